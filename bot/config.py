@@ -1,0 +1,113 @@
+"""Typed settings: defaults, then the TOML file given with --config, then the environment (`BOT_GENERATE__TEMPERATURE=0.7`).
+
+`config.example.toml` says every setting with its default, unit and reason; a test holds the two to one another. Credentials are not
+settings: they come from the environment or praw.ini alone (see reddit.py).
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+
+from bot import UserError
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FetchSettings(Section):
+    subreddits: list[str] = []
+    listing: Literal["rising", "hot", "new"] = "rising"
+    submissions: int = Field(default=5, ge=1, le=100)
+    depth: int = Field(default=2, ge=0, le=20)
+    minimum_karma: int = 1
+    maximum_age_hours: float = Field(default=24.0, gt=0)
+    replace_more_limit: int = Field(default=4, ge=0)
+
+
+class GenerateSettings(Section):
+    backend: str = "transformers"
+    model: Path = Path("models/lm")
+    num_candidates: int = Field(default=10, ge=1, le=1000)
+    temperature: float = Field(default=0.8, gt=0, le=5)
+    top_k: int = Field(default=200, ge=1)
+    top_p: float = Field(default=0.9, gt=0, le=1)
+    max_new_tokens: int = Field(default=60, ge=1, le=512)
+    max_prompt_tokens: int = Field(default=160, ge=16, le=900)
+    batch_size: int = Field(default=40, ge=1)
+
+
+class RankSettings(Section):
+    backend: str = "transformers"
+    realism: Path | None = Path("models/realism")
+    upvote: Path | None = Path("models/upvote")
+    relevance: Path | None = None
+    batch_size: int = Field(default=32, ge=1)
+
+    @field_validator("realism", "upvote", "relevance", mode="before")
+    @classmethod
+    def _empty_means_none(cls, value: Any) -> Any:
+        """TOML and the environment can't say None; an empty path would mean the current folder."""
+        return None if value == "" else value
+
+
+class ChooseSettings(Section):
+    minimum_realism: float = Field(default=0.5, ge=0, le=1)
+
+
+class RedditSettings(Section):
+    url: str = ""
+    user_agent: str = "linux:reply-bot:0.1 (by /u/unknown)"
+    timeout_seconds: float = Field(default=30.0, gt=0)
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="BOT_", env_nested_delimiter="__", extra="forbid", frozen=True)
+
+    fetch: FetchSettings = FetchSettings()
+    generate: GenerateSettings = GenerateSettings()
+    rank: RankSettings = RankSettings()
+    choose: ChooseSettings = ChooseSettings()
+    reddit: RedditSettings = RedditSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return env_settings, init_settings  # what the file says is passed to init; the environment goes before it
+
+
+def load(path: Path | None) -> Settings:
+    """Settings from a TOML file (None: the defaults) and the environment.
+
+    Raises:
+        UserError: no such file, not TOML, an unknown setting, or a value out of its range; names the setting.
+    """
+    content: dict[str, Any] = {}
+    if path is not None:
+        try:
+            content = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UserError(f"{path}: no such config file; copy config.example.toml and edit it") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
+            raise UserError(f"{path}: not readable as TOML ({error}); see config.example.toml") from None
+    try:
+        return Settings(**content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        variable = next((each for each in os.environ if each.upper() == "BOT_" + "__".join(map(str, first["loc"][:2])).upper()), None)
+        raise UserError(f"{variable or path or 'environment'}: setting {name}: {first['msg']} (found {first.get('input')!r}); see config.example.toml") from None
+    except SettingsError as error:
+        raise UserError(f"environment: {error}; write a list as BOT_FETCH__SUBREDDITS='[\"a\", \"b\"]'") from None

@@ -1,0 +1,143 @@
+"""generate: candidate replies for every comment.
+
+Reads  RUN/comments.csv, or with --in any CSV with the columns comment_id and comment.
+Writes RUN/candidates.csv, or --out: exactly num_candidates rows a comment, in the comments' order.
+
+    python -m bot.generate --run data/runs/X
+    python -m bot.generate --in data/prepared/lm_train.csv --out data/fakes.csv --sample 5000 --num-candidates 1 --seed 7
+
+While it works, whole comments lie in `OUT.part` (one JSON array of candidates a line); a killed run goes on from there.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import Progress
+
+from bot import UserError, config, generators, models, run_command, schema, text
+from bot.schema import Candidate
+
+
+def answerable(rows: Iterable[dict[str, str]]) -> tuple[list[tuple[str, str]], dict[str, int]]:
+    """(comment_id, comment) of the rows that can be answered, each id once, and how many were left out under each reason.
+
+    >>> answerable([{"comment_id": "a", "comment": "hi"}, {"comment_id": "b", "comment": "[deleted]"}])
+    ([('a', 'hi')], {'deleted': 1})
+    """
+    taken: dict[str, str] = {}
+    left_out: dict[str, int] = {}
+    for row in rows:
+        body = text.clean(row["comment"])
+        if text.is_deleted(row["comment"]):
+            reason = "deleted" if row["comment"].strip() else "empty"
+        elif not body:
+            reason = "empty"
+        elif len(row["comment"]) >= text.UNANSWERABLE_LENGTH:
+            reason = "too_long"
+        elif row["comment_id"] in taken:
+            reason = "same_id"
+        else:
+            taken[row["comment_id"]] = body
+            continue
+        left_out[reason] = left_out.get(reason, 0) + 1
+    return list(taken.items()), left_out
+
+
+def read_part(part: Path, key: str) -> Iterator[list[Candidate]]:
+    """Whole comments that a killed run left; nothing where the first line names other settings. A line cut in half ends it."""
+    if not part.exists():
+        return
+    with part.open(encoding="utf-8") as file:
+        if file.readline().rstrip("\n") != key:
+            return
+        for line in file:
+            if not line.endswith("\n"):
+                return
+            yield [Candidate(**candidate) for candidate in json.loads(line)]
+
+
+def generate(source: Path, out: Path, settings: config.GenerateSettings, seed: int, sample: int | None = None) -> int:
+    """Write `out` for the comments of `source`; returns the number of candidates. Does nothing if `out` is there and current.
+
+    Raises:
+        UserError: a column is missing, no comment can be answered, or there is no model.
+    """
+    _, rows = schema.read_table(source, ("comment_id", "comment"))
+    comments, left_out = answerable(rows)
+    if sample is not None and sample < len(comments):
+        comments = [comments[index] for index in sorted(random.Random(seed).sample(range(len(comments)), sample))]
+    made_from = {
+        "input": schema.sha256_of(source),
+        "model": models.fingerprint(settings.model),
+        "settings": settings.model_dump(mode="json"),
+        "seed": seed,
+        "sample": sample,
+    }
+    if schema.is_current(out, made_from):
+        print(f"{out} is there already")
+        return int((schema.read_manifest(out) or {})["rows"])
+    for reason, count in left_out.items():
+        print(f"{count} comments left out: {reason}")
+    if rows and not comments:
+        raise UserError(f"{source}: no comment can be answered ({', '.join(f'{count} {reason}' for reason, count in left_out.items())})")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(out.name + ".part")
+    key = json.dumps(made_from, sort_keys=True)
+    done = list(read_part(part, key))
+    if done:
+        print(f"going on after {len(done)} of {len(comments)} comments")
+    generator = generators.load(settings.backend, settings.model) if len(done) < len(comments) else None
+    with part.open("w", encoding="utf-8") as file, Progress(transient=True) as progress:
+        file.write(key + "\n")
+        for candidates in done:
+            file.write(_line(candidates))
+        file.flush()
+        task = progress.add_task("comments", total=len(comments), completed=len(done))
+        for candidates in generator.sample(comments[len(done) :], settings, seed) if generator else ():
+            if len(candidates) != settings.num_candidates:
+                raise AssertionError(f"{settings.backend} gave {len(candidates)} candidates, {settings.num_candidates} were asked for")
+            file.write(_line(candidates))
+            file.flush()
+            done.append(candidates)
+            progress.advance(task)
+    count = schema.write_rows(out, Candidate, (candidate for candidates in done for candidate in candidates), made_from, left_out=left_out)
+    part.unlink()
+    print(f"{count:,} candidates for {len(comments):,} comments in {out}")
+    return count
+
+
+def _line(candidates: list[Candidate]) -> str:
+    entries: list[dict[str, Any]] = [asdict(candidate) for candidate in candidates]
+    return json.dumps(entries) + "\n"
+
+
+def main(
+    run: Annotated[Path | None, typer.Option(help="run folder: reads comments.csv, writes candidates.csv")] = None,
+    source: Annotated[Path | None, typer.Option("--in", help="any CSV with comment_id and comment")] = None,
+    out: Annotated[Path | None, typer.Option(help="the CSV to write, with --in")] = None,
+    config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings")] = None,
+    num_candidates: Annotated[int | None, typer.Option(min=1, help="candidates a comment [default: generate.num_candidates]")] = None,
+    seed: Annotated[int, typer.Option(help="the same seed gives the same text")] = 1,
+    sample: Annotated[int | None, typer.Option(min=1, help="only so many of the comments, drawn by chance")] = None,
+) -> None:
+    """Write candidate replies for comments."""
+    if (run is None) == (source is None) or (source is None) != (out is None):
+        raise UserError("give either --run DIR, or --in FILE.csv and --out FILE.csv")
+    settings = config.load(config_file).generate
+    if num_candidates:
+        settings = settings.model_copy(update={"num_candidates": num_candidates})
+    if run is not None:
+        source, out = run / "comments.csv", run / "candidates.csv"
+    assert source is not None and out is not None
+    generate(source, out, settings, seed, sample)
+
+
+if __name__ == "__main__":
+    run_command(main, "python -m bot.generate")

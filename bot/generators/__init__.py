@@ -1,0 +1,36 @@
+"""Generators: one file a back end, each with `load(path) -> Generator`. A new one is a new file here and a line in BACK_ENDS.
+
+A back end is imported by the worker that was told to use it and by nothing else, so TensorFlow and PyTorch never share a process.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from bot import UserError
+from bot.config import GenerateSettings
+from bot.schema import Candidate
+
+BACK_ENDS = {
+    "transformers": "bot.generators.transformers",
+}
+
+
+class Generator(Protocol):
+    def sample(self, comments: Sequence[tuple[str, str]], settings: GenerateSettings, seed: int) -> Iterator[list[Candidate]]:
+        """For (comment_id, comment) in order, `settings.num_candidates` candidates each, yielded as whole comments are done.
+
+        The same seed gives the same text for a comment whatever stands beside it. A comment's ids are `comment_id-0`, `-1`, ….
+        """
+        ...
+
+
+def load(backend: str, path: Path) -> Generator:
+    """Raises UserError for an unknown back end or a model that isn't there."""
+    if backend not in BACK_ENDS:
+        raise UserError(f"generate.backend {backend!r} is unknown; one of {', '.join(BACK_ENDS)}")
+    generator: Generator = importlib.import_module(BACK_ENDS[backend]).load(path)
+    return generator

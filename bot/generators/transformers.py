@@ -1,0 +1,156 @@
+"""Generator back end `transformers`: any causal language model as a transformers folder, or a LoRA adapter with its base.
+
+`encode_prompt` and `encode_training_row` are what train_lm uses too: start token, prompt, reply, end token, and the prompt's ids are a
+prefix of the training row's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessor, LogitsProcessorList
+
+from bot import UserError, models, text
+from bot.config import GenerateSettings
+from bot.schema import Candidate
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def start_and_end(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
+    """Ids of the token before each row and of the one after it (one and the same for GPT-2)."""
+    end = tokenizer.eos_token_id
+    if end is None:
+        raise UserError(f"{tokenizer.name_or_path}: the tokenizer has no end token; use a causal language model")
+    return (end if tokenizer.bos_token_id is None else tokenizer.bos_token_id), end
+
+
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, comment: str, most_tokens: int) -> list[int]:
+    """Start token and prompt. Of a prompt longer than `most_tokens` the comment's end is cut, never the separator."""
+    start, _ = start_and_end(tokenizer)
+    ids: list[int] = tokenizer(text.format_prompt(comment), add_special_tokens=False)["input_ids"]
+    if 1 + len(ids) > most_tokens:
+        separator: list[int] = tokenizer(text.format_prompt(""), add_special_tokens=False)["input_ids"]
+        ids = ids[: most_tokens - 1 - len(separator)] + separator
+    return [start, *ids]
+
+
+def encode_training_row(tokenizer: PreTrainedTokenizerBase, comment: str, reply: str, most_prompt_tokens: int) -> tuple[list[int], int]:
+    """Ids of start, prompt, reply, end; and how many of them are the prompt's."""
+    prompt = encode_prompt(tokenizer, comment, most_prompt_tokens)
+    whole = tokenizer(text.format_training_text(comment, reply), add_special_tokens=False)["input_ids"]
+    tail = whole[len(tokenizer(text.format_prompt(comment), add_special_tokens=False)["input_ids"]) :]
+    return [*prompt, *tail, start_and_end(tokenizer)[1]], len(prompt)
+
+
+def load_model(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Model in float32 and tokenizer from a full folder, or from an adapter merged into its base (named in model.json).
+
+    Raises:
+        UserError: there is no model, it isn't whole, or its base has not been pulled.
+    """
+    models.quiet()
+    adapter = (path / "adapter_config.json").exists()
+    folder = models.base_path(models.read_card(path).base) if adapter else path
+    if not (folder / "config.json").exists():
+        raise UserError(f"{path}: no model here; run `python run_bot.py train lm`, or set generate.model to a model folder")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+        if adapter:
+            from peft import PeftModel
+
+            model = PeftModel.from_pretrained(model, path).merge_and_unload()
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"{path}: the model can't be loaded ({str(error).splitlines()[0]}); pull or train it again") from None
+    return model.eval(), tokenizer
+
+
+class _Nucleus(LogitsProcessor):
+    """Temperature, top-k and nucleus sampling (Holtzman et al. 2020, arXiv:1904.09751) with a random stream of its own for every row.
+
+    What is drawn is left as the one finite logit, so that generate() runs greedily and a row's draw depends on its own seed alone, not
+    on what else is in the batch (but for rounding: two tokens that are equally likely to six digits may change places). Also sums the
+    log-likelihood of what is drawn under the model itself, before temperature, top-k and nucleus.
+    """
+
+    def __init__(self, seeds: Sequence[int], settings: GenerateSettings, end: int):
+        self.streams = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.settings, self.end = settings, end
+        self.log_likelihood = torch.zeros(len(seeds))
+        self.tokens = torch.zeros(len(seeds), dtype=torch.long)
+        self.ended = torch.zeros(len(seeds), dtype=torch.bool)
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        logits = scores.float()  # (rows, vocabulary)
+        top, tokens = logits.topk(min(self.settings.top_k, logits.shape[1]))  # (rows, top_k), the likeliest first
+        probability = torch.softmax(top / self.settings.temperature, dim=-1)
+        before = probability.cumsum(dim=-1) - probability
+        nucleus = torch.where(before < self.settings.top_p, probability, 0.0)
+        # the arg max of p / Exponential(1) is a draw from p (the Gumbel-max trick)
+        waits = torch.stack([torch.empty(top.shape[1]).exponential_(generator=stream) for stream in self.streams])
+        place = (nucleus / waits.to(nucleus.device)).argmax(dim=-1, keepdim=True)
+        drawn = tokens.gather(1, place)
+        likelihood = (top.gather(1, place) - logits.logsumexp(dim=-1, keepdim=True))[:, 0].cpu()
+        self.log_likelihood += torch.where(self.ended, 0.0, likelihood)
+        self.tokens += ~self.ended
+        self.ended |= (drawn[:, 0] == self.end).cpu()
+        only: Any = torch.full_like(logits, -torch.inf).scatter(1, drawn, 0.0)
+        return only
+
+
+class Transformers:
+    def __init__(self, path: Path):
+        self.model, self.tokenizer = load_model(path)
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.model.to(self.device)
+        self.name = f"transformers:{path.name}"
+
+    def sample(self, comments: Sequence[tuple[str, str]], settings: GenerateSettings, seed: int) -> Iterator[list[Candidate]]:
+        """See generators.Generator. Comments of one batch are padded on the left; a batch is settings.batch_size candidates, or one comment's."""
+        _, end = start_and_end(self.tokenizer)
+        count = settings.num_candidates
+        together = max(1, settings.batch_size // count)
+        for first in range(0, len(comments), together):
+            batch = comments[first : first + together]
+            prompts = [encode_prompt(self.tokenizer, comment, settings.max_prompt_tokens) for _, comment in batch]
+            width = max(map(len, prompts))
+            ids = torch.tensor([[end] * (width - len(prompt)) + prompt for prompt in prompts]).repeat_interleave(count, 0)
+            mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]).repeat_interleave(count, 0)
+            seeds = [candidate_seed(seed, comment, index) for _, comment in batch for index in range(count)]
+            nucleus = _Nucleus(seeds, settings, end)
+            with torch.inference_mode():
+                output: Any = self.model.generate(
+                    input_ids=ids.to(self.device),
+                    attention_mask=mask.to(self.device),
+                    do_sample=False,
+                    max_new_tokens=settings.max_new_tokens,
+                    logits_processor=LogitsProcessorList([nucleus]),
+                    eos_token_id=end,
+                    pad_token_id=end,
+                )
+            written = output[:, width:].cpu()
+            candidates = []
+            for row, (comment_id, _) in enumerate(entry for entry in batch for _ in range(count)):
+                tokens = written[row, : int(nucleus.tokens[row])].tolist()
+                reply = text.parse_reply(self.tokenizer.decode([token for token in tokens if token != end]))
+                mean = float(nucleus.log_likelihood[row]) / max(1, len(tokens))
+                candidates.append(Candidate(comment_id, f"{comment_id}-{row % count}", seeds[row], reply, self.name, mean))
+            for start in range(0, len(candidates), count):
+                yield candidates[start : start + count]
+
+
+def candidate_seed(seed: int, comment: str, index: int) -> int:
+    """Seed of one candidate, in [0, 2**31): from the run's seed, the comment's text and the candidate's number, so order doesn't matter."""
+    digest = hashlib.sha256(f"{seed}\n{index}\n{comment}".encode("utf-8", "replace")).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def load(path: Path) -> Transformers:
+    return Transformers(path)

@@ -1,0 +1,102 @@
+"""Pure measures of rankers and of what they choose, and the bootstrap interval beside each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+BOOTSTRAP_RESAMPLES = 1000
+
+
+def pairwise_accuracy(chosen: ArrayLike, rejected: ArrayLike) -> float:
+    """Share of pairs whose chosen reply has the higher score; a tie counts half.
+
+    >>> pairwise_accuracy([.9, .2], [.4, .3])
+    0.5
+    """
+    chosen, rejected = np.asarray(chosen, float), np.asarray(rejected, float)
+    return float(np.mean((chosen > rejected) + 0.5 * (chosen == rejected)))
+
+
+def roc_auc(labels: ArrayLike, scores: ArrayLike) -> float:
+    """Chance that a row of label 1 scores above one of label 0 (area under the ROC curve); ties count half. NaN with one class only.
+
+    >>> roc_auc([1, 0, 1, 0], [.9, .8, .7, .1])
+    0.75
+    """
+    labels, scores = np.asarray(labels, bool), np.asarray(scores, float)
+    positives, negatives = int(labels.sum()), int((~labels).sum())
+    if not positives or not negatives:
+        return float("nan")
+    values, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]  # mean rank of tied scores, from 1
+    return float((ranks[labels].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def balanced_accuracy(labels: ArrayLike, predicted: ArrayLike) -> float:
+    """Mean of the two classes' recalls, so that always saying one class gives 0.5.
+
+    >>> balanced_accuracy([1, 1, 1, 0], [1, 1, 1, 1])
+    0.5
+    """
+    labels, predicted = np.asarray(labels, bool), np.asarray(predicted, bool)
+    return float((predicted[labels].mean() + (~predicted[~labels]).mean()) / 2)
+
+
+def hits_at_k(scores: ArrayLike, k: int) -> float:
+    """Share of rows whose first column (the right reply) is among the k highest. scores: (rows, replies); a tie counts against it.
+
+    >>> hits_at_k([[.9, .1, .2], [.3, .8, .1]], k=1)
+    0.5
+    """
+    scores = np.asarray(scores, float)
+    return float(np.mean((scores[:, 1:] >= scores[:, :1]).sum(axis=1) < k))
+
+
+def distinct_n(texts: Sequence[str], n: int) -> float:
+    """Different n-grams of words as a share of all (Li et al. 2016, arXiv:1510.03055); 0 where there are none.
+
+    >>> distinct_n(["a b a b"], 2)
+    0.6666666666666666
+    """
+    grams = [tuple(words[i : i + n]) for words in map(str.split, texts) for i in range(len(words) - n + 1)]
+    return len(set(grams)) / len(grams) if grams else 0.0
+
+
+def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> float:
+    """Mean gap between stated probability and observed share over equal-width bins, weighted by their rows (Guo et al. 2017).
+
+    >>> round(expected_calibration_error([1, 1, 0, 0], [.95, .95, .95, .05]), 3)
+    0.225
+    """
+    labels, probabilities = np.asarray(labels, float), np.asarray(probabilities, float)
+    bin_of = np.minimum((probabilities * bins).astype(int), bins - 1)
+    total = 0.0
+    for each in np.unique(bin_of):
+        inside = bin_of == each
+        total += inside.sum() * abs(labels[inside].mean() - probabilities[inside].mean())
+    return float(total / len(labels))
+
+
+def bootstrap_interval(
+    measure: Callable[[np.ndarray], float], groups: Sequence[Hashable], resamples: int = BOOTSTRAP_RESAMPLES, seed: int = 0
+) -> tuple[float, float]:
+    """95 % interval of measure(row indices) when whole groups (threads) are drawn again with replacement.
+
+    Rows of one thread are alike, so drawing rows would make the interval too narrow.
+
+    >>> bootstrap_interval(lambda rows: float(len(rows) > 0), ["a", "a", "b"], resamples=10)
+    (1.0, 1.0)
+    """
+    order = {group: index for index, group in enumerate(dict.fromkeys(groups))}
+    member = np.array([order[group] for group in groups])
+    rows_of = np.split(np.argsort(member, kind="stable"), np.cumsum(np.bincount(member))[:-1])
+    chance = np.random.default_rng(seed)
+    values = []
+    for _ in range(resamples):
+        drawn = chance.integers(0, len(rows_of), len(rows_of))
+        values.append(measure(np.concatenate([rows_of[group] for group in drawn])))
+    low, high = np.nanpercentile(values, [2.5, 97.5])
+    return float(low), float(high)

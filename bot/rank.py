@@ -1,0 +1,117 @@
+"""rank: score candidates with every ranker there is.
+
+Reads  RUN/comments.csv and RUN/candidates.csv, or with --in any CSV with the columns comment and reply.
+Writes RUN/scored.csv, one row a candidate; or --out: the input's columns and the four scores.
+
+    python -m bot.rank --run data/runs/X
+    python -m bot.rank --in pairs.csv --out scored.csv
+
+A score whose ranker is not set (rank.relevance = unset) is an empty column. rank_score is the upvote score; where there is no upvote
+ranker, the realism score. `choose` decides what becomes of each row; until then its verdict is «kept».
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bot import UserError, config, models, rankers, run_command, schema, text
+from bot.schema import Candidate, Comment, Scored
+
+SCORES = ("realism_score", "upvote_score", "relevance_score")
+Scorers = Mapping[str, rankers.Ranker]  # by score column
+
+
+def load_rankers(settings: config.RankSettings) -> dict[str, rankers.Ranker]:
+    """The rankers that are set, by the column that each fills. Raises UserError where one isn't there, or none is set."""
+    folders = {"realism_score": settings.realism, "upvote_score": settings.upvote, "relevance_score": settings.relevance}
+    loaded = {column: rankers.load(settings.backend, folder) for column, folder in folders.items() if folder is not None}
+    if not loaded:
+        raise UserError("no ranker is set; set rank.realism or rank.upvote to a model folder")
+    return loaded
+
+
+def score_pairs(pairs: Sequence[tuple[str, str]], scorers: Scorers, batch_size: int) -> list[dict[str, float | None]]:
+    """For each (comment, reply): the four scores by column, None where there is no ranker. Text is cleaned as for training first."""
+    cleaned = [(text.clean(comment), text.clean(reply)) for comment, reply in pairs]
+    columns = {column: scorers[column].score(cleaned, batch_size) if column in scorers else [None] * len(pairs) for column in SCORES}
+    rows = []
+    for index in range(len(pairs)):
+        row: dict[str, float | None] = {column: columns[column][index] for column in SCORES}
+        rows.append({**row, "rank_score": rank_score(row)})
+    return rows
+
+
+def rank_score(scores: Mapping[str, float | None]) -> float | None:
+    """What `choose` orders by: the upvote score, or the realism score where there is no upvote ranker.
+
+    >>> rank_score({"realism_score": 0.9, "upvote_score": 0.4, "relevance_score": None})
+    0.4
+    """
+    return scores["realism_score"] if scores["upvote_score"] is None else scores["upvote_score"]
+
+
+def rank(comments: Sequence[Comment], candidates: Sequence[Candidate], scorers: Scorers, batch_size: int) -> list[Scored]:
+    """One row a candidate, in the candidates' order; joined on comment_id, never on text.
+
+    Raises:
+        UserError: a candidate answers a comment that isn't there.
+    """
+    by_id = {comment.comment_id: comment for comment in comments}
+    strange = next((candidate for candidate in candidates if candidate.comment_id not in by_id), None)
+    if strange:
+        raise UserError(f"candidates.csv: {strange.candidate_id} answers {strange.comment_id}, which comments.csv doesn't have; generate again")
+    scored = score_pairs([(by_id[c.comment_id].comment, c.reply) for c in candidates], scorers, batch_size)
+    rows = []
+    for candidate, scores in zip(candidates, scored, strict=True):
+        comment = by_id[candidate.comment_id]
+        rows.append(
+            Scored(
+                comment.comment_id, comment.thread_id, comment.subreddit, comment.comment, candidate.candidate_id, candidate.reply,
+                **scores, verdict="kept", reason="",
+            )  # fmt: skip
+        )
+    return rows
+
+
+def main(
+    run: Annotated[Path | None, typer.Option(help="run folder: reads comments.csv and candidates.csv, writes scored.csv")] = None,
+    source: Annotated[Path | None, typer.Option("--in", help="any CSV with comment and reply")] = None,
+    out: Annotated[Path | None, typer.Option(help="the CSV to write, with --in")] = None,
+    config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings")] = None,
+) -> None:
+    """Score replies: realism, upvote and relevance, each a probability in [0, 1]."""
+    if (run is None) == (source is None) or (source is None) != (out is None):
+        raise UserError("give either --run DIR, or --in FILE.csv and --out FILE.csv")
+    settings = config.load(config_file).rank
+    if run is None:
+        assert source is not None and out is not None
+        columns, rows = schema.read_table(source, ("comment", "reply"))
+        scores = score_pairs([(row["comment"], row["reply"]) for row in rows], load_rankers(settings), settings.batch_size)
+        added = (*SCORES, "rank_score")
+        result = ({**row, **score} for row, score in zip(rows, scores, strict=True))
+        made_from = {"input": schema.sha256_of(source)}
+        count = schema.write_table(out, [column for column in columns if column not in added] + list(added), result, made_from)
+        print(f"{count:,} rows scored in {out}")
+        return
+    scored = run / "scored.csv"
+    made_from = {
+        "comments": schema.sha256_of(run / "comments.csv") if (run / "comments.csv").exists() else None,
+        "candidates": schema.sha256_of(run / "candidates.csv") if (run / "candidates.csv").exists() else None,
+        "settings": settings.model_dump(mode="json"),
+        "models": {name: models.fingerprint(folder) for name in ("realism", "upvote", "relevance") if (folder := getattr(settings, name))},
+    }
+    if schema.is_current(scored, made_from):
+        print(f"{scored} is there already")
+        return
+    comments = schema.read_rows(run / "comments.csv", Comment)
+    candidates = schema.read_rows(run / "candidates.csv", Candidate)
+    count = schema.write_rows(scored, Scored, rank(comments, candidates, load_rankers(settings), settings.batch_size), made_from)
+    print(f"{count:,} candidates scored in {scored}")
+
+
+if __name__ == "__main__":
+    run_command(main, "python -m bot.rank")

@@ -1,0 +1,177 @@
+"""The sandbox's state: one SQLite file. Reads give plain rows; `add_comment` is the only thing that a client can change, besides marking
+its inbox as read. A comment that was acknowledged is on the disk (WAL, synchronous FULL).
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from bot import UserError
+from bot.sandbox import seed
+
+LAYOUT = 1  # PRAGMA user_version of a file that is whole and seeded
+
+TABLES = """
+CREATE TABLE subreddits (name TEXT PRIMARY KEY, title TEXT, kind TEXT, bans_us INTEGER);
+CREATE TABLE submissions (
+    number INTEGER PRIMARY KEY, name TEXT UNIQUE, subreddit TEXT, author TEXT, title TEXT, text TEXT, karma INTEGER,
+    created_utc INTEGER, over_18 INTEGER, locked INTEGER, archived INTEGER);
+CREATE TABLE comments (
+    number INTEGER PRIMARY KEY, name TEXT UNIQUE, link_id TEXT, parent_id TEXT, author TEXT, body TEXT, karma INTEGER, created_utc INTEGER);
+CREATE INDEX comments_of ON comments (link_id);
+CREATE INDEX comments_by ON comments (author);
+CREATE TABLE unread (name TEXT PRIMARY KEY);
+CREATE TABLE tokens (token TEXT PRIMARY KEY, expires_utc INTEGER)
+"""
+
+
+class Store:
+    """All of it opens a connection of its own, so that threads and processes may share the file.
+
+    Raises:
+        UserError: the file isn't a sandbox's.
+    """
+
+    def __init__(self, path: Path, now: float) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with self._connect() as db:
+                db.execute("PRAGMA journal_mode = WAL")
+                db.execute("BEGIN IMMEDIATE")  # seeded whole or not at all, and by one process only
+                version = db.execute("PRAGMA user_version").fetchone()[0]
+                if version == 0 and not db.execute("SELECT 1 FROM sqlite_master").fetchone():
+                    for statement in TABLES.split(";"):
+                        db.execute(statement)
+                    _plant(db, now)
+                    db.execute(f"PRAGMA user_version = {LAYOUT}")
+                elif version != LAYOUT:
+                    raise UserError(f"{path}: not a sandbox database of this version; give another --db, or delete it to start afresh")
+                db.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise UserError(f"{path}: not usable as a sandbox database ({error}); give another --db, or delete it") from None
+
+    @contextmanager
+    def _connect(self) -> Iterator[sqlite3.Connection]:
+        with closing(sqlite3.connect(self.path, timeout=10, isolation_level=None)) as db:
+            db.row_factory = sqlite3.Row
+            db.execute("PRAGMA synchronous = FULL")
+            yield db
+
+    def _rows(self, sql: str, *values: object) -> list[sqlite3.Row]:
+        with self._connect() as db:
+            return db.execute(sql, values).fetchall()
+
+    def subreddit(self, name: str) -> sqlite3.Row | None:
+        return next(iter(self._rows("SELECT * FROM subreddits WHERE name = ? COLLATE NOCASE", name)), None)
+
+    def subreddits(self) -> list[sqlite3.Row]:
+        return self._rows("SELECT * FROM subreddits ORDER BY rowid")
+
+    def submissions(self, subreddit: str) -> list[sqlite3.Row]:
+        """Newest first."""
+        return self._rows("SELECT * FROM submissions WHERE subreddit = ? ORDER BY created_utc DESC, number", subreddit)
+
+    def submission(self, name: str) -> sqlite3.Row | None:
+        return next(iter(self._rows("SELECT * FROM submissions WHERE name = ?", name)), None)
+
+    def comment(self, name: str) -> sqlite3.Row | None:
+        return next(iter(self._rows("SELECT * FROM comments WHERE name = ?", name)), None)
+
+    def comments_of(self, link_id: str) -> list[sqlite3.Row]:
+        """A thread's comments, in the order in which it shows them."""
+        return self._rows("SELECT * FROM comments WHERE link_id = ? ORDER BY number", link_id)
+
+    def comments_by(self, author: str) -> list[sqlite3.Row]:
+        """Newest first."""
+        return self._rows("SELECT * FROM comments WHERE author = ? COLLATE NOCASE ORDER BY created_utc DESC, number DESC", author)
+
+    def comments_in(self, subreddit: str) -> list[sqlite3.Row]:
+        """Newest first."""
+        return self._rows(
+            "SELECT comments.* FROM comments JOIN submissions ON submissions.name = link_id WHERE subreddit = ?"
+            " ORDER BY comments.created_utc DESC, comments.number DESC",
+            subreddit,
+        )
+
+    def unread(self) -> list[sqlite3.Row]:
+        """Newest first."""
+        return self._rows("SELECT comments.* FROM comments JOIN unread USING (name) ORDER BY number DESC")
+
+    def mark_read(self, names: list[str]) -> None:
+        with self._connect() as db:
+            db.executemany("DELETE FROM unread WHERE name = ?", [(name,) for name in names])
+
+    def add_comment(self, link_id: str, parent_id: str, author: str, body: str, now: float, karma: int = 1, tell: str = "") -> sqlite3.Row:
+        """Store a comment and return it; where it answers one of the account `tell`, it comes into that account's inbox."""
+        with self._connect() as db:
+            db.execute("BEGIN IMMEDIATE")
+            name = _insert(db, link_id, parent_id, author, body, karma, int(now))
+            above = db.execute("SELECT author FROM comments WHERE name = ?", (parent_id,)).fetchone()
+            if above and above["author"] == tell != author:
+                db.execute("INSERT INTO unread VALUES (?)", (name,))
+            row: sqlite3.Row = db.execute("SELECT * FROM comments WHERE name = ?", (name,)).fetchone()
+            db.execute("COMMIT")
+        return row
+
+    def new_token(self, now: float, lifetime_seconds: int) -> str:
+        token = secrets.token_urlsafe(24)
+        with self._connect() as db:
+            db.execute("INSERT INTO tokens VALUES (?, ?)", (token, int(now) + lifetime_seconds))
+        return token
+
+    def knows_token(self, token: str, now: float) -> bool:
+        return bool(self._rows("SELECT 1 FROM tokens WHERE token = ? AND expires_utc > ?", token, int(now)))
+
+
+def base36(number: int) -> str:
+    """Reddit's way to write an id.
+
+    >>> base36(1_000_000_000)
+    'gjdgxs'
+    """
+    digits = ""
+    while True:
+        number, digit = divmod(number, 36)
+        digits = "0123456789abcdefghijklmnopqrstuvwxyz"[digit] + digits
+        if not number:
+            return digits
+
+
+def _insert(db: sqlite3.Connection, link_id: str, parent_id: str, author: str, body: str, karma: int, created_utc: int) -> str:
+    number = db.execute("SELECT coalesce(max(number), 1500000000) + 1 FROM comments").fetchone()[0]
+    name = f"t1_{base36(number)}"
+    db.execute("INSERT INTO comments VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (number, name, link_id, parent_id, author, body, karma, created_utc))
+    return name
+
+
+def _plant(db: sqlite3.Connection, now: float) -> None:
+    for subreddit in seed.SUBREDDITS:
+        db.execute("INSERT INTO subreddits VALUES (?, ?, ?, ?)", (subreddit.name, subreddit.title, subreddit.kind, subreddit.bans_us))
+    for number, it in enumerate(seed.SUBMISSIONS, start=1_200_000_001):
+        name = f"t3_{base36(number)}"
+        created = now - 3600 * it.hours_ago
+        db.execute(
+            "INSERT INTO submissions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (number, name, it.subreddit, it.author, it.title, it.text, it.karma, int(created), it.over_18, it.locked, it.archived),
+        )
+        total = sum(_size(comment) for comment in it.comments)
+        step = (now - created) / (total + 1)  # spread evenly over the thread's life, parents before their replies
+        for comment in it.comments:
+            created = _plant_tree(db, comment, name, name, created, step)
+
+
+def _plant_tree(db: sqlite3.Connection, comment: seed.Comment, link_id: str, parent_id: str, last: float, step: float) -> float:
+    last += step
+    name = _insert(db, link_id, parent_id, comment.author, comment.body, comment.karma, int(last))
+    for reply in comment.replies:
+        last = _plant_tree(db, reply, link_id, name, last, step)
+    return last
+
+
+def _size(comment: seed.Comment) -> int:
+    return 1 + sum(_size(reply) for reply in comment.replies)

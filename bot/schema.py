@@ -1,0 +1,458 @@
+"""The row types of every file that stages exchange, and the only code that reads and writes them.
+
+Files are UTF-8 CSV as RFC 4180 has it (header row, `\\r\\n`, quotes doubled), so text with quotes, commas and newlines comes back
+byte for byte. Nothing is guessed: `NA`, `null`, `007` and `1e5` in a text column stay text, and an empty number is None.
+
+Each file that the pipeline writes has a manifest beside it (`FILE.manifest.json`): row count, sha256, and what it was made from. The
+order of writing is: drop the old manifest, rename the data into place, rename the manifest into place. So a data file is whole at
+every moment, and a manifest, where there is one, always speaks of the file beside it.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import re
+import sys
+import typing
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+from bot import UserError
+
+csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # the default refuses bodies over 131,072 characters
+
+
+class SchemaError(UserError):
+    """A file that doesn't hold what its contract says; names file, row and column."""
+
+
+# --- rows -------------------------------------------------------------------------------------------------------------
+# ids are Reddit fullnames (t1_…, t3_…), *_utc epoch seconds, *_score probabilities in [0, 1], karma Reddit's own number.
+
+
+@dataclass(slots=True)
+class Pair:
+    """data/raw_data/YYYY-MM.parquet: one reply and what it answers."""
+
+    subreddit: str
+    thread_id: str
+    submission: str
+    submission_karma: int | None
+    comment_id: str
+    comment: str
+    comment_karma: int | None
+    comment_utc: int | None
+    reply_id: str
+    reply: str
+    reply_karma: int | None
+    reply_utc: int | None
+    depth: int | None
+
+
+@dataclass(slots=True)
+class FinetuneText:
+    """data/prepared/gpt2_finetune.csv: `comment [SEP] reply`, as gpt-2-simple reads it."""
+
+    text: str
+
+
+@dataclass(slots=True)
+class LmRow:
+    """data/prepared/lm_{train,val,test}.csv."""
+
+    thread_id: str
+    comment_id: str
+    reply_id: str
+    subreddit: str
+    comment: str
+    reply: str
+
+
+@dataclass(slots=True)
+class UpvoteRow:
+    """data/prepared/upvote_{train,val,test}.csv."""
+
+    thread_id: str
+    comment_id: str
+    reply_id: str
+    subreddit: str
+    comment: str
+    reply: str
+    reply_karma: int
+    reply_utc: int
+
+
+@dataclass(slots=True)
+class UpvotePair:
+    """data/prepared/upvote_pairs_{train,val,test}.csv: two replies to one comment; hours_gap = chosen's time - rejected's, in hours."""
+
+    thread_id: str
+    comment_id: str
+    chosen_id: str
+    rejected_id: str
+    subreddit: str
+    comment: str
+    chosen: str
+    rejected: str
+    karma_gap: int
+    hours_gap: float
+
+
+@dataclass(slots=True)
+class LabelledRow:
+    """data/prepared/relevance_{train,val,test}.csv: label 1 belongs, 0 taken from elsewhere."""
+
+    thread_id: str
+    comment_id: str
+    reply_id: str
+    subreddit: str
+    comment: str
+    reply: str
+    label: int
+
+
+@dataclass(slots=True)
+class RealismRow:
+    """data/prepared/realism_{train,val,test}.csv: label 1 human, 0 generated; generator is empty for a person."""
+
+    thread_id: str
+    comment_id: str
+    reply_id: str
+    subreddit: str
+    comment: str
+    reply: str
+    label: int
+    generator: str
+
+
+@dataclass(slots=True)
+class Comment:
+    """RUN/comments.csv: a comment taken up. depth 0 = directly under the submission."""
+
+    comment_id: str
+    thread_id: str
+    subreddit: str
+    title: str
+    comment: str
+    comment_karma: int
+    comment_utc: int
+    depth: int
+    author: str
+    over_18: bool
+    permalink: str
+
+
+@dataclass(slots=True)
+class Context:
+    """RUN/context.csv: another comment of a thread that was taken up."""
+
+    thread_id: str
+    comment_id: str
+    parent_id: str
+    comment: str
+
+
+@dataclass(slots=True)
+class Skipped:
+    """RUN/skipped.csv: a comment not taken up; reason is one of fetch's or generate's names."""
+
+    comment_id: str
+    thread_id: str
+    subreddit: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Candidate:
+    """RUN/candidates.csv. log_likelihood: mean per token, natural log, None where a back end can't tell."""
+
+    comment_id: str
+    candidate_id: str
+    seed: int
+    reply: str
+    generator: str
+    log_likelihood: float | None
+
+
+@dataclass(slots=True)
+class Scored:
+    """RUN/scored.csv and RUN/chosen.csv. A score without a ranker is None. verdict: chosen, kept or refused."""
+
+    comment_id: str
+    thread_id: str
+    subreddit: str
+    comment: str
+    candidate_id: str
+    reply: str
+    realism_score: float | None
+    upvote_score: float | None
+    relevance_score: float | None
+    rank_score: float | None
+    verdict: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Submitted:
+    """RUN/submitted.csv: one attempt; outcome is a name from reddit.Outcome."""
+
+    comment_id: str
+    thread_id: str
+    candidate_id: str
+    outcome: str
+    reply_id: str
+    event_utc: int
+
+
+Row = TypeVar("Row")
+
+# Python also takes ` 7`, `1_000`, other scripts' digits and `nan` for numbers: a score of nan would pass every threshold.
+_NUMBERS = {int: r"-?[0-9]+", float: r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"}
+
+
+def columns_of(row_type: type) -> list[str]:
+    """The CSV header of a row type, in order.
+
+    >>> columns_of(FinetuneText)
+    ['text']
+    """
+    return [field.name for field in fields(row_type)]
+
+
+# --- files, whole or not there ------------------------------------------------------------------------------------------
+
+
+def manifest_path(path: Path) -> Path:
+    return path.with_name(path.name + ".manifest.json")
+
+
+@contextmanager
+def atomic_writer(path: Path, newline: str | None = None) -> Iterator[IO[str]]:
+    """A UTF-8 text file that appears under `path` whole, flushed to disk, or not at all.
+
+    The temporary name is fixed, so what a killed process leaves behind is overwritten by the next one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", newline=newline) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's own entry to disk, so that a rename in it survives a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_manifest(path: Path, rows: int, made_from: Mapping[str, Any], **extra: Any) -> None:
+    """Put a manifest beside `path` (already in place). `extra` are facts about the file, such as counts of dropped rows."""
+    content = {"file": path.name, "rows": rows, "sha256": sha256_of(path), "made_from": dict(made_from), **extra}
+    with atomic_writer(manifest_path(path)) as file:
+        json.dump(content, file, indent=1, sort_keys=True, ensure_ascii=False)
+        file.write("\n")
+
+
+def read_manifest(path: Path) -> dict[str, Any] | None:
+    """The manifest beside `path`, or None where there is none.
+
+    Raises:
+        SchemaError: the manifest isn't JSON or lacks its keys.
+    """
+    try:
+        content = json.loads(manifest_path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise SchemaError(f"{manifest_path(path)}: not readable ({error}); delete it and make {path.name} again") from None
+    if not isinstance(content, dict) or not {"rows", "sha256", "made_from"} <= content.keys():
+        raise SchemaError(f"{manifest_path(path)}: rows, sha256 or made_from is missing; delete it and make {path.name} again")
+    return content
+
+
+def check_manifest(path: Path, rows: int) -> None:
+    """Hold a file and the `rows` read from it to the manifest beside it, if there is one.
+
+    Raises:
+        SchemaError: another row count or checksum.
+    """
+    manifest = read_manifest(path)
+    if manifest is None:
+        return
+    if manifest["rows"] != rows:
+        raise SchemaError(f"{path}: {rows} rows, its manifest says {manifest['rows']}; the file is truncated, make it again")
+    if manifest["sha256"] != sha256_of(path):
+        raise SchemaError(f"{path}: changed since it was written (sha256 differs from its manifest); make it again or delete the manifest")
+
+
+def is_current(path: Path, made_from: Mapping[str, Any]) -> bool:
+    """True if `path` is whole, unchanged since it was written, and was made from just this. How a killed run goes on where it stopped."""
+    if not path.exists():
+        return False
+    manifest = read_manifest(path)
+    if manifest is None or manifest["made_from"] != json.loads(json.dumps(dict(made_from))):
+        return False
+    return bool(manifest["sha256"] == sha256_of(path))
+
+
+def write_table(
+    path: Path, columns: list[str], rows: Iterable[Mapping[str, Any]], made_from: Mapping[str, Any] | None = None, **extra: Any
+) -> int:
+    """Write rows (mappings that have all of `columns`) and the manifest; returns the number of rows.
+
+    None is written as an empty cell, a bool as 0 or 1, a float so that it reads back equal.
+
+    Raises:
+        SchemaError: text that UTF-8 can't hold (a lone surrogate), naming row and column.
+    """
+    path = Path(path)
+    count = 0
+    with atomic_writer(path, newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        for row in rows:
+            cells = [_to_cell(row[column]) for column in columns]
+            try:
+                writer.writerow(cells)
+            except UnicodeEncodeError:
+                bad = next(column for column, cell in zip(columns, cells, strict=True) if not _is_utf8(cell))
+                raise SchemaError(f"{path}: row {count + 1}, column {bad}: text that is not valid Unicode (a lone surrogate)") from None
+            count += 1
+        # The old manifest goes before the new data comes, so that none ever speaks of another file.
+        manifest_path(path).unlink(missing_ok=True)
+    write_manifest(path, count, made_from or {}, **extra)
+    return count
+
+
+def read_table(path: Path, required: Iterable[str] = ()) -> tuple[list[str], list[dict[str, str]]]:
+    """Header and rows, every cell the text that stands in the file.
+
+    Raises:
+        SchemaError: no such file, not UTF-8, a required or doubled column, a row of another length, an unclosed quote (a truncated
+            file), or a manifest beside it that says another row count or checksum.
+    """
+    path = Path(path)
+    rows: list[dict[str, str]] = []
+    number = 0
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:  # other people's spreadsheets write a byte order mark
+            reader = csv.reader(file, strict=True)
+            header = next(reader, None)
+            if not header:
+                raise SchemaError(f"{path}: empty file, expected a header row")
+            doubled = {column for column in header if header.count(column) > 1}
+            if doubled:
+                raise SchemaError(f"{path}: column {', '.join(sorted(doubled))} stands twice in the header; keep one")
+            missing = [column for column in required if column not in header]
+            if missing:
+                raise SchemaError(
+                    f"{path}: expected column{'s' * (len(missing) > 1)} {', '.join(missing)}, found {', '.join(header)}; rename or add"
+                )
+            for number, cells in enumerate(reader, start=1):
+                if not cells and len(header) > 1:
+                    continue  # a blank line, as editors leave at the end
+                if len(cells) != len(header):
+                    raise SchemaError(
+                        f"{path}: row {number} has {len(cells)} cells, the header {len(header)}; the file is truncated or not CSV"
+                    )
+                rows.append(dict(zip(header, cells, strict=True)))
+    except FileNotFoundError:
+        raise SchemaError(f"{path}: no such file; run the stage that writes it first, or check the path") from None
+    except IsADirectoryError:
+        raise SchemaError(f"{path}: a folder, expected a CSV file") from None
+    except UnicodeDecodeError as error:
+        raise SchemaError(f"{path}: not UTF-8 near row {number + 1} ({error.reason}); save it as UTF-8") from None
+    except csv.Error as error:
+        raise SchemaError(f"{path}: row {number + 1}: {error}; the file is truncated or not CSV") from None
+    check_manifest(path, len(rows))
+    return header, rows
+
+
+def write_rows(path: Path, row_type: type[Row], rows: Iterable[Row], made_from: Mapping[str, Any] | None = None, **extra: Any) -> int:
+    """Write rows of one type with their manifest; returns the number of rows."""
+    columns = columns_of(row_type)
+    return write_table(path, columns, ({c: getattr(row, c) for c in columns} for row in rows), made_from, **extra)
+
+
+def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
+    """Rows of one type; columns that the type doesn't have are left out.
+
+    Raises:
+        SchemaError: as `read_table`, or a cell that isn't of its column's type.
+    """
+    types = typing.get_type_hints(row_type)
+    columns = columns_of(row_type)
+    _, rows = read_table(path, columns)
+    typed = []
+    for number, row in enumerate(rows, start=1):
+        values = {}
+        for column in columns:
+            try:
+                values[column] = _from_cell(row[column], types[column])
+            except ValueError:
+                raise SchemaError(f"{path}: row {number}, column {column}: {row[column][:40]!r} is not {_type_name(types[column])}") from None
+        typed.append(row_type(**values))
+    return typed
+
+
+def _to_cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    if isinstance(value, float):
+        return repr(float(value))
+    return str(value)
+
+
+def _from_cell(cell: str, wanted: Any) -> Any:
+    if wanted is str:
+        return cell
+    if wanted is bool:
+        if cell not in ("0", "1"):
+            raise ValueError(cell)
+        return cell == "1"
+    options = typing.get_args(wanted)
+    if options:
+        if cell == "":
+            return None
+        wanted = next(option for option in options if option is not type(None))
+    if not re.fullmatch(_NUMBERS[wanted], cell):
+        raise ValueError(cell)
+    return wanted(cell)
+
+
+def _type_name(wanted: Any) -> str:
+    options = typing.get_args(wanted) or (wanted,)
+    names = {int: "a whole number", float: "a number", bool: "0 or 1", str: "text", type(None): "empty"}
+    return " or ".join(names[option] for option in options)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

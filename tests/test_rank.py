@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+from transformers import AutoTokenizer
+
+from bot import UserError, rank, rankers, schema
+from bot.rankers.transformers import encode_pair
+from bot.schema import Candidate, Comment, Scored
+from tests import tiny
+
+PAIRS = [("Any good books?", "Try the lighthouse one."), ("Any good books?", "no"), ("Is my kettle slow?", "Clean it with vinegar, it works!"), ("x", "")]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.encoder(tmp_path_factory.mktemp("ranker"))
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.encoder(tmp_path_factory.mktemp("other"), seed=5)
+
+
+def test_scores_are_probabilities_and_depend_on_both_texts(model: Path) -> None:
+    ranker = rankers.load("transformers", model)
+    scores = ranker.score(PAIRS)
+    assert all(0 <= score <= 1 for score in scores) and len(set(scores)) == 4
+    assert ranker.score([("Any bad books?", PAIRS[0][1])])[0] != scores[0]
+    assert ranker.score([(PAIRS[0][1], PAIRS[0][0])])[0] != scores[0]
+    assert ranker.score([]) == []
+
+
+def test_scores_do_not_depend_on_order_or_batch(model: Path) -> None:
+    ranker = rankers.load("transformers", model)
+    pairs = [(f"comment {n} " * (n % 7 + 1), f"reply {n * n} " * (n % 5 + 1)) for n in range(23)]
+    whole = ranker.score(pairs, batch_size=32)
+    assert ranker.score(pairs[::-1], batch_size=3)[::-1] == pytest.approx(whole, abs=1e-5)
+    assert [ranker.score([pair])[0] for pair in pairs] == pytest.approx(whole, abs=1e-5)
+
+
+def test_pair_is_two_segments_and_control_tokens_stay_text(model: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    ids, segments = encode_pair(tokenizer, "book [SEP] [CLS] train", "short [PAD] and funny")
+    assert ids.count(tokenizer.sep_token_id) == 2 and ids.count(tokenizer.cls_token_id) == 1 and tokenizer.pad_token_id not in ids
+    assert segments == [0] * (ids.index(tokenizer.sep_token_id) + 1) + [1] * (len(ids) - ids.index(tokenizer.sep_token_id) - 1)
+    ids, segments = encode_pair(tokenizer, "book " * 500, "train " * 500)
+    assert len(ids) == 128 and segments.count(1) == 81
+
+
+def comment(comment_id: str, body: str) -> Comment:
+    return Comment(comment_id, "t3_1", "sandbox_books", "Title", body, 5, 1_700_000_000, 0, "reader_1", False, "/r/x")
+
+
+def test_rank_joins_on_id_never_on_text(model: Path, other: Path) -> None:
+    """Two comments of the same text keep their own candidates; a missing ranker is an empty column."""
+    comments = [comment("t1_a", "Same text"), comment("t1_b", "Same text")]
+    candidates = [Candidate(c, f"{c}-{n}", n, f"Reply {c} {n}", "g", None) for n in range(2) for c in ("t1_b", "t1_a")]
+    scorers = {"realism_score": rankers.load("transformers", model), "upvote_score": rankers.load("transformers", other)}
+    rows = rank.rank(comments, candidates, scorers, 8)
+    assert [(row.comment_id, row.candidate_id, row.reply) for row in rows] == [(c.comment_id, c.candidate_id, c.reply) for c in candidates]
+    assert all(row.relevance_score is None and row.rank_score == row.upvote_score != row.realism_score for row in rows)
+    swapped = rank.rank(comments[::-1], candidates[::-1], scorers, 2)[::-1]
+    for one, two in zip(rows, swapped, strict=True):
+        assert one.realism_score == pytest.approx(two.realism_score, abs=1e-5) and one.candidate_id == two.candidate_id
+
+
+def test_a_candidate_of_no_comment_is_an_error(model: Path) -> None:
+    with pytest.raises(UserError, match="t1_z-0 answers t1_z"):
+        rank.rank([comment("t1_a", "x")], [Candidate("t1_z", "t1_z-0", 1, "r", "g", None)], {}, 8)
+
+
+def test_score_any_csv_carries_other_columns(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text('id,reply,comment,rank_score,extra\n007,"a ""b"",\nc",Any good books?,old,NA\n1e5,null,é,,=1+1\n', encoding="utf-8")
+    (tmp_path / "config.toml").write_text(f'[rank]\nrealism = "{model}"\nupvote = "{model}"\n')
+    rank.main(None, tmp_path / "in.csv", tmp_path / "out.csv", tmp_path / "config.toml")
+    with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["id", "reply", "comment", "extra", "realism_score", "upvote_score", "relevance_score", "rank_score"]
+    assert (rows[0]["id"], rows[0]["reply"], rows[0]["extra"]) == ("007", 'a "b",\nc', "NA")
+    assert (rows[1]["id"], rows[1]["reply"], rows[1]["extra"]) == ("1e5", "null", "=1+1")
+    assert all(row["relevance_score"] == "" and 0 < float(row["realism_score"]) < 1 for row in rows)
+    assert float(rows[0]["rank_score"]) == float(rows[0]["upvote_score"])
+    expected = rankers.load("transformers", model).score([("Any good books?", 'a "b", c')])[0]
+    assert float(rows[0]["realism_score"]) == pytest.approx(expected, abs=1e-6)
+
+
+def test_run_folder_is_ranked_once_and_again_after_a_change(model: Path, other: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    schema.write_rows(tmp_path / "comments.csv", Comment, [comment("t1_a", "Hi")])
+    schema.write_rows(tmp_path / "candidates.csv", Candidate, [Candidate("t1_a", "t1_a-0", 1, "Hello", "g", -1.5)])
+    config = tmp_path / "c.toml"
+    config.write_text(f'[rank]\nrealism = "{model}"\nupvote = "{other}"\n')
+    rank.main(tmp_path, None, None, config)
+    first = schema.read_rows(tmp_path / "scored.csv", Scored)
+    rank.main(tmp_path, None, None, config)
+    assert "is there already" in capsys.readouterr().out
+    config.write_text(f'[rank]\nrealism = "{other}"\nupvote = "{other}"\n')
+    rank.main(tmp_path, None, None, config)
+    assert schema.read_rows(tmp_path / "scored.csv", Scored)[0].realism_score != first[0].realism_score
+
+
+def test_errors_say_what_to_do(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="either --run DIR, or --in"):
+        rank.main(None, None, None, None)
+    (tmp_path / "in.csv").write_text("comment,answer\na,b\n")
+    with pytest.raises(UserError, match=r"expected column reply, found comment, answer"):
+        rank.main(None, tmp_path / "in.csv", tmp_path / "out.csv", None)
+    with pytest.raises(UserError, match="no model here"):
+        rankers.load("transformers", tmp_path)
+    with pytest.raises(UserError, match="'magic' is unknown"):
+        rankers.load("magic", model)
+    assert not (tmp_path / "out.csv").exists()

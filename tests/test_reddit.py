@@ -1,0 +1,307 @@
+"""bot.reddit: what Reddit answers becomes an outcome, and a POST is sent once."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import praw
+import prawcore
+import pytest
+
+from bot import UserError, reddit, sandbox
+from bot.config import RedditSettings
+from bot.reddit import Outcome
+from bot.sandbox.server import Box
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Iterator[Box]:
+    with sandbox.serve(tmp_path / "sandbox.sqlite") as running:
+        yield running
+
+
+@pytest.fixture
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Sleeps between repeats take no time; the list holds how long they would have been."""
+    slept: list[float] = []
+    monkeypatch.setattr("prawcore.sessions.time.sleep", slept.append)
+    monkeypatch.setattr(reddit._patiently, "sleep", slept.append)
+    return slept
+
+
+def connect(url: str) -> praw.Reddit:
+    return reddit.connect(RedditSettings(url=url, timeout_seconds=5))
+
+
+def first_comment(box: Box, subreddit: str, title: str) -> str:
+    thread = next(row["name"] for row in box.store.submissions(subreddit) if row["title"].startswith(title))
+    name: str = box.store.comments_of(thread)[0]["name"]
+    return name
+
+
+Whole = tuple[int, dict[str, str], Any]  # status, headers, body
+Answer = Whole | None  # None: hang up
+
+# --- a server that does as it is told ---------------------------------------------------------------------------------------
+
+
+class Script(ThreadingHTTPServer):
+    """Answers (method, path) from a list, one a request, the last one for good."""
+
+    daemon_threads = True
+
+    def __init__(self, answers: dict[tuple[str, str], list[Answer]]) -> None:
+        super().__init__(("127.0.0.1", 0), ScriptHandler)
+        token = {"access_token": "t", "token_type": "bearer", "expires_in": 3600, "scope": "*"}
+        self.answers: dict[tuple[str, str], list[Answer]] = {("POST", "/api/v1/access_token"): [(200, {}, token)], **answers}
+        self.asked: list[tuple[str, str]] = []
+
+
+class ScriptHandler(BaseHTTPRequestHandler):
+    server: Script
+
+    def answer(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        asked = (self.command, self.path.split("?")[0].rstrip("/"))
+        self.server.asked.append(asked)
+        answers = self.server.answers[asked]
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if answer is None:
+            self.connection.close()
+            return
+        status, headers, body = answer
+        data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(data)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    do_GET = do_POST = answer
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def scripted(**answers: list[Answer]) -> Iterator[tuple[Script, praw.Reddit]]:
+    """scripted(me=[…], comment=[…])"""
+    paths = {"me": ("GET", "/api/v1/me"), "comment": ("POST", "/api/comment")}
+    server = Script({paths[name]: listed for name, listed in answers.items()})
+    worker = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    worker.start()
+    try:
+        yield server, connect(f"http://127.0.0.1:{server.server_port}")
+    finally:
+        server.shutdown()
+        server.server_close()
+        worker.join()
+
+
+ME: Whole = (200, {}, {"name": "sandbox_reply_bot", "id": "x"})
+
+
+# --- connecting ---------------------------------------------------------------------------------------------------------------
+
+
+def test_the_sandbox_gets_its_own_account_and_no_proxy(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("praw_password", "a real password")
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    client = connect(box.url)
+    assert client.config.password == sandbox.PASSWORD
+    assert reddit.account_name(client) == "sandbox_reply_bot"
+
+
+def test_real_credentials_go_to_reddit_only() -> None:
+    for url in ("http://example.org", "https://127.0.0.1.example.org", "http://10.0.0.1:80", "nonsense"):
+        with pytest.raises(UserError, match="loopback"):
+            connect(url)
+
+
+def test_reddit_itself_needs_credentials_and_an_honest_user_agent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)  # no praw.ini
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    for name in ("client_id", "client_secret", "username", "password"):
+        monkeypatch.delenv(f"praw_{name}", raising=False)
+    with pytest.raises(UserError, match="user_agent"):
+        reddit.connect(RedditSettings())
+    honest = RedditSettings(user_agent="linux:reply-bot:0.1 (by /u/somebody)")
+    with pytest.raises(UserError, match="praw_client_id"):
+        reddit.connect(honest)
+    for name in ("client_id", "client_secret", "username", "password"):
+        monkeypatch.setenv(f"praw_{name}", f"my {name}")
+    client = reddit.connect(honest)
+    assert (client.config.username, client.config.oauth_url) == ("my username", "https://oauth.reddit.com")
+    assert "by /u/somebody" in client.config.user_agent
+    with pytest.raises(UserError, match="sandbox only"):
+        reddit.reply(client, "t1_abc", "never sent")
+
+
+def test_nobody_there_is_one_clear_line(no_waiting: list[float]) -> None:
+    with scripted(me=[ME]) as (_, client):
+        pass
+    with pytest.raises(UserError, match=r"can't be reached \(.*refused\)") as error:
+        reddit.account_name(client)
+    assert "\n" not in str(error.value)
+    assert len(no_waiting) >= 1  # a reading call is tried again
+
+
+def test_wrong_credentials_are_one_clear_line(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PASSWORD", "CLIENT_SECRET"):
+        with monkeypatch.context() as patch:
+            patch.setattr(reddit.sandbox, name, "guess")
+            client = connect(box.url)
+        with pytest.raises(UserError, match="wrong account or client"):
+            reddit.account_name(client)
+
+
+# --- reading --------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("subreddit", "outcome"),
+    [
+        ("sandbox_private", Outcome.PRIVATE),
+        ("sandbox_closed", Outcome.BANNED),
+        ("sandbox_nowhere", Outcome.MISSING),
+        ("sandbox_members", Outcome.FORBIDDEN),
+    ],
+)
+def test_a_subreddit_that_cannot_be_used_is_an_outcome(box: Box, subreddit: str, outcome: Outcome) -> None:
+    assert reddit.list_submissions(connect(box.url), subreddit, "rising", 5) == (outcome, [])
+
+
+def test_listing(box: Box) -> None:
+    expected = [row["name"] for row in box.store.submissions("sandbox_home")][:3]
+    assert reddit.list_submissions(connect(box.url), "sandbox_home", "new", 3) == (Outcome.READ, expected)
+
+
+def test_a_thread_with_its_depths(box: Box) -> None:
+    name = first_comment(box, "sandbox_books", "What did you finish")
+    thread_id = box.store.comment(name)["link_id"]  # type: ignore[index]
+    outcome, thread = reddit.read_thread(connect(box.url), thread_id, 32)
+    assert outcome is Outcome.READ and thread is not None
+    assert (thread.title, thread.subreddit, thread.over_18, thread.locked) == (
+        "What did you finish lately? One line each!",
+        "sandbox_books",
+        False,
+        False,
+    )
+    stored = {row["name"]: row for row in box.store.comments_of(thread_id)}
+    assert {c.comment_id for c in thread.comments} == set(stored) and thread.behind_more == []
+    assert {(c.comment_id, c.body, c.author, c.karma, c.created_utc) for c in thread.comments} == {
+        (row["name"], row["body"], row["author"], row["karma"], row["created_utc"]) for row in stored.values()
+    }
+    # 30 single comments and one chain of 14, which crosses «continue this thread» twice
+    assert sorted(c.depth for c in thread.comments) == [0] * 31 + list(range(1, 14))
+    depths = {c.comment_id: c.depth for c in thread.comments}
+    assert all(depths[c.parent_id] == c.depth - 1 for c in thread.comments if c.depth)
+
+
+def test_comments_that_were_not_loaded_are_named(box: Box) -> None:
+    name = first_comment(box, "sandbox_books", "What did you finish")
+    thread_id = box.store.comment(name)["link_id"]  # type: ignore[index]
+    _, thread = reddit.read_thread(connect(box.url), thread_id, 0)
+    assert thread is not None
+    shown = [row["name"] for row in box.store.comments_of(thread_id) if row["parent_id"] == thread_id]
+    assert [c.comment_id for c in thread.comments] == shown[:25]
+    assert thread.behind_more == shown[25:]
+
+
+def test_a_thread_that_is_not_there(box: Box) -> None:
+    assert reddit.read_thread(connect(box.url), "t3_zzzzzz", 4) == (Outcome.MISSING, None)
+
+
+def test_reading_waits_as_long_as_it_is_asked_to(no_waiting: list[float]) -> None:
+    with scripted(me=[(429, {"Retry-After": "7"}, ""), ME]) as (server, client):
+        assert reddit.account_name(client) == "sandbox_reply_bot"
+        assert no_waiting == [7.0]
+        assert server.asked.count(("GET", "/api/v1/me")) == 2
+
+
+def test_reading_gives_up_after_four_tries(no_waiting: list[float]) -> None:
+    with scripted(me=[(429, {"Retry-After": "9999"}, "")]) as (server, client):
+        with pytest.raises(UserError, match="rate_limited"):
+            reddit.account_name(client)
+        assert no_waiting == [reddit.LONGEST_WAIT_SECONDS] * 3
+        assert server.asked.count(("GET", "/api/v1/me")) == 4
+
+
+@pytest.mark.parametrize(("answer", "says"), [((503, {}, ""), "status 503"), ((200, {}, "<html>"), "not JSON"), (None, "can't be reached")])
+def test_a_broken_server_is_one_clear_line(answer: Answer, says: str, no_waiting: list[float]) -> None:
+    with scripted(me=[answer]) as (_, client), pytest.raises(UserError, match=says):
+        reddit.account_name(client)
+
+
+# --- posting --------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_reply(box: Box) -> None:
+    parent = first_comment(box, "sandbox_college", "Is a B+")
+    outcome, reply_id = reddit.reply(connect(box.url), parent, "One grade says little.")
+    stored = box.store.comment(reply_id)
+    assert outcome is Outcome.POSTED and stored is not None
+    assert (stored["body"], stored["parent_id"], stored["author"]) == ("One grade says little.", parent, sandbox.USERNAME)
+
+
+@pytest.mark.parametrize(
+    ("subreddit", "title", "text", "outcome"),
+    [
+        ("sandbox_books", "Spoilers", "hello", Outcome.LOCKED),
+        ("sandbox_books", "Your favourite", "hello", Outcome.TOO_OLD),
+        ("sandbox_members", "Meeting", "hello", Outcome.FORBIDDEN),
+        ("sandbox_college", "Which laptop", "x" * 10_001, Outcome.TOO_LONG),
+        ("sandbox_college", "Which laptop", " ", Outcome.NO_TEXT),
+    ],
+)
+def test_a_refused_reply_is_an_outcome(box: Box, subreddit: str, title: str, text: str, outcome: Outcome) -> None:
+    assert reddit.reply(connect(box.url), first_comment(box, subreddit, title), text) == (outcome, "")
+    assert box.store.comments_by(sandbox.USERNAME) == []
+
+
+def refusal(name: str) -> Whole:
+    return 200, {}, {"json": {"errors": [[name, "because", "field"]]}}
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        ((500, {}, ""), Outcome.UNKNOWN),
+        ((503, {}, ""), Outcome.UNKNOWN),
+        ((408, {}, ""), Outcome.UNKNOWN),
+        (None, Outcome.UNKNOWN),
+        ((200, {}, "<html>oops</html>"), Outcome.UNKNOWN),
+        ((429, {"Retry-After": "3"}, ""), Outcome.RATE_LIMITED),
+        ((403, {}, "not JSON"), Outcome.FORBIDDEN),
+        ((404, {}, {}), Outcome.MISSING),
+        (refusal("DELETED_COMMENT"), Outcome.DELETED),
+        (refusal("RATELIMIT"), Outcome.RATE_LIMITED),
+        (refusal("SOMETHING_NEW"), Outcome.REJECTED),
+        ((200, {}, {"json": {"errors": [], "data": {"things": []}}}), Outcome.POSTED),
+    ],
+)
+def test_a_post_is_sent_exactly_once(answer: Answer, outcome: Outcome, no_waiting: list[float]) -> None:
+    with scripted(comment=[answer]) as (server, client):
+        assert reddit.reply(client, "t1_abc", "hello") == (outcome, "")
+        assert server.asked.count(("POST", "/api/comment")) == 1
+
+
+def test_prawcore_alone_would_send_it_three_times(no_waiting: list[float]) -> None:
+    """Why `_Requestor` is there; when this fails, prawcore has changed and `_Requestor` may go."""
+    with scripted(comment=[(503, {}, "")]) as (server, client):
+        url = client.config.oauth_url
+        account: dict[str, Any] = {"client_id": "a", "client_secret": "b", "username": "c", "password": "d"}
+        plain = praw.Reddit(user_agent="linux:tests:v0", reddit_url=url, oauth_url=url, check_for_updates=False, **account)
+        with pytest.raises(prawcore.ServerError):
+            plain.comment("abc").reply("hello")
+        assert server.asked.count(("POST", "/api/comment")) == 3

@@ -1,0 +1,317 @@
+"""bot.report: a made-up run with hostile text, as a page and as a table."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from bot import choose, fetch, reddit, report, schema
+from bot.schema import Candidate, Comment, Context, Scored, Skipped, Submitted
+
+SCRIPT = "<script>alert(1)</script> \"quoted\" & 'single'"
+MARKUP = "[bold red]not markup[/bold red] [/] :smile: [link=http://x.example]here[/link]"
+RIGHT_TO_LEFT = "شكرا جزيلا \u202eevil"
+AWKWARD = "=1+1\n\nsecond \x1b[31mline 🍳 [SEP]"
+
+COMMENTS = [
+    Comment("t1_a", "t3_x", "books", f"title {SCRIPT}", SCRIPT, 48, 1_700_000_000, 0, "reader_1", False, "https://example.org/a"),
+    Comment("t1_b", "t3_y", "books", "second", MARKUP, 7, 1_700_000_000, 1, "reader_2", False, "javascript:alert(2)"),
+    Comment("t1_c", "t3_x", "home", "first again", RIGHT_TO_LEFT, 3, 10**15, 0, "", True, ""),
+    Comment("t1_d", "t3_z", "home", "fourth", AWKWARD, 2, 1_700_000_000, 0, "reader_4", False, ""),
+]
+#            comment, reply, realism, upvote, verdict, reason
+CANDIDATES = [
+    ("t1_a", "the second best", 0.625, 0.25, "kept", "not_best"),
+    ("t1_a", f"chosen {SCRIPT}", 0.875, 0.75, "chosen", ""),
+    ("t1_b", "no one talks so", 0.499, 0.9, "refused", "low_realism"),
+    ("t1_b", " ", 0.8, 0.1, "refused", "empty"),
+    ("t1_c", "good but not good enough", 0.7, 0.47, "kept", "other_comment_in_submission"),
+    ("t1_c", "bad", 0.1, 0.6, "refused", "low_realism"),
+    ("t1_d", f"chosen {MARKUP} {RIGHT_TO_LEFT}", 0.55, 0.31, "chosen", ""),
+    ("t1_d", "kept and quiet", 0.6, 0.3, "kept", "not_best"),
+]
+SKIPPED = ["too_old", "too_old", "nsfw", "a_reason_without_words"]
+
+
+def write_run(folder: Path, comments: list[Comment] = COMMENTS, threshold: float = 0.5) -> Path:
+    """A run folder as the stages leave it."""
+    taken = {comment.comment_id: comment for comment in comments}
+    candidates, scored = [], []
+    for number, (comment_id, reply, realism, upvote, verdict, reason) in enumerate(CANDIDATES):
+        if comment_id in taken:
+            comment, name = taken[comment_id], f"{comment_id}-{number}"
+            candidates.append(Candidate(comment_id, name, number, reply, "tiny", -1.5 - number))
+            scores = (realism, upvote, None, upvote)
+            scored.append(Scored(comment_id, comment.thread_id, comment.subreddit, comment.comment, name, reply, *scores, verdict, reason))
+    skipped = [Skipped(f"t1_s{number}", "t3_x", "books", reason) for number, reason in enumerate(SKIPPED)]
+    schema.write_rows(folder / "comments.csv", Comment, comments, {"fetch": {"subreddits": ["books", "home"]}, "source": "reddit"})
+    schema.write_rows(folder / "skipped.csv", Skipped, skipped)
+    schema.write_rows(
+        folder / "candidates.csv", Candidate, candidates, {"settings": {"temperature": 0.8}, "model": "f" * 64, "seed": 7}, left_out={}
+    )
+    schema.write_rows(folder / "scored.csv", Scored, scored)
+    chosen = [row for row in scored if row.verdict == "chosen"]
+    schema.write_rows(folder / "chosen.csv", Scored, chosen, {"settings": {"minimum_realism": threshold}})
+    return folder
+
+
+class Page(HTMLParser):
+    """What a browser would make of the page: tags with attributes, and text."""
+
+    def __init__(self, content: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.parts: list[str] = []
+        self.feed(content)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        if self.tags and self.tags[-1][0] != "style":
+            self.parts.append(data)
+
+    def flat(self) -> str:
+        """All text on one line, a space between elements."""
+        return " ".join(" ".join(self.parts).split())
+
+
+def page_of(folder: Path) -> Page:
+    report.main(folder)
+    return Page((folder / "report.html").read_text(encoding="utf-8"))
+
+
+def printed(folder: Path, width: int, terminal: bool = False) -> str:
+    out = io.StringIO()
+    report.print_table(folder, Console(file=out, width=width, force_terminal=terminal, highlight=False))
+    return out.getvalue()
+
+
+def cells(output: str) -> Iterator[str]:
+    """The table's rows, each with its lines joined."""
+    for block in re.split(r"(?m)^ ─+ *$", output):
+        yield " ".join(block.split())
+
+
+# --- the page -----------------------------------------------------------------------------------------------------------
+
+
+def test_page_escapes_everything(tmp_path: Path) -> None:
+    page = page_of(write_run(tmp_path))
+    content = (tmp_path / "report.html").read_text(encoding="utf-8")
+    names = {tag for tag, _ in page.tags}
+    assert not names & {"script", "img", "iframe", "link", "object", "base", "form"}
+    assert "\x1b" not in content
+    for text in (COMMENTS[0].title, SCRIPT, MARKUP, RIGHT_TO_LEFT, AWKWARD.replace("\x1b", "\ufffd")):
+        assert text in page.parts  # shown as it was written, line breaks too
+    attributes = [(name, value or "") for _, given in page.tags for name, value in given.items()]
+    assert not [name for name, _ in attributes if name.startswith("on")]
+    assert {value for name, value in attributes if name == "href"} == {"https://example.org/a", "#t1_a"}
+    assert not [name for name, _ in attributes if name == "src"] and "url(" not in content and "@import" not in content
+
+
+def test_page_shows_texts_in_their_own_direction(tmp_path: Path) -> None:
+    page = page_of(write_run(tmp_path))
+    directed = [given for tag, given in page.tags if given.get("class") in ("said", "text") or (tag == "h3" and "dir" in given)]
+    assert len(directed) == 4 + 2 + len(CANDIDATES) + 4  # comments, chosen replies, candidates, titles
+    assert {given["dir"] for given in directed} == {"auto"}
+
+
+def test_page_counts_and_reasons(tmp_path: Path) -> None:
+    schema.write_rows(tmp_path / "context.csv", Context, [Context("t3_x", f"t1_k{n}", "t3_x", "other") for n in range(23)])
+    text = page_of(write_run(tmp_path)).flat()
+    for told in ("4 comments taken up", "4 comments skipped", "8 candidates", "3 refused", "2 replies chosen", "context 23"):
+        assert told in text
+    assert f"2 too old – {report.SKIP_REASONS['too_old']}" in text and "1 a reason without words" in text
+    assert f"2 low realism – {report.CANDIDATE_REASONS['low_realism']}" in text and f"1 empty – {report.CANDIDATE_REASONS['empty']}" in text
+    assert "Dry run: nothing was sent." in text
+    assert "Answered (2)" in text and "Not answered (2)" in text
+    assert "No reply: all 2 refused (empty 1, low realism 1)." in text
+    assert "No reply: another comment of this submission was answered." in text
+    assert "temperature 0.8" in text and "seed 7" in text and "realism threshold 0.5" in text and "f" * 12 in text and "f" * 13 not in text
+    assert "−2.50" in text  # log-likelihood
+
+
+def test_page_lists_candidates_best_first(tmp_path: Path) -> None:
+    text = page_of(write_run(tmp_path)).flat()
+    first = text[text.index("reader_1") : text.index("reader_4")]
+    assert first.index("Chosen reply · realism 0.87 · upvote 0.75") < first.index("1 chosen <script>") < first.index("2 the second best")
+    assert "no one talks so 0.49 0.90" in text  # 0.499 is under the threshold and looks it
+    assert "Relevance" not in text  # no ranker, no column
+
+
+def test_page_shows_rank_and_relevance_where_they_say_something(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    rows = [replace(row, relevance_score=0.43, rank_score=0.21) for row in schema.read_rows(tmp_path / "scored.csv", Scored)]
+    schema.write_rows(tmp_path / "scored.csv", Scored, rows)
+    text = page_of(tmp_path).flat()
+    assert "Realism Upvote Relevance Rank ↓" in text and "0.43" in text and "0.21" in text
+    assert "Relevance scores of all candidates" in text
+
+
+def test_page_says_what_was_submitted(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    attempts = [
+        Submitted("t1_a", "t3_x", "t1_a-1", "posted", "t1_new", 1_700_000_100),
+        Submitted("t1_d", "t3_z", "t1_d-6", "locked", "", 1_700_000_100),
+    ]
+    schema.write_rows(tmp_path / "submitted.csv", Submitted, attempts)
+    text = page_of(tmp_path).flat()
+    assert "Submitted: 1 of 2 replies posted (locked 1)." in text and "Dry run" not in text
+    assert "posted: the reply is on the site ( t1_new )" in text and "locked: not posted, the thread is locked" in text
+
+
+@pytest.mark.parametrize("skipped", [True, False])
+def test_empty_run(tmp_path: Path, skipped: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path, [])
+    if not skipped:
+        (tmp_path / "skipped.csv").unlink()
+        (tmp_path / "skipped.csv.manifest.json").unlink()
+    text = page_of(tmp_path).flat()
+    assert "No comments were taken up" in text and "0 of 0 comments answered" in text
+    assert ("All 4 comments that were seen were skipped" if skipped else "No comments were seen at all") in text
+    out = capsys.readouterr().out
+    assert out.startswith(f"No comments were taken up; {4 if skipped else 0} were skipped")
+    assert out.endswith(f"\n{tmp_path / 'report.html'}\n")
+
+
+def test_page_without_manifests(tmp_path: Path) -> None:
+    for manifest in list(write_run(tmp_path).glob("*.manifest.json")):
+        manifest.unlink()
+    text = page_of(tmp_path).flat()
+    assert "its settings are not known" in text and "threshold 0.5" not in text and "2 replies chosen" in text
+
+
+def test_sandbox_links_are_left_out(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    schema.write_rows(tmp_path / "comments.csv", Comment, COMMENTS, {"source": "sandbox"})
+    page = page_of(tmp_path)
+    assert "local sandbox" in page.flat()
+    assert [given["href"] for tag, given in page.tags if tag == "a"] == ["#t1_a"]
+
+
+def test_same_run_same_page_and_nothing_left_beside_it(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    page_of(tmp_path)
+    first = (tmp_path / "report.html").read_bytes()
+    page_of(tmp_path)
+    assert (tmp_path / "report.html").read_bytes() == first
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*before, "report.html"])
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    (tmp_path / "scored.csv").unlink()
+    with pytest.raises(schema.SchemaError, match=r"scored\.csv: no such file"):
+        report.main(tmp_path)
+    assert not (tmp_path / "report.html").exists()
+
+
+# --- the plot -----------------------------------------------------------------------------------------------------------
+
+
+def scored(realism: float | None, verdict: str = "kept") -> Scored:
+    return Scored("t1_a", "t3_x", "books", "c", "t1_a-0", "r", realism, None, None, realism, verdict, "")
+
+
+def test_histogram_holds_every_candidate_once() -> None:
+    values = [0.0, 0.04, 0.05, 0.5, 0.999, 1.0, float("nan"), None]
+    rows = [scored(value) for value in values] + [scored(1.0, "chosen")]
+    plot = report.histogram(rows, "realism_score", 0.5)
+    assert plot is not None and plot["highest"] == 3 and plot["threshold"] == 0.5
+    told = [re.fullmatch(r"([\d.]+) to [\d.]+: (\d+) candidates? (\w+)", bar["tip"]) for bar in plot["bars"]]
+    counts = {(match[1], match[3]): int(match[2]) for match in told if match}
+    assert counts == {("0.00", "kept"): 2, ("0.05", "kept"): 1, ("0.50", "kept"): 1, ("0.95", "kept"): 2, ("0.95", "chosen"): 1}
+    top = [bar for bar in plot["bars"] if bar["tip"].startswith("0.95")]
+    assert min(bar["y"] for bar in top) == pytest.approx(0) and sum(bar["height"] for bar in top) == pytest.approx(report.PLOT_HEIGHT)
+
+
+def test_histogram_of_nothing() -> None:
+    assert report.histogram([scored(None)], "realism_score") is None
+    assert report.histogram([], "realism_score") is None
+
+
+# --- the table ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_table_fits_and_is_plain(tmp_path: Path, width: int) -> None:
+    output = printed(write_run(tmp_path), width)
+    assert "\x1b" not in output and "\u202e" not in output
+    assert max(len(line) for line in output.splitlines()) <= width
+    rows = list(cells(output))
+    assert len(rows) == 1 + 1 + 4 + 1  # nothing above the upper edge, the header, one row a comment, the counts
+    header, first, second, third, fourth = rows[1:6]
+    assert header.replace("rele- ", "").endswith(
+        "comment best reply realism upvote vance" if width == 80 else "best reply realism upvote relevance"
+    )
+    assert re.search(r"reader_1: .*0\.87 0\.75 –", first)
+    assert "reader_2: [bold" in second and "red]not" in second and "all 2 refused" in second and "– – –" in second
+    assert "(unknown)" in third and "another comment of this" in third
+    assert "=1+1" in fourth and "0.55 0.31 –" in fourth
+    assert "2 of 4 comments get a reply." in rows[6]
+    assert "8 candidates: 2 chosen, 3 kept, 3 refused (low_realism 2, empty 1)." in rows[6]
+    assert rows[6].endswith("Dry run: nothing was sent.")
+
+
+def test_wide_table_has_whole_texts(tmp_path: Path) -> None:
+    output = printed(write_run(tmp_path), 180)
+    assert MARKUP in output and "nothing: all 2 refused (empty 1, low_realism 1)" in output
+    assert "another comment of this submission was answered" in output
+
+
+def test_colours_on_a_terminal_only(tmp_path: Path) -> None:
+    output = printed(write_run(tmp_path), 120, terminal=True)
+    assert "\x1b[" in output
+    assert "\x1b[31m" not in output  # the comment's own
+
+
+def test_table_on_a_stream_that_knows_no_unicode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="ascii")
+    monkeypatch.setattr("sys.stdout", stream)
+    report.main(write_run(tmp_path))
+    stream.flush()
+    assert raw.getvalue().decode("ascii").endswith(f"{tmp_path / 'report.html'}\n")
+
+
+def test_path_comes_last(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report.main(write_run(tmp_path))
+    assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "report.html")
+
+
+@pytest.mark.parametrize(
+    ("rows", "answered", "why"),
+    [
+        ([], False, "nothing: no candidates were made"),
+        ([("refused", "low_realism")] * 10, False, "nothing: all 10 refused (low_realism 10)"),
+        ([("refused", "low_realism")] * 2, True, "nothing: all 2 refused (low_realism 2)"),
+        ([("refused", "low_realism"), ("kept", "other_comment_in_submission")], True, "another comment of this submission was answered"),
+        ([("refused", "low_realism"), ("kept", "")], False, "nothing: 1 of 2 kept, none chosen"),
+    ],
+)
+def test_why_nothing(rows: list[tuple[str, str]], answered: bool, why: str) -> None:
+    made = [replace(scored(0.4), verdict=verdict, reason=reason) for verdict, reason in rows]
+    assert report.why_nothing(made, answered) == why
+
+
+# --- words --------------------------------------------------------------------------------------------------------------
+
+
+def test_every_name_has_words() -> None:
+    """A new reason or outcome needs its words in bot/report.py."""
+    assert {reason.value for reason in fetch.Reason} <= report.SKIP_REASONS.keys()
+    assert {outcome.value for outcome in reddit.Outcome} - {"read"} <= report.OUTCOMES.keys()
+    rows = [scored(0.1), replace(scored(0.9), reply=" "), *(replace(scored(0.9), candidate_id=f"t1_a-{n}") for n in (1, 2))]
+    rows.append(replace(scored(0.8), comment_id="t1_b", candidate_id="t1_b-0"))
+    given = choose.choose(rows, 0.5)
+    assert {row.reason for row in given} == report.CANDIDATE_REASONS.keys() | {""}
+    assert {row.verdict for row in given} == report.VERDICTS.keys()

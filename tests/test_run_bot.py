@@ -1,0 +1,177 @@
+"""The whole online pipeline through the sandbox with the real PRAW, workers as processes, tiny models."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from bot import ROOT, sandbox, schema
+from bot.schema import Candidate, Comment, Scored, Submitted
+from tests import tiny
+
+RUN = [sys.executable, str(ROOT / "run_bot.py"), "run", "--sandbox", "--limit", "3"]
+FILES = ("comments.csv", "context.csv", "skipped.csv", "candidates.csv", "scored.csv", "chosen.csv", "report.html")
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    lm, realism, upvote = tiny.language_model(folder / "lm"), tiny.encoder(folder / "realism"), tiny.encoder(folder / "upvote", seed=5)
+    path = folder / "config.toml"
+    path.write_text(
+        f'[generate]\nmodel = "{lm}"\nnum_candidates = 4\nmax_new_tokens = 10\nbatch_size = 1\n[rank]\nrealism = "{realism}"\nupvote = "{upvote}"\n'
+        "[choose]\nminimum_realism = 0.3\n"
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing disturbed, posting into the sandbox."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    done = run(config, folder, "--post")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def run(config: Path, folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*RUN, "--config", str(config), "--out", str(folder), *more], capture_output=True, text=True, timeout=200, check=False)
+
+
+def test_every_file_keeps_its_contract(whole: Path) -> None:
+    comments = schema.read_rows(whole / "comments.csv", Comment)
+    candidates = schema.read_rows(whole / "candidates.csv", Candidate)
+    scored = schema.read_rows(whole / "scored.csv", Scored)
+    assert len(comments) == 3 and len({comment.thread_id for comment in comments}) == 3
+    assert Counter(row.comment_id for row in candidates) == {comment.comment_id: 4 for comment in comments}
+    assert [row.candidate_id for row in scored] == [row.candidate_id for row in candidates]
+    for row in scored:
+        assert row.realism_score is not None and 0 <= row.realism_score <= 1
+        assert row.upvote_score is not None and 0 <= row.upvote_score <= 1 and row.rank_score == row.upvote_score
+        assert row.relevance_score is None
+        assert row.verdict in ("chosen", "kept", "refused") and bool(row.reason) == (row.verdict != "chosen")
+    chosen = schema.read_rows(whole / "chosen.csv", Scored)
+    assert chosen == [row for row in scored if row.verdict == "chosen"] and 0 < len(chosen) <= 3
+    assert all((whole / name).exists() for name in FILES)
+    assert chosen[0].reply.split()[0] in (whole / "report.html").read_text(encoding="utf-8")
+
+
+def test_what_was_chosen_stands_in_the_sandbox_once(whole: Path, config: Path) -> None:
+    chosen = {row.comment_id: row.reply for row in schema.read_rows(whole / "chosen.csv", Scored)}
+    submitted = schema.read_rows(whole / "submitted.csv", Submitted)
+    assert {row.comment_id: row.outcome for row in submitted} == dict.fromkeys(chosen, "posted")
+    (whole / "submitted.csv").unlink()  # as if killed between the post and its record
+    again = run(config, whole, "--post")
+    assert again.returncode == 0, again.stderr
+    assert [row.reply_id for row in schema.read_rows(whole / "submitted.csv", Submitted)] == [row.reply_id for row in submitted]
+    with sandbox.serve(whole / "sandbox.sqlite") as box:
+        assert len(box.store.comments_by(sandbox.USERNAME)) == len(chosen)
+
+
+def test_a_dry_run_sends_nothing_and_prints_a_table(config: Path, tmp_path: Path) -> None:
+    done = run(config, tmp_path / "dry")
+    assert done.returncode == 0, done.stderr
+    with sandbox.serve(tmp_path / "dry" / "sandbox.sqlite") as box:
+        assert box.store.comments_by(sandbox.USERNAME) == []
+    assert not (tmp_path / "dry" / "submitted.csv").exists()
+    assert str(tmp_path / "dry") in done.stdout.replace("\n", "") and "realism" in done.stdout.lower()
+
+
+@pytest.mark.parametrize(("stage", "sign"), [("generate", "candidates.csv.part"), ("rank", "candidates.csv"), ("choose", "scored.csv")])
+def test_kill_9_and_the_same_command_again(config: Path, whole: Path, tmp_path: Path, stage: str, sign: str) -> None:
+    """The worker that starts when `sign` appears is killed; the second run ends as the undisturbed one did."""
+    folder = tmp_path / "run"
+    process = subprocess.Popen([*RUN, "--config", str(config), "--out", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    killed = False
+    while not killed and process.poll() is None and time.monotonic() < deadline:
+        if (folder / sign).exists() and (worker := child(process.pid, f"bot.{stage}")):
+            os.kill(worker, signal.SIGKILL)
+            killed = True
+        time.sleep(0.02)
+    _, errors = process.communicate(timeout=60)
+    assert killed and process.returncode == 1, errors
+    assert f"{stage} was killed by signal 9" in errors
+    done = run(config, folder)
+    assert done.returncode == 0, done.stderr
+    for name in ("candidates.csv", "scored.csv", "chosen.csv"):
+        assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def child(parent: int, name: str) -> int | None:
+    """The child process of `parent` whose command line has `name`."""
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == parent:
+                if name.encode() in (entry / "cmdline").read_bytes():
+                    return int(entry.name)
+        except (OSError, ValueError):
+            continue
+    return None
+
+
+def test_kill_9_of_the_whole_run_leaves_no_orphan(config: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process = subprocess.Popen([*RUN, "--config", str(config), "--out", str(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (worker := child(process.pid, "bot.")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    box = child(process.pid, "bot.sandbox")
+    process.kill()
+    process.wait()
+    for left in filter(None, (worker, box)):
+        while Path(f"/proc/{left}").exists() and "Z" not in Path(f"/proc/{left}/stat").read_text().rpartition(")")[2].split()[0]:
+            assert time.monotonic() < deadline, "a worker outlived the run"
+            time.sleep(0.05)
+
+
+def test_posting_anywhere_but_the_sandbox_is_refused(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, str(ROOT / "run_bot.py"), "run", "--post", "--out", str(tmp_path / "r")], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "--sandbox only" in done.stderr and done.stderr.count("\n") == 1
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_second_run_on_the_folder_is_turned_away(config: Path, tmp_path: Path) -> None:
+    from filelock import FileLock
+
+    (tmp_path / "r").mkdir()
+    with FileLock(tmp_path / "r" / ".lock"):
+        done = run(config, tmp_path / "r")
+    assert done.returncode == 75 and "another run holds" in done.stderr
+    assert not (tmp_path / "r" / "comments.csv").exists()
+
+
+def test_a_failing_stage_is_one_line_and_its_status(config: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.toml"
+    bad.write_text(config.read_text().replace("num_candidates = 4", "num_candidates = 0"))
+    done = run(bad, tmp_path / "r")
+    assert done.returncode == 1 and "generate.num_candidates" in done.stderr and done.stderr.count("\n") == 1
+    bad.write_text(config.read_text().replace('model = "', 'model = "/nowhere'))
+    done = run(bad, tmp_path / "r")
+    assert done.returncode == 1 and "no model here" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_help_and_fetch_load_no_framework() -> None:
+    """TensorFlow and PyTorch are imported by the worker that needs them, and by nothing else."""
+    check = (
+        "import sys; sys.argv = ['run_bot.py', '--help']\nimport runpy\n"
+        "try: runpy.run_path('run_bot.py', run_name='__main__')\nexcept SystemExit: pass\n"
+        "import bot.fetch, bot.choose, bot.report, bot.sandbox, bot.sandbox.server, bot.submit, bot.generate, bot.rank\n"
+        "loaded = {'torch', 'tensorflow', 'transformers', 'keras'} & sys.modules.keys()\nassert not loaded, loaded"
+    )
+    done = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "generate" in done.stdout
+
+
+@pytest.mark.parametrize("stage", ["extract", "prepare", "evaluate", "models", "fetch", "generate", "rank", "score", "choose", "submit", "report", "sandbox"])
+def test_every_stage_tells_its_options(stage: str) -> None:
+    done = subprocess.run([sys.executable, str(ROOT / "run_bot.py"), stage, "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "Usage" in done.stdout

@@ -1,0 +1,280 @@
+"""bot.text: cleaning, the training text and its prompt, the split of threads."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+from functools import cache
+
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.trainers import BpeTrainer
+
+from bot import ROOT, text
+
+# Arbitrary text, and text that comes close to control tokens.
+PIECES = st.sampled_from(
+    ["[SEP]", "[\\SEP]", "[\\\\SEP]", "[CLS]", "[", "]", "SEP", "\\", "<|", "|>", "<|endoftext|>", "<|\\endoftext|>", "<|startoftext|>", "<|a",
+     "<|im_end|>", "endoftext", " ", "\n", "é", "word"]
+)  # fmt: skip
+NEAR_TOKENS = st.lists(PIECES, max_size=8).map("".join)
+WELL_FORMED = st.text(st.characters(exclude_categories=["Cs"])) | NEAR_TOKENS
+ANY = st.text() | NEAR_TOKENS
+SMOLLM = ROOT / "models" / "base" / "smollm2-135m-instruct" / "tokenizer.json"
+
+
+# --- clean ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "cleaned"),
+    [
+        ("plain words", "plain words"),
+        ("  two  spaces\tand a tab\n\nand lines \r\n end ", "two spaces and a tab and lines end"),
+        # quotes
+        ("> what you said\n\nMy answer", "My answer"),
+        ("&gt; what you said\n&gt; and more\n\nMy answer", "My answer"),
+        (">>> deep\n  > indented\nok", "ok"),
+        ("2 > 1 and 1 < 2", "2 > 1 and 1 < 2"),
+        # spoilers
+        (">!He dies!< at the end", "He dies at the end"),
+        ("&gt;!He\ndies!&lt; at the end", "He dies at the end"),
+        # links and images
+        ("see [the list](https://example.org/a_(b)) now", "see the list now"),
+        ('see [the list](/r/books/wiki "our wiki") now', "see the list now"),
+        ("see [the list]( https://example.org ) now", "see the list now"),
+        ("![a cat](https://example.org/cat.png) ha", "a cat ha"),
+        ("look https://example.org/x?y=1&amp;z=2 here", "look here"),
+        ("look www.example.org here", "look here"),
+        ("[https://example.org](https://example.org)", ""),
+        ("array[0] (sic) stays", "array[0] (sic) stays"),
+        # markdown
+        ("**bold** and *slanted* and ***both*** and ~~gone~~", "bold and slanted and both and gone"),
+        ("__bold__ and _slanted_ but snake_case_name", "bold and slanted but snake_case_name"),
+        ("5 * 3 * 2", "5 * 3 * 2"),
+        ("# Title\n###### small\n#hashtag", "Title small #hashtag"),
+        ("* one\n* two\n- three\n+ four", "one two three four"),
+        ("-5 degrees\n*nice*", "-5 degrees nice"),
+        ("above\n\n* * *\n\nbelow", "above below"),
+        ("above\n---\nbelow\n___\nend", "above below end"),
+        ("`code` and ```more code```", "code and more code"),
+        ("```\nx = 1\n```\nas said", "x = 1 as said"),
+        ("~~~python\nx = 1\n~~~\nas said", "x = 1 as said"),
+        # backslashes
+        ("\\*not slanted\\* and \\_nor\\_ this", "*not slanted* and _nor_ this"),
+        ("¯\\\\\\_(ツ)\\_/¯", "¯\\_(ツ)_/¯"),
+        ("\\#1 \\- first \\> second", "#1 - first > second"),
+        ("C:\\Users stays", "C:\\Users stays"),
+        # entities, once and, as old dumps have them, twice
+        ("Tom &amp; Jerry &lt;3", "Tom & Jerry <3"),
+        ("Tom &amp;amp; Jerry &amp;lt;3", "Tom & Jerry <3"),
+        ("a&nbsp;b &#39;c&#39; &#x27;d&#x27;", "a b 'c' 'd'"),
+        ("one\n\n&#x200B;\n\ntwo", "one two"),
+        # characters
+        ("nul\0 bell\a escape\x1b next\x85line \ufeffmark", "nul bell escape next line mark"),
+        ("half \ud83d emoji", "half \ufffd emoji"),
+        ("👩‍👩‍👧 שלום é", "👩‍👩‍👧 שלום é"),
+        ("NA null 007 1e5 =1+1", "NA null 007 1e5 =1+1"),
+        ("[SEP] <|endoftext|>", "[SEP] <|endoftext|>"),
+        ("", ""),
+    ],
+)
+def test_clean(body: str, cleaned: str) -> None:
+    assert text.clean(body) == cleaned
+
+
+@given(body=ANY | st.text(st.sampled_from("*_~`[]()>!<&;amp\\#- \n\thtp:/.wx|^\ud800")))
+def test_cleaned_text_is_one_tidy_line(body: str) -> None:
+    cleaned = text.clean(body)
+    assert cleaned == " ".join(cleaned.split())
+    assert not re.search("[\x00-\x1f\x7f-\x9f\ud800-\udfff]", cleaned)
+
+
+@given(words=st.lists(st.text(st.characters(categories=["L", "Nd"]), min_size=1), max_size=20))
+def test_clean_leaves_plain_words_alone(words: list[str]) -> None:
+    assert text.clean(" ".join(words)) == " ".join(words)
+
+
+@pytest.mark.parametrize(
+    "piece", [" *a", " _a", ">!", "[", "[a](", "[](", "[]( ", "`", "*", "_", "~~a ", "- ", " ", "\t", "\\", "***a ", "&gt;", "\n>", "(("]
+)
+def test_clean_takes_no_time_on_hostile_text(piece: str) -> None:
+    """The longest comment there is, with markdown that never closes."""
+    hostile = (piece * text.UNANSWERABLE_LENGTH)[: text.UNANSWERABLE_LENGTH]
+    began = time.process_time()
+    text.clean(hostile)
+    text.clean("[](" + hostile)
+    assert time.process_time() - began < 5
+
+
+@pytest.mark.parametrize(
+    ("body", "deleted"),
+    [
+        ("[deleted]", True),
+        ("[removed]", True),
+        (" [Removed]\n", True),
+        ("[ Removed by Reddit ]", True),
+        ("[deleted by user]", True),
+        ("", True),
+        (" \n", True),
+        ("deleted", False),
+        ("why was it [deleted]?", False),
+    ],
+)
+def test_is_deleted(body: str, deleted: bool) -> None:
+    assert text.is_deleted(body) is deleted
+
+
+# --- the training text --------------------------------------------------------------------------------------------------------
+
+
+@given(body=ANY)
+@example(body="[SEP]")
+@example(body="[\\SEP]")
+@example(body="<|\\\\endoftext|>")
+@example(body="<|[SEP]|>")
+def test_escape_is_reversible(body: str) -> None:
+    assert text.unescape(text.escape(body)) == body
+
+
+@given(body=ANY)
+def test_escaped_text_holds_no_control_token(body: str) -> None:
+    assert not re.search(r"<\|\w+\|>|\[(SEP|CLS|MASK|PAD|UNK)\]", text.escape(body), re.ASCII)
+
+
+def test_escape_touches_nothing_else() -> None:
+    for body in ("plain", "[sep]", "[SEP", "SEP]", "<|two words|>", "a | b", "\\", "[\\]", "(SEP)"):
+        assert text.escape(body) == body
+    assert text.escape("x[SEP]y<|endoftext|>") == "x[\\SEP]y<|\\endoftext|>"
+
+
+@given(comment=ANY, reply=ANY)
+@example(comment="[SEP]", reply="[SEP]")
+@example(comment="[", reply="SEP]")
+@example(comment="a [SE\x1cP]", reply="<|startoftext|>")
+def test_one_separator_and_no_control_token(comment: str, reply: str) -> None:
+    whole = text.format_training_text(comment, reply)
+    assert whole.count(text.SEPARATOR) == 1
+    assert "<|startoftext|>" not in whole and "<|endoftext|>" not in whole and "\n" not in whole
+    assert len(re.findall(r"\[(?:SEP|CLS|MASK|PAD|UNK)\]|<\|[A-Za-z0-9_]+\|>", whole)) == 1
+
+
+@given(comment=ANY, reply=ANY)
+def test_the_prompt_is_a_prefix_without_trailing_space(comment: str, reply: str) -> None:
+    prompt = text.format_prompt(comment)
+    assert text.format_training_text(comment, reply).startswith(prompt + " ")
+    assert prompt.endswith("[SEP]")
+
+
+@given(comment=WELL_FORMED, reply=WELL_FORMED)
+def test_the_reply_comes_back_from_a_training_text(comment: str, reply: str) -> None:
+    whole = text.format_training_text(comment, reply)
+    assert text.parse_reply(whole.removeprefix(text.format_prompt(comment))) == " ".join(reply.split())
+
+
+@pytest.mark.parametrize(
+    ("generated", "reply"),
+    [
+        (" Dune.", "Dune."),
+        (" Dune.\n\nReally.  Go on.", "Dune. Really. Go on."),
+        (" Dune. [SEP] Another reply", "Dune."),
+        (" Dune.<|endoftext|>Next row [SEP] more", "Dune."),
+        (" Dune.<|im_end|>\n<|im_start|>user", "Dune."),
+        ("<|startoftext|>x", ""),
+        ("[SEP]", ""),
+        ("", ""),
+        (" she typed [\\SEP] and <|\\endoftext|>", "she typed [SEP] and <|endoftext|>"),
+        (" she typed [\\\\SEP]", "she typed [\\SEP]"),
+        (" half \ud83d", "half \ufffd"),
+    ],
+)
+def test_parse_reply(generated: str, reply: str) -> None:
+    assert text.parse_reply(generated) == reply
+
+
+# --- token by token -------------------------------------------------------------------------------------------------------------
+
+
+@cache
+def gpt2_like() -> Tokenizer:
+    """A byte-level BPE as GPT-2's, taught on a little text that holds the separator."""
+    tokenizer = Tokenizer(BPE())
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False, use_regex=True)
+    trainer = BpeTrainer(
+        vocab_size=600, initial_alphabet=ByteLevel.alphabet(), special_tokens=["<|startoftext|>", "<|endoftext|>"], show_progress=False
+    )
+    rows = ["Any good books? [SEP] Dune. [SEP] It is about a desert. [SEP] [SEP]", "what [\\SEP] is that? [SEP] (no idea) [SEP] ... [SEP] 42"]
+    tokenizer.train_from_iterator(rows * 20, trainer)
+    return tokenizer
+
+
+@cache
+def smollm() -> Tokenizer:
+    if not SMOLLM.exists():
+        pytest.skip("models/base/smollm2-135m-instruct is not here; `make setup` gets it")
+    return Tokenizer.from_file(str(SMOLLM))
+
+
+def assert_token_exact(tokenizer: Tokenizer, comment: str, reply: str) -> None:
+    prompt = tokenizer.encode(text.format_prompt(comment), add_special_tokens=False).ids
+    whole = tokenizer.encode(text.format_training_text(comment, reply), add_special_tokens=False).ids
+    assert whole[: len(prompt)] == prompt
+    assert len(whole) > len(prompt)
+
+
+@pytest.mark.parametrize("tokenizer", [gpt2_like, smollm])
+@given(comment=WELL_FORMED, reply=WELL_FORMED)
+@example(comment="Any good books?", reply="Dune.")
+@example(comment="", reply="]")
+@example(comment="ends in a space ", reply=" starts with one")
+@example(comment="[SEP]", reply="[SEP]")
+@example(comment="x", reply="])) 'll 42 …")
+@settings(max_examples=60)
+def test_the_prompt_is_a_prefix_token_by_token(tokenizer: object, comment: str, reply: str) -> None:
+    assert callable(tokenizer)
+    assume(reply.split())
+    assert_token_exact(tokenizer(), comment, reply)
+
+
+def test_a_trailing_space_would_not_be_a_prefix() -> None:
+    """Why the prompt has none: the space belongs to the reply's first token."""
+    for tokenizer in (gpt2_like(), smollm()):
+        spaced = tokenizer.encode(text.format_prompt("Any good books?") + " ", add_special_tokens=False).ids
+        whole = tokenizer.encode(text.format_training_text("Any good books?", "Dune."), add_special_tokens=False).ids
+        assert whole[: len(spaced)] != spaced
+
+
+# --- splits ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_known_splits_stay() -> None:
+    """Pinned: a change would move threads between splits that models were trained on."""
+    known = {"t3_a": "train", "t3_abc": "train", "": "train", "t3_5": "", "t3_é": ""}
+    assert {name: text.split_for(name) for name in known} == known
+
+
+def test_split_shares() -> None:
+    counts = Counter(text.split_for(f"t3_{number:x}") for number in range(20_000))
+    assert set(counts) == {"train", "val", "test"}
+    assert abs(counts["train"] / 20_000 - 0.90) < 0.01
+    assert abs(counts["val"] / 20_000 - 0.05) < 0.007
+    assert abs(counts["test"] / 20_000 - 0.05) < 0.007
+
+
+def test_a_split_is_the_same_in_another_process() -> None:
+    names = [f"t3_{number}" for number in range(200)]
+    code = f"from bot.text import split_for; print(*(split_for(f't3_{{n}}') for n in range({len(names)})))"
+    done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "1"}, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [text.split_for(name) for name in names]
+
+
+@given(name=st.text())
+def test_any_thread_has_a_split(name: str) -> None:
+    assert text.split_for(name) in {"train", "val", "test"}

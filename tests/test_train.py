@@ -1,0 +1,148 @@
+"""Training on tiny models and invented rows: what is learned, resumed and written down."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from bot import UserError, models, rankers, schema, train_lm, train_ranker, training
+from bot.generators.transformers import encode_training_row, load_model
+from bot.schema import LmRow, RealismRow, UpvotePair
+from tests import tiny
+
+GOOD, BAD = "short and funny and kind", "normal minutes boil essay"
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bases")
+    patch = pytest.MonkeyPatch()
+    patch.setattr(models, "BASE_DIR", folder)
+    models.pull("tiny-lm", tiny.language_model(tmp_path_factory.mktemp("lm")))
+    models.pull("tiny-encoder", tiny.encoder(tmp_path_factory.mktemp("encoder"), head=False))
+    patch.undo()
+    return folder
+
+
+@pytest.fixture
+def data(tmp_path: Path, bases: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Rows in which GOOD is what people write and like, and BAD is not."""
+    monkeypatch.setattr(models, "BASE_DIR", bases)
+    for each, count in (("train", 96), ("val", 8), ("test", 24)):
+        ids = [(f"t3_{each}{n}", f"t1_{each}{n}", f"t1_r{each}{n}", "sandbox_books", f"Which book, reader {n}?") for n in range(count)]
+        schema.write_rows(tmp_path / f"lm_{each}.csv", LmRow, [LmRow(*row, GOOD) for row in ids])
+        schema.write_rows(
+            tmp_path / f"realism_{each}.csv",
+            RealismRow,
+            [RealismRow(*row, GOOD if n % 2 else BAD, n % 2, "" if n % 2 else "g") for n, row in enumerate(ids)],
+        )
+        schema.write_rows(
+            tmp_path / f"upvote_pairs_{each}.csv", UpvotePair, [UpvotePair(t, c, r, f"{r}x", s, body, GOOD, BAD, 30, 0.5) for t, c, r, s, body in ids]
+        )
+    return tmp_path
+
+
+def train(data: Path, out: Path, **changes: object) -> None:
+    options: dict = {"base": "tiny-lm", "method": train_lm.Method.lora, "pairs": 96, "epochs": 6, "max_tokens": 64, "batch_tokens": 512}
+    train_lm.main(**{**options, "data": data, "out": out, "learning_rate": 2e-2, "seed": 1, **changes})
+
+
+@pytest.mark.parametrize("method", list(train_lm.Method))
+def test_lm_learns_the_reply_and_says_so_in_its_card(data: Path, method: train_lm.Method) -> None:
+    out = data / "lm"
+    train(data, out, method=method)
+    card = models.read_card(out)
+    assert card.kind == "lm" and card.base == "tiny-lm" and card.format == ("adapter" if method == "lora" else "full")
+    assert card.metrics["test_perplexity"] < card.metrics["test_perplexity_base"] / 5
+    assert card.data["lm_train.csv"] == {"rows": 96, "sha256": schema.sha256_of(data / "lm_train.csv")}
+    assert not (out / "checkpoint.pt").exists() and str(data) not in (out / "model.json").read_text()
+    model, tokenizer = load_model(out)
+    row, prompt_length = encode_training_row(tokenizer, "Which book, reader 3?", GOOD, 64)
+    with torch.inference_mode():
+        likeliest = model(torch.tensor([row])).logits[0].argmax(-1).tolist()
+    right = sum(a == b for a, b in zip(likeliest[prompt_length - 1 : -1], row[prompt_length:], strict=True))
+    assert right / (len(row) - prompt_length) > 0.8
+
+
+def test_adapter_names_its_base_and_no_folder_of_this_machine(data: Path) -> None:
+    train(data, data / "lm", epochs=1)
+    config = json.loads((data / "lm" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "tiny-lm"
+    assert sorted(path.name for path in (data / "lm").iterdir()) == ["adapter_config.json", "adapter_model.safetensors", "model.json"]
+
+
+def test_only_the_reply_carries_loss(bases: Path) -> None:
+    model, tokenizer = load_model(bases / "tiny-lm")
+    row, prompt_length = encode_training_row(tokenizer, "Which book?", GOOD, 64)
+    loss, count = train_lm.batch_loss(model, [(row, prompt_length)], torch.device("cpu"))
+    logp = torch.log_softmax(model(torch.tensor([row])).logits[0].float(), -1)
+    expected = -sum(logp[i - 1, row[i]] for i in range(prompt_length, len(row))) / (len(row) - prompt_length)
+    assert count == len(row) - prompt_length
+    assert loss.item() == pytest.approx(float(expected), abs=1e-4)
+    padded, _ = train_lm.batch_loss(model, [(row, prompt_length), (row + row[prompt_length:], len(row))], torch.device("cpu"))
+    assert padded.item() != loss.item()
+
+
+def test_a_killed_run_goes_on_and_ends_the_same(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(data, data / "whole", epochs=2)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    steps: list[int] = []
+    original = train_lm.batch_loss
+
+    def dies_at_the_fourth(*arguments: object) -> object:
+        steps.append(1)
+        if len(steps) == 4:
+            raise KeyboardInterrupt
+        return original(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(train_lm, "batch_loss", dies_at_the_fourth)
+    with pytest.raises(KeyboardInterrupt):
+        train(data, data / "killed", epochs=2)
+    monkeypatch.setattr(train_lm, "batch_loss", original)
+    with pytest.raises(UserError, match="other settings"):
+        train(data, data / "killed", epochs=3)
+    train(data, data / "killed", epochs=2)
+    whole, killed = models.read_card(data / "whole"), models.read_card(data / "killed")
+    assert killed.metrics["test_perplexity"] == pytest.approx(whole.metrics["test_perplexity"], rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", list(train_ranker.Kind))
+def test_ranker_learns_and_is_measured_beside_baselines(data: Path, kind: train_ranker.Kind, capsys: pytest.CaptureFixture[str]) -> None:
+    out = data / "ranker"
+    train_ranker.main(kind, "tiny-encoder", data, out, 96, 6, 1024, 1e-2, 1)
+    scores = rankers.load("transformers", out).score([("Which book, reader 99?", GOOD), ("Which book, reader 99?", BAD)])
+    assert scores[0] > 0.8 and scores[0] - scores[1] > 0.5
+    card = models.read_card(out)
+    assert card.kind == kind.value
+    if kind is train_ranker.Kind.realism:
+        assert card.metrics["all"]["ranker"]["roc_auc"][0] == 1.0
+        assert card.metrics["all"]["always_real"]["balanced_accuracy"][0] == 0.5
+        assert {"accuracy", "calibration_error"} <= card.metrics["all"]["tfidf"].keys()
+    else:
+        assert card.metrics["gap_20"]["ranker"]["pairwise_accuracy"] == [1.0, 1.0, 1.0]
+        assert card.metrics["gap_20"]["longer_wins"]["pairwise_accuracy"][0] == float(len(GOOD) > len(BAD))
+        assert card.metrics["gap_20"]["earlier_wins"]["pairwise_accuracy"][0] == 0.0  # the chosen ones came half an hour later
+    assert "always_real" in capsys.readouterr().out or kind is train_ranker.Kind.upvote
+
+
+def test_rows_too_long_for_the_model_are_an_error(data: Path) -> None:
+    long = [LmRow(f"t3_{n}", f"t1_{n}", f"t1_r{n}", "s", "book", "funny " * 200) for n in range(5)]
+    schema.write_rows(data / "lm_train.csv", LmRow, long)
+    with pytest.raises(UserError, match="no row of at most 64 tokens"):
+        train(data, data / "lm")
+
+
+def test_a_base_that_is_not_there_is_an_error(data: Path) -> None:
+    with pytest.raises(UserError, match="models pull"):
+        train(data, data / "lm", base="smollm2-135m-instruct")
+
+
+def test_batches_hold_every_item_once_an_epoch_and_no_more_tokens() -> None:
+    items = [(n * 37) % 90 + 5 for n in range(500)]
+    batches = training.batches_by_length(items, lambda n: n, 256, 2, 1)
+    assert sorted(item for batch in batches for item in batch) == sorted(items * 2)
+    assert all(max(batch) * len(batch) <= 256 for batch in batches)
+    assert batches == training.batches_by_length(items, lambda n: n, 256, 2, 1) != training.batches_by_length(items, lambda n: n, 256, 2, 2)

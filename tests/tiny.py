@@ -1,0 +1,66 @@
+"""Tiny models with random weights, made from a config in a second: real code paths, no download."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import BertConfig, BertForSequenceClassification, BertModel, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+TEXT = [
+    "Which book made you laugh out loud on the train? I need something light for a long journey.",
+    "Try the one about the lighthouse keeper, it is short and funny and the ending is kind.",
+    "My kettle takes ten minutes to boil, is that normal or should I clean it? Vinegar works!",
+    "Write the essay about the thing you did on Saturdays, they read a thousand essays about winning.",
+]
+
+
+def gpt2_tokenizer() -> PreTrainedTokenizerFast:
+    """Byte-level BPE as GPT-2 has it, over TEXT; start, end and padding are one token."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=["<|endoftext|>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    tokenizer.train_from_iterator(TEXT, trainer)
+    end = "<|endoftext|>"
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=end, eos_token=end, pad_token=end)
+
+
+def language_model(folder: Path) -> Path:
+    """A GPT-2 of 2 layers and width 32."""
+    tokenizer = gpt2_tokenizer()
+    torch.manual_seed(0)
+    end = tokenizer.eos_token_id
+    config = GPT2Config(
+        vocab_size=len(tokenizer), n_positions=256, n_embd=32, n_layer=2, n_head=2, bos_token_id=end, eos_token_id=end, initializer_range=0.3
+    )
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def bert_tokenizer() -> PreTrainedTokenizerFast:
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer.train_from_iterator(TEXT, trainers.WordPieceTrainer(vocab_size=300, special_tokens=special, show_progress=False))
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
+
+
+def encoder(folder: Path, seed: int = 0, head: bool = True) -> Path:
+    """A BERT of 2 layers and width 32; with head, one output. Another seed, another ranker."""
+    tokenizer = bert_tokenizer()
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, num_labels=1,
+        pad_token_id=tokenizer.pad_token_id, initializer_range=0.3,
+    )
+    (BertForSequenceClassification(config) if head else BertModel(config)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
