@@ -57,7 +57,7 @@ def about() -> None:
 @app.command()
 def run(
     config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings; config.example.toml says them all")] = None,
-    out: Annotated[Path | None, typer.Option(help="the run folder [default: data/runs/YYYYMMDDTHHMMSSZ]; one that is there is gone on with")] = None,
+    out: Annotated[Path | None, typer.Option(help="the run folder [default: data/runs/YYYYMMDDTHHMMSSZ]; a broken run goes on")] = None,
     in_sandbox: Annotated[bool, typer.Option("--sandbox", help="against the local sandbox, started for this run")] = False,
     post: Annotated[bool, typer.Option("--post", help="submit what is chosen (with --sandbox only, so far)")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="answer at most so many comments")] = None,

@@ -38,5 +38,6 @@ def run_command(main: Callable[..., Any], name: str) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        print(f"{name}: the disk is full ({error.filename or 'while writing'}); free some space and run the same command again", file=sys.stderr)
+        where = error.filename or "while writing"
+        print(f"{name}: the disk is full ({where}); free some space and run the same command again", file=sys.stderr)
         sys.exit(1)

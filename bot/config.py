@@ -107,7 +107,8 @@ def load(path: Path | None) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
+        said = f"setting {name}: {first['msg']} (found {first.get('input')!r}); see config.example.toml"
         variable = next((each for each in os.environ if each.upper() == "BOT_" + "__".join(map(str, first["loc"][:2])).upper()), None)
-        raise UserError(f"{variable or path or 'environment'}: setting {name}: {first['msg']} (found {first.get('input')!r}); see config.example.toml") from None
+        raise UserError(f"{variable or path or 'environment'}: {said}") from None
     except SettingsError as error:
-        raise UserError(f"environment: {error}; write a list as BOT_FETCH__SUBREDDITS='[\"a\", \"b\"]'") from None
+        raise UserError(f"""environment: {error}; write a list as BOT_FETCH__SUBREDDITS='["a", "b"]'""") from None

@@ -56,7 +56,8 @@ def evaluate_upvote(ranker: rankers.Ranker, train: list[UpvotePair], test: list[
         "longer_wins": ([len(r.chosen) for r in test], [len(r.rejected) for r in test]),
         "earlier_wins": ([-r.hours_gap for r in test], [0.0 for r in test]),
     }
-    subsets = {"all": np.arange(len(test)), f"gap_{LARGE_KARMA_GAP}": np.array([i for i, r in enumerate(test) if r.karma_gap >= LARGE_KARMA_GAP], int)}
+    large = np.flatnonzero([row.karma_gap >= LARGE_KARMA_GAP for row in test])
+    subsets = {"all": np.arange(len(test)), f"gap_{LARGE_KARMA_GAP}": large}
     result: dict[str, Any] = {}
     for name, rows in subsets.items():
         if not len(rows):

@@ -71,7 +71,7 @@ def main(
     out: Annotated[Path, typer.Option(help="folder for YYYY-MM.parquet")] = Path("data/raw_data"),
     subreddit: Annotated[list[str] | None, typer.Option(help="may be given several times; none means all")] = None,
     lookback_months: Annotated[int, typer.Option(min=0, help="how many months older than its reply a comment may be")] = 6,
-    parents: Annotated[Parents, typer.Option(help="what can be replied to: comments, or submissions (title and text) too")] = Parents.comment,
+    parents: Annotated[Parents, typer.Option(help="what can be replied to: comments, or submissions too")] = Parents.comment,
     drop_deleted_authors: Annotated[bool, typer.Option(help="leave out texts whose author is gone")] = False,
 ) -> None:
     """Extract comment -> reply pairs from monthly dumps, one Parquet file a month."""

@@ -30,7 +30,7 @@ def roc_auc(labels: ArrayLike, scores: ArrayLike) -> float:
     positives, negatives = int(labels.sum()), int((~labels).sum())
     if not positives or not negatives:
         return float("nan")
-    values, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]  # mean rank of tied scores, from 1
     return float((ranks[labels].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 

@@ -751,7 +751,7 @@ def fingerprint(folder: Path) -> str:
     Raises UserError where there is no such folder.
     """
     if not folder.is_dir():
-        raise UserError(f"{_shown(folder)}: no model here; train it (`python run_bot.py train --help`), or set another folder in the config")
+        raise UserError(f"{_shown(folder)}: no model here; train it (`python run_bot.py train --help`), or name another folder")
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("checkpoint.")):
         digest.update(f"{path.name} {sha256_of(path)}\n".encode())

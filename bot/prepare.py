@@ -13,8 +13,9 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import duckdb
 import typer
@@ -101,17 +102,16 @@ def sibling_pairs(pairs: Iterable[Pair], karma_gap: int, hours_gap: float) -> li
     rows = []
     for replies in siblings.values():
         replies.sort(key=lambda reply: (reply.reply_utc, reply.reply_id))
-        for one, other in zip(replies, replies[1:], strict=False):
+        for one, other in pairwise(replies):
             better, worse = (one, other) if (one.reply_karma or 0) > (other.reply_karma or 0) else (other, one)
             gap = (better.reply_karma or 0) - (worse.reply_karma or 0)
             hours = ((better.reply_utc or 0) - (worse.reply_utc or 0)) / 3600
             if gap >= karma_gap and abs(hours) <= hours_gap and better.reply != worse.reply:
-                rows.append(
-                    UpvotePair(
-                        better.thread_id, better.comment_id, better.reply_id, worse.reply_id, better.subreddit, better.comment,
-                        better.reply, worse.reply, gap, round(hours, 4),
-                    )  # fmt: skip
-                )
+                row = UpvotePair(
+                    better.thread_id, better.comment_id, better.reply_id, worse.reply_id, better.subreddit, better.comment,
+                    better.reply, worse.reply, gap, round(hours, 4),
+                )  # fmt: skip
+                rows.append(row)
     return rows
 
 
@@ -157,7 +157,7 @@ def read_pairs(raw: Path) -> tuple[list[Pair], dict[str, str]]:
                 rows = db.execute(f"SELECT {', '.join(typed)} FROM read_parquet(?)", [str(file)]).fetchall()
             except duckdb.Error as error:
                 reason = str(error).splitlines()[0]
-                raise UserError(f"{file}: not an extract with the columns {', '.join(columns)} ({reason}); extract that month again") from None
+                raise UserError(f"{file}: not an extract with columns {', '.join(columns)} ({reason}); extract that month again") from None
             schema.check_manifest(file, len(rows))
             pairs += [Pair(*row) for row in rows]
     return pairs, {file.name: schema.sha256_of(file) for file in files}
@@ -211,7 +211,14 @@ def write_realism(out: Path, fakes: Path) -> None:
 
 
 def write_split(
-    out: Path, name: str, row_type: type, rows: list, each: str, split: dict[str, str], made_from: dict, dropped: dict[str, int]
+    out: Path,
+    name: str,
+    row_type: type,
+    rows: list[Any],
+    each: str,
+    split: dict[str, str],
+    made_from: dict[str, Any],
+    dropped: dict[str, int],
 ) -> int:
     chosen = (row for row in rows if split[row.thread_id] == each)
     return schema.write_rows(out / f"{name}_{each}.csv", row_type, chosen, made_from, dropped=dropped)

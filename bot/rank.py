@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -63,17 +63,16 @@ def rank(comments: Sequence[Comment], candidates: Sequence[Candidate], scorers: 
     by_id = {comment.comment_id: comment for comment in comments}
     strange = next((candidate for candidate in candidates if candidate.comment_id not in by_id), None)
     if strange:
-        raise UserError(f"candidates.csv: {strange.candidate_id} answers {strange.comment_id}, which comments.csv doesn't have; generate again")
+        raise UserError(
+            f"candidates.csv: {strange.candidate_id} answers {strange.comment_id}, which comments.csv doesn't have; generate again"
+        )
     scored = score_pairs([(by_id[c.comment_id].comment, c.reply) for c in candidates], scorers, batch_size)
     rows = []
     for candidate, scores in zip(candidates, scored, strict=True):
         comment = by_id[candidate.comment_id]
-        rows.append(
-            Scored(
-                comment.comment_id, comment.thread_id, comment.subreddit, comment.comment, candidate.candidate_id, candidate.reply,
-                **scores, verdict="kept", reason="",
-            )  # fmt: skip
-        )
+        where = (comment.comment_id, comment.thread_id, comment.subreddit, comment.comment)
+        four = (scores["realism_score"], scores["upvote_score"], scores["relevance_score"], scores["rank_score"])
+        rows.append(Scored(*where, candidate.candidate_id, candidate.reply, *four, verdict="kept", reason=""))
     return rows
 
 
@@ -93,12 +92,12 @@ def main(
         scores = score_pairs([(row["comment"], row["reply"]) for row in rows], load_rankers(settings), settings.batch_size)
         added = (*SCORES, "rank_score")
         result = ({**row, **score} for row, score in zip(rows, scores, strict=True))
-        made_from = {"input": schema.sha256_of(source)}
-        count = schema.write_table(out, [column for column in columns if column not in added] + list(added), result, made_from)
+        kept = [column for column in columns if column not in added]
+        count = schema.write_table(out, [*kept, *added], result, {"input": schema.sha256_of(source)})
         print(f"{count:,} rows scored in {out}")
         return
     scored = run / "scored.csv"
-    made_from = {
+    made_from: dict[str, Any] = {
         "comments": schema.sha256_of(run / "comments.csv") if (run / "comments.csv").exists() else None,
         "candidates": schema.sha256_of(run / "candidates.csv") if (run / "candidates.csv").exists() else None,
         "settings": settings.model_dump(mode="json"),

@@ -228,7 +228,8 @@ def _thread_comment(reddit: Client, comment: Any, depth: int) -> ThreadComment:
 
 def own_replies(reddit: Client) -> dict[str, str]:
     """Our account's newest 100 comments: what each answers -> its fullname. Raises UserError as `read_thread`."""
-    outcome, found = _read(reddit, lambda: {c.parent_id: c.fullname for c in reddit.user.me().comments.new(limit=100)})
+    name = account_name(reddit)
+    outcome, found = _read(reddit, lambda: {c.parent_id: c.fullname for c in reddit.redditor(name).comments.new(limit=100)})
     if found is None:
         raise UserError(f"{reddit.config.reddit_url}: our own comments can't be read ({outcome}); nothing was posted")
     return found

@@ -245,7 +245,7 @@ def atomic_writer(path: Path, newline: str | None = None) -> Iterator[IO[str]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     except BaseException:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -412,7 +412,8 @@ def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
             try:
                 values[column] = _from_cell(row[column], types[column])
             except ValueError:
-                raise SchemaError(f"{path}: row {number}, column {column}: {row[column][:40]!r} is not {_type_name(types[column])}") from None
+                found, wanted = row[column][:40], _type_name(types[column])
+                raise SchemaError(f"{path}: row {number}, column {column}: {found!r} is not {wanted}") from None
         typed.append(row_type(**values))
     return typed
 

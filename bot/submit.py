@@ -44,7 +44,7 @@ def main(
     """Post what was chosen into the sandbox."""
     settings = config.load(config_file).reddit
     if not reddit.is_sandbox(settings.url):
-        raise UserError("only the sandbox can be posted to (reddit.url must be a loopback address); `run_bot.py run --sandbox --post` starts one")
+        raise UserError("only the sandbox can be posted to (reddit.url: a loopback address); `run_bot.py run --sandbox --post` starts one")
     chosen = schema.read_rows(run / "chosen.csv", Scored)
     made_from = {"chosen": schema.sha256_of(run / "chosen.csv")}
     submitted = run / "submitted.csv"

@@ -67,17 +67,19 @@ def main(
     encoded: dict[str, list[tuple[list[int], int]]] = {}
     for each, wanted in (("train", pairs), ("val", EVALUATED_ROWS), ("test", EVALUATED_ROWS)):
         drawn = choose_rows(rows[each], wanted * 3, seed)
-        short = (pair for row in drawn if len((pair := encode_training_row(tokenizer, row.comment, row.reply, max_tokens))[0]) <= max_tokens)
-        encoded[each] = choose_rows(list(short), wanted, seed)
+        pairs_of_ids = (encode_training_row(tokenizer, row.comment, row.reply, max_tokens) for row in drawn)
+        encoded[each] = choose_rows([pair for pair in pairs_of_ids if len(pair[0]) <= max_tokens], wanted, seed)
         if not encoded[each]:
             raise UserError(f"{data}/lm_{each}.csv: no row of at most {max_tokens} tokens; raise --max-tokens or prepare more data")
     torch.manual_seed(seed)
     device = training.device()
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32).to(device)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+    model.to(device)
     if method is Method.lora:
         from peft import LoraConfig, get_peft_model
 
-        model = get_peft_model(model, LoraConfig(r=LORA_RANK, lora_alpha=2 * LORA_RANK, target_modules="all-linear", task_type="CAUSAL_LM"))
+        lora = LoraConfig(r=LORA_RANK, lora_alpha=2 * LORA_RANK, target_modules="all-linear", task_type="CAUSAL_LM")
+        model = get_peft_model(model, lora)
         training.store_frozen_as_computed(model)
     model.train()
     settings = {
@@ -89,9 +91,8 @@ def main(
     batches = training.batches_by_length(encoded["train"], lambda pair: len(pair[0]), batch_tokens, epochs, seed)
     plain = model.get_base_model() if method is Method.lora else model
     checkpoint = out / "checkpoint.pt"
-    losses = training.fit(
-        parameters, batches, lambda batch: batch_loss(plain, batch, device)[0], learning_rate, checkpoint, {**settings, "base": base, "data": card_data}
-    )
+    run = {**settings, "base": base, "data": card_data}
+    losses = training.fit(parameters, batches, lambda batch: batch_loss(plain, batch, device)[0], learning_rate, checkpoint, run, seed)
     if method is Method.lora:
         for parameter in parameters:
             parameter.data = parameter.data.half()  # halves the adapter; merged in float32 when it is loaded
@@ -107,7 +108,6 @@ def main(
         limits="A small model: fluent, often wrong about facts. Perplexity is over the reply's tokens of rows within max_tokens.",
     )  # fmt: skip
     models.write_card(out, card)
-    del model, plain
     for suffix, source in (("", out), ("_base", folder)):  # what was saved is what is measured, beside what it started from
         measured = load_model(source)[0].to(device)
         for each in ("val", "test"):

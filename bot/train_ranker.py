@@ -50,7 +50,7 @@ def main(
     folder = models.base_path(base)
     row_type: type = RealismRow if kind is Kind.realism else UpvotePair
     stem = "realism" if kind is Kind.realism else "upvote_pairs"
-    read = {each: schema.read_rows(data / f"{stem}_{each}.csv", row_type) for each in ("train", "test")}
+    read: dict[str, list[Any]] = {each: schema.read_rows(data / f"{stem}_{each}.csv", row_type) for each in ("train", "test")}
     for each, found in read.items():
         if not found:
             raise UserError(f"{data}/{stem}_{each}.csv: no rows; prepare more data")
@@ -98,7 +98,7 @@ def main(
     checkpoint = out / "checkpoint.pt"
     training.fit(
         parameters, order, lambda batch: loss_of([items[index] for index in batch]), learning_rate, checkpoint,
-        {**settings, "kind": kind.value, "base": base, "data": card_data},
+        {**settings, "kind": kind.value, "base": base, "data": card_data}, seed,
     )  # fmt: skip
     for parameter in parameters:
         parameter.data = parameter.data.half()  # halves the adapter; merged in float32 when it is loaded

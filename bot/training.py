@@ -94,6 +94,7 @@ def fit(
     learning_rate: float,
     checkpoint: Path,
     settings: dict[str, Any],
+    seed: int,
 ) -> list[float]:
     """Train `parameters` with AdamW on every batch once, in order; returns the loss of each step.
 
@@ -118,13 +119,13 @@ def fit(
         optimizer.load_state_dict(state["optimizer"])
         losses = state["losses"]
         print(f"going on at step {len(losses)} of {len(batches)} ({checkpoint})")
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("loss {task.fields[loss]:.4f}"),
-    )  # fmt: skip
+    shown_loss = TextColumn("loss {task.fields[loss]:.4f}")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), shown_loss)
     saved = time.monotonic()
     with Progress(*columns) as progress:
         task = progress.add_task("training", total=len(batches), completed=len(losses), loss=math.nan)
         for step in range(len(losses), len(batches)):
+            torch.manual_seed(seed * len(batches) + step)  # so that dropout after a resume is what it would have been
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate_at(step, len(batches), learning_rate)
             with autocast():

@@ -9,7 +9,8 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    ("family", "address"), [(socket.AF_INET, ("192.0.2.1", 80)), (socket.AF_INET, ("example.org", 80)), (socket.AF_INET6, ("2001:db8::1", 80))]
+    ("family", "address"),
+    [(socket.AF_INET, ("192.0.2.1", 80)), (socket.AF_INET, ("example.org", 80)), (socket.AF_INET6, ("2001:db8::1", 80))],
 )
 def test_beyond_loopback_is_closed(family: socket.AddressFamily, address: tuple[str, int]) -> None:
     with socket.socket(family) as connection:

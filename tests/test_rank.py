@@ -11,7 +11,12 @@ from bot.rankers.transformers import encode_pair
 from bot.schema import Candidate, Comment, Scored
 from tests import tiny
 
-PAIRS = [("Any good books?", "Try the lighthouse one."), ("Any good books?", "no"), ("Is my kettle slow?", "Clean it with vinegar, it works!"), ("x", "")]
+PAIRS = [
+    ("Any good books?", "Try the lighthouse one."),
+    ("Any good books?", "no"),
+    ("Is my kettle slow?", "Clean it with vinegar, it works!"),
+    ("x", ""),
+]
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +78,8 @@ def test_a_candidate_of_no_comment_is_an_error(model: Path) -> None:
 
 
 def test_score_any_csv_carries_other_columns(model: Path, tmp_path: Path) -> None:
-    (tmp_path / "in.csv").write_text('id,reply,comment,rank_score,extra\n007,"a ""b"",\nc",Any good books?,old,NA\n1e5,null,é,,=1+1\n', encoding="utf-8")
+    text = 'id,reply,comment,rank_score,extra\n007,"a ""b"",\nc",Any good books?,old,NA\n1e5,null,é,,=1+1\n'
+    (tmp_path / "in.csv").write_text(text, encoding="utf-8")
     (tmp_path / "config.toml").write_text(f'[rank]\nrealism = "{model}"\nupvote = "{model}"\n')
     rank.main(None, tmp_path / "in.csv", tmp_path / "out.csv", tmp_path / "config.toml")
     with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
@@ -87,7 +93,9 @@ def test_score_any_csv_carries_other_columns(model: Path, tmp_path: Path) -> Non
     assert float(rows[0]["realism_score"]) == pytest.approx(expected, abs=1e-6)
 
 
-def test_run_folder_is_ranked_once_and_again_after_a_change(model: Path, other: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_is_ranked_once_and_again_after_a_change(
+    model: Path, other: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     schema.write_rows(tmp_path / "comments.csv", Comment, [comment("t1_a", "Hi")])
     schema.write_rows(tmp_path / "candidates.csv", Candidate, [Candidate("t1_a", "t1_a-0", 1, "Hello", "g", -1.5)])
     config = tmp_path / "c.toml"

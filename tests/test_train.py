@@ -39,9 +39,8 @@ def data(tmp_path: Path, bases: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             RealismRow,
             [RealismRow(*row, GOOD if n % 2 else BAD, n % 2, "" if n % 2 else "g") for n, row in enumerate(ids)],
         )
-        schema.write_rows(
-            tmp_path / f"upvote_pairs_{each}.csv", UpvotePair, [UpvotePair(t, c, r, f"{r}x", s, body, GOOD, BAD, 30, 0.5) for t, c, r, s, body in ids]
-        )
+        siblings = [UpvotePair(t, c, r, f"{r}x", s, body, GOOD, BAD, 30, 0.5) for t, c, r, s, body in ids]
+        schema.write_rows(tmp_path / f"upvote_pairs_{each}.csv", UpvotePair, siblings)
     return tmp_path
 
 

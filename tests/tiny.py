@@ -34,9 +34,8 @@ def language_model(folder: Path) -> Path:
     tokenizer = gpt2_tokenizer()
     torch.manual_seed(0)
     end = tokenizer.eos_token_id
-    config = GPT2Config(
-        vocab_size=len(tokenizer), n_positions=256, n_embd=32, n_layer=2, n_head=2, bos_token_id=end, eos_token_id=end, initializer_range=0.3
-    )
+    ends = {"bos_token_id": end, "eos_token_id": end}
+    config = GPT2Config(vocab_size=len(tokenizer), n_positions=256, n_embd=32, n_layer=2, n_head=2, initializer_range=0.3, **ends)
     GPT2LMHeadModel(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
@@ -58,8 +57,14 @@ def encoder(folder: Path, seed: int = 0, head: bool = True) -> Path:
     tokenizer = bert_tokenizer()
     torch.manual_seed(seed)
     config = BertConfig(
-        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, num_labels=1,
-        pad_token_id=tokenizer.pad_token_id, initializer_range=0.3,
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        num_labels=1,
+        pad_token_id=tokenizer.pad_token_id,
+        initializer_range=0.3,
     )
     (BertForSequenceClassification(config) if head else BertModel(config)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

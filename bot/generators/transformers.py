@@ -20,7 +20,7 @@ from bot.config import GenerateSettings
 from bot.schema import Candidate
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 
 def start_and_end(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
@@ -49,7 +49,7 @@ def encode_training_row(tokenizer: PreTrainedTokenizerBase, comment: str, reply:
     return [*prompt, *tail, start_and_end(tokenizer)[1]], len(prompt)
 
 
-def load_model(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_model(path: Path) -> tuple[Any, PreTrainedTokenizerBase]:
     """Model in float32 and tokenizer from a full folder, or from an adapter merged into its base (named in model.json).
 
     Raises:
@@ -62,7 +62,7 @@ def load_model(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         raise UserError(f"{path}: no model here; run `python run_bot.py train lm`, or set generate.model to a model folder")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
         if adapter:
             from peft import PeftModel
 
@@ -101,8 +101,7 @@ class _Nucleus(LogitsProcessor):
         self.log_likelihood += torch.where(self.ended, 0.0, likelihood)
         self.tokens += ~self.ended
         self.ended |= (drawn[:, 0] == self.end).cpu()
-        only: Any = torch.full_like(logits, -torch.inf).scatter(1, drawn, 0.0)
-        return only
+        return torch.full_like(logits, -torch.inf).scatter(1, drawn, 0.0)  # type: ignore[return-value]
 
 
 class Transformers:
@@ -113,7 +112,7 @@ class Transformers:
         self.name = f"transformers:{path.name}"
 
     def sample(self, comments: Sequence[tuple[str, str]], settings: GenerateSettings, seed: int) -> Iterator[list[Candidate]]:
-        """See generators.Generator. Comments of one batch are padded on the left; a batch is settings.batch_size candidates, or one comment's."""
+        """See generators.Generator. A batch is settings.batch_size candidates, or one comment's, padded on the left."""
         _, end = start_and_end(self.tokenizer)
         count = settings.num_candidates
         together = max(1, settings.batch_size // count)
@@ -139,7 +138,7 @@ class Transformers:
             candidates = []
             for row, (comment_id, _) in enumerate(entry for entry in batch for _ in range(count)):
                 tokens = written[row, : int(nucleus.tokens[row])].tolist()
-                reply = text.parse_reply(self.tokenizer.decode([token for token in tokens if token != end]))
+                reply = text.parse_reply(str(self.tokenizer.decode([token for token in tokens if token != end])))
                 mean = float(nucleus.log_likelihood[row]) / max(1, len(tokens))
                 candidates.append(Candidate(comment_id, f"{comment_id}-{row % count}", seeds[row], reply, self.name, mean))
             for start in range(0, len(candidates), count):

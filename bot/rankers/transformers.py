@@ -16,7 +16,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from bot import UserError, models, text
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 MAX_TOKENS = 128  # of a pair, with its three control tokens
 MAX_REPLY_TOKENS = 80
@@ -48,7 +48,7 @@ def logits(model: Any, tokenizer: PreTrainedTokenizerBase, batch: Sequence[Encod
     return result
 
 
-def load_model(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_model(path: Path) -> tuple[Any, PreTrainedTokenizerBase]:
     """Model in float32 and tokenizer from a full folder, or from an adapter merged into its base (named in model.json).
 
     Raises:
@@ -61,7 +61,7 @@ def load_model(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         raise UserError(f"{path}: no model here; run `python run_bot.py train realism|upvote`, or set rank.realism and rank.upvote")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1, local_files_only=True, dtype=torch.float32)
+        model: Any = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1, local_files_only=True, dtype=torch.float32)
         if adapter:
             from peft import PeftModel
 

@@ -26,6 +26,7 @@ COMMENT_KEYS = {
 SUBMISSION_KEYS = {
     "id": "VARCHAR", "title": "VARCHAR", "selftext": "VARCHAR", "author": "VARCHAR", "score": "VARCHAR", "created_utc": "VARCHAR",
 }  # fmt: skip
+COMMENT_NEEDS, SUBMISSION_NEEDS = ("id", "parent_id", "link_id", "body", "created_utc"), ("id", "title")
 # Old dumps write numbers as strings and some as floats, so they are read as text and cast; a line without its keys is left out.
 COMMENT_COLUMNS = """
     't1_' || id AS id, parent_id, link_id, subreddit, coalesce(author, '[deleted]') AS author, body,
@@ -71,14 +72,15 @@ def stage(dump: Path, staged: Path, keys: dict[str, str], columns: str, needed: 
         with duckdb.connect() as db:
             reader = f"read_json(?, format='newline_delimited', columns={keys}, ignore_errors=true, maximum_object_size=33554432)"
             present = " AND ".join(f"{name} IS NOT NULL" for name in needed)
+            once = "row_number() OVER (PARTITION BY id ORDER BY created_utc) = 1"
             db.execute(
-                f"COPY (SELECT {columns} FROM {reader} WHERE {present} QUALIFY row_number() OVER (PARTITION BY id ORDER BY created_utc) = 1)"
+                f"COPY (SELECT {columns} FROM {reader} WHERE {present} QUALIFY {once})"
                 f" TO '{_quoted(temporary)}' (FORMAT parquet, COMPRESSION zstd)",
                 [str(plain)],
             )
         temporary.replace(staged)
     except duckdb.Error as error:
-        raise UserError(f"{dump}: can't be staged ({str(error).splitlines()[0]})") from None
+        raise UserError(f"{dump}: can't be staged in {staged.parent} ({str(error).splitlines()[0]}); is the disk full?") from None
     finally:
         plain.unlink(missing_ok=True)
         temporary.unlink(missing_ok=True)
@@ -121,10 +123,10 @@ def extract_month(
     comments, submissions = [], []
     for each in window:
         if (dump := dumps / f"RC_{each}.zst").exists():
-            stage(dump, staging / f"RC_{each}.parquet", COMMENT_KEYS, COMMENT_COLUMNS, ("id", "parent_id", "link_id", "body", "created_utc"))
+            stage(dump, staging / f"RC_{each}.parquet", COMMENT_KEYS, COMMENT_COLUMNS, COMMENT_NEEDS)
             comments.append(staging / f"RC_{each}.parquet")
         if (dump := dumps / f"RS_{each}.zst").exists():
-            stage(dump, staging / f"RS_{each}.parquet", SUBMISSION_KEYS, SUBMISSION_COLUMNS, ("id", "title"))
+            stage(dump, staging / f"RS_{each}.parquet", SUBMISSION_KEYS, SUBMISSION_COLUMNS, SUBMISSION_NEEDS)
             submissions.append(staging / f"RS_{each}.parquet")
     query = (ROOT / "queries" / "reply_pairs.sql").read_text(encoding="utf-8").format(comments="comments", submissions="submissions")
     translated = sqlglot.transpile(query, read="bigquery", write="duckdb")[0]
@@ -140,17 +142,18 @@ def extract_month(
     try:
         with duckdb.connect() as db:
             db.execute(f"CREATE VIEW comments AS SELECT * FROM {_parquet(comments)}")
-            empty = "SELECT NULL::VARCHAR id, NULL::VARCHAR title, NULL::VARCHAR selftext, NULL::VARCHAR author, NULL::BIGINT score, NULL::BIGINT created_utc LIMIT 0"
-            source = f"SELECT * FROM {_parquet(submissions)}" if submissions else empty
-            db.execute(f"CREATE VIEW submissions AS {source}")
-            count = db.execute(
-                f"COPY ({translated}) TO '{_quoted(temporary)}' (FORMAT parquet, COMPRESSION zstd)", parameters
-            ).fetchall()[0][0]
+            if submissions:
+                db.execute(f"CREATE VIEW submissions AS SELECT * FROM {_parquet(submissions)}")
+            else:
+                db.execute("CREATE TABLE submissions (id TEXT, title TEXT, selftext TEXT, author TEXT, score BIGINT, created_utc BIGINT)")
+            copy = f"COPY ({translated}) TO '{_quoted(temporary)}' (FORMAT parquet, COMPRESSION zstd)"
+            ((count,),) = db.execute(copy, parameters).fetchall()
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(out)
     except duckdb.IOException as error:
-        raise UserError(f"{out}: can't be written ({str(error).splitlines()[0]}); free some space, or delete {staging} and try again") from None
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{out}: can't be written ({reason}); free some space, or delete {staging} and try again") from None
     finally:
         temporary.unlink(missing_ok=True)
     return int(count)

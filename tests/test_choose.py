@@ -1,0 +1,162 @@
+"""bot.choose: at most one reply a submission, or none."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot import schema
+from bot.choose import choose, main
+from bot.schema import Scored
+
+
+def row(
+    candidate: str = "0",
+    realism: float | None = 0.9,
+    rank: float | None = 0.5,
+    comment: str = "t1_a",
+    thread: str = "t3_x",
+    reply: str = "Dune.",
+    verdict: str = "kept",
+    reason: str = "",
+) -> Scored:
+    return Scored(comment, thread, "books", "Any good books?", f"{comment}-{candidate}", reply, realism, rank, None, rank, verdict, reason)
+
+
+def outcome(rows: list[Scored], minimum_realism: float = 0.5) -> dict[str, tuple[str, str]]:
+    return {each.candidate_id: (each.verdict, each.reason) for each in choose(rows, minimum_realism)}
+
+
+def chosen(rows: list[Scored], minimum_realism: float = 0.5) -> list[str]:
+    return [name for name, (verdict, _) in outcome(rows, minimum_realism).items() if verdict == "chosen"]
+
+
+def test_the_original_rule() -> None:
+    """Too little realism goes out first, however well it scores; of the rest the best."""
+    rows = [
+        row("0", realism=0.2, rank=0.99),
+        row("1", realism=0.6, rank=0.4),
+        row("2", realism=0.55, rank=0.7),
+        row("3", realism=0.99, rank=0.6),
+    ]
+    assert outcome(rows) == {
+        "t1_a-0": ("refused", "low_realism"),
+        "t1_a-1": ("kept", "not_best"),
+        "t1_a-2": ("chosen", ""),
+        "t1_a-3": ("kept", "not_best"),
+    }
+
+
+def test_the_threshold_itself_passes() -> None:
+    rows = [row("0", realism=0.7, rank=0.9), row("1", realism=0.6999, rank=0.95)]
+    assert outcome(rows, 0.7) == {"t1_a-0": ("chosen", ""), "t1_a-1": ("refused", "low_realism")}
+    assert chosen(rows, 0.0) == ["t1_a-1"]
+
+
+def test_nothing_passes() -> None:
+    rows = [row("0", realism=0.1), row("1", realism=0.2)]
+    assert chosen(rows) == [] and [each.verdict for each in choose(rows, 0.5)] == ["refused", "refused"]
+    assert choose([], 0.5) == []
+
+
+def test_an_empty_reply_is_refused() -> None:
+    rows = [row("0", rank=0.9, reply=""), row("1", rank=0.8, reply=" \n"), row("2", rank=0.1)]
+    assert outcome(rows) == {"t1_a-0": ("refused", "empty"), "t1_a-1": ("refused", "empty"), "t1_a-2": ("chosen", "")}
+
+
+def test_one_reply_a_submission() -> None:
+    rows = [
+        row("0", rank=0.6, comment="t1_a"),
+        row("1", rank=0.2, comment="t1_a"),
+        row("0", rank=0.8, comment="t1_b"),
+        row("1", rank=0.7, comment="t1_b"),
+        row("0", rank=0.1, comment="t1_c", thread="t3_y"),
+    ]
+    assert outcome(rows) == {
+        "t1_a-0": ("kept", "other_comment_in_submission"),
+        "t1_a-1": ("kept", "not_best"),
+        "t1_b-0": ("chosen", ""),
+        "t1_b-1": ("kept", "not_best"),
+        "t1_c-0": ("chosen", ""),
+    }
+
+
+def test_a_tie_goes_to_the_smaller_id() -> None:
+    rows = [row("2", rank=0.5), row("1", rank=0.5), row("3", rank=0.5)]
+    assert chosen(rows) == chosen(rows[::-1]) == ["t1_a-1"]
+    across = [row("0", comment="t1_b"), row("0", comment="t1_a")]
+    assert chosen(across) == chosen(across[::-1]) == ["t1_a-0"]
+
+
+def test_scores_that_are_not_there() -> None:
+    """Without a realism ranker nothing falls under the threshold; a candidate without a rank_score loses to any that has one."""
+    assert chosen([row("0", realism=None, rank=0.3), row("1", realism=None, rank=0.4)]) == ["t1_a-1"]
+    assert chosen([row("0", rank=None), row("1", rank=0.0)]) == ["t1_a-1"]
+    assert chosen([row("1", rank=None), row("0", rank=None)]) == ["t1_a-0"]
+
+
+def test_earlier_verdicts_are_forgotten() -> None:
+    rows = [row("0", rank=0.9, verdict="refused", reason="low_realism"), row("1", rank=0.3, verdict="chosen")]
+    assert chosen(rows) == ["t1_a-0"]
+    assert choose(choose(rows, 0.5), 0.5) == choose(rows, 0.5)
+
+
+SCORE = st.none() | st.sampled_from([0.0, 0.3, 0.5, 0.8, 1.0])
+ROWS = st.lists(
+    st.builds(
+        row, realism=SCORE, rank=SCORE, comment=st.sampled_from(["t1_a", "t1_b", "t1_c"]), reply=st.sampled_from(["Dune.", "Emma.", ""])
+    ),
+    max_size=12,
+).map(
+    lambda rows: [
+        row(str(n), each.realism_score, each.rank_score, each.comment_id, "t3_y" if each.comment_id == "t1_c" else "t3_x", each.reply)
+        for n, each in enumerate(rows)
+    ]
+)  # fmt: skip
+
+
+@given(rows=ROWS, seed=st.integers(0, 9), minimum_realism=st.sampled_from([0.0, 0.5, 1.0]))
+def test_the_order_of_rows_does_not_matter(rows: list[Scored], seed: int, minimum_realism: float) -> None:
+    shuffled = random.Random(seed).sample(rows, len(rows))
+    assert outcome(rows, minimum_realism) == outcome(shuffled, minimum_realism)
+    assert [each.candidate_id for each in choose(shuffled, minimum_realism)] == [each.candidate_id for each in shuffled]
+
+
+@given(rows=ROWS)
+def test_what_always_holds(rows: list[Scored]) -> None:
+    result = choose(rows, 0.5)
+    assert max(Counter(each.thread_id for each in result if each.verdict == "chosen").values(), default=0) <= 1
+    for each in result:
+        assert each.verdict in {"chosen", "kept", "refused"}
+        assert (each.reason == "") == (each.verdict == "chosen")
+        beaten = [other for other in result if other.thread_id == each.thread_id and other.verdict != "refused"]
+        if each.verdict == "chosen":
+            assert all((other.rank_score or 0) <= (each.rank_score or 0) for other in beaten)
+            assert each.reply and (each.realism_score is None or each.realism_score >= 0.5)
+        if each.verdict == "kept":
+            assert any(other.verdict == "chosen" for other in beaten)
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [row("0", rank=0.6), row("1", realism=0.1), row("0", realism=0.2, comment="t1_b", thread="t3_y")]
+    schema.write_rows(tmp_path / "scored.csv", Scored, rows, {"model": "m"})
+    main(tmp_path)
+    assert "1 of 2 comments get a reply" in capsys.readouterr().out
+    assert [each.verdict for each in schema.read_rows(tmp_path / "scored.csv", Scored)] == ["chosen", "refused", "refused"]
+    assert schema.is_current(tmp_path / "scored.csv", {"model": "m"})  # `rank` needn't work again
+    assert schema.read_rows(tmp_path / "chosen.csv", Scored) == [row("0", rank=0.6, verdict="chosen")]
+    monkeypatch.setenv("BOT_CHOOSE__MINIMUM_REALISM", "0.05")
+    main(tmp_path)
+    assert "2 of 2" in capsys.readouterr().out
+    assert [each.candidate_id for each in schema.read_rows(tmp_path / "chosen.csv", Scored)] == ["t1_a-0", "t1_b-0"]
+
+
+def test_nothing_chosen_is_a_file_without_rows(tmp_path: Path) -> None:
+    schema.write_rows(tmp_path / "scored.csv", Scored, [row(realism=0.1)])
+    main(tmp_path)
+    assert schema.read_rows(tmp_path / "chosen.csv", Scored) == []

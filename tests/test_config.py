@@ -1,0 +1,154 @@
+"""bot.config: defaults, then the file, then the environment; what is wrong is named in one line."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from bot import ROOT, UserError, config
+from bot.config import Settings, load
+
+EXAMPLE = ROOT / "config.example.toml"
+# Settings whose default is None, which TOML can't say: they stand in the example as a comment.
+UNSET = {"rank.relevance"}
+
+
+def sections() -> dict[str, type[BaseModel]]:
+    found = {}
+    for name, field in Settings.model_fields.items():
+        assert isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+        found[name] = field.annotation
+    return found
+
+
+def written(tmp_path: Path, content: str) -> Path:
+    path = tmp_path / "bot.toml"
+    path.write_text(content, encoding="utf-8")
+    return path
+
+
+def refusal(path: Path | None) -> str:
+    with pytest.raises(UserError) as caught:
+        load(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+# --- the example ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_example_is_the_defaults() -> None:
+    assert load(EXAMPLE) == load(None) == Settings()
+
+
+def test_the_example_has_every_setting_and_no_other() -> None:
+    content = tomllib.loads(EXAMPLE.read_text(encoding="utf-8"))
+    expected = {f"{section}.{name}" for section, model in sections().items() for name in model.model_fields}
+    assert {f"{section}.{name}" for section, values in content.items() for name in values} == expected - UNSET
+    for setting in UNSET:
+        section, name = setting.split(".")
+        assert getattr(getattr(Settings(), section), name) is None
+        block = re.split(r"(?m)^\[", EXAMPLE.read_text(encoding="utf-8"))
+        assert re.search(rf"(?m)^# {name} = ", next(part for part in block if part.startswith(f"{section}]")))
+
+
+def test_commented_settings_of_the_example_are_valid(tmp_path: Path) -> None:
+    without_marks = re.sub(r"(?m)^# (\w+ = )", r"\1", EXAMPLE.read_text(encoding="utf-8"))
+    assert load(written(tmp_path, without_marks)).rank.relevance == Path("models/relevance")
+
+
+def test_every_setting_of_the_example_says_why() -> None:
+    lines = EXAMPLE.read_text(encoding="utf-8").splitlines()
+    for before, line in pairwise(lines):
+        if re.match(r"(# )?\w+ = ", line):
+            assert before.startswith("# "), line
+
+
+# --- file and environment -----------------------------------------------------------------------------------------------------
+
+
+def test_the_file_goes_before_the_defaults_and_the_environment_before_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path, '[generate]\ntemperature = 0.6\nnum_candidates = 3\n[fetch]\nsubreddits = ["books"]\n')
+    settings = load(path)
+    assert (settings.generate.temperature, settings.generate.num_candidates, settings.generate.top_p) == (0.6, 3, 0.9)
+    monkeypatch.setenv("BOT_GENERATE__TEMPERATURE", "0.7")
+    monkeypatch.setenv("BOT_FETCH__SUBREDDITS", '["movies", "music"]')
+    settings = load(path)
+    assert (settings.generate.temperature, settings.generate.num_candidates, settings.generate.top_p) == (0.7, 3, 0.9)
+    assert settings.fetch.subreddits == ["movies", "music"]
+    assert load(None).generate.temperature == 0.7 and load(None).generate.num_candidates == 10
+
+
+def test_an_empty_model_folder_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the current folder, which an empty path would be."""
+    assert load(written(tmp_path, '[rank]\nupvote = ""\n')).rank.upvote is None
+    monkeypatch.setenv("BOT_RANK__REALISM", "")
+    assert load(None).rank.realism is None and load(None).rank.upvote == Path("models/upvote")
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        Settings().generate.temperature = 1.0
+    with pytest.raises(ValidationError):
+        Settings().choose = config.ChooseSettings(minimum_realism=0)
+
+
+# --- what is wrong ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "setting", "found"),
+    [
+        ("[generate]\ntemperature = 0\n", "generate.temperature", "0"),
+        ("[generate]\ntemperature = nan\n", "generate.temperature", "nan"),
+        ('[generate]\nnum_candidates = "ten"\n', "generate.num_candidates", "'ten'"),
+        ("[generate]\nnum_candidates = 2.5\n", "generate.num_candidates", "2.5"),
+        ("[generate]\ntop_p = 1.01\n", "generate.top_p", "1.01"),
+        ("[generate]\ntemprature = 0.7\n", "generate.temprature", "0.7"),
+        ("[generat]\ntemperature = 0.7\n", "generat", "0.7"),
+        ('[fetch]\nlisting = "best"\n', "fetch.listing", "'best'"),
+        ("[fetch]\nsubreddits = [3]\n", "fetch.subreddits.0", "3"),
+        ("[fetch]\nsubmissions = 101\n", "fetch.submissions", "101"),
+        ("[choose]\nminimum_realism = 1.5\n", "choose.minimum_realism", "1.5"),
+        ("fetch = 5\n", "fetch", "5"),
+    ],
+)
+def test_a_wrong_value_names_file_setting_and_value(tmp_path: Path, content: str, setting: str, found: str) -> None:
+    path = written(tmp_path, content)
+    message = refusal(path)
+    assert message.startswith(f"{path}: setting {setting}: ") and found in message and "config.example.toml" in message
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "setting"),
+    [("BOT_GENERATE__TEMPERATURE", "hot", "generate.temperature"), ("BOT_GENERATE__TEMPRATURE", "0.7", "generate.temprature")],
+)
+def test_a_wrong_variable_is_named_even_beside_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, setting: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    for path in (None, written(tmp_path, "[generate]\ntop_p = 0.5\n")):
+        message = refusal(path)
+        assert message.startswith(f"{variable}: setting {setting}: ") and value in message
+
+
+@pytest.mark.parametrize("variable", ["BOT_FETCH__SUBREDDITS", "BOT_FETCH"])
+def test_a_variable_that_is_not_json(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "books")
+    message = refusal(None)
+    assert message.startswith("environment: ") and "fetch" in message and "BOT_FETCH__SUBREDDITS='[" in message
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    assert "no such config file" in refusal(tmp_path / "none.toml")
+    assert "not readable as TOML" in refusal(tmp_path)
+    path = written(tmp_path, "[generate\n")
+    assert refusal(path).startswith(f"{path}: not readable as TOML")
+    path.write_bytes(b"x = '\xff'\n")
+    assert refusal(path).startswith(f"{path}: not readable as TOML")

@@ -1,0 +1,452 @@
+"""bot.extract on small dumps made here, in the shape of the public monthly ones."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+import zstandard
+
+from bot import ROOT, UserError, extract, schema
+from bot.extract import Parents
+from bot.schema import Pair
+from bot.warehouse import dumps as warehouse
+
+
+def utc(day: str) -> int:
+    """Epoch seconds of noon, for a day such as 2017-01-31."""
+    return int(datetime.fromisoformat(f"{day}T12:00:00").replace(tzinfo=UTC).timestamp())
+
+
+def comment(name: str, parent: str, day: str = "2017-01-10", **changes: Any) -> dict[str, Any]:
+    """A line of RC_….zst; parent t3_s is the submission."""
+    return {
+        "id": name, "parent_id": parent, "link_id": "t3_s", "subreddit": "books", "author": f"author_of_{name}", "body": f"text of {name}",
+        "score": 5, "created_utc": utc(day), "edited": False, "gilded": 0,
+    } | changes  # fmt: skip
+
+
+def submission(name: str = "s", day: str = "2017-01-09", **changes: Any) -> dict[str, Any]:
+    """A line of RS_….zst."""
+    return {
+        "id": name, "title": f"title of {name}", "selftext": f"selftext of {name}", "subreddit": "books", "author": f"author_of_{name}",
+        "score": 70, "created_utc": utc(day),
+    } | changes  # fmt: skip
+
+
+def write_dump(path: Path, rows: list[dict[str, Any] | bytes], window_log: int | None = None) -> None:
+    """A zstd file of JSON lines; bytes go in as they are."""
+    lines = b"".join((row if isinstance(row, bytes) else json.dumps(row).encode()) + b"\n" for row in rows)
+    if window_log is None:
+        path.write_bytes(zstandard.ZstdCompressor().compress(lines))
+    else:
+        parameters = zstandard.ZstdCompressionParameters.from_level(3, window_log=window_log)
+        frame = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+        path.write_bytes(frame.compress(lines) + frame.flush())
+
+
+@pytest.fixture
+def dumps(tmp_path: Path) -> Path:
+    (tmp_path / "dumps").mkdir()
+    return tmp_path / "dumps"
+
+
+def pairs_of(folder: Path, month: str = "2017-01") -> list[Pair]:
+    columns = ", ".join(schema.columns_of(Pair))
+    return [Pair(*row) for row in duckdb.sql(f"SELECT {columns} FROM read_parquet('{folder / month}.parquet')").fetchall()]
+
+
+def extracted(dumps: Path, first: str = "2017-01", last: str = "2017-01", **options: Any) -> list[Pair]:
+    """What `extract` makes of the dumps, all months together."""
+    out = dumps.parent / "out"
+    extract.main(dumps, first, last, out=out, **options)
+    return [pair for month in extract.months_between(first, last) if (out / f"{month}.parquet").exists() for pair in pairs_of(out, month)]
+
+
+def ids(pairs: list[Pair]) -> list[tuple[str, str]]:
+    return sorted((pair.comment_id, pair.reply_id) for pair in pairs)
+
+
+# --- what a pair is -----------------------------------------------------------------------------------------------------------
+
+
+def test_every_column_of_a_pair(dumps: Path) -> None:
+    write_dump(
+        dumps / "RC_2017-01.zst", [comment("a", "t3_s", score=4), comment("b", "t1_a", "2017-01-11", score=-2, body='yes,\n"no" é👍')]
+    )
+    write_dump(dumps / "RS_2017-01.zst", [submission()])
+    assert extracted(dumps) == [
+        Pair(
+            subreddit="books", thread_id="t3_s", submission="title of s", submission_karma=70,
+            comment_id="t1_a", comment="text of a", comment_karma=4, comment_utc=utc("2017-01-10"),
+            reply_id="t1_b", reply='yes,\n"no" é👍', reply_karma=-2, reply_utc=utc("2017-01-11"), depth=0,
+        )
+    ]  # fmt: skip
+
+
+def test_no_author_anywhere(dumps: Path) -> None:
+    write_dump(dumps / "RC_2017-01.zst", [comment("a", "t3_s", author="Zebedee_1"), comment("b", "t1_a", author="Zebedee_2")])
+    write_dump(dumps / "RS_2017-01.zst", [submission(author="Zebedee_3")])
+    assert len(extracted(dumps, parents=Parents.both)) == 2
+    path = dumps.parent / "out" / "2017-01.parquet"
+    columns = [name for name, *_ in duckdb.sql(f"DESCRIBE SELECT * FROM read_parquet('{path}')").fetchall()]
+    assert columns == schema.columns_of(Pair)
+    everything = duckdb.sql(f"SELECT * FROM read_parquet('{path}')").fetchall()
+    assert "Zebedee" not in str(everything)
+    assert schema.read_manifest(path)["rows"] == 2  # type: ignore[index]
+
+
+def test_depth_is_the_comments(dumps: Path) -> None:
+    chain = [
+        comment("a", "t3_s"),
+        comment("b", "t1_a"),
+        comment("c", "t1_b"),
+        comment("d", "t1_c"),
+        comment("z", "t1_y"),
+        comment("y", "t1_gone"),
+    ]
+    write_dump(dumps / "RC_2017-01.zst", chain)
+    write_dump(dumps / "RS_2017-01.zst", [submission()])
+    depths = {pair.comment_id: pair.depth for pair in extracted(dumps, parents=Parents.both)}
+    assert depths == {"t3_s": -1, "t1_a": 0, "t1_b": 1, "t1_c": 2, "t1_y": None}
+
+
+def test_a_comment_that_is_its_own_parent(dumps: Path) -> None:
+    loop = [comment("a", "t1_a", author="[deleted]"), comment("b", "t1_a"), comment("c", "t1_d"), comment("d", "t1_c")]
+    write_dump(dumps / "RC_2017-01.zst", loop)
+    pairs = extracted(dumps)
+    assert ids(pairs) == [("t1_a", "t1_b"), ("t1_c", "t1_d"), ("t1_d", "t1_c")]
+    assert {pair.depth for pair in pairs} == {None}
+
+
+def test_replies_to_submissions_only_when_asked_for(dumps: Path) -> None:
+    rows = [comment("a", "t3_s"), comment("b", "t1_a"), comment("c", "t3_u", link_id="t3_u"), comment("own", "t3_s", author="author_of_s")]
+    rows += [comment(f"d{n}", f"t3_{n}", link_id=f"t3_{n}") for n in range(6)]
+    write_dump(dumps / "RC_2017-01.zst", rows)
+    gone = [
+        submission("0", title="[deleted by user]", selftext="[removed]"),
+        submission("1", title=" "),
+        submission("2", author="AutoModerator"),
+        submission("3", author="weekly_bot"),
+        submission("4", selftext="[Removed] "),
+        submission("5", selftext=None),
+    ]
+    write_dump(dumps / "RS_2017-01.zst", [submission(), submission("u", selftext=""), *gone])
+    assert ids(extracted(dumps)) == [("t1_a", "t1_b")]
+    pairs = extracted(dumps, parents=Parents.both)
+    assert {(pair.comment_id, pair.reply_id): pair.comment for pair in pairs} == {
+        ("t1_a", "t1_b"): "text of a",
+        ("t3_s", "t1_a"): "title of s\n\nselftext of s",
+        ("t3_u", "t1_c"): "title of u",
+        ("t3_4", "t1_d4"): "title of 4",
+        ("t3_5", "t1_d5"): "title of 5",
+    }
+
+
+# --- what is left out -----------------------------------------------------------------------------------------------------------
+
+
+def test_deleted_and_removed_bodies(dumps: Path) -> None:
+    gone = ["[deleted]", "[removed]", " [Removed] ", "[ Removed by Reddit ]", "[deleted by user]", "", "  ", "\n\n", "\t", "[deleted]\n"]
+    rows = [comment("a", "t3_s"), comment("fine", "t1_a", body="I deleted it")]
+    for number, body in enumerate(gone):
+        rows += [comment(f"r{number}", "t1_a", body=body), comment(f"under{number}", f"t1_r{number}")]
+    write_dump(dumps / "RC_2017-01.zst", rows)
+    assert ids(extracted(dumps)) == [("t1_a", "t1_fine")]
+
+
+def test_bots(dumps: Path) -> None:
+    names = ["AutoModerator", "automoderator", "haiku_bot", "RemindMeBot", "BOT"]
+    rows = [comment("a", "t3_s"), comment("fine", "t1_a", author="botanist")]
+    for number, author in enumerate(names):
+        rows += [comment(f"r{number}", "t1_a", author=author), comment(f"under{number}", f"t1_r{number}")]
+    write_dump(dumps / "RC_2017-01.zst", rows)
+    assert ids(extracted(dumps)) == [("t1_a", "t1_fine")]
+
+
+def test_nobody_answers_themselves(dumps: Path) -> None:
+    rows = [
+        comment("a", "t3_s", author="reader_1"),
+        comment("b", "t1_a", author="reader_1"),
+        comment("c", "t1_a", author="reader_2"),
+        comment("d", "t1_b", author="[deleted]"),
+        comment("e", "t1_d", author="[deleted]"),  # two people whose accounts are gone, as far as anyone knows
+        comment("f", "t1_a", author=None),
+    ]
+    write_dump(dumps / "RC_2017-01.zst", rows)
+    assert ids(extracted(dumps)) == [("t1_a", "t1_c"), ("t1_a", "t1_f"), ("t1_b", "t1_d"), ("t1_d", "t1_e")]
+    assert ids(extracted(dumps, drop_deleted_authors=True)) == [("t1_a", "t1_c")]
+
+
+def test_subreddits_in_any_case(dumps: Path) -> None:
+    rows = [comment(f"{n}a", "t3_s", subreddit=n) for n in ("AskBooks", "books", "Movies")]
+    rows += [comment(f"{n}b", f"t1_{n}a", subreddit=n) for n in ("AskBooks", "books", "Movies")]
+    write_dump(dumps / "RC_2017-01.zst", rows)
+    assert {pair.subreddit for pair in extracted(dumps, subreddit=["ASKBOOKS", "movies"])} == {"AskBooks", "Movies"}
+    assert {pair.subreddit for pair in extracted(dumps, subreddit=["book"])} == set()
+    assert {pair.subreddit for pair in extracted(dumps)} == {"AskBooks", "books", "Movies"}
+
+
+def test_an_id_that_stands_twice_counts_once(dumps: Path) -> None:
+    rows = [comment("a", "t3_s"), comment("a", "t3_s"), comment("b", "t1_a"), comment("b", "t1_a"), comment("c", "t1_b")]
+    write_dump(dumps / "RC_2017-01.zst", rows)
+    write_dump(dumps / "RC_2016-12.zst", rows)  # the same month under another name, too
+    write_dump(dumps / "RS_2017-01.zst", [submission(), submission()])
+    write_dump(dumps / "RS_2016-12.zst", [submission()])
+    assert ids(extracted(dumps, parents=Parents.both)) == [("t1_a", "t1_b"), ("t1_b", "t1_c"), ("t3_s", "t1_a")]
+
+
+# --- months -----------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_reply_in_a_later_month_is_found(dumps: Path) -> None:
+    write_dump(dumps / "RC_2016-12.zst", [comment("a", "t3_s", "2016-12-31"), comment("old", "t1_a", "2016-12-31")])
+    write_dump(dumps / "RC_2017-01.zst", [comment("b", "t1_a", "2017-01-01"), comment("c", "t1_b", "2017-01-02")])
+    write_dump(dumps / "RS_2016-12.zst", [submission(day="2016-12-30")])
+    pairs = extracted(dumps)
+    assert ids(pairs) == [("t1_a", "t1_b"), ("t1_b", "t1_c")]  # December's reply is December's
+    assert [(pair.depth, pair.submission, pair.comment_utc) for pair in pairs] == [
+        (0, "title of s", utc("2016-12-31")),
+        (1, "title of s", utc("2017-01-01")),
+    ]
+    assert ids(extracted(dumps, lookback_months=0)) == [("t1_b", "t1_c")]
+    both = extracted(dumps, "2016-12", "2017-01")
+    assert ids(both) == [("t1_a", "t1_b"), ("t1_a", "t1_old"), ("t1_b", "t1_c")]
+
+
+def test_the_first_and_last_second_of_a_month(dumps: Path) -> None:
+    midnight = warehouse.month_start("2017-02")
+    rows = [
+        comment("a", "t3_s", created_utc=midnight - 1), comment("b", "t1_a", created_utc=midnight - 1),
+        comment("c", "t1_a", created_utc=midnight),
+    ]  # fmt: skip
+    write_dump(dumps / "RC_2017-01.zst", rows)
+    write_dump(dumps / "RC_2017-02.zst", [])
+    extract.main(dumps, "2017-01", "2017-02", out=dumps.parent / "out")
+    assert ids(pairs_of(dumps.parent / "out", "2017-01")) == [("t1_a", "t1_b")]
+    assert ids(pairs_of(dumps.parent / "out", "2017-02")) == [("t1_a", "t1_c")]
+
+
+def test_a_missing_submission_file(dumps: Path) -> None:
+    write_dump(dumps / "RC_2017-01.zst", [comment("a", "t3_s"), comment("b", "t1_a")])
+    (pair,) = extracted(dumps, parents=Parents.both)
+    assert (pair.thread_id, pair.submission, pair.submission_karma, pair.depth) == ("t3_s", "", None, 0)
+
+
+def test_months_without_a_dump_are_told_in_one_line(dumps: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for month in ("2017-01", "2017-02", "2017-06"):
+        write_dump(dumps / f"RC_{month}.zst", [comment("a", "t3_s", f"{month}-01"), comment("b", "t1_a", f"{month}-02")])
+    extract.main(dumps, "2016-12", "2017-07", out=dumps.parent / "out")
+    printed = capsys.readouterr().out.split("\n")
+    assert "5 months without an RC_YYYY-MM.zst, left out: 2016-12, 2017-03 to 2017-05, 2017-07" in printed
+    extract.main(dumps, "2017-02", "2017-03", out=dumps.parent / "out")
+    assert "1 month without an RC_YYYY-MM.zst, left out: 2017-03" in capsys.readouterr().out
+    extract.main(dumps, "2017-01", "2017-02", out=dumps.parent / "out")
+    assert "left out" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "words"),
+    [
+        ("2017", "2017-02", "'2017' is not a month; write YYYY-MM"),
+        ("2017-13", "2017-02", "'2017-13' is not a month"),
+        ("2017-01", "2017-1", "'2017-1' is not a month"),
+        ("2017-02", "2017-01", "--from 2017-02 lies after --to 2017-01"),
+        ("2017-02", "2017-03", "no RC_YYYY-MM.zst between 2017-02 and 2017-03"),
+    ],
+)
+def test_wrong_months(dumps: Path, first: str, last: str, words: str) -> None:
+    write_dump(dumps / "RC_2017-01.zst", [])
+    with pytest.raises(UserError) as caught:
+        extract.main(dumps, first, last, out=dumps.parent / "out")
+    assert words in str(caught.value) and not (dumps.parent / "out").exists()
+
+
+def test_no_such_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="none: no such folder"):
+        extract.main(tmp_path / "none", "2017-01", "2017-01", out=tmp_path / "out")
+
+
+# --- the dump files ---------------------------------------------------------------------------------------------------------------
+
+
+def test_old_dumps_write_numbers_as_text(dumps: Path) -> None:
+    rows = [
+        comment("a", "t3_s", score="12", created_utc=str(utc("2017-01-10"))),
+        comment("b", "t1_a", score="-3", created_utc=float(utc("2017-01-11"))),
+        comment("c", "t1_a", score=7.0, created_utc=f"{utc('2017-01-12')}.0"),
+        comment("d", "t1_a", score=None),
+        comment("e", "t1_a", score="hidden"),
+        comment("lost", "t1_a", created_utc=None),
+    ]
+    del rows[3]["edited"]
+    write_dump(dumps / "RC_2017-01.zst", rows)
+    pairs = {pair.reply_id: pair for pair in extracted(dumps)}
+    assert {name: (pair.reply_karma, pair.reply_utc) for name, pair in pairs.items()} == {
+        "t1_b": (-3, utc("2017-01-11")),
+        "t1_c": (7, utc("2017-01-12")),
+        "t1_d": (None, utc("2017-01-10")),
+        "t1_e": (None, utc("2017-01-10")),
+    }
+    assert pairs["t1_b"].comment_karma == 12
+
+
+GARBLED = [
+    b'{"id": "cut", "parent_id": "t1_a", "bod', b"", b"   ", b"[1, 2]", b"7", b"null", b'"text"', b"\xff\xfe\x00\x01", b"\0\0\0",
+    b'{"id": "latin", "body": "caf\xe9"}', b'{"id": {"a": 1}, "body": [1]}', b"{} {}", b'{"error": 404}', b"<html>",
+]  # fmt: skip
+
+
+def test_garbled_lines_are_skipped(dumps: Path) -> None:
+    good = [comment("a", "t3_s"), *(comment(f"r{number}", "t1_a") for number in range(len(GARBLED)))]
+    write_dump(dumps / "RC_2017-01.zst", [row for both in zip(good, GARBLED, strict=False) for row in both] + good[-1:])
+    assert ids(extracted(dumps)) == sorted(("t1_a", f"t1_r{number}") for number in range(len(GARBLED)))
+
+
+def test_long_windows(dumps: Path) -> None:
+    write_dump(dumps / "RC_2017-01.zst", [comment("a", "t3_s"), comment("b", "t1_a")], window_log=31)
+    write_dump(dumps / "RS_2017-01.zst", [submission()], window_log=28)
+    packed = (dumps / "RC_2017-01.zst").read_bytes()
+    assert zstandard.get_frame_parameters(packed).window_size == 2**31
+    with pytest.raises(zstandard.ZstdError, match=r"(?i)memory"):  # what the usual reader says
+        zstandard.ZstdDecompressor().stream_reader(packed).read()
+    assert [pair.submission for pair in extracted(dumps)] == ["title of s"]
+
+
+def test_several_frames_are_one_file(dumps: Path) -> None:
+    """As parallel compressors and `cat` leave them."""
+    path = dumps / "RC_2017-01.zst"
+    whole = b""
+    for row in (comment("a", "t3_s"), comment("b", "t1_a"), comment("c", "t1_a")):
+        write_dump(path, [row])
+        whole += path.read_bytes()
+    path.write_bytes(whole)
+    assert ids(extracted(dumps)) == [("t1_a", "t1_b"), ("t1_a", "t1_c")]
+
+
+@pytest.mark.parametrize("window_log", [None, 28])
+def test_a_cut_dump_is_one_clear_error(dumps: Path, window_log: int | None) -> None:
+    """Wherever it is cut; and nothing is left that a later run would take for whole."""
+    path, out = dumps / "RC_2017-01.zst", dumps.parent / "out"
+    write_dump(
+        path, [comment("a", "t3_s"), *(comment(f"r{number}", "t1_a", body=os.urandom(40).hex()) for number in range(300))], window_log
+    )
+    whole = path.read_bytes()
+    assert len(whole) > 10_000
+    for length in (0, 1, 4, 9, len(whole) // 2, len(whole) - 4, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(UserError) as caught:
+            extract.main(dumps, "2017-01", "2017-01", out=out)
+        message = str(caught.value)
+        assert message.startswith(f"{path}: not a whole zstd file") and "download it again" in message and "\n" not in message
+        assert [found for found in out.rglob("*") if found.is_file()] == []
+    path.write_bytes(whole)
+    assert len(extracted(dumps)) == 300
+
+
+@pytest.mark.parametrize("content", [b"id,body\n1,x\n" * 50, b"\x28\xb5\x2f\xfd" + b"\xff" * 50, b"\0" * 100])
+def test_a_file_that_is_no_zstd(dumps: Path, content: bytes) -> None:
+    (dumps / "RC_2017-01.zst").write_bytes(content)
+    with pytest.raises(UserError, match=r"RC_2017-01\.zst: not a whole zstd file"):
+        extract.main(dumps, "2017-01", "2017-01", out=dumps.parent / "out")
+
+
+def test_a_garbled_byte_inside(dumps: Path) -> None:
+    path = dumps / "RS_2017-01.zst"
+    write_dump(dumps / "RC_2017-01.zst", [comment("a", "t3_s"), comment("b", "t1_a")])
+    write_dump(path, [submission(str(number), selftext=os.urandom(40).hex()) for number in range(100)])
+    content = bytearray(path.read_bytes())
+    content[6] ^= 0xFF  # in the block's header
+    path.write_bytes(bytes(content))
+    with pytest.raises(UserError, match=r"RS_2017-01\.zst"):
+        extract.main(dumps, "2017-01", "2017-01", out=dumps.parent / "out")
+
+
+def test_paths_with_quotes(tmp_path: Path) -> None:
+    folder = tmp_path / 'reader\'s "dumps"'
+    folder.mkdir()
+    write_dump(folder / "RC_2017-01.zst", [comment("a", "t3_s"), comment("b", "t1_a")])
+    write_dump(folder / "RS_2017-01.zst", [submission()])
+    extract.main(folder, "2017-01", "2017-01", out=tmp_path / "reader's out")
+    manifest = schema.read_manifest(tmp_path / "reader's out" / "2017-01.parquet")
+    assert manifest is not None and manifest["rows"] == 1
+
+
+# --- again, and after a kill --------------------------------------------------------------------------------------------------------
+
+
+def test_a_second_run_keeps_the_months(dumps: Path) -> None:
+    write_dump(dumps / "RC_2017-01.zst", [comment("a", "t3_s"), comment("b", "t1_a")])
+    write_dump(dumps / "RC_2017-02.zst", [comment("c", "t1_b", "2017-02-10")])
+    extracted(dumps, "2017-01", "2017-02")
+    files = sorted((dumps.parent / "out").rglob("*.parquet*"))
+    assert len(files) == 6  # two months, their manifests, and both staged
+    before = {path: path.stat().st_mtime_ns for path in files}
+    assert len(extracted(dumps, "2017-01", "2017-02")) == 2
+    assert {path: path.stat().st_mtime_ns for path in files} == before
+
+
+def test_other_settings_or_files_make_a_month_again(dumps: Path) -> None:
+    write_dump(dumps / "RC_2017-01.zst", [comment("a", "t3_s"), comment("b", "t1_a")])
+    assert len(extracted(dumps)) == 1
+    assert len(extracted(dumps, subreddit=["movies"])) == 0
+    assert len(extracted(dumps)) == 1
+    write_dump(dumps / "RS_2017-01.zst", [submission()])
+    assert [pair.submission for pair in extracted(dumps)] == ["title of s"]
+    old = (dumps / "RC_2017-01.zst").stat().st_mtime - 1_000_000
+    write_dump(dumps / "RC_2017-01.zst", [comment("a", "t3_s"), comment("b", "t1_a"), comment("c", "t1_a")])
+    os.utime(dumps / "RC_2017-01.zst", (old, old))  # as `cp -p` and rsync put a file back
+    assert len(extracted(dumps)) == 2
+
+
+def test_a_damaged_month_is_made_again(dumps: Path) -> None:
+    write_dump(dumps / "RC_2017-01.zst", [comment("a", "t3_s"), comment("b", "t1_a")])
+    extracted(dumps)
+    path = dumps.parent / "out" / "2017-01.parquet"
+    path.write_bytes(path.read_bytes()[:-10])
+    assert len(extracted(dumps)) == 1
+
+
+@pytest.mark.parametrize("moment", ["duckdb.connect", "zstandard.ZstdDecompressor", "bot.schema.write_manifest"])
+def test_killed_and_started_again(dumps: Path, moment: str) -> None:
+    rows = [comment("a", "t3_s"), *(comment(f"r{number}", "t1_a") for number in range(20))]
+    write_dump(dumps / "RC_2017-01.zst", rows)
+    out = dumps.parent / "out"
+    module, name = moment.rsplit(".", 1)
+    code = (
+        f"import os, {module} as module; from pathlib import Path; from bot import extract\n"
+        f"module.{name} = lambda *_, **__: os.kill(os.getpid(), {int(signal.SIGKILL)})\n"
+        f"extract.main(Path({str(dumps)!r}), '2017-01', '2017-01', out=Path({str(out)!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT)}, capture_output=True)
+    assert done.returncode == -signal.SIGKILL
+    assert len(extracted(dumps)) == 20
+    assert sorted(path.name for path in out.rglob("*") if path.is_file()) == [
+        "2017-01.parquet",
+        "2017-01.parquet.manifest.json",
+        "RC_2017-01.parquet",
+    ]
+
+
+def test_a_full_disk_leaves_nothing_half(dumps: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_dump(dumps / "RC_2017-01.zst", [comment("a", "t3_s"), comment("b", "t1_a")])
+    out = dumps.parent / "out"
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            extract.main(dumps, "2017-01", "2017-01", out=out)
+    assert [path.name for path in out.rglob("*") if path.is_file()] == ["RC_2017-01.parquet"]  # staged whole; it may stay
+    assert len(extracted(dumps)) == 1
