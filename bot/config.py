@@ -39,7 +39,7 @@ class GenerateSettings(Section):
     top_k: int = Field(default=200, ge=1)
     top_p: float = Field(default=0.9, gt=0, le=1)
     max_new_tokens: int = Field(default=60, ge=1, le=512)
-    max_prompt_tokens: int = Field(default=160, ge=16, le=900)
+    max_prompt_tokens: int = Field(default=96, ge=16, le=900)
     batch_size: int = Field(default=40, ge=1)
 
 

@@ -69,8 +69,8 @@ def generate(source: Path, out: Path, settings: config.GenerateSettings, seed: i
     Raises:
         UserError: a column is missing, no comment can be answered, or there is no model.
     """
-    _, rows = schema.read_table(source, ("comment_id", "comment"))
-    comments, left_out = answerable(rows)
+    _, table = schema.read_table(source, ("comment_id", "comment"))
+    comments, left_out = answerable(table)
     if sample is not None and sample < len(comments):
         comments = [comments[index] for index in sorted(random.Random(seed).sample(range(len(comments)), sample))]
     made_from = {
@@ -85,29 +85,32 @@ def generate(source: Path, out: Path, settings: config.GenerateSettings, seed: i
         return int((schema.read_manifest(out) or {})["rows"])
     for reason, count in left_out.items():
         print(f"{count} comments left out: {reason}")
-    if rows and not comments:
+    if table and not comments:
         raise UserError(f"{source}: no comment can be answered ({', '.join(f'{count} {reason}' for reason, count in left_out.items())})")
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(out.name + ".part")
     key = json.dumps(made_from, sort_keys=True)
-    done = list(read_part(part, key))
+    done = {candidates[0].comment_id: candidates for candidates in read_part(part, key)}
     if done:
         print(f"going on after {len(done)} of {len(comments)} comments")
-    generator = generators.load(settings.backend, settings.model) if len(done) < len(comments) else None
+    # comments of like length together: a batch is as wide as its longest
+    left = sorted((pair for pair in comments if pair[0] not in done), key=lambda pair: len(pair[1]))
+    generator = generators.load(settings.backend, settings.model) if left else None
     with part.open("w", encoding="utf-8") as file, Progress(transient=True) as progress:
         file.write(key + "\n")
-        for candidates in done:
+        for candidates in done.values():
             file.write(_line(candidates))
         file.flush()
         task = progress.add_task("comments", total=len(comments), completed=len(done))
-        for candidates in generator.sample(comments[len(done) :], settings, seed) if generator else ():
+        for candidates in generator.sample(left, settings, seed) if generator else ():
             if len(candidates) != settings.num_candidates:
                 raise AssertionError(f"{settings.backend} gave {len(candidates)} candidates, {settings.num_candidates} were asked for")
             file.write(_line(candidates))
             file.flush()
-            done.append(candidates)
+            done[candidates[0].comment_id] = candidates
             progress.advance(task)
-    count = schema.write_rows(out, Candidate, (candidate for candidates in done for candidate in candidates), made_from, left_out=left_out)
+    rows = (candidate for comment_id, _ in comments for candidate in done[comment_id])
+    count = schema.write_rows(out, Candidate, rows, made_from, left_out=left_out)
     part.unlink()
     print(f"{count:,} candidates for {len(comments):,} comments in {out}")
     return count
