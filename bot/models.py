@@ -44,6 +44,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from rich.table import Table
 
 from bot import ROOT, UserError, run_command
+from bot.schema import atomic_writer, sha256_of
 
 BASE_DIR = ROOT / "models" / "base"
 BASE_FILE = "base.json"
@@ -390,7 +391,8 @@ def _write_manifest(base: Base, folder: Path, revision: str | None) -> None:
             told = json.loads((base.source.path / BASE_FILE).read_text(encoding="utf-8"))
             if told["files"] == files:
                 manifest |= {key: told[key] for key in ("kind", "revision", "sha256", "licence")}
-    _write_atomically(folder / BASE_FILE, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+    with atomic_writer(folder / BASE_FILE) as file:
+        file.write(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
 
 
 def _kind_of(folder: Path, what: str) -> Kind:
@@ -702,7 +704,8 @@ def write_card(folder: Path, card: ModelCard) -> Path:
     """Write model.json into `folder`, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     filled = {**asdict(card), "created_utc": card.created_utc or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
-    _write_atomically(folder / CARD_FILE, json.dumps(filled, indent=1, ensure_ascii=False) + "\n")
+    with atomic_writer(folder / CARD_FILE) as file:
+        file.write(json.dumps(filled, indent=1, ensure_ascii=False) + "\n")
     return folder / CARD_FILE
 
 
@@ -745,6 +748,37 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message="Could not find a config file in")  # peft looks for the base under the name in the adapter
 
 
+def load(path: Path, auto_class: Any, **options: Any) -> tuple[Any, Any]:
+    """Model in float32, ready to score or sample, and its tokenizer: a full folder, or an adapter merged into the base its card names.
+
+    auto_class: one of transformers' AutoModelFor…; options go to its from_pretrained.
+
+    Raises:
+        UserError: there is no model, it isn't whole, or its base has not been pulled.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoTokenizer
+
+    quiet()
+    adapter = (path / "adapter_config.json").exists()
+    folder = base_path(read_card(path).base) if adapter else path
+    if not (folder / "config.json").exists():
+        raise UserError(
+            f"{_shown(path)}: no model here; train one (`python run_bot.py train --help`), or name another folder in the config"
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        model = auto_class.from_pretrained(folder, local_files_only=True, dtype=torch.float32, **options)
+        if adapter:
+            from peft import PeftModel
+
+            model = PeftModel.from_pretrained(model, path).merge_and_unload()
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"{_shown(path)}: the model can't be loaded ({_first_line(error)}); pull or train it again") from None
+    return model.eval(), tokenizer
+
+
 def fingerprint(folder: Path) -> str:
     """sha256 over the files of a model folder, training left-overs aside: the same model, the same fingerprint, wherever it lies.
 
@@ -758,30 +792,12 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def sha256_of(path: Path) -> str:
-    """Hex sha256 of a file, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _check_sha256(path: Path, expected: str, what: str) -> None:
     """Raises UserError with both sums, and removes the file, if it isn't the pinned one."""
     found = sha256_of(path) if path.exists() else "of nothing (the file is missing)"
     if found != expected:
         _remove(path)
         raise UserError(f"{what} has sha256 {found}, expected {expected}; nothing of it is kept. Run it again, or check the source")
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _size(path: Path) -> int:

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessor, LogitsProcessorList
+from transformers import AutoModelForCausalLM, LogitsProcessor, LogitsProcessorList
 
 from bot import UserError, models, text
 from bot.config import GenerateSettings
@@ -50,26 +49,8 @@ def encode_training_row(tokenizer: PreTrainedTokenizerBase, comment: str, reply:
 
 
 def load_model(path: Path) -> tuple[Any, PreTrainedTokenizerBase]:
-    """Model in float32 and tokenizer from a full folder, or from an adapter merged into its base (named in model.json).
-
-    Raises:
-        UserError: there is no model, it isn't whole, or its base has not been pulled.
-    """
-    models.quiet()
-    adapter = (path / "adapter_config.json").exists()
-    folder = models.base_path(models.read_card(path).base) if adapter else path
-    if not (folder / "config.json").exists():
-        raise UserError(f"{path}: no model here; run `python run_bot.py train lm`, or set generate.model to a model folder")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model: Any = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
-        if adapter:
-            from peft import PeftModel
-
-            model = PeftModel.from_pretrained(model, path).merge_and_unload()
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"{path}: the model can't be loaded ({str(error).splitlines()[0]}); pull or train it again") from None
-    return model.eval(), tokenizer
+    """See models.load."""
+    return models.load(path, AutoModelForCausalLM)
 
 
 class _Nucleus(LogitsProcessor):

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification
 
-from bot import UserError, models, text
+from bot import models, text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -49,26 +48,8 @@ def logits(model: Any, tokenizer: PreTrainedTokenizerBase, batch: Sequence[Encod
 
 
 def load_model(path: Path) -> tuple[Any, PreTrainedTokenizerBase]:
-    """Model in float32 and tokenizer from a full folder, or from an adapter merged into its base (named in model.json).
-
-    Raises:
-        UserError: there is no model, it isn't whole, or its base has not been pulled.
-    """
-    models.quiet()
-    adapter = (path / "adapter_config.json").exists()
-    folder = models.base_path(models.read_card(path).base) if adapter else path
-    if not (folder / "config.json").exists():
-        raise UserError(f"{path}: no model here; run `python run_bot.py train realism|upvote`, or set rank.realism and rank.upvote")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model: Any = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1, local_files_only=True, dtype=torch.float32)
-        if adapter:
-            from peft import PeftModel
-
-            model = PeftModel.from_pretrained(model, path).merge_and_unload()
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"{path}: the model can't be loaded ({str(error).splitlines()[0]}); pull or train it again") from None
-    return model.eval(), tokenizer
+    """See models.load."""
+    return models.load(path, AutoModelForSequenceClassification, num_labels=1)
 
 
 class Transformers:
