@@ -391,8 +391,8 @@ def _write_manifest(base: Base, folder: Path, revision: str | None) -> None:
             told = json.loads((base.source.path / BASE_FILE).read_text(encoding="utf-8"))
             if told["files"] == files:
                 manifest |= {key: told[key] for key in ("kind", "revision", "sha256", "licence")}
-    with atomic_writer(folder / BASE_FILE) as file:
-        file.write(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+    with atomic_writer(folder / BASE_FILE) as told_file:
+        told_file.write(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
 
 
 def _kind_of(folder: Path, what: str) -> Kind:
