@@ -745,6 +745,7 @@ def quiet() -> None:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
     warnings.filterwarnings("ignore", message="Could not find a config file in")  # peft looks for the base under the name in the adapter
 
 

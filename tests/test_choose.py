@@ -143,7 +143,7 @@ def test_what_always_holds(rows: list[Scored]) -> None:
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [row("0", rank=0.6), row("1", realism=0.1), row("0", realism=0.2, comment="t1_b", thread="t3_y")]
+    rows = [row("0", rank=0.6), row("1", realism=0.1), row("0", realism=0.15, comment="t1_b", thread="t3_y")]
     schema.write_rows(tmp_path / "scored.csv", Scored, rows, {"model": "m"})
     main(tmp_path)
     assert "1 of 2 comments get a reply" in capsys.readouterr().out

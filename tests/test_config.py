@@ -15,7 +15,7 @@ from bot.config import Settings, load
 
 EXAMPLE = ROOT / "config.example.toml"
 # Settings whose default is None, which TOML can't say: they stand in the example as a comment.
-UNSET = {"rank.relevance"}
+UNSET = {"rank.upvote", "rank.relevance"}
 
 
 def sections() -> dict[str, type[BaseModel]]:
@@ -87,9 +87,9 @@ def test_the_file_goes_before_the_defaults_and_the_environment_before_the_file(t
 
 def test_an_empty_model_folder_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not the current folder, which an empty path would be."""
-    assert load(written(tmp_path, '[rank]\nupvote = ""\n')).rank.upvote is None
+    assert load(written(tmp_path, '[rank]\nrealism = ""\n')).rank.realism is None
     monkeypatch.setenv("BOT_RANK__REALISM", "")
-    assert load(None).rank.realism is None and load(None).rank.upvote == Path("models/upvote")
+    assert load(None).rank.realism is None and load(None).rank.backend == "transformers"
 
 
 def test_settings_cannot_be_changed() -> None:
