@@ -42,7 +42,7 @@ def main(
     rows: Annotated[int, typer.Option(min=1, help="rows (upvote: pairs) to train on, drawn by chance")] = 30_000,
     epochs: Annotated[int, typer.Option(min=1)] = 1,
     batch_tokens: Annotated[int, typer.Option(min=128, help="tokens a step, padding counted")] = 4096,
-    learning_rate: Annotated[float, typer.Option(min=0)] = 5e-4,
+    learning_rate: Annotated[float, typer.Option(min=0)] = 1e-4,
     seed: Annotated[int, typer.Option()] = 1,
 ) -> None:
     """Fine-tune a ranker (transformers; CPU, or a GPU where there is one)."""
