@@ -46,7 +46,7 @@ class GenerateSettings(Section):
 class RankSettings(Section):
     backend: str = "transformers"
     realism: Path | None = Path("models/realism")
-    upvote: Path | None = None
+    upvote: Path | None = Path("models/upvote")
     relevance: Path | None = None
     batch_size: int = Field(default=32, ge=1)
 

@@ -48,8 +48,6 @@ class Reason(StrEnum):
     BEHIND_MORE = "behind_more"  # known by id only: beyond fetch.replace_more_limit
 
 
-# Names that bots give themselves: something_bot, something-bot, SomethingBot. «Talbot» is a person.
-_BOT_NAME = re.compile(r"(?i:^automoderator$|[_-]bot[_-]?\d*$)|(?<=[a-z0-9])Bot\d*$")
 _BOT_SAYS_SO = re.compile(r"(?i)\bI(?:'| a|’)m a bot\b")
 
 
@@ -61,7 +59,7 @@ def is_bot(author: str, body: str) -> bool:
     >>> is_bot("Talbot", "My robot vacuum is a bot I love")
     False
     """
-    return bool(_BOT_NAME.search(author) or _BOT_SAYS_SO.search(body))
+    return bool(re.search(text.BOT_NAME, author) or _BOT_SAYS_SO.search(body))
 
 
 def take_up(

@@ -13,6 +13,9 @@ import re
 SEPARATOR = "[SEP]"
 DELETED_BODIES = frozenset({"[deleted]", "[removed]", "[ removed by reddit ]", "[deleted by user]"})
 UNANSWERABLE_LENGTH = 10_000  # characters: Reddit's own limit for a comment
+# Names that bots give themselves: something_bot, something-bot, SomethingBot. «Talbot» is a person. RE2's syntax, since the query of
+# `extract` uses it too.
+BOT_NAME = r"(?i:^automoderator$|^bot$|[_-]bot[_-]?\d*$)|[a-z0-9]Bot\d*$"
 
 # Everything a tokenizer would read as a control token: GPT-2's and its kin's `<|name|>`, BERT's `[SEP]` and fellows.
 _CONTROL = re.compile(r"(<\|)(\\*)([A-Za-z0-9_]+\|>)|(\[)(\\*)((?:SEP|CLS|MASK|PAD|UNK)\])")

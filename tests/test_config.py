@@ -15,7 +15,7 @@ from bot.config import Settings, load
 
 EXAMPLE = ROOT / "config.example.toml"
 # Settings whose default is None, which TOML can't say: they stand in the example as a comment.
-UNSET = {"rank.upvote", "rank.relevance"}
+UNSET = {"rank.relevance"}
 
 
 def sections() -> dict[str, type[BaseModel]]:
