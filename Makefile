@@ -14,10 +14,17 @@ setup: .venv/.installed
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
+# The BigQuery emulator of the tests; it looks for DuckDB's extension under its home.
+.venv-emulator/.installed: tests/requirements-emulator.txt
+	$(PYTHON) -m venv .venv-emulator
+	.venv-emulator/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements-emulator.txt
+	HOME=$(CURDIR)/.venv-emulator .venv-emulator/bin/python -c "import duckdb_extensions; duckdb_extensions.import_extension('spatial')"
+	@touch $@
+
 run: setup
 	@$(PY) run_bot.py run --sandbox --limit 10
 
-test: setup
+test: setup .venv-emulator/.installed
 	@$(PY) -m pytest
 
 lint: setup
@@ -26,4 +33,4 @@ lint: setup
 	@$(PY) -m mypy
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-emulator .pytest_cache .mypy_cache .ruff_cache .hypothesis

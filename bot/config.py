@@ -16,6 +16,9 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from bot import UserError
 
+# [project.]dataset.table, where {month} stands once in the table's name. These names are put into SQL, so nothing else may stand in them.
+_TABLE = r"^([a-z0-9:-]+\.)?\w+\.[\w-]*\{month\}[\w-]*$"
+
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -61,6 +64,14 @@ class ChooseSettings(Section):
     minimum_realism: float = Field(default=0.2, ge=0, le=1)
 
 
+class BigQuerySettings(Section):
+    project: str = Field(default="", pattern=r"^[a-z0-9.:-]*$")
+    comments: str = Field(default="reddit_comments.{month}", pattern=_TABLE)
+    submissions: str = Field(default="reddit_posts.{month}", pattern=_TABLE)
+    location: str = Field(default="US", pattern=r"^[A-Za-z0-9-]+$")
+    endpoint: str = ""
+
+
 class RedditSettings(Section):
     url: str = ""
     user_agent: str = "linux:reply-bot:0.1 (by /u/unknown)"
@@ -75,6 +86,7 @@ class Settings(BaseSettings):
     rank: RankSettings = RankSettings()
     choose: ChooseSettings = ChooseSettings()
     reddit: RedditSettings = RedditSettings()
+    bigquery: BigQuerySettings = BigQuerySettings()
 
     @classmethod
     def settings_customise_sources(

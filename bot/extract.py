@@ -1,33 +1,46 @@
 """extract: years of Reddit -> one Parquet file of reply pairs a month.
 
-Reads  a folder of monthly dumps (`RC_YYYY-MM.zst`, `RS_YYYY-MM.zst`).
-Writes OUT/YYYY-MM.parquet (columns of schema.Pair) and its manifest.
+Reads  monthly dumps (`RC_YYYY-MM`, `RS_YYYY-MM`; .zst, .bz2, .gz, .xz, plain or Parquet), or tables of the same in BigQuery. Both are
+       asked the same: queries/reply_pairs.sql.
+Writes OUT/YYYY-MM.parquet (columns of schema.Pair, rows in no order) and its manifest, which counts what gave no pair, by reason.
 
     python -m bot.extract --source dumps --dumps DIR --from 2017-01 --to 2018-12 --out data/raw_data
+    python -m bot.extract --source bigquery --from 2017-01 --to 2018-12 --subreddit books --out data/raw_data
+    python -m bot.extract --load-bigquery --dumps DIR --from 2016-07 --to 2018-12
 
-`--from` and `--to` bound the month of the reply. Months that are there already, made from the same files with the same settings, are kept.
+`--from` and `--to` bound the month of the reply. Months that are there already, made from the same with the same settings, are kept; a
+month that fails is named at the end, with the rest done. --load-bigquery puts dumps into your own dataset instead, a table a month.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections import Counter
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.progress import track
+from rich.table import Table
 
-from bot import UserError, run_command, schema
-from bot.warehouse import dumps as warehouse
+from bot import UserError, config, run_command, schema, warehouse
+from bot.warehouse import MonthCounts, Wanted, dumps
+
+STAGED = ".staged"
 
 
 class Source(StrEnum):
+    bigquery = "bigquery"
     dumps = "dumps"
 
 
 class Parents(StrEnum):
     comment = "comment"
+    submission = "submission"
     both = "both"
 
 
@@ -64,49 +77,153 @@ def spans(months: list[str]) -> str:
 
 
 def main(
-    dumps: Annotated[Path, typer.Option(help="folder with RC_YYYY-MM.zst (comments) and RS_YYYY-MM.zst (submissions)")],
     first: Annotated[str, typer.Option("--from", help="first month of the replies, YYYY-MM")],
     last: Annotated[str, typer.Option("--to", help="last month of the replies, YYYY-MM")],
     source: Annotated[Source, typer.Option(help="where the text lies")] = Source.dumps,
+    dump_folder: Annotated[
+        Path | None, typer.Option("--dumps", help="folder with RC_YYYY-MM.zst (comments), RS_YYYY-MM.zst (submissions)")
+    ] = None,
     out: Annotated[Path, typer.Option(help="folder for YYYY-MM.parquet")] = Path("data/raw_data"),
     subreddit: Annotated[list[str] | None, typer.Option(help="may be given several times; none means all")] = None,
     lookback_months: Annotated[int, typer.Option(min=0, help="how many months older than its reply a comment may be")] = 6,
-    parents: Annotated[Parents, typer.Option(help="what can be replied to: comments, or submissions too")] = Parents.comment,
+    parents: Annotated[Parents, typer.Option(help="what can be replied to")] = Parents.comment,
     drop_deleted_authors: Annotated[bool, typer.Option(help="leave out texts whose author is gone")] = False,
+    config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings; [bigquery] names project and tables")] = None,
+    max_gigabytes: Annotated[float, typer.Option(min=0, help="BigQuery: refuse to scan more than this")] = 50.0,
+    load_bigquery: Annotated[bool, typer.Option("--load-bigquery", help="put the dumps into your BigQuery dataset, instead")] = False,
 ) -> None:
-    """Extract comment -> reply pairs from monthly dumps, one Parquet file a month."""
+    """Extract comment -> reply pairs from monthly dumps or BigQuery, one Parquet file a month."""
     months = months_between(first, last)
-    if not dumps.is_dir():
-        raise UserError(f"{dumps}: no such folder; --dumps names the one that holds RC_YYYY-MM.zst")
-    absent = [month for month in months if not (dumps / f"RC_{month}.zst").exists()]
-    months = [month for month in months if month not in absent]
-    if not months:
-        raise UserError(f"{dumps}: no RC_YYYY-MM.zst between {first} and {last}")
-    if absent:
+    wanted = Wanted(
+        tuple(sorted(name.lower().removeprefix("r/") for name in subreddit or [])), lookback_months,
+        parents is not Parents.submission, parents is not Parents.comment, drop_deleted_authors,
+    )  # fmt: skip
+    if dump_folder is None and (load_bigquery or source is Source.dumps):
+        raise UserError("--dumps is missing: the folder that holds RC_YYYY-MM.zst; or take --source bigquery")
+    if dump_folder is not None and not dump_folder.is_dir():
+        raise UserError(f"{dump_folder}: no such folder; --dumps names the one that holds RC_YYYY-MM.zst")
+    if load_bigquery:
+        assert dump_folder is not None
+        load(dump_folder, months, out / STAGED, config.load(config_file).bigquery)
+    elif source is Source.dumps:
+        assert dump_folder is not None
+        from_dumps(dump_folder, months, wanted, out)
+    else:
+        from_bigquery(months, wanted, out, config.load(config_file).bigquery, max_gigabytes)
+
+
+def from_dumps(folder: Path, months: list[str], wanted: Wanted, out: Path) -> None:
+    there = [month for month in months if dumps.find(folder, dumps.COMMENTS, month) is not None]
+    if not there:
+        raise UserError(f"{folder}: no RC_YYYY-MM.zst between {months[0]} and {months[-1]}")
+    if absent := [month for month in months if month not in there]:
         print(f"{len(absent)} month{'s' * (len(absent) > 1)} without an RC_YYYY-MM.zst, left out: {spans(absent)}")
+    buckets = dumps.buckets_for(folder, there, wanted.lookback_months)
+    made_from = {
+        month: {"files": {path.name: path.stat().st_size for path in dumps.files(folder, month, wanted.lookback_months)}} for month in there
+    }
+    each_month(
+        there, wanted, out, made_from,
+        lambda month, target: dumps.extract_month(folder, month, wanted, out / STAGED, buckets, target),
+    )  # fmt: skip
+
+
+def from_bigquery(months: list[str], wanted: Wanted, out: Path, settings: config.BigQuerySettings, max_gigabytes: float) -> None:
+    from bot.warehouse import bigquery
+
+    with bigquery.explained(settings):
+        client = bigquery.connect(settings)
+        tables = bigquery.tables(client, settings, months, wanted.lookback_months)
+        made_from = {month: {"project": client.project, "tables": tables[month].described()} for month in months}
+        missing = [month for month in months if not schema.is_current(out / f"{month}.parquet", described(wanted, made_from[month]))]
+        scanned = sum(bigquery.bytes_scanned(client, month, wanted, tables[month]) for month in missing)
+    print(f"{len(missing)} of {len(months)} months to query; BigQuery would scan {scanned / 1e9:,.1f} GB")
+    if scanned > max_gigabytes * 1e9:
+        raise UserError(
+            f"that is more than --max-gigabytes {max_gigabytes:g}; raise it to spend that, or ask for fewer months or --lookback-months"
+        )
+
+    def one(month: str, target: Path) -> MonthCounts:
+        with bigquery.explained(settings):
+            return warehouse.write_month(bigquery.rows(client, month, wanted, tables[month], max_gigabytes), month, target)
+
+    each_month(months, wanted, out, made_from, one)
+
+
+def described(wanted: Wanted, made_from: dict[str, Any]) -> dict[str, Any]:
+    """What a month's file is made from: its sources, the settings and the query."""
+    query = hashlib.sha256(warehouse.query("", "").encode()).hexdigest()
+    settings = {name: getattr(wanted, name) for name in Wanted.__slots__}
+    return {**made_from, **settings, "subreddits": list(wanted.subreddits), "query": query}
+
+
+def each_month(
+    months: list[str], wanted: Wanted, out: Path, made_from: dict[str, dict[str, Any]], extract: Callable[[str, Path], MonthCounts]
+) -> None:
+    """Make what isn't there yet, go on when a month fails, and print what came of all.
+
+    Raises:
+        UserError: months failed; names each and why.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    total = 0
+    failed: dict[str, str] = {}
+    done: dict[str, dict[str, Any]] = {}
     for month in track(months, description="months", transient=True):
         target = out / f"{month}.parquet"
-        window = [warehouse.add_months(month, -back) for back in range(lookback_months + 1)]
-        files = [path for each in window for path in (dumps / f"RC_{each}.zst", dumps / f"RS_{each}.zst") if path.exists()]
-        made_from = {
-            "files": {path.name: path.stat().st_size for path in files},
-            "subreddits": sorted(name.lower() for name in subreddit or []),
-            "lookback_months": lookback_months,
-            "parents": parents.value,
-            "drop_deleted_authors": drop_deleted_authors,
-        }
-        if schema.is_current(target, made_from):
-            count = int((schema.read_manifest(target) or {})["rows"])
-        else:
+        current = described(wanted, made_from[month])
+        if not schema.is_current(target, current):
             schema.manifest_path(target).unlink(missing_ok=True)
-            count = warehouse.extract_month(
-                dumps, month, lookback_months, subreddit or [], parents is Parents.both, drop_deleted_authors, out / ".staged", target
-            )
-            schema.write_manifest(target, count, made_from)
-        total += count
-    print(f"{total:,} reply pairs from {len(months)} months in {out}")
+            try:
+                counts = extract(month, target)
+            except UserError as error:
+                failed[month] = str(error)
+                continue
+            facts = {"cross_month": counts.cross_month, "dropped": dict(sorted(counts.dropped.items())), "lines": dict(counts.lines)}
+            schema.write_manifest(target, counts.pairs, current, **facts)
+        done[month] = schema.read_manifest(target) or {}
+    show(done, out)
+    if failed:
+        raise UserError("; ".join(f"{month} failed: {why}" for month, why in failed.items()) + f"; {len(done)} other months are done")
+
+
+def show(done: dict[str, dict[str, Any]], out: Path) -> None:
+    """The pairs of each month, and all that gave none."""
+    if not done:
+        return
+    total = sum(manifest["rows"] for manifest in done.values())
+    cross = sum(manifest["cross_month"] for manifest in done.values())
+    table = Table("month", "pairs", "to an earlier month's", "no pair", title="reply pairs", box=None)
+    for month, manifest in done.items():
+        table.add_row(month, f"{manifest['rows']:,}", f"{manifest['cross_month']:,}", f"{sum(manifest['dropped'].values()):,}")
+    Console().print(table)
+    dropped: Counter[str] = sum((Counter(manifest["dropped"]) for manifest in done.values()), Counter())
+    lines: Counter[str] = sum((Counter(manifest["lines"]) for manifest in done.values()), Counter())
+    read = lines.pop("read", 0)
+    if read:
+        bad = ", ".join(f"{reason} {count:,}" for reason, count in lines.most_common()) or "all usable"
+        print(f"{read:,} lines in the months' own comment dumps: {bad}")
+    print("replies that give no pair:", ", ".join(f"{rule} {count:,}" for rule, count in dropped.most_common()) or "none")
+    share = f", {cross / total:.1%} of them to a comment of an earlier month" if total else ""
+    print(f"{total:,} reply pairs from {len(done)} months in {out}{share}")
+
+
+def load(folder: Path, months: list[str], staging: Path, settings: config.BigQuerySettings) -> None:
+    """Put each dump of these months into BigQuery as a table of its own; those that are there with as many rows are kept."""
+    from bot.warehouse import bigquery
+
+    found = [
+        (kind, month, path) for month in months for kind in (dumps.COMMENTS, dumps.SUBMISSIONS) if (path := dumps.find(folder, kind, month))
+    ]
+    if not found:
+        raise UserError(f"{folder}: no RC_YYYY-MM.zst or RS_YYYY-MM.zst between {months[0]} and {months[-1]}")
+    with bigquery.explained(settings):
+        client = bigquery.connect(settings)
+        for kind, month, path in track(found, description="loading", transient=True):
+            parquet = dumps.as_one_file(path, staging, kind)
+            try:
+                print(bigquery.load(client, settings, kind, month, parquet))
+            finally:
+                parquet.unlink()
 
 
 if __name__ == "__main__":

@@ -11,10 +11,11 @@ import html
 import re
 
 SEPARATOR = "[SEP]"
-DELETED_BODIES = frozenset({"[deleted]", "[removed]", "[ removed by reddit ]", "[deleted by user]"})
+# An empty body, and what Reddit puts in the place of one that was deleted. This and the next are in RE2's syntax too, since the query of
+# `extract` uses them.
+DELETED_BODY = r"(?i)^\s*(?:\[deleted\]|\[removed\]|\[ removed by reddit \]|\[deleted by user\])?\s*$"
 UNANSWERABLE_LENGTH = 10_000  # characters: Reddit's own limit for a comment
-# Names that bots give themselves: something_bot, something-bot, SomethingBot. «Talbot» is a person. RE2's syntax, since the query of
-# `extract` uses it too.
+# Names that bots give themselves: something_bot, something-bot, SomethingBot. «Talbot» is a person.
 BOT_NAME = r"(?i:^automoderator$|^bot$|[_-]bot[_-]?\d*$)|[a-z0-9]Bot\d*$"
 
 # Everything a tokenizer would read as a control token: GPT-2's and its kin's `<|name|>`, BERT's `[SEP]` and fellows.
@@ -40,7 +41,7 @@ def is_deleted(body: str) -> bool:
     >>> is_deleted(" [removed] "), is_deleted("I removed it")
     (True, False)
     """
-    return body.strip().lower() in DELETED_BODIES | {""}
+    return re.search(DELETED_BODY, body) is not None
 
 
 def clean(body: str) -> str:

@@ -1,72 +1,112 @@
 -- title:      reply pairs of one month
 -- grain:      one row per reply; the reply was written in [@month_start, @month_end)
 -- dialect:    BigQuery; DuckDB runs the same text, translated by sqlglot
--- tables:     {comments}, {submissions}: names checked by bot.warehouse before they are put in
+-- tables:     {comments}, {submissions}: put in by bot.warehouse, which checks the names. Ids stand in them as in the dumps, without t1_
+--             and t3_; parent_id and link_id have them.
 -- parameters: @lookback_start, @month_start, @month_end   INT64, UTC epoch seconds; the comment may be as old as @lookback_start
---             @subreddits            ARRAY<STRING>, lower case; empty means all
---             @with_submissions      BOOL: a submission (title, blank line, text) can be the thing replied to as well
---             @drop_deleted_authors  BOOL
--- columns:    subreddit, thread_id, submission, submission_karma, comment_id, comment, comment_karma, comment_utc,
---             reply_id, reply, reply_karma, reply_utc, depth
---             depth is the comment's: 0 directly under the submission, -1 the submission itself, NULL where its ancestors are older
--- rules:      no deleted, removed or empty body or title; no AutoModerator, no author whose name ends in «bot»; nobody answering
---             themselves. An id that stands in two tables counts once. Authors are used here and are not in the result.
+--             @subreddits             ARRAY<STRING>, lower case; empty means all
+--             @with_comments, @with_submissions   BOOL: what may be the thing replied to; a submission is its title, a blank line, its text
+--             @drop_deleted_authors   BOOL
+--             @gone, @bot_name        STRING, regular expressions: a body that was deleted, or is empty; a name that bots give themselves
+-- columns:    rule, then those of bot.schema.Pair. rule is '' for a pair; else it names why the reply gives none, and the texts are NULL:
+--             parent_not_found (older than @lookback_start, or not in the tables), own_parent, deleted_reply, deleted_comment, bot_reply,
+--             bot_comment, self_reply (to the same author), submitter_reply (by the submission's author), deleted_author,
+--             duplicate_id (a row more with an id that stands there already; the oldest one counts).
+--             depth is the comment's: 0 directly under the submission, -1 the submission itself, NULL where an ancestor isn't in the
+--             tables or more than 400 stand above (BigQuery ends a recursion after 500 rounds)
+-- Authors' names are used here and are not in the result.
 WITH RECURSIVE
-recent AS (
-  SELECT id, parent_id, link_id, subreddit, author, body, score, created_utc
-  FROM {comments}
-  WHERE created_utc >= @lookback_start AND created_utc < @month_end
+found AS (
+  SELECT
+    CONCAT('t1_', id) AS id, COALESCE(parent_id, '') AS parent_id, COALESCE(link_id, '') AS link_id, subreddit,
+    COALESCE(author, '[deleted]') AS author, COALESCE(body, '') AS body, score, created_utc
+  FROM {comments} AS comments
+  WHERE id IS NOT NULL AND created_utc >= @lookback_start AND created_utc < @month_end
     AND (ARRAY_LENGTH(@subreddits) = 0 OR LOWER(subreddit) IN UNNEST(@subreddits))
-  QUALIFY ROW_NUMBER() OVER (PARTITION BY id ORDER BY created_utc, score, body) = 1
+),
+doubled AS (
+  SELECT *, ROW_NUMBER() OVER (PARTITION BY id ORDER BY created_utc, score, body, parent_id) AS copy
+  FROM found
+  WHERE id IN (SELECT id FROM found GROUP BY id HAVING COUNT(*) > 1)
+),
+recent AS (
+  SELECT id, parent_id, link_id, subreddit, author, body, score, created_utc FROM found WHERE id NOT IN (SELECT id FROM doubled)
+  UNION ALL
+  SELECT id, parent_id, link_id, subreddit, author, body, score, created_utc FROM doubled WHERE copy = 1
 ),
 submission AS (
-  SELECT id, title, selftext, author, score, created_utc
-  FROM {submissions}
+  SELECT
+    CONCAT('t3_', id) AS id, COALESCE(title, '') AS title, COALESCE(selftext, '') AS selftext, COALESCE(author, '[deleted]') AS author,
+    score, created_utc
+  FROM {submissions} AS submissions
   WHERE id IS NOT NULL
   QUALIFY ROW_NUMBER() OVER (PARTITION BY id ORDER BY created_utc, score, title) = 1
 ),
+answered AS (
+  SELECT id, parent_id FROM recent WHERE id IN (SELECT parent_id FROM recent)
+),
 tree AS (
-  SELECT id, 0 AS depth FROM recent WHERE STARTS_WITH(parent_id, 't3_')
+  SELECT id, 0 AS depth FROM answered WHERE STARTS_WITH(parent_id, 't3_')
   UNION ALL
-  SELECT recent.id, tree.depth + 1 FROM tree JOIN recent ON recent.parent_id = tree.id WHERE tree.depth < 400
+  SELECT answered.id, tree.depth + 1 FROM tree JOIN answered ON answered.parent_id = tree.id WHERE tree.depth < 400
 ),
-usable AS (
-  SELECT * FROM recent
-  WHERE LOWER(TRIM(body, ' \t\r\n')) NOT IN ('', '[deleted]', '[removed]', '[ removed by reddit ]', '[deleted by user]')
-    AND LOWER(author) != 'automoderator' AND NOT ENDS_WITH(LOWER(author), 'bot')
-    AND NOT (@drop_deleted_authors AND author = '[deleted]')
-),
-answerable AS (
-  SELECT usable.id, usable.author, usable.body, usable.score, usable.created_utc, tree.depth
-  FROM usable LEFT JOIN tree ON tree.id = usable.id
+parent AS (
+  SELECT recent.id, recent.author, recent.body, recent.score, recent.created_utc, tree.depth
+  FROM recent LEFT JOIN tree ON tree.id = recent.id
+  WHERE @with_comments
   UNION ALL
-  SELECT id, author,
-    CASE WHEN LOWER(TRIM(selftext, ' \t\r\n')) IN ('', '[deleted]', '[removed]', '[ removed by reddit ]', '[deleted by user]') THEN title
-      ELSE CONCAT(title, '\n\n', selftext) END,
+  SELECT
+    id, author,
+    CASE
+      WHEN REGEXP_CONTAINS(title, @gone) THEN ''
+      WHEN REGEXP_CONTAINS(selftext, @gone) THEN title
+      ELSE CONCAT(title, '\n\n', selftext)
+    END,
     score, created_utc, -1
   FROM submission
   WHERE @with_submissions
-    AND LOWER(TRIM(title, ' \t\r\n')) NOT IN ('', '[deleted]', '[removed]', '[ removed by reddit ]', '[deleted by user]')
-    AND LOWER(author) != 'automoderator' AND NOT ENDS_WITH(LOWER(author), 'bot')
-    AND NOT (@drop_deleted_authors AND author = '[deleted]')
+),
+judged AS (
+  SELECT
+    CASE
+      WHEN reply.id = reply.parent_id THEN 'own_parent'
+      WHEN REGEXP_CONTAINS(reply.body, @gone) THEN 'deleted_reply'
+      WHEN REGEXP_CONTAINS(reply.author, @bot_name) THEN 'bot_reply'
+      WHEN parent.id IS NULL THEN 'parent_not_found'
+      WHEN REGEXP_CONTAINS(parent.body, @gone) THEN 'deleted_comment'
+      WHEN REGEXP_CONTAINS(parent.author, @bot_name) THEN 'bot_comment'
+      WHEN @drop_deleted_authors AND '[deleted]' IN (reply.author, parent.author) THEN 'deleted_author'
+      WHEN reply.author = parent.author AND reply.author != '[deleted]' THEN 'self_reply'
+      WHEN reply.author = submission.author AND reply.author != '[deleted]' THEN 'submitter_reply'
+      ELSE ''
+    END AS rule,
+    reply.subreddit, reply.link_id, submission.title, submission.score AS submission_karma,
+    reply.parent_id, parent.body AS comment, parent.score AS comment_karma, parent.created_utc AS comment_utc,
+    reply.id, reply.body AS reply, reply.score AS reply_karma, reply.created_utc AS reply_utc, parent.depth
+  FROM recent AS reply
+  LEFT JOIN parent ON parent.id = reply.parent_id
+  LEFT JOIN submission ON submission.id = reply.link_id
+  WHERE reply.created_utc >= @month_start
+    AND ((@with_comments AND NOT STARTS_WITH(reply.parent_id, 't3_')) OR (@with_submissions AND STARTS_WITH(reply.parent_id, 't3_')))
 )
 SELECT
-  reply.subreddit AS subreddit,
-  reply.link_id AS thread_id,
-  COALESCE(submission.title, '') AS submission,
-  submission.score AS submission_karma,
-  answerable.id AS comment_id,
-  answerable.body AS comment,
-  answerable.score AS comment_karma,
-  answerable.created_utc AS comment_utc,
-  reply.id AS reply_id,
-  reply.body AS reply,
-  reply.score AS reply_karma,
-  reply.created_utc AS reply_utc,
-  answerable.depth AS depth
-FROM usable AS reply
-JOIN answerable ON answerable.id = reply.parent_id
-LEFT JOIN submission ON submission.id = reply.link_id
-WHERE reply.created_utc >= @month_start AND reply.id != answerable.id
-  AND (reply.author = '[deleted]' OR reply.author != answerable.author)
-ORDER BY reply_utc, reply_id
+  rule,
+  subreddit,
+  link_id AS thread_id,
+  CASE WHEN rule = '' THEN COALESCE(title, '') END AS submission,
+  submission_karma,
+  parent_id AS comment_id,
+  CASE WHEN rule = '' THEN comment END AS comment,
+  comment_karma,
+  comment_utc,
+  id AS reply_id,
+  CASE WHEN rule = '' THEN reply END AS reply,
+  reply_karma,
+  reply_utc,
+  depth
+FROM judged
+UNION ALL
+SELECT 'duplicate_id', subreddit, link_id, NULL, NULL, parent_id, NULL, NULL, NULL, id, NULL, score, created_utc, NULL
+FROM doubled
+WHERE copy > 1 AND created_utc >= @month_start
+  AND ((@with_comments AND NOT STARTS_WITH(parent_id, 't3_')) OR (@with_submissions AND STARTS_WITH(parent_id, 't3_')))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import errno
+import gzip
 import json
+import lzma
 import os
 import signal
 import subprocess
@@ -15,11 +18,14 @@ from typing import Any
 import duckdb
 import pytest
 import zstandard
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from bot import ROOT, UserError, extract, schema
+from bot import ROOT, UserError, extract, schema, warehouse
 from bot.extract import Parents
 from bot.schema import Pair
-from bot.warehouse import dumps as warehouse
+from bot.warehouse import dumps as dump_files
+from tests import count_pairs
 
 
 def utc(day: str) -> int:
@@ -62,14 +68,31 @@ def dumps(tmp_path: Path) -> Path:
 
 def pairs_of(folder: Path, month: str = "2017-01") -> list[Pair]:
     columns = ", ".join(schema.columns_of(Pair))
-    return [Pair(*row) for row in duckdb.sql(f"SELECT {columns} FROM read_parquet('{folder / month}.parquet')").fetchall()]
+    return [
+        Pair(*row)
+        for row in duckdb.sql(f"SELECT {columns} FROM read_parquet('{folder / month}.parquet') ORDER BY reply_utc, reply_id").fetchall()
+    ]
 
 
 def extracted(dumps: Path, first: str = "2017-01", last: str = "2017-01", **options: Any) -> list[Pair]:
     """What `extract` makes of the dumps, all months together."""
     out = dumps.parent / "out"
-    extract.main(dumps, first, last, out=out, **options)
+    extract.main(first, last, dump_folder=dumps, out=out, **options)
     return [pair for month in extract.months_between(first, last) if (out / f"{month}.parquet").exists() for pair in pairs_of(out, month)]
+
+
+STAGED = [".staged/RC_2017-01.zst/bucket=0/piece0_0.parquet", ".staged/RC_2017-01.zst/staged.json"]
+
+
+def left_in(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def counted(dumps: Path, month: str = "2017-01") -> tuple[dict[str, int], dict[str, int]]:
+    """The month's manifest: (what gave no pair, by rule; lines, by flaw)."""
+    manifest = schema.read_manifest(dumps.parent / "out" / f"{month}.parquet")
+    assert manifest is not None
+    return manifest["dropped"], manifest["lines"]
 
 
 def ids(pairs: list[Pair]) -> list[tuple[str, str]]:
@@ -100,8 +123,10 @@ def test_no_author_anywhere(dumps: Path) -> None:
     path = dumps.parent / "out" / "2017-01.parquet"
     columns = [name for name, *_ in duckdb.sql(f"DESCRIBE SELECT * FROM read_parquet('{path}')").fetchall()]
     assert columns == schema.columns_of(Pair)
-    everything = duckdb.sql(f"SELECT * FROM read_parquet('{path}')").fetchall()
-    assert "Zebedee" not in str(everything)
+    written = [*(dumps.parent / "out").rglob("*.parquet")]
+    assert len(written) == 3  # what is staged, too
+    for each in written:
+        assert "Zebedee" not in str(duckdb.sql(f"SELECT * FROM read_parquet('{each}')").fetchall())
     assert schema.read_manifest(path)["rows"] == 2  # type: ignore[index]
 
 
@@ -126,6 +151,7 @@ def test_a_comment_that_is_its_own_parent(dumps: Path) -> None:
     pairs = extracted(dumps)
     assert ids(pairs) == [("t1_a", "t1_b"), ("t1_c", "t1_d"), ("t1_d", "t1_c")]
     assert {pair.depth for pair in pairs} == {None}
+    assert counted(dumps)[0] == {"own_parent": 1}
 
 
 def test_replies_to_submissions_only_when_asked_for(dumps: Path) -> None:
@@ -142,6 +168,11 @@ def test_replies_to_submissions_only_when_asked_for(dumps: Path) -> None:
     ]
     write_dump(dumps / "RS_2017-01.zst", [submission(), submission("u", selftext=""), *gone])
     assert ids(extracted(dumps)) == [("t1_a", "t1_b")]
+    assert counted(dumps)[0] == {}  # a reply to a submission isn't asked for, so it isn't missing
+    assert ids(extracted(dumps, parents=Parents.submission)) == [
+        ("t3_4", "t1_d4"), ("t3_5", "t1_d5"), ("t3_s", "t1_a"), ("t3_u", "t1_c"),
+    ]  # fmt: skip
+    assert counted(dumps)[0] == {"bot_comment": 2, "deleted_comment": 2, "self_reply": 1}
     pairs = extracted(dumps, parents=Parents.both)
     assert {(pair.comment_id, pair.reply_id): pair.comment for pair in pairs} == {
         ("t1_a", "t1_b"): "text of a",
@@ -184,7 +215,24 @@ def test_nobody_answers_themselves(dumps: Path) -> None:
     ]
     write_dump(dumps / "RC_2017-01.zst", rows)
     assert ids(extracted(dumps)) == [("t1_a", "t1_c"), ("t1_a", "t1_f"), ("t1_b", "t1_d"), ("t1_d", "t1_e")]
+    assert counted(dumps)[0] == {"self_reply": 1}
     assert ids(extracted(dumps, drop_deleted_authors=True)) == [("t1_a", "t1_c")]
+    assert counted(dumps)[0] == {"deleted_author": 3, "self_reply": 1}
+
+
+def test_replies_by_the_submitter(dumps: Path) -> None:
+    rows = [
+        comment("a", "t3_s", author="reader_1"),
+        comment("b", "t1_a", author="author_of_s"),
+        comment("c", "t1_b", author="reader_1"),
+        comment("d", "t1_a", author="author_of_s", link_id="t3_other"),  # of another thread's
+    ]
+    write_dump(dumps / "RC_2017-01.zst", rows)
+    write_dump(dumps / "RS_2017-01.zst", [submission(), submission("other", author="[deleted]")])
+    assert ids(extracted(dumps)) == [("t1_a", "t1_d"), ("t1_b", "t1_c")]
+    assert counted(dumps)[0] == {"submitter_reply": 1}
+    (dumps / "RS_2017-01.zst").unlink()  # then nobody can tell
+    assert ids(extracted(dumps)) == [("t1_a", "t1_b"), ("t1_a", "t1_d"), ("t1_b", "t1_c")]
 
 
 def test_subreddits_in_any_case(dumps: Path) -> None:
@@ -203,6 +251,7 @@ def test_an_id_that_stands_twice_counts_once(dumps: Path) -> None:
     write_dump(dumps / "RS_2017-01.zst", [submission(), submission()])
     write_dump(dumps / "RS_2016-12.zst", [submission()])
     assert ids(extracted(dumps, parents=Parents.both)) == [("t1_a", "t1_b"), ("t1_b", "t1_c"), ("t3_s", "t1_a")]
+    assert counted(dumps)[0] == {"duplicate_id": 7}  # five rows and five again are three ids
 
 
 # --- months -----------------------------------------------------------------------------------------------------------------------
@@ -221,6 +270,8 @@ def test_a_reply_in_a_later_month_is_found(dumps: Path) -> None:
     assert ids(extracted(dumps, lookback_months=0)) == [("t1_b", "t1_c")]
     both = extracted(dumps, "2016-12", "2017-01")
     assert ids(both) == [("t1_a", "t1_b"), ("t1_a", "t1_old"), ("t1_b", "t1_c")]
+    manifests = [schema.read_manifest(dumps.parent / "out" / f"{month}.parquet") for month in ("2016-12", "2017-01")]
+    assert [manifest["cross_month"] for manifest in manifests if manifest] == [0, 1]
 
 
 def test_the_first_and_last_second_of_a_month(dumps: Path) -> None:
@@ -231,7 +282,7 @@ def test_the_first_and_last_second_of_a_month(dumps: Path) -> None:
     ]  # fmt: skip
     write_dump(dumps / "RC_2017-01.zst", rows)
     write_dump(dumps / "RC_2017-02.zst", [])
-    extract.main(dumps, "2017-01", "2017-02", out=dumps.parent / "out")
+    extract.main("2017-01", "2017-02", dump_folder=dumps, out=dumps.parent / "out")
     assert ids(pairs_of(dumps.parent / "out", "2017-01")) == [("t1_a", "t1_b")]
     assert ids(pairs_of(dumps.parent / "out", "2017-02")) == [("t1_a", "t1_c")]
 
@@ -245,12 +296,12 @@ def test_a_missing_submission_file(dumps: Path) -> None:
 def test_months_without_a_dump_are_told_in_one_line(dumps: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for month in ("2017-01", "2017-02", "2017-06"):
         write_dump(dumps / f"RC_{month}.zst", [comment("a", "t3_s", f"{month}-01"), comment("b", "t1_a", f"{month}-02")])
-    extract.main(dumps, "2016-12", "2017-07", out=dumps.parent / "out")
+    extract.main("2016-12", "2017-07", dump_folder=dumps, out=dumps.parent / "out")
     printed = capsys.readouterr().out.split("\n")
     assert "5 months without an RC_YYYY-MM.zst, left out: 2016-12, 2017-03 to 2017-05, 2017-07" in printed
-    extract.main(dumps, "2017-02", "2017-03", out=dumps.parent / "out")
+    extract.main("2017-02", "2017-03", dump_folder=dumps, out=dumps.parent / "out")
     assert "1 month without an RC_YYYY-MM.zst, left out: 2017-03" in capsys.readouterr().out
-    extract.main(dumps, "2017-01", "2017-02", out=dumps.parent / "out")
+    extract.main("2017-01", "2017-02", dump_folder=dumps, out=dumps.parent / "out")
     assert "left out" not in capsys.readouterr().out
 
 
@@ -267,13 +318,13 @@ def test_months_without_a_dump_are_told_in_one_line(dumps: Path, capsys: pytest.
 def test_wrong_months(dumps: Path, first: str, last: str, words: str) -> None:
     write_dump(dumps / "RC_2017-01.zst", [])
     with pytest.raises(UserError) as caught:
-        extract.main(dumps, first, last, out=dumps.parent / "out")
+        extract.main(first, last, dump_folder=dumps, out=dumps.parent / "out")
     assert words in str(caught.value) and not (dumps.parent / "out").exists()
 
 
 def test_no_such_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="none: no such folder"):
-        extract.main(tmp_path / "none", "2017-01", "2017-01", out=tmp_path / "out")
+        extract.main("2017-01", "2017-01", dump_folder=tmp_path / "none", out=tmp_path / "out")
 
 
 # --- the dump files ---------------------------------------------------------------------------------------------------------------
@@ -298,6 +349,7 @@ def test_old_dumps_write_numbers_as_text(dumps: Path) -> None:
         "t1_e": (None, utc("2017-01-10")),
     }
     assert pairs["t1_b"].comment_karma == 12
+    assert counted(dumps)[1] == {"missing_key": 1, "read": 6}
 
 
 GARBLED = [
@@ -310,6 +362,156 @@ def test_garbled_lines_are_skipped(dumps: Path) -> None:
     good = [comment("a", "t3_s"), *(comment(f"r{number}", "t1_a") for number in range(len(GARBLED)))]
     write_dump(dumps / "RC_2017-01.zst", [row for both in zip(good, GARBLED, strict=False) for row in both] + good[-1:])
     assert ids(extracted(dumps)) == sorted(("t1_a", f"t1_r{number}") for number in range(len(GARBLED)))
+    # blank lines aren't counted, as no tool counts them
+    assert counted(dumps)[1] == {"missing_key": 1, "read": 2 * len(GARBLED) - 1, "unreadable": len(GARBLED) - 3}
+
+
+def test_hostile_rows_are_kept_byte_for_byte_or_counted(dumps: Path) -> None:
+    bodies = {
+        "nul": "a\0b", "pairs": "\U0001f600 \u200f\u05d0", "long": "word " * 8_000, "quotes": 'a "b", c\r\n\td', "formula": "=1+1",
+        "separator": "x [SEP] y <|endoftext|>", "edges": " \u2028 z ",
+    }  # fmt: skip
+    rows: list[dict[str, Any] | bytes] = [comment("a", "t3_s"), *(comment(name, "t1_a", body=body) for name, body in bodies.items())]
+    rows += [
+        json.dumps(comment("surrogate", "t1_a", body="a \ud800 b")).encode(),
+        comment("no_time", "t1_a", created_utc="yesterday"),
+        comment("infinite", "t1_a", created_utc=1e300),
+        comment("no_body", "t1_a", body=None),
+        comment("nowhere", "t1_a", subreddit=None),
+        comment("number", "t1_a", body=7),
+        comment("orphan", "t1_gone"),
+        json.dumps(comment("half", "t1_a")).encode()[:60],
+    ]
+    write_dump(dumps / "RC_2017-01.zst", rows)
+    assert {pair.reply_id[3:]: pair.reply for pair in extracted(dumps)} == bodies | {"number": "7"}
+    dropped, lines = counted(dumps)
+    assert dropped == {"parent_not_found": 1}
+    assert lines == {"read": len(rows), "unreadable": 2, "wrong_type": 2, "missing_key": 2}
+
+
+def test_a_chain_of_two_thousand(dumps: Path) -> None:
+    write_dump(
+        dumps / "RC_2017-01.zst",
+        [comment(f"c{n}", f"t1_c{n - 1}" if n else "t3_s", created_utc=utc("2017-01-10") + n) for n in range(2000)],
+    )
+    pairs = extracted(dumps)
+    assert len(pairs) == 1999
+    assert [pair.depth for pair in pairs] == [n if n <= 400 else None for n in range(1999)]
+
+
+@pytest.mark.parametrize("suffix", [".bz2", ".gz", ".xz", ".ndjson", ".json", ".jsonl", "", ".parquet"])
+def test_other_formats_give_the_same(dumps: Path, suffix: str) -> None:
+    rows = [comment("a", "t3_s"), *(comment(f"r{n}", "t1_a", score=n, body=f"é {n}\n") for n in range(50))]
+    write_dump(dumps / "RC_2017-01.zst", [*rows])
+    write_dump(dumps / "RS_2017-01.zst", [submission()])
+    expected = extracted(dumps, parents=Parents.both)
+    assert len(expected) == 51 and {pair.submission for pair in expected} == {"title of s"}
+    for name, content in (("RC_2017-01", rows), ("RS_2017-01", [submission()])):
+        (dumps / f"{name}.zst").unlink()
+        plain = b"".join(json.dumps(row).encode() + b"\n" for row in content)[:-1]  # the last line may lack its end
+        path = dumps / f"{name}{suffix}"
+        if suffix == ".parquet":
+            (dumps.parent / "plain.json").write_bytes(plain)
+            duckdb.sql(f"COPY (SELECT * REPLACE (make_timestamp(created_utc * 1000000) AS created_utc)"
+                       f" FROM read_json('{dumps.parent}/plain.json', columns={{{COLUMNS[name[:2]]}}})) TO '{path}'")  # fmt: skip
+        else:
+            path.write_bytes({".bz2": bz2.compress, ".gz": gzip.compress, ".xz": lzma.compress}.get(suffix, bytes)(plain))
+    assert extracted(dumps, parents=Parents.both) == expected
+    if suffix in (".bz2", ".gz", ".xz"):
+        path = dumps / f"RC_2017-01{suffix}"
+        path.write_bytes(path.read_bytes()[:-9])
+        with pytest.raises(UserError, match=f"RC_2017-01{suffix}: not a whole {suffix[1:]} file"):
+            extracted(dumps)
+        path.write_bytes(b"something else")
+        with pytest.raises(UserError, match=f"RC_2017-01{suffix}: not a whole {suffix[1:]} file"):
+            extracted(dumps)
+
+
+COLUMNS = {
+    "RC": "id: 'VARCHAR', parent_id: 'VARCHAR', link_id: 'VARCHAR', subreddit: 'VARCHAR', author: 'VARCHAR', body: 'VARCHAR', score: 'INT',"
+    "created_utc: 'BIGINT'",
+    "RS": "id: 'VARCHAR', title: 'VARCHAR', selftext: 'VARCHAR', author: 'VARCHAR', score: 'INT', created_utc: 'BIGINT'",
+}
+
+
+def test_a_parquet_dump_without_its_columns(dumps: Path) -> None:
+    duckdb.sql(f"COPY (SELECT 'a' AS id, 'text' AS body) TO '{dumps}/RC_2017-01.parquet'")
+    with pytest.raises(
+        UserError, match=r"expected columns id, parent_id, .* found id, body \(parent_id, link_id, subreddit, created_utc missing\)"
+    ):
+        extracted(dumps)
+
+
+def test_one_month_in_two_files(dumps: Path) -> None:
+    write_dump(dumps / "RC_2017-01.zst", [comment("a", "t3_s")])
+    (dumps / "RC_2017-01.gz").write_bytes(b"")
+    with pytest.raises(UserError, match=r"RC_2017-01.zst and RC_2017-01.gz are the same month; keep one"):
+        extracted(dumps)
+
+
+def test_a_month_that_fails_is_named_and_the_others_are_made(dumps: Path) -> None:
+    for month in ("2017-01", "2017-02", "2017-03"):
+        write_dump(
+            dumps / f"RC_{month}.zst",
+            [comment("a" + month[-1], "t3_s", f"{month}-01"), comment("b" + month[-1], f"t1_a{month[-1]}", f"{month}-02")],
+        )
+    path = dumps / "RC_2017-02.zst"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-3])
+    with pytest.raises(UserError, match=r"^2017-02 failed: .*RC_2017-02.zst: not a whole zst file.*; 2 other months are done$"):
+        extract.main("2017-01", "2017-03", dump_folder=dumps, out=dumps.parent / "out", lookback_months=0)
+    before = {each: (dumps.parent / "out" / f"{each}.parquet").stat().st_mtime_ns for each in ("2017-01", "2017-03")}
+    path.write_bytes(whole)
+    assert len(extracted(dumps, "2017-01", "2017-03", lookback_months=0)) == 3
+    assert before == {each: (dumps.parent / "out" / f"{each}.parquet").stat().st_mtime_ns for each in before}
+
+
+names = st.sampled_from([f"x{n}" for n in range(12)])
+days = st.sampled_from(["2016-11-30", "2016-12-31", "2017-01-01", "2017-01-31", "2017-02-01"])
+texts = st.sampled_from(["[deleted]", " [removed]", "", "one", "two", "three\nlines", "four "])
+authors = st.sampled_from(["[deleted]", "some_bot", "AutoModerator", "ann", "bob", "author_of_s0"])
+comments = st.builds(
+    lambda name, parent, thread, **rest: comment(name, parent if parent[:2] == "t1" else f"t3_s{thread}", link_id=f"t3_s{thread}", **rest),
+    name=names, parent=st.one_of(names.map("t1_{}".format), st.just("t3")), thread=st.integers(0, 1), author=authors, body=texts, day=days,
+)  # fmt: skip
+submissions = st.builds(
+    submission,
+    st.sampled_from(["s0", "s1"]),
+    days,
+    author=st.sampled_from(["author_of_s0", "ann", "helper-bot"]),
+    title=texts,
+    selftext=texts,
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(comments, max_size=25, unique_by=lambda row: row["id"]), st.lists(submissions, max_size=2, unique_by=lambda row: row["id"]))
+def test_the_same_as_plain_python_counts(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]], heads: list[dict[str, Any]]
+) -> None:
+    """Whatever the threads: the same rows as an independent reader, in several buckets, from dumps read in several pieces."""
+    folder = tmp_path_factory.mktemp("random") / "dumps"
+    folder.mkdir()
+    for month in ("2016-11", "2016-12", "2017-01", "2017-02"):
+        write_dump(folder / f"RC_{month}.zst", [row for row in rows if count_pairs.month_of(row["created_utc"]) == month])
+        if month != "2016-11":
+            write_dump(folder / f"RS_{month}.zst", [row for row in heads if count_pairs.month_of(row["created_utc"]) == month])
+    heads = [row for row in heads if count_pairs.month_of(row["created_utc"]) != "2016-11"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dump_files, "CHUNK_BYTES", 300)
+        patch.setattr(dump_files, "BUCKET_BYTES", 100)
+        found = extracted(folder, "2016-12", "2017-02", parents=Parents.both, lookback_months=1)
+    expected = count_pairs.pairs(folder, "2016-12", "2017-02", lookback=1)
+    by_id = {pair.reply_id: (pair.comment_id, pair.comment, pair.reply, pair.depth) for pair in found}
+    assert len(by_id) == len(found)
+    assert by_id == {name: row for month, group in expected.items() if not month.startswith("cross") for name, row in group.items()}
+    crossing = sum(len(group) for month, group in expected.items() if month.startswith("cross"))
+    manifests = [schema.read_manifest(folder.parent / "out" / f"{month}.parquet") or {} for month in ("2016-12", "2017-01", "2017-02")]
+    assert sum(manifest["cross_month"] for manifest in manifests) == crossing
+    # every comment of the month is a pair or counted under a rule
+    for month, manifest in zip(("2016-12", "2017-01", "2017-02"), manifests, strict=True):
+        total = sum(count_pairs.month_of(row["created_utc"]) == month for row in rows)
+        assert manifest["rows"] + sum(manifest["dropped"].values()) == total == manifest["lines"]["read"]
 
 
 def test_long_windows(dumps: Path) -> None:
@@ -345,9 +547,11 @@ def test_a_cut_dump_is_one_clear_error(dumps: Path, window_log: int | None) -> N
     for length in (0, 1, 4, 9, len(whole) // 2, len(whole) - 4, len(whole) - 1):
         path.write_bytes(whole[:length])
         with pytest.raises(UserError) as caught:
-            extract.main(dumps, "2017-01", "2017-01", out=out)
+            extract.main("2017-01", "2017-01", dump_folder=dumps, out=out)
         message = str(caught.value)
-        assert message.startswith(f"{path}: not a whole zstd file") and "download it again" in message and "\n" not in message
+        assert (
+            message.startswith(f"2017-01 failed: {path}: not a whole zst file") and "download it again" in message and "\n" not in message
+        )
         assert [found for found in out.rglob("*") if found.is_file()] == []
     path.write_bytes(whole)
     assert len(extracted(dumps)) == 300
@@ -356,8 +560,8 @@ def test_a_cut_dump_is_one_clear_error(dumps: Path, window_log: int | None) -> N
 @pytest.mark.parametrize("content", [b"id,body\n1,x\n" * 50, b"\x28\xb5\x2f\xfd" + b"\xff" * 50, b"\0" * 100])
 def test_a_file_that_is_no_zstd(dumps: Path, content: bytes) -> None:
     (dumps / "RC_2017-01.zst").write_bytes(content)
-    with pytest.raises(UserError, match=r"RC_2017-01\.zst: not a whole zstd file"):
-        extract.main(dumps, "2017-01", "2017-01", out=dumps.parent / "out")
+    with pytest.raises(UserError, match=r"RC_2017-01\.zst: not a whole zst file"):
+        extract.main("2017-01", "2017-01", dump_folder=dumps, out=dumps.parent / "out")
 
 
 def test_a_garbled_byte_inside(dumps: Path) -> None:
@@ -368,7 +572,7 @@ def test_a_garbled_byte_inside(dumps: Path) -> None:
     content[6] ^= 0xFF  # in the block's header
     path.write_bytes(bytes(content))
     with pytest.raises(UserError, match=r"RS_2017-01\.zst"):
-        extract.main(dumps, "2017-01", "2017-01", out=dumps.parent / "out")
+        extract.main("2017-01", "2017-01", dump_folder=dumps, out=dumps.parent / "out")
 
 
 def test_paths_with_quotes(tmp_path: Path) -> None:
@@ -376,7 +580,7 @@ def test_paths_with_quotes(tmp_path: Path) -> None:
     folder.mkdir()
     write_dump(folder / "RC_2017-01.zst", [comment("a", "t3_s"), comment("b", "t1_a")])
     write_dump(folder / "RS_2017-01.zst", [submission()])
-    extract.main(folder, "2017-01", "2017-01", out=tmp_path / "reader's out")
+    extract.main("2017-01", "2017-01", dump_folder=folder, out=tmp_path / "reader's out")
     manifest = schema.read_manifest(tmp_path / "reader's out" / "2017-01.parquet")
     assert manifest is not None and manifest["rows"] == 1
 
@@ -388,8 +592,8 @@ def test_a_second_run_keeps_the_months(dumps: Path) -> None:
     write_dump(dumps / "RC_2017-01.zst", [comment("a", "t3_s"), comment("b", "t1_a")])
     write_dump(dumps / "RC_2017-02.zst", [comment("c", "t1_b", "2017-02-10")])
     extracted(dumps, "2017-01", "2017-02")
-    files = sorted((dumps.parent / "out").rglob("*.parquet*"))
-    assert len(files) == 6  # two months, their manifests, and both staged
+    files = sorted(path for path in (dumps.parent / "out").rglob("*") if path.is_file())
+    assert len(files) == 8  # two months, their manifests, and both staged with their notes
     before = {path: path.stat().st_mtime_ns for path in files}
     assert len(extracted(dumps, "2017-01", "2017-02")) == 2
     assert {path: path.stat().st_mtime_ns for path in files} == before
@@ -425,16 +629,12 @@ def test_killed_and_started_again(dumps: Path, moment: str) -> None:
     code = (
         f"import os, {module} as module; from pathlib import Path; from bot import extract\n"
         f"module.{name} = lambda *_, **__: os.kill(os.getpid(), {int(signal.SIGKILL)})\n"
-        f"extract.main(Path({str(dumps)!r}), '2017-01', '2017-01', out=Path({str(out)!r}))"
+        f"extract.main('2017-01', '2017-01', dump_folder=Path({str(dumps)!r}), out=Path({str(out)!r}))"
     )
     done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT)}, capture_output=True)
     assert done.returncode == -signal.SIGKILL
     assert len(extracted(dumps)) == 20
-    assert sorted(path.name for path in out.rglob("*") if path.is_file()) == [
-        "2017-01.parquet",
-        "2017-01.parquet.manifest.json",
-        "RC_2017-01.parquet",
-    ]
+    assert left_in(out) == [*STAGED, "2017-01.parquet", "2017-01.parquet.manifest.json"]
 
 
 def test_a_full_disk_leaves_nothing_half(dumps: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -447,6 +647,6 @@ def test_a_full_disk_leaves_nothing_half(dumps: Path, monkeypatch: pytest.Monkey
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         with pytest.raises(OSError, match="No space left"):
-            extract.main(dumps, "2017-01", "2017-01", out=out)
-    assert [path.name for path in out.rglob("*") if path.is_file()] == ["RC_2017-01.parquet"]  # staged whole; it may stay
+            extract.main("2017-01", "2017-01", dump_folder=dumps, out=out)
+    assert left_in(out) == STAGED  # staged whole; it may stay
     assert len(extracted(dumps)) == 1

@@ -1,167 +1,306 @@
-"""Monthly dump files (`RC_YYYY-MM.zst` comments, `RS_YYYY-MM.zst` submissions, one JSON object a line) as DuckDB tables.
+"""Monthly dump files (`RC_YYYY-MM` comments, `RS_YYYY-MM` submissions) as DuckDB tables, whatever their size.
 
-Each month is first staged: decompressed as a stream (zstd windows up to 2 GiB, which DuckDB itself refuses) and kept as the few columns
-that the query needs, in Parquet under `OUT/.staged/`, which may be deleted at any time.
+A dump is one JSON object a line, plain or compressed (.zst with windows up to 2 GiB, .bz2, .gz, .xz), or Parquet with the same names. It
+is first staged under `OUT/.staged/`, which may be deleted at any time: decompressed as a stream and kept as the few columns that the
+query needs, in Parquet. Threads are shared out to buckets by hash, and the query runs on one bucket at a time (a reply and its comment
+have the same thread), so memory doesn't grow with the dump.
+
+An author's name is staged as a pseudonym (a hash, which suffices to tell that two are the same), but for names that bots give themselves.
 """
 
 from __future__ import annotations
 
-import os
-from datetime import UTC, datetime
+import bz2
+import gzip
+import json
+import lzma
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import duckdb
+import pyarrow as pa
 import sqlglot
 import zstandard
+from sqlglot import exp
 
-from bot import ROOT, UserError
+from bot import UserError, text
+from bot.warehouse import MonthCounts, Wanted, ahead, parameters, query, window, write_month
 
 LONGEST_WINDOW = 2**31  # bytes; the public dumps are compressed with `--long=31`
-
-COMMENT_KEYS = {
-    "id": "VARCHAR", "parent_id": "VARCHAR", "link_id": "VARCHAR", "subreddit": "VARCHAR", "author": "VARCHAR", "body": "VARCHAR",
-    "score": "VARCHAR", "created_utc": "VARCHAR",
-}  # fmt: skip
-SUBMISSION_KEYS = {
-    "id": "VARCHAR", "title": "VARCHAR", "selftext": "VARCHAR", "author": "VARCHAR", "score": "VARCHAR", "created_utc": "VARCHAR",
-}  # fmt: skip
-COMMENT_NEEDS, SUBMISSION_NEEDS = ("id", "parent_id", "link_id", "body", "created_utc"), ("id", "title")
-# Old dumps write numbers as strings and some as floats, so they are read as text and cast; a line without its keys is left out.
-COMMENT_COLUMNS = """
-    't1_' || id AS id, parent_id, link_id, subreddit, coalesce(author, '[deleted]') AS author, body,
-    TRY_CAST(TRY_CAST(score AS DOUBLE) AS BIGINT) AS score, TRY_CAST(TRY_CAST(created_utc AS DOUBLE) AS BIGINT) AS created_utc"""
-SUBMISSION_COLUMNS = """
-    't3_' || id AS id, title, coalesce(selftext, '') AS selftext, coalesce(author, '[deleted]') AS author,
-    TRY_CAST(TRY_CAST(score AS DOUBLE) AS BIGINT) AS score, TRY_CAST(TRY_CAST(created_utc AS DOUBLE) AS BIGINT) AS created_utc"""
+MEMORY_LIMIT = "1200MB"  # of DuckDB's own buffers; what doesn't fit goes to the disk
+CHUNK_BYTES = 64 << 20  # decompressed, staged at once
+BUCKET_BYTES = 48 << 20  # of compressed dumps; about half a million comments
+MOST_BUCKETS = 64
+SUFFIXES = (".zst", ".bz2", ".gz", ".xz", ".parquet", ".ndjson", ".jsonl", ".json", "")
+NUMBERS = ("score", "created_utc")
+OPENERS = {".bz2": bz2.open, ".gz": gzip.open, ".xz": lzma.open}
 
 
-def month_start(month: str) -> int:
-    """UTC epoch seconds of the first instant of `YYYY-MM`.
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Comments or submissions. keys: what is read of a line; needed: without these a line is of no use; thread: its thread's fullname."""
 
-    >>> month_start("1970-02")
-    2678400
-    """
-    return int(datetime.strptime(month, "%Y-%m").replace(tzinfo=UTC).timestamp())
-
-
-def add_months(month: str, count: int) -> str:
-    """
-    >>> add_months("2017-11", 3), add_months("2017-01", -1)
-    ('2018-02', '2016-12')
-    """
-    year, index = divmod(int(month[:4]) * 12 + int(month[5:7]) - 1 + count, 12)
-    return f"{year:04d}-{index + 1:02d}"
+    prefix: str
+    keys: tuple[str, ...]
+    needed: tuple[str, ...]
+    thread: str
 
 
-def stage(dump: Path, staged: Path, keys: dict[str, str], columns: str, needed: tuple[str, ...]) -> None:
-    """Decompress one dump and keep `columns` of it as Parquet; does nothing if that is done already.
+COMMENTS = Kind(
+    "RC",
+    ("id", "parent_id", "link_id", "subreddit", "author", "body", "score", "created_utc"),
+    ("id", "parent_id", "link_id", "subreddit", "body", "created_utc"),
+    "link_id",
+)
+SUBMISSIONS = Kind("RS", ("id", "title", "selftext", "author", "score", "created_utc"), ("id", "title"), "'t3_' || id")
+
+
+def find(dumps: Path, kind: Kind, month: str) -> Path | None:
+    """The dump of a month, or None.
 
     Raises:
-        UserError: the dump is cut off or not zstd.
+        UserError: there are two, such as .zst and .bz2.
     """
-    # A dump put back with its old modification time is told by the time of its last change.
-    if staged.exists() and staged.stat().st_mtime >= max(dump.stat().st_mtime, dump.stat().st_ctime):
-        return
-    staged.parent.mkdir(parents=True, exist_ok=True)
-    # Fixed names, so that what a killed process leaves behind (many gigabytes) is overwritten by the next one.
-    plain, temporary = staged.with_suffix(".ndjson"), staged.with_suffix(".tmp")
+    found = [path for suffix in SUFFIXES if (path := dumps / f"{kind.prefix}_{month}{suffix}").is_file()]
+    if len(found) > 1:
+        raise UserError(f"{dumps}: {' and '.join(path.name for path in found)} are the same month; keep one")
+    return found[0] if found else None
+
+
+def files(dumps: Path, month: str, lookback_months: int) -> list[Path]:
+    """The dumps that the month's pairs are made from."""
+    found = (find(dumps, kind, each) for each in window(month, lookback_months) for kind in (COMMENTS, SUBMISSIONS))
+    return [path for path in found if path is not None]
+
+
+def extract_month(dumps: Path, month: str, wanted: Wanted, staging: Path, buckets: int, out: Path) -> MonthCounts:
+    """Write the month's reply pairs to `out` and count what isn't one. Submission files may be missing; then those columns are empty.
+
+    Raises:
+        UserError: the month's comments are missing, a dump is damaged, or the disk is full.
+    """
+    shutil.rmtree(staging / "spill", ignore_errors=True)  # of a process that was killed
+    if find(dumps, COMMENTS, month) is None:
+        raise UserError(f"{dumps}: no RC_{month}; check --dumps, --from and --to")
+    staged = [
+        (kind, stage(path, staging, kind, buckets), each)
+        for each in window(month, wanted.lookback_months)
+        for kind in (COMMENTS, SUBMISSIONS)
+        if (path := find(dumps, kind, each)) is not None
+    ]
+    tree = sqlglot.parse_one(query("comments", "submissions"), read="bigquery")
+    for cte in tree.find_all(exp.CTE):
+        # Wide tables are cheaper scanned again than kept in memory; narrow ones are kept.
+        cte.set("materialized", cte.alias in ("doubled", "answered"))
+    values = parameters(month, wanted)
+
+    def rows() -> Iterator[pa.RecordBatch]:
+        for bucket in range(buckets):
+            with connect(staging) as db:
+                for kind, name in ((COMMENTS, "comments"), (SUBMISSIONS, "submissions")):
+                    parts = [part for each, folder, _ in staged if each is kind for part in folder.glob(f"bucket={bucket}/*.parquet")]
+                    rows = f"SELECT {', '.join(kind.keys)} FROM {_parquet(parts)} WHERE flaw = ''" if parts else _no_rows(kind)
+                    db.execute(f"CREATE VIEW {name} AS {rows}")
+                yield from db.sql(tree.sql("duckdb"), params=values).to_arrow_reader(50_000)
+
     try:
-        with plain.open("wb") as file:
-            decompress(dump, file)
-        with duckdb.connect() as db:
-            reader = f"read_json(?, format='newline_delimited', columns={keys}, ignore_errors=true, maximum_object_size=33554432)"
-            present = " AND ".join(f"{name} IS NOT NULL" for name in needed)
-            once = "row_number() OVER (PARTITION BY id ORDER BY created_utc) = 1"
-            db.execute(
-                f"COPY (SELECT {columns} FROM {reader} WHERE {present} QUALIFY {once})"
-                f" TO '{_quoted(temporary)}' (FORMAT parquet, COMPRESSION zstd)",
-                [str(plain)],
-            )
-        temporary.replace(staged)
+        counts = write_month(rows(), month, out)
     except duckdb.Error as error:
-        raise UserError(f"{dump}: can't be staged in {staged.parent} ({str(error).splitlines()[0]}); is the disk full?") from None
-    finally:
-        plain.unlink(missing_ok=True)
-        temporary.unlink(missing_ok=True)
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{out}: can't be made ({reason}); free some space, or delete {staging}, and try again") from None
+    (own,) = (folder for kind, folder, each in staged if kind is COMMENTS and each == month)
+    counts.lines = Counter(json.loads((own / "staged.json").read_text())["lines"])
+    return counts
 
 
-def decompress(dump: Path, plain: IO[bytes]) -> None:
-    """Write out what a zstd file holds, frame after frame. (zstandard's own copy_stream takes a cut file for a whole one.)
+def buckets_for(dumps: Path, months: list[str], lookback_months: int) -> int:
+    """How many buckets the largest of the months needs, a power of two."""
+    largest = max(sum(size_when_packed(path) for path in files(dumps, month, lookback_months)) for month in months)
+    buckets = 1
+    while buckets * BUCKET_BYTES < largest and buckets < MOST_BUCKETS:
+        buckets *= 2
+    return buckets
+
+
+def size_when_packed(dump: Path) -> int:
+    return dump.stat().st_size // (1 if dump.suffix in (".zst", ".parquet", *OPENERS) else 8)
+
+
+def stage(dump: Path, staging: Path, kind: Kind, buckets: int) -> Path:
+    """Keep what the query needs of one dump as `bucket=B/*.parquet` in a folder, and return that; nothing is done if it is there already.
+
+    Each line is a row; `flaw` says why it can't be used: unreadable (not a JSON object), missing_key, wrong_type (its time is no
+    number), or '' if it can.
 
     Raises:
-        UserError: the file is cut off, empty or not zstd.
+        UserError: the dump is cut off or of another format.
     """
-    decompressor = zstandard.ZstdDecompressor(max_window_size=LONGEST_WINDOW)
-    frame, whole = None, False
+    folder = staging / dump.name
+    status = dump.stat()
+    # The time of the last change tells a dump that was put back with its old modification time.
+    made_from = {"bytes": status.st_size, "mtime": status.st_mtime_ns, "ctime": status.st_ctime_ns, "buckets": buckets}
+    note = folder / "staged.json"
+    if note.exists() and json.loads(note.read_text())["made_from"] == made_from:
+        return folder
+    shutil.rmtree(folder, ignore_errors=True)
+    # A fixed name, so that what a killed process leaves behind (many gigabytes) is overwritten by the next one.
+    temporary = staging / f"{dump.name}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        with connect(staging) as db:
+            for number, source in enumerate(sources(dump, temporary, db, kind)):
+                _keep(db, source, kind, buckets, temporary, number)
+            lines = {"read": 0}
+            if parts := [*temporary.glob("bucket=*/*.parquet")]:
+                lines |= dict(db.execute(f"SELECT flaw, count(*) FROM {_parquet(parts)} GROUP BY flaw").fetchall())
+                lines["read"], _ = sum(lines.values()), lines.pop("", 0)
+        for chunk in temporary.glob("chunk*.ndjson"):
+            chunk.unlink()
+        (temporary / "staged.json").write_text(json.dumps({"made_from": made_from, "lines": lines}))
+        temporary.replace(folder)
+    except duckdb.Error as error:
+        raise UserError(f"{dump}: can't be staged in {staging} ({str(error).splitlines()[0]}); is the disk full?") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def as_one_file(dump: Path, staging: Path, kind: Kind) -> Path:
+    """The usable lines of a dump, staged, as one Parquet file with `kind.keys`; to be deleted by the caller."""
+    folder = stage(dump, staging, kind, 1)
+    one = staging / f"{dump.name}.one.parquet"
+    with connect(staging) as db:
+        parts = [*folder.glob("bucket=*/*.parquet")]
+        rows = f"SELECT {', '.join(kind.keys)} FROM {_parquet(parts)} WHERE flaw = ''" if parts else _no_rows(kind)
+        db.execute(f"COPY ({rows}) TO {quoted(one)} (FORMAT parquet, COMPRESSION zstd)")
+    return one
+
+
+def sources(dump: Path, scratch: Path, db: duckdb.DuckDBPyConnection, kind: Kind) -> Iterator[str]:
+    """The dump piece by piece, each a relation of DuckDB with `kind.keys` as text. While one piece is used the next is decompressed."""
+    if dump.suffix == ".parquet":
+        found = {name: type_ for name, type_, *_ in db.execute("DESCRIBE SELECT * FROM read_parquet(?)", [str(dump)]).fetchall()}
+        if missing := [key for key in kind.needed if key not in found]:
+            raise UserError(f"{dump}: expected columns {', '.join(kind.needed)}, found {', '.join(found)} ({', '.join(missing)} missing)")
+        typed = [f"{_as_text(key, found.get(key))} AS {key}" for key in kind.keys]
+        yield f"(SELECT {', '.join(typed)} FROM read_parquet({quoted(dump)}))"
+        return
+    columns = ", ".join(f"{key}: 'VARCHAR'" for key in kind.keys)  # old dumps write numbers as strings, and some as floats
+    for piece in ahead(chunks(dump, scratch)):
+        yield f"read_json({quoted(piece)}, format='newline_delimited', columns={{{columns}}}, ignore_errors=true)"
+
+
+def chunks(dump: Path, scratch: Path) -> Iterator[Path]:
+    """Whole lines of the dump, about CHUNK_BYTES at a time, in files of which only the last two are kept."""
+    number = 0
+    parts: list[bytes] = []
+    size = 0
+    for block in blocks(dump):
+        size += len(block)
+        if size < CHUNK_BYTES or (end := block.rfind(b"\n") + 1) == 0:
+            parts.append(block)
+            continue
+        yield _write(scratch / f"chunk{number % 2}.ndjson", [*parts, memoryview(block)[:end]])
+        parts, number = [block[end:]], number + 1
+        size = len(parts[0])
+    if size:
+        yield _write(scratch / f"chunk{number % 2}.ndjson", parts)
+
+
+def blocks(dump: Path) -> Iterator[bytes]:
+    """What the dump holds, decompressed as a stream.
+
+    Raises:
+        UserError: the file is cut off, empty or not of the format that its name says.
+    """
     try:
         with dump.open("rb") as packed:
-            while chunk := packed.read(zstandard.DECOMPRESSION_RECOMMENDED_INPUT_SIZE):
-                while chunk:
-                    frame = frame or decompressor.decompressobj()
-                    plain.write(frame.decompress(chunk))
-                    whole, chunk = frame.eof, frame.unused_data
-                    if whole:
-                        frame = None
-    except zstandard.ZstdError as error:
-        raise UserError(f"{dump}: not a whole zstd file ({error}); download it again") from None
-    if not whole:
-        raise UserError(f"{dump}: not a whole zstd file (it ends early); download it again")
-
-
-def extract_month(
-    dumps: Path, month: str, lookback_months: int, subreddits: list[str], with_submissions: bool, drop_deleted_authors: bool,
-    staging: Path, out: Path,
-) -> int:  # fmt: skip
-    """Write the month's reply pairs to `out` (Parquet, columns of schema.Pair) and return their number.
-
-    Submission files may be missing; then the submission columns are empty. Raises UserError where the month's comments are missing.
-    """
-    if not (dumps / f"RC_{month}.zst").exists():
-        raise UserError(f"{dumps}: no RC_{month}.zst; check --dumps, --from and --to")
-    window = [add_months(month, -back) for back in range(lookback_months, -1, -1)]
-    comments, submissions = [], []
-    for each in window:
-        if (dump := dumps / f"RC_{each}.zst").exists():
-            stage(dump, staging / f"RC_{each}.parquet", COMMENT_KEYS, COMMENT_COLUMNS, COMMENT_NEEDS)
-            comments.append(staging / f"RC_{each}.parquet")
-        if (dump := dumps / f"RS_{each}.zst").exists():
-            stage(dump, staging / f"RS_{each}.parquet", SUBMISSION_KEYS, SUBMISSION_COLUMNS, SUBMISSION_NEEDS)
-            submissions.append(staging / f"RS_{each}.parquet")
-    query = (ROOT / "queries" / "reply_pairs.sql").read_text(encoding="utf-8").format(comments="comments", submissions="submissions")
-    translated = sqlglot.transpile(query, read="bigquery", write="duckdb")[0]
-    parameters = {
-        "lookback_start": month_start(window[0]),
-        "month_start": month_start(month),
-        "month_end": month_start(add_months(month, 1)),
-        "subreddits": [name.lower() for name in subreddits],
-        "with_submissions": with_submissions,
-        "drop_deleted_authors": drop_deleted_authors,
-    }
-    temporary = out.with_name(f".{out.name}.tmp")
-    try:
-        with duckdb.connect() as db:
-            db.execute(f"CREATE VIEW comments AS SELECT * FROM {_parquet(comments)}")
-            if submissions:
-                db.execute(f"CREATE VIEW submissions AS SELECT * FROM {_parquet(submissions)}")
+            if dump.suffix == ".zst":
+                yield from _zstd_blocks(packed)
             else:
-                db.execute("CREATE TABLE submissions (id TEXT, title TEXT, selftext TEXT, author TEXT, score BIGINT, created_utc BIGINT)")
-            copy = f"COPY ({translated}) TO '{_quoted(temporary)}' (FORMAT parquet, COMPRESSION zstd)"
-            ((count,),) = db.execute(copy, parameters).fetchall()
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(out)
-    except duckdb.IOException as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{out}: can't be written ({reason}); free some space, or delete {staging} and try again") from None
-    finally:
-        temporary.unlink(missing_ok=True)
-    return int(count)
+                with OPENERS[dump.suffix](packed) if dump.suffix in OPENERS else packed as plain:  # type: ignore[operator]
+                    while block := plain.read(1 << 20):
+                        yield block
+            if dump.stat().st_size == 0:
+                raise EOFError("it is empty")
+    except (zstandard.ZstdError, EOFError, lzma.LZMAError, gzip.BadGzipFile) as error:
+        raise UserError(f"{dump}: not a whole {dump.suffix[1:]} file ({error}); download it again") from None
+    except OSError as error:
+        if dump.suffix == ".bz2" and error.errno is None:  # what bz2 raises for garbled bytes
+            raise UserError(f"{dump}: not a whole bz2 file ({error}); download it again") from None
+        raise
 
 
-def _parquet(files: list[Path]) -> str:
-    return "read_parquet([" + ", ".join(f"'{_quoted(file)}'" for file in files) + "])"
+def _zstd_blocks(packed: IO[bytes]) -> Iterator[bytes]:
+    """Frame after frame. (zstandard's own readers take a cut file for a whole one.)"""
+    decompressor = zstandard.ZstdDecompressor(max_window_size=LONGEST_WINDOW)
+    frame, whole = None, True
+    while piece := packed.read(zstandard.DECOMPRESSION_RECOMMENDED_INPUT_SIZE):
+        while piece:
+            frame = frame or decompressor.decompressobj()
+            yield frame.decompress(piece)
+            whole, piece = frame.eof, frame.unused_data
+            if whole:
+                frame = None
+    if not whole:
+        raise EOFError("it ends early")
 
 
-def _quoted(path: Path) -> str:
-    return str(path).replace("'", "''")
+def connect(scratch: Path) -> duckdb.DuckDBPyConnection:
+    """DuckDB in memory, bounded: what doesn't fit is put into `scratch`, which DuckDB empties itself."""
+    settings: dict[str, Any] = {"memory_limit": MEMORY_LIMIT, "temp_directory": str(scratch / "spill"), "preserve_insertion_order": False}
+    return duckdb.connect(config=settings)
+
+
+def quoted(value: object) -> str:
+    """A string literal of SQL, for what DuckDB takes no parameter for (file names, patterns).
+
+    >>> quoted("it's")
+    "'it''s'"
+    """
+    return "'" + str(value).replace("'", "''") + "'"
+
+
+def _keep(db: duckdb.DuckDBPyConnection, source: str, kind: Kind, buckets: int, folder: Path, number: int) -> None:
+    """Write one piece of a dump to its buckets."""
+    pseudonym = f"""CASE WHEN author IS NULL OR author = '[deleted]' THEN '[deleted]'
+        WHEN regexp_matches(author, {quoted(text.BOT_NAME)}) THEN author ELSE 'u' || md5_number_lower(author) END AS author"""
+    whole = "TRY_CAST(TRY_CAST({0} AS DOUBLE) AS BIGINT)".format  # some dumps write 1514764800.0
+    flaw = f"""CASE WHEN {" AND ".join(f"{key} IS NULL" for key in kind.keys)} THEN 'unreadable'
+        WHEN {" OR ".join(f"{key} IS NULL" for key in kind.needed)} THEN 'missing_key'
+        WHEN created_utc IS NOT NULL AND {whole("created_utc")} IS NULL THEN 'wrong_type' ELSE '' END AS flaw"""
+    db.execute(
+        f"COPY (SELECT * REPLACE ({pseudonym}, {whole('score')} AS score, {whole('created_utc')} AS created_utc), {flaw},"
+        f" coalesce(hash({kind.thread}) % {buckets}, 0) AS bucket FROM {source})"
+        f" TO {quoted(folder)} (FORMAT parquet, COMPRESSION zstd, PARTITION_BY (bucket), FILENAME_PATTERN 'piece{number}_{{i}}',"
+        f" OVERWRITE_OR_IGNORE)"
+    )
+
+
+def _no_rows(kind: Kind) -> str:
+    return "SELECT " + ", ".join(f"NULL::{'BIGINT' if key in NUMBERS else 'VARCHAR'} AS {key}" for key in kind.keys) + " LIMIT 0"
+
+
+def _parquet(parts: list[Path]) -> str:
+    return f"read_parquet([{', '.join(map(quoted, parts))}], hive_partitioning=false)"
+
+
+def _as_text(key: str, type_: str | None) -> str:
+    """A column of a Parquet dump as the text that a JSON dump would have."""
+    if type_ is None:
+        return "NULL"
+    return f"epoch({key})::BIGINT::VARCHAR" if type_.startswith("TIMESTAMP") else f"{key}::VARCHAR"
+
+
+def _write(path: Path, parts: Iterable[bytes | memoryview]) -> Path:
+    with path.open("wb", buffering=0) as file:
+        for part in parts:
+            view = memoryview(part)
+            while view:
+                view = view[file.write(view) :]
+    return path

@@ -1,0 +1,122 @@
+"""An independent count: the reply pairs of monthly zstd dumps by plain Python, sharing no code with bot.extract. Slow, and all in memory.
+
+    python -m tests.count_pairs DUMPS 2005-12 2023-04 [EXTRACTS]
+
+prints pairs and cross-month pairs of each month, replies to submissions counted too; with EXTRACTS (a folder that `extract --parents both`
+wrote) it compares each month's rows, id by id and text by text, and exits 1 where they differ.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import zstandard
+
+GONE = {"", "[deleted]", "[removed]", "[ removed by reddit ]", "[deleted by user]"}
+BOT = re.compile(r"(?i:^automoderator$|^bot$|[_-]bot[_-]?\d*$)|[a-z0-9]Bot\d*$")
+
+
+def month_of(utc: int) -> str:
+    return f"{datetime.fromtimestamp(utc, UTC):%Y-%m}"
+
+
+def earlier(month: str, back: int) -> str:
+    count = int(month[:4]) * 12 + int(month[5:]) - 1 - back
+    return f"{count // 12:04d}-{count % 12 + 1:02d}"
+
+
+def lines_of(dumps: Path, prefix: str) -> Iterator[dict[str, Any]]:
+    for path in sorted(dumps.glob(f"{prefix}_????-??.zst")):
+        with path.open("rb") as packed:
+            stream = zstandard.ZstdDecompressor(max_window_size=2**31).stream_reader(packed, read_across_frames=True)
+            for line in io.TextIOWrapper(stream, encoding="utf-8"):
+                yield json.loads(line)
+
+
+def gone(body: str) -> bool:
+    return body.strip().lower() in GONE
+
+
+def pairs(dumps: Path, first: str, last: str, lookback: int = 6) -> dict[str, dict[str, tuple[str, str, str, int | None]]]:
+    """{month: {reply_id: (comment_id, comment, reply, depth)}}, and under "cross" the ids whose comment is of an earlier month."""
+    comments: dict[str, dict[str, Any]] = {}
+    for row in lines_of(dumps, "RC"):
+        kept = {key: row[key] for key in ("parent_id", "link_id", "author", "body")} | {"utc": int(row["created_utc"])}
+        comments.setdefault("t1_" + row["id"], kept)
+    submissions = {"t3_" + row["id"]: row for row in lines_of(dumps, "RS")}
+    result: dict[str, dict[str, tuple[str, str, str, int | None]]] = {}
+    for name, reply in comments.items():
+        month = month_of(reply["utc"])
+        if not first <= month <= last:
+            continue
+        oldest, parent_id = earlier(month, lookback), reply["parent_id"]
+        author, submission = reply["author"], submissions.get(reply["link_id"])
+        if gone(reply["body"]) or BOT.search(author) or parent_id == name:
+            continue
+        if parent_id in comments:
+            parent = comments[parent_id]
+            if not oldest <= month_of(parent["utc"]) <= month:
+                continue
+            body, other, utc = parent["body"], parent["author"], parent["utc"]
+        elif parent_id in submissions:
+            row = submissions[parent_id]
+            if not any((dumps / f"RS_{earlier(month, back)}.zst").exists() for back in range(lookback + 1)):
+                continue
+            other, utc = row["author"], int(row["created_utc"])
+            if not oldest <= month_of(utc) <= month:
+                continue
+            body = "" if gone(row["title"]) else row["title"] if gone(row["selftext"]) else row["title"] + "\n\n" + row["selftext"]
+        else:
+            continue
+        if submission is not None and not oldest <= month_of(int(submission["created_utc"])) <= month:
+            submission = None
+        if gone(body) or BOT.search(other):
+            continue
+        if author != "[deleted]" and (author == other or (submission is not None and author == submission["author"])):
+            continue
+        depth: int | None = 0
+        at = parent_id
+        while at in comments and depth is not None:
+            if not oldest <= month_of(comments[at]["utc"]) <= month or depth > 400:
+                depth = None
+            else:
+                at = comments[at]["parent_id"]
+                depth += 1
+        if depth is not None:
+            depth = depth - 1 if at.startswith("t3_") and (depth > 0 or at == parent_id) else None
+        result.setdefault(month, {})[name] = (parent_id, body, reply["body"], depth)
+        if month_of(utc) < month:
+            result.setdefault(f"cross {month}", {})[name] = result[month][name]
+    return result
+
+
+def main(dumps: Path, first: str, last: str, extracts: Path | None) -> int:
+    found = pairs(dumps, first, last)
+    months = sorted(month for month in found if not month.startswith("cross"))
+    different = 0
+    for month in months:
+        said = ""
+        if extracts is not None:
+            import duckdb
+
+            rows = duckdb.sql(
+                f"SELECT reply_id, comment_id, comment, reply, depth FROM read_parquet('{extracts}/{month}.parquet')"
+            ).fetchall()
+            same = len(rows) == len(found[month]) and {row[0]: row[1:] for row in rows} == found[month]
+            different += not same
+            said = "the same rows" if same else f"DIFFERENT, the extract has {len(rows):,}"
+        print(month, f"{len(found[month]):,} pairs, {len(found.get(f'cross {month}', {})):,} to an earlier month", said)
+    total, cross = (sum(len(rows) for name, rows in found.items() if name.startswith("cross") is crossed) for crossed in (False, True))
+    print(f"{total:,} pairs, {cross:,} to an earlier month; {different} months differ")
+    return int(different > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], Path(sys.argv[4]) if len(sys.argv) > 4 else None))

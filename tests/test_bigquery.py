@@ -1,0 +1,251 @@
+"""Extraction from BigQuery: the real client against an emulator on this machine, which gives the same rows as the dumps do."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import random
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from google.api_core.retry import Retry
+
+from bot import ROOT, UserError, config, extract, schema
+from bot.extract import Parents, Source
+from bot.warehouse import bigquery
+from tests.test_extract import comment, pairs_of, submission, utc, write_dump
+
+MONTHS = ("2016-11", "2016-12", "2017-01", "2017-02")
+
+
+@pytest.fixture(scope="session")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an emulator with nothing in it."""
+    program = ROOT / ".venv-emulator" / "bin" / "bqemulator"
+    assert program.exists(), "no BigQuery emulator; `make test` sets it up"
+    with socket.socket() as one, socket.socket() as other:
+        one.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", 0))
+        ports = [one.getsockname()[1], other.getsockname()[1]]
+    log = (tmp_path_factory.mktemp("emulator") / "log").open("w")
+    process = subprocess.Popen(
+        [program, "start", "--rest-port", str(ports[0]), "--grpc-port", str(ports[1]), "--ephemeral", "--log-level", "error"],
+        env={**os.environ, "HOME": str(ROOT / ".venv-emulator")}, stdout=log, stderr=log,
+    )  # fmt: skip
+    address = f"http://127.0.0.1:{ports[0]}"
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            requests.get(f"{address}/bigquery/v2/projects/none/datasets", timeout=5)
+            break
+        except requests.ConnectionError:
+            assert process.poll() is None and time.monotonic() < deadline, Path(log.name).read_text()[-2000:]
+            time.sleep(0.2)
+    yield address
+    process.terminate()
+    process.wait()
+
+
+def settings(path: Path, address: str, project: str = "tests") -> Path:
+    path.write_text(f'[bigquery]\nproject = "{project}"\nendpoint = "{address}"\n')
+    return path
+
+
+def random_dumps(folder: Path) -> Path:
+    """Some thousand rows over four months, with every case in them: see the loop."""
+    chance = random.Random(7)
+    bodies = [
+        "[deleted]",
+        " [Removed]",
+        "",
+        "\t",
+        "plain",
+        'quotes " and, commas\nand lines',
+        "\U0001f600 \u05d0",
+        "x\0y",
+        "w " * 20_000,
+        "=1+1",
+    ]
+    weights = [3, 2, 1, 1, 60, 20, 5, 1, 1, 2]
+    authors = ["[deleted]", None, "haiku_bot", "AutoModerator", *(f"reader_{n}" for n in range(40))]
+    days = [f"{month}-{day:02d}" for month in MONTHS for day in (1, 9, 17, 28)]
+    folder.mkdir()
+    heads = [
+        submission(
+            f"s{n}", chance.choice(days[:12]), title=chance.choice(["[deleted]", "A title", "B\ntitle"]),
+            selftext=chance.choice(["", None, "[removed]", "text"]), author=chance.choice([f"author_of_s{n}", "weekly-bot", None]),
+            score=chance.choice([None, 5]),
+        )
+        for n in range(60)
+    ]  # fmt: skip
+    rows = []
+    for n in range(3000):
+        thread = f"s{chance.randrange(66)}"  # six threads have no submission
+        # early, late, of another thread, missing, and its own parent
+        parents = [f"t3_{thread}", f"t1_c{max(0, n - chance.randrange(1, 400))}", f"t1_c{n + 1}", "t1_missing", f"t1_c{n}"]
+        parent = chance.choices(parents, [30, 60, 3, 5, 2])[0]
+        rows.append(
+            comment(
+                f"c{n}", parent, days[n * len(days) // 3000], link_id=f"t3_{thread}", subreddit=chance.choice(["Books", "movies", "MUSIC"]),
+                body=chance.choices(bodies, weights)[0], author=chance.choice([*authors, *[f"author_of_{thread}"] * 5]),
+                score=chance.choice([None, -3, 0, 1, 2_000_000]),
+            )
+        )  # fmt: skip
+    rows += [dict(row, score=chance.randrange(9)) for row in chance.sample(rows, 40)]  # duplicates
+    flawed = [b"{}", b"not json", comment("flawed", "t3_s1", body=None), comment("flawed", "t3_s1", created_utc="soon")]
+    for month in MONTHS:
+        mine = [
+            row
+            for row in rows
+            if f"{utc(month + '-01') - 86400}" <= f"{row['created_utc']}" and row["created_utc"] < utc(month + "-28") + 86400
+        ]
+        write_dump(folder / f"RC_{month}.zst", [*mine, *flawed])
+        if month != "2016-11":
+            write_dump(folder / f"RS_{month}.zst", [row for row in heads if utc(month + "-01") <= row["created_utc"] <= utc(month + "-28")])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def loaded(emulator: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """(dumps, config of the tables they were loaded into)."""
+    folder = tmp_path_factory.mktemp("bigquery")
+    toml = settings(folder / "bigquery.toml", emulator)
+    random_dumps(folder / "dumps")
+    extract.main(MONTHS[0], MONTHS[-1], dump_folder=folder / "dumps", out=folder / "load", load_bigquery=True, config_file=toml)
+    return folder / "dumps", toml
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"parents": Parents.submission},
+        {"parents": Parents.both, "lookback_months": 1, "drop_deleted_authors": True},
+        {"parents": Parents.both, "subreddit": ["books", "Music"]},
+        {"lookback_months": 0},
+    ],
+)
+def test_the_same_rows_as_from_dumps(loaded: tuple[Path, Path], tmp_path: Path, options: dict) -> None:
+    dumps, toml = loaded
+    extract.main("2016-12", "2017-02", dump_folder=dumps, out=tmp_path / "dumps", **options)
+    extract.main("2016-12", "2017-02", Source.bigquery, out=tmp_path / "bigquery", config_file=toml, **options)
+    rules: set[str] = set()
+    for month in MONTHS[1:]:
+        from_dumps, from_bigquery = pairs_of(tmp_path / "dumps", month), pairs_of(tmp_path / "bigquery", month)
+        assert len(from_dumps) > 15 and from_bigquery == from_dumps
+        one, other = (schema.read_manifest(tmp_path / name / f"{month}.parquet") or {} for name in ("dumps", "bigquery"))
+        assert one["dropped"] == other["dropped"] and one["cross_month"] == other["cross_month"]
+        rules |= one["dropped"].keys()
+    if options.get("parents") is not Parents.submission and options.get("lookback_months") != 0:
+        assert rules >= {
+            "bot_comment", "bot_reply", "deleted_comment", "deleted_reply", "duplicate_id", "own_parent", "parent_not_found", "self_reply",
+            "submitter_reply",
+        }  # fmt: skip
+
+
+def test_no_author_is_loaded_and_a_second_load_keeps_the_tables(
+    loaded: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dumps, toml = loaded
+    client = bigquery.connect(config.load(toml).bigquery)
+    rows = [dict(row) for row in client.list_rows("tests.reddit_comments.2017_01")]
+    assert len(rows) > 500 and {"[deleted]", "haiku_bot"} < {row["author"] for row in rows}
+    assert not any("reader_" in str(row) or "author_of" in str(row) for row in rows)
+    assert isinstance(rows[0]["created_utc"], int) and rows[0]["id"].startswith("c")
+    extract.main("2017-01", "2017-01", dump_folder=dumps, out=tmp_path, load_bigquery=True, config_file=toml)
+    assert f"tests.reddit_comments.2017_01: has its {len(rows):,} rows, kept" in capsys.readouterr().out
+
+
+def test_finished_months_are_not_queried_again(
+    loaded: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, toml = loaded
+    extract.main("2017-01", "2017-01", Source.bigquery, out=tmp_path, config_file=toml)
+    before = (tmp_path / "2017-01.parquet").stat().st_mtime_ns
+    extract.main("2017-01", "2017-02", Source.bigquery, out=tmp_path, config_file=toml)
+    assert "1 of 2 months to query" in capsys.readouterr().out
+    assert (tmp_path / "2017-01.parquet").stat().st_mtime_ns == before
+
+
+def test_more_bytes_than_allowed_are_refused_before_any_query(
+    loaded: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The emulator says 0 for every dry run, so the size is put in here."""
+    _, toml = loaded
+    monkeypatch.setattr(bigquery, "bytes_scanned", lambda *_: 30_000_000_000)
+    with pytest.raises(UserError, match="more than --max-gigabytes 50; raise it"):
+        extract.main("2017-01", "2017-02", Source.bigquery, out=tmp_path, config_file=toml)
+    assert "2 of 2 months to query; BigQuery would scan 60.0 GB" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+    extract.main("2017-01", "2017-02", Source.bigquery, out=tmp_path, config_file=toml, max_gigabytes=60)
+    assert (tmp_path / "2017-02.parquet").exists()
+
+
+def test_a_table_that_is_not_there(loaded: tuple[Path, Path], tmp_path: Path) -> None:
+    _, toml = loaded
+    with pytest.raises(UserError, match=r"^tests.reddit_comments.2017_03: table not found; .*--load-bigquery$"):
+        extract.main("2017-03", "2017-03", Source.bigquery, out=tmp_path, config_file=toml)
+
+
+def test_no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    with pytest.raises(UserError, match=r"^no Google credentials: run `gcloud auth application-default login`"):
+        extract.main("2017-01", "2017-01", Source.bigquery, out=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(403, "access denied (403"), (404, "table or dataset not found (404"), (400, "refused (400"), (500, "no answer (")],
+)
+def test_what_bigquery_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, words: str) -> None:
+    class Refuses(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps({"error": {"code": status, "message": "Dataset fh-bigquery:reddit_comments\nsays no"}}).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None: ...
+
+    monkeypatch.setattr(bigquery, "RETRY", Retry(initial=0.1, timeout=0.5))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refuses) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        toml = settings(tmp_path / "refused.toml", f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(UserError) as caught:
+            extract.main("2017-01", "2017-01", Source.bigquery, out=tmp_path / "out", config_file=toml)
+        server.shutdown()
+    message = str(caught.value)
+    assert words in message and "\n" not in message and not (tmp_path / "out").exists()
+    assert ("January 2025" in message) == (status == 403)
+
+
+def test_a_dead_address_is_an_error_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert bigquery.RETRY.timeout is not None and bigquery.RETRY.timeout <= 30
+    monkeypatch.setattr(bigquery, "RETRY", Retry(initial=0.1, timeout=0.5))
+    with socket.socket() as taken:  # bound, and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        toml = settings(tmp_path / "dead.toml", f"http://127.0.0.1:{taken.getsockname()[1]}")
+        began = time.monotonic()
+        with pytest.raises(UserError, match="no answer .*check the network"):
+            extract.main("2017-01", "2017-01", Source.bigquery, out=tmp_path / "out", config_file=toml)
+    assert time.monotonic() - began < 15
+
+
+@pytest.mark.parametrize(
+    "name", ["reddit_comments", "`x`.{month}", "a.b.c.{month}", "d.{month}`; DROP TABLE x", "d.{month} x", "d.t{month}{month}"]
+)
+def test_table_names_are_checked(tmp_path: Path, name: str) -> None:
+    (tmp_path / "bad.toml").write_text(f"[bigquery]\ncomments = '{name}'\n")
+    with pytest.raises(UserError, match="setting bigquery.comments"):
+        config.load(tmp_path / "bad.toml")
