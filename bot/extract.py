@@ -6,7 +6,7 @@ Writes OUT/YYYY-MM.parquet (columns of schema.Pair, rows in no order) and its ma
 
     python -m bot.extract --source dumps --dumps DIR --from 2017-01 --to 2018-12 --out data/raw_data
     python -m bot.extract --source bigquery --from 2017-01 --to 2018-12 --subreddit books --out data/raw_data
-    python -m bot.extract --load-bigquery --dumps DIR --from 2016-07 --to 2018-12
+    python -m bot.extract --load-bigquery --dumps DIR
 
 `--from` and `--to` bound the month of the reply. Months that are there already, made from the same with the same settings, are kept; a
 month that fails is named at the end, with the rest done. --load-bigquery puts dumps into your own dataset instead, a table a month.
@@ -77,8 +77,8 @@ def spans(months: list[str]) -> str:
 
 
 def main(
-    first: Annotated[str, typer.Option("--from", help="first month of the replies, YYYY-MM")],
-    last: Annotated[str, typer.Option("--to", help="last month of the replies, YYYY-MM")],
+    first: Annotated[str | None, typer.Option("--from", help="first month of the replies, YYYY-MM [default: the first dump's]")] = None,
+    last: Annotated[str | None, typer.Option("--to", help="last month of the replies, YYYY-MM [default: the last dump's]")] = None,
     source: Annotated[Source, typer.Option(help="where the text lies")] = Source.dumps,
     dump_folder: Annotated[
         Path | None, typer.Option("--dumps", help="folder with RC_YYYY-MM.zst (comments), RS_YYYY-MM.zst (submissions)")
@@ -93,7 +93,6 @@ def main(
     load_bigquery: Annotated[bool, typer.Option("--load-bigquery", help="put the dumps into your BigQuery dataset, instead")] = False,
 ) -> None:
     """Extract comment -> reply pairs from monthly dumps or BigQuery, one Parquet file a month."""
-    months = months_between(first, last)
     wanted = Wanted(
         tuple(sorted(name.lower().removeprefix("r/") for name in subreddit or [])), lookback_months,
         parents is not Parents.submission, parents is not Parents.comment, drop_deleted_authors,
@@ -102,6 +101,12 @@ def main(
         raise UserError("--dumps is missing: the folder that holds RC_YYYY-MM.zst; or take --source bigquery")
     if dump_folder is not None and not dump_folder.is_dir():
         raise UserError(f"{dump_folder}: no such folder; --dumps names the one that holds RC_YYYY-MM.zst")
+    if first is None or last is None:
+        there = dumps.months(dump_folder) if dump_folder is not None else []
+        if not there:
+            raise UserError("--from and --to are missing: the months of the replies, YYYY-MM")
+        first, last = first or there[0], last or there[-1]
+    months = months_between(first, last)
     if load_bigquery:
         assert dump_folder is not None
         load(dump_folder, months, out / STAGED, config.load(config_file).bigquery)

@@ -322,6 +322,20 @@ def test_wrong_months(dumps: Path, first: str, last: str, words: str) -> None:
     assert words in str(caught.value) and not (dumps.parent / "out").exists()
 
 
+def test_no_months_mean_those_of_the_dumps(dumps: Path) -> None:
+    for month in ("2017-02", "2016-12"):
+        write_dump(dumps / f"RC_{month}.zst", [comment("a", "t3_s", f"{month}-01"), comment("b", "t1_a", f"{month}-02")])
+    (dumps / "readme.txt").write_text("RC_2031-01 isn't there")
+    (dumps / "RC_2031-01.zst.part").write_bytes(b"")
+    out = dumps.parent / "out"
+    extract.main(dump_folder=dumps, out=out)
+    assert sorted(path.name for path in out.glob("*.parquet")) == ["2016-12.parquet", "2017-02.parquet"]
+    extract.main(last="2016-12", dump_folder=dumps, out=out / "other")
+    assert sorted(path.name for path in (out / "other").glob("*.parquet")) == ["2016-12.parquet"]
+    with pytest.raises(UserError, match="--from and --to are missing"):
+        extract.main(source=extract.Source.bigquery, out=out)
+
+
 def test_no_such_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="none: no such folder"):
         extract.main("2017-01", "2017-01", dump_folder=tmp_path / "none", out=tmp_path / "out")

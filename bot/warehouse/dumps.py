@@ -14,6 +14,7 @@ import bz2
 import gzip
 import json
 import lzma
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -69,6 +70,12 @@ def find(dumps: Path, kind: Kind, month: str) -> Path | None:
     if len(found) > 1:
         raise UserError(f"{dumps}: {' and '.join(path.name for path in found)} are the same month; keep one")
     return found[0] if found else None
+
+
+def months(dumps: Path) -> list[str]:
+    """Months for which there is a dump, in order."""
+    names = (path.name.removesuffix(path.suffix if path.suffix in SUFFIXES else "") for path in dumps.iterdir())
+    return sorted({name[3:] for name in names if re.fullmatch(r"R[CS]_\d{4}-\d\d", name)})
 
 
 def files(dumps: Path, month: str, lookback_months: int) -> list[Path]:
