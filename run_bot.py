@@ -26,7 +26,7 @@ from bot import ROOT, UserError, config, run_command, sandbox
 
 # `run_bot.py NAME …` starts `python -m MODULE …`. A new stage is one line here.
 STAGES = {
-    "extract": ("bot.extract", "monthly dumps -> reply pairs"),
+    "extract": ("bot.extract", "monthly dumps or BigQuery -> reply pairs"),
     "prepare": ("bot.prepare", "reply pairs -> cleaned, split training files"),
     "train lm": ("bot.train_lm", "fine-tune the generator"),
     "train realism": ("bot.train_ranker", "fine-tune the realism ranker"),
@@ -41,6 +41,7 @@ STAGES = {
     "submit": ("bot.submit", "RUN/chosen.csv -> replies in the sandbox"),
     "report": ("bot.report", "a run as a table and as RUN/report.html"),
     "sandbox": ("bot.sandbox", "a local Reddit for demos and tests"),
+    "purge": ("bot.operate", "remove every trace of deleted comments: purge --ids FILE"),
 }
 LOCKED_STATUS = 75  # EX_TEMPFAIL in sysexits.h
 
@@ -139,7 +140,7 @@ def _with_root(environment: dict[str, str] | os._Environ[str]) -> dict[str, str]
 def _add(name: str, module: str, help_text: str) -> None:
     """A command that hands everything after its name, --help included, to the stage's own process."""
     group, _, last = name.rpartition(" ")
-    first = [last] if module == "bot.train_ranker" else []
+    first = [last] if module in ("bot.train_ranker", "bot.operate") else []  # one module, several commands
 
     @(train if group else app).command(
         last, help=help_text, add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_extra_args": True}
