@@ -48,9 +48,6 @@ class Reason(StrEnum):
     BEHIND_MORE = "behind_more"  # known by id only: beyond fetch.replace_more_limit
 
 
-_BOT_SAYS_SO = re.compile(r"(?i)\bI(?:'| a|’)m a bot\b")
-
-
 def is_bot(author: str, body: str) -> bool:
     """True for an author or a text that says it is a bot's.
 
@@ -59,7 +56,7 @@ def is_bot(author: str, body: str) -> bool:
     >>> is_bot("Talbot", "My robot vacuum is a bot I love")
     False
     """
-    return bool(re.search(text.BOT_NAME, author) or _BOT_SAYS_SO.search(body))
+    return bool(re.search(text.BOT_NAME, author) or re.search(text.BOT_SAYS_SO, body))
 
 
 def take_up(

@@ -4,21 +4,40 @@ Reads  RAW/*.parquet (schema.Pair) and, for realism, a candidates.csv that `gene
 Writes OUT/lm_{train,val,test}.csv, gpt2_finetune.csv, upvote_{…}.csv, upvote_pairs_{…}.csv; with --fakes OUT/realism_{…}.csv instead.
 
     python -m bot.prepare --raw data/raw_data --out data/prepared
+    python -m bot.prepare --raw data/raw_data --out data/prepared --explain 20
     python -m bot.prepare --out data/prepared --fakes data/fakes.csv
+
+Each row read is kept or counted under the first rule that drops it; the table is printed and stands in every file's manifest. In order:
+
+    deleted             Reddit's mark stands in the place of comment or reply
+    nothing_left        no text in comment or reply but quotes, links and images
+    bot_notice          comment or reply says that it is a bot's
+    too_short, too_long
+    mostly_not_letters
+    parroted            the reply says the comment again
+    not_english         with --english-only: a detector is sure of it
+    copy_pasta          letter for letter a reply that came earlier
+    near_duplicate      but for few words a reply that came earlier
+
+What makes text of markdown, entities, quotes, links and images is `text.clean`.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+import random
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import duckdb
 import typer
+from rapidfuzz.distance import Levenshtein
+from rensa import RMinHash, RMinHashLSH  # type: ignore[import-untyped]
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -30,11 +49,48 @@ SPLITS = ("train", "val", "test")
 SUBMISSION_CHARACTERS = 600  # of a submission's title and text, when that is what was replied to
 SHORTEST_REPLY, LONGEST_REPLY = 2, 1000  # characters, after cleaning
 COPY_PASTA_CHARACTERS = 40  # a text this long seen word for word again is a copy, not a coincidence
+NEAR_DUPLICATE_WORDS = 10  # two people find the same nine words, or all but one: «Congratulations! I'm so happy for you»
+NEAR_DUPLICATE_SHARE = 0.8  # of the words; see near_duplicate
+SKETCH_HASHES, SKETCH_BANDS = 64, 16  # two texts that share 0.6 of their pairs of words meet in a band of 4 hashes with 0.89, 0.7: 0.99
+ENGLISH_LETTERS, ENGLISH_CONFIDENCE = 20, 0.9  # see not_english
+# «pcm» is Nigerian Pidgin, for which the detector takes informal English; «zxx» is no language: «AAAASDFGH».
+ENGLISH = frozenset({"en", "pcm", "zxx"})
+EXPLAINED_CHARACTERS = 110  # of a text that --explain shows
+
+_WORD = re.compile(r"[^\W_]+")
+_BOT_SAYS_SO = re.compile(text.BOT_SAYS_SO)
 
 
-def no_text(pair: Pair) -> bool:
-    """Nothing is left of comment or reply: deleted, or only a link, an image or a quote."""
-    return text.is_deleted(pair.comment) or text.is_deleted(pair.reply)
+# --- rules that look at one row, cleaned -------------------------------------------------------------------------------------
+
+
+def deleted(pair: Pair) -> bool:
+    """Reddit put its mark in the place of comment or reply.
+
+    >>> deleted(_pair("why", "[removed]")), deleted(_pair("why", "it was removed"))
+    (True, False)
+    """
+    return any(body and text.is_deleted(body) for body in (pair.comment, pair.reply))
+
+
+def nothing_left(pair: Pair) -> bool:
+    """Nothing is left of comment or reply: it was only a quote, a link or an image.
+
+    >>> nothing_left(clean_pair(_pair("why", "> why"))), nothing_left(clean_pair(_pair("why", "> why\\n\\nwhy not")))
+    (True, False)
+    """
+    return not pair.comment or not pair.reply
+
+
+def bot_notice(pair: Pair) -> bool:
+    """Comment or reply says that it is a bot's; accounts whose names say so are left out by `extract` already.
+
+    >>> bot_notice(_pair("why", "I am a bot, and this action was performed automatically."))
+    True
+    >>> bot_notice(_pair("are you a bot?", "I'm not a bot"))
+    False
+    """
+    return bool(_BOT_SAYS_SO.search(pair.comment) or _BOT_SAYS_SO.search(pair.reply))
 
 
 def too_short(pair: Pair) -> bool:
@@ -56,11 +112,88 @@ def mostly_not_letters(pair: Pair) -> bool:
 
 
 def parroted(pair: Pair) -> bool:
-    """The reply says the comment again, but for case and punctuation."""
-    return _letters(pair.reply) == _letters(pair.comment)
+    """The reply says the comment again, but for case and punctuation.
+
+    >>> parroted(_pair("So it's you!", "so its YOU")), parroted(_pair("So it's you!", "So it's me!"))
+    (True, False)
+    """
+    said = _letters(pair.reply)
+    # The start first: comments are long, and nearly none starts as its reply does.
+    return said.startswith(_letters(pair.comment[:20])) and said == _letters(pair.comment)
 
 
-RULES: tuple[Callable[[Pair], bool], ...] = (no_text, too_short, too_long, mostly_not_letters, parroted)
+def not_english(pair: Pair) -> bool:
+    """The reply is long enough to tell, and the detector is sure that it is in another language.
+
+    Sure: the three likeliest languages, none of them English, have 0.9 of the probability; Russian or Bulgarian needn't be told apart.
+    py3langid was chosen on 440,000 cleaned replies, nearly all English. Of 20 letters and more it drops 125 so, of which 6 are English
+    around foreign words, one is «AAAHAHA», and none is plain English; between 0.8 and 0.9 more than half would be wrong. pycld2 drops 294
+    and fastText's lid.176.ftz (at 0.8) 276, about half of them English («She came. You saw. She conquered.», «im already in college lol»).
+
+    >>> not_english(_pair("why", "Das weiß ich leider auch nicht, aber frag doch morgen noch einmal."))
+    True
+    >>> not_english(_pair("why", "idk lol, ask again tomorrow maybe?")), not_english(_pair("why", "¡Hola!"))
+    (False, False)
+    """
+    if sum(map(str.isalpha, pair.reply)) < ENGLISH_LETTERS:
+        return False
+    detector = _language_detector()
+    if detector.classify(pair.reply)[0] in ENGLISH:
+        return False
+    return sum(share for language, share in detector.rank(pair.reply)[:3] if language not in ENGLISH) >= ENGLISH_CONFIDENCE
+
+
+# --- rules that look at all replies, cleaned and in order; the first of those alike is kept ---------------------------------------------
+
+
+def copy_pasta(replies: Sequence[str]) -> list[bool]:
+    """Which replies are, letter for letter, one that came earlier. Short ones may be: «Thank you!»
+
+    >>> copy_pasta(["This is the same old story, copied around.", "Ha!", "this is the same old story -- copied around", "Ha!"])
+    [False, False, True, False]
+    """
+    seen: set[str] = set()
+    repeated = []
+    for reply in replies:
+        said = _letters(reply) if len(reply) >= COPY_PASTA_CHARACTERS else ""
+        repeated.append(said in seen)
+        if said:
+            seen.add(said)
+    return repeated
+
+
+def near_duplicate(replies: Sequence[str]) -> list[bool]:
+    """Which replies are, but for a fifth of the words (inserted, left out or changed), one that came earlier and isn't such itself.
+
+    A share of 0.8 is what Lee et al. 2022 (arXiv:2107.06499) hold two texts of training data for near-duplicates at: edit similarity of
+    the words. On our replies nearly all pairs above it are edited copies, forms filled in and one person's phrases; below it they are two
+    sentences of one pattern («… and I still get these emails»). MinHash over pairs of words finds the candidates (of these pairs it
+    misses 1 in 70), and their words decide, so that nothing is dropped on an estimate. Words hash the same in every process.
+
+    >>> story = "my first job was in a bakery and I got up at three every day"
+    >>> near_duplicate([story, story + " lol", story.replace("first job", "last job")])
+    [False, True, True]
+    >>> near_duplicate([story, "my first dog was in a kennel and I got it at two every year"])
+    [False, False]
+    """
+    repeated = [False] * len(replies)
+    index = RMinHashLSH(NEAR_DUPLICATE_SHARE, SKETCH_HASHES, SKETCH_BANDS)
+    for start in range(0, len(replies), 10_000):
+        words = {number: _words(replies[number]) for number in range(start, min(start + 10_000, len(replies)))}
+        words = {number: said for number, said in words.items() if len(said) >= NEAR_DUPLICATE_WORDS}
+        sketches = RMinHash.from_token_sets([[f"{one} {two}" for one, two in pairwise(said)] for said in words.values()], SKETCH_HASHES, 1)
+        for (number, said), sketch in zip(words.items(), sketches, strict=True):
+            repeated[number] = any(_same_words(said, _words(replies[earlier])) for earlier in index.query(sketch))
+            if not repeated[number]:
+                index.insert(number, sketch)
+    return repeated
+
+
+# In the order in which they apply; not_english is applied only when asked for.
+ROW_RULES: tuple[Callable[[Pair], bool], ...] = (
+    deleted, nothing_left, bot_notice, too_short, too_long, mostly_not_letters, parroted, not_english,
+)  # fmt: skip
+REPLY_RULES: tuple[Callable[[Sequence[str]], list[bool]], ...] = (copy_pasta, near_duplicate)
 
 
 def clean_pair(pair: Pair) -> Pair:
@@ -70,23 +203,45 @@ def clean_pair(pair: Pair) -> Pair:
     return replace(pair, comment=comment.strip(), reply=text.clean(pair.reply))
 
 
-def keep(pairs: Iterable[Pair]) -> tuple[list[Pair], Counter[str]]:
-    """Cleaned pairs that no rule drops, and how many each rule dropped (the first rule that applies counts)."""
+def keep(pairs: Iterable[Pair], english_only: bool = False) -> tuple[list[Pair], dict[str, list[Pair]]]:
+    """Cleaned pairs that no rule drops; and for every rule, in the order in which they apply, what it dropped, as it was read.
+
+    A pair is dropped once, by the first rule that applies.
+    """
+    row_rules = [rule for rule in ROW_RULES if english_only or rule is not not_english]
+    dropped: dict[str, list[Pair]] = {rule.__name__: [] for rule in (*row_rules, *REPLY_RULES)}
     kept: list[Pair] = []
-    dropped: Counter[str] = Counter()
-    seen: set[bytes] = set()
-    for pair in map(clean_pair, pairs):
-        rule = next((rule.__name__ for rule in RULES if rule(pair)), None)
-        if rule is None and len(pair.reply) >= COPY_PASTA_CHARACTERS:
-            key = hashlib.blake2b(_letters(pair.reply).encode(), digest_size=12).digest()
-            if key in seen:
-                rule = "copy_pasta"
-            seen.add(key)
+    read: list[Pair] = []
+    for pair in pairs:
+        cleaned = clean_pair(pair)
+        rule = next((rule.__name__ for rule in row_rules if rule(cleaned)), None)
         if rule:
-            dropped[rule] += 1
+            dropped[rule].append(pair)
         else:
-            kept.append(pair)
+            kept.append(cleaned)
+            read.append(pair)
+    for reply_rule in REPLY_RULES:
+        repeated = reply_rule([pair.reply for pair in kept])
+        dropped[reply_rule.__name__] += [pair for pair, drop in zip(read, repeated, strict=True) if drop]
+        read = [pair for pair, drop in zip(read, repeated, strict=True) if not drop]
+        kept = [pair for pair, drop in zip(kept, repeated, strict=True) if not drop]
     return kept, dropped
+
+
+def explain(dropped: dict[str, list[Pair]], number: int) -> list[str]:
+    """Lines that show at most `number` dropped pairs of each rule that dropped any, drawn from all of them, in their order."""
+    lines = []
+    for rule, pairs in dropped.items():
+        shown = sorted(random.Random(0).sample(range(len(pairs)), min(number, len(pairs))))
+        if shown:
+            lines += ["", f"{rule}: {len(shown)} of {len(pairs):,}"]
+        for pair in (pairs[place] for place in shown):
+            lines += [
+                f"  {pair.reply_id} in r/{pair.subreddit}",
+                f"    comment: {_one_line(pair.comment)}",
+                f"    reply:   {_one_line(pair.reply)}",
+            ]
+    return lines
 
 
 def sibling_pairs(pairs: Iterable[Pair], karma_gap: int, hours_gap: float) -> list[UpvotePair]:
@@ -140,7 +295,9 @@ def realism_rows(people: Iterable[LmRow], fakes: Iterable[schema.Candidate]) -> 
 
 
 def read_pairs(raw: Path) -> tuple[list[Pair], dict[str, str]]:
-    """All rows of RAW/*.parquet and the files' checksums.
+    """All rows of RAW/*.parquet, by file and within it by the reply's time and id, and the files' checksums.
+
+    An extract's rows lie in no order, and which of several like replies is kept must not depend on it.
 
     Raises:
         UserError: no such files, other columns or types, or a file that isn't what its manifest says.
@@ -154,7 +311,8 @@ def read_pairs(raw: Path) -> tuple[list[Pair], dict[str, str]]:
     with duckdb.connect() as db:
         for file in track(files, description="reading", transient=True):
             try:
-                rows = db.execute(f"SELECT {', '.join(typed)} FROM read_parquet(?)", [str(file)]).fetchall()
+                query = f"SELECT {', '.join(typed)} FROM read_parquet(?) ORDER BY reply_utc NULLS LAST, reply_id"
+                rows = db.execute(query, [str(file)]).fetchall()
             except duckdb.Error as error:
                 reason = str(error).splitlines()[0]
                 raise UserError(f"{file}: not an extract with columns {', '.join(columns)} ({reason}); extract that month again") from None
@@ -169,17 +327,22 @@ def main(
     minimum_karma: Annotated[int, typer.Option(help="lm files: leave out replies with less karma")] = 1,
     karma_gap: Annotated[int, typer.Option(min=1, help="upvote pairs: least difference in karma")] = 2,
     hours_gap: Annotated[float, typer.Option(min=0, help="upvote pairs: most hours between the two")] = 1.0,
+    english_only: Annotated[bool, typer.Option("--english-only", help="drop replies that are surely not in English")] = False,
+    explain_rows: Annotated[int, typer.Option("--explain", min=0, help="show this many dropped rows of each rule")] = 0,
     fakes: Annotated[Path | None, typer.Option(help="candidates.csv for the comments of OUT/lm_*.csv: write the realism files")] = None,
 ) -> None:
     """Clean and split reply pairs into training files."""
     if fakes is not None:
         return write_realism(out, fakes)
     pairs, files = read_pairs(raw)
-    kept, dropped = keep(track(pairs, description="cleaning", transient=True))
-    made_from = {"files": files, "minimum_karma": minimum_karma, "karma_gap": karma_gap, "hours_gap": hours_gap}
+    kept, dropped = keep(track(pairs, description="cleaning", transient=True), english_only)
+    made_from = {
+        "files": files, "minimum_karma": minimum_karma, "karma_gap": karma_gap, "hours_gap": hours_gap, "english_only": english_only,
+    }  # fmt: skip
     split = {pair.thread_id: text.split_for(pair.thread_id) for pair in kept}
 
-    lm = [pair for pair in kept if pair.comment_id.startswith("t1_") and (pair.reply_karma or 0) >= minimum_karma]
+    to_comments = [pair for pair in kept if pair.comment_id.startswith("t1_")]
+    lm = [pair for pair in to_comments if (pair.reply_karma or 0) >= minimum_karma]
     lm_rows = [LmRow(p.thread_id, p.comment_id, p.reply_id, p.subreddit, p.comment, p.reply) for p in lm]
     upvote_rows = [
         UpvoteRow(p.thread_id, p.comment_id, p.reply_id, p.subreddit, p.comment, p.reply, p.reply_karma, p.reply_utc)
@@ -187,15 +350,44 @@ def main(
         if p.reply_karma is not None and p.reply_utc is not None
     ]
     upvote_pairs = sibling_pairs(kept, karma_gap, hours_gap)
-    table = Table("file", *SPLITS, title=f"{len(pairs):,} reply pairs read")
-    for name, row_type, rows in (("lm", LmRow, lm_rows), ("upvote", UpvoteRow, upvote_rows), ("upvote_pairs", UpvotePair, upvote_pairs)):
-        counts = [write_split(out, name, row_type, rows, each, split, made_from, dict(dropped)) for each in SPLITS]
+
+    cleaning = {"read": len(pairs), "dropped": {rule: len(rows) for rule, rows in dropped.items()}, "kept": len(kept)}
+    left_out = {
+        "lm": {"to_submission": len(kept) - len(to_comments), "low_karma": len(to_comments) - len(lm)},
+        "upvote": {"no_karma_or_time": len(kept) - len(upvote_rows)},
+    }
+    lm_facts, upvote_facts = ({**cleaning, "left_out": left_out[name]} for name in ("lm", "upvote"))
+    table = Table("file", *SPLITS)
+    for name, row_type, rows, facts in (
+        ("lm", LmRow, lm_rows, lm_facts),
+        ("upvote", UpvoteRow, upvote_rows, upvote_facts),
+        ("upvote_pairs", UpvotePair, upvote_pairs, cleaning),
+    ):
+        counts = [write_split(out, name, row_type, rows, each, split, made_from, facts) for each in SPLITS]
         table.add_row(name, *(f"{count:,}" for count in counts))
     finetune = (FinetuneText(text.format_training_text(r.comment, r.reply)) for r in lm_rows if split[r.thread_id] == "train")
-    count = schema.write_rows(out / "gpt2_finetune.csv", FinetuneText, finetune, made_from)
+    count = schema.write_rows(out / "gpt2_finetune.csv", FinetuneText, finetune, made_from, **lm_facts)
     table.add_row("gpt2_finetune", f"{count:,}", "", "")
-    Console().print(table)
-    print("dropped:", ", ".join(f"{rule} {count:,}" for rule, count in dropped.most_common()) or "nothing")
+
+    for line in explain(dropped, explain_rows):
+        print(line)
+    Console().print(rules_table(cleaning, left_out), table)
+
+
+def rules_table(cleaning: dict[str, Any], left_out: dict[str, dict[str, int]]) -> Table:
+    """Where each row read went: dropped by a rule or kept; and which of those kept don't stand in the lm and the upvote files."""
+    table = Table("rule")
+    table.add_column("rows", justify="right")
+    table.add_row("read", f"{cleaning['read']:,}")
+    for rule, count in cleaning["dropped"].items():
+        table.add_row(f"- {rule}", f"{count:,}")
+    table.add_row("= kept", f"{cleaning['kept']:,}")
+    for name, reasons in left_out.items():
+        table.add_section()
+        for reason, count in reasons.items():
+            table.add_row(f"kept, but not in {name}: {reason}", f"{count:,}")
+        table.add_row(f"= {name}", f"{cleaning['kept'] - sum(reasons.values()):,}")
+    return table
 
 
 def write_realism(out: Path, fakes: Path) -> None:
@@ -206,7 +398,7 @@ def write_realism(out: Path, fakes: Path) -> None:
     made_from = {"fakes": schema.sha256_of(fakes)}
     split = {row.thread_id: text.split_for(row.thread_id) for row in rows}
     for each in SPLITS:
-        count = write_split(out, "realism", RealismRow, rows, each, split, made_from, {})
+        count = write_split(out, "realism", RealismRow, rows, each, split, made_from, {"dropped": {}})
         print(f"{out}/realism_{each}.csv: {count:,} rows")
 
 
@@ -218,14 +410,41 @@ def write_split(
     each: str,
     split: dict[str, str],
     made_from: dict[str, Any],
-    dropped: dict[str, int],
+    facts: dict[str, Any],
 ) -> int:
     chosen = (row for row in rows if split[row.thread_id] == each)
-    return schema.write_rows(out / f"{name}_{each}.csv", row_type, chosen, made_from, dropped=dropped)
+    return schema.write_rows(out / f"{name}_{each}.csv", row_type, chosen, made_from, **facts)
+
+
+def _words(body: str) -> list[str]:
+    """Words without case and apostrophes, which people type in two ways or not at all.
+
+    >>> _words("Don’t you, Mr_X?"), _words("DON'T")
+    (['dont', 'you', 'mr', 'x'], ['dont'])
+    """
+    return _WORD.findall(body.casefold().replace("'", "").replace("’", ""))
 
 
 def _letters(body: str) -> str:
-    return "".join(character for character in body.lower() if character.isalnum())
+    """Letters and digits, whatever their case; casefold, since `lower` looks at a letter's neighbours."""
+    return "".join(_words(body))
+
+
+def _same_words(one: list[str], two: list[str]) -> bool:
+    return Levenshtein.normalized_similarity(one, two, score_cutoff=NEAR_DUPLICATE_SHARE) >= NEAR_DUPLICATE_SHARE
+
+
+@cache
+def _language_detector() -> Any:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier  # type: ignore[import-untyped]
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+
+
+def _one_line(body: str) -> str:
+    """Short enough for a line, and without characters that a terminal obeys."""
+    line = " ".join("".join(character if character.isprintable() else " " for character in body).split())
+    return line if len(line) <= EXPLAINED_CHARACTERS else line[: EXPLAINED_CHARACTERS - 1] + "…"
 
 
 def _pair(comment: str, reply: str) -> Pair:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import random
+import re
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot import UserError, prepare, schema, text
+from bot import ROOT, UserError, prepare, schema, text
 from bot.schema import Candidate, FinetuneText, LmRow, Pair, RealismRow, UpvotePair, UpvoteRow
 
 LONG_REPLY = "I read it twice last winter and both times it kept me up."
@@ -43,13 +47,25 @@ def write_extract(folder: Path, pairs: Sequence[Pair], month: str = "2017-01") -
 # --- rules ------------------------------------------------------------------------------------------------------------------
 
 
+def dropped_ids(dropped: dict[str, list[Pair]]) -> dict[str, list[str]]:
+    """What each rule that dropped anything dropped."""
+    return {rule: [each.reply_id for each in pairs] for rule, pairs in dropped.items() if pairs}
+
+
 @pytest.mark.parametrize(
     ("rule", "dropped", "kept"),
     [
-        ("no_text", pair(reply="[deleted]"), pair(reply="deleted? why")),
-        ("no_text", pair(comment="[removed]"), pair(comment="It was removed")),
-        ("no_text", pair(comment="> only a quote"), pair(comment="> a quote\n\nand an answer")),
-        ("no_text", pair(reply="https://example.org/cat"), pair(reply="[a cat](https://example.org/cat)")),
+        ("deleted", pair(reply="[deleted]"), pair(reply="deleted? why")),
+        ("deleted", pair(comment="[removed]"), pair(comment="It was removed")),
+        ("deleted", pair(reply=" [ Removed by Reddit ] "), pair(reply="[this one] stays")),
+        ("nothing_left", pair(comment="> only a quote"), pair(comment="> a quote\n\nand an answer")),
+        ("nothing_left", pair(reply="https://example.org/cat"), pair(reply="[a cat](https://example.org/cat)")),
+        ("nothing_left", pair(reply="![gif](giphy|3o7aD2saalBwwftBIY)"), pair(reply="![my cat](https://example.org/cat.png)")),
+        ("nothing_left", pair(reply=""), pair(reply="ok")),
+        ("bot_notice", pair(reply="Beep boop, I counted three words."), pair(reply="The robot went beep.")),
+        ("bot_notice", pair(reply="^^I ^^am ^^a ^^bot. ^^Feedback?"), pair(reply="I am about to leave.")),
+        ("bot_notice", pair(comment="*I'm a bot*"), pair(comment="I'm not a bot")),
+        ("bot_notice", pair(comment="This action was performed automatically."), pair(comment="It was performed automatically.")),
         ("too_short", pair(reply="k"), pair(reply="ok")),
         ("too_long", pair(reply="word " * 200 + "x"), pair(reply="word " * 199 + "words")),
         ("too_long", pair(comment="y" * 10_000), pair(comment="y" * 9_999)),
@@ -60,12 +76,27 @@ def write_extract(folder: Path, pairs: Sequence[Pair], month: str = "2017-01") -
             pair(comment="Any good books?", reply="any GOOD books!"),
             pair(comment="Any good books?", reply="any good books here?"),
         ),
+        ("parroted", pair(comment=f"> {LONG_REPLY}\n\nDon’t!", reply="dont..."), pair(comment="Don't you dare", reply="Don't")),
     ],
 )
 def test_each_rule(rule: str, dropped: Pair, kept: Pair) -> None:
-    assert prepare.keep([dropped]) == ([], {rule: 1})
+    rows, counts = prepare.keep([dropped])
+    assert rows == [] and {name: pairs for name, pairs in counts.items() if pairs} == {rule: [dropped]}
     rows, counts = prepare.keep([kept])
-    assert len(rows) == 1 and not counts
+    assert len(rows) == 1 and dropped_ids(counts) == {}
+
+
+def test_a_row_that_breaks_every_rule_is_counted_once_under_the_first() -> None:
+    """The documented order, with 0 for the rules that dropped nothing."""
+    names = ["deleted", "nothing_left", "bot_notice", "too_short", "too_long", "mostly_not_letters", "parroted"]
+    _, dropped = prepare.keep([pair(comment="[deleted]", reply=""), pair(comment="I am a bot", reply="9"), pair(reply="9")])
+    assert {rule: len(pairs) for rule, pairs in dropped.items()} == dict.fromkeys([*names, "copy_pasta", "near_duplicate"], 0) | {
+        "deleted": 1, "bot_notice": 1, "too_short": 1,
+    }  # fmt: skip
+    assert list(dropped) == [*names, "copy_pasta", "near_duplicate"]
+    assert list(prepare.keep([], english_only=True)[1]) == [*names, "not_english", "copy_pasta", "near_duplicate"]
+    documented = re.findall(r"^    ([a-z_]+(?:, [a-z_]+)*)(?:  |$)", (prepare.__doc__ or "").split("In order:")[1], re.M)
+    assert ", ".join(documented).split(", ") == [*names, "not_english", "copy_pasta", "near_duplicate"]
 
 
 def test_a_long_reply_twice_is_copy_pasta() -> None:
@@ -78,7 +109,166 @@ def test_a_long_reply_twice_is_copy_pasta() -> None:
         ]
     )
     assert [row.reply_id for row in rows] == ["t1_r1", "t1_r2", "t1_r4"]
-    assert dropped == {"copy_pasta": 1}
+    assert dropped_ids(dropped) == {"copy_pasta": ["t1_r3"]}
+
+
+def test_the_first_of_those_alike_is_kept() -> None:
+    other = LONG_REPLY.replace("twice", "once")
+    for one, two in ((LONG_REPLY, other), (other, LONG_REPLY)):
+        rows, dropped = prepare.keep([pair(reply=one, number=1), pair(reply=two, number=2), pair(reply=one, number=3)])
+        assert [(row.reply_id, row.reply) for row in rows] == [("t1_r1", one)]
+        assert dropped_ids(dropped) == {"copy_pasta": ["t1_r3"], "near_duplicate": ["t1_r2"]}
+
+
+TEN_WORDS = "the train to the coast leaves at nine from platform four"
+
+
+@pytest.mark.parametrize(
+    ("reply", "alike"),
+    [
+        ("The train to the coast leaves at ten, from platform four!", True),  # one of eleven words
+        ("the train to the coast leaves at ten from platform two", True),  # two
+        ("the train to the hills leaves at ten from platform two", False),  # three: 8 of 11 is less than 0.8
+        (TEN_WORDS + " every day", True),  # 11 of 13
+        (TEN_WORDS + " on every single day", False),  # 11 of 15
+        ("from platform four the train to the coast leaves at nine", False),  # the same words in another order
+        ("the train to the coast leaves at", False),  # too few words to tell
+    ],
+)
+def test_how_much_alike_near_duplicates_are(reply: str, alike: bool) -> None:
+    assert prepare.near_duplicate([TEN_WORDS, reply]) == [False, alike]
+    assert prepare.near_duplicate([reply, TEN_WORDS]) == [False, alike]
+
+
+def test_nine_words_alike_are_a_coincidence() -> None:
+    nine, ten = "congratulations to you I am so happy for you", "congratulations to you I am so very happy for you"
+    assert prepare.near_duplicate([nine, nine]) == [False, False]
+    assert prepare.near_duplicate([ten, ten]) == [False, True]
+    assert prepare.near_duplicate([ten, ten.replace("I am", "I'm")]) == [False, False]  # nine words again
+
+
+def test_a_copy_of_a_copy_is_held_to_what_was_kept() -> None:
+    """So a chain of small changes doesn't drop what is unlike all that is kept."""
+    chain = [TEN_WORDS]
+    for old, new in (("coast leaves", "hills arrives"), ("nine from", "dawn on"), ("platform four", "track six")):
+        chain.append(chain[-1].replace(old, new))
+    assert prepare.near_duplicate(chain) == [False, True, False, True]
+
+
+def edits(one: list[str], two: list[str]) -> int:
+    """Words to insert, leave out or change."""
+    before = list(range(len(two) + 1))
+    for row, word in enumerate(one, start=1):
+        now = [row]
+        for column, other in enumerate(two, start=1):
+            now.append(min(before[column] + 1, now[-1] + 1, before[column - 1] + (word != other)))
+        before = now
+    return before[-1]
+
+
+VOCABULARY = ["red", "green", "blue", "grey", "pink"]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.lists(st.tuples(st.integers(0, 13), st.sampled_from(VOCABULARY)), max_size=4)), max_size=12)
+)
+def test_what_holds_of_all_near_duplicates(changes: list[tuple[int, list[tuple[int, str]]]]) -> None:
+    """A dropped one is like an earlier one that stayed; the first of each text stays; a text that stayed comes back dropped."""
+    texts = []
+    for base, swaps in changes:
+        words = [f"{VOCABULARY[(base + place) % 5]}{base}{place}" for place in range(14)]
+        for place, word in swaps:
+            words[place] = word
+        texts.append(" ".join(words))
+    repeated = prepare.near_duplicate(texts)
+    stayed: list[list[str]] = []
+    for body, drop in zip(texts, repeated, strict=True):
+        words = body.split()
+        alike = [1 - edits(words, other) / max(len(words), len(other)) >= 0.8 for other in stayed]
+        assert any(alike) or not drop
+        assert drop or words not in stayed
+        if not drop:
+            stayed.append(words)
+
+
+def test_near_duplicates_do_not_depend_on_the_process() -> None:
+    code = (
+        "from bot.prepare import near_duplicate\n"
+        "words = [f'word{number * number % 97}' for number in range(3000)]\n"
+        "texts = [' '.join(words[place : place + 12]) for place in range(2900)]\n"
+        "print(*map(int, near_duplicate(texts)))"
+    )
+    outputs = []
+    for seed in ("1", "2"):
+        environment = {"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": seed}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        outputs.append(done.stdout.split())
+    assert outputs[0] == outputs[1] and outputs[0].count("0") > 1 and outputs[0].count("1") > 1000
+
+
+GERMAN = "Das weiß ich leider auch nicht, aber frag doch morgen noch einmal."
+
+
+def test_english_only() -> None:
+    pairs = [
+        pair(reply=GERMAN, number=1),
+        pair(reply="Я тоже не знаю, спросите завтра ещё раз.", number=2),
+        pair(reply="No idea either, ask again tomorrow.", number=3),
+        pair(reply="lmao same tho, im gonna b so tired smh", number=4),
+        pair(reply="Was ist das?", number=5),  # too short to tell
+        pair(reply="xX_Q7kzzqWWpfhTTgkK zzqWWpfhTTgkK wfhjkkjj kjhkjh", number=6),  # no language
+        pair(reply="Abeg make una no vex, we dey come now now", number=8),  # Pidgin
+        pair(comment=GERMAN, reply="What does that mean in English, please?", number=7),
+    ]
+    rows, dropped = prepare.keep(pairs, english_only=True)
+    assert dropped_ids(dropped) == {"not_english": ["t1_r1", "t1_r2"]}
+    assert len(rows) == 6
+    assert len(prepare.keep(pairs)[0]) == 8
+
+
+def test_the_language_detector_is_loaded_only_when_asked_for() -> None:
+    code = (
+        "import sys; from bot import prepare; prepare.keep([prepare._pair('why', 'because it is so')]); print('py3langid' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+@given(st.lists(st.tuples(st.sampled_from(["t1_a", "t3_x"]), st.text(max_size=60) | st.just(LONG_REPLY), st.text(max_size=60)), max_size=8))
+def test_nothing_vanishes_uncounted(bodies: list[tuple[str, str, str]]) -> None:
+    pairs = [pair(comment, reply, number, comment_id=to) for number, (to, comment, reply) in enumerate(bodies)]
+    rows, dropped = prepare.keep(pairs)
+    ids = [each.reply_id for each in rows] + [each.reply_id for pairs in dropped.values() for each in pairs]
+    assert sorted(ids) == sorted(each.reply_id for each in pairs)
+    assert [each.reply_id for each in rows] == [each.reply_id for each in pairs if each.reply_id in {row.reply_id for row in rows}]
+
+
+# --- explain --------------------------------------------------------------------------------------------------------------------
+
+
+def test_explain_shows_dropped_rows_from_all_over() -> None:
+    dropped = {"too_short": [pair(reply=f"{number}", number=number) for number in range(500)], "parroted": []}
+    lines = prepare.explain(dropped, 20)
+    assert lines[:2] == ["", "too_short: 20 of 500"] and len(lines) == 2 + 20 * 3
+    shown = [int(line.split("t1_r")[1].split()[0]) for line in lines if "t1_r" in line]
+    assert shown == sorted(set(shown)) and shown[0] < 100 and shown[-1] > 400
+    assert lines == prepare.explain(dropped, 20)
+    assert prepare.explain(dropped, 0) == []
+    assert prepare.explain({"too_short": dropped["too_short"][:2]}, 20)[1] == "too_short: 2 of 2"
+
+
+def test_an_explained_row_is_as_it_was_read_one_line_a_text() -> None:
+    dropped = prepare.keep([pair(comment="> a quote\n\nand \x1b[31mmore", reply="https://example.org/" + "x" * 200)])[1]
+    assert prepare.explain(dropped, 1) == [
+        "",
+        "nothing_left: 1 of 1",
+        "  t1_r1 in r/books",
+        "    comment: > a quote and [31mmore",
+        "    reply:   https://example.org/" + "x" * 89 + "…",
+    ]
+
+
+# --- cleaning -------------------------------------------------------------------------------------------------------------------
 
 
 def test_kept_pairs_are_clean() -> None:
@@ -224,11 +414,17 @@ def small_extract(folder: Path) -> list[Pair]:
         pair(number=901, comment_id="t1_c0", thread_id="t3_0", reply="Not well liked.", reply_karma=-4),
         pair(number=902, comment_id="t1_c0", thread_id="t3_0", reply="[deleted]"),
         pair(number=903, comment_id="t1_c0", thread_id="t3_0", reply="Nobody knows my karma.", reply_karma=None),
+        pair(number=904, comment_id="t3_0", thread_id="t3_0", comment="A title\n\nand its text", reply="Bad title.", reply_karma=-9),
     ]
     half = len(pairs) // 2
-    write_extract(folder, pairs[:half], "2017-01")
-    write_extract(folder, pairs[half:], "2017-02")
+    write_extract(folder, shuffled(pairs[:half]), "2017-01")
+    write_extract(folder, shuffled(pairs[half:]), "2017-02")
     return pairs
+
+
+def shuffled(pairs: Sequence[Pair], seed: int = 1) -> list[Pair]:
+    """As an extract's rows lie: in no order."""
+    return random.Random(seed).sample(pairs, len(pairs))
 
 
 @pytest.fixture(scope="module")
@@ -256,8 +452,8 @@ def test_which_rows_stand_where(prepared: Path) -> None:
     upvote = [row for rows in every(prepared, "upvote", UpvoteRow).values() for row in rows]
     pairs = [row for rows in every(prepared, "upvote_pairs", UpvotePair).values() for row in rows]
     assert len(lm) == 240 and {"t1_r900", "t1_r901", "t1_r902", "t1_r903"}.isdisjoint(row.reply_id for row in lm)
-    assert {row.reply_id for row in upvote} == {f"t1_r{number}" for number in [*range(240), 900, 901]}
-    assert {row.karma_gap for row in pairs} == {5, 10} and len(pairs) == 121  # the disliked one too, against the last of t3_0's
+    assert {row.reply_id for row in upvote} == {f"t1_r{number}" for number in [*range(240), 900, 901, 904]}
+    assert {row.karma_gap for row in pairs} == {5, 10, 12} and len(pairs) == 122  # the disliked ones too, each against a neighbour
     by_reply = {row.reply_id: row for row in lm}
     assert by_reply["t1_r3"] == LmRow("t3_1", "t1_c1", "t1_r3", "books", "question number 1", 'she said "no", then "yes" as reader 3')
     assert by_reply["t1_r5"].reply == "a [SEP] b <|endoftext|> as reader 5"
@@ -277,20 +473,58 @@ def test_gpt2_finetune_is_one_column_of_training_text(prepared: Path) -> None:
     assert "question number 2 [SEP] a [\\SEP] b <|\\endoftext|> as reader 5" in expected
 
 
+RULES = ["deleted", "nothing_left", "bot_notice", "too_short", "too_long", "mostly_not_letters", "parroted", "copy_pasta", "near_duplicate"]
+
+
 def test_manifests_say_what_was_dropped_and_from_which_files(prepared: Path) -> None:
-    manifest = json.loads((prepared / "lm_train.csv.manifest.json").read_text())
-    assert manifest["dropped"] == {"no_text": 1}
-    assert sorted(manifest["made_from"]["files"]) == ["2017-01.parquet", "2017-02.parquet"]
-    assert manifest["made_from"]["files"]["2017-01.parquet"] == schema.sha256_of(prepared.parent / "raw" / "2017-01.parquet")
+    manifests = {path.name.split(".")[0]: json.loads(path.read_text()) for path in prepared.glob("*.manifest.json")}
+    for name in ("lm_train", "lm_val", "lm_test", "gpt2_finetune", "upvote_train", "upvote_pairs_test"):
+        manifest = manifests[name]
+        assert manifest["dropped"] == dict.fromkeys(RULES, 0) | {"deleted": 1}
+        assert (manifest["read"], manifest["kept"]) == (245, 244)
+    assert manifests["lm_train"]["left_out"] == manifests["gpt2_finetune"]["left_out"] == {"to_submission": 2, "low_karma": 2}
+    assert manifests["upvote_val"]["left_out"] == {"no_karma_or_time": 1}
+    assert "left_out" not in manifests["upvote_pairs_train"]
+    for name, left_out in (("lm", 4), ("upvote", 1)):
+        assert sum(manifests[f"{name}_{split}"]["rows"] for split in prepare.SPLITS) == 244 - left_out
+    made_from = manifests["lm_train"]["made_from"]
+    assert sorted(made_from["files"]) == ["2017-01.parquet", "2017-02.parquet"]
+    assert made_from["files"]["2017-01.parquet"] == schema.sha256_of(prepared.parent / "raw" / "2017-01.parquet")
+    assert made_from["english_only"] is False
 
 
-def test_settings_reach_the_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def printed(output: str) -> dict[str, int]:
+    """The table of rules."""
+    return {name: int(count.replace(",", "")) for name, count in re.findall(r"│ (\S.*?) +│ +([\d,]+) │\n", output)}
+
+
+def test_the_table_says_where_each_row_went(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small_extract(tmp_path / "raw")
     prepare.main(tmp_path / "raw", tmp_path / "out", minimum_karma=6, karma_gap=6, hours_gap=1000.0)
-    assert "dropped: no_text 1" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    table = printed(output)
+    assert list(table) == [
+        "read", *(f"- {rule}" for rule in RULES), "= kept", "kept, but not in lm: to_submission", "kept, but not in lm: low_karma", "= lm",
+        "kept, but not in upvote: no_karma_or_time", "= upvote",
+    ]  # fmt: skip
+    assert list(table.values()) == [245, 1, *[0] * (len(RULES) - 1), 244, 2, 122, 120, 1, 243]
+    assert "deleted: 1 of 1" not in output  # only with --explain
     assert sum(len(rows) for rows in every(tmp_path / "out", "lm", LmRow).values()) == 120
     pairs = [row for rows in every(tmp_path / "out", "upvote_pairs", UpvotePair).values() for row in rows]
-    assert [row.karma_gap for row in pairs] == [10]
+    assert sorted(row.karma_gap for row in pairs) == [10, 12]
+
+
+def test_options_from_the_command_line(tmp_path: Path, prepared: Path) -> None:
+    raw = tmp_path / "raw"
+    write_extract(raw, [pair(number=1, reply=GERMAN), pair(number=2), pair(number=3, reply="[red] it is"), pair(number=4, reply="x")])
+    command = [sys.executable, "-m", "bot.prepare", "--raw", str(raw), "--out", str(tmp_path), "--explain", "3", "--english-only"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    table = printed(done.stdout)
+    assert (table["read"], table["- too_short"], table["- not_english"], table["= lm"]) == (4, 1, 1, 2)
+    assert f"not_english: 1 of 1\n  t1_r1 in r/books\n    comment: Any good books?\n    reply:   {GERMAN}\n" in done.stdout
+    assert "too_short: 1 of 1\n  t1_r4 in r/books" in done.stdout
+    assert "parroted:" not in done.stdout
+    assert json.loads((tmp_path / "lm_train.csv.manifest.json").read_text())["made_from"]["english_only"] is True
 
 
 def test_the_same_files_again_are_the_same_bytes(prepared: Path, tmp_path: Path) -> None:
@@ -298,6 +532,29 @@ def test_the_same_files_again_are_the_same_bytes(prepared: Path, tmp_path: Path)
     for path in sorted(prepared.glob("*.csv")):
         if not path.name.startswith("realism"):
             assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+
+
+def test_the_order_of_rows_in_an_extract_does_not_matter(tmp_path: Path) -> None:
+    copies = [
+        pair(number=number, reply=f"{LONG_REPLY} {'Very much.' * (number % 2)}", reply_utc=1_500_000_000 + utc)
+        for number, utc in ((5, 30), (7, 10), (8, 10), (6, 20))
+    ]
+    others = [pair(number=number, reply=f"Number {number}, and nothing else.", reply_utc=utc) for number, utc in ((9, None), (4, 5))]
+    alike = [pair(number=number, reply=f"{number} of ten at the same second", reply_utc=1) for number in range(10, 20)]
+    expected = [*(f"t1_r{number}" for number in range(10, 20)), "t1_r4", "t1_r7", "t1_r8", "t1_r6", "t1_r5", "t1_r9"]
+    for seed in range(3):
+        write_extract(tmp_path, shuffled([*copies, *others, *alike], seed))
+        read, _ = prepare.read_pairs(tmp_path)
+        assert [each.reply_id for each in read] == expected
+        kept, dropped = prepare.keep(read)
+        assert [each.reply_id for each in kept[-3:]] == ["t1_r4", "t1_r7", "t1_r9"]
+        assert dropped_ids(dropped) == {"copy_pasta": ["t1_r6", "t1_r5"], "near_duplicate": ["t1_r8"]}
+
+
+def test_files_are_read_by_name(tmp_path: Path) -> None:
+    write_extract(tmp_path, [pair(number=1, reply_utc=9)], "2017-02")
+    write_extract(tmp_path, [pair(number=2, reply_utc=10)], "2017-01")
+    assert [each.reply_id for each in prepare.read_pairs(tmp_path)[0]] == ["t1_r2", "t1_r1"]
 
 
 def test_the_realism_files(prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

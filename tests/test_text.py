@@ -55,8 +55,27 @@ SMOLLM = ROOT / "models" / "base" / "smollm2-135m-instruct" / "tokenizer.json"
         ("look www.example.org here", "look here"),
         ("[https://example.org](https://example.org)", ""),
         ("array[0] (sic) stays", "array[0] (sic) stays"),
+        ("see [[the list]](https://example.org) and [a [small] one](/r/books)", "see [the list] and a [small] one"),
+        ("from <https://example.org/a> and <b>", "from and <b>"),
+        # Reddit's own names for uploads, emotes and GIFs are nobody's words
+        ("![gif](giphy|3o7aD2saalBwwftBIY|downsized) ha", "ha"),
+        ("so good![gif](emote|free_emotes_pack|grimacing)![img](emote|t5_2yvry|23459)", "so good"),
+        ('![img](a1b2c3d4e5 "my cat")', ""),
+        ("the ![gif] and [gif](https://example.org) stay", "the ![gif] and gif stay"),
+        ("u/reader_1 in r/books, /r/books", "u/reader_1 in r/books, /r/books"),
         # markdown
         ("**bold** and *slanted* and ***both*** and ~~gone~~", "bold and slanted and both and gone"),
+        ("*slanted ~~and gone~~ here*", "slanted and gone here"),
+        # raised
+        ("well ^(not quite) so", "well not quite so"),
+        ("^^I ^^am ^^small (^too)", "I am small (too)"),
+        ("^(I) ^(**shout**) ^(^this ^too)", "I shout this too"),
+        ("x^2 + 2^(n-1), ^_^ and ^ and \\^that", "x^2 + 2^(n-1), ^_^ and ^ and ^that"),
+        # tables
+        ("|a|b|\n|:-|-:|\n|1|2|", "a b 1 2"),
+        ("Class | Grade\n---|---\nAP | 97", "Class Grade AP 97"),
+        ("|only|\n|:-|\n|one|", "only one"),
+        ("this | that, if (a || b)", "this | that, if (a || b)"),
         ("__bold__ and _slanted_ but snake_case_name", "bold and slanted but snake_case_name"),
         ("5 * 3 * 2", "5 * 3 * 2"),
         ("# Title\n###### small\n#hashtag", "Title small #hashtag"),
@@ -102,7 +121,10 @@ def test_clean_leaves_plain_words_alone(words: list[str]) -> None:
     assert text.clean(" ".join(words)) == " ".join(words)
 
 
-PIECES_THAT_NEVER_CLOSE = [" *a", " _a", ">!", "[", "[a](", "[]( ", "`", "*", "_", "~~a ", "- ", "\\", "***a ", "&gt;", "\n>", "(("]
+PIECES_THAT_NEVER_CLOSE = [
+    " *a", " _a", ">!", "[", "[a](", "[]( ", "`", "*", "_", "~~a ", "- ", "\\", "***a ", "&gt;", "\n>", "((", "[[a]", "[a][", "](",
+    "![gif](", "^", " ^a", "^(", "^(a ", "|-", "|\n-", "-|-x\n", "<http", "<https://a ",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("hostile", [piece * 10_000 for piece in PIECES_THAT_NEVER_CLOSE] + ["[](" + " " * 10_000, "\t" * 10_000])
@@ -111,6 +133,28 @@ def test_clean_takes_no_time_on_hostile_text(hostile: str) -> None:
     began = time.process_time()
     text.clean(hostile[: text.UNANSWERABLE_LENGTH])
     assert time.process_time() - began < 5
+
+
+@pytest.mark.parametrize(
+    ("body", "says_so"),
+    [
+        ("I am a bot, and this action was performed automatically.", True),
+        ("i'm a bot", True),
+        ("I’m a helpful bot that counts words", True),
+        ("BEEP BOOP", True),
+        ("bleep, bloop!", True),
+        ("This bot wants to find the best and worst bots", True),
+        ("Look at my source code on Github", True),
+        ("I'm not a bot", False),
+        ("Is this a bot?", False),
+        ("I am about to leave", False),
+        ("I am a bottle collector", False),
+        ("my robot vacuum is a bot I love", False),
+        ("the payment was performed automatically", False),
+    ],
+)
+def test_what_bots_say_of_themselves(body: str, says_so: bool) -> None:
+    assert bool(re.search(text.BOT_SAYS_SO, body)) is says_so
 
 
 @pytest.mark.parametrize(
