@@ -23,11 +23,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from bot import UserError, config, run_command, schema, warehouse
+from bot import UserError, config, run_command, schema, text, warehouse
 from bot.warehouse import MonthCounts, Wanted, dumps
 
 STAGED = ".staged"
@@ -85,7 +86,7 @@ def main(
     ] = None,
     out: Annotated[Path, typer.Option(help="folder for YYYY-MM.parquet")] = Path("data/raw_data"),
     subreddit: Annotated[list[str] | None, typer.Option(help="may be given several times; none means all")] = None,
-    lookback_months: Annotated[int, typer.Option(min=0, help="how many months older than its reply a comment may be")] = 6,
+    lookback_months: Annotated[int, typer.Option(min=0, max=240, help="how many months older than its reply a comment may be")] = 6,
     parents: Annotated[Parents, typer.Option(help="what can be replied to")] = Parents.comment,
     drop_deleted_authors: Annotated[bool, typer.Option(help="leave out texts whose author is gone")] = False,
     config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings; [bigquery] names project and tables")] = None,
@@ -94,7 +95,7 @@ def main(
 ) -> None:
     """Extract comment -> reply pairs from monthly dumps or BigQuery, one Parquet file a month."""
     wanted = Wanted(
-        tuple(sorted(name.lower().removeprefix("r/") for name in subreddit or [])), lookback_months,
+        tuple(sorted(name.lower().removeprefix("/").removeprefix("r/") for name in subreddit or [])), lookback_months,
         parents is not Parents.submission, parents is not Parents.comment, drop_deleted_authors,
     )  # fmt: skip
     if dump_folder is None and (load_bigquery or source is Source.dumps):
@@ -107,25 +108,32 @@ def main(
             raise UserError("--from and --to are missing: the months of the replies, YYYY-MM")
         first, last = first or there[0], last or there[-1]
     months = months_between(first, last)
-    if load_bigquery:
-        assert dump_folder is not None
-        load(dump_folder, months, out / STAGED, config.load(config_file).bigquery)
-    elif source is Source.dumps:
-        assert dump_folder is not None
-        from_dumps(dump_folder, months, wanted, out)
-    else:
-        from_bigquery(months, wanted, out, config.load(config_file).bigquery, max_gigabytes)
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: not a folder; --out names the folder for YYYY-MM.parquet")
+    settings = config.load(config_file).bigquery
+    if source is Source.bigquery and not load_bigquery:
+        return from_bigquery(months, wanted, out, settings, max_gigabytes)
+    assert dump_folder is not None
+    if not load_bigquery and not any(dumps.find(dump_folder, dumps.COMMENTS, month) for month in months):
+        raise UserError(f"{dump_folder}: no RC_YYYY-MM.zst between {months[0]} and {months[-1]}")
+    (out / STAGED).mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(out / STAGED / ".lock", blocking=False):  # two would take each other's staged dumps away
+            if load_bigquery:
+                load(dump_folder, months, out / STAGED, settings)
+            else:
+                from_dumps(dump_folder, months, wanted, out)
+    except Timeout:
+        raise UserError(f"{out}: another extraction is at work there; wait for it, or give another --out") from None
 
 
 def from_dumps(folder: Path, months: list[str], wanted: Wanted, out: Path) -> None:
     there = [month for month in months if dumps.find(folder, dumps.COMMENTS, month) is not None]
-    if not there:
-        raise UserError(f"{folder}: no RC_YYYY-MM.zst between {months[0]} and {months[-1]}")
     if absent := [month for month in months if month not in there]:
         print(f"{len(absent)} month{'s' * (len(absent) > 1)} without an RC_YYYY-MM.zst, left out: {spans(absent)}")
     buckets = dumps.buckets_for(folder, there, wanted.lookback_months)
     made_from = {
-        month: {"files": {path.name: path.stat().st_size for path in dumps.files(folder, month, wanted.lookback_months)}} for month in there
+        month: {"files": {path.name: dumps.version(path) for path in dumps.files(folder, month, wanted.lookback_months)}} for month in there
     }
     each_month(
         there, wanted, out, made_from,
@@ -157,7 +165,7 @@ def from_bigquery(months: list[str], wanted: Wanted, out: Path, settings: config
 
 def described(wanted: Wanted, made_from: dict[str, Any]) -> dict[str, Any]:
     """What a month's file is made from: its sources, the settings and the query."""
-    query = hashlib.sha256(warehouse.query("", "").encode()).hexdigest()
+    query = hashlib.sha256((warehouse.query("", "") + text.DELETED_BODY + text.BOT_NAME).encode()).hexdigest()
     settings = {name: getattr(wanted, name) for name in Wanted.__slots__}
     return {**made_from, **settings, "subreddits": list(wanted.subreddits), "query": query}
 
@@ -178,11 +186,16 @@ def each_month(
         current = described(wanted, made_from[month])
         if not schema.is_current(target, current):
             schema.manifest_path(target).unlink(missing_ok=True)
+            target.unlink(missing_ok=True)  # made from something else: better none than one that passes for this
             try:
                 counts = extract(month, target)
             except UserError as error:
                 failed[month] = str(error)
                 continue
+            except RuntimeError as error:
+                if "interrupt" in str(error).lower():  # so DuckDB passes on a Ctrl-C
+                    raise KeyboardInterrupt from None
+                raise
             facts = {"cross_month": counts.cross_month, "dropped": dict(sorted(counts.dropped.items())), "lines": dict(counts.lines)}
             schema.write_manifest(target, counts.pairs, current, **facts)
         done[month] = schema.read_manifest(target) or {}
@@ -226,7 +239,7 @@ def load(folder: Path, months: list[str], staging: Path, settings: config.BigQue
         for kind, month, path in track(found, description="loading", transient=True):
             parquet = dumps.as_one_file(path, staging, kind)
             try:
-                print(bigquery.load(client, settings, kind, month, parquet))
+                print(bigquery.load(client, settings, kind, month, parquet, dumps.version(path)))
             finally:
                 parquet.unlink()
 

@@ -9,7 +9,7 @@
 --             @drop_deleted_authors   BOOL
 --             @gone, @bot_name        STRING, regular expressions: a body that was deleted, or is empty; a name that bots give themselves
 -- columns:    rule, then those of bot.schema.Pair. rule is '' for a pair; else it names why the reply gives none, and the texts are NULL:
---             parent_not_found (older than @lookback_start, or not in the tables), own_parent, deleted_reply, deleted_comment, bot_reply,
+--             parent_not_found (older than @lookback_start, of another thread, or not in the tables), own_parent, deleted_reply, deleted_comment, bot_reply,
 --             bot_comment, self_reply (to the same author), submitter_reply (by the submission's author), deleted_author,
 --             duplicate_id (a row more with an id that stands there already; the oldest one counts).
 --             depth is the comment's: 0 directly under the submission, -1 the submission itself, NULL where an ancestor isn't in the
@@ -43,20 +43,22 @@ submission AS (
   QUALIFY ROW_NUMBER() OVER (PARTITION BY id ORDER BY created_utc, score, title) = 1
 ),
 answered AS (
-  SELECT id, parent_id FROM recent WHERE id IN (SELECT parent_id FROM recent)
+  SELECT id, parent_id, link_id FROM recent WHERE id IN (SELECT parent_id FROM recent)
 ),
 tree AS (
-  SELECT id, 0 AS depth FROM answered WHERE STARTS_WITH(parent_id, 't3_')
+  SELECT id, link_id, 0 AS depth FROM answered WHERE parent_id = link_id
   UNION ALL
-  SELECT answered.id, tree.depth + 1 FROM tree JOIN answered ON answered.parent_id = tree.id WHERE tree.depth < 400
+  SELECT answered.id, answered.link_id, tree.depth + 1
+  FROM tree JOIN answered ON answered.parent_id = tree.id AND answered.link_id = tree.link_id
+  WHERE tree.depth < 400
 ),
 parent AS (
-  SELECT recent.id, recent.author, recent.body, recent.score, recent.created_utc, tree.depth
-  FROM recent LEFT JOIN tree ON tree.id = recent.id
+  SELECT recent.id, recent.link_id, recent.author, recent.body, recent.score, recent.created_utc, tree.depth
+  FROM recent LEFT JOIN tree ON tree.id = recent.id AND tree.link_id = recent.link_id
   WHERE @with_comments
   UNION ALL
   SELECT
-    id, author,
+    id, id AS link_id, author,
     CASE
       WHEN REGEXP_CONTAINS(title, @gone) THEN ''
       WHEN REGEXP_CONTAINS(selftext, @gone) THEN title
@@ -84,7 +86,7 @@ judged AS (
     reply.parent_id, parent.body AS comment, parent.score AS comment_karma, parent.created_utc AS comment_utc,
     reply.id, reply.body AS reply, reply.score AS reply_karma, reply.created_utc AS reply_utc, parent.depth
   FROM recent AS reply
-  LEFT JOIN parent ON parent.id = reply.parent_id
+  LEFT JOIN parent ON parent.id = reply.parent_id AND parent.link_id = reply.link_id
   LEFT JOIN submission ON submission.id = reply.link_id
   WHERE reply.created_utc >= @month_start
     AND ((@with_comments AND NOT STARTS_WITH(reply.parent_id, 't3_')) OR (@with_submissions AND STARTS_WITH(reply.parent_id, 't3_')))

@@ -62,12 +62,12 @@ def pairs(dumps: Path, first: str, last: str, lookback: int = 6) -> dict[str, di
             continue
         if parent_id in comments:
             parent = comments[parent_id]
-            if not oldest <= month_of(parent["utc"]) <= month:
+            if not oldest <= month_of(parent["utc"]) <= month or parent["link_id"] != reply["link_id"]:
                 continue
             body, other, utc = parent["body"], parent["author"], parent["utc"]
         elif parent_id in submissions:
             row = submissions[parent_id]
-            if not any((dumps / f"RS_{earlier(month, back)}.zst").exists() for back in range(lookback + 1)):
+            if parent_id != reply["link_id"]:
                 continue
             other, utc = row["author"], int(row["created_utc"])
             if not oldest <= month_of(utc) <= month:
@@ -81,16 +81,13 @@ def pairs(dumps: Path, first: str, last: str, lookback: int = 6) -> dict[str, di
             continue
         if author != "[deleted]" and (author == other or (submission is not None and author == submission["author"])):
             continue
-        depth: int | None = 0
+        depth: int | None = -1
         at = parent_id
-        while at in comments and depth is not None:
-            if not oldest <= month_of(comments[at]["utc"]) <= month or depth > 400:
-                depth = None
-            else:
-                at = comments[at]["parent_id"]
-                depth += 1
-        if depth is not None:
-            depth = depth - 1 if at.startswith("t3_") and (depth > 0 or at == parent_id) else None
+        while depth is not None and at != reply["link_id"]:
+            above = comments.get(at)
+            known = above is not None and oldest <= month_of(above["utc"]) <= month and above["link_id"] == reply["link_id"]
+            depth = depth + 1 if above is not None and known and depth < 400 else None
+            at = above["parent_id"] if above is not None else ""
         result.setdefault(month, {})[name] = (parent_id, body, reply["body"], depth)
         if month_of(utc) < month:
             result.setdefault(f"cross {month}", {})[name] = result[month][name]

@@ -87,9 +87,12 @@ def random_dumps(folder: Path) -> Path:
     ]  # fmt: skip
     rows = []
     for n in range(3000):
+        earlier = chance.choice(rows[-400:]) if rows else None
         thread = f"s{chance.randrange(66)}"  # six threads have no submission
-        # early, late, of another thread, missing, and its own parent
-        parents = [f"t3_{thread}", f"t1_c{max(0, n - chance.randrange(1, 400))}", f"t1_c{n + 1}", "t1_missing", f"t1_c{n}"]
+        if earlier and chance.random() < 0.9:  # else the parent stands in another thread
+            thread = earlier["link_id"][3:]
+        # early, late, missing, and its own parent
+        parents = [f"t3_{thread}", f"t1_{earlier['id']}" if earlier else "t1_none", f"t1_c{n + 1}", "t1_missing", f"t1_c{n}"]
         parent = chance.choices(parents, [30, 60, 3, 5, 2])[0]
         rows.append(
             comment(
@@ -160,7 +163,32 @@ def test_no_author_is_loaded_and_a_second_load_keeps_the_tables(
     assert not any("reader_" in str(row) or "author_of" in str(row) for row in rows)
     assert isinstance(rows[0]["created_utc"], int) and rows[0]["id"].startswith("c")
     extract.main("2017-01", "2017-01", dump_folder=dumps, out=tmp_path, load_bigquery=True, config_file=toml)
-    assert f"tests.reddit_comments.2017_01: has its {len(rows):,} rows, kept" in capsys.readouterr().out
+    assert "tests.reddit_comments.2017_01: loaded from this dump before, kept" in capsys.readouterr().out
+
+
+def test_only_what_was_loaded_here_is_replaced(emulator: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    toml = settings(tmp_path / "bigquery.toml", emulator, "others")
+    client = bigquery.connect(config.load(toml).bigquery)
+    (tmp_path / "dumps").mkdir()
+    dump = tmp_path / "dumps" / "RC_2019-01.zst"
+    write_dump(dump, [comment("a", "t3_s", "2019-01-02")])
+
+    def load() -> list[str]:
+        extract.main(dump_folder=tmp_path / "dumps", out=tmp_path / "out", load_bigquery=True, config_file=toml)
+        return sorted(row["id"] for row in client.list_rows("others.reddit_comments.2019_01"))
+
+    assert load() == ["a"]
+    write_dump(dump, [comment("b", "t3_s", "2019-01-02")])  # as many rows
+    assert load() == ["b"]
+    table = client.get_table("others.reddit_comments.2019_01")
+    table.description = "a table of mine"
+    client.update_table(table, ["description"])
+    write_dump(dump, [comment("c", "t3_s", "2019-01-02")])
+    with pytest.raises(
+        UserError, match="others.reddit_comments.2019_01: there is a table of that name already, which isn't ours to replace"
+    ):
+        load()
+    assert [row["id"] for row in client.list_rows("others.reddit_comments.2019_01")] == ["b"]
 
 
 def test_finished_months_are_not_queried_again(

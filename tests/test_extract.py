@@ -81,7 +81,7 @@ def extracted(dumps: Path, first: str = "2017-01", last: str = "2017-01", **opti
     return [pair for month in extract.months_between(first, last) if (out / f"{month}.parquet").exists() for pair in pairs_of(out, month)]
 
 
-STAGED = [".staged/RC_2017-01.zst/bucket=0/piece0_0.parquet", ".staged/RC_2017-01.zst/staged.json"]
+STAGED = [".staged/.lock", ".staged/RC_2017-01.zst/bucket=0/piece0_0.parquet", ".staged/RC_2017-01.zst/staged.json"]
 
 
 def left_in(folder: Path) -> list[str]:
@@ -225,14 +225,15 @@ def test_replies_by_the_submitter(dumps: Path) -> None:
         comment("a", "t3_s", author="reader_1"),
         comment("b", "t1_a", author="author_of_s"),
         comment("c", "t1_b", author="reader_1"),
-        comment("d", "t1_a", author="author_of_s", link_id="t3_other"),  # of another thread's
+        comment("e", "t3_other", link_id="t3_other"),
+        comment("d", "t1_e", author="author_of_s", link_id="t3_other"),  # in another's thread
     ]
     write_dump(dumps / "RC_2017-01.zst", rows)
     write_dump(dumps / "RS_2017-01.zst", [submission(), submission("other", author="[deleted]")])
-    assert ids(extracted(dumps)) == [("t1_a", "t1_d"), ("t1_b", "t1_c")]
+    assert ids(extracted(dumps)) == [("t1_b", "t1_c"), ("t1_e", "t1_d")]
     assert counted(dumps)[0] == {"submitter_reply": 1}
     (dumps / "RS_2017-01.zst").unlink()  # then nobody can tell
-    assert ids(extracted(dumps)) == [("t1_a", "t1_b"), ("t1_a", "t1_d"), ("t1_b", "t1_c")]
+    assert ids(extracted(dumps)) == [("t1_a", "t1_b"), ("t1_b", "t1_c"), ("t1_e", "t1_d")]
 
 
 def test_subreddits_in_any_case(dumps: Path) -> None:
@@ -480,26 +481,38 @@ def test_a_month_that_fails_is_named_and_the_others_are_made(dumps: Path) -> Non
     assert before == {each: (dumps.parent / "out" / f"{each}.parquet").stat().st_mtime_ns for each in before}
 
 
-names = st.sampled_from([f"x{n}" for n in range(12)])
-days = st.sampled_from(["2016-11-30", "2016-12-31", "2017-01-01", "2017-01-31", "2017-02-01"])
-texts = st.sampled_from(["[deleted]", " [removed]", "", "one", "two", "three\nlines", "four "])
-authors = st.sampled_from(["[deleted]", "some_bot", "AutoModerator", "ann", "bob", "author_of_s0"])
-comments = st.builds(
-    lambda name, parent, thread, **rest: comment(name, parent if parent[:2] == "t1" else f"t3_s{thread}", link_id=f"t3_s{thread}", **rest),
-    name=names, parent=st.one_of(names.map("t1_{}".format), st.just("t3")), thread=st.integers(0, 1), author=authors, body=texts, day=days,
-)  # fmt: skip
+DAYS = ["2016-11-30", "2016-12-31", "2017-01-01", "2017-01-31", "2017-02-01"]
+texts = st.sampled_from([*["one", "two", "three\nlines", "four "] * 4, "[deleted]", " [removed]", ""])
+authors = st.sampled_from([*["ann", "bob", "cy", "[deleted]"] * 4, "author_of_s0", "some_bot", "AutoModerator"])
+
+
+@st.composite
+def thread_rows(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Up to 25 comments, most of which answer an earlier one of their thread; some a later one, themselves, another thread's or none."""
+    rows: list[dict[str, Any]] = []
+    for number in range(draw(st.integers(12, 25))):
+        thread = draw(st.sampled_from(["t3_s0", "t3_s1"]))
+        mine = [f"t1_{row['id']}" for row in rows if row["link_id"] == thread]
+        strange = [f"t1_x{number}", f"t1_x{number + 1}", "t1_gone", *(f"t1_{row['id']}" for row in rows[:1])]
+        parent = draw(st.sampled_from([*(mine[-3:] * 6), thread, *strange[: draw(st.integers(0, 4))]]))
+        day = DAYS[min(number * len(DAYS) // 25 + draw(st.integers(0, 1)), len(DAYS) - 1)]
+        rows.append(comment(f"x{number}", parent, day, link_id=thread, author=draw(authors), body=draw(texts)))
+    return rows
+
+
 submissions = st.builds(
     submission,
     st.sampled_from(["s0", "s1"]),
-    days,
+    st.sampled_from(DAYS[1:3]),
     author=st.sampled_from(["author_of_s0", "ann", "helper-bot"]),
     title=texts,
     selftext=texts,
 )
+compared: list[int] = []
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(comments, max_size=25, unique_by=lambda row: row["id"]), st.lists(submissions, max_size=2, unique_by=lambda row: row["id"]))
+@given(thread_rows(), st.lists(submissions, max_size=2, unique_by=lambda row: row["id"]))
 def test_the_same_as_plain_python_counts(
     tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]], heads: list[dict[str, Any]]
 ) -> None:
@@ -513,7 +526,7 @@ def test_the_same_as_plain_python_counts(
     heads = [row for row in heads if count_pairs.month_of(row["created_utc"]) != "2016-11"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dump_files, "CHUNK_BYTES", 300)
-        patch.setattr(dump_files, "BUCKET_BYTES", 100)
+        patch.setattr(dump_files, "BUCKET_BYTES", 500)
         found = extracted(folder, "2016-12", "2017-02", parents=Parents.both, lookback_months=1)
     expected = count_pairs.pairs(folder, "2016-12", "2017-02", lookback=1)
     by_id = {pair.reply_id: (pair.comment_id, pair.comment, pair.reply, pair.depth) for pair in found}
@@ -526,6 +539,11 @@ def test_the_same_as_plain_python_counts(
     for month, manifest in zip(("2016-12", "2017-01", "2017-02"), manifests, strict=True):
         total = sum(count_pairs.month_of(row["created_utc"]) == month for row in rows)
         assert manifest["rows"] + sum(manifest["dropped"].values()) == total == manifest["lines"]["read"]
+    compared.append(len(found))
+
+
+def test_that_comparison_compared_something() -> None:
+    assert len(compared) >= 40 and sum(compared) >= 50
 
 
 def test_long_windows(dumps: Path) -> None:
@@ -566,7 +584,7 @@ def test_a_cut_dump_is_one_clear_error(dumps: Path, window_log: int | None) -> N
         assert (
             message.startswith(f"2017-01 failed: {path}: not a whole zst file") and "download it again" in message and "\n" not in message
         )
-        assert [found for found in out.rglob("*") if found.is_file()] == []
+        assert left_in(out) == [".staged/.lock"]
     path.write_bytes(whole)
     assert len(extracted(dumps)) == 300
 
@@ -607,7 +625,7 @@ def test_a_second_run_keeps_the_months(dumps: Path) -> None:
     write_dump(dumps / "RC_2017-02.zst", [comment("c", "t1_b", "2017-02-10")])
     extracted(dumps, "2017-01", "2017-02")
     files = sorted(path for path in (dumps.parent / "out").rglob("*") if path.is_file())
-    assert len(files) == 8  # two months, their manifests, and both staged with their notes
+    assert len(files) == 9  # two months, their manifests, both staged with their notes, and the lock
     before = {path: path.stat().st_mtime_ns for path in files}
     assert len(extracted(dumps, "2017-01", "2017-02")) == 2
     assert {path: path.stat().st_mtime_ns for path in files} == before

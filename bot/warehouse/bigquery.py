@@ -5,6 +5,7 @@ The tables' names are checked and put into the query; every value is a query par
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from bot.warehouse.dumps import COMMENTS, SUBMISSIONS, Kind
 
 ANSWER_SECONDS = 60.0  # for one call; a query itself may take as long as it needs
 RETRY = Retry(initial=1.0, maximum=10.0, timeout=20.0)  # the client's own goes on for ten minutes against a dead address
+LOADED = "Loaded by reply-bot from a dump of "  # a table's description; its bytes and time follow
 TYPES = {"score": "INT64", "created_utc": "INT64"}  # the other columns are text
 
 
@@ -63,7 +65,11 @@ def tables(client: bigquery.Client, settings: BigQuerySettings, months: list[str
     there: set[str] = set()
     for kind in (COMMENTS, SUBMISSIONS):
         dataset = table_name(client, settings, kind, months[0]).rpartition(".")[0]
-        there |= {f"{t.project}.{t.dataset_id}.{t.table_id}" for t in client.list_tables(dataset, retry=RETRY, timeout=ANSWER_SECONDS)}
+        try:
+            there |= {f"{t.project}.{t.dataset_id}.{t.table_id}" for t in client.list_tables(dataset, retry=RETRY, timeout=ANSWER_SECONDS)}
+        except exceptions.NotFound:
+            if kind is COMMENTS:
+                raise
     result = {}
     for month in months:
         if (own := table_name(client, settings, COMMENTS, month)) not in there:
@@ -91,8 +97,14 @@ def rows(client: bigquery.Client, month: str, wanted: Wanted, from_: MonthTables
     yield from job.result(retry=RETRY).to_arrow_iterable()
 
 
-def load(client: bigquery.Client, settings: BigQuerySettings, kind: Kind, month: str, parquet: Path) -> str:
-    """Put a staged dump into its table, which is replaced unless it holds as many rows already; says in a line what was done."""
+def load(client: bigquery.Client, settings: BigQuerySettings, kind: Kind, month: str, parquet: Path, version: list[int]) -> str:
+    """Put a staged dump into its table; says in a line what was done.
+
+    A table that was loaded from this very dump is kept, one from another version of it is replaced.
+
+    Raises:
+        UserError: there is a table of that name that wasn't loaded by this program.
+    """
     import pyarrow.parquet as pq
 
     name = table_name(client, settings, kind, month)
@@ -101,10 +113,13 @@ def load(client: bigquery.Client, settings: BigQuerySettings, kind: Kind, month:
     dataset.location = settings.location
     client.create_dataset(dataset, exists_ok=True, retry=RETRY, timeout=ANSWER_SECONDS)
     try:
-        if client.get_table(name, retry=RETRY, timeout=ANSWER_SECONDS).num_rows == count:
-            return f"{name}: has its {count:,} rows, kept"
+        said = client.get_table(name, retry=RETRY, timeout=ANSWER_SECONDS).description or ""
     except exceptions.NotFound:
-        pass
+        said = LOADED
+    if said == f"{LOADED}{version}":
+        return f"{name}: loaded from this dump before, kept"
+    if not said.startswith(LOADED):
+        raise UserError(f"{name}: there is a table of that name already, which isn't ours to replace; set another pattern in the config")
     job_config = bigquery.LoadJobConfig(
         source_format=bigquery.SourceFormat.PARQUET,
         write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
@@ -112,6 +127,9 @@ def load(client: bigquery.Client, settings: BigQuerySettings, kind: Kind, month:
     )
     with parquet.open("rb") as file:
         client.load_table_from_file(file, name, job_config=job_config, timeout=ANSWER_SECONDS).result(retry=RETRY)
+    table = client.get_table(name, retry=RETRY, timeout=ANSWER_SECONDS)
+    table.description = f"{LOADED}{version}"  # last, so that a broken load is done again
+    client.update_table(table, ["description"], retry=RETRY, timeout=ANSWER_SECONDS)
     return f"{name}: {count:,} rows loaded"
 
 
@@ -137,7 +155,7 @@ def explained(settings: BigQuerySettings) -> Iterator[None]:
     except exceptions.BadRequest as error:
         raise UserError(f"{where}: refused ({_line(error)}); see bigquery.* in the config") from None
     except (exceptions.GoogleAPICallError, exceptions.RetryError, GoogleAuthError, ConnectionError, OSError) as error:
-        if isinstance(error, OSError) and error.filename is not None:
+        if isinstance(error, OSError) and (error.filename is not None or error.errno in (errno.ENOSPC, errno.EDQUOT)):
             raise  # a file of ours, not the network
         raise UserError(f"{where}: no answer ({_line(error)}); check the network and try again") from None
 

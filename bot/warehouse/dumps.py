@@ -16,6 +16,7 @@ import json
 import lzma
 import re
 import shutil
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ MEMORY_LIMIT = "1200MB"  # of DuckDB's own buffers; what doesn't fit goes to the
 CHUNK_BYTES = 64 << 20  # decompressed, staged at once
 BUCKET_BYTES = 48 << 20  # of compressed dumps; about half a million comments
 MOST_BUCKETS = 64
+BATCH_ROWS = 2_000  # a submission of 40,000 characters stands in each row of its replies
 SUFFIXES = (".zst", ".bz2", ".gz", ".xz", ".parquet", ".ndjson", ".jsonl", ".json", "")
 NUMBERS = ("score", "created_utc")
 OPENERS = {".bz2": bz2.open, ".gz": gzip.open, ".xz": lzma.open}
@@ -78,6 +80,11 @@ def months(dumps: Path) -> list[str]:
     return sorted({name[3:] for name in names if re.fullmatch(r"R[CS]_\d{4}-\d\d", name)})
 
 
+def version(dump: Path) -> list[int]:
+    """What tells a dump from another of its name: bytes, and when it was written (ns)."""
+    return [dump.stat().st_size, dump.stat().st_mtime_ns]
+
+
 def files(dumps: Path, month: str, lookback_months: int) -> list[Path]:
     """The dumps that the month's pairs are made from."""
     found = (find(dumps, kind, each) for each in window(month, lookback_months) for kind in (COMMENTS, SUBMISSIONS))
@@ -105,14 +112,20 @@ def extract_month(dumps: Path, month: str, wanted: Wanted, staging: Path, bucket
         cte.set("materialized", cte.alias in ("doubled", "answered"))
     values = parameters(month, wanted)
 
+    parts_of = {
+        (kind, bucket): [part for each, folder, _ in staged if each is kind for part in folder.glob(f"bucket={bucket}/*.parquet")]
+        for kind in (COMMENTS, SUBMISSIONS)
+        for bucket in range(buckets)
+    }
+
     def rows() -> Iterator[pa.RecordBatch]:
         for bucket in range(buckets):
             with connect(staging) as db:
                 for kind, name in ((COMMENTS, "comments"), (SUBMISSIONS, "submissions")):
-                    parts = [part for each, folder, _ in staged if each is kind for part in folder.glob(f"bucket={bucket}/*.parquet")]
+                    parts = parts_of[kind, bucket]
                     rows = f"SELECT {', '.join(kind.keys)} FROM {_parquet(parts)} WHERE flaw = ''" if parts else _no_rows(kind)
                     db.execute(f"CREATE VIEW {name} AS {rows}")
-                yield from db.sql(tree.sql("duckdb"), params=values).to_arrow_reader(50_000)
+                yield from db.sql(tree.sql("duckdb"), params=values).to_arrow_reader(BATCH_ROWS)
 
     try:
         counts = write_month(rows(), month, out)
@@ -149,7 +162,9 @@ def stage(dump: Path, staging: Path, kind: Kind, buckets: int) -> Path:
     folder = staging / dump.name
     status = dump.stat()
     # The time of the last change tells a dump that was put back with its old modification time.
-    made_from = {"bytes": status.st_size, "mtime": status.st_mtime_ns, "ctime": status.st_ctime_ns, "buckets": buckets}
+    made_from = {
+        "bytes": status.st_size, "mtime": status.st_mtime_ns, "ctime": status.st_ctime_ns, "buckets": buckets, "bot_name": text.BOT_NAME,
+    }  # fmt: skip
     note = folder / "staged.json"
     if note.exists() and json.loads(note.read_text())["made_from"] == made_from:
         return folder
@@ -235,8 +250,10 @@ def blocks(dump: Path) -> Iterator[bytes]:
                         yield block
             if dump.stat().st_size == 0:
                 raise EOFError("it is empty")
-    except (zstandard.ZstdError, EOFError, lzma.LZMAError, gzip.BadGzipFile) as error:
-        raise UserError(f"{dump}: not a whole {dump.suffix[1:]} file ({error}); download it again") from None
+    except (zstandard.ZstdError, EOFError, lzma.LZMAError, gzip.BadGzipFile, zlib.error) as error:
+        raise UserError(f"{dump}: not a whole {dump.suffix[1:] or 'dump'} file ({error}); download it again") from None
+    except PermissionError:
+        raise UserError(f"{dump}: may not be read; change its permissions") from None
     except OSError as error:
         if dump.suffix == ".bz2" and error.errno is None:  # what bz2 raises for garbled bytes
             raise UserError(f"{dump}: not a whole bz2 file ({error}); download it again") from None
