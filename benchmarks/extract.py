@@ -122,7 +122,7 @@ def main(
         print(f"{plain_reader(plain, folder / 'plain.csv'):,} reply pairs")
         return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    table = Table("comments", "dump MB", "", "seconds", "comments/s", "peak MiB", "result", title="extraction, side by side")
+    table = Table("comments", "dump MB", "", "seconds", "comments/s", "peak MiB", "pairs", title="extraction, side by side")
     for count in comments:
         here = folder / str(count)
         here.mkdir(parents=True, exist_ok=True)
@@ -140,7 +140,7 @@ def main(
         ):
             took[name], memory, result = timed(command)
             size = f"{dump.stat().st_size / 1e6:,.0f}"
-            table.add_row(f"{count:,}", size, name, f"{took[name]:.1f}", f"{count / took[name]:,.0f}", f"{memory:,.0f}", result)
+            table.add_row(f"{count:,}", size, name, f"{took[name]:.1f}", f"{count / took[name]:,.0f}", f"{memory:,.0f}", result.split()[0])
         table.add_row("", "", "ratio", f"{took['plain Python'] / took['bot.extract']:.1f} times as fast", "", "", "", end_section=True)
     Console().print(table)
 

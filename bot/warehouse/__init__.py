@@ -20,6 +20,8 @@ import pyarrow.parquet as pq
 
 from bot import ROOT, schema, text
 
+ROW_GROUP_BYTES = 32 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -112,6 +114,8 @@ def write_month(batches: Iterator[pa.RecordBatch], month: str, out: Path) -> Mon
     types = {name: pa.string() if kind is str else pa.int64() for name, kind in get_type_hints(schema.Pair).items()}
     columns = pa.schema([(name, types[name]) for name in schema.columns_of(schema.Pair)])
     counts = MonthCounts()
+    size = 0
+    waiting: list[pa.Table] = []  # each table written is a row group, and thousands of small ones cost memory and time
     temporary = out.with_name(f".{out.name}.tmp")
     try:
         with pq.ParquetWriter(temporary, columns, compression="zstd") as writer:
@@ -121,8 +125,13 @@ def write_month(batches: Iterator[pa.RecordBatch], month: str, out: Path) -> Mon
                     counts.dropped[each["values"]] += each["counts"]
                 pairs = rows.filter(pc.equal(rows["rule"], "")).select(columns.names).cast(columns)
                 counts.cross_month += pc.sum(pc.less(pairs["comment_utc"], month_start(month))).as_py() or 0
-                if len(pairs):
-                    writer.write_table(pairs)
+                waiting.append(pairs)
+                size += pairs.nbytes
+                if size >= ROW_GROUP_BYTES:
+                    writer.write_table(pa.concat_tables(waiting))
+                    waiting, size = [], 0
+            if waiting:
+                writer.write_table(pa.concat_tables(waiting))
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(out)
