@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
@@ -38,6 +39,39 @@ def language_model(folder: Path) -> Path:
     config = GPT2Config(vocab_size=len(tokenizer), n_positions=256, n_embd=32, n_layer=2, n_head=2, initializer_range=0.3, **ends)
     GPT2LMHeadModel(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+def gpt2_encoder(folder: Path, n_vocab: int = 0) -> int:
+    """encoder.json and vocab.bpe in OpenAI's format, filled up to n_vocab ids; returns how many there are."""
+    told = json.loads(gpt2_tokenizer().backend_tokenizer.to_str())["model"]
+    merges = [" ".join(merge) for merge in told["merges"]] + [". <"]  # the one of GPT-2's that joins a reply to its end token
+    ids = {**told["vocab"], ".<": len(told["vocab"])}
+    ids |= {f"<unused{n}>": n for n in range(len(ids), n_vocab)}
+    (folder / "encoder.json").write_text(json.dumps(ids), encoding="ascii")
+    (folder / "vocab.bpe").write_text("\n".join(["#version: 0.2", *merges, ""]), encoding="utf-8")
+    return len(ids)
+
+
+def gpt2_checkpoint(folder: Path, n_embd: int = 32, n_layer: int = 2, n_head: int = 2, n_ctx: int = 64, n_vocab: int = 0) -> Path:
+    """What gpt-2-simple reads, with random weights; files and names of variables as OpenAI published them."""
+    import tensorflow as tf
+    from gpt_2_simple.src import model
+
+    folder.mkdir(parents=True, exist_ok=True)
+    sizes = {"n_vocab": gpt2_encoder(folder, n_vocab), "n_ctx": n_ctx, "n_embd": n_embd, "n_head": n_head, "n_layer": n_layer}
+    (folder / "hparams.json").write_text(json.dumps(sizes), encoding="ascii")
+    hparams = model.default_hparams()
+    hparams.override_from_dict(sizes)
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        tf.compat.v1.set_random_seed(0)
+        model.model(hparams, tf.zeros([1, 1], tf.int32))
+        session.run(tf.compat.v1.global_variables_initializer())
+        if n_embd < 100:  # so narrow a model needs larger weights to prefer any token
+            for variable in tf.compat.v1.trainable_variables():
+                if not variable.op.name.endswith(("/g", "/b")):
+                    session.run(variable.assign(variable * 12))
+        tf.compat.v1.train.Saver().save(session, str(folder / "model.ckpt"))
     return folder
 
 

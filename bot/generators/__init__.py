@@ -16,6 +16,7 @@ from bot.schema import Candidate
 
 BACK_ENDS = {
     "transformers": "bot.generators.transformers",
+    "gpt-2-simple": "bot.generators.gpt_2_simple",
 }
 
 

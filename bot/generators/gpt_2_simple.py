@@ -1,0 +1,363 @@
+"""Generator back end `gpt-2-simple`: a GPT-2 checkpoint as OpenAI published it or as `gpt_2_simple.finetune` left it, in TensorFlow.
+
+Reads a folder with `checkpoint`, model*.index, model*.data-…, hparams.json, encoder.json and vocab.bpe (models/base/124M, checkpoint/run1):
+
+    BOT_GENERATE__BACKEND=gpt-2-simple BOT_GENERATE__MODEL=models/base/124M python -m bot.generate --in comments.csv --out candidates.csv
+
+The graph is built once, in `load`, and fed everything that differs from comment to comment. A prompt is read once for all its candidates,
+several comments are one batch, and a candidate that has ended takes no more part; where all have, decoding stops.
+
+gpt-2-simple's loader puts `<|startoftext|>` before a row and `<|endoftext|>` after it and encodes both as ordinary text, joined to what
+stands beside them (`.<` is one token). So the prompt is encoded together with its start, and the end is told by its tokens' text; id 50256,
+which a fine-tuned model never saw, ends a candidate too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's reports on the processor, at every start
+
+import gpt_2_simple
+import tensorflow as tf
+from gpt_2_simple.src import encoder, model
+
+from bot import UserError, text
+from bot.config import GenerateSettings
+from bot.schema import Candidate
+
+START, END = "<|startoftext|>", "<|endoftext|>"  # as in gpt_2_simple.src.load_dataset
+FILES = ("checkpoint", "hparams.json", "encoder.json", "vocab.bpe")
+REMEDY = "pull it again (`python run_bot.py models pull 124M`), or name another folder in the config"
+MASKED = -1e10  # what gpt_2_simple.src.model gives to what may not be seen
+
+Attend = Callable[[int, Any, Any, Any], Any]  # layer, queries, keys, values -> what the heads saw, each (comments, heads, time, features)
+
+
+def encode_prompt(bpe: Any, comment: str, most_tokens: int) -> list[int]:
+    """Start and prompt. Of a prompt longer than `most_tokens` the comment's end is cut, never the separator."""
+    ids: list[int] = bpe.encode(START + text.format_prompt(comment))
+    if len(ids) > most_tokens:
+        separator: list[int] = bpe.encode(text.format_prompt(""))
+        ids = ids[: most_tokens - len(separator)] + separator
+    return ids
+
+
+def encode_training_row(bpe: Any, comment: str, reply: str) -> list[int]:
+    """Ids of a row as gpt_2_simple's loader encodes it in the midst of others; it puts a line break after each."""
+    ids: list[int] = bpe.encode(START + text.format_training_text(comment, reply) + END + "\n")
+    return ids
+
+
+def candidate_seed(seed: int, comment: str, index: int) -> int:
+    """The same as in generators.transformers, which can't be imported beside TensorFlow; a test holds the two together."""
+    digest = hashlib.sha256(f"{seed}\n{index}\n{comment}".encode("utf-8", "replace")).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def forward(hparams: Any, tokens: Any, positions: Any, attend: Attend) -> Any:
+    """gpt_2_simple.src.model.model with the same variables, but for what a token may see, which is `attend`'s business.
+
+    tokens, positions: (comments, time) -> the last layer's output, (comments, time, n_embd).
+    """
+
+    def heads(x: Any) -> Any:
+        return tf.transpose(model.split_states(x, hparams.n_head), [0, 2, 1, 3])
+
+    scope, width = tf.compat.v1.variable_scope, hparams.n_embd
+    with scope("model", reuse=tf.compat.v1.AUTO_REUSE):
+        h = tf.gather(embedding(hparams, "wte"), tokens) + tf.gather(embedding(hparams, "wpe"), positions)
+        for layer in range(hparams.n_layer):
+            with scope(f"h{layer}"):
+                normed = model.norm(h, "ln_1")
+                with scope("attn"):
+                    q, k, v = map(heads, tf.split(model.conv1d(normed, "c_attn", 3 * width), 3, axis=2))
+                    seen = model.merge_states(tf.transpose(attend(layer, q, k, v), [0, 2, 1, 3]))
+                    h = h + model.conv1d(seen, "c_proj", width)
+                h = h + model.mlp(model.norm(h, "ln_2"), "mlp", 4 * width, hparams=hparams)
+        return model.norm(h, "ln_f")
+
+
+def embedding(hparams: Any, name: str) -> Any:
+    return tf.compat.v1.get_variable(name, [hparams.n_vocab if name == "wte" else hparams.n_ctx, hparams.n_embd])
+
+
+def draw(logits: Any, uniform: Any, temperature: Any, top_k: Any, top_p: Any) -> tuple[Any, Any]:
+    """Temperature, top-k and nucleus sampling (Holtzman et al. 2020, arXiv:1904.09751), one number of [0, 1) a draw.
+
+    logits (comments, rows, vocabulary), uniform (comments, rows) -> tokens and their log-likelihood under the model itself, before
+    temperature, top-k and nucleus. gpt_2_simple's top_p sorts the whole vocabulary at each step; top_k goes first here and saves that.
+    """
+    top, tokens = tf.nn.top_k(logits, tf.minimum(top_k, tf.shape(logits)[-1]))
+    probability = tf.nn.softmax(top / temperature)
+    nucleus = tf.where(tf.cumsum(probability, axis=-1, exclusive=True) < top_p, probability, 0.0)
+    sums = tf.cumsum(nucleus, axis=-1)
+    inside = tf.reduce_sum(tf.cast(nucleus > 0, tf.int32), axis=-1, keepdims=True)
+    below = tf.reduce_sum(tf.cast(sums <= uniform[..., None] * sums[..., -1:], tf.int32), axis=-1, keepdims=True)
+    place = tf.minimum(below, inside - 1)  # rounding may put the number on the last sum
+    likelihood = tf.gather(top, place, batch_dims=2) - tf.reduce_logsumexp(logits, axis=-1, keepdims=True)
+    return tf.gather(tokens, place, batch_dims=2)[..., 0], likelihood[..., 0]
+
+
+class EndMarker:
+    """Tells the rows whose last tokens spell out END, or are its one id."""
+
+    def __init__(self, bpe: Any, n_vocab: int):
+        # the «<|» before it may be one token with the punctuation that it follows; a text break comes after it
+        self.tail: list[int] = bpe.encode(END.removeprefix("<|"))
+        self.width = len(self.tail) + 2
+        self.id: int = bpe.encoder[END]
+        written = [bpe.decoder.get(token, "") for token in range(n_vocab)]
+        self.opens = np.array([token.endswith("<|") for token in written])
+        self.is_bar = np.array([token == "|" for token in written])
+        self.is_less = np.array([token.endswith("<") for token in written])
+
+    def ends(self, recent: Any) -> Any:
+        """recent (comments, rows, width): the last tokens, -> (comments, rows) of bool."""
+        tail = tf.reduce_all(tf.equal(recent[..., 2:], self.tail), axis=-1)
+        last, before = recent[..., 1], recent[..., 0]
+        opened = tf.gather(self.opens, last) | (tf.gather(self.is_bar, last) & tf.gather(self.is_less, before))
+        return (tail & opened) | tf.equal(recent[..., -1], self.id)
+
+
+def build(hparams: Any, marker: EndMarker, feeds: dict[str, Any]) -> tuple[Any, Any]:
+    """The graph from prompts to candidates: tokens and log-likelihood, (comments, candidates, steps); -1 and 0 after a candidate's end."""
+    prompts, lengths, uniform = feeds["prompts"], feeds["lengths"], feeds["uniform"]
+    scale = float(hparams.n_embd // hparams.n_head) ** -0.5
+    width = tf.shape(prompts)[1] - 1  # the last token of the prompt is the first that the loop reads
+    padding = (tf.shape(prompts)[1] - lengths)[:, None]  # on the left
+    hidden = tf.range(width)[None, :] < padding  # (comments, width)
+    prompt_keys, prompt_values = [], []
+
+    def attend_prompt(layer: int, q: Any, k: Any, v: Any) -> Any:
+        prompt_keys.append(k)
+        prompt_values.append(v)
+        ahead = tf.range(width)[:, None] < tf.range(width)[None, :]
+        scores = tf.where(ahead | hidden[:, None, None, :], MASKED, tf.matmul(q, k, transpose_b=True) * scale)
+        return tf.matmul(tf.nn.softmax(scores), v)
+
+    forward(hparams, prompts[:, :-1], tf.maximum(tf.range(width)[None, :] - padding, 0), attend_prompt)
+    comments, candidates = tf.shape(uniform)[0], tf.shape(uniform)[1]
+    per_head = hparams.n_embd // hparams.n_head
+    cache = tf.zeros([comments, hparams.n_head, candidates, 0, per_head])
+
+    def step(number: Any, recent: Any, row: Any, keys: Any, values: Any, tokens: Any, likelihoods: Any) -> Any:
+        """recent (comments, rows, marker.width) and row (comments, rows), the candidate's number, are of the rows still at work."""
+        new_keys, new_values = [], []
+
+        def attend(layer: int, q: Any, k: Any, v: Any) -> Any:
+            new_keys.append(tf.concat([keys[layer], k[..., None, :]], axis=3))  # (comments, heads, rows, steps, features)
+            new_values.append(tf.concat([values[layer], v[..., None, :]], axis=3))
+            to_prompt = tf.matmul(q, prompt_keys[layer], transpose_b=True) * scale
+            to_own = tf.matmul(new_keys[-1], q[..., None])[..., 0] * scale
+            weights = tf.nn.softmax(tf.concat([tf.where(hidden[:, None, None, :], MASKED, to_prompt), to_own], axis=-1))
+            own = tf.matmul(weights[..., None, width:], new_values[-1])[..., 0, :]
+            return tf.matmul(weights[..., :width], prompt_values[layer]) + own
+
+        positions = tf.broadcast_to((lengths - 1)[:, None] + number, tf.shape(row))
+        h = forward(hparams, recent[..., -1], positions, attend)
+        with tf.compat.v1.variable_scope("model", reuse=True):
+            flat = tf.matmul(tf.reshape(h, [-1, hparams.n_embd]), embedding(hparams, "wte"), transpose_b=True)
+        logits = tf.reshape(flat, [comments, -1, hparams.n_vocab])
+        chance = tf.gather(uniform[..., number], row, batch_dims=1)
+        drawn, likelihood = draw(logits, chance, feeds["temperature"], feeds["top_k"], feeds["top_p"])
+        # a row that has ended stays until all comments have one to let go, so that the batch stays a rectangle
+        ended = marker.ends(recent)
+        place = tf.stack([tf.broadcast_to(tf.range(comments)[:, None], tf.shape(row)), row], axis=-1)
+        whole = tf.stack([comments, candidates])
+        nothing = tf.fill(whole, -1)
+        column = tf.tensor_scatter_nd_update(nothing, place, tf.where(ended, -1, drawn))
+        tokens = tf.concat([tokens, column[..., None]], axis=2)
+        column = tf.scatter_nd(place, tf.where(ended, 0.0, likelihood), whole)
+        likelihoods = tf.concat([likelihoods, column[..., None]], axis=2)
+        recent = tf.where(ended[..., None], recent, tf.concat([recent[..., 1:], drawn[..., None]], axis=2))
+        ended = marker.ends(recent)
+        left = tf.reduce_max(tf.reduce_sum(tf.cast(~ended, tf.int32), axis=1))
+        at_work = tf.argsort(tf.cast(ended, tf.int32), axis=1, stable=True)[:, :left]
+
+        def kept() -> Any:
+            caches = [tf.gather(tf.transpose(each, [0, 2, 1, 3, 4]), at_work, batch_dims=1) for each in (*new_keys, *new_values)]
+            return [tf.gather(recent, at_work, batch_dims=1), tf.gather(row, at_work, batch_dims=1)] + [
+                tf.transpose(each, [0, 2, 1, 3, 4]) for each in caches
+            ]
+
+        recent, row, *caches = tf.cond(left < tf.shape(row)[1], kept, lambda: [recent, row, *new_keys, *new_values])
+        return number + 1, recent, row, caches[: hparams.n_layer], caches[hparams.n_layer :], tokens, likelihoods
+
+    loose = tf.TensorShape([None, hparams.n_head, None, None, per_head])
+    *_, tokens, likelihoods = tf.while_loop(
+        lambda number, recent, row, *_: (number < tf.shape(uniform)[2]) & (tf.shape(row)[1] > 0),
+        step,
+        [
+            tf.constant(0),
+            tf.tile(prompts[:, None, -1:], [1, candidates, marker.width]),
+            tf.tile(tf.range(candidates)[None, :], [comments, 1]),
+            [cache] * hparams.n_layer,
+            [cache] * hparams.n_layer,
+            tf.zeros([comments, candidates, 0], tf.int32),
+            tf.zeros([comments, candidates, 0]),
+        ],
+        shape_invariants=[
+            tf.TensorShape([]),
+            tf.TensorShape([None, None, marker.width]),
+            tf.TensorShape([None, None]),
+            [loose] * hparams.n_layer,
+            [loose] * hparams.n_layer,
+            tf.TensorShape([None, None, None]),
+            tf.TensorShape([None, None, None]),
+        ],
+    )
+    return tokens, likelihoods
+
+
+class GPT2Simple:
+    def __init__(self, path: Path):
+        checkpoint = find_checkpoint(path)
+        hparams = read_hparams(path)
+        self.bpe = read_encoder(path, hparams.n_vocab)
+        self.n_ctx: int = hparams.n_ctx
+        self.name = f"gpt-2-simple:{path.name}"
+        self.marker = EndMarker(self.bpe, hparams.n_vocab)
+        self.graph = tf.Graph()
+        with self.graph.as_default():
+            placeholder = tf.compat.v1.placeholder
+            self.feeds = {
+                "prompts": placeholder(tf.int32, [None, None]),  # (comments, time), padded on the left
+                "lengths": placeholder(tf.int32, [None]),
+                "uniform": placeholder(tf.float32, [None, None, None]),  # (comments, candidates, steps at most)
+                "temperature": placeholder(tf.float32, []),
+                "top_k": placeholder(tf.int32, []),
+                "top_p": placeholder(tf.float32, []),
+            }
+            self.output = build(hparams, self.marker, self.feeds)
+            variables = tf.compat.v1.trainable_variables()
+            saver = tf.compat.v1.train.Saver(variables)
+            check_shapes(path, checkpoint, {each.op.name: each.shape.as_list() for each in variables})
+            self.session = gpt_2_simple.start_tf_sess()
+            try:
+                saver.restore(self.session, str(checkpoint))
+            except tf.errors.OpError as error:
+                raise UserError(f"{path}: {checkpoint.name} is not whole ({_first_line(error)}); {REMEDY}") from None
+        self.graph.finalize()
+
+    def draw(self, prompts: list[list[int]], settings: GenerateSettings, seeds: list[list[int]]) -> tuple[Any, Any]:
+        """Candidates of some prompts, a row of seeds for each: see `build`."""
+        width = max(map(len, prompts))
+        values = {
+            "prompts": [[0] * (width - len(prompt)) + prompt for prompt in prompts],
+            "lengths": [len(prompt) for prompt in prompts],
+            # a random stream of its own for every candidate, so that nothing depends on what else is in the batch
+            "uniform": [[np.random.default_rng(seed).random(settings.max_new_tokens, np.float32) for seed in row] for row in seeds],
+            "temperature": settings.temperature,
+            "top_k": settings.top_k,
+            "top_p": settings.top_p,
+        }
+        try:
+            tokens, likelihoods = self.session.run(self.output, {self.feeds[name]: value for name, value in values.items()})
+        except tf.errors.ResourceExhaustedError:
+            raise UserError(f"{self.name}: out of memory; set generate.batch_size lower than {settings.batch_size}") from None
+        return tokens, likelihoods
+
+    def sample(self, comments: Sequence[tuple[str, str]], settings: GenerateSettings, seed: int) -> Iterator[list[Candidate]]:
+        """See generators.Generator. A batch is settings.batch_size candidates, or one comment's."""
+        most = min(settings.max_prompt_tokens, self.n_ctx - settings.max_new_tokens)
+        least = len(encode_prompt(self.bpe, "", self.n_ctx)) + 1
+        if most < least:
+            raise UserError(
+                f"generate.max_prompt_tokens {settings.max_prompt_tokens} and max_new_tokens {settings.max_new_tokens} leave {most} of"
+                f" {self.n_ctx} tokens for a prompt, and it takes {least} at least; change them"
+            )
+        together = max(1, settings.batch_size // settings.num_candidates)
+        for first in range(0, len(comments), together):
+            batch = comments[first : first + together]
+            prompts = [encode_prompt(self.bpe, comment, most) for _, comment in batch]
+            seeds = [[candidate_seed(seed, comment, index) for index in range(settings.num_candidates)] for _, comment in batch]
+            tokens, likelihoods = self.draw(prompts, settings, seeds)
+            for place, (comment_id, _) in enumerate(batch):
+                yield [
+                    self.candidate(comment_id, index, seeds[place][index], tokens[place, index], likelihoods[place, index])
+                    for index in range(settings.num_candidates)
+                ]
+
+    def candidate(self, comment_id: str, index: int, seed: int, tokens: Any, likelihoods: Any) -> Candidate:
+        written: list[int] = tokens[tokens >= 0].tolist()
+        decoded = str(self.bpe.decode(written))
+        # the end counts as one token, whatever BPE makes of it: else a short reply would be rated by its end
+        spelt = len(self.bpe.encode(END)) - 1 if decoded.endswith(END) and written[-1] != self.marker.id else 0
+        mean = float(likelihoods.sum()) / max(1, len(written) - spelt)
+        return Candidate(comment_id, f"{comment_id}-{index}", seed, text.parse_reply(decoded), self.name, mean)
+
+
+def find_checkpoint(path: Path) -> Path:
+    """Prefix of the newest checkpoint's files. `checkpoint` may name it by a path of the machine that trained it: its name is enough."""
+    missing = [name for name in FILES if not (path / name).is_file()]
+    if missing:
+        raise UserError(f"{path}: no whole gpt-2-simple checkpoint here, {', '.join(missing)} missing; {REMEDY}")
+    try:
+        state = tf.train.get_checkpoint_state(str(path))
+    except ValueError:
+        state = None
+    if state is None:
+        raise UserError(f"{path / 'checkpoint'} names no checkpoint; {REMEDY}")
+    prefix = path / Path(state.model_checkpoint_path).name
+    if not prefix.with_name(prefix.name + ".index").is_file() or not any(path.glob(prefix.name + ".data-*")):
+        raise UserError(f"{path}: `checkpoint` names {prefix.name}, but {prefix.name}.index or .data-… is missing; {REMEDY}")
+    return prefix
+
+
+def read_hparams(path: Path) -> Any:
+    hparams = model.default_hparams()
+    try:
+        told = json.loads((path / "hparams.json").read_text(encoding="utf-8"))
+        sizes = {name: int(told[name]) for name in vars(hparams)}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path / 'hparams.json'}: {', '.join(vars(hparams))} expected, found {error!r}; {REMEDY}") from None
+    if min(sizes.values()) < 1 or sizes["n_embd"] % sizes["n_head"]:
+        raise UserError(f"{path / 'hparams.json'}: n_embd {sizes['n_embd']} is not a multiple of n_head {sizes['n_head']}; {REMEDY}")
+    hparams.override_from_dict(sizes)
+    return hparams
+
+
+def read_encoder(path: Path, n_vocab: int) -> Any:
+    """gpt-2-simple's encoder. Cut short, vocab.bpe would still be read, and every text be other tokens than the model learnt."""
+    try:
+        bpe = encoder.get_encoder(str(path))
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path}: encoder.json or vocab.bpe can't be read ({_first_line(error)}); {REMEDY}") from None
+    if END not in bpe.encoder or max(bpe.encoder.values()) >= n_vocab:
+        raise UserError(f"{path}: encoder.json has {len(bpe.encoder)} tokens, hparams.json says {n_vocab}; {REMEDY}")
+    merged = {"".join(pair) for pair in bpe.bpe_ranks}
+    single = {token for token in bpe.encoder if len(token) == 1 or (token[0] == "<" and token[-1] == ">")}  # bytes, <|endoftext|>
+    if differ := (merged | single) ^ bpe.encoder.keys():
+        raise UserError(f"{path}: vocab.bpe doesn't fit encoder.json, {len(differ)} tokens are in one of them alone; {REMEDY}")
+    return bpe
+
+
+def check_shapes(path: Path, checkpoint: Path, expected: dict[str, list[int]]) -> None:
+    """Raises UserError that names the first variable that is missing or of another shape than hparams.json makes it."""
+    try:
+        found = tf.train.load_checkpoint(str(checkpoint)).get_variable_to_shape_map()
+    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        raise UserError(f"{path}: {checkpoint.name} is not whole ({_first_line(error)}); {REMEDY}") from None
+    layers = {name.split("/")[1] for name in found if name.startswith("model/h")} - {name.split("/")[1] for name in expected}
+    wrong = [
+        f"{name} is {found.get(name, 'missing')} there, {shape} by hparams" for name, shape in expected.items() if found.get(name) != shape
+    ]
+    wrong += [f"{layer} is there, hparams has no such layer" for layer in sorted(layers)]
+    if wrong:
+        raise UserError(f"{path}: hparams.json doesn't fit {checkpoint.name}: {wrong[0]}; {REMEDY}")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def load(path: Path) -> GPT2Simple:
+    return GPT2Simple(path)
