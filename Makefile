@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 PY := .venv/bin/python
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: setup run test lint clean
+.PHONY: setup run test bench lint clean
 
 setup: .venv/.installed
 	@$(PY) -m bot.models pull --defaults
@@ -26,6 +26,10 @@ run: setup
 
 test: setup .venv-emulator/.installed
 	@$(PY) -m pytest
+
+bench: setup
+	@$(PY) benchmarks/extract.py
+	@$(PY) benchmarks/gpt_2_simple.py
 
 lint: setup
 	@$(PY) -m ruff check .

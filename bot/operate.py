@@ -140,30 +140,6 @@ def look(columns: list[str], rows: Iterable[list[Any]], ids: set[str]) -> Held:
     return held
 
 
-def read_csv(path: Path) -> Iterator[list[str]]:
-    """The header, then each row: what `schema.read_table` reads and refuses, but one at a time, for files too large to hold."""
-    number = 0
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            header = next(reader, None)
-            if not header:
-                raise SchemaError(f"{path}: empty file, expected a header row")
-            if len(set(header)) < len(header):
-                raise SchemaError(f"{path}: a column stands twice in the header; keep one")
-            yield header
-            for number, cells in enumerate(reader, start=1):
-                if not cells and len(header) > 1:
-                    continue
-                if len(cells) != len(header):
-                    raise SchemaError(f"{path}: row {number} has {len(cells)} cells, the header {len(header)}; truncated or not CSV")
-                yield cells
-    except UnicodeDecodeError as error:
-        raise SchemaError(f"{path}: not UTF-8 near row {number + 1} ({error.reason}); save it as UTF-8") from None
-    except csv.Error as error:
-        raise SchemaError(f"{path}: row {number + 1}: {error}; the file is truncated or not CSV") from None
-
-
 @contextmanager
 def parquet(path: Path) -> Iterator[pq.ParquetFile]:
     try:
@@ -179,7 +155,7 @@ def id_columns(path: Path) -> list[str]:
         with parquet(path) as file:
             header = file.schema_arrow.names
     else:
-        header = next(read_csv(path))
+        header = next(schema.read_cells(path))
     columns = [name for name in header if name in ID_COLUMNS]
     if not columns:
         raise SchemaError(f"{path}: has none of the columns {', '.join(ID_COLUMNS)}; delete it or keep it elsewhere")
@@ -193,7 +169,7 @@ def id_cells(path: Path, columns: list[str]) -> Iterator[list[Any]]:
             for batch in file.iter_batches(BATCH_ROWS, columns=columns):
                 yield from _rows(batch, columns)
         return
-    rows = read_csv(path)
+    rows = schema.read_cells(path)
     header = next(rows)
     places = [header.index(column) for column in columns]
     for cells in rows:
@@ -220,7 +196,7 @@ def check_finetune(path: Path, train: Held | None) -> None:
         raise SchemaError(f"{path}: there is no {LM_TRAIN} beside it to tell whose text it holds; prepare again, or delete it")
     if train is None or train.removed:
         return  # lm_train.csv has its own error, or both are going to be made again
-    rows = sum(1 for _ in read_csv(path)) - 1
+    rows = sum(1 for _ in schema.read_cells(path)) - 1
     schema.check_manifest(path, rows)
     manifest, other = schema.read_manifest(path), schema.read_manifest(source)
     if rows != train.rows or (manifest and other and manifest["made_from"] != other["made_from"]):
@@ -280,7 +256,7 @@ def complete(leftovers: Iterable[Path]) -> None:
 
 def kept_csv(path: Path, ids: set[str]) -> Iterator[list[str]]:
     """The header, then the rows without any of the ids."""
-    rows = read_csv(path)
+    rows = schema.read_cells(path)
     header = next(rows)
     places = [place for place, name in enumerate(header) if name in ID_COLUMNS]
     yield header

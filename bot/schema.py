@@ -346,15 +346,12 @@ def write_table(
     return count
 
 
-def read_table(path: Path, required: Iterable[str] = ()) -> tuple[list[str], list[dict[str, str]]]:
-    """Header and rows, every cell the text that stands in the file.
+def read_cells(path: Path) -> Iterator[list[str]]:
+    """The header, then the cells of each row as the text that stands in the file, one row at a time.
 
     Raises:
-        SchemaError: no such file, not UTF-8, a required or doubled column, a row of another length, an unclosed quote (a truncated
-            file), or a manifest beside it that says another row count or checksum.
+        SchemaError: no such file, not UTF-8, a doubled column, a row of another length, or an unclosed quote (a truncated file).
     """
-    path = Path(path)
-    rows: list[dict[str, str]] = []
     number = 0
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:  # other people's spreadsheets write a byte order mark
@@ -365,11 +362,7 @@ def read_table(path: Path, required: Iterable[str] = ()) -> tuple[list[str], lis
             doubled = {column for column in header if header.count(column) > 1}
             if doubled:
                 raise SchemaError(f"{path}: column {', '.join(sorted(doubled))} stands twice in the header; keep one")
-            missing = [column for column in required if column not in header]
-            if missing:
-                raise SchemaError(
-                    f"{path}: expected column{'s' * (len(missing) > 1)} {', '.join(missing)}, found {', '.join(header)}; rename or add"
-                )
+            yield header
             for number, cells in enumerate(reader, start=1):
                 if not cells and len(header) > 1:
                     continue  # a blank line, as editors leave at the end
@@ -377,7 +370,7 @@ def read_table(path: Path, required: Iterable[str] = ()) -> tuple[list[str], lis
                     raise SchemaError(
                         f"{path}: row {number} has {len(cells)} cells, the header {len(header)}; the file is truncated or not CSV"
                     )
-                rows.append(dict(zip(header, cells, strict=True)))
+                yield cells
     except FileNotFoundError:
         raise SchemaError(f"{path}: no such file; run the stage that writes it first, or check the path") from None
     except IsADirectoryError:
@@ -386,6 +379,23 @@ def read_table(path: Path, required: Iterable[str] = ()) -> tuple[list[str], lis
         raise SchemaError(f"{path}: not UTF-8 near row {number + 1} ({error.reason}); save it as UTF-8") from None
     except csv.Error as error:
         raise SchemaError(f"{path}: row {number + 1}: {error}; the file is truncated or not CSV") from None
+
+
+def read_table(path: Path, required: Iterable[str] = ()) -> tuple[list[str], list[dict[str, str]]]:
+    """Header and rows, every cell the text that stands in the file.
+
+    Raises:
+        SchemaError: as `read_cells`, a required column is missing, or a manifest beside the file says another row count or checksum.
+    """
+    path = Path(path)
+    cells = read_cells(path)
+    header = next(cells)
+    missing = [column for column in required if column not in header]
+    if missing:
+        raise SchemaError(
+            f"{path}: expected column{'s' * (len(missing) > 1)} {', '.join(missing)}, found {', '.join(header)}; rename or add"
+        )
+    rows = [dict(zip(header, each, strict=True)) for each in cells]
     check_manifest(path, len(rows))
     return header, rows
 

@@ -5,6 +5,7 @@ A back end is imported by the worker that was told to use it and by nothing else
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,6 +28,12 @@ class Generator(Protocol):
         The same seed gives the same text for a comment whatever stands beside it. A comment's ids are `comment_id-0`, `-1`, ….
         """
         ...
+
+
+def candidate_seed(seed: int, comment: str, index: int) -> int:
+    """Seed of one candidate, in [0, 2**31): from the run's seed, the comment's text and the candidate's number, so order doesn't matter."""
+    digest = hashlib.sha256(f"{seed}\n{index}\n{comment}".encode("utf-8", "replace")).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
 
 
 def load(backend: str, path: Path) -> Generator:

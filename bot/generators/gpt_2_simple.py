@@ -14,7 +14,6 @@ which a fine-tuned model never saw, ends a candidate too.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +30,7 @@ from gpt_2_simple.src import encoder, model
 
 from bot import UserError, text
 from bot.config import GenerateSettings
+from bot.generators import candidate_seed
 from bot.schema import Candidate
 
 START, END = "<|startoftext|>", "<|endoftext|>"  # as in gpt_2_simple.src.load_dataset
@@ -54,12 +54,6 @@ def encode_training_row(bpe: Any, comment: str, reply: str) -> list[int]:
     """Ids of a row as gpt_2_simple's loader encodes it in the midst of others; it puts a line break after each."""
     ids: list[int] = bpe.encode(START + text.format_training_text(comment, reply) + END + "\n")
     return ids
-
-
-def candidate_seed(seed: int, comment: str, index: int) -> int:
-    """The same as in generators.transformers, which can't be imported beside TensorFlow; a test holds the two together."""
-    digest = hashlib.sha256(f"{seed}\n{index}\n{comment}".encode("utf-8", "replace")).digest()
-    return int.from_bytes(digest[:4], "big") >> 1
 
 
 def forward(hparams: Any, tokens: Any, positions: Any, attend: Attend) -> Any:

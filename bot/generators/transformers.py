@@ -6,7 +6,6 @@ prefix of the training row's.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from transformers import AutoModelForCausalLM, LogitsProcessor, LogitsProcessorL
 
 from bot import UserError, models, text
 from bot.config import GenerateSettings
+from bot.generators import candidate_seed
 from bot.schema import Candidate
 
 if TYPE_CHECKING:
@@ -124,12 +124,6 @@ class Transformers:
                 candidates.append(Candidate(comment_id, f"{comment_id}-{row % count}", seeds[row], reply, self.name, mean))
             for start in range(0, len(candidates), count):
                 yield candidates[start : start + count]
-
-
-def candidate_seed(seed: int, comment: str, index: int) -> int:
-    """Seed of one candidate, in [0, 2**31): from the run's seed, the comment's text and the candidate's number, so order doesn't matter."""
-    digest = hashlib.sha256(f"{seed}\n{index}\n{comment}".encode("utf-8", "replace")).digest()
-    return int.from_bytes(digest[:4], "big") >> 1
 
 
 def load(path: Path) -> Transformers:
