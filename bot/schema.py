@@ -132,6 +132,15 @@ class RealismRow:
 
 
 @dataclass(slots=True)
+class LossRow:
+    """MODEL/losses.csv: the loss (nats) of a training step, counted from 1; None where that split wasn't measured at this step."""
+
+    step: int
+    train_loss: float | None
+    val_loss: float | None
+
+
+@dataclass(slots=True)
 class Comment:
     """RUN/comments.csv: a comment taken up. depth 0 = directly under the submission."""
 

@@ -1,7 +1,7 @@
 """train lm: fine-tune a causal language model to write a reply after `comment [SEP]`.
 
 Reads  DATA/lm_{train,val,test}.csv and a base in models/base/ (`python run_bot.py models pull NAME`).
-Writes OUT: a LoRA adapter (or, with --method full, the whole model) and model.json; while it trains, OUT/checkpoint.pt.
+Writes OUT: a LoRA adapter (or, with --method full, the whole model), model.json and losses.csv; while it trains, OUT/checkpoint.pt.
 
     python -m bot.train_lm --base smollm2-135m-instruct --data data/prepared --pairs 24000 --out models/lm
 
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bot import UserError, models, run_command, schema
-from bot.schema import LmRow
+from bot.schema import LmRow, LossRow
 
 if TYPE_CHECKING:
     import torch
@@ -108,6 +108,7 @@ def main(
         limits="A small model: fluent, often wrong about facts. Perplexity is over the reply's tokens of rows within max_tokens.",
     )  # fmt: skip
     models.write_card(out, card)
+    schema.write_rows(out / "losses.csv", LossRow, [LossRow(step, loss, None) for step, loss in enumerate(losses, 1)])
     for suffix, source in (("", out), ("_base", folder)):  # what was saved is what is measured, beside what it started from
         measured = load_model(source)[0].to(device)
         for each in ("val", "test"):

@@ -1,7 +1,7 @@
 """train realism | upvote: fine-tune a BERT-like encoder to score (comment, reply) pairs.
 
 Reads  DATA/realism_{train,test}.csv or DATA/upvote_pairs_{train,test}.csv and an encoder in models/base/.
-Writes OUT: a LoRA adapter and model.json; while it trains, OUT/checkpoint.pt.
+Writes OUT: a LoRA adapter, model.json and losses.csv; while it trains, OUT/checkpoint.pt.
 
     python -m bot.train_ranker realism --data data/prepared --out models/realism
     python -m bot.train_ranker upvote --data data/prepared --out models/upvote --rows 30000
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bot import UserError, models, run_command, schema
-from bot.schema import RealismRow, UpvotePair
+from bot.schema import LossRow, RealismRow, UpvotePair
 from bot.train_lm import choose_rows
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def main(
     card_data = {f"{stem}_{each}.csv": {"rows": len(read[each]), "sha256": schema.sha256_of(data / f"{stem}_{each}.csv")} for each in read}
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     checkpoint = out / "checkpoint.pt"
-    training.fit(
+    losses = training.fit(
         parameters, order, lambda batch: loss_of([items[index] for index in batch]), learning_rate, checkpoint,
         {**settings, "kind": kind.value, "base": base, "data": card_data}, seed,
     )  # fmt: skip
@@ -112,6 +112,7 @@ def main(
         else "Knows the generators it was trained against; others may pass.",
     )  # fmt: skip
     models.write_card(out, card)
+    schema.write_rows(out / "losses.csv", LossRow, [LossRow(step, loss, None) for step, loss in enumerate(losses, 1)])
     ranker = Transformers(load_model(out)[0], tokenizer)  # what was saved is what is measured
     measured = evaluate.evaluate(kind.value, ranker, train, read["test"])
     card.metrics = measured

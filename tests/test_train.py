@@ -10,7 +10,7 @@ import torch
 
 from bot import UserError, models, rankers, schema, train_lm, train_ranker, training
 from bot.generators.transformers import encode_training_row, load_model
-from bot.schema import LmRow, RealismRow, UpvotePair
+from bot.schema import LmRow, LossRow, RealismRow, UpvotePair
 from tests import tiny
 
 GOOD, BAD = "short and funny and kind", "normal minutes boil essay"
@@ -70,7 +70,16 @@ def test_adapter_names_its_base_and_no_folder_of_this_machine(data: Path) -> Non
     train(data, data / "lm", epochs=1)
     config = json.loads((data / "lm" / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == "tiny-lm"
-    assert sorted(path.name for path in (data / "lm").iterdir()) == ["adapter_config.json", "adapter_model.safetensors", "model.json"]
+    assert sorted(path.name for path in (data / "lm").iterdir()) == [
+        "adapter_config.json", "adapter_model.safetensors", "losses.csv", "losses.csv.manifest.json", "model.json",
+    ]  # fmt: skip
+
+
+def test_losses_are_written_step_by_step(data: Path) -> None:
+    train(data, data / "lm", epochs=4)
+    losses = schema.read_rows(data / "lm" / "losses.csv", LossRow)
+    assert [row.step for row in losses] == list(range(1, len(losses) + 1)) and len(losses) >= 8
+    assert losses[-1].train_loss < losses[0].train_loss and losses[0].val_loss is None
 
 
 def test_only_the_reply_carries_loss(bases: Path) -> None:
