@@ -103,9 +103,10 @@ def main(
     if dump_folder is not None and not dump_folder.is_dir():
         raise UserError(f"{dump_folder}: no such folder; --dumps names the one that holds RC_YYYY-MM.zst")
     if first is None or last is None:
-        there = dumps.months(dump_folder) if dump_folder is not None else []
-        if not there:
+        if dump_folder is None:
             raise UserError("--from and --to are missing: the months of the replies, YYYY-MM")
+        if not (there := dumps.months(dump_folder)):
+            raise UserError(f"{dump_folder}: no RC_YYYY-MM.zst in it; --dumps names the folder with the monthly dump files")
         first, last = first or there[0], last or there[-1]
     months = months_between(first, last)
     if out.exists() and not out.is_dir():
@@ -147,18 +148,19 @@ def from_bigquery(months: list[str], wanted: Wanted, out: Path, settings: config
     with bigquery.explained(settings):
         client = bigquery.connect(settings)
         tables = bigquery.tables(client, settings, months, wanted.lookback_months)
-        made_from = {month: {"project": client.project, "tables": tables[month].described()} for month in months}
-        missing = [month for month in months if not schema.is_current(out / f"{month}.parquet", described(wanted, made_from[month]))]
-        scanned = sum(bigquery.bytes_scanned(client, month, wanted, tables[month]) for month in missing)
-    print(f"{len(missing)} of {len(months)} months to query; BigQuery would scan {scanned / 1e9:,.1f} GB")
-    if scanned > max_gigabytes * 1e9:
+        made_from = {month: {"project": client.project, "tables": tables[month].described(client)} for month in months}
+        missing = [month for month in months if not is_made(out / f"{month}.parquet", described(wanted, made_from[month]))]
+        scanned = {month: bigquery.bytes_scanned(client, month, wanted, tables[month]) for month in missing}
+    print(f"{len(missing)} of {len(months)} months to query; BigQuery would scan {sum(scanned.values()) / 1e9:,.1f} GB")
+    if sum(scanned.values()) > max_gigabytes * 1e9:
         raise UserError(
             f"that is more than --max-gigabytes {max_gigabytes:g}; raise it to spend that, or ask for fewer months or --lookback-months"
         )
 
     def one(month: str, target: Path) -> MonthCounts:
         with bigquery.explained(settings):
-            return warehouse.write_month(bigquery.rows(client, month, wanted, tables[month], max_gigabytes), month, target)
+            most = bigquery.most_bytes(scanned[month], tables[month])
+            return warehouse.write_month(bigquery.rows(client, month, wanted, tables[month], most), month, target)
 
     each_month(months, wanted, out, made_from, one)
 
@@ -168,6 +170,14 @@ def described(wanted: Wanted, made_from: dict[str, Any]) -> dict[str, Any]:
     query = hashlib.sha256((warehouse.query("", "") + text.DELETED_BODY + text.BOT_NAME).encode()).hexdigest()
     settings = {name: getattr(wanted, name) for name in Wanted.__slots__}
     return {**made_from, **settings, "subreddits": list(wanted.subreddits), "query": query}
+
+
+def is_made(target: Path, current: dict[str, Any]) -> bool:
+    """True if the month's file is whole and made from just this; one with a garbled manifest is made again like any broken one."""
+    try:
+        return schema.is_current(target, current)
+    except schema.SchemaError:
+        return False
 
 
 def each_month(
@@ -184,7 +194,7 @@ def each_month(
     for month in track(months, description="months", transient=True):
         target = out / f"{month}.parquet"
         current = described(wanted, made_from[month])
-        if not schema.is_current(target, current):
+        if not is_made(target, current):
             schema.manifest_path(target).unlink(missing_ok=True)
             target.unlink(missing_ok=True)  # made from something else: better none than one that passes for this
             try:
@@ -196,7 +206,7 @@ def each_month(
                 if "interrupt" in str(error).lower():  # so DuckDB passes on a Ctrl-C
                     raise KeyboardInterrupt from None
                 raise
-            facts = {"cross_month": counts.cross_month, "dropped": dict(sorted(counts.dropped.items())), "lines": dict(counts.lines)}
+            facts = {"cross_month": counts.cross_month, "dropped": dict(sorted(counts.dropped.items())), "lines": counts.lines}
             schema.write_manifest(target, counts.pairs, current, **facts)
         done[month] = schema.read_manifest(target) or {}
     show(done, out)
@@ -215,12 +225,11 @@ def show(done: dict[str, dict[str, Any]], out: Path) -> None:
         table.add_row(month, f"{manifest['rows']:,}", f"{manifest['cross_month']:,}", f"{sum(manifest['dropped'].values()):,}")
     Console().print(table)
     dropped: Counter[str] = sum((Counter(manifest["dropped"]) for manifest in done.values()), Counter())
-    lines: Counter[str] = sum((Counter(manifest["lines"]) for manifest in done.values()), Counter())
-    read = lines.pop("read", 0)
-    if read:
-        bad = ", ".join(f"{reason} {count:,}" for reason, count in lines.most_common()) or "all usable"
-        print(f"{read:,} lines in the months' own comment dumps: {bad}")
-    print("replies that give no pair:", ", ".join(f"{rule} {count:,}" for rule, count in dropped.most_common()) or "none")
+    for prefix, what in (("RC", "comment"), ("RS", "submission")):
+        lines: Counter[str] = sum((Counter(manifest["lines"].get(prefix, {})) for manifest in done.values()), Counter())
+        if lines:
+            print(f"{lines['read']:,} lines in the months' own {what} dumps: {dumps.counted(lines) or 'all usable'}")
+    print("replies that give no pair:", dumps.counted(dropped) or "none")
     share = f", {cross / total:.1%} of them to a comment of an earlier month" if total else ""
     print(f"{total:,} reply pairs from {len(done)} months in {out}{share}")
 

@@ -25,7 +25,7 @@ found AS (
     AND (ARRAY_LENGTH(@subreddits) = 0 OR LOWER(subreddit) IN UNNEST(@subreddits))
 ),
 doubled AS (
-  SELECT *, ROW_NUMBER() OVER (PARTITION BY id ORDER BY created_utc, score, body, parent_id) AS copy
+  SELECT *, ROW_NUMBER() OVER (PARTITION BY id ORDER BY created_utc, score, body, parent_id, link_id, author) AS copy
   FROM found
   WHERE id IN (SELECT id FROM found GROUP BY id HAVING COUNT(*) > 1)
 ),

@@ -6,20 +6,27 @@ import http.server
 import json
 import os
 import random
+import re
 import socket
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, get_type_hints
 
+import duckdb
+import google.auth
 import pytest
 import requests
 from google.api_core.retry import Retry
+from google.auth.credentials import AnonymousCredentials
+from google.auth.exceptions import RefreshError
 
 from bot import ROOT, UserError, config, extract, schema
 from bot.extract import Parents, Source
-from bot.warehouse import bigquery
+from bot.warehouse import Wanted, bigquery, parameters, query
+from bot.warehouse.dumps import COMMENTS, SUBMISSIONS, translated
 from tests.test_extract import comment, pairs_of, submission, utc, write_dump
 
 MONTHS = ("2016-11", "2016-12", "2017-01", "2017-02")
@@ -58,35 +65,26 @@ def settings(path: Path, address: str, project: str = "tests") -> Path:
     return path
 
 
-def random_dumps(folder: Path) -> Path:
-    """Some thousand rows over four months, with every case in them: see the loop."""
-    chance = random.Random(7)
-    bodies = [
-        "[deleted]",
-        " [Removed]",
-        "",
-        "\t",
-        "plain",
-        'quotes " and, commas\nand lines',
-        "\U0001f600 \u05d0",
-        "x\0y",
-        "w " * 20_000,
-        "=1+1",
-    ]
-    weights = [3, 2, 1, 1, 60, 20, 5, 1, 1, 2]
+DAYS = [f"{month}-{day:02d}" for month in MONTHS for day in (1, 9, 17, 28)]
+BODIES = {
+    "[deleted]": 3, " [Removed]": 2, "": 1, "\t": 1, "plain": 60, 'quotes " and, commas\nand lines': 20, "\U0001f600 \u05d0": 5, "x\0y": 1,
+    "w " * 20_000: 1, "=1+1": 2,
+}  # fmt: skip
+
+
+def random_rows(chance: random.Random, count: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Comments and submissions over MONTHS, with every case in them: see the loop."""
     authors = ["[deleted]", None, "haiku_bot", "AutoModerator", *(f"reader_{n}" for n in range(40))]
-    days = [f"{month}-{day:02d}" for month in MONTHS for day in (1, 9, 17, 28)]
-    folder.mkdir()
     heads = [
         submission(
-            f"s{n}", chance.choice(days[:12]), title=chance.choice(["[deleted]", "A title", "B\ntitle"]),
+            f"s{n}", chance.choice(DAYS[:12]), title=chance.choice(["[deleted]", "A title", "B\ntitle"]),
             selftext=chance.choice(["", None, "[removed]", "text"]), author=chance.choice([f"author_of_s{n}", "weekly-bot", None]),
             score=chance.choice([None, 5]),
         )
         for n in range(60)
     ]  # fmt: skip
-    rows = []
-    for n in range(3000):
+    rows: list[dict[str, Any]] = []
+    for n in range(count):
         earlier = chance.choice(rows[-400:]) if rows else None
         thread = f"s{chance.randrange(66)}"  # six threads have no submission
         if earlier and chance.random() < 0.9:  # else the parent stands in another thread
@@ -96,12 +94,19 @@ def random_dumps(folder: Path) -> Path:
         parent = chance.choices(parents, [30, 60, 3, 5, 2])[0]
         rows.append(
             comment(
-                f"c{n}", parent, days[n * len(days) // 3000], link_id=f"t3_{thread}", subreddit=chance.choice(["Books", "movies", "MUSIC"]),
-                body=chance.choices(bodies, weights)[0], author=chance.choice([*authors, *[f"author_of_{thread}"] * 5]),
-                score=chance.choice([None, -3, 0, 1, 2_000_000]),
+                f"c{n}", parent, DAYS[n * len(DAYS) // count], link_id=f"t3_{thread}",
+                subreddit=chance.choice(["Books", "movies", "MUSIC"]), body=chance.choices([*BODIES], [*BODIES.values()])[0],
+                author=chance.choice([*authors, *[f"author_of_{thread}"] * 5]), score=chance.choice([None, -3, 0, 1, 2_000_000]),
             )
         )  # fmt: skip
-    rows += [dict(row, score=chance.randrange(9)) for row in chance.sample(rows, 40)]  # duplicates
+    rows += [dict(row, score=chance.randrange(9)) for row in chance.sample(rows, count // 75)]  # duplicates
+    return rows, heads
+
+
+def random_dumps(folder: Path) -> Path:
+    """Some thousand rows as dumps, flawed lines among them."""
+    rows, heads = random_rows(random.Random(7), 3000)
+    folder.mkdir()
     flawed = [b"{}", b"not json", comment("flawed", "t3_s1", body=None), comment("flawed", "t3_s1", created_utc="soon")]
     for month in MONTHS:
         mine = [
@@ -153,13 +158,49 @@ def test_the_same_rows_as_from_dumps(loaded: tuple[Path, Path], tmp_path: Path, 
         }  # fmt: skip
 
 
+def test_the_same_rows_as_googles_own_engine() -> None:
+    """The emulator runs DuckDB underneath. Here the text that BigQuery is given is typed and run by the SQL engine it is made of."""
+    comments, submissions = random_rows(random.Random(8), 320)
+    tables = {"comments": (COMMENTS, comments), "submissions": (SUBMISSIONS, submissions)}
+    given = parameters("2017-01", Wanted(lookback_months=1, with_submissions=True))
+    kinds = {name: "ARRAY" if isinstance(value, list) else bigquery.kind_of(value) for name, value in given.items()}
+    columns = {name: {key: bigquery.TYPES.get(key, "STRING") for key in kind.keys} for name, (kind, _) in tables.items()}
+
+    def literal(value: Any) -> str:
+        return "NULL" if value is None else json.dumps(value, ensure_ascii=False).replace("\0", "\\u0000")
+
+    def inline(name: str) -> str:
+        struct = ", ".join(f"{key} {kind}" for key, kind in columns[name].items())
+        values = ", ".join("(" + ", ".join(literal(row[key]) for key in columns[name]) + ")" for row in tables[name][1])
+        return f"(SELECT * FROM UNNEST(ARRAY<STRUCT<{struct}>>[{values}]))"
+
+    rows = re.sub(r"@(\w+)", lambda found: literal(given[found[1]]), query("<comments>", "<submissions>"))
+    rows = rows.replace("<comments>", inline("comments")).replace("<submissions>", inline("submissions"))
+    asked = {"sql": query("comments", "submissions"), "parameters": kinds, "tables": columns, "rows": rows}
+    command = [ROOT / ".venv-emulator" / "bin" / "python", ROOT / "tests" / "google_sql.py"]
+    done = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = json.loads(done.stdout)
+    expected = {name: "STRING" if kind is str else "INT64" for name, kind in get_type_hints(schema.Pair).items()}
+    assert told["columns"] == {"rule": "STRING"} | expected
+    with duckdb.connect() as db:
+        for name, (kind, content) in tables.items():
+            db.execute(f"CREATE TABLE {name} ({', '.join(f'{key} {type_}' for key, type_ in columns[name].items())})")
+            db.executemany(
+                f"INSERT INTO {name} VALUES ({', '.join('?' * len(kind.keys))})", [[row[key] for key in kind.keys] for row in content]
+            )
+        ours = db.execute(translated(), given).fetchall()
+    assert sorted(repr(tuple(row)) for row in told["answer"]) == sorted(map(repr, ours))
+    assert len({row[0] for row in ours}) == 10  # a pair, and every rule but deleted_author
+
+
 def test_no_author_is_loaded_and_a_second_load_keeps_the_tables(
     loaded: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dumps, toml = loaded
     client = bigquery.connect(config.load(toml).bigquery)
     rows = [dict(row) for row in client.list_rows("tests.reddit_comments.2017_01")]
-    assert len(rows) > 500 and {"[deleted]", "haiku_bot"} < {row["author"] for row in rows}
+    assert len(rows) > 500 and {"[deleted]", "_bot"} < {row["author"] for row in rows}
     assert not any("reader_" in str(row) or "author_of" in str(row) for row in rows)
     assert isinstance(rows[0]["created_utc"], int) and rows[0]["id"].startswith("c")
     extract.main("2017-01", "2017-01", dump_folder=dumps, out=tmp_path, load_bigquery=True, config_file=toml)
@@ -214,6 +255,61 @@ def test_more_bytes_than_allowed_are_refused_before_any_query(
     assert not list(tmp_path.iterdir())
     extract.main("2017-01", "2017-02", Source.bigquery, out=tmp_path, config_file=toml, max_gigabytes=60)
     assert (tmp_path / "2017-02.parquet").exists()
+
+
+def test_a_table_that_was_loaded_again_is_queried_again(emulator: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    toml = settings(tmp_path / "bigquery.toml", emulator, "again")
+    (tmp_path / "dumps").mkdir()
+    for body in ("first", "second"):
+        write_dump(
+            tmp_path / "dumps" / "RC_2019-01.zst", [comment("a", "t3_s", "2019-01-02"), comment("b", "t1_a", "2019-01-03", body=body)]
+        )
+        extract.main(dump_folder=tmp_path / "dumps", out=tmp_path / "load", load_bigquery=True, config_file=toml)
+        extract.main("2019-01", "2019-01", Source.bigquery, out=tmp_path / "out", config_file=toml)
+        assert [pair.reply for pair in pairs_of(tmp_path / "out", "2019-01")] == [body]
+        assert "1 of 1 months to query" in capsys.readouterr().out
+
+
+def test_whoever_stops_listening_cancels_the_query(monkeypatch: pytest.MonkeyPatch) -> None:
+    cancelled = []
+
+    class Job:
+        def result(self, **_: object) -> Job:
+            return self
+
+        def to_arrow_iterable(self, **_: object) -> Iterator[str]:
+            yield "a batch"
+            yield "another"
+
+        def cancel(self, **_: object) -> None:
+            cancelled.append(True)
+
+    monkeypatch.setattr(bigquery, "_start", lambda *_: Job())
+    client = bigquery.connect(config.BigQuerySettings(endpoint="http://127.0.0.1:9"))
+    asked = client, "2017-01", Wanted(), bigquery.MonthTables((), ()), 1
+    assert list(bigquery.rows(*asked)) == ["a batch", "another"] and not cancelled
+    listening = bigquery.rows(*asked)
+    next(listening)
+    with pytest.raises(KeyboardInterrupt):
+        listening.throw(KeyboardInterrupt)  # type: ignore[attr-defined]
+    assert cancelled == [True]
+
+
+def test_a_month_is_billed_little_more_than_its_dry_run_said() -> None:
+    tables = bigquery.MonthTables(("a", "b"), ("c",))
+    assert bigquery.most_bytes(0, tables) == 3 * 10 * 2**20
+    assert bigquery.most_bytes(2_000_000_000, tables) == 2_200_000_000 + 3 * 10 * 2**20
+
+
+def test_credentials_that_ran_out_and_no_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        pytest.raises(UserError, match=r"aren't accepted any more \(expired\); run `gcloud auth"),
+        bigquery.explained(config.BigQuerySettings()),
+    ):
+        raise RefreshError("expired")
+    monkeypatch.setattr(google.auth, "default", lambda **_: (AnonymousCredentials(), None))
+    with pytest.raises(UserError, match="bigquery.project is empty: set it"):
+        bigquery.connect(config.BigQuerySettings())
 
 
 def test_a_table_that_is_not_there(loaded: tuple[Path, Path], tmp_path: Path) -> None:

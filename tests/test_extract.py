@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import codecs
 import errno
 import gzip
 import json
@@ -92,7 +93,7 @@ def counted(dumps: Path, month: str = "2017-01") -> tuple[dict[str, int], dict[s
     """The month's manifest: (what gave no pair, by rule; lines, by flaw)."""
     manifest = schema.read_manifest(dumps.parent / "out" / f"{month}.parquet")
     assert manifest is not None
-    return manifest["dropped"], manifest["lines"]
+    return manifest["dropped"], manifest["lines"]["RC"]
 
 
 def ids(pairs: list[Pair]) -> list[tuple[str, str]]:
@@ -538,7 +539,7 @@ def test_the_same_as_plain_python_counts(
     # every comment of the month is a pair or counted under a rule
     for month, manifest in zip(("2016-12", "2017-01", "2017-02"), manifests, strict=True):
         total = sum(count_pairs.month_of(row["created_utc"]) == month for row in rows)
-        assert manifest["rows"] + sum(manifest["dropped"].values()) == total == manifest["lines"]["read"]
+        assert manifest["rows"] + sum(manifest["dropped"].values()) == total == manifest["lines"]["RC"]["read"]
     compared.append(len(found))
 
 
@@ -682,3 +683,62 @@ def test_a_full_disk_leaves_nothing_half(dumps: Path, monkeypatch: pytest.Monkey
             extract.main("2017-01", "2017-01", dump_folder=dumps, out=out)
     assert left_in(out) == STAGED  # staged whole; it may stay
     assert len(extracted(dumps)) == 1
+
+
+def test_rows_of_another_month_and_flawed_submissions_are_counted(dumps: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    late = [comment("late", "t1_a", "2017-02-01"), comment("early", "t3_s", "2016-12-31")]
+    write_dump(dumps / "RC_2017-01.zst", [comment("a", "t3_s"), comment("r", "t1_a"), *late])
+    write_dump(dumps / "RS_2017-01.zst", [submission(), b"{}", b"cut"])
+    assert ids(extracted(dumps)) == [("t1_a", "t1_r")]
+    manifest = schema.read_manifest(dumps.parent / "out" / "2017-01.parquet") or {}
+    assert manifest["lines"] == {"RC": {"read": 4, "other_month": 2}, "RS": {"read": 3, "unreadable": 2}}
+    printed = capsys.readouterr().out
+    assert "4 lines in the months' own comment dumps: other_month 2" in printed
+    assert "3 lines in the months' own submission dumps: unreadable 2" in printed
+
+
+def test_a_dump_without_one_usable_line_fails_its_month(dumps: Path) -> None:
+    write_dump(dumps / "RC_2017-01.zst", [b"<html>", b"{}", comment("a", "t3_s", body=None)])
+    with pytest.raises(UserError, match=r"2017-01 failed: .*RC_2017-01.zst: none of its 3 lines is usable \(unreadable 2, missing_key 1\)"):
+        extracted(dumps)
+
+
+def test_a_byte_order_mark_costs_no_line(dumps: Path) -> None:
+    rows = [comment("a", "t3_s"), comment("r", "t1_a")]
+    (dumps / "RC_2017-01.json").write_bytes(codecs.BOM_UTF8 + b"".join(json.dumps(row).encode() + b"\n" for row in rows))
+    (dumps / "RC_2017-01.zst").unlink(missing_ok=True)
+    assert ids(extracted(dumps)) == [("t1_a", "t1_r")]
+
+
+@pytest.mark.parametrize("line", [comment("long", "t1_a", body="x" * (40 << 20)), b"x" * (90 << 20)], ids=["a comment", "no JSON"])
+def test_a_line_of_many_megabytes_fails_its_month_clearly(dumps: Path, line: dict[str, Any] | bytes) -> None:
+    write_dump(dumps / "RC_2017-01.zst", [comment("a", "t3_s"), line, comment("r", "t1_a")])
+    with pytest.raises(UserError, match=r"2017-01 failed: .*RC_2017-01.zst: a line of it is longer than 16 MiB"):
+        extracted(dumps)
+
+
+def test_a_garbled_parquet_dump_is_said_to_be_one(dumps: Path) -> None:
+    (dumps / "RC_2017-01.zst").unlink(missing_ok=True)
+    (dumps / "RC_2017-01.parquet").write_bytes(b"PAR1 and no more of it PAR1")
+    with pytest.raises(UserError, match=r"RC_2017-01.parquet: not a whole Parquet file .*; download it again"):
+        extracted(dumps)
+
+
+def test_a_garbled_manifest_stops_no_other_month(dumps: Path) -> None:
+    write_dump(dumps / "RC_2017-01.zst", [comment("a", "t3_s"), comment("r", "t1_a")])
+    extracted(dumps)
+    (dumps.parent / "out" / "2017-01.parquet.manifest.json").write_text("{")
+    assert ids(extracted(dumps)) == [("t1_a", "t1_r")]
+
+
+def test_a_folder_without_dumps(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no RC_YYYY-MM.zst in it"):
+        extract.main(dump_folder=tmp_path, out=tmp_path / "out")
+
+
+def test_no_name_is_staged(dumps: Path) -> None:
+    write_dump(dumps / "RC_2017-01.zst", [comment("a", "t3_s", author="ann"), comment("r", "t1_a", author="haiku_bot")])
+    extracted(dumps)
+    staged = [str(path) for path in (dumps.parent / "out" / ".staged").rglob("*.parquet")]
+    authors = {author for (author,) in duckdb.sql(f"SELECT author FROM read_parquet({staged}, union_by_name=true)").fetchall()}
+    assert "_bot" in authors and not authors & {"ann", "haiku_bot"}

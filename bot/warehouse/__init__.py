@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,7 +41,7 @@ class MonthCounts:
     pairs: int = 0
     cross_month: int = 0
     dropped: Counter[str] = field(default_factory=Counter)  # replies that give no pair, by the query's rule
-    lines: Counter[str] = field(default_factory=Counter)  # of the month's own comment dump: "read", and those not usable, by reason
+    lines: dict[str, dict[str, int]] = field(default_factory=dict)  # of the month's own dumps, RC and RS: "read", and flawed by reason
 
 
 def month_start(month: str) -> int:
@@ -110,28 +110,32 @@ def ahead(items: Iterator[Item]) -> Iterator[Item]:
 
 
 def write_month(batches: Iterator[pa.RecordBatch], month: str, out: Path) -> MonthCounts:
-    """Write the pairs among the query's rows to `out` (schema.Pair, in no order), whole or not at all; count the others by rule."""
+    """Write the pairs among the query's rows to `out` (schema.Pair, in no order), whole or not at all; count the others by rule.
+
+    While the query makes the rows of the next row group, a thread writes this one.
+    """
     types = {name: pa.string() if kind is str else pa.int64() for name, kind in get_type_hints(schema.Pair).items()}
     columns = pa.schema([(name, types[name]) for name in schema.columns_of(schema.Pair)])
+    repeated = ["subreddit", "thread_id", "submission", "comment_id"]  # a dictionary of the other texts costs time and saves nothing
     counts = MonthCounts()
-    size = 0
-    waiting: list[pa.Table] = []  # each table written is a row group, and thousands of small ones cost memory and time
     temporary = out.with_name(f".{out.name}.tmp")
     try:
-        with pq.ParquetWriter(temporary, columns, compression="zstd") as writer:
-            for batch in ahead(batches):
-                rows = pa.Table.from_batches([batch])
+        with pq.ParquetWriter(temporary, columns, compression="zstd", use_dictionary=repeated) as writer, ThreadPoolExecutor(1) as pool:
+
+            def write(rows: pa.Table) -> None:
                 for each in pc.value_counts(rows["rule"]).to_pylist():
                     counts.dropped[each["values"]] += each["counts"]
                 pairs = rows.filter(pc.equal(rows["rule"], "")).select(columns.names).cast(columns)
                 counts.cross_month += pc.sum(pc.less(pairs["comment_utc"], month_start(month))).as_py() or 0
-                waiting.append(pairs)
-                size += pairs.nbytes
-                if size >= ROW_GROUP_BYTES:
-                    writer.write_table(pa.concat_tables(waiting))
-                    waiting, size = [], 0
-            if waiting:
-                writer.write_table(pa.concat_tables(waiting))
+                writer.write_table(pairs)
+
+            writing: Future[None] | None = None
+            for rows in row_groups(batches):
+                if writing is not None:
+                    writing.result()
+                writing = pool.submit(write, rows)
+            if writing is not None:
+                writing.result()
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(out)
@@ -139,3 +143,17 @@ def write_month(batches: Iterator[pa.RecordBatch], month: str, out: Path) -> Mon
         temporary.unlink(missing_ok=True)
     counts.pairs = counts.dropped.pop("", 0)
     return counts
+
+
+def row_groups(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """The same rows, about ROW_GROUP_BYTES at a time: thousands of small row groups cost memory and time."""
+    waiting: list[pa.RecordBatch] = []
+    size = 0
+    for batch in batches:
+        waiting.append(batch)
+        size += batch.nbytes
+        if size >= ROW_GROUP_BYTES:
+            yield pa.Table.from_batches(waiting)
+            waiting, size = [], 0
+    if waiting:
+        yield pa.Table.from_batches(waiting)

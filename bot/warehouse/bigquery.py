@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from google.api_core import exceptions
-from google.api_core.retry import Retry
 from google.auth.credentials import AnonymousCredentials
-from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
-from google.cloud import bigquery
+from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, RefreshError
+from google.cloud import bigquery, bigquery_storage
+from google.cloud.bigquery.retry import DEFAULT_RETRY
 
 from bot import UserError
 from bot.config import BigQuerySettings
@@ -25,7 +25,7 @@ from bot.warehouse import Wanted, parameters, query, window
 from bot.warehouse.dumps import COMMENTS, SUBMISSIONS, Kind
 
 ANSWER_SECONDS = 60.0  # for one call; a query itself may take as long as it needs
-RETRY = Retry(initial=1.0, maximum=10.0, timeout=20.0)  # the client's own goes on for ten minutes against a dead address
+RETRY = DEFAULT_RETRY.with_timeout(20.0)  # the client's own goes on for ten minutes against a dead address
 LOADED = "Loaded by reply-bot from a dump of "  # a table's description; its bytes and time follow
 TYPES = {"score": "INT64", "created_utc": "INT64"}  # the other columns are text
 
@@ -37,8 +37,9 @@ class MonthTables:
     comments: tuple[str, ...]
     submissions: tuple[str, ...]
 
-    def described(self) -> dict[str, list[str]]:
-        return {"comments": list(self.comments), "submissions": list(self.submissions)}
+    def described(self, client: bigquery.Client) -> dict[str, str]:
+        """Each table and when it was last changed, so that one that was loaded again is told from the one before."""
+        return {name: _changed(client, name) for name in (*self.comments, *self.submissions)}
 
 
 def connect(settings: BigQuerySettings) -> bigquery.Client:
@@ -46,7 +47,12 @@ def connect(settings: BigQuerySettings) -> bigquery.Client:
     if settings.endpoint:
         options = {"api_endpoint": settings.endpoint}
         return bigquery.Client(project=settings.project or "emulated", credentials=AnonymousCredentials(), client_options=options)
-    return bigquery.Client(project=settings.project or None)
+    try:
+        return bigquery.Client(project=settings.project or None)
+    except OSError:  # so the client says that it can't tell the project
+        raise UserError(
+            "bigquery.project is empty: set it to the Google Cloud project that pays, in the config or BOT_BIGQUERY__PROJECT"
+        ) from None
 
 
 def table_name(client: bigquery.Client, settings: BigQuerySettings, kind: Kind, month: str) -> str:
@@ -90,11 +96,24 @@ def bytes_scanned(client: bigquery.Client, month: str, wanted: Wanted, from_: Mo
     return int(job.total_bytes_processed or 0)
 
 
-def rows(client: bigquery.Client, month: str, wanted: Wanted, from_: MonthTables, max_gigabytes: float) -> Iterator[pa.RecordBatch]:
-    """What the query answers for the month, as it comes."""
-    settings = bigquery.QueryJobConfig(maximum_bytes_billed=int(max_gigabytes * 1e9))
-    job = _start(client, month, wanted, from_, settings)
-    yield from job.result(retry=RETRY).to_arrow_iterable()
+def rows(client: bigquery.Client, month: str, wanted: Wanted, from_: MonthTables, most_bytes: int) -> Iterator[pa.RecordBatch]:
+    """What the query answers for the month, as it comes, by the storage API (an emulator has none). BigQuery bills at most `most_bytes`.
+
+    Whoever stops listening, by Ctrl-C too, has the query cancelled.
+    """
+    job = _start(client, month, wanted, from_, bigquery.QueryJobConfig(maximum_bytes_billed=most_bytes))
+    storage = None if _is_emulator(client) else bigquery_storage.BigQueryReadClient(credentials=client._credentials)
+    try:
+        yield from job.result(retry=RETRY).to_arrow_iterable(bqstorage_client=storage)
+    except BaseException:
+        with suppress(Exception):  # the first fault is the one to tell
+            job.cancel(retry=None, timeout=5.0)
+        raise
+
+
+def most_bytes(scanned: int, from_: MonthTables) -> int:
+    """A cap for one month's query: what its dry run said, a tenth more, and the 10 MiB that BigQuery bills for any table at least."""
+    return int(scanned * 1.1) + (len(from_.comments) + len(from_.submissions)) * (10 << 20)
 
 
 def load(client: bigquery.Client, settings: BigQuerySettings, kind: Kind, month: str, parquet: Path, version: list[int]) -> str:
@@ -143,6 +162,11 @@ def explained(settings: BigQuerySettings) -> Iterator[None]:
         raise UserError(
             "no Google credentials: run `gcloud auth application-default login`, or point GOOGLE_APPLICATION_CREDENTIALS to a key file"
         ) from None
+    except RefreshError as error:
+        raise UserError(
+            f"the Google credentials aren't accepted any more ({_line(error)}); run `gcloud auth application-default login`,"
+            " or renew the key file"
+        ) from None
     except exceptions.Forbidden as error:
         raise UserError(
             f"{where}: access denied ({_line(error)}); your account must be able to read the tables and to run jobs in bigquery.project."
@@ -166,6 +190,15 @@ def _start(client: bigquery.Client, month: str, wanted: Wanted, from_: MonthTabl
     return client.query(text, job_config=settings, retry=RETRY, job_retry=None, timeout=ANSWER_SECONDS)
 
 
+def _changed(client: bigquery.Client, name: str) -> str:
+    modified = client.get_table(name, retry=RETRY, timeout=ANSWER_SECONDS).modified
+    return modified.isoformat() if modified else ""
+
+
+def _is_emulator(client: bigquery.Client) -> bool:
+    return isinstance(client._credentials, AnonymousCredentials)
+
+
 def _union(kind: Kind, names: tuple[str, ...]) -> str:
     """A subquery over several tables, or over none."""
     columns = ", ".join(kind.keys)
@@ -178,8 +211,16 @@ def _union(kind: Kind, names: tuple[str, ...]) -> str:
 def _parameter(name: str, value: Any) -> bigquery.ArrayQueryParameter | bigquery.ScalarQueryParameter:
     if isinstance(value, list):
         return bigquery.ArrayQueryParameter(name, "STRING", value)
-    kind = "BOOL" if isinstance(value, bool) else "INT64" if isinstance(value, int) else "STRING"
-    return bigquery.ScalarQueryParameter(name, kind, value)
+    return bigquery.ScalarQueryParameter(name, kind_of(value), value)
+
+
+def kind_of(value: bool | int | str) -> str:
+    """BigQuery's type of a parameter.
+
+    >>> kind_of(True), kind_of(7), kind_of("x")
+    ('BOOL', 'INT64', 'STRING')
+    """
+    return "BOOL" if isinstance(value, bool) else "INT64" if isinstance(value, int) else "STRING"
 
 
 def _line(error: BaseException) -> str:

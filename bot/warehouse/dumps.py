@@ -5,12 +5,13 @@ is first staged under `OUT/.staged/`, which may be deleted at any time: decompre
 query needs, in Parquet. Threads are shared out to buckets by hash, and the query runs on one bucket at a time (a reply and its comment
 have the same thread), so memory doesn't grow with the dump.
 
-An author's name is staged as a pseudonym (a hash, which suffices to tell that two are the same), but for names that bots give themselves.
+An author's name is staged as a hash, which suffices to tell that two are the same; a name that bots give themselves as `_bot`.
 """
 
 from __future__ import annotations
 
 import bz2
+import codecs
 import gzip
 import json
 import lzma
@@ -18,7 +19,7 @@ import re
 import shutil
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -30,11 +31,12 @@ import zstandard
 from sqlglot import exp
 
 from bot import UserError, text
-from bot.warehouse import MonthCounts, Wanted, ahead, parameters, query, window, write_month
+from bot.warehouse import MonthCounts, Wanted, add_months, ahead, month_start, parameters, query, window, write_month
 
 LONGEST_WINDOW = 2**31  # bytes; the public dumps are compressed with `--long=31`
 MEMORY_LIMIT = "1200MB"  # of DuckDB's own buffers; what doesn't fit goes to the disk
 CHUNK_BYTES = 64 << 20  # decompressed, staged at once
+LONGEST_LINE = 16 << 20  # bytes; DuckDB's maximum_object_size. Reddit's longest are under 1 MB
 BUCKET_BYTES = 48 << 20  # of compressed dumps; about half a million comments
 MOST_BUCKETS = 64
 BATCH_ROWS = 2_000  # a submission of 40,000 characters stands in each row of its replies
@@ -106,10 +108,7 @@ def extract_month(dumps: Path, month: str, wanted: Wanted, staging: Path, bucket
         for kind in (COMMENTS, SUBMISSIONS)
         if (path := find(dumps, kind, each)) is not None
     ]
-    tree = sqlglot.parse_one(query("comments", "submissions"), read="bigquery")
-    for cte in tree.find_all(exp.CTE):
-        # Wide tables are cheaper scanned again than kept in memory; narrow ones are kept.
-        cte.set("materialized", cte.alias in ("doubled", "answered"))
+    sql = translated()
     values = parameters(month, wanted)
 
     parts_of = {
@@ -125,16 +124,26 @@ def extract_month(dumps: Path, month: str, wanted: Wanted, staging: Path, bucket
                     parts = parts_of[kind, bucket]
                     rows = f"SELECT {', '.join(kind.keys)} FROM {_parquet(parts)} WHERE flaw = ''" if parts else _no_rows(kind)
                     db.execute(f"CREATE VIEW {name} AS {rows}")
-                yield from db.sql(tree.sql("duckdb"), params=values).to_arrow_reader(BATCH_ROWS)
+                yield from db.sql(sql, params=values).to_arrow_reader(BATCH_ROWS)
 
     try:
         counts = write_month(rows(), month, out)
     except duckdb.Error as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{out}: can't be made ({reason}); free some space, or delete {staging}, and try again") from None
-    (own,) = (folder for kind, folder, each in staged if kind is COMMENTS and each == month)
-    counts.lines = Counter(json.loads((own / "staged.json").read_text())["lines"])
+    for kind, folder, each in staged:
+        if each == month:
+            counts.lines[kind.prefix] = json.loads((folder / "staged.json").read_text())["lines"]
     return counts
+
+
+def translated() -> str:
+    """The query in DuckDB's dialect, over tables `comments` and `submissions`."""
+    tree = sqlglot.parse_one(query("comments", "submissions"), read="bigquery")
+    for cte in tree.find_all(exp.CTE):
+        # Wide tables are cheaper scanned again than kept in memory; narrow ones are kept.
+        cte.set("materialized", cte.alias in ("doubled", "answered"))
+    return tree.sql("duckdb")
 
 
 def buckets_for(dumps: Path, months: list[str], lookback_months: int) -> int:
@@ -150,20 +159,22 @@ def size_when_packed(dump: Path) -> int:
     return dump.stat().st_size // (1 if dump.suffix in (".zst", ".parquet", *OPENERS) else 8)
 
 
-def stage(dump: Path, staging: Path, kind: Kind, buckets: int) -> Path:
+def stage(dump: Path, staging: Path, kind: Kind, buckets: int, lasting: bool = False) -> Path:
     """Keep what the query needs of one dump as `bucket=B/*.parquet` in a folder, and return that; nothing is done if it is there already.
 
     Each line is a row; `flaw` says why it can't be used: unreadable (not a JSON object), missing_key, wrong_type (its time is no
-    number), or '' if it can.
+    number), or '' if it can. `staged.json` counts them, and under other_month the usable lines whose time lies outside the dump's month.
+    `lasting`: authors' hashes must be the same in years to come. DuckDB's own hash is quicker to make, but may change with its version.
 
     Raises:
-        UserError: the dump is cut off or of another format.
+        UserError: the dump is cut off, of another format, or none of its lines is usable.
     """
     folder = staging / dump.name
     status = dump.stat()
     # The time of the last change tells a dump that was put back with its old modification time.
     made_from = {
         "bytes": status.st_size, "mtime": status.st_mtime_ns, "ctime": status.st_ctime_ns, "buckets": buckets, "bot_name": text.BOT_NAME,
+        "author": "md5" if lasting else f"hash of DuckDB {duckdb.__version__}",
     }  # fmt: skip
     note = folder / "staged.json"
     if note.exists() and json.loads(note.read_text())["made_from"] == made_from:
@@ -176,25 +187,54 @@ def stage(dump: Path, staging: Path, kind: Kind, buckets: int) -> Path:
     try:
         with connect(staging) as db:
             for number, source in enumerate(sources(dump, temporary, db, kind)):
-                _keep(db, source, kind, buckets, temporary, number)
-            lines = {"read": 0}
+                _keep(db, source, kind, buckets, temporary, number, lasting)
+            lines: Counter[str] = Counter(read=0)
             if parts := [*temporary.glob("bucket=*/*.parquet")]:
-                lines |= dict(db.execute(f"SELECT flaw, count(*) FROM {_parquet(parts)} GROUP BY flaw").fetchall())
-                lines["read"], _ = sum(lines.values()), lines.pop("", 0)
+                lines.update(dict(db.execute(f"SELECT flaw, count(*) FROM {_parquet(parts)} GROUP BY flaw").fetchall()))
+                lines["read"], usable = lines.total(), lines.pop("", 0)
+                if not usable:
+                    raise UserError(f"{dump}: none of its {lines['read']:,} lines is usable ({counted(lines)}); is it a dump of Reddit?")
+                month = dump.name[3:10]
+                inside = f"created_utc >= {month_start(month)} AND created_utc < {month_start(add_months(month, 1))}"
+                ((lines["other_month"],),) = db.execute(
+                    f"SELECT count(*) FROM {_parquet(parts)} WHERE flaw = '' AND created_utc IS NOT NULL AND NOT ({inside})"
+                ).fetchall()
         for chunk in temporary.glob("chunk*.ndjson"):
             chunk.unlink()
-        (temporary / "staged.json").write_text(json.dumps({"made_from": made_from, "lines": lines}))
+        (temporary / "staged.json").write_text(
+            json.dumps({"made_from": made_from, "lines": {name: count for name, count in lines.items() if count or name == "read"}})
+        )
         temporary.replace(folder)
     except duckdb.Error as error:
-        raise UserError(f"{dump}: can't be staged in {staging} ({str(error).splitlines()[0]}); is the disk full?") from None
+        said = str(error).splitlines()[0]
+        if "maximum_object_size" in str(error):
+            raise _line_too_long(dump) from None
+        if dump.suffix == ".parquet" and not isinstance(error, duckdb.OutOfMemoryException) and "space" not in said:
+            raise UserError(f"{dump}: not a whole Parquet file ({said}); download it again") from None
+        raise UserError(f"{dump}: can't be staged in {staging} ({said}); is the disk full?") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 
+def counted(numbers: Mapping[str, int]) -> str:
+    """Counts in words, the largest first; `read` isn't one of them.
+
+    >>> counted({"read": 9, "missing_key": 1, "unreadable": 1200})
+    'unreadable 1,200, missing_key 1'
+    """
+    return ", ".join(f"{name} {count:,}" for name, count in Counter(numbers).most_common() if name != "read")
+
+
+def _line_too_long(dump: Path) -> UserError:
+    return UserError(
+        f"{dump}: a line of it is longer than {LONGEST_LINE >> 20} MiB, so it is no dump of Reddit, or damaged; download it again"
+    )
+
+
 def as_one_file(dump: Path, staging: Path, kind: Kind) -> Path:
     """The usable lines of a dump, staged, as one Parquet file with `kind.keys`; to be deleted by the caller."""
-    folder = stage(dump, staging, kind, 1)
+    folder = stage(dump, staging, kind, 1, lasting=True)
     one = staging / f"{dump.name}.one.parquet"
     with connect(staging) as db:
         parts = [*folder.glob("bucket=*/*.parquet")]
@@ -223,8 +263,12 @@ def chunks(dump: Path, scratch: Path) -> Iterator[Path]:
     parts: list[bytes] = []
     size = 0
     for block in blocks(dump):
+        if not size and not number:
+            block = block.removeprefix(codecs.BOM_UTF8)
         size += len(block)
         if size < CHUNK_BYTES or (end := block.rfind(b"\n") + 1) == 0:
+            if size > CHUNK_BYTES + LONGEST_LINE:
+                raise _line_too_long(dump)
             parts.append(block)
             continue
         yield _write(scratch / f"chunk{number % 2}.ndjson", [*parts, memoryview(block)[:end]])
@@ -290,10 +334,11 @@ def quoted(value: object) -> str:
     return "'" + str(value).replace("'", "''") + "'"
 
 
-def _keep(db: duckdb.DuckDBPyConnection, source: str, kind: Kind, buckets: int, folder: Path, number: int) -> None:
+def _keep(db: duckdb.DuckDBPyConnection, source: str, kind: Kind, buckets: int, folder: Path, number: int, lasting: bool) -> None:
     """Write one piece of a dump to its buckets."""
+    digest = "md5_number_lower" if lasting else "hash"
     pseudonym = f"""CASE WHEN author IS NULL OR author = '[deleted]' THEN '[deleted]'
-        WHEN regexp_matches(author, {quoted(text.BOT_NAME)}) THEN author ELSE 'u' || md5_number_lower(author) END AS author"""
+        WHEN regexp_matches(author, {quoted(text.BOT_NAME)}) THEN '_bot' ELSE 'u' || {digest}(author) END AS author"""
     whole = "TRY_CAST(TRY_CAST({0} AS DOUBLE) AS BIGINT)".format  # some dumps write 1514764800.0
     flaw = f"""CASE WHEN {" AND ".join(f"{key} IS NULL" for key in kind.keys)} THEN 'unreadable'
         WHEN {" OR ".join(f"{key} IS NULL" for key in kind.needed)} THEN 'missing_key'
