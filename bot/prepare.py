@@ -178,7 +178,7 @@ def near_duplicate(replies: Sequence[str]) -> list[bool]:
     """
     repeated = [False] * len(replies)
     index = RMinHashLSH(NEAR_DUPLICATE_SHARE, SKETCH_HASHES, SKETCH_BANDS)
-    for start in range(0, len(replies), 10_000):
+    for start in track(range(0, len(replies), 10_000), description="near-duplicates", transient=True, disable=len(replies) < 10_000):
         words = {number: _words(replies[number]) for number in range(start, min(start + 10_000, len(replies)))}
         words = {number: said for number, said in words.items() if len(said) >= NEAR_DUPLICATE_WORDS}
         sketches = RMinHash.from_token_sets([[f"{one} {two}" for one, two in pairwise(said)] for said in words.values()], SKETCH_HASHES, 1)
@@ -392,13 +392,19 @@ def rules_table(cleaning: dict[str, Any], left_out: dict[str, dict[str, int]]) -
 
 def write_realism(out: Path, fakes: Path) -> None:
     people = [row for each in SPLITS for row in schema.read_rows(out / f"lm_{each}.csv", LmRow)]
-    rows = realism_rows(people, schema.read_rows(fakes, schema.Candidate))
+    candidates = schema.read_rows(fakes, schema.Candidate)
+    rows = realism_rows(people, candidates)
     if not rows:
         raise UserError(f"{fakes}: none of its comment_ids stands in {out}/lm_*.csv; generate from one of those files")
     made_from = {"fakes": schema.sha256_of(fakes)}
+    used = sum(row.label == 0 for row in rows)
+    empty = sum(not text.clean(candidate.reply) for candidate in candidates)
+    dropped = {"nothing_left": empty, "comment_not_in_lm": len(candidates) - used - empty}
+    print(f"{len(candidates):,} candidates:", ", ".join(f"{rule} {count:,}" for rule, count in dropped.items()), f"- {used:,} used")
+    facts = {"read": len(candidates), "dropped": dropped}
     split = {row.thread_id: text.split_for(row.thread_id) for row in rows}
     for each in SPLITS:
-        count = write_split(out, "realism", RealismRow, rows, each, split, made_from, {"dropped": {}})
+        count = write_split(out, "realism", RealismRow, rows, each, split, made_from, facts)
         print(f"{out}/realism_{each}.csv: {count:,} rows")
 
 

@@ -560,8 +560,13 @@ def test_files_are_read_by_name(tmp_path: Path) -> None:
 def test_the_realism_files(prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lm = [row for rows in every(prepared, "lm", LmRow).values() for row in rows]
     comments = sorted({row.comment_id for row in lm})
-    schema.write_rows(tmp_path / "fakes.csv", Candidate, [fake(0, comment, f"Generated for {comment}") for comment in comments[:100]])
+    fakes = [fake(0, comment, f"Generated for {comment}") for comment in comments[:100]]
+    fakes += [fake(1, comments[0], "http://example.org"), fake(0, "t1_elsewhere", "Hello."), fake(1, "t1_elsewhere", "Hi.")]
+    schema.write_rows(tmp_path / "fakes.csv", Candidate, fakes)
     prepare.main(out=prepared, fakes=tmp_path / "fakes.csv")
+    assert "103 candidates: nothing_left 1, comment_not_in_lm 2 - 100 used" in capsys.readouterr().out
+    manifest = schema.read_manifest(prepared / "realism_train.csv") or {}
+    assert (manifest["read"], manifest["dropped"]) == (103, {"nothing_left": 1, "comment_not_in_lm": 2})
     realism = every(prepared, "realism", RealismRow)
     rows = [row for split in realism.values() for row in split]
     assert sum(row.label == 0 for row in rows) == 100 and sum(row.label == 1 for row in rows) == 200
