@@ -51,9 +51,18 @@ def encode_prompt(bpe: Any, comment: str, most_tokens: int) -> list[int]:
 
 
 def encode_training_row(bpe: Any, comment: str, reply: str) -> list[int]:
+    return encode_training_text(bpe, text.format_training_text(comment, reply))
+
+
+def encode_training_text(bpe: Any, row: str) -> list[int]:
     """Ids of a row as gpt_2_simple's loader encodes it in the midst of others; it puts a line break after each."""
-    ids: list[int] = bpe.encode(START + text.format_training_text(comment, reply) + END + "\n")
+    ids: list[int] = bpe.encode(START + row + END + "\n")
     return ids
+
+
+def end_surplus(bpe: Any) -> int:
+    """How many tokens more than one BPE makes of END. It is counted as one: else a short reply would be rated by its end."""
+    return len(bpe.encode(END)) - 1
 
 
 def forward(hparams: Any, tokens: Any, positions: Any, attend: Attend) -> Any:
@@ -213,9 +222,7 @@ def build(hparams: Any, marker: EndMarker, feeds: dict[str, Any]) -> tuple[Any, 
 
 class GPT2Simple:
     def __init__(self, path: Path):
-        checkpoint = find_checkpoint(path)
-        hparams = read_hparams(path)
-        self.bpe = read_encoder(path, hparams.n_vocab)
+        checkpoint, hparams, self.bpe = open_checkpoint(path)
         self.n_ctx: int = hparams.n_ctx
         self.name = f"gpt-2-simple:{path.name}"
         self.marker = EndMarker(self.bpe, hparams.n_vocab)
@@ -231,9 +238,7 @@ class GPT2Simple:
                 "top_p": placeholder(tf.float32, []),
             }
             self.output = build(hparams, self.marker, self.feeds)
-            variables = tf.compat.v1.trainable_variables()
-            saver = tf.compat.v1.train.Saver(variables)
-            check_shapes(path, checkpoint, {each.op.name: each.shape.as_list() for each in variables})
+            saver = tf.compat.v1.train.Saver(tf.compat.v1.trainable_variables())
             self.session = gpt_2_simple.start_tf_sess()
             try:
                 saver.restore(self.session, str(checkpoint))
@@ -283,15 +288,16 @@ class GPT2Simple:
     def candidate(self, comment_id: str, index: int, seed: int, tokens: Any, likelihoods: Any) -> Candidate:
         written: list[int] = tokens[tokens >= 0].tolist()
         decoded = str(self.bpe.decode(written))
-        # the end counts as one token, whatever BPE makes of it: else a short reply would be rated by its end
-        spelt = len(self.bpe.encode(END)) - 1 if decoded.endswith(END) and written[-1] != self.marker.id else 0
-        mean = float(likelihoods.sum()) / max(1, len(written) - spelt)
+        surplus = end_surplus(self.bpe) if decoded.endswith(END) and written[-1] != self.marker.id else 0
+        mean = float(likelihoods.sum()) / max(1, len(written) - surplus)
         return Candidate(comment_id, f"{comment_id}-{index}", seed, text.parse_reply(decoded), self.name, mean)
 
 
 def find_checkpoint(path: Path) -> Path:
     """Prefix of the newest checkpoint's files. `checkpoint` may name it by a path of the machine that trained it: its name is enough."""
     missing = [name for name in FILES if not (path / name).is_file()]
+    if (path / "config.json").is_file() and "hparams.json" in missing:
+        raise UserError(f"{path}: a model of the transformers back end, not of gpt-2-simple; set generate.backend to transformers")
     if missing:
         raise UserError(f"{path}: no whole gpt-2-simple checkpoint here, {', '.join(missing)} missing; {REMEDY}")
     try:
@@ -332,6 +338,26 @@ def read_encoder(path: Path, n_vocab: int) -> Any:
     if differ := (merged | single) ^ bpe.encoder.keys():
         raise UserError(f"{path}: vocab.bpe doesn't fit encoder.json, {len(differ)} tokens are in one of them alone; {REMEDY}")
     return bpe
+
+
+def variable_shapes(hparams: Any) -> dict[str, list[int]]:
+    """Names and shapes of the variables that gpt_2_simple.src.model makes."""
+    width = hparams.n_embd
+    shapes = {"model/wte": [hparams.n_vocab, width], "model/wpe": [hparams.n_ctx, width]}
+    for norm in ("ln_f", *(f"h{layer}/{each}" for layer in range(hparams.n_layer) for each in ("ln_1", "ln_2"))):
+        shapes |= {f"model/{norm}/g": [width], f"model/{norm}/b": [width]}
+    for layer in range(hparams.n_layer):
+        for name, rows, columns in (("attn/c_attn", 1, 3), ("attn/c_proj", 1, 1), ("mlp/c_fc", 1, 4), ("mlp/c_proj", 4, 1)):
+            shapes |= {f"model/h{layer}/{name}/w": [1, rows * width, columns * width], f"model/h{layer}/{name}/b": [columns * width]}
+    return shapes
+
+
+def open_checkpoint(path: Path) -> tuple[Path, Any, Any]:
+    """Prefix of the checkpoint's files, hparams and encoder of a folder in which everything fits. Raises UserError."""
+    checkpoint, hparams = find_checkpoint(path), read_hparams(path)
+    bpe = read_encoder(path, hparams.n_vocab)
+    check_shapes(path, checkpoint, variable_shapes(hparams))
+    return checkpoint, hparams, bpe
 
 
 def check_shapes(path: Path, checkpoint: Path, expected: dict[str, list[int]]) -> None:
