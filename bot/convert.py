@@ -11,6 +11,7 @@ bot.generators.transformers heeds. PyTorch is not loaded here: TensorFlow reads,
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -71,17 +72,27 @@ def transformers_name(name: str) -> str:
 
 
 def write_weights(checkpoint: Path, target: Path) -> None:
-    """Both keep a layer's matrix as (inputs, outputs); gpt-2-simple, as a convolution of width 1, has a 1 before these."""
+    """Both keep a layer's matrix as (inputs, outputs); gpt-2-simple, as a convolution of width 1, has a 1 before these.
+
+    Raises UserError: the file of the weights is cut short or damaged.
+    """
     import tensorflow as tf
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    reader = tf.train.load_checkpoint(str(checkpoint))
     tensors = {}
-    for name in reader.get_variable_to_shape_map():
-        if name.startswith("model/"):
-            value = reader.get_tensor(name)
-            tensors[transformers_name(name)] = value[0] if name.endswith("/w") else value
-    save_file(tensors, target, metadata={"format": "pt"})
+    try:
+        reader = tf.train.load_checkpoint(str(checkpoint))
+        for name in reader.get_variable_to_shape_map():
+            if name.startswith("model/"):
+                value = reader.get_tensor(name)
+                tensors[transformers_name(name)] = value[0] if name.endswith("/w") else value
+    except (tf.errors.OpError, RuntimeError, IndexError, ValueError) as error:
+        raise UserError(f"{checkpoint.parent}: {checkpoint.name} is not whole ({error}); pull or train it again") from None
+    try:
+        save_file(tensors, target, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise (OSError(errno.ENOSPC, "", str(target)) if "No space left" in str(error) else error) from error
 
 
 def tokenizer(bpe: Any) -> Any:
