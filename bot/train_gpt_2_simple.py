@@ -30,6 +30,7 @@ from bot.generators.gpt_2_simple import (  # before TensorFlow: it says how much
     end_surplus,
     find_checkpoint,
     open_checkpoint,
+    restore_weights,
 )
 
 # isort: split
@@ -214,7 +215,7 @@ def measured(hparams: Any, bpe: Any, checkpoint: Path, rows: list[Encoded]) -> d
     """See Measure; of a checkpoint's files."""
     with tf.Graph().as_default(), gpt_2_simple.start_tf_sess() as session:
         measure = Measure(hparams, bpe)
-        tf.compat.v1.train.Saver().restore(session, str(checkpoint))
+        restore_weights(tf.compat.v1.train.Saver(), session, checkpoint)
         return measure(session, rows)
 
 

@@ -360,6 +360,12 @@ def test_errors_of_bases(bases: Path, data: Path, tmp_path: Path, monkeypatch: p
     copy_of_base(bases, "wide", monkeypatch, tmp_path, n_embd=48)
     with pytest.raises(UserError, match=r"hparams.json doesn't fit model.ckpt: model/wte is \[\d+, 32\] there, \[\d+, 48\] by hparams"):
         train(data, out, base="wide")
+    damaged = tmp_path / "source-wide" / "model.ckpt.data-00000-of-00001"
+    damaged.write_bytes(damaged.read_bytes()[:-99] + b"\0" * 99)
+    (tmp_path / "source-wide" / "hparams.json").write_bytes((bases / "124M" / "hparams.json").read_bytes())
+    models.pull("damaged", tmp_path / "source-wide")
+    with pytest.raises(UserError, match=r"base/damaged: model.ckpt is not whole"):
+        train(data, out, base="damaged")
     short = tiny.gpt2_checkpoint(tmp_path / "short", n_ctx=64)
     models.pull("short", short)
     with pytest.raises(UserError, match=r"hparams.json: n_ctx is 64, gpt-2-simple trains with 1024 only"):
@@ -375,7 +381,7 @@ def test_errors_of_bases(bases: Path, data: Path, tmp_path: Path, monkeypatch: p
         UserError, match=r"a checkpoint of gpt-2-simple; set generate.backend to gpt-2-simple, or .*`python run_bot.py models conv"
     ):
         transformers_back_end.load(tmp_path / "base" / "wide")
-    assert not out.exists()
+    assert not (out / "checkpoint").exists()
 
 
 def test_errors_of_options_and_data(data: Path, tmp_path: Path) -> None:
