@@ -10,6 +10,7 @@ Writes  models/base/NAME/ : an ordinary transformers folder (or, for 124M and 35
     python -m bot.models pull owner/name                    any model on the hub, into models/base/owner--name
     python -m bot.models pull NAME --from FOLDER            a copy of a folder
     python -m bot.models list
+    python -m bot.models convert models/lm-124M --out models/lm-124M-transformers     see convert.py
 
 A base appears under its name whole or not at all: it is built in models/base/.NAME.partial and renamed at the end. After an
 interruption the same command takes up what was left there. A base that is present costs milliseconds and no PyTorch import.
@@ -765,6 +766,11 @@ def load(path: Path, auto_class: Any, **options: Any) -> tuple[Any, Any]:
     adapter = (path / "adapter_config.json").exists()
     folder = base_path(read_card(path).base) if adapter else path
     if not (folder / "config.json").exists():
+        if (folder / "hparams.json").exists():
+            raise UserError(
+                f"{_shown(path)}: a checkpoint of gpt-2-simple; set generate.backend to gpt-2-simple, "
+                "or make a transformers folder of it (`python run_bot.py models convert`)"
+            )
         raise UserError(
             f"{_shown(path)}: no model here; train one (`python run_bot.py train --help`), or name another folder in the config"
         )
@@ -886,6 +892,18 @@ def list_command() -> None:
             state = "yes" if told else "incomplete"
             table.add_row(folder.name, told.get("kind", "?"), told.get("source", "?"), told.get("licence", "?"), str(size_mb), state, "no")
     Console(width=None if sys.stdout.isatty() else 140).print(table)
+
+
+@app.command("convert")
+def convert_command(
+    folder: Annotated[Path, typer.Argument(help="A checkpoint of gpt-2-simple: a trained model, or models/base/124M.")],
+    out: Annotated[Path, typer.Option(help="The transformers folder to write.")],
+) -> None:
+    """Make a transformers folder of a gpt-2-simple checkpoint, for generate.backend = "transformers"."""
+    from bot import convert
+
+    convert.convert(folder, out)
+    print(_shown(out))
 
 
 if __name__ == "__main__":

@@ -133,7 +133,7 @@ class RealismRow:
 
 @dataclass(slots=True)
 class LossRow:
-    """MODEL/losses.csv: the loss (nats) of a training step, counted from 1; None where that split wasn't measured at this step."""
+    """MODEL/losses.csv: the loss (nats) of a training step, counted from 1 (0: the base); None where it wasn't measured then."""
 
     step: int
     train_loss: float | None

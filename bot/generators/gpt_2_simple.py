@@ -51,9 +51,18 @@ def encode_prompt(bpe: Any, comment: str, most_tokens: int) -> list[int]:
 
 
 def encode_training_row(bpe: Any, comment: str, reply: str) -> list[int]:
+    return encode_training_text(bpe, text.format_training_text(comment, reply))
+
+
+def encode_training_text(bpe: Any, row: str) -> list[int]:
     """Ids of a row as gpt_2_simple's loader encodes it in the midst of others; it puts a line break after each."""
-    ids: list[int] = bpe.encode(START + text.format_training_text(comment, reply) + END + "\n")
+    ids: list[int] = bpe.encode(START + row + END + "\n")
     return ids
+
+
+def end_surplus(bpe: Any) -> int:
+    """How many tokens more than one BPE makes of END. It is counted as one: else a short reply would be rated by its end."""
+    return len(bpe.encode(END)) - 1
 
 
 def forward(hparams: Any, tokens: Any, positions: Any, attend: Attend) -> Any:
@@ -121,101 +130,112 @@ class EndMarker:
         return (tail & opened) | tf.equal(recent[..., -1], self.id)
 
 
-def build(hparams: Any, marker: EndMarker, feeds: dict[str, Any]) -> tuple[Any, Any]:
-    """The graph from prompts to candidates: tokens and log-likelihood, (comments, candidates, steps); -1 and 0 after a candidate's end."""
-    prompts, lengths, uniform = feeds["prompts"], feeds["lengths"], feeds["uniform"]
-    scale = float(hparams.n_embd // hparams.n_head) ** -0.5
-    width = tf.shape(prompts)[1] - 1  # the last token of the prompt is the first that the loop reads
-    padding = (tf.shape(prompts)[1] - lengths)[:, None]  # on the left
-    hidden = tf.range(width)[None, :] < padding  # (comments, width)
-    prompt_keys, prompt_values = [], []
+class Prompts:
+    """The prompts as read once for all their candidates: each layer's keys and values, (comments, heads, width, features)."""
 
-    def attend_prompt(layer: int, q: Any, k: Any, v: Any) -> Any:
-        prompt_keys.append(k)
-        prompt_values.append(v)
-        ahead = tf.range(width)[:, None] < tf.range(width)[None, :]
-        scores = tf.where(ahead | hidden[:, None, None, :], MASKED, tf.matmul(q, k, transpose_b=True) * scale)
+    def __init__(self, hparams: Any, tokens: Any, lengths: Any):
+        """tokens (comments, width + 1), padded on the left: the last one is the first that the candidates' loop reads."""
+        self.width = tf.shape(tokens)[1] - 1
+        self.scale = float(hparams.n_embd // hparams.n_head) ** -0.5
+        padding = (tf.shape(tokens)[1] - lengths)[:, None]
+        self.hidden = (tf.range(self.width)[None, :] < padding)[:, None, None, :]  # (comments, 1, 1, width)
+        self.keys: list[Any] = []
+        self.values: list[Any] = []
+        forward(hparams, tokens[:, :-1], tf.maximum(tf.range(self.width)[None, :] - padding, 0), self.attend)
+
+    def attend(self, layer: int, q: Any, k: Any, v: Any) -> Any:
+        self.keys.append(k)
+        self.values.append(v)
+        ahead = tf.range(self.width)[:, None] < tf.range(self.width)[None, :]
+        scores = tf.where(ahead | self.hidden, MASKED, tf.matmul(q, k, transpose_b=True) * self.scale)
         return tf.matmul(tf.nn.softmax(scores), v)
 
-    forward(hparams, prompts[:, :-1], tf.maximum(tf.range(width)[None, :] - padding, 0), attend_prompt)
+
+class Written:
+    """What the candidates have written so far: each layer's keys and values, (comments, heads, rows, steps, features)."""
+
+    def __init__(self, prompts: Prompts, keys: list[Any], values: list[Any]):
+        self.prompts, self.keys, self.values = prompts, list(keys), list(values)
+
+    def attend(self, layer: int, q: Any, k: Any, v: Any) -> Any:
+        """One token a row: it sees its comment's prompt and what its own row has written, itself included."""
+        prompts = self.prompts
+        self.keys[layer] = tf.concat([self.keys[layer], k[..., None, :]], axis=3)
+        self.values[layer] = tf.concat([self.values[layer], v[..., None, :]], axis=3)
+        to_prompt = tf.matmul(q, prompts.keys[layer], transpose_b=True) * prompts.scale
+        to_own = tf.matmul(self.keys[layer], q[..., None])[..., 0] * prompts.scale
+        weights = tf.nn.softmax(tf.concat([tf.where(prompts.hidden, MASKED, to_prompt), to_own], axis=-1))
+        own = tf.matmul(weights[..., None, prompts.width :], self.values[layer])[..., 0, :]
+        return tf.matmul(weights[..., : prompts.width], prompts.values[layer]) + own
+
+
+def let_go(ended: Any, recent: Any, row: Any, caches: list[Any]) -> tuple[Any, Any, list[Any]]:
+    """Drop rows that have ended; one stays until all comments have one to let go, so that the batch stays a rectangle."""
+    left = tf.reduce_max(tf.reduce_sum(tf.cast(~ended, tf.int32), axis=1))
+    at_work = tf.argsort(tf.cast(ended, tf.int32), axis=1, stable=True)[:, :left]
+
+    def kept() -> Any:
+        by_row = [tf.gather(tf.transpose(each, [0, 2, 1, 3, 4]), at_work, batch_dims=1) for each in caches]
+        return [tf.gather(each, at_work, batch_dims=1) for each in (recent, row)] + [tf.transpose(each, [0, 2, 1, 3, 4]) for each in by_row]
+
+    recent, row, *caches = tf.cond(left < tf.shape(row)[1], kept, lambda: [recent, row, *caches])
+    return recent, row, caches
+
+
+def build(hparams: Any, marker: EndMarker, feeds: dict[str, Any]) -> tuple[Any, Any]:
+    """The graph from prompts to candidates: tokens and log-likelihood, (comments, candidates, steps); -1 and 0 after a candidate's end."""
+    uniform, lengths, layers = feeds["uniform"], feeds["lengths"], hparams.n_layer
+    prompts = Prompts(hparams, feeds["prompts"], lengths)
     comments, candidates = tf.shape(uniform)[0], tf.shape(uniform)[1]
-    per_head = hparams.n_embd // hparams.n_head
-    cache = tf.zeros([comments, hparams.n_head, candidates, 0, per_head])
 
     def step(number: Any, recent: Any, row: Any, keys: Any, values: Any, tokens: Any, likelihoods: Any) -> Any:
         """recent (comments, rows, marker.width) and row (comments, rows), the candidate's number, are of the rows still at work."""
-        new_keys, new_values = [], []
-
-        def attend(layer: int, q: Any, k: Any, v: Any) -> Any:
-            new_keys.append(tf.concat([keys[layer], k[..., None, :]], axis=3))  # (comments, heads, rows, steps, features)
-            new_values.append(tf.concat([values[layer], v[..., None, :]], axis=3))
-            to_prompt = tf.matmul(q, prompt_keys[layer], transpose_b=True) * scale
-            to_own = tf.matmul(new_keys[-1], q[..., None])[..., 0] * scale
-            weights = tf.nn.softmax(tf.concat([tf.where(hidden[:, None, None, :], MASKED, to_prompt), to_own], axis=-1))
-            own = tf.matmul(weights[..., None, width:], new_values[-1])[..., 0, :]
-            return tf.matmul(weights[..., :width], prompt_values[layer]) + own
-
+        written = Written(prompts, keys, values)
         positions = tf.broadcast_to((lengths - 1)[:, None] + number, tf.shape(row))
-        h = forward(hparams, recent[..., -1], positions, attend)
+        h = forward(hparams, recent[..., -1], positions, written.attend)
         with tf.compat.v1.variable_scope("model", reuse=True):
             flat = tf.matmul(tf.reshape(h, [-1, hparams.n_embd]), embedding(hparams, "wte"), transpose_b=True)
         logits = tf.reshape(flat, [comments, -1, hparams.n_vocab])
         chance = tf.gather(uniform[..., number], row, batch_dims=1)
         drawn, likelihood = draw(logits, chance, feeds["temperature"], feeds["top_k"], feeds["top_p"])
-        # a row that has ended stays until all comments have one to let go, so that the batch stays a rectangle
-        ended = marker.ends(recent)
+        ended = marker.ends(recent)  # rows that were not let go
         place = tf.stack([tf.broadcast_to(tf.range(comments)[:, None], tf.shape(row)), row], axis=-1)
         whole = tf.stack([comments, candidates])
-        nothing = tf.fill(whole, -1)
-        column = tf.tensor_scatter_nd_update(nothing, place, tf.where(ended, -1, drawn))
+        column = tf.tensor_scatter_nd_update(tf.fill(whole, -1), place, tf.where(ended, -1, drawn))
         tokens = tf.concat([tokens, column[..., None]], axis=2)
         column = tf.scatter_nd(place, tf.where(ended, 0.0, likelihood), whole)
         likelihoods = tf.concat([likelihoods, column[..., None]], axis=2)
         recent = tf.where(ended[..., None], recent, tf.concat([recent[..., 1:], drawn[..., None]], axis=2))
-        ended = marker.ends(recent)
-        left = tf.reduce_max(tf.reduce_sum(tf.cast(~ended, tf.int32), axis=1))
-        at_work = tf.argsort(tf.cast(ended, tf.int32), axis=1, stable=True)[:, :left]
+        recent, row, caches = let_go(marker.ends(recent), recent, row, [*written.keys, *written.values])
+        return number + 1, recent, row, caches[:layers], caches[layers:], tokens, likelihoods
 
-        def kept() -> Any:
-            caches = [tf.gather(tf.transpose(each, [0, 2, 1, 3, 4]), at_work, batch_dims=1) for each in (*new_keys, *new_values)]
-            return [tf.gather(recent, at_work, batch_dims=1), tf.gather(row, at_work, batch_dims=1)] + [
-                tf.transpose(each, [0, 2, 1, 3, 4]) for each in caches
-            ]
-
-        recent, row, *caches = tf.cond(left < tf.shape(row)[1], kept, lambda: [recent, row, *new_keys, *new_values])
-        return number + 1, recent, row, caches[: hparams.n_layer], caches[hparams.n_layer :], tokens, likelihoods
-
-    loose = tf.TensorShape([None, hparams.n_head, None, None, per_head])
+    per_head = hparams.n_embd // hparams.n_head
+    cache, cached = (
+        tf.zeros([comments, hparams.n_head, candidates, 0, per_head]),
+        tf.TensorShape([None, hparams.n_head, None, None, per_head]),
+    )
+    loose = [tf.TensorShape([None] * dimensions) for dimensions in range(4)]
+    state = [  # what goes round the loop, and which of its sizes change there
+        (tf.constant(0), loose[0]),
+        (tf.tile(feeds["prompts"][:, None, -1:], [1, candidates, marker.width]), tf.TensorShape([None, None, marker.width])),
+        (tf.tile(tf.range(candidates)[None, :], [comments, 1]), loose[2]),
+        ([cache] * layers, [cached] * layers),
+        ([cache] * layers, [cached] * layers),
+        (tf.zeros([comments, candidates, 0], tf.int32), loose[3]),
+        (tf.zeros([comments, candidates, 0]), loose[3]),
+    ]
     *_, tokens, likelihoods = tf.while_loop(
         lambda number, recent, row, *_: (number < tf.shape(uniform)[2]) & (tf.shape(row)[1] > 0),
         step,
-        [
-            tf.constant(0),
-            tf.tile(prompts[:, None, -1:], [1, candidates, marker.width]),
-            tf.tile(tf.range(candidates)[None, :], [comments, 1]),
-            [cache] * hparams.n_layer,
-            [cache] * hparams.n_layer,
-            tf.zeros([comments, candidates, 0], tf.int32),
-            tf.zeros([comments, candidates, 0]),
-        ],
-        shape_invariants=[
-            tf.TensorShape([]),
-            tf.TensorShape([None, None, marker.width]),
-            tf.TensorShape([None, None]),
-            [loose] * hparams.n_layer,
-            [loose] * hparams.n_layer,
-            tf.TensorShape([None, None, None]),
-            tf.TensorShape([None, None, None]),
-        ],
+        [value for value, _ in state],
+        shape_invariants=[shape for _, shape in state],
     )
     return tokens, likelihoods
 
 
 class GPT2Simple:
     def __init__(self, path: Path):
-        checkpoint = find_checkpoint(path)
-        hparams = read_hparams(path)
-        self.bpe = read_encoder(path, hparams.n_vocab)
+        checkpoint, hparams, self.bpe = open_checkpoint(path)
         self.n_ctx: int = hparams.n_ctx
         self.name = f"gpt-2-simple:{path.name}"
         self.marker = EndMarker(self.bpe, hparams.n_vocab)
@@ -231,14 +251,9 @@ class GPT2Simple:
                 "top_p": placeholder(tf.float32, []),
             }
             self.output = build(hparams, self.marker, self.feeds)
-            variables = tf.compat.v1.trainable_variables()
-            saver = tf.compat.v1.train.Saver(variables)
-            check_shapes(path, checkpoint, {each.op.name: each.shape.as_list() for each in variables})
+            saver = tf.compat.v1.train.Saver(tf.compat.v1.trainable_variables())
             self.session = gpt_2_simple.start_tf_sess()
-            try:
-                saver.restore(self.session, str(checkpoint))
-            except tf.errors.OpError as error:
-                raise UserError(f"{path}: {checkpoint.name} is not whole ({_first_line(error)}); {REMEDY}") from None
+            restore_weights(saver, self.session, checkpoint)
         self.graph.finalize()
 
     def draw(self, prompts: list[list[int]], settings: GenerateSettings, seeds: list[list[int]]) -> tuple[Any, Any]:
@@ -283,15 +298,16 @@ class GPT2Simple:
     def candidate(self, comment_id: str, index: int, seed: int, tokens: Any, likelihoods: Any) -> Candidate:
         written: list[int] = tokens[tokens >= 0].tolist()
         decoded = str(self.bpe.decode(written))
-        # the end counts as one token, whatever BPE makes of it: else a short reply would be rated by its end
-        spelt = len(self.bpe.encode(END)) - 1 if decoded.endswith(END) and written[-1] != self.marker.id else 0
-        mean = float(likelihoods.sum()) / max(1, len(written) - spelt)
+        surplus = end_surplus(self.bpe) if decoded.endswith(END) and written[-1] != self.marker.id else 0
+        mean = float(likelihoods.sum()) / max(1, len(written) - surplus)
         return Candidate(comment_id, f"{comment_id}-{index}", seed, text.parse_reply(decoded), self.name, mean)
 
 
 def find_checkpoint(path: Path) -> Path:
     """Prefix of the newest checkpoint's files. `checkpoint` may name it by a path of the machine that trained it: its name is enough."""
     missing = [name for name in FILES if not (path / name).is_file()]
+    if (path / "config.json").is_file() and "hparams.json" in missing:
+        raise UserError(f"{path}: a model of the transformers back end, not of gpt-2-simple; set generate.backend to transformers")
     if missing:
         raise UserError(f"{path}: no whole gpt-2-simple checkpoint here, {', '.join(missing)} missing; {REMEDY}")
     try:
@@ -334,6 +350,26 @@ def read_encoder(path: Path, n_vocab: int) -> Any:
     return bpe
 
 
+def variable_shapes(hparams: Any) -> dict[str, list[int]]:
+    """Names and shapes of the variables that gpt_2_simple.src.model makes."""
+    width = hparams.n_embd
+    shapes = {"model/wte": [hparams.n_vocab, width], "model/wpe": [hparams.n_ctx, width]}
+    for norm in ("ln_f", *(f"h{layer}/{each}" for layer in range(hparams.n_layer) for each in ("ln_1", "ln_2"))):
+        shapes |= {f"model/{norm}/g": [width], f"model/{norm}/b": [width]}
+    for layer in range(hparams.n_layer):
+        for name, rows, columns in (("attn/c_attn", 1, 3), ("attn/c_proj", 1, 1), ("mlp/c_fc", 1, 4), ("mlp/c_proj", 4, 1)):
+            shapes |= {f"model/h{layer}/{name}/w": [1, rows * width, columns * width], f"model/h{layer}/{name}/b": [columns * width]}
+    return shapes
+
+
+def open_checkpoint(path: Path) -> tuple[Path, Any, Any]:
+    """Prefix of the checkpoint's files, hparams and encoder of a folder in which everything fits. Raises UserError."""
+    checkpoint, hparams = find_checkpoint(path), read_hparams(path)
+    bpe = read_encoder(path, hparams.n_vocab)
+    check_shapes(path, checkpoint, variable_shapes(hparams))
+    return checkpoint, hparams, bpe
+
+
 def check_shapes(path: Path, checkpoint: Path, expected: dict[str, list[int]]) -> None:
     """Raises UserError that names the first variable that is missing or of another shape than hparams.json makes it."""
     try:
@@ -347,6 +383,16 @@ def check_shapes(path: Path, checkpoint: Path, expected: dict[str, list[int]]) -
     wrong += [f"{layer} is there, hparams has no such layer" for layer in sorted(layers)]
     if wrong:
         raise UserError(f"{path}: hparams.json doesn't fit {checkpoint.name}: {wrong[0]}; {REMEDY}")
+
+
+def restore_weights(saver: Any, session: Any, checkpoint: Path) -> None:
+    """Raises UserError where the file of the weights is cut short or damaged: the index tells the rest of what can be wrong."""
+    try:
+        saver.restore(session, str(checkpoint))
+    except tf.errors.ResourceExhaustedError:
+        raise  # what to do about that, the caller knows
+    except tf.errors.OpError as error:
+        raise UserError(f"{checkpoint.parent}: {checkpoint.name} is not whole ({_first_line(error)}); {REMEDY}") from None
 
 
 def _first_line(error: BaseException) -> str:

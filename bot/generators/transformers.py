@@ -2,6 +2,9 @@
 
 `encode_prompt` and `encode_training_row` are what train_lm uses too: start token, prompt, reply, end token, and the prompt's ids are a
 prefix of the training row's.
+
+A model of gpt-2-simple's that `models convert` made such a folder of has learnt its start and end as ordinary text, joined to what stands
+beside it. Its tokenizer_config.json says so (`spelt_start`, `spelt_end`), and then they are spelt here too.
 """
 
 from __future__ import annotations
@@ -30,22 +33,35 @@ def start_and_end(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
     return (end if tokenizer.bos_token_id is None else tokenizer.bos_token_id), end
 
 
+def spelt_ends(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
+    """The texts before and after each row, both empty where tokens of their own (`start_and_end`) stand there."""
+    return tokenizer.init_kwargs.get("spelt_start", ""), tokenizer.init_kwargs.get("spelt_end", "")
+
+
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, comment: str, most_tokens: int) -> list[int]:
-    """Start token and prompt. Of a prompt longer than `most_tokens` the comment's end is cut, never the separator."""
-    start, _ = start_and_end(tokenizer)
-    ids: list[int] = tokenizer(text.format_prompt(comment), add_special_tokens=False)["input_ids"]
-    if 1 + len(ids) > most_tokens:
-        separator: list[int] = tokenizer(text.format_prompt(""), add_special_tokens=False)["input_ids"]
-        ids = ids[: most_tokens - 1 - len(separator)] + separator
-    return [start, *ids]
+    """Start and prompt. Of a prompt longer than `most_tokens` the comment's end is cut, never the separator."""
+    spelt, _ = spelt_ends(tokenizer)
+    start = [] if spelt else [start_and_end(tokenizer)[0]]
+    ids = [*start, *_plain(tokenizer, spelt + text.format_prompt(comment))]
+    if len(ids) > most_tokens:
+        separator = _plain(tokenizer, text.format_prompt(""))
+        ids = ids[: most_tokens - len(separator)] + separator
+    return ids
 
 
 def encode_training_row(tokenizer: PreTrainedTokenizerBase, comment: str, reply: str, most_prompt_tokens: int) -> tuple[list[int], int]:
     """Ids of start, prompt, reply, end; and how many of them are the prompt's."""
     prompt = encode_prompt(tokenizer, comment, most_prompt_tokens)
-    whole = tokenizer(text.format_training_text(comment, reply), add_special_tokens=False)["input_ids"]
-    tail = whole[len(tokenizer(text.format_prompt(comment), add_special_tokens=False)["input_ids"]) :]
-    return [*prompt, *tail, start_and_end(tokenizer)[1]], len(prompt)
+    _, spelt = spelt_ends(tokenizer)
+    whole = _plain(tokenizer, text.format_training_text(comment, reply) + spelt)
+    tail = whole[len(_plain(tokenizer, text.format_prompt(comment))) :]
+    return [*prompt, *tail, *([] if spelt else [start_and_end(tokenizer)[1]])], len(prompt)
+
+
+def _plain(tokenizer: PreTrainedTokenizerBase, written: str) -> list[int]:
+    """Ids of a text in which no control token is meant."""
+    ids: list[int] = tokenizer(written, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    return ids
 
 
 def load_model(path: Path) -> tuple[Any, PreTrainedTokenizerBase]:
@@ -61,14 +77,19 @@ class _Nucleus(LogitsProcessor):
     log-likelihood of what is drawn under the model itself, before temperature, top-k and nucleus.
     """
 
-    def __init__(self, seeds: Sequence[int], settings: GenerateSettings, end: int):
+    def __init__(self, seeds: Sequence[int], settings: GenerateSettings, tokenizer: PreTrainedTokenizerBase):
         self.streams = [torch.Generator().manual_seed(seed) for seed in seeds]
-        self.settings, self.end = settings, end
+        self.settings, self.tokenizer = settings, tokenizer
+        _, self.end = start_and_end(tokenizer)
+        _, self.spelt_end = spelt_ends(tokenizer)
         self.log_likelihood = torch.zeros(len(seeds))
         self.tokens = torch.zeros(len(seeds), dtype=torch.long)
         self.ended = torch.zeros(len(seeds), dtype=torch.bool)
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        if self.spelt_end:
+            recent = self.tokenizer.batch_decode(input_ids[:, -len(self.spelt_end) :])
+            self.ended |= torch.tensor([written.endswith(self.spelt_end) for written in recent])
         logits = scores.float()  # (rows, vocabulary)
         top, tokens = logits.topk(min(self.settings.top_k, logits.shape[1]))  # (rows, top_k), the likeliest first
         probability = torch.softmax(top / self.settings.temperature, dim=-1)
@@ -81,6 +102,7 @@ class _Nucleus(LogitsProcessor):
         likelihood = (top.gather(1, place) - logits.logsumexp(dim=-1, keepdim=True))[:, 0].cpu()
         self.log_likelihood += torch.where(self.ended, 0.0, likelihood)
         self.tokens += ~self.ended
+        drawn = torch.where(self.ended[:, None].to(drawn.device), self.end, drawn)  # what tells generate() of a spelt end
         self.ended |= (drawn[:, 0] == self.end).cpu()
         return torch.full_like(logits, -torch.inf).scatter(1, drawn, 0.0)  # type: ignore[return-value]
 
@@ -95,6 +117,7 @@ class Transformers:
     def sample(self, comments: Sequence[tuple[str, str]], settings: GenerateSettings, seed: int) -> Iterator[list[Candidate]]:
         """See generators.Generator. A batch is settings.batch_size candidates, or one comment's, padded on the left."""
         _, end = start_and_end(self.tokenizer)
+        _, spelt_end = spelt_ends(self.tokenizer)
         count = settings.num_candidates
         together = max(1, settings.batch_size // count)
         for first in range(0, len(comments), together):
@@ -104,7 +127,7 @@ class Transformers:
             ids = torch.tensor([[end] * (width - len(prompt)) + prompt for prompt in prompts]).repeat_interleave(count, 0)
             mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]).repeat_interleave(count, 0)
             seeds = [candidate_seed(seed, comment, index) for _, comment in batch for index in range(count)]
-            nucleus = _Nucleus(seeds, settings, end)
+            nucleus = _Nucleus(seeds, settings, self.tokenizer)
             with torch.inference_mode():
                 output: Any = self.model.generate(
                     input_ids=ids.to(self.device),
@@ -119,8 +142,11 @@ class Transformers:
             candidates = []
             for row, (comment_id, _) in enumerate(entry for entry in batch for _ in range(count)):
                 tokens = written[row, : int(nucleus.tokens[row])].tolist()
-                reply = text.parse_reply(str(self.tokenizer.decode([token for token in tokens if token != end])))
-                mean = float(nucleus.log_likelihood[row]) / max(1, len(tokens))
+                decoded = str(self.tokenizer.decode([token for token in tokens if token != end]))
+                # a spelt end counts as one token: else a short reply would be rated by its end
+                surplus = len(_plain(self.tokenizer, spelt_end)) - 1 if spelt_end and decoded.endswith(spelt_end) else 0
+                mean = float(nucleus.log_likelihood[row]) / max(1, len(tokens) - surplus)
+                reply = text.parse_reply(decoded)
                 candidates.append(Candidate(comment_id, f"{comment_id}-{row % count}", seeds[row], reply, self.name, mean))
             for start in range(0, len(candidates), count):
                 yield candidates[start : start + count]

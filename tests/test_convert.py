@@ -1,0 +1,204 @@
+"""A tiny gpt-2-simple checkpoint as a transformers folder: the same logits, tokens, candidates and ends."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tensorflow as tf
+import torch
+from gpt_2_simple.src import model as theirs
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from bot import ROOT, UserError, convert, models, text
+from bot.config import GenerateSettings
+from bot.generators import gpt_2_simple, transformers
+from bot.models import ModelCard
+from tests import tiny
+from tests.test_gpt_2_simple import NASTY, edited, reciting
+
+COMMENTS = [("t1_a", "Which book made you laugh?"), ("t1_b", "My kettle takes ten minutes to boil!"), ("t1_c", "(Hm.")]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def eager_again() -> Iterator[None]:
+    yield
+    tf.compat.v1.enable_eager_execution()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.gpt2_checkpoint(tmp_path_factory.mktemp("gpt2") / "tiny", n_head=4, n_ctx=160)
+
+
+@pytest.fixture(scope="module")
+def converted(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("converted") / "new" / "tiny"
+    convert.convert(checkpoint, out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def bpe(checkpoint: Path) -> Any:
+    return gpt_2_simple.read_encoder(checkpoint, 10**6)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(converted: Path) -> Any:
+    return AutoTokenizer.from_pretrained(converted, local_files_only=True)
+
+
+def test_logits_are_those_of_tensorflow(checkpoint: Path, converted: Path) -> None:
+    """To 1e-3 as asked; in fact to 1e-4 where the largest is about 10."""
+    model, told = AutoModelForCausalLM.from_pretrained(converted, local_files_only=True, output_loading_info=True)
+    assert not any(told[each] for each in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    hparams = gpt_2_simple.read_hparams(checkpoint)
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        fed = tf.compat.v1.placeholder(tf.int32, [None, None])
+        logits = theirs.model(hparams, fed)["logits"]
+        tf.compat.v1.train.Saver().restore(session, str(checkpoint / "model.ckpt"))
+        for length in (1, 2, 17, 64, 160):
+            ids = torch.randint(hparams.n_vocab, (2, length), generator=torch.Generator().manual_seed(length))
+            expected = session.run(logits, {fed: ids.numpy()})
+            with torch.inference_mode():
+                found = model(ids).logits.numpy()
+            assert expected.std() > 1 and found.shape == expected.shape
+            assert abs(found - expected).max() < 1e-4
+
+
+def test_prompts_and_rows_are_token_exact(bpe: Any, tokenizer: Any) -> None:
+    for comment in (*NASTY, "Plain words.", "  two\n lines ", "book " * 300):
+        for most in (1000, 40):
+            assert transformers.encode_prompt(tokenizer, comment, most) == gpt_2_simple.encode_prompt(bpe, comment, most)
+        for reply in ("Dune.", *NASTY):
+            row, prompt = transformers.encode_training_row(tokenizer, comment, reply, 10_000)
+            assert row == gpt_2_simple.encode_training_row(bpe, comment, reply)[:-1]  # but for the loader's line break
+            assert row[:prompt] == gpt_2_simple.encode_prompt(bpe, comment, 10_000)
+            assert tokenizer.decode(row) == f"<|startoftext|>{text.format_training_text(comment, reply)}<|endoftext|>"
+
+
+@given(st.text(max_size=40))
+def test_any_prompt_is_token_exact(bpe: Any, tokenizer: Any, comment: str) -> None:
+    comment = text.clean(comment)
+    assert transformers.encode_prompt(tokenizer, comment, 1000) == gpt_2_simple.encode_prompt(bpe, comment, 1000)
+
+
+def test_other_tokenizers_keep_their_start_and_end_tokens(tmp_path: Path) -> None:
+    plain = AutoTokenizer.from_pretrained(tiny.language_model(tmp_path / "lm"), local_files_only=True)
+    row, prompt = transformers.encode_training_row(plain, "Which book?", "Dune.", 100)
+    assert row == [plain.bos_token_id, *plain("Which book? [SEP] Dune.")["input_ids"], plain.eos_token_id]
+    assert row[:prompt] == transformers.encode_prompt(plain, "Which book?", 100)
+
+
+def both(one: Any, other: Any, comments: list[tuple[str, str]], max_new_tokens: int) -> None:
+    """The likeliest text and its log-likelihood must be the same from both generators."""
+    settings = GenerateSettings(num_candidates=2, top_k=1, max_new_tokens=max_new_tokens)
+    ours, theirs = ([each for row in generator.sample(comments, settings, 1) for each in row] for generator in (one, other))
+    assert [(row.candidate_id, row.seed, row.reply) for row in ours] == [(row.candidate_id, row.seed, row.reply) for row in theirs]
+    assert [row.log_likelihood for row in ours] == pytest.approx([row.log_likelihood for row in theirs], abs=1e-3)
+
+
+def test_candidates_are_those_of_gpt_2_simple(checkpoint: Path, converted: Path) -> None:
+    both(transformers.load(converted), gpt_2_simple.load(checkpoint), COMMENTS, 24)
+
+
+@pytest.mark.parametrize("reply", ["see <|endoftext|> here!", "ends in <"])
+def test_it_ends_where_the_end_is_spelt(checkpoint: Path, bpe: Any, tmp_path: Path, reply: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that recites a row and what follows it: nothing is read on after the end, which counts as one token of the mean."""
+    prompt = gpt_2_simple.encode_prompt(bpe, "Any?", 48)
+    row = gpt_2_simple.encode_training_row(bpe, "Any?", reply)
+    more = (row[len(prompt) :] + row)[: 150 - len(prompt)]
+    reciter = reciting(checkpoint, tmp_path / "reciting", more, len(prompt))
+    convert.convert(tmp_path / "reciting", tmp_path / "out")
+    loaded = transformers.load(tmp_path / "out")
+    both(loaded, reciter, [("t1_a", "Any?")], 80)
+    steps: list[int] = []
+    original = transformers._Nucleus.__call__
+
+    def counted(nucleus: Any, *given: Any) -> Any:
+        steps.append(1)
+        return original(nucleus, *given)
+
+    monkeypatch.setattr(transformers._Nucleus, "__call__", counted)
+    [[candidate]] = loaded.sample([("t1_a", "Any?")], GenerateSettings(num_candidates=1, max_new_tokens=80, top_k=1), 1)
+    assert candidate.reply == reply
+    assert len(steps) == len(row) - 1 - len(prompt) + 1  # all but the line break, and the step that tells generate() of the end
+
+
+def test_its_own_end_token_ends_a_candidate_too(checkpoint: Path, bpe: Any, tmp_path: Path) -> None:
+    prompt = gpt_2_simple.encode_prompt(bpe, "Any?", 48)
+    written = [*bpe.encode(" Dune"), bpe.encoder["<|endoftext|>"], *bpe.encode(" more")]
+    reciter = reciting(checkpoint, tmp_path / "reciting", written, len(prompt))
+    convert.convert(tmp_path / "reciting", tmp_path / "out")
+    loaded = transformers.load(tmp_path / "out")
+    both(loaded, reciter, [("t1_a", "Any?")], 24)
+    [[candidate]] = loaded.sample([("t1_a", "Any?")], GenerateSettings(num_candidates=1, top_k=1), 1)
+    assert candidate.reply == "Dune"
+
+
+def test_command_carries_the_card_over_and_loads_no_pytorch(checkpoint: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "lm", tmp_path / "out"
+    shutil.copytree(checkpoint, folder)
+    card = ModelCard(
+        "lm", "124M", "0" * 64, "full", settings={"steps": 9}, metrics={"val_perplexity": 3.5}, created_utc="2026-01-02T03:04:05Z"
+    )
+    models.write_card(folder, card)
+    code = (
+        "import runpy, sys\n"
+        "try: runpy.run_module('bot.models', run_name='__main__')\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "print(sorted({'torch', 'tensorflow'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", code, "convert", str(folder), "--out", str(out)]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines() == [str(out), "['tensorflow']"]
+    names = sorted(path.name for path in out.iterdir())
+    assert names == ["config.json", "model.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
+    assert all(path.stat().st_mode & 0o777 == 0o644 for path in out.iterdir())
+    carried = models.read_card(out)
+    assert carried.notes == "Converted from gpt-2-simple's layout." and (carried.settings, carried.metrics) == (card.settings, card.metrics)
+    assert carried.created_utc == card.created_utc
+    assert json.loads((out / "config.json").read_text())["n_positions"] == 160
+
+
+def test_whole_or_not_at_all(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(convert, "tokenizer", killed)
+        with pytest.raises(KeyboardInterrupt):
+            convert.convert(checkpoint, tmp_path / "out")
+    assert not (tmp_path / "out").exists() and (tmp_path / ".out.partial" / "model.safetensors").exists()
+    convert.convert(checkpoint, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    with pytest.raises(UserError, match="out: is there already; remove it, or give another --out"):
+        convert.convert(checkpoint, tmp_path / "out")
+    with pytest.raises(UserError, match=r"nothing: no whole gpt-2-simple checkpoint here"):
+        convert.convert(tmp_path / "nothing", tmp_path / "other")
+    with pytest.raises(UserError, match=r"out: a model of the transformers back end, not of gpt-2-simple"):
+        convert.convert(tmp_path / "out", tmp_path / "other")
+
+    def narrow(weights: dict[str, Any]) -> None:
+        weights["model/h1/mlp/c_fc/w"] = weights["model/h1/mlp/c_fc/w"][:, :, 1:]
+
+    with pytest.raises(
+        UserError, match=r"hparams.json doesn't fit model.ckpt: model/h1/mlp/c_fc/w is \[1, 32, 127\] there, \[1, 32, 128\]"
+    ):
+        convert.convert(edited(checkpoint, tmp_path / "narrow", narrow), tmp_path / "other")
+    (tmp_path / "half").mkdir()
+    for path in checkpoint.iterdir():
+        content = path.read_bytes()
+        (tmp_path / "half" / path.name).write_bytes(content[: len(content) // 2] if ".data-" in path.name else content)
+    with pytest.raises(UserError, match="half: model.ckpt is not whole"):
+        convert.convert(tmp_path / "half", tmp_path / "other")
+    assert not (tmp_path / "other").exists()

@@ -1,0 +1,435 @@
+"""Fine-tuning with gpt-2-simple on a tiny checkpoint: pulled over HTTP, trained, killed, gone on with, measured, sampled from."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gpt_2_simple
+import numpy as np
+import pytest
+import tensorflow as tf
+from gpt_2_simple.src import encoder, load_dataset
+from gpt_2_simple.src import model as theirs
+
+from bot import ROOT, UserError, generators, models, schema, text, train_lm
+from bot import train_gpt_2_simple as training
+from bot.config import GenerateSettings
+from bot.generators import gpt_2_simple as sampling
+from bot.generators import transformers as transformers_back_end
+from bot.models import Base, OpenAI
+from bot.schema import FinetuneText, LmRow, LossRow
+from bot.train_lm import Backend, Restore
+from tests import tiny
+from tests.test_gpt_2_simple import NASTY
+from tests.test_models import serving
+
+COMMENT, REPLY, OTHER = "Which book?", "Try the one about winning!", "Vinegar works on a kettle."
+STEPS, SAVE_INTERVAL = 90, 30
+
+
+@pytest.fixture(scope="module", autouse=True)
+def eager_again() -> Iterator[None]:
+    yield
+    tf.compat.v1.enable_eager_execution()
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """models/base with `tiny`, got from a server with OpenAI's layout by the command that a person types."""
+    folder = tiny.gpt2_checkpoint(tmp_path_factory.mktemp("source") / "124M", n_ctx=1024)
+    # as OpenAI's says it, and not as the path of the machine that made it
+    (folder / "checkpoint").write_text('model_checkpoint_path: "model.ckpt"\nall_model_checkpoint_paths: "model.ckpt"\n')
+    here = tmp_path_factory.mktemp("base")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "BASE_DIR", here)
+        patch.setattr(models, "BASES", [Base("124M", "gpt2", OpenAI("124M"), "MIT", 1)])  # without the real one's sums
+        with serving({f"/models/124M/{name}": (folder / name).read_bytes() for name in models.GPT2_FILES}) as server:
+            models.pull_command(["124M"], gpt2_url=server.url)
+        assert [path for path, _ in server.requests] == [f"/models/124M/{name}" for name in models.GPT2_FILES]
+    return here
+
+
+@pytest.fixture(autouse=True)
+def base_dir(bases: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(models, "BASE_DIR", bases)
+    return bases
+
+
+@pytest.fixture(scope="module")
+def bpe(bases: Path) -> Any:
+    return encoder.get_encoder(str(bases / "124M"))
+
+
+def write_data(folder: Path, reply: str = REPLY, held_out: str = REPLY, count: int = 96) -> Path:
+    for each, number, written in (("train", count, reply), ("val", 8, held_out), ("test", 12, held_out)):
+        rows = [LmRow(f"t3_{each}{n}", f"t1_{each}{n}", f"t1_r{each}{n}", "sandbox_books", COMMENT, written) for n in range(number)]
+        schema.write_rows(folder / f"lm_{each}.csv", LmRow, rows)
+    texts = [FinetuneText(text.format_training_text(COMMENT, reply))] * count
+    schema.write_rows(folder / training.DATASET, FinetuneText, texts)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_data(tmp_path_factory.mktemp("data"))
+
+
+def options(data: Path, out: Path, **changes: Any) -> dict[str, Any]:
+    told = {"data": data, "out": out, "base": "124M", "steps": STEPS, "learning_rate": 1e-2, "accumulate": 1}
+    return {**told, "save_interval": SAVE_INTERVAL, "sample_interval": 0, **changes}
+
+
+def train(data: Path, out: Path, **changes: Any) -> list[LossRow]:
+    """Train, and the losses that were written."""
+    train_lm.main(backend=Backend.gpt_2_simple, **options(data, out, **changes))
+    return schema.read_rows(out / "losses.csv", LossRow)
+
+
+def measure(folder: Path, rows: list[LmRow]) -> tuple[float, float]:
+    """Loss and perplexity as train's card has them, the long way: each row alone through gpt_2_simple's model."""
+    hparams, bpe = sampling.read_hparams(folder), sampling.read_encoder(folder, 10**6)
+    whole, reply, tokens = [], [], 0
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        ids = tf.compat.v1.placeholder(tf.int32, [1, None])
+        logp = tf.nn.log_softmax(theirs.model(hparams, ids)["logits"])[0]
+        tf.compat.v1.train.Saver().restore(session, str(sampling.find_checkpoint(folder)))
+        for row in rows:
+            encoded = sampling.encode_training_row(bpe, row.comment, row.reply)
+            prompt = len(sampling.encode_prompt(bpe, row.comment, 1000))
+            found = session.run(logp, {ids: [encoded]})
+            nats = [-found[place, token] for place, token in enumerate(encoded[1:])]
+            whole += nats
+            reply += nats[prompt - 1 : -1]
+            tokens += len(encoded) - 1 - prompt - (len(bpe.encode("<|endoftext|>")) - 1)
+    return float(np.mean(whole)), math.exp(sum(reply) / tokens)
+
+
+@pytest.fixture(scope="module")
+def trained(bases: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A model whose training was killed outright after its first checkpoint and begun again; and what was loaded when it was killed."""
+    out = tmp_path_factory.mktemp("trained") / "lm"
+    arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options(data, out).items()]
+    program = (
+        "import runpy, sys; from pathlib import Path; from bot import models; models.BASE_DIR = Path(sys.argv.pop(1)); "
+        "runpy.run_module('bot.train_lm', run_name='__main__')"
+    )
+    command = [sys.executable, "-c", program, str(bases), "--backend=gpt-2-simple", *arguments]
+    worker = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (out / training.RUN / f"step-{SAVE_INTERVAL}.index").exists():
+        assert worker.poll() is None
+        time.sleep(0.02)
+    loaded = Path(f"/proc/{worker.pid}/maps").read_text()
+    worker.send_signal(signal.SIGKILL)
+    assert worker.wait() == -signal.SIGKILL
+    assert not (out / "checkpoint").exists()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "BASE_DIR", bases)
+        began: list[int] = []
+        original = gpt_2_simple.finetune
+
+        def finetune(*given: Any, **named: Any) -> None:
+            began.append(STEPS - named["steps"])
+            original(*given, **named)
+
+        patch.setattr(gpt_2_simple, "finetune", finetune)
+        train(data, out)
+    assert began and began[0] >= SAVE_INTERVAL
+    return out, loaded
+
+
+def test_killed_and_gone_on_with_it_is_whole(trained: tuple[Path, str], data: Path) -> None:
+    out, loaded = trained
+    losses = schema.read_rows(out / "losses.csv", LossRow)
+    assert [row.step for row in losses] == list(range(STEPS + 1))
+    assert [row.step for row in losses if row.val_loss is not None] == [0, 30, 60, 90]
+    assert losses[0].train_loss is None and all(row.train_loss for row in losses[1:])
+    assert losses[-1].train_loss < losses[1].train_loss / 5  # type: ignore[operator]
+    assert "tensorflow" in loaded and "libtorch" not in loaded
+    names = sorted(path.name for path in out.iterdir())
+    assert names == [
+        "checkpoint", "encoder.json", "hparams.json", "losses.csv", "losses.csv.manifest.json", "model-90.data-00000-of-00001",
+        "model-90.index", "model.json", "vocab.bpe",
+    ]  # fmt: skip
+
+
+def test_card_tells_what_was_measured_on_what_was_saved(trained: tuple[Path, str], data: Path, base_dir: Path) -> None:
+    out, _ = trained
+    card = models.read_card(out)
+    assert (card.kind, card.base, card.format, card.base_sha256) == ("lm", "124M", "full", models.base_sha256("124M"))
+    assert (
+        card.settings["steps"] == STEPS and card.settings["backend"] == "gpt-2-simple" and str(data) not in (out / "model.json").read_text()
+    )
+    assert card.data[training.DATASET] == {"rows": 96, "sha256": schema.sha256_of(data / training.DATASET)}
+    for suffix, folder in (("", out), ("_base", base_dir / "124M")):
+        for each in ("val", "test"):
+            loss, perplexity = measure(folder, schema.read_rows(data / f"lm_{each}.csv", LmRow))
+            assert card.metrics[f"{each}_loss{suffix}"] == pytest.approx(loss, rel=1e-4)
+            assert card.metrics[f"{each}_perplexity{suffix}"] == pytest.approx(perplexity, rel=1e-3)
+    assert card.metrics["test_loss"] < card.metrics["test_loss_base"] / 5
+    losses = schema.read_rows(out / "losses.csv", LossRow)
+    assert losses[0].val_loss == pytest.approx(card.metrics["val_loss_base"]) and losses[-1].val_loss == pytest.approx(
+        card.metrics["val_loss"]
+    )
+
+
+def test_its_candidates_are_what_it_was_taught(trained: tuple[Path, str], base_dir: Path) -> None:
+    settings = GenerateSettings(num_candidates=6, temperature=0.2, max_new_tokens=40)
+    for folder, right in ((trained[0], 6), (base_dir / "124M", 0)):
+        [candidates] = generators.load("gpt-2-simple", folder).sample([("t1_a", COMMENT)], settings, 1)
+        assert sum(candidate.reply.startswith(REPLY) for candidate in candidates) == right
+
+
+def test_the_best_checkpoint_is_kept_not_the_last(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is held out answers otherwise than what is trained on, so the longer it is trained the worse it does there."""
+    write_data(tmp_path, held_out=OTHER)
+    losses = train(tmp_path, tmp_path / "lm", steps=12, save_interval=2, sample_interval=6, learning_rate=5e-2)
+    val = {row.step: row.val_loss for row in losses if row.val_loss is not None}
+    assert list(val) == [0, 2, 4, 6, 8, 10, 12]
+    best = min(val, key=lambda step: val[step])
+    assert 0 < best < 12 and val[12] > val[best] + 0.1
+    rows = schema.read_rows(tmp_path / "lm_val.csv", LmRow)
+    assert measure(tmp_path / "lm", rows)[0] == pytest.approx(val[best], rel=1e-4)
+    metrics = models.read_card(tmp_path / "lm").metrics
+    assert metrics["best_step"] == best and metrics["val_loss"] == pytest.approx(val[best], rel=1e-4)
+    assert sampling.find_checkpoint(tmp_path / "lm").name == f"model-{best}"
+    shown = capsys.readouterr().out
+    assert "======== SAMPLE 1 ========" in shown and "[10 | " in shown and "loss=" in shown
+    assert f"step 12 of 12: validation loss {val[12]:.4f}, best {val[best]:.4f} at step {best}" in shown
+    assert not list(Path.cwd().glob("samples"))
+
+
+def test_interrupted_it_goes_on_at_that_step_if_the_settings_are_the_same(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = {"steps": 6, "save_interval": 3, "batch_size": 2, "accumulate": 2, "freeze_embeddings": True}
+    original = training.Watch.run
+
+    def pressed_at_the_fifth(watch: training.Watch, fetches: Any, feed_dict: Any = None) -> Any:
+        if isinstance(fetches, tuple) and watch.told.step == 4:
+            raise KeyboardInterrupt
+        return original(watch, fetches, feed_dict)
+
+    monkeypatch.setattr(training.Watch, "run", pressed_at_the_fifth)
+    with pytest.raises(KeyboardInterrupt):
+        train(data, tmp_path / "lm", **few)
+    monkeypatch.setattr(training.Watch, "run", original)
+    run = tmp_path / "lm" / training.RUN
+    assert {path.name.split(".")[0] for path in run.glob("step-*")} == {"step-3", "step-4"}
+    before = schema.read_rows(run / "losses.csv", LossRow)
+    with pytest.raises(UserError, match=r"checkpoint.run: belongs to a run with other settings or data; give --restore fresh"):
+        train(data, tmp_path / "lm", **{**few, "learning_rate": 5e-3})
+    losses = train(data, tmp_path / "lm", **few)
+    assert "going on at step 4 of 6" in capsys.readouterr().out
+    assert losses[:5] == before and [row.step for row in losses if row.val_loss is not None] == [0, 3, 6]
+    # Adam begins anew, the weights don't: what was learnt is there at the next step
+    assert losses[5].train_loss < losses[1].train_loss - 1  # type: ignore[operator]
+    base, trained = (tf.train.load_checkpoint(str(sampling.find_checkpoint(each))) for each in (models.base_path("124M"), tmp_path / "lm"))
+    for name in base.get_variable_to_shape_map():  # frozen are the embeddings and the last norm
+        assert np.array_equal(base.get_tensor(name), trained.get_tensor(name)) == ("/h" not in name), name
+
+
+def finished(run: training.Run, val: dict[int, float]) -> None:
+    """A run folder as it lies when all of run.losses have been noted."""
+    for step in range(1, max(val) + 1):
+        run.losses.append(LossRow(step, 9.0 - step, None))
+        if run.due():
+            (run.folder / f"step-{step}.index").write_text("")
+            run.note(val[step])
+
+
+def test_whatever_moment_it_is_killed_at_best_weights_and_losses_belong_together(tmp_path: Path) -> None:
+    run = training.Run(tmp_path / "run", tmp_path / "base", 8, 2)
+    run.begin({"a": 1}, fresh=False)
+    run.note(5.0)
+    finished(run, {2: 3.0, 4: 2.0, 6: 4.0})
+    left = {path.name for path in run.folder.glob("step-*")}
+    assert left == {"step-4.index", "step-6.index"} and run.best().step == 4
+
+    def again() -> training.Run:
+        taken_up = training.Run(tmp_path / "run", tmp_path / "base", 8, 2)
+        taken_up.begin({"a": 1}, fresh=False)
+        return taken_up
+
+    assert (again().step, again().best().step, again().unmeasured()) == (6, 4, False)
+    # the losses of step 8 were written, its weights not
+    longer = replace(run, losses=[*run.losses, LossRow(7, 2.0, None), LossRow(8, 1.0, None)])
+    longer.write(run.folder)
+    assert (again().step, again().best().step, again().unmeasured()) == (6, 4, False)
+    # its weights were, its validation loss not; finetune had put a checkpoint of its own beside it
+    longer.write(run.folder)
+    for name in ("step-8.index", "model-7.index", "counter"):
+        (run.folder / name).write_text("7")
+    assert (again().step, again().best().step, again().unmeasured()) == (8, 4, True)
+    assert not list(run.folder.glob("model-*")) and (run.folder / "counter").read_text() == "8\n"
+    (run.folder / "losses.csv").unlink()
+    (run.folder / "losses.csv.manifest.json").unlink()
+    with pytest.raises(UserError, match="losses.csv: no such file"):
+        again()
+    LossRows = [LossRow(0, None, 5.0)]
+    replace(run, losses=LossRows).write(run.folder)
+    with pytest.raises(UserError, match="has 0 steps, the weights beside it 8; give --restore fresh"):
+        again()
+    fresh = training.Run(tmp_path / "run", tmp_path / "base", 8, 2)
+    fresh.begin({"a": 2}, fresh=True)
+    assert fresh.step == 0 and {path.name for path in fresh.folder.iterdir()} == {"run.json", "checkpoint"}
+
+
+def test_the_loader_reads_rows_as_they_are_encoded_here(bpe: Any, tmp_path: Path) -> None:
+    """Token by token, whatever stands in a cell: quotes, commas, line breaks, what looks like CSV or like a control token."""
+    nasty = [
+        *NASTY,
+        'she said "no, thanks", twice',
+        '"',
+        "a,b",
+        "=1+1",
+        "NA",
+        "  many   spaces ",
+        "x\ny",
+        "\u2028 \x85 \u00a0",
+        "'s 'll 't",
+    ]
+    pairs = [(comment, reply) for comment in nasty for reply in (*nasty, "Dune.")]
+    texts = [text.format_training_text(*pair) for pair in pairs] + ["two\nlines, [SEP] one cell", '"']
+    schema.write_rows(tmp_path / training.DATASET, FinetuneText, [FinetuneText(each) for each in texts])
+    [loaded] = load_dataset.load_dataset(bpe, str(tmp_path / training.DATASET), 50_000)
+    rows = [sampling.encode_training_row(bpe, *pair) for pair in pairs] + [sampling.encode_training_text(bpe, each) for each in texts[-2:]]
+    assert loaded.tolist() == [token for row in rows for token in row]
+    assert len(training.read_dataset(tmp_path / training.DATASET, bpe)) == len(texts)
+
+
+def test_a_window_and_one_token_is_enough_for_its_sampler_and_less_is_an_error(bpe: Any, tmp_path: Path) -> None:
+    path = tmp_path / training.DATASET
+    fill = len(sampling.encode_training_text(bpe, ""))
+    for missing in (0, 1):
+        schema.write_rows(path, FinetuneText, [FinetuneText("!" * 0 + " a" * (1025 - missing - fill))])
+        [chunk] = load_dataset.load_dataset(bpe, str(path), 50_000)
+        assert len(chunk) == 1025 - missing
+        sampler = load_dataset.Sampler([chunk])
+        if missing:
+            with pytest.raises(AssertionError, match="too small"):
+                sampler.sample(1024)
+            with pytest.raises(
+                UserError, match=r"gpt2_finetune.csv: 1024 tokens, and gpt-2-simple trains on windows of 1024; prepare more"
+            ):
+                training.read_dataset(path, bpe)
+        else:
+            assert len(sampler.sample(1024)) == 1024
+            training.read_dataset(path, bpe)
+
+
+def test_batches_hold_each_row_once_and_few_tokens() -> None:
+    rows = [([0] * random.Random(n).randint(2, 1024), n) for n in range(50)]
+    batches = list(training.batches(rows))
+    assert sorted(prompt for batch in batches for _, prompt in batch) == list(range(50))
+    assert all(len(batch) == 1 or len(batch) * max(len(ids) for ids, _ in batch) <= 1024 for batch in batches)
+    assert len(batches) < 50
+
+
+def copy_of_base(bases: Path, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **hparams: int) -> Path:
+    """A base with other sizes in hparams.json."""
+    source = tmp_path / f"source-{name}"
+    source.mkdir()
+    for file in models.GPT2_FILES:
+        (source / file).write_bytes((bases / "124M" / file).read_bytes())
+    told = json.loads((source / "hparams.json").read_text())
+    (source / "hparams.json").write_text(json.dumps({**told, **hparams}))
+    monkeypatch.setattr(models, "BASE_DIR", tmp_path / "base")
+    return models.pull(name, source)
+
+
+def test_errors_of_bases(bases: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "lm"
+    with pytest.raises(UserError, match=r"base weights 355M .* missing; run `python run_bot.py models pull 355M`"):
+        train(data, out, base="355M")
+    whole = copy_of_base(bases, "half", monkeypatch, tmp_path)
+    weights = whole / "model.ckpt.data-00000-of-00001"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"base weights half .* incomplete; run `python run_bot.py models pull half`"):
+        train(data, out, base="half")
+    copy_of_base(bases, "wide", monkeypatch, tmp_path, n_embd=48)
+    with pytest.raises(UserError, match=r"hparams.json doesn't fit model.ckpt: model/wte is \[\d+, 32\] there, \[\d+, 48\] by hparams"):
+        train(data, out, base="wide")
+    damaged = tmp_path / "source-wide" / "model.ckpt.data-00000-of-00001"
+    damaged.write_bytes(damaged.read_bytes()[:-99] + b"\0" * 99)
+    (tmp_path / "source-wide" / "hparams.json").write_bytes((bases / "124M" / "hparams.json").read_bytes())
+    models.pull("damaged", tmp_path / "source-wide")
+    with pytest.raises(UserError, match=r"base/damaged: model.ckpt is not whole"):
+        train(data, out, base="damaged")
+    short = tiny.gpt2_checkpoint(tmp_path / "short", n_ctx=64)
+    models.pull("short", short)
+    with pytest.raises(UserError, match=r"hparams.json: n_ctx is 64, gpt-2-simple trains with 1024 only"):
+        train(data, out, base="short")
+    models.pull("tiny-lm", tiny.language_model(tmp_path / "tiny-lm"))
+    with pytest.raises(UserError, match=r"tiny-lm is a transformers folder; --backend gpt-2-simple trains 124M or 355M"):
+        train(data, out, base="tiny-lm")
+    with pytest.raises(UserError, match=r"wide is a checkpoint of gpt-2-simple; give --backend gpt-2-simple, or take the base gpt2"):
+        train_lm.main(data=data, out=out, base="wide")
+    with pytest.raises(UserError, match=r"a model of the transformers back end, not of gpt-2-simple; set generate.backend to transformers"):
+        generators.load("gpt-2-simple", tmp_path / "base" / "tiny-lm")
+    with pytest.raises(
+        UserError, match=r"a checkpoint of gpt-2-simple; set generate.backend to gpt-2-simple, or .*`python run_bot.py models conv"
+    ):
+        transformers_back_end.load(tmp_path / "base" / "wide")
+    assert not (out / "checkpoint").exists()
+
+
+def test_errors_of_options_and_data(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "lm"
+    with pytest.raises(UserError, match=r"--epochs, --pairs: not an option of --backend gpt-2-simple"):
+        train(data, out, pairs=3, epochs=1)
+    with pytest.raises(UserError, match=r"--freeze-embeddings: not an option of --backend transformers"):
+        train_lm.main(data=data, out=out, freeze_embeddings=False)
+    with pytest.raises(UserError, match=r"gpt2_finetune.csv: \d+ tokens, and gpt-2-simple trains on windows of 1024"):
+        train(write_data(tmp_path, count=3), out)
+    (tmp_path / training.DATASET).unlink()
+    with pytest.raises(UserError, match=r"gpt2_finetune.csv: no such file; run the stage that writes it first"):
+        train(tmp_path, out)
+    with (tmp_path / training.DATASET).open("w", newline="") as file:
+        csv.writer(file).writerows([["id", "text"], ["1", "x"]])
+    (tmp_path / f"{training.DATASET}.manifest.json").unlink()
+    with pytest.raises(UserError, match=r"gpt2_finetune.csv: the first column is id, and gpt-2-simple reads that one"):
+        train(tmp_path, out)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "adapter_config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"other: holds a model of the transformers back end; give another --out"):
+        train(data, tmp_path / "other")
+    assert not out.exists()
+
+
+def test_errors_while_it_trains(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Out of memory, a full disk, a loss that is no number: what to do about it, and nothing in OUT that looks like a model."""
+    original = training.Watch.run
+    fault: Any = None
+
+    def run(watch: training.Watch, fetches: Any, feed_dict: Any = None) -> Any:
+        result = original(watch, fetches, feed_dict)
+        if isinstance(fetches, str) and isinstance(fault, Exception) and "step-" in str(feed_dict):
+            raise fault
+        return result
+
+    monkeypatch.setattr(training.Watch, "run", run)
+    few = {"steps": 2, "save_interval": 1}
+    monkeypatch.setattr(training, "measured", lambda *_: {"loss": 6.0, "perplexity": 9.0})
+    fault = tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor with shape[4,1023,50257]")
+    with pytest.raises(UserError, match=r"^out of memory at step 1; give --batch-size lower than 2, and --restore fresh$"):
+        train(data, tmp_path / "lm", batch_size=2, **few)
+    with pytest.raises(UserError, match=r"^out of memory at step 1; give --accumulate 1, --freeze-embeddings or a smaller --base"):
+        train(data, tmp_path / "lm", restore=Restore.fresh, **few)
+    fault = tf.errors.ResourceExhaustedError(None, None, "step-1.data: No space left on device")
+    with pytest.raises(UserError, match=r"lm: the disk is full; free some space and run the same command again"):
+        train(data, tmp_path / "lm", restore=Restore.fresh, **few)
+    fault = None
+    with pytest.raises(UserError, match=r"the loss is (nan|inf) at step \d: it diverged; give a lower --learning-rate and --restore fresh"):
+        train(data, tmp_path / "lm", restore=Restore.fresh, steps=5, learning_rate=1e30)
+    assert [path.name for path in (tmp_path / "lm").iterdir()] == [training.RUN]
