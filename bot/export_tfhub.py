@@ -25,7 +25,6 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's reports on the processor, at every start
-os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # else the first import of tensorflow binds Keras 3
 
 import tensorflow as tf
 

@@ -777,6 +777,10 @@ def load(path: Path, auto_class: Any, **options: Any) -> tuple[Any, Any]:
     quiet()
     adapter = (path / "adapter_config.json").exists()
     folder = base_path(read_card(path).base) if adapter else path
+    if (path / "saved_model.pb").exists():
+        raise UserError(
+            f'{_shown(path)}: a model of back end tfhub-bert; set rank.backend = "tfhub-bert", or name another folder in the config'
+        )
     if not (folder / "config.json").exists():
         raise UserError(
             f"{_shown(path)}: no model here; train one (`python run_bot.py train --help`), or name another folder in the config"

@@ -106,7 +106,7 @@ def load_encoder(folder: Path, handle: str) -> tuple[Any, int]:
     try:
         layer = hub.KerasLayer(str(folder), trainable=True)
         output = layer({name: tf.ones([2, 8], tf.int32) for name in INPUTS})
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError, tf.errors.OpError) as error:
+    except (OSError, ValueError, TypeError, LookupError, RuntimeError, tf.errors.OpError) as error:
         raise UserError(f"{handle}: can't be used as an encoder ({first_line(error)}); {wanted}") from None
     if not isinstance(output, dict) or "pooled_output" not in output:
         found = ", ".join(sorted(map(str, output))) if isinstance(output, dict) else type(output).__name__

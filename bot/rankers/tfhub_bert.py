@@ -135,7 +135,7 @@ def load(path: Path) -> TFHubBert:
         saved = tf.saved_model.load(str(path))
         ranker = TFHubBert(saved, str(path))
         whole = len(ranker.wordpieces.ids) == card.settings["vocabulary"] and int(saved.classes.numpy()) == card.settings["classes"]
-    except (OSError, ValueError, KeyError, AttributeError, RuntimeError, tf.errors.OpError) as error:
+    except (OSError, ValueError, LookupError, AttributeError, RuntimeError, tf.errors.OpError) as error:  # cut files give all of these
         raise UserError(f"{path}: the model can't be loaded ({first_line(error)}); {REMEDY}") from None
     if not whole:
         raise UserError(f"{path}: vocabulary or classes differ from what its model.json says; {REMEDY}")
