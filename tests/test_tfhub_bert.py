@@ -41,8 +41,14 @@ TEXTS = [
 hub = train_tfhub_bert.import_hub()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def eager() -> None:
+    """gpt_2_simple, which another file of tests imports, turns eager execution off for the whole process."""
+    tf.compat.v1.enable_eager_execution()
+
+
 @pytest.fixture(scope="module")
-def bases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bases(eager: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """tiny: a BERT; tiny-tfhub: its export; still-tfhub: that of one without dropout."""
     folder = tmp_path_factory.mktemp("bases")
     with pytest.MonkeyPatch.context() as patch:
@@ -330,28 +336,31 @@ print([name for name in ("torch", "transformers") if name in sys.modules], "tens
 # --- encoders from elsewhere --------------------------------------------------------------------------------------------
 
 
-def published(folder: Path, vocabulary: Path) -> Path:
-    """An encoder saved by Keras with names and outputs as on TensorFlow Hub: nothing of it comes from the export."""
-    import tf_keras
+# Saved by Keras, in a process of its own (Keras isn't itself any more where gpt_2_simple has run), with the names and outputs of TensorFlow
+# Hub's BERTs: nothing of it comes from the export.
+PUBLISHED = """
+import os, sys
+os.environ["TF_USE_LEGACY_KERAS"] = "1"
+import tensorflow as tf
+from tf_keras import Input, Model, layers
+inputs = {name: Input([None], dtype=tf.int32, name=name) for name in ("input_word_ids", "input_mask", "input_type_ids")}
+words = layers.Embedding(400, 16)(inputs["input_word_ids"]) + layers.Embedding(2, 16)(inputs["input_type_ids"])
+mask = tf.cast(inputs["input_mask"], tf.float32)[..., None]
+sequence = layers.Dropout(0.1)(layers.Dense(16, activation="tanh")(words)) * mask
+pooled = layers.Dense(16, activation="tanh")(tf.reduce_sum(sequence, axis=1))
+outputs = {"pooled_output": pooled, "default": pooled, "sequence_output": sequence, "encoder_outputs": [sequence]}
+model = Model(inputs, outputs)
+model.vocab_file = tf.saved_model.Asset(sys.argv[2])
+model.do_lower_case = tf.Variable(True, trainable=False)
+model.save(sys.argv[1], include_optimizer=False, save_format="tf")
+"""
 
-    inputs = {name: tf_keras.Input([None], dtype=tf.int32, name=name) for name in INPUTS}
-    words = tf_keras.layers.Embedding(400, 16)(inputs["input_word_ids"]) + tf_keras.layers.Embedding(2, 16)(inputs["input_type_ids"])
-    mask = tf.cast(inputs["input_mask"], tf.float32)[..., None]
-    sequence = tf_keras.layers.Dropout(0.1)(tf_keras.layers.Dense(16, activation="tanh")(words)) * mask
-    pooled = tf_keras.layers.Dense(16, activation="tanh")(tf.reduce_sum(sequence, axis=1))
-    outputs = {"pooled_output": pooled, "default": pooled, "sequence_output": sequence, "encoder_outputs": [sequence]}
-    model = tf_keras.Model(inputs, outputs)
-    model.vocab_file = tf.saved_model.Asset(str(vocabulary))
-    model.do_lower_case = tf.Variable(True, trainable=False)
-    model.save(folder, include_optimizer=False, save_format="tf")
-    return folder
 
-
-def test_an_encoder_by_url_is_trained_and_needed_no_more(
-    data: Path, bases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_an_encoder_by_url_is_trained_and_needed_no_more(data: Path, bases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "cache"))
-    folder = published(tmp_path / "published", bases / "tiny-tfhub" / "assets" / "vocab.txt")
+    folder = tmp_path / "published"
+    vocabulary = bases / "tiny-tfhub" / "assets" / "vocab.txt"
+    subprocess.run([sys.executable, "-c", PUBLISHED, str(folder), str(vocabulary)], check=True, capture_output=True)
     (tmp_path / "served").mkdir()
     with tarfile.open(tmp_path / "served" / "bert.tar.gz", "w:gz") as archive:
         for path in sorted(folder.rglob("*")):
