@@ -32,7 +32,7 @@ STAGES = {
     "train realism": ("bot.train_ranker", "fine-tune the realism ranker"),
     "train upvote": ("bot.train_ranker", "fine-tune the upvote ranker"),
     "evaluate": ("bot.evaluate", "measure the rankers on the test split, beside their baselines"),
-    "models": ("bot.models", "get base weights: models pull NAME, models list"),
+    "models": ("bot.models", "base weights: pull NAME, list; convert, export-tfhub"),
     "fetch": ("bot.fetch", "comments to answer -> RUN/comments.csv"),
     "generate": ("bot.generate", "comments -> candidates"),
     "rank": ("bot.rank", "candidates -> RUN/scored.csv"),

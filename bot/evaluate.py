@@ -1,6 +1,7 @@
 """evaluate: measure the rankers on the test split, their baselines in the same table.
 
-Reads  DATA/realism_{train,test}.csv, DATA/upvote_pairs_{train,test}.csv and the rankers that the config names.
+Reads  DATA/realism_{train,test}.csv, DATA/upvote_pairs_{train,test}.csv and the rankers that the config names; for an upvote ranker that
+       was trained on classes of karma, DATA/upvote_{train,test}.csv too.
 Writes OUT/metrics.json.
 
     python -m bot.evaluate --data data/prepared --out data/evaluation
@@ -12,6 +13,7 @@ given to train on.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,15 +24,15 @@ from rich.console import Console
 from rich.table import Table
 
 from bot import UserError, config, metrics, models, rankers, run_command, schema
-from bot.schema import RealismRow, UpvotePair
+from bot.schema import RealismRow, UpvotePair, UpvoteRow
 from bot.train_lm import choose_rows
 
 LARGE_KARMA_GAP = 20  # DialogRPT's rule
 Interval = tuple[float, float, float]  # value, low, high
 
 
-def tfidf_classifier(replies: Sequence[str], labels: Sequence[int]) -> Callable[[Sequence[str]], np.ndarray]:
-    """Words and word pairs of the reply, logistic regression: the score of each reply, higher is more like label 1."""
+def tfidf_classifier(replies: Sequence[str], labels: Sequence[int]) -> Any:
+    """Words and word pairs of the reply, logistic regression; fitted."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -38,8 +40,7 @@ def tfidf_classifier(replies: Sequence[str], labels: Sequence[int]) -> Callable[
     pipeline = make_pipeline(
         TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, token_pattern=r"\S+"), LogisticRegression(C=1.0, max_iter=500)
     )
-    pipeline.fit(list(replies), list(labels))
-    return lambda texts: np.asarray(pipeline.decision_function(list(texts)))
+    return pipeline.fit(list(replies), list(labels))
 
 
 def with_interval(measure: Callable[[np.ndarray], float], threads: Sequence[str]) -> Interval:
@@ -50,9 +51,10 @@ def with_interval(measure: Callable[[np.ndarray], float], threads: Sequence[str]
 def evaluate_upvote(ranker: rankers.Ranker, train: list[UpvotePair], test: list[UpvotePair]) -> dict[str, Any]:
     """Pairwise accuracy on test pairs, all and with a karma gap of at least 20, of the ranker and of each baseline."""
     bag = tfidf_classifier([row.chosen for row in train] + [row.rejected for row in train], [1] * len(train) + [0] * len(train))
+    tfidf = [np.asarray(bag.decision_function([getattr(row, side) for row in test])) for side in ("chosen", "rejected")]
     scores = {
         "ranker": (ranker.score([(r.comment, r.chosen) for r in test]), ranker.score([(r.comment, r.rejected) for r in test])),
-        "tfidf": (bag([r.chosen for r in test]), bag([r.rejected for r in test])),
+        "tfidf": (tfidf[0], tfidf[1]),
         "longer_wins": ([len(r.chosen) for r in test], [len(r.rejected) for r in test]),
         "earlier_wins": ([-r.hours_gap for r in test], [0.0 for r in test]),
     }
@@ -73,41 +75,108 @@ def evaluate_upvote(ranker: rankers.Ranker, train: list[UpvotePair], test: list[
 
 
 def evaluate_realism(ranker: rankers.Ranker, train: list[RealismRow], test: list[RealismRow]) -> dict[str, Any]:
-    """Accuracy, balanced accuracy, ROC-AUC and calibration error on test rows, of the ranker and of each baseline."""
+    """How well test rows are told apart, people's being the positive class, by the ranker and by each baseline."""
     labels = np.array([row.label for row in test])
     bag = tfidf_classifier([row.reply for row in train], [row.label for row in train])
     probabilities = {
         "ranker": np.array(ranker.score([(row.comment, row.reply) for row in test])),
-        "tfidf": 1 / (1 + np.exp(-bag([row.reply for row in test]))),
+        "tfidf": bag.predict_proba([row.reply for row in test])[:, 1],
         "always_real": np.ones(len(test)),
     }
     threads = [row.thread_id for row in test]
-    result: dict[str, Any] = {"all": {"rows": len(test), "real": int(labels.sum()), "threads": len(set(threads))}}
+    result: dict[str, Any] = {"rows": len(test), "real": int(labels.sum()), "threads": len(set(threads))}
     for name, p in probabilities.items():
+        predicted = (p >= 0.5).astype(int)
         measures: dict[str, Callable[[np.ndarray], float]] = {
-            "accuracy": lambda i, p=p: float(np.mean((p[i] >= 0.5) == labels[i])),  # type: ignore[misc]
-            "balanced_accuracy": lambda i, p=p: metrics.balanced_accuracy(labels[i], p[i] >= 0.5),  # type: ignore[misc]
+            **class_measures(labels, predicted, 2, lambda of_classes: of_classes[1]),
+            "balanced_accuracy": lambda i, predicted=predicted: metrics.balanced_accuracy(labels[i], predicted[i]),  # type: ignore[misc]
             "roc_auc": lambda i, p=p: metrics.roc_auc(labels[i], p[i]),  # type: ignore[misc]
             "calibration_error": lambda i, p=p: metrics.expected_calibration_error(labels[i], p[i]),  # type: ignore[misc]
         }
-        result["all"][name] = {measure: with_interval(function, threads) for measure, function in measures.items()}
+        result[name] = {measure: with_interval(function, threads) for measure, function in measures.items()}
+        result[name]["confusion"] = metrics.confusion_matrix(labels, predicted).tolist()
+    return {"all": result}
+
+
+def evaluate_classes(ranker: rankers.Classifier, train: list[UpvoteRow], test: list[UpvoteRow], classes: int) -> dict[str, Any]:
+    """How well the classes of karma of test rows are told, by the ranker and by each baseline; the mean over classes is «macro»."""
+    labels = np.array([rankers.karma_class(row.reply_karma, classes) for row in test])
+    learnt = [rankers.karma_class(row.reply_karma, classes) for row in train]
+    bag = tfidf_classifier([row.reply for row in train], learnt)
+    shares = np.bincount(learnt, minlength=classes) / len(learnt)
+    probabilities = {
+        "ranker": ranker.probabilities([(row.comment, row.reply) for row in test]),
+        "tfidf": bag.predict_proba([row.reply for row in test]),
+        "majority": np.tile(shares, (len(test), 1)),
+    }
+    threads = [row.thread_id for row in test]
+    result: dict[str, Any] = {"rows": len(test), "threads": len(set(threads))}
+    for name, p in probabilities.items():
+        predicted = p.argmax(axis=1)
+        measures = class_measures(labels, predicted, classes, np.mean, "macro_")
+        if classes == 2:
+            measures["roc_auc"] = lambda i, p=p: metrics.roc_auc(labels[i], p[i, 1])  # type: ignore[misc]
+        else:
+            measures["roc_auc_macro"] = lambda i, p=p: metrics.roc_auc_one_vs_rest(labels[i], p[i], "macro")  # type: ignore[misc]
+            measures["roc_auc_micro"] = lambda i, p=p: metrics.roc_auc_one_vs_rest(labels[i], p[i], "micro")  # type: ignore[misc]
+        result[name] = {measure: with_interval(function, threads) for measure, function in measures.items()}
+        result[name]["confusion"] = metrics.confusion_matrix(labels, predicted, classes).tolist()
+    return {f"{classes}_classes": result}
+
+
+def class_measures(
+    labels: np.ndarray, predicted: np.ndarray, classes: int, summary: Callable[[np.ndarray], Any], prefix: str = ""
+) -> dict[str, Callable[[np.ndarray], float]]:
+    """Accuracy, and a summary over the classes of precision, recall and F1, each as a function of row indices."""
+
+    def confusion(rows: np.ndarray) -> np.ndarray:
+        return metrics.confusion_matrix(labels[rows], predicted[rows], classes)
+
+    result: dict[str, Callable[[np.ndarray], float]] = {"accuracy": lambda rows: float(np.mean(labels[rows] == predicted[rows]))}
+    for place, name in enumerate(("precision", "recall", "f1")):
+        result[prefix + name] = lambda rows, place=place: float(summary(metrics.precision_recall_f1(confusion(rows))[place]))  # type: ignore[misc]
     return result
 
 
 def evaluate(kind: str, ranker: rankers.Ranker, train: list[Any], test: list[Any]) -> dict[str, Any]:
-    """{subset: {rows, …, scorer: {measure: (value, low, high)}}} for a ranker of this kind."""
+    """{subset: {rows, …, scorer: {measure: (value, low, high), confusion: counts}}} for a ranker of this kind."""
     return evaluate_upvote(ranker, train, test) if kind == "upvote" else evaluate_realism(ranker, train, test)
 
 
+def measure(card: models.ModelCard, ranker: Any, data: Path) -> dict[str, Any]:
+    """What `evaluate` says of the ranker with this card, and, where it was trained on classes of karma, how well it tells those."""
+    result: dict[str, Any] = {}
+    sources: list[tuple[type, str]] = [(UpvotePair, "upvote_pairs")] if card.kind == "upvote" else [(RealismRow, "realism")]
+    if card.kind == "upvote" and "classes" in card.settings:
+        sources.append((UpvoteRow, "upvote"))
+    for row_type, stem in sources:
+        read: dict[str, list[Any]] = {each: schema.read_rows(data / f"{stem}_{each}.csv", row_type) for each in ("train", "test")}
+        for each, found in read.items():
+            if not found:
+                raise UserError(f"{data}/{stem}_{each}.csv: no rows; prepare more data")
+        train = choose_rows(read["train"], card.settings.get("rows", len(read["train"])), card.settings.get("seed", 0))
+        if row_type is UpvoteRow:
+            result |= evaluate_classes(ranker, train, read["test"], card.settings["classes"])
+        else:
+            result |= evaluate(card.kind, ranker, train, read["test"])
+    return result
+
+
 def show(kind: str, measured: dict[str, Any]) -> None:
+    """A table for each subset: a column for each scorer, a row for each measure."""
     for subset, content in measured.items():
         scorers = {name: values for name, values in content.items() if isinstance(values, dict)}
         facts = ", ".join(f"{value:,} {name}" for name, value in content.items() if name not in scorers)
-        names = list(next(iter(scorers.values())))
-        table = Table("", *names, title=f"{kind}, {subset}: {facts}; 95 % intervals over threads")
-        for scorer, values in scorers.items():
-            table.add_row(scorer, *(f"{value:.3f} [{low:.3f}, {high:.3f}]" for value, low, high in (values[name] for name in names)))
-        Console().print(table)
+        table = Table("", *scorers, title=f"{kind}, {subset}: {facts}; 95 % intervals over threads")
+        for name in next(iter(scorers.values())):
+            found = [values[name] for values in scorers.values()]
+            if name == "confusion":
+                table.add_row(
+                    "true (down) × predicted", *("\n".join(" ".join(f"{n:>6}" for n in row) for row in counts) for counts in found)
+                )
+            else:
+                table.add_row(name, *(f"{value:.3f} [{low:.3f}, {high:.3f}]" for value, low, high in found))
+        Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
 def main(
@@ -118,16 +187,13 @@ def main(
     """Measure the rankers on the test split beside their baselines."""
     settings = config.load(config_file).rank
     result: dict[str, Any] = {}
-    for kind, folder, row_type, stem in (
-        ("realism", settings.realism, RealismRow, "realism"),
-        ("upvote", settings.upvote, UpvotePair, "upvote_pairs"),
-    ):
+    for kind, folder in (("realism", settings.realism), ("upvote", settings.upvote)):
         if folder is None:
             continue
-        read = {each: schema.read_rows(data / f"{stem}_{each}.csv", row_type) for each in ("train", "test")}
         card = models.read_card(folder)
-        train = choose_rows(read["train"], card.settings.get("rows", len(read["train"])), card.settings.get("seed", 0))
-        result[kind] = evaluate(kind, rankers.load(settings.backend, folder), train, read["test"])
+        if card.kind != kind:
+            raise UserError(f"{folder}: a model of kind {card.kind}; set rank.{kind} to a folder of kind {kind}")
+        result[kind] = measure(card, rankers.load(settings.backend, folder), data)
         show(kind, result[kind])
     if not result:
         raise UserError("no ranker is set (rank.realism, rank.upvote); there is nothing to evaluate")

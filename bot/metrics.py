@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -43,6 +44,45 @@ def balanced_accuracy(labels: ArrayLike, predicted: ArrayLike) -> float:
     """
     labels, predicted = np.asarray(labels, bool), np.asarray(predicted, bool)
     return float((predicted[labels].mean() + (~predicted[~labels]).mean()) / 2)
+
+
+def confusion_matrix(labels: ArrayLike, predicted: ArrayLike, classes: int = 2) -> np.ndarray[Any, Any]:
+    """Rows counted by true class (down) and predicted class (across), (classes, classes).
+
+    >>> confusion_matrix([0, 1, 1, 1], [0, 0, 1, 1]).tolist()
+    [[1, 0], [1, 2]]
+    """
+    pairs = np.asarray(labels, int) * classes + np.asarray(predicted, int)
+    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+
+
+def precision_recall_f1(confusion: ArrayLike) -> np.ndarray[Any, Any]:
+    """Precision, recall and F1 of each class, (3, classes): [:, 1] are those of class 1, .mean(axis=1) the macro averages.
+
+    A class that is never predicted has precision 0, one that never occurs recall 0, and F1 is 0 where both are.
+
+    >>> precision_recall_f1([[1, 0], [1, 2]]).round(3).tolist()
+    [[0.5, 1.0], [1.0, 0.667], [0.667, 0.8]]
+    """
+    counts = np.asarray(confusion, float)
+    right = np.diagonal(counts)
+    precision, recall = right / np.maximum(counts.sum(axis=0), 1), right / np.maximum(counts.sum(axis=1), 1)
+    return np.stack([precision, recall, 2 * right / np.maximum(counts.sum(axis=0) + counts.sum(axis=1), 1)])
+
+
+def roc_auc_one_vs_rest(labels: ArrayLike, probabilities: ArrayLike, average: Literal["macro", "micro"]) -> float:
+    """ROC-AUC of several classes, each against the others; probabilities: (rows, classes). macro: the mean over classes (NaN where one
+    has no rows); micro: every (row, class) is one yes-or-no question.
+
+    >>> p = [[.8, .1, .1], [.2, .5, .3], [.3, .4, .3]]
+    >>> roc_auc_one_vs_rest([0, 1, 2], p, "macro"), round(roc_auc_one_vs_rest([0, 1, 2], p, "micro"), 3)
+    (0.9166666666666666, 0.889)
+    """
+    p = np.asarray(probabilities, float)
+    is_class = np.asarray(labels, int)[:, None] == np.arange(p.shape[1])
+    if average == "micro":
+        return roc_auc(is_class.ravel(), p.ravel())
+    return float(np.mean([roc_auc(is_class[:, each], p[:, each]) for each in range(p.shape[1])]))
 
 
 def hits_at_k(scores: ArrayLike, k: int) -> float:

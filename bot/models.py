@@ -10,6 +10,7 @@ Writes  models/base/NAME/ : an ordinary transformers folder (or, for 124M and 35
     python -m bot.models pull owner/name                    any model on the hub, into models/base/owner--name
     python -m bot.models pull NAME --from FOLDER            a copy of a folder
     python -m bot.models list
+    python -m bot.models export-tfhub minilm-l6             a BERT as a TensorFlow Hub SavedModel, models/base/minilm-l6-tfhub
     python -m bot.models convert models/lm-124M --out models/lm-124M-transformers     see convert.py
 
 A base appears under its name whole or not at all: it is built in models/base/.NAME.partial and renamed at the end. After an
@@ -65,7 +66,8 @@ NETWORK_TRIES = 5  # each goes on at the byte where the last one broke off
 NETWORK_TIMEOUT_SECONDS = 30
 CHUNK_BYTES = 1 << 16  # what a cut connection can cost
 
-Kind = Literal["lm", "encoder", "gpt2"]  # causal language model, text encoder (both transformers), gpt-2-simple checkpoint
+# causal language model, text encoder (both transformers), gpt-2-simple checkpoint, text encoder as a TensorFlow Hub SavedModel
+Kind = Literal["lm", "encoder", "gpt2", "tfhub"]
 
 
 # --- where bases come from --------------------------------------------------------------------------------------------
@@ -115,7 +117,18 @@ class Folder:
         return f"folder {self.path}"
 
 
-Source = Wheel | Hub | OpenAI | Folder
+@dataclass(frozen=True)
+class Export:
+    """Made here from another base, whose sum goes on identifying it: a SavedModel's bytes differ from export to export."""
+
+    base: str
+    sha256: str
+
+    def __str__(self) -> str:
+        return f"export-tfhub {self.base}"
+
+
+Source = Wheel | Hub | OpenAI | Folder | Export
 
 
 @dataclass(frozen=True)
@@ -350,7 +363,7 @@ def _build(base: Base, folder: Path, partial: Path, old: Path, gpt2_url: str) ->
         if not any(new.iterdir()):
             _remove(partial)  # nothing to go on from
         raise
-    _write_manifest(base, new, revision)
+    write_manifest(base, new, revision)
     _remove(old)
     if folder.exists():  # incomplete, or of another version
         folder.rename(old)
@@ -366,7 +379,7 @@ def _check_free_space(base: Base) -> None:
         )
 
 
-def _write_manifest(base: Base, folder: Path, revision: str | None) -> None:
+def write_manifest(base: Base, folder: Path, revision: str | None) -> None:
     """base.json, last of all; the files are flushed first, so that a power cut can't leave sizes without content."""
     files = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != BASE_FILE):
@@ -384,7 +397,7 @@ def _write_manifest(base: Base, folder: Path, revision: str | None) -> None:
         "pulled_utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "files": files,
     }
-    if isinstance(base.source, Wheel):
+    if isinstance(base.source, Wheel | Export):
         manifest["sha256"] = base.source.sha256
     elif isinstance(base.source, Folder):
         # a copy of models/base/NAME from another machine is the same base still
@@ -765,6 +778,10 @@ def load(path: Path, auto_class: Any, **options: Any) -> tuple[Any, Any]:
     quiet()
     adapter = (path / "adapter_config.json").exists()
     folder = base_path(read_card(path).base) if adapter else path
+    if (path / "saved_model.pb").exists():
+        raise UserError(
+            f'{_shown(path)}: a model of back end tfhub-bert; set rank.backend = "tfhub-bert", or name another folder in the config'
+        )
     if not (folder / "config.json").exists():
         if (folder / "hparams.json").exists():
             raise UserError(
@@ -794,8 +811,8 @@ def fingerprint(folder: Path) -> str:
     if not folder.is_dir():
         raise UserError(f"{_shown(folder)}: no model here; train it (`python run_bot.py train --help`), or name another folder")
     digest = hashlib.sha256()
-    for path in sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("checkpoint.")):
-        digest.update(f"{path.name} {sha256_of(path)}\n".encode())
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("checkpoint.")):
+        digest.update(f"{path.relative_to(folder).as_posix()} {sha256_of(path)}\n".encode())
     return digest.hexdigest()
 
 
@@ -904,6 +921,17 @@ def convert_command(
 
     convert.convert(folder, out)
     print(_shown(out))
+
+
+@app.command("export-tfhub")
+def export_tfhub_command(
+    name: Annotated[str, typer.Argument(help="A BERT under models/base.")] = "minilm-l6",
+    out: Annotated[Path | None, typer.Option(help="Folder to write [default: models/base/NAME-tfhub].")] = None,
+) -> None:
+    """Export a transformers BERT as a SavedModel of TensorFlow Hub's kind, for the ranker back end tfhub-bert."""
+    from bot.export_tfhub import export
+
+    print(_shown(export(name, out)))
 
 
 if __name__ == "__main__":

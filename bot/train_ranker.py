@@ -5,6 +5,7 @@ Writes OUT: a LoRA adapter, model.json and losses.csv; while it trains, OUT/chec
 
     python -m bot.train_ranker realism --data data/prepared --out models/realism
     python -m bot.train_ranker upvote --data data/prepared --out models/upvote --rows 30000
+    python -m bot.train_ranker upvote --backend tfhub-bert --classes 4        with TensorFlow: see train_tfhub_bert
 
 realism learns label 1 (a person) against 0 (generated). upvote learns on siblings: the loss is -log sigmoid(chosen - rejected)
 (Bradley and Terry 1952), so its score orders replies to one comment and is no probability of any karma.
@@ -34,19 +35,62 @@ class Kind(StrEnum):
     upvote = "upvote"
 
 
+class Backend(StrEnum):
+    transformers = "transformers"
+    tfhub_bert = "tfhub-bert"
+
+
+class Classes(StrEnum):
+    two = "2"
+    four = "4"
+
+
+def check_out(out: Path, backend: Backend) -> None:
+    """Raises UserError if the folder holds a model of the other back end, whose files would lie about among the new ones."""
+    other, file = (
+        (Backend.tfhub_bert, "saved_model.pb") if backend is Backend.transformers else (Backend.transformers, "adapter_config.json")
+    )
+    if (out / file).exists():
+        raise UserError(f"{out} holds a model of back end {other.value} ({file}); give another --out, or remove it")
+
+
 def main(
     kind: Annotated[Kind, typer.Argument(help="which ranker")],
-    base: Annotated[str, typer.Option(help="name of an encoder under models/base")] = "minilm-l6",
+    base: Annotated[
+        str | None,
+        typer.Option(
+            help="name of an encoder under models/base; for tfhub-bert also a TensorFlow Hub URL or a SavedModel's folder "
+            "[default: minilm-l6, or minilm-l6-tfhub]"
+        ),
+    ] = None,
     data: Annotated[Path, typer.Option(help="folder of prepared files")] = Path("data/prepared"),
-    out: Annotated[Path | None, typer.Option(help="model folder to write [default: models/KIND]")] = None,
-    rows: Annotated[int, typer.Option(min=1, help="rows (upvote: pairs) to train on, drawn by chance")] = 30_000,
+    out: Annotated[Path | None, typer.Option(help="model folder to write [default: models/KIND, or models/KIND-tfhub]")] = None,
+    rows: Annotated[int, typer.Option(min=1, help="rows (upvote with transformers: pairs) to train on, drawn by chance")] = 30_000,
     epochs: Annotated[int, typer.Option(min=1)] = 1,
     batch_tokens: Annotated[int, typer.Option(min=128, help="tokens a step, padding counted")] = 4096,
-    learning_rate: Annotated[float, typer.Option(min=0)] = 1e-4,
+    learning_rate: Annotated[float | None, typer.Option(min=0, help="at its peak [default: 1e-4 transformers, 5e-5 tfhub-bert]")] = None,
     seed: Annotated[int, typer.Option()] = 1,
+    backend: Annotated[Backend, typer.Option(help="transformers: a LoRA adapter; tfhub-bert: every weight, in TensorFlow")] = (
+        Backend.transformers
+    ),
+    classes: Annotated[
+        Classes | None, typer.Option(help="upvote with tfhub-bert: 4 classes of karma (<1, 1, 2 to 4, >4) or 2 (>1) [default: 4]")
+    ] = None,
 ) -> None:
-    """Fine-tune a ranker (transformers; CPU, or a GPU where there is one)."""
-    out = out or Path("models") / kind.value
+    """Fine-tune a ranker (CPU, or a GPU where there is one)."""
+    if classes is not None and (backend is not Backend.tfhub_bert or kind is not Kind.upvote):
+        raise UserError("--classes goes with `upvote --backend tfhub-bert` only; leave it out")
+    out = out or Path("models") / (kind.value if backend is Backend.transformers else f"{kind.value}-tfhub")
+    check_out(out, backend)
+    if backend is Backend.tfhub_bert:
+        from bot import train_tfhub_bert
+
+        count = 2 if kind is Kind.realism else int(classes or Classes.four)
+        rate = 5e-5 if learning_rate is None else learning_rate
+        train_tfhub_bert.train(kind.value, base or "minilm-l6-tfhub", data, out, count, rows, epochs, batch_tokens, rate, seed)
+        return
+    base = base or "minilm-l6"
+    learning_rate = 1e-4 if learning_rate is None else learning_rate
     folder = models.base_path(base)
     row_type: type = RealismRow if kind is Kind.realism else UpvotePair
     stem = "realism" if kind is Kind.realism else "upvote_pairs"

@@ -1,7 +1,7 @@
-"""The training loop that train_lm and train_ranker share: progress, a seed, a checkpoint that can be resumed.
+"""What every training here shares: batches, learning rate, progress, a checkpoint that can be resumed; and `fit`, the loop in PyTorch.
 
 `fit` is given the batches of the whole run in order. They are made from the seed alone, so that a resumed run sees what the broken one
-would have seen.
+would have seen. PyTorch is imported by the functions that use it, since what trains with TensorFlow imports this module too.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
-import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bot import UserError, schema
+
+if TYPE_CHECKING:
+    import torch
 
 Item = TypeVar("Item")
 CHECKPOINT_SECONDS = 120.0
@@ -27,15 +29,21 @@ LARGEST_GRADIENT = 1.0  # norm
 
 
 def device() -> torch.device:
+    import torch
+
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def autocast() -> torch.autocast:
     """bfloat16 where the machine multiplies it faster than float32: newer GPUs, and CPUs with avx512_bf16."""
+    import torch
+
     return torch.autocast(device().type, dtype=torch.bfloat16, enabled=autocast_enabled())
 
 
 def autocast_enabled() -> bool:
+    import torch
+
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_avx512_bf16_supported()
@@ -103,59 +111,81 @@ def fit(
     Raises:
         UserError: the checkpoint belongs to other settings, or isn't readable.
     """
+    import torch
+
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01)
     losses: list[float] = []
-    key = json.dumps(settings, sort_keys=True, default=str)
+    key = settings_key(settings)
     if checkpoint.exists():
         try:
             state = torch.load(checkpoint, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises half a dozen kinds for a garbled file
             raise UserError(f"{checkpoint}: not readable ({error}); delete it to start again") from None
-        if state["settings"] != key:
-            raise UserError(f"{checkpoint}: belongs to a run with other settings; delete it, or give another --out")
+        check_settings(checkpoint, state["settings"], key)
         with torch.no_grad():
             for parameter, value in zip(parameters, state["parameters"], strict=True):
                 parameter.copy_(value)
         optimizer.load_state_dict(state["optimizer"])
         losses = state["losses"]
         print(f"going on at step {len(losses)} of {len(batches)} ({checkpoint})")
-    shown_loss = TextColumn("loss {task.fields[loss]:.4f}")
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), shown_loss)
-    saved = time.monotonic()
-    with Progress(*columns) as progress:
-        task = progress.add_task("training", total=len(batches), completed=len(losses), loss=math.nan)
-        for step in range(len(losses), len(batches)):
-            torch.manual_seed(seed * len(batches) + step)  # so that dropout after a resume is what it would have been
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate_at(step, len(batches), learning_rate)
-            with autocast():
-                loss = loss_of(batches[step])
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(parameters, LARGEST_GRADIENT)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            losses.append(loss.item())
-            recent = losses[-50:]
-            progress.update(task, advance=1, loss=sum(recent) / len(recent))
-            if time.monotonic() - saved > CHECKPOINT_SECONDS or step + 1 == len(batches):
-                _save(checkpoint, parameters, optimizer, losses, key)
-                saved = time.monotonic()
-    return losses
 
+    def one_step(step: int) -> float:
+        torch.manual_seed(seed * len(batches) + step)  # so that dropout after a resume is what it would have been
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate_at(step, len(batches), learning_rate)
+        with autocast():
+            loss = loss_of(batches[step])
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, LARGEST_GRADIENT)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return loss.item()
 
-def _save(
-    checkpoint: Path, parameters: Sequence[torch.nn.Parameter], optimizer: torch.optim.Optimizer, losses: list[float], key: str
-) -> None:
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    temporary = checkpoint.with_suffix(".tmp")
-    with temporary.open("wb") as file:
+    def save() -> None:
         state = {
             "parameters": [parameter.detach() for parameter in parameters],
             "optimizer": optimizer.state_dict(),
             "losses": losses,
             "settings": key,
         }
-        torch.save(state, file)
+        write_checkpoint(checkpoint, lambda file: torch.save(state, file))
+
+    take_steps(losses, len(batches), one_step, save)
+    return losses
+
+
+def take_steps(losses: list[float], steps: int, one_step: Callable[[int], float], save: Callable[[], None]) -> None:
+    """Take the steps that `losses` lacks and append the loss of each, with a progress bar; `save` every two minutes and after the last."""
+    shown_loss = TextColumn("loss {task.fields[loss]:.4f}")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), shown_loss)
+    saved = time.monotonic()
+    with Progress(*columns) as progress:
+        task = progress.add_task("training", total=steps, completed=len(losses), loss=math.nan)
+        for step in range(len(losses), steps):
+            losses.append(one_step(step))
+            recent = losses[-50:]
+            progress.update(task, advance=1, loss=sum(recent) / len(recent))
+            if time.monotonic() - saved > CHECKPOINT_SECONDS or step + 1 == steps:
+                save()
+                saved = time.monotonic()
+
+
+def settings_key(settings: dict[str, Any]) -> str:
+    return json.dumps(settings, sort_keys=True, default=str)
+
+
+def check_settings(checkpoint: Path, found: str, key: str) -> None:
+    """Raises UserError if the checkpoint is of a run with other settings."""
+    if found != key:
+        raise UserError(f"{checkpoint}: belongs to a run with other settings; delete it, or give another --out")
+
+
+def write_checkpoint(checkpoint: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Let `write` fill the checkpoint, which is there whole, flushed to disk, or as it was."""
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    temporary = checkpoint.with_suffix(".tmp")
+    with temporary.open("wb") as file:
+        write(file)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(checkpoint)

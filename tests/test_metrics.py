@@ -55,6 +55,27 @@ def test_balanced_accuracy_of_one_answer_is_a_half() -> None:
     assert metrics.balanced_accuracy([1, 1, 1, 0], [1, 1, 0, 0]) == pytest.approx((2 / 3 + 1) / 2)
 
 
+@given(rows=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40))
+def test_confusion_precision_recall_f1_are_sklearns(rows: list[tuple[int, int]]) -> None:
+    """Also where a class is never there, or never predicted."""
+    labels, predicted = zip(*rows, strict=True)
+    confusion = metrics.confusion_matrix(labels, predicted, 4)
+    assert confusion.tolist() == sklearn_metrics.confusion_matrix(labels, predicted, labels=range(4)).tolist()
+    expected = sklearn_metrics.precision_recall_fscore_support(labels, predicted, labels=range(4), zero_division=0)[:3]
+    assert metrics.precision_recall_f1(confusion) == pytest.approx(np.array(expected))
+
+
+@given(rows=st.lists(st.tuples(st.integers(0, 2), FEW_SCORES, FEW_SCORES, FEW_SCORES), max_size=30))
+def test_roc_auc_one_vs_rest_is_sklearns(rows: list[tuple[int, float, float, float]]) -> None:
+    rows = [*rows, (0, 0.5, 0.25, 0.25), (1, 0.75, 0.25, 0.0), (2, 0.1, 0.25, 0.75)]  # every class is there
+    labels, scores = np.array([row[0] for row in rows]), np.array([row[1:] for row in rows])
+    one_hot = np.eye(3)[labels]
+    for average in ("macro", "micro"):
+        expected = sklearn_metrics.roc_auc_score(one_hot, scores, average=average)
+        assert metrics.roc_auc_one_vs_rest(labels, scores, average) == pytest.approx(expected)
+    assert math.isnan(metrics.roc_auc_one_vs_rest([0, 1], scores[:2], "macro"))
+
+
 def test_hits_at_k() -> None:
     scores = [[0.9, 0.1, 0.2], [0.3, 0.8, 0.1], [0.1, 0.2, 0.3]]  # the right one is first, second, third
     assert [metrics.hits_at_k(scores, k) for k in (1, 2, 3)] == pytest.approx([1 / 3, 2 / 3, 1])

@@ -5,22 +5,63 @@ A back end is imported by the worker that was told to use it and by nothing else
 
 from __future__ import annotations
 
+import bisect
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+import numpy as np
 
 from bot import UserError
 
 BACK_ENDS = {
     "transformers": "bot.rankers.transformers",
+    "tfhub-bert": "bot.rankers.tfhub_bert",
 }
+MAX_TOKENS = 128  # of a pair, with its three control tokens
+MAX_REPLY_TOKENS = 80
+
+Encoded = tuple[list[int], list[int]]  # token ids, segment ids
 
 
 class Ranker(Protocol):
     def score(self, pairs: Sequence[tuple[str, str]], batch_size: int = 32) -> list[float]:
         """A probability in [0, 1] for each (comment, reply), in the order given; a pair's score doesn't depend on the others."""
         ...
+
+
+class Classifier(Ranker, Protocol):
+    def probabilities(self, pairs: Sequence[tuple[str, str]], batch_size: int = 32) -> np.ndarray[Any, Any]:
+        """Of each class for each (comment, reply), (pairs, classes)."""
+        ...
+
+
+def karma_class(karma: int, classes: int) -> int:
+    """Of 4 classes, the original bot's: below 1, 1, 2 to 4, 5 and more. Of 2: whether somebody upvoted it (1 is what a reply starts with).
+
+    >>> [karma_class(karma, 4) for karma in (0, 1, 2, 4, 5)], [karma_class(karma, 2) for karma in (1, 2)]
+    ([0, 1, 2, 2, 3], [0, 1])
+    """
+    return bisect.bisect_right((2,) if classes == 2 else (1, 2, 5), karma)
+
+
+def join_pair(comment: list[int], reply: list[int], start: int, separator: int) -> Encoded:
+    """`[CLS] comment [SEP] reply [SEP]` as BERT's two segments. Ends are cut: the reply's beyond 80 tokens, then the comment's.
+
+    >>> join_pair([7, 8], [9], start=101, separator=102)
+    ([101, 7, 8, 102, 9, 102], [0, 0, 0, 0, 1, 1])
+    """
+    second = reply[:MAX_REPLY_TOKENS]
+    first = comment[: MAX_TOKENS - 3 - len(second)]
+    return [start, *first, separator, *second, separator], [0] * (len(first) + 2) + [1] * (len(second) + 1)
+
+
+def batches_of_like_length(encoded: Sequence[Encoded], batch_size: int) -> Iterator[list[int]]:
+    """The rows' numbers by `batch_size`, the short pairs together and the long ones, so that little is padded."""
+    order = sorted(range(len(encoded)), key=lambda row: len(encoded[row][0]))
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
 
 
 def load(backend: str, path: Path) -> Ranker:

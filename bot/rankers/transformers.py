@@ -13,22 +13,16 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from bot import models, text
+from bot.rankers import Encoded, batches_of_like_length, join_pair
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-MAX_TOKENS = 128  # of a pair, with its three control tokens
-MAX_REPLY_TOKENS = 80
-
-Encoded = tuple[list[int], list[int]]  # token ids, segment ids
-
 
 def encode_pair(tokenizer: PreTrainedTokenizerBase, comment: str, reply: str) -> Encoded:
-    """`[CLS] comment [SEP] reply [SEP]`; ends are cut, the reply's beyond 80 tokens, the comment's to what room is left."""
-    second = tokenizer(text.escape(reply), add_special_tokens=False)["input_ids"][:MAX_REPLY_TOKENS]
-    first = tokenizer(text.escape(comment), add_special_tokens=False)["input_ids"][: MAX_TOKENS - 3 - len(second)]
-    ids = [tokenizer.cls_token_id, *first, tokenizer.sep_token_id, *second, tokenizer.sep_token_id]
-    return ids, [0] * (len(first) + 2) + [1] * (len(second) + 1)
+    """See rankers.join_pair."""
+    first, second = (tokenizer(text.escape(body), add_special_tokens=False)["input_ids"] for body in (comment, reply))
+    return join_pair(first, second, tokenizer.cls_token_id, tokenizer.sep_token_id)
 
 
 def logits(model: Any, tokenizer: PreTrainedTokenizerBase, batch: Sequence[Encoded]) -> torch.Tensor:
@@ -57,13 +51,11 @@ class Transformers:
         self.model, self.tokenizer = model, tokenizer
 
     def score(self, pairs: Sequence[tuple[str, str]], batch_size: int = 32) -> list[float]:
-        """See rankers.Ranker. Pairs of like length go together, so little is padded."""
+        """See rankers.Ranker."""
         encoded = [encode_pair(self.tokenizer, comment, reply) for comment, reply in pairs]
-        order = sorted(range(len(encoded)), key=lambda row: len(encoded[row][0]))
         scores = [0.0] * len(encoded)
         with torch.inference_mode():
-            for start in range(0, len(order), batch_size):
-                rows = order[start : start + batch_size]
+            for rows in batches_of_like_length(encoded, batch_size):
                 probabilities = torch.sigmoid(logits(self.model, self.tokenizer, [encoded[row] for row in rows]))
                 for row, probability in zip(rows, probabilities.tolist(), strict=True):
                     scores[row] = probability

@@ -1,0 +1,142 @@
+"""Ranker back end `tfhub-bert`: a BERT from TensorFlow Hub with a classifier on top, fine-tuned here.
+
+Reads a folder that `train realism|upvote --backend tfhub-bert` wrote: a SavedModel that turns input_word_ids, input_mask and
+input_type_ids, int32 (batch, time), into the probability of each class, (batch, classes); its vocabulary; model.json.
+
+    BOT_RANK__BACKEND=tfhub-bert BOT_RANK__REALISM=models/realism-tfhub python -m bot.rank --in pairs.csv --out scored.csv
+
+`Wordpieces` and `inputs_of` are what train_tfhub_bert uses too. Neither PyTorch nor transformers is imported.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer, normalizers, pre_tokenizers
+from tokenizers.models import WordPiece
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's reports on the processor, at every start
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # TensorFlow Hub's layers are Keras 2's; read when tensorflow is first imported
+
+import tensorflow as tf
+
+from bot import UserError, models, text
+from bot.rankers import Encoded, batches_of_like_length, join_pair
+
+INPUTS = ("input_word_ids", "input_mask", "input_type_ids")
+WIDTH_STEP = 8  # widths are multiples of it: oneDNN prepares its products anew for each shape
+REMEDY = "train it again (`python run_bot.py train --help`), or name another folder in the config"
+
+Array = np.ndarray[Any, Any]
+
+
+class Wordpieces:
+    """BERT's tokenizer as transformers has it, over the vocabulary that a SavedModel carries."""
+
+    def __init__(self, saved: Any, where: str):
+        """saved: what tf.saved_model.load gave. Raises UserError if it has no vocabulary."""
+        if not hasattr(saved, "vocab_file") or not hasattr(saved, "do_lower_case"):
+            raise UserError(
+                f"{where}: no vocabulary (vocab_file and do_lower_case), as the BERTs of TensorFlow Hub have; take another model"
+            )
+        path = Path(tf.compat.as_str(saved.vocab_file.asset_path.numpy()))
+        lower = bool(saved.do_lower_case.numpy())
+        try:
+            tokens = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{where}: its vocabulary can't be read ({error}); get or train the model again") from None
+        self.ids = {token: number for number, token in enumerate(tokens)}
+        missing = [token for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]") if token not in self.ids]
+        if missing:
+            raise UserError(f"{where}: its vocabulary of {len(tokens)} tokens lacks {', '.join(missing)}; get or train the model again")
+        self.tokenizer = Tokenizer(WordPiece(self.ids, unk_token="[UNK]"))
+        self.tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lower)
+        self.tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+
+    def encode(self, pairs: Sequence[tuple[str, str]]) -> list[Encoded]:
+        """Each (comment, reply) as rankers.join_pair has it."""
+        comments, replies = (self.tokenizer.encode_batch([text.escape(pair[side]) for pair in pairs]) for side in (0, 1))
+        start, separator = self.ids["[CLS]"], self.ids["[SEP]"]
+        return [join_pair(comment.ids, reply.ids, start, separator) for comment, reply in zip(comments, replies, strict=True)]
+
+
+def padded(length: int) -> int:
+    """The next multiple of WIDTH_STEP.
+
+    >>> padded(8), padded(9)
+    (8, 16)
+    """
+    return -(-length // WIDTH_STEP) * WIDTH_STEP
+
+
+def inputs_of(batch: Sequence[Encoded], padding: int) -> dict[str, Array]:
+    """The encoder's inputs, each int32 (batch, time)."""
+    width = padded(max(len(ids) for ids, _ in batch))
+    ids, mask, segments = np.full((len(batch), width), padding, np.int32), *np.zeros((2, len(batch), width), np.int32)
+    for row, (tokens, kinds) in enumerate(batch):
+        ids[row, : len(tokens)], mask[row, : len(tokens)], segments[row, : len(tokens)] = tokens, 1, kinds
+    return dict(zip(INPUTS, (ids, mask, segments), strict=True))
+
+
+@contextmanager
+def enough_memory(option: str) -> Iterator[None]:
+    """Turns TensorFlow's out-of-memory error into one line that says which option to lower."""
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        raise UserError(f"out of memory ({first_line(error)}); lower {option}") from None
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+class TFHubBert:
+    def __init__(self, saved: Any, where: str):
+        self.saved, self.wordpieces = saved, Wordpieces(saved, where)
+
+    def probabilities(self, pairs: Sequence[tuple[str, str]], batch_size: int = 32) -> Array:
+        """Of each class, (pairs, classes)."""
+        encoded = self.wordpieces.encode(pairs)
+        result: Array = np.zeros((len(encoded), int(self.saved.classes.numpy())))
+        with enough_memory(f"rank.batch_size ({batch_size} now)"):
+            for rows in batches_of_like_length(encoded, batch_size):
+                inputs = inputs_of([encoded[row] for row in rows], self.wordpieces.ids["[PAD]"])
+                result[rows] = self.saved({name: tf.constant(value) for name, value in inputs.items()}).numpy()
+        return result
+
+    def score(self, pairs: Sequence[tuple[str, str]], batch_size: int = 32) -> list[float]:
+        """See rankers.Ranker and rankers.expected_class."""
+        return expected_class(self.probabilities(pairs, batch_size)).tolist()
+
+
+def expected_class(probabilities: Array) -> Array:
+    """The mean class as a share of the highest: of two classes the second's probability, of four (p1 + 2 p2 + 3 p3) / 3.
+
+    >>> expected_class(np.array([[0.25, 0.75]])), expected_class(np.array([[0.0, 0.5, 0.5, 0.0]]))
+    (array([0.75]), array([0.5]))
+    """
+    highest = probabilities.shape[1] - 1
+    result: Array = np.clip(probabilities @ np.arange(highest + 1) / highest, 0.0, 1.0)
+    return result
+
+
+def load(path: Path) -> TFHubBert:
+    """Raises UserError if the folder holds no whole model of this back end."""
+    if not (path / "saved_model.pb").exists() and ((path / "adapter_config.json").exists() or (path / "config.json").exists()):
+        raise UserError(f'{path}: a model of back end transformers; set rank.backend = "transformers", or train one for tfhub-bert')
+    card = models.read_card(path)
+    try:
+        saved = tf.saved_model.load(str(path))
+        ranker = TFHubBert(saved, str(path))
+        whole = len(ranker.wordpieces.ids) == card.settings["vocabulary"] and int(saved.classes.numpy()) == card.settings["classes"]
+    except (OSError, ValueError, LookupError, AttributeError, RuntimeError, tf.errors.OpError) as error:  # cut files give all of these
+        raise UserError(f"{path}: the model can't be loaded ({first_line(error)}); {REMEDY}") from None
+    if not whole:
+        raise UserError(f"{path}: vocabulary or classes differ from what its model.json says; {REMEDY}")
+    return ranker

@@ -1,0 +1,496 @@
+"""The TensorFlow Hub ranker and its encoder's export: tiny models, invented rows, hubs on this machine."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import torch
+from transformers import AutoTokenizer, BertModel
+
+from bot import ROOT, UserError, evaluate, export_tfhub, models, rankers, schema, train_ranker, train_tfhub_bert, training
+from bot.rankers.tfhub_bert import INPUTS, TFHubBert, Wordpieces, inputs_of
+from bot.rankers.transformers import encode_pair
+from bot.schema import LossRow, RealismRow, UpvotePair, UpvoteRow
+from bot.train_ranker import Backend, Classes, Kind
+from tests import tiny
+
+# by class of karma: below 1, 1, 2 to 4, 5 and more
+REPLIES = {-3: "normal minutes boil essay", 1: "train journey light", 3: "keeper lighthouse saturdays", 30: "short and funny and kind"}
+BAD, GOOD = REPLIES[-3], REPLIES[30]
+TEXTS = [
+    ("Which book made you laugh?", "Try the lighthouse one!"),
+    ("Élan VITAL naïve 书 café [SEP] [CLS]", "x" * 120 + " [PAD] <|endoftext|> don't 10,000"),
+    ("book " * 300, "funny " * 200),
+    ("", ""),
+    ("a\u200bb\tc\u0007 I" + "́", "— «so» … ok?"),
+]
+hub = train_tfhub_bert.import_hub()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def eager() -> None:
+    """gpt_2_simple, which another file of tests imports, turns eager execution off for the whole process."""
+    tf.compat.v1.enable_eager_execution()
+
+
+@pytest.fixture(scope="module")
+def bases(eager: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """tiny: a BERT; tiny-tfhub: its export; still-tfhub: that of one without dropout."""
+    folder = tmp_path_factory.mktemp("bases")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "BASE_DIR", folder)
+        for name, dropout in (("tiny", 0.1), ("still", 0.0)):
+            source = tiny.encoder(tmp_path_factory.mktemp(name), head=False)
+            config = json.loads((source / "config.json").read_text()) | {
+                "hidden_dropout_prob": dropout,
+                "attention_probs_dropout_prob": dropout,
+            }
+            (source / "config.json").write_text(json.dumps(config))
+            models.pull(name, source)
+            export_tfhub.export(name)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def here(bases: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "BASE_DIR", bases)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rows in which a reply's words tell who wrote it, and its karma."""
+    folder = tmp_path_factory.mktemp("data")
+    for each, count in (("train", 96), ("val", 16), ("test", 24)):
+        ids = [(f"t3_{each}{n}", f"t1_{each}{n}", f"t1_r{each}{n}", "sandbox_books", f"Which book, reader {n}?") for n in range(count)]
+        write_realism(folder, each, [RealismRow(*row, GOOD if n % 2 else BAD, n % 2, "" if n % 2 else "g") for n, row in enumerate(ids)])
+        karma = list(REPLIES.items())
+        upvotes = [UpvoteRow(*row, karma[n % 4][1], karma[n % 4][0], 1_700_000_000) for n, row in enumerate(ids)]
+        schema.write_rows(folder / f"upvote_{each}.csv", UpvoteRow, upvotes)
+        siblings = [UpvotePair(t, c, r, f"{r}x", s, body, GOOD, BAD, 30, 0.5) for t, c, r, s, body in ids]
+        schema.write_rows(folder / f"upvote_pairs_{each}.csv", UpvotePair, siblings)
+    return folder
+
+
+def write_realism(folder: Path, each: str, rows: list[RealismRow]) -> None:
+    schema.write_rows(folder / f"realism_{each}.csv", RealismRow, rows)
+
+
+def train(kind: Kind, data: Path, out: Path, **changes: Any) -> None:
+    options = {"base": "tiny-tfhub", "rows": 96, "epochs": 8, "batch_tokens": 256, "learning_rate": 5e-3, "seed": 1, "classes": None}
+    train_ranker.main(kind, data=data, out=out, backend=Backend.tfhub_bert, **(options | changes))
+
+
+@pytest.fixture(scope="module")
+def realism(data: Path, bases: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("realism")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "BASE_DIR", bases)
+        train(Kind.realism, data, out)
+    return out
+
+
+# --- the export ---------------------------------------------------------------------------------------------------------
+
+
+def test_export_gives_what_transformers_gives(bases: Path) -> None:
+    """All outputs, for several lengths, padded and not, with tokens in both segments."""
+    layer = hub.KerasLayer(str(bases / "tiny-tfhub"), trainable=True)
+    bert = BertModel.from_pretrained(bases / "tiny").eval()
+    chance = np.random.default_rng(0)
+    for batch, time in ((1, 3), (4, 17), (3, 128)):
+        ids = chance.integers(5, bert.config.vocab_size, (batch, time)).astype(np.int32)
+        lengths = chance.integers(2, time + 1, batch)
+        lengths[0] = time
+        mask = (np.arange(time) < lengths[:, None]).astype(np.int32)
+        types = (np.arange(time) >= lengths[:, None] // 2).astype(np.int32) * mask
+        found = layer(dict(zip(INPUTS, map(tf.constant, (ids * mask, mask, types)), strict=True)))
+        with torch.inference_mode():
+            told = [torch.tensor(each).long() for each in (ids * mask, mask, types)]
+            right = bert(input_ids=told[0], attention_mask=told[1], token_type_ids=told[2], output_hidden_states=True)
+        assert sorted(found) == ["default", "encoder_outputs", "pooled_output", "sequence_output"]
+        assert np.abs(found["pooled_output"].numpy() - right.pooler_output.numpy()).max() < 1e-4
+        assert np.array_equal(found["default"], found["pooled_output"])
+        there = mask.astype(bool)
+        assert np.abs(found["sequence_output"].numpy() - right.last_hidden_state.numpy())[there].max() < 1e-4
+        assert len(found["encoder_outputs"]) == 2
+        for one, two in zip(found["encoder_outputs"], right.hidden_states[1:], strict=True):
+            assert np.abs(one.numpy() - two.numpy())[there].max() < 1e-4
+        assert np.abs(right.pooler_output.numpy()).max() > 0.1
+
+
+def test_export_can_be_trained_and_carries_its_vocabulary(bases: Path) -> None:
+    layer = hub.KerasLayer(str(bases / "tiny-tfhub"), trainable=True)
+    assert len(layer.trainable_weights) == len(list(BertModel.from_pretrained(bases / "tiny").parameters()))
+    inputs = {name: tf.ones([2, 8], tf.int32) for name in INPUTS}
+    still, again, dropped = (layer(inputs, training=training)["pooled_output"].numpy() for training in (False, False, True))
+    assert np.array_equal(still, again) and np.abs(still - dropped).max() > 1e-3
+    tokenizer = AutoTokenizer.from_pretrained(bases / "tiny")
+    lines = Path(layer.resolved_object.vocab_file.asset_path.numpy().decode()).read_text(encoding="utf-8").splitlines()
+    assert lines == tokenizer.convert_ids_to_tokens(range(len(tokenizer))) and layer.resolved_object.do_lower_case.numpy()
+
+
+def test_export_is_a_base_that_is_listed_and_made_again_the_same(bases: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = models.read_base("tiny-tfhub")
+    assert told and told["kind"] == "tfhub" and told["source"] == "export-tfhub tiny"
+    assert models.base_sha256("tiny-tfhub") == models.base_sha256("tiny") and "assets/vocab.txt" in told["files"]
+    assert models.base_path("tiny-tfhub") == bases / "tiny-tfhub"
+    export_tfhub.export("tiny")
+    models.list_command()
+    assert "export-tfhub tiny" in capsys.readouterr().out
+    assert not [path.name for path in bases.iterdir() if path.name.startswith(".tiny-tfhub.")]
+
+
+def test_export_that_fails_leaves_what_was_there(bases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="holds something that isn't an export"):
+        export_tfhub.export("tiny", tmp_path)
+    with pytest.raises(UserError, match="models pull nothing"):
+        export_tfhub.export("nothing")
+    before = (bases / "tiny-tfhub" / "base.json").read_text()
+    monkeypatch.setattr(tf.saved_model, "save", lambda root, folder: Path(folder).mkdir() or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        export_tfhub.export("tiny")
+    assert (bases / "tiny-tfhub" / "base.json").read_text() == before and models.read_base("tiny-tfhub")
+
+
+def test_only_a_whole_bert_is_exported(bases: Path, tmp_path: Path) -> None:
+    config = json.loads((bases / "tiny" / "config.json").read_text())
+    for change, message in (
+        ({"model_type": "roberta"}, "model_type is 'roberta'"),
+        ({"hidden_act": "silu"}, "hidden_act 'silu'"),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps(config | change))
+        with pytest.raises(UserError, match=message):
+            export_tfhub.read_config(tmp_path)
+    right = export_tfhub.read_config(bases / "tiny")
+    with pytest.raises(UserError, match="encoder.layer.2.attention.self.query.weight is missing, config.json makes it"):
+        export_tfhub.read_weights(bases / "tiny", right | {"num_hidden_layers": 3})
+    with pytest.raises(UserError, match="is \\[512, 32\\], config.json makes it \\[64, 32\\]"):
+        export_tfhub.read_weights(bases / "tiny", right | {"max_position_embeddings": 64})
+    with pytest.raises(UserError, match="no vocabulary, neither tokenizer.json nor vocab.txt"):
+        export_tfhub.read_vocabulary(tmp_path)
+
+
+# --- tokens -------------------------------------------------------------------------------------------------------------
+
+
+def test_tokens_are_those_of_the_transformers_ranker(bases: Path) -> None:
+    wordpieces = Wordpieces(tf.saved_model.load(str(bases / "tiny-tfhub")), "tiny-tfhub")
+    tokenizer = AutoTokenizer.from_pretrained(bases / "tiny")
+    encoded = wordpieces.encode(TEXTS)
+    assert encoded == [encode_pair(tokenizer, *pair) for pair in TEXTS]
+    assert len(encoded[2][0]) == 128 and sum(encoded[2][1]) == 81
+    inputs = inputs_of(encoded[:2], padding=0)
+    width = inputs["input_word_ids"].shape[1]
+    assert width % 8 == 0 and width - len(max(encoded[:2], key=lambda pair: len(pair[0]))[0]) < 8
+    assert inputs["input_mask"].sum(axis=1).tolist() == [len(ids) for ids, _ in encoded[:2]]
+
+
+# --- training and scoring -----------------------------------------------------------------------------------------------
+
+
+def test_realism_is_learnt_and_measured(realism: Path, data: Path) -> None:
+    ranker = rankers.load("tfhub-bert", realism)
+    scores = ranker.score([("Which book, reader 99?", GOOD), ("Which book, reader 99?", BAD)])
+    assert scores[0] > 0.8 and scores[1] < 0.2
+    card = models.read_card(realism)
+    assert (card.kind, card.base, card.format) == ("realism", "tiny-tfhub", "full")
+    assert card.base_sha256 == models.base_sha256("tiny") and card.settings["classes"] == 2
+    assert card.data["realism_train.csv"] == {"rows": 96, "sha256": schema.sha256_of(data / "realism_train.csv")}
+    for measure in ("accuracy", "precision", "recall", "f1", "balanced_accuracy", "roc_auc"):
+        assert card.metrics["all"]["ranker"][measure] == [1.0, 1.0, 1.0]
+    assert card.metrics["all"]["ranker"]["confusion"] == [[12, 0], [0, 12]]
+    assert card.metrics["all"]["always_real"]["confusion"] == [[0, 12], [0, 12]]
+    assert card.metrics["all"]["always_real"]["f1"][0] == pytest.approx(2 / 3) and card.metrics["all"]["tfidf"].keys()
+    assert {path.name for path in realism.iterdir()} >= {"saved_model.pb", "variables", "assets", "model.json", "losses.csv"}
+    assert not list(realism.glob("checkpoint.*")) and str(data) not in (realism / "model.json").read_text()
+    losses = schema.read_rows(realism / "losses.csv", LossRow)
+    measured = [row for row in losses if row.val_loss is not None]
+    assert [row.step for row in losses] == list(range(1, len(losses) + 1)) and 4 <= len(measured) < len(losses)
+    assert losses[-1].train_loss < 0.1 < losses[0].train_loss and measured[-1] is losses[-1] and measured[-1].val_loss < 0.1
+
+
+@pytest.mark.parametrize("classes", list(Classes))
+def test_upvotes_are_learnt_by_class_and_measured_in_pairs_too(data: Path, tmp_path: Path, classes: Classes) -> None:
+    train(Kind.upvote, data, tmp_path / "upvote", classes=classes, epochs=16)
+    scores = rankers.load("tfhub-bert", tmp_path / "upvote").score([("Which book, reader 99?", reply) for reply in REPLIES.values()])
+    right = [0, 1 / 3, 2 / 3, 1] if classes is Classes.four else [0, 0, 1, 1]
+    assert scores == pytest.approx(right, abs=0.2)
+    metrics = models.read_card(tmp_path / "upvote").metrics
+    assert metrics["gap_20"]["ranker"]["pairwise_accuracy"] == [1.0, 1.0, 1.0] and "earlier_wins" in metrics["all"]
+    found = metrics[f"{classes.value}_classes"]
+    share = int(classes.value)
+    assert found["ranker"]["macro_f1"][0] == 1.0 and np.array_equal(found["ranker"]["confusion"], np.eye(share) * 24 / share)
+    assert found["majority"]["accuracy"][0] == 1 / share and found["majority"]["macro_recall"][0] == 1 / share
+    assert ("roc_auc" in found["tfidf"]) == (share == 2) and ("roc_auc_micro" in found["tfidf"]) == (share == 4)
+
+
+def test_scores_do_not_depend_on_order_or_batch(realism: Path) -> None:
+    ranker = rankers.load("tfhub-bert", realism)
+    pairs = [(f"comment {n} " * (n % 7 + 1), f"short reply {n * n} " * (n % 5 + 1)) for n in range(23)]
+    whole = ranker.score(pairs, batch_size=32)
+    assert all(0 <= score <= 1 for score in whole) and len(set(whole)) > 15
+    assert ranker.score(pairs[::-1], batch_size=3)[::-1] == pytest.approx(whole, abs=1e-5)
+    assert [ranker.score([pair])[0] for pair in pairs[:8]] == pytest.approx(whole[:8], abs=1e-5)
+    assert ranker.score([]) == []
+
+
+def test_a_saved_model_scores_as_before_and_graphs_are_not_made_anew(bases: Path, tmp_path: Path) -> None:
+    layer, width = train_tfhub_bert.load_encoder(bases / "tiny-tfhub", "tiny-tfhub")
+    model = train_tfhub_bert.Classifier(layer, width, 4, 3)
+    model.weight.assign_add(tf.ones_like(model.weight) * [[0.0, 0.5, -0.5, 0.1]])
+    model.save(tmp_path)
+    ranker = TFHubBert(tf.saved_model.load(str(tmp_path)), "saved")
+    inputs = {name: tf.constant(value) for name, value in inputs_of(ranker.wordpieces.encode(TEXTS), 0).items()}
+    before = tf.nn.softmax(model.logits(inputs, False)).numpy()
+    assert np.abs(ranker.probabilities(TEXTS) - before).max() < 1e-6 and before.std() > 0.01
+    assert ranker.score(TEXTS) == pytest.approx((before @ [0, 1 / 3, 2 / 3, 1]).tolist(), abs=1e-6)
+    assert len(ranker.saved.__call__.concrete_functions) == 1
+
+
+def fit(bases: Path, checkpoint: Path, epochs: int = 2) -> tuple[Any, list[LossRow]]:
+    layer, width = train_tfhub_bert.load_encoder(bases / "still-tfhub", "still-tfhub")
+    pairs = Wordpieces(layer.resolved_object, "").encode([("Which book?", reply) for reply in REPLIES.values()] * 4)
+    labels = [0, 1, 2, 3] * 4
+    batches = train_tfhub_bert.Batches(pairs, labels, 0, 96, epochs, 1)
+    model = train_tfhub_bert.Classifier(layer, width, 4, 1)
+    losses = train_tfhub_bert.fit(model, batches, [batches[0], batches[1]], 1e-3, checkpoint, {"epochs": epochs})
+    return model, losses
+
+
+def test_a_killed_run_goes_on_and_ends_the_same(bases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(train_tfhub_bert, "DROPOUT", 0.0)
+    whole, whole_losses = fit(bases, tmp_path / "whole.npz")
+    original = train_tfhub_bert.Batches.__getitem__
+
+    def dies_at_the_fourth(self: Any, number: int) -> Any:
+        if number == 3:
+            raise KeyboardInterrupt
+        return original(self, number)
+
+    checkpoint = tmp_path / "killed.npz"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(train_tfhub_bert.Batches, "__getitem__", dies_at_the_fourth)
+        fit(bases, checkpoint)
+    with pytest.raises(UserError, match="belongs to a run with other settings"):
+        fit(bases, checkpoint, epochs=3)
+    killed, killed_losses = fit(bases, checkpoint)
+    assert len(whole_losses) == 6 and [row.step for row in killed_losses] == [row.step for row in whole_losses]
+    for one, two in zip(whole_losses, killed_losses, strict=True):
+        assert one.train_loss == pytest.approx(two.train_loss, abs=1e-4) and (one.val_loss is None) == (two.val_loss is None)
+    for one, two in zip(whole.variables, killed.variables, strict=True):
+        assert np.abs(one.numpy() - two.numpy()).max() < 1e-3
+    checkpoint.write_bytes(checkpoint.read_bytes()[:5000])
+    with pytest.raises(UserError, match="killed.npz: not readable .*; delete it to start again"):
+        fit(bases, checkpoint)
+
+
+def test_evaluate_reads_from_the_card_what_to_measure(realism: Path, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text(f'[rank]\nbackend = "tfhub-bert"\nrealism = "{realism}"\nupvote = ""\n')
+    evaluate.main(data, tmp_path / "out", tmp_path / "c.toml")
+    told = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert told["realism"] == models.read_card(realism).metrics and "upvote" not in told
+    (tmp_path / "c.toml").write_text(f'[rank]\nbackend = "tfhub-bert"\nrealism = ""\nupvote = "{realism}"\n')
+    with pytest.raises(UserError, match="a model of kind realism; set rank.upvote"):
+        evaluate.main(data, tmp_path / "out", tmp_path / "c.toml")
+
+
+def test_no_program_of_this_back_end_loads_pytorch(realism: Path, data: Path, bases: Path, tmp_path: Path) -> None:
+    """Scoring, evaluating, exporting and training, one after the other in one process."""
+    (tmp_path / "in.csv").write_text(f"comment,reply\nWhich book?,{GOOD}\nWhich book?,{BAD}\n")
+    program = f"""
+import sys
+from pathlib import Path
+from bot import evaluate, models, rank, train_ranker
+models.BASE_DIR = Path({str(bases)!r})
+here, data = Path({str(tmp_path)!r}), Path({str(data)!r})
+rank.main(None, here / "in.csv", here / "out.csv", None)
+evaluate.main(data, here, None)
+models.export_tfhub_command("tiny", here / "export")
+train_ranker.main(train_ranker.Kind.realism, str(here / "export"), data, here / "m", 8, 1, 256, backend=train_ranker.Backend.tfhub_bert)
+print([name for name in ("torch", "transformers") if name in sys.modules], "tensorflow" in sys.modules)
+"""
+    environment = {**os.environ, "BOT_RANK__BACKEND": "tfhub-bert", "BOT_RANK__REALISM": str(realism), "BOT_RANK__UPVOTE": ""}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[] True"
+    _, rows = schema.read_table(tmp_path / "out.csv")
+    assert float(rows[0]["realism_score"]) > 0.8 and float(rows[1]["realism_score"]) < 0.2 and rows[0]["upvote_score"] == ""
+    assert models.read_card(tmp_path / "m").base == "export"
+
+
+# --- encoders from elsewhere --------------------------------------------------------------------------------------------
+
+
+# Saved by Keras, in a process of its own (Keras isn't itself any more where gpt_2_simple has run), with the names and outputs of TensorFlow
+# Hub's BERTs: nothing of it comes from the export.
+PUBLISHED = """
+import os, sys
+os.environ["TF_USE_LEGACY_KERAS"] = "1"
+import tensorflow as tf
+from tf_keras import Input, Model, layers
+inputs = {name: Input([None], dtype=tf.int32, name=name) for name in ("input_word_ids", "input_mask", "input_type_ids")}
+words = layers.Embedding(400, 16)(inputs["input_word_ids"]) + layers.Embedding(2, 16)(inputs["input_type_ids"])
+mask = tf.cast(inputs["input_mask"], tf.float32)[..., None]
+sequence = layers.Dropout(0.1)(layers.Dense(16, activation="tanh")(words)) * mask
+pooled = layers.Dense(16, activation="tanh")(tf.reduce_sum(sequence, axis=1))
+outputs = {"pooled_output": pooled, "default": pooled, "sequence_output": sequence, "encoder_outputs": [sequence]}
+model = Model(inputs, outputs)
+model.vocab_file = tf.saved_model.Asset(sys.argv[2])
+model.do_lower_case = tf.Variable(True, trainable=False)
+model.save(sys.argv[1], include_optimizer=False, save_format="tf")
+"""
+
+
+def test_an_encoder_by_url_is_trained_and_needed_no_more(data: Path, bases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "cache"))
+    folder = tmp_path / "published"
+    vocabulary = bases / "tiny-tfhub" / "assets" / "vocab.txt"
+    subprocess.run([sys.executable, "-c", PUBLISHED, str(folder), str(vocabulary)], check=True, capture_output=True)
+    (tmp_path / "served").mkdir()
+    with tarfile.open(tmp_path / "served" / "bert.tar.gz", "w:gz") as archive:
+        for path in sorted(folder.rglob("*")):
+            archive.add(path, path.relative_to(folder).as_posix(), recursive=False)
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path / "served"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        train(Kind.realism, data, tmp_path / "out", base=f"{url}/bert.tar.gz", epochs=4, learning_rate=1e-2)
+        with pytest.raises(UserError, match=r"/none.tar.gz: the encoder can't be reached \(HTTP Error 404.*check the network"):
+            train(Kind.realism, data, tmp_path / "out2", base=f"{url}/none.tar.gz")
+        server.shutdown()
+    with pytest.raises(UserError, match=r"/gone.tar.gz: the encoder can't be reached .*refused.*; check the network"):
+        train(Kind.realism, data, tmp_path / "out2", base=f"{url}/gone.tar.gz")
+    shutil.rmtree(tmp_path / "cache")
+    shutil.rmtree(folder)
+    card = models.read_card(tmp_path / "out")
+    assert card.base == f"{url}/bert.tar.gz" and card.metrics["all"]["ranker"]["roc_auc"][0] == 1.0
+    scores = rankers.load("tfhub-bert", tmp_path / "out").score([("Which book?", GOOD), ("Which book?", BAD)])
+    assert scores[0] - scores[1] > 0.3
+
+
+def test_a_handle_that_is_no_encoder_is_an_error(data: Path, bases: Path, tmp_path: Path) -> None:
+    for handle, message in (
+        ("nothing-tfhub", "nothing-tfhub is no whole base; run `python run_bot.py models export-tfhub nothing`"),
+        ("tiny", "tiny is of kind encoder; run `python run_bot.py models export-tfhub tiny`"),
+        (str(tmp_path / "nowhere"), "nowhere: the encoder can't be reached .*; check the path"),
+        (str(tmp_path), "no SavedModel there .saved_model.pb is missing"),
+    ):
+        with pytest.raises(UserError, match=message):
+            train(Kind.realism, data, tmp_path / "out", base=handle)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_saved_model_that_is_no_bert_is_an_error(data: Path, tmp_path: Path) -> None:
+    dictionary = {name: tf.TensorSpec([None, None], tf.int32) for name in INPUTS}
+    weight = tf.Variable([[1.0]])
+
+    def save(name: str, function: Any, spec: Any) -> str:
+        root = tf.train.Checkpoint(weight=weight)
+        root.trainable_variables = root.variables = [weight]
+        if function is not None:
+            root.__call__ = tf.function(function, input_signature=[spec], autograph=False)
+        tf.saved_model.save(root, str(tmp_path / name))
+        return str(tmp_path / name)
+
+    def pooled(inputs: Any) -> Any:
+        return {"pooled_output": tf.cast(inputs["input_mask"], tf.float32)[:, :1] @ weight}
+
+    wanted = "expected a BERT that takes input_word_ids, input_mask, input_type_ids and gives pooled_output"
+    for handle, message in (
+        (save("uncallable", None, None), f"can't be used as an encoder .*; {wanted}"),
+        (
+            save("sentences", lambda text: {"pooled_output": tf.strings.length(text)}, tf.TensorSpec([None], tf.string)),
+            f"encoder .*; {wanted}",
+        ),
+        (save("tensor", lambda inputs: pooled(inputs)["pooled_output"], dictionary), f"gives .*; {wanted}"),
+        (save("unnamed", lambda inputs: {"logits": pooled(inputs)["pooled_output"]}, dictionary), f"gives logits; {wanted}"),
+        (save("dumb", pooled, dictionary), r"dumb: no vocabulary \(vocab_file and do_lower_case\)"),
+    ):
+        with pytest.raises(UserError, match=message):
+            train(Kind.realism, data, tmp_path / "out", base=handle)
+
+
+# --- errors -------------------------------------------------------------------------------------------------------------
+
+
+def test_data_that_will_not_do_is_an_error(data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data, tmp_path / "data")
+    write_realism(tmp_path / "data", "val", [])
+    with pytest.raises(UserError, match="realism_val.csv: no rows; prepare more data"):
+        train(Kind.realism, tmp_path / "data", tmp_path / "out")
+    people = [row for row in schema.read_rows(data / "realism_train.csv", RealismRow) if row.label]
+    write_realism(tmp_path / "data", "val", people)
+    write_realism(tmp_path / "data", "train", people)
+    with pytest.raises(UserError, match="realism_train.csv: no row of class 0 among 48; raise --rows"):
+        train(Kind.realism, tmp_path / "data", tmp_path / "out")
+
+
+def test_out_of_memory_says_what_to_lower(realism: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: Any) -> None:
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor with shape[9,9]\nlong story")
+
+    ranker = rankers.load("tfhub-bert", realism)
+    monkeypatch.setattr(ranker, "saved", type("Full", (), {"__call__": full, "classes": ranker.saved.classes})())  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match=r"out of memory \(OOM when .*\); lower rank.batch_size \(7 now\)$"):
+        ranker.score(TEXTS, 7)
+    monkeypatch.setattr(train_tfhub_bert.Classifier, "logits", full)
+    with pytest.raises(UserError, match=r"out of memory \(OOM when .*\); lower --batch-tokens \(256 now\)$"):
+        train(Kind.realism, data, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["variables/variables.data-00000-of-00001", "variables/variables.index", "saved_model.pb", "assets/vocab.txt", "model.json"],
+)
+def test_a_folder_that_is_not_whole_is_an_error(realism: Path, tmp_path: Path, damage: str) -> None:
+    shutil.copytree(realism, tmp_path / "m")
+    before = models.fingerprint(tmp_path / "m")
+    assert before == models.fingerprint(realism)
+    file = tmp_path / "m" / damage
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    assert models.fingerprint(tmp_path / "m") != before
+    with pytest.raises(UserError) as cut:
+        rankers.load("tfhub-bert", tmp_path / "m")
+    file.unlink()
+    with pytest.raises(UserError) as gone:
+        rankers.load("tfhub-bert", tmp_path / "m")
+    for error in (cut, gone):
+        assert (
+            str(tmp_path / "m") in str(error.value) and re.search("train (it|the model)", str(error.value)) and "\n" not in str(error.value)
+        )
+
+
+def test_a_model_of_the_other_back_end_is_an_error(realism: Path, bases: Path, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(UserError, match='a model of back end transformers; set rank.backend = "transformers"'):
+        rankers.load("tfhub-bert", tmp_path)
+    with pytest.raises(UserError, match='a model of back end tfhub-bert; set rank.backend = "tfhub-bert"'):
+        rankers.load("transformers", realism)
+    with pytest.raises(UserError, match="holds a model of back end transformers .adapter_config.json.; give another --out"):
+        train(Kind.realism, data, tmp_path)
+    with pytest.raises(UserError, match="holds a model of back end tfhub-bert .saved_model.pb.; give another --out"):
+        train_ranker.main(Kind.realism, "tiny", data, realism)
+    with pytest.raises(UserError, match="holds no model"):
+        rankers.load("tfhub-bert", bases / "tiny-tfhub")
+
+
+def test_options_of_the_other_back_end_are_an_error(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--classes goes with `upvote --backend tfhub-bert` only"):
+        train_ranker.main(Kind.upvote, "tiny", data, tmp_path / "out", classes=Classes.two)
+    with pytest.raises(UserError, match="--classes goes with `upvote --backend tfhub-bert` only"):
+        train(Kind.realism, data, tmp_path / "out", classes=Classes.two)
