@@ -1,0 +1,83 @@
+"""The online run with each TensorFlow back end beside a PyTorch one: no process ever holds both."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bot import ROOT, export_tfhub, models, schema
+from bot.schema import Candidate, Scored
+from tests import tiny
+
+# Python runs this in every process that has its folder on the path: at the end it notes which frameworks are loaded, by the libraries
+# that are mapped into memory too, whatever sys.modules says by then.
+NOTES_FRAMEWORKS = """
+import atexit, json, os, pathlib, sys
+
+def note():
+    mapped = pathlib.Path("/proc/self/maps").read_text()
+    loaded = sorted(
+        name for name, library in (("tensorflow", "libtensorflow"), ("torch", "libtorch")) if name in sys.modules or library in mapped
+    )
+    line = {"module": sys.argv[0], "loaded": loaded}
+    (pathlib.Path(os.environ["NOTES"]) / str(os.getpid())).write_text(json.dumps(line))
+
+atexit.register(note)
+"""
+STAGES = ("fetch", "generate", "rank", "choose", "report")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four tiny models: lm, gpt2 (gpt-2-simple's), ranker, and tfhub, a ranker of that back end."""
+    import tensorflow as tf
+
+    folder = tmp_path_factory.mktemp("models")
+    tiny.language_model(folder / "lm")
+    tiny.gpt2_checkpoint(folder / "gpt2", n_ctx=160)
+    tf.compat.v1.enable_eager_execution()  # gpt_2_simple turns it off where it is imported
+    tiny.encoder(folder / "ranker")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "BASE_DIR", folder / "bases")
+        models.pull("tiny", tiny.encoder(folder / "source", head=False))
+        exported = export_tfhub.export("tiny")
+    tiny.tfhub_ranker(exported, folder / "tfhub")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("generator", "lm", "ranker", "encoder", "expected"),
+    [
+        ("gpt-2-simple", "gpt2", "transformers", "ranker", {"generate": ["tensorflow"], "rank": ["torch"]}),
+        ("transformers", "lm", "tfhub-bert", "tfhub", {"generate": ["torch"], "rank": ["tensorflow"]}),
+    ],
+)
+def test_no_process_holds_two_frameworks(
+    folder: Path, tmp_path: Path, generator: str, lm: str, ranker: str, encoder: str, expected: dict[str, list[str]]
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(NOTES_FRAMEWORKS)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "config.toml").write_text(
+        f'[generate]\nbackend = "{generator}"\nmodel = "{folder / lm}"\nnum_candidates = 3\nmax_new_tokens = 8\n'
+        f'[rank]\nbackend = "{ranker}"\nrealism = "{folder / encoder}"\nupvote = "{folder / encoder}"\n[choose]\nminimum_realism = 0.0\n'
+    )
+    run = tmp_path / "run"
+    done = subprocess.run(
+        [sys.executable, ROOT / "run_bot.py", "run", "--sandbox", "--limit", "2", "--config", tmp_path / "config.toml", "--out", run],
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "NOTES": str(tmp_path / "notes")},
+        capture_output=True, text=True, timeout=250, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    notes = [json.loads(path.read_text()) for path in (tmp_path / "notes").iterdir()]
+    loaded = {stage: note["loaded"] for note in notes for stage in STAGES if note["module"].endswith(f"bot/{stage}.py")}
+    assert loaded == {**{stage: [] for stage in STAGES}, **expected}
+    assert all(len(note["loaded"]) <= 1 for note in notes)
+    assert len(schema.read_rows(run / "candidates.csv", Candidate)) == 6
+    scored = schema.read_rows(run / "scored.csv", Scored)
+    assert len(scored) == 6 and all(0 <= row.realism_score <= 1 for row in scored if row.reply)
+    assert schema.read_rows(run / "chosen.csv", Scored)
