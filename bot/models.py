@@ -926,7 +926,7 @@ def convert_command(
 @app.command("export-tfhub")
 def export_tfhub_command(
     name: Annotated[str, typer.Argument(help="A BERT under models/base.")] = "minilm-l6",
-    out: Annotated[Path | None, typer.Option(help="Folder to write [default: models/base/NAME-tfhub].")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write (default: models/base/NAME-tfhub).")] = None,
 ) -> None:
     """Export a transformers BERT as a SavedModel of TensorFlow Hub's kind, for the ranker back end tfhub-bert."""
     from bot.export_tfhub import export

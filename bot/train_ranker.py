@@ -60,21 +60,21 @@ def main(
         str | None,
         typer.Option(
             help="name of an encoder under models/base; for tfhub-bert also a TensorFlow Hub URL or a SavedModel's folder "
-            "[default: minilm-l6, or minilm-l6-tfhub]"
+            "(default: minilm-l6, or minilm-l6-tfhub)"
         ),
     ] = None,
     data: Annotated[Path, typer.Option(help="folder of prepared files")] = Path("data/prepared"),
-    out: Annotated[Path | None, typer.Option(help="model folder to write [default: models/KIND, or models/KIND-tfhub]")] = None,
+    out: Annotated[Path | None, typer.Option(help="model folder to write (default: models/KIND, or models/KIND-tfhub)")] = None,
     rows: Annotated[int, typer.Option(min=1, help="rows (upvote with transformers: pairs) to train on, drawn by chance")] = 30_000,
     epochs: Annotated[int, typer.Option(min=1)] = 1,
     batch_tokens: Annotated[int, typer.Option(min=128, help="tokens a step, padding counted")] = 4096,
-    learning_rate: Annotated[float | None, typer.Option(min=0, help="at its peak [default: 1e-4 transformers, 5e-5 tfhub-bert]")] = None,
+    learning_rate: Annotated[float, typer.Option(min=0, help="at its peak")] = 1e-4,
     seed: Annotated[int, typer.Option()] = 1,
     backend: Annotated[Backend, typer.Option(help="transformers: a LoRA adapter; tfhub-bert: every weight, in TensorFlow")] = (
         Backend.transformers
     ),
     classes: Annotated[
-        Classes | None, typer.Option(help="upvote with tfhub-bert: 4 classes of karma (<1, 1, 2 to 4, >4) or 2 (>1) [default: 4]")
+        Classes | None, typer.Option(help="upvote with tfhub-bert: 4 classes of karma (<1, 1, 2 to 4, >4) or 2 (>1); 4 unless told")
     ] = None,
 ) -> None:
     """Fine-tune a ranker (CPU, or a GPU where there is one)."""
@@ -86,11 +86,9 @@ def main(
         from bot import train_tfhub_bert
 
         count = 2 if kind is Kind.realism else int(classes or Classes.four)
-        rate = 5e-5 if learning_rate is None else learning_rate
-        train_tfhub_bert.train(kind.value, base or "minilm-l6-tfhub", data, out, count, rows, epochs, batch_tokens, rate, seed)
+        train_tfhub_bert.train(kind.value, base or "minilm-l6-tfhub", data, out, count, rows, epochs, batch_tokens, learning_rate, seed)
         return
     base = base or "minilm-l6"
-    learning_rate = 1e-4 if learning_rate is None else learning_rate
     folder = models.base_path(base)
     row_type: type = RealismRow if kind is Kind.realism else UpvotePair
     stem = "realism" if kind is Kind.realism else "upvote_pairs"
