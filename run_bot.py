@@ -82,7 +82,7 @@ def run(
             print(f"run: another run holds {folder}; wait for it or give another --out", file=sys.stderr)
             raise typer.Exit(LOCKED_STATUS) from None
         if in_sandbox:
-            environment["BOT_REDDIT__URL"] = start_sandbox(folder, stack)
+            environment["BOT_REDDIT__URL"] = stack.enter_context(sandbox.process(folder))
             environment["BOT_FETCH__SUBREDDITS"] = json.dumps(sandbox.SUBREDDITS)
         start("fetch", [*here, *(["--limit", str(limit)] if limit else [])], environment)
         start("generate", [*here, "--seed", str(seed)], environment)
@@ -104,26 +104,6 @@ def start(stage: str, arguments: list[str], environment: dict[str, str]) -> None
         print(f"run: {stage} {why}; nothing is lost, the same command goes on there", file=sys.stderr)
         raise typer.Exit(1 if status < 0 else status)
     print(f"    {time.monotonic() - began:.1f} s", flush=True)
-
-
-def start_sandbox(folder: Path, stack: ExitStack) -> str:
-    """Start the sandbox with its state in the run folder and return its URL. It ends with this process, however that ends."""
-    url_file = folder / "sandbox.url"
-    url_file.unlink(missing_ok=True)
-    log = stack.enter_context((folder / "sandbox.log").open("w"))
-    command = [sys.executable, "-m", STAGES["sandbox"][0], "--db", str(folder / "sandbox.sqlite"), "--url-file", str(url_file)]
-    process = subprocess.Popen(
-        [*command, "--until-stdin-closes"], stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, env=_with_root(os.environ)
-    )
-    stack.callback(process.wait)
-    assert process.stdin is not None
-    stack.callback(process.stdin.close)
-    deadline = time.monotonic() + 30
-    while not url_file.exists():
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise UserError(f"the sandbox didn't start; {folder / 'sandbox.log'} says why")
-        time.sleep(0.05)
-    return url_file.read_text().strip()
 
 
 def _die_with_parent() -> None:

@@ -1,10 +1,10 @@
 """generate: candidate replies for every comment.
 
-Reads  RUN/comments.csv, or with --in any CSV with the columns comment_id and comment.
+Reads  RUN/comments.csv, or with --in any CSV with the columns comment_id and comment, or several of them.
 Writes RUN/candidates.csv, or --out: exactly num_candidates rows a comment, in the comments' order.
 
     python -m bot.generate --run data/runs/X
-    python -m bot.generate --in data/prepared/lm_train.csv --out data/fakes.csv --sample 5000 --num-candidates 1 --seed 7
+    python -m bot.generate --in lm_train.csv --in lm_val.csv --in lm_test.csv --out fakes.csv --sample 4500 --num-candidates 1 --seed 7
 
 While it works, whole comments lie in `OUT.part` (one JSON array of candidates a line); a killed run goes on from there.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -63,18 +63,18 @@ def read_part(part: Path, key: str) -> Iterator[list[Candidate]]:
             yield [Candidate(**candidate) for candidate in json.loads(line)]
 
 
-def generate(source: Path, out: Path, settings: config.GenerateSettings, seed: int, sample: int | None = None) -> int:
-    """Write `out` for the comments of `source`; returns the number of candidates. Does nothing if `out` is there and current.
+def generate(sources: Sequence[Path], out: Path, settings: config.GenerateSettings, seed: int, sample: int | None = None) -> int:
+    """Write `out` for the comments of all `sources`; returns the number of candidates. Does nothing if `out` is there and current.
 
     Raises:
         UserError: a column is missing, no comment can be answered, or there is no model.
     """
-    _, table = schema.read_table(source, ("comment_id", "comment"))
+    table = [row for source in sources for row in schema.read_table(source, ("comment_id", "comment"))[1]]
     comments, left_out = answerable(table)
     if sample is not None and sample < len(comments):
         comments = [comments[index] for index in sorted(random.Random(seed).sample(range(len(comments)), sample))]
     made_from = {
-        "input": schema.sha256_of(source),
+        "input": [schema.sha256_of(source) for source in sources],
         "model": models.fingerprint(settings.model),
         "settings": settings.model_dump(mode="json"),
         "seed": seed,
@@ -86,7 +86,8 @@ def generate(source: Path, out: Path, settings: config.GenerateSettings, seed: i
     for reason, count in left_out.items():
         print(f"{count} comments left out: {reason}")
     if table and not comments:
-        raise UserError(f"{source}: no comment can be answered ({', '.join(f'{count} {reason}' for reason, count in left_out.items())})")
+        names, reasons = ", ".join(map(str, sources)), ", ".join(f"{count} {reason}" for reason, count in left_out.items())
+        raise UserError(f"{names}: no comment can be answered ({reasons})")
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(out.name + ".part")
     key = json.dumps(made_from, sort_keys=True)
@@ -123,7 +124,9 @@ def _line(candidates: list[Candidate]) -> str:
 
 def main(
     run: Annotated[Path | None, typer.Option(help="run folder: reads comments.csv, writes candidates.csv")] = None,
-    source: Annotated[Path | None, typer.Option("--in", help="any CSV with comment_id and comment")] = None,
+    sources: Annotated[
+        list[Path] | None, typer.Option("--in", help="any CSV with comment_id and comment; may be given several times")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="the CSV to write, with --in")] = None,
     config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings")] = None,
     num_candidates: Annotated[int | None, typer.Option(min=1, help="candidates a comment [default: generate.num_candidates]")] = None,
@@ -131,15 +134,15 @@ def main(
     sample: Annotated[int | None, typer.Option(min=1, help="only so many of the comments, drawn by chance")] = None,
 ) -> None:
     """Write candidate replies for comments."""
-    if (run is None) == (source is None) or (source is None) != (out is None):
+    if (run is None) == (not sources) or (not sources) != (out is None):
         raise UserError("give either --run DIR, or --in FILE.csv and --out FILE.csv")
     settings = config.load(config_file).generate
     if num_candidates:
         settings = settings.model_copy(update={"num_candidates": num_candidates})
     if run is not None:
-        source, out = run / "comments.csv", run / "candidates.csv"
-    assert source is not None and out is not None
-    generate(source, out, settings, seed, sample)
+        sources, out = [run / "comments.csv"], run / "candidates.csv"
+    assert sources and out is not None
+    generate(sources, out, settings, seed, sample)
 
 
 if __name__ == "__main__":

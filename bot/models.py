@@ -14,7 +14,8 @@ Writes  models/base/NAME/ : an ordinary transformers folder (or, for 124M and 35
     python -m bot.models convert models/lm-124M --out models/lm-124M-transformers     see convert.py
 
 A base appears under its name whole or not at all: it is built in models/base/.NAME.partial and renamed at the end. After an
-interruption the same command takes up what was left there. A base that is present costs milliseconds and no PyTorch import.
+interruption the same command takes up what was left there. A base that is present costs milliseconds and no PyTorch import. The environment
+variable BOT_BASES names another folder instead of models/base: one that several checkouts share, or one on a larger disk.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ from rich.table import Table
 from bot import ROOT, UserError, run_command
 from bot.schema import atomic_writer, sha256_of
 
-BASE_DIR = ROOT / "models" / "base"
+BASE_DIR = Path(os.environ.get("BOT_BASES") or ROOT / "models" / "base").absolute()
 BASE_FILE = "base.json"
 CARD_FILE = "model.json"
 

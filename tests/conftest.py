@@ -12,6 +12,7 @@ import hypothesis
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when huggingface_hub is imported
+os.environ.pop("BOT_BASES", None)  # read once, when bot.models is imported
 
 # The same examples on every run, and no deadline: a busy machine is not a bug.
 hypothesis.settings.register_profile(

@@ -98,7 +98,7 @@ def write_comments(path: Path, comments: list[tuple[str, str]]) -> Path:
 def test_file_to_file_leaves_out_what_cannot_be_answered(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     more = [*COMMENTS, ("t1_d", "[deleted]"), ("t1_e", ""), ("t1_f", "x" * 10_000), ("t1_a", "again"), ("t1_g", "> quote only")]
     out = tmp_path / "candidates.csv"
-    assert generate.generate(write_comments(tmp_path / "in.csv", more), out, settings(model), 1) == 12
+    assert generate.generate([write_comments(tmp_path / "in.csv", more)], out, settings(model), 1) == 12
     printed = capsys.readouterr().out
     for reason, count in (("deleted", 1), ("empty", 2), ("too_long", 1), ("same_id", 1)):
         assert f"{count} comments left out: {reason}" in printed
@@ -109,14 +109,14 @@ def test_file_to_file_leaves_out_what_cannot_be_answered(model: Path, tmp_path: 
 
 def test_nothing_to_answer_is_an_error(model: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no comment can be answered"):
-        generate.generate(write_comments(tmp_path / "in.csv", [("t1_d", "[removed]")]), tmp_path / "out.csv", settings(model), 1)
+        generate.generate([write_comments(tmp_path / "in.csv", [("t1_d", "[removed]")])], tmp_path / "out.csv", settings(model), 1)
     assert not (tmp_path / "out.csv").exists()
 
 
 def test_goes_on_after_a_kill_and_gives_the_same(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, out = write_comments(tmp_path / "in.csv", COMMENTS), tmp_path / "out.csv"
     one = settings(model, batch_size=1)
-    generate.generate(source, tmp_path / "whole.csv", one, 1)
+    generate.generate([source], tmp_path / "whole.csv", one, 1)
     answered: list[str] = []
 
     class Dies:
@@ -129,12 +129,12 @@ def test_goes_on_after_a_kill_and_gives_the_same(model: Path, tmp_path: Path, mo
 
     monkeypatch.setattr(generate.generators, "load", lambda *_: Dies())
     with pytest.raises(KeyboardInterrupt):
-        generate.generate(source, out, one, 1)
+        generate.generate([source], out, one, 1)
     assert not out.exists()
     part = tmp_path / "out.csv.part"
     part.write_text(part.read_text() + '[{"comment_id": "t1_c", "cand')  # a line cut in half by the kill
     monkeypatch.undo()
-    assert generate.generate(source, out, one, 1) == 12
+    assert generate.generate([source], out, one, 1) == 12
     assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 
@@ -147,17 +147,17 @@ def test_other_settings_do_not_go_on_with_the_old_part(model: Path, tmp_path: Pa
 
 def test_same_again_does_nothing_and_another_seed_does(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, out = write_comments(tmp_path / "in.csv", COMMENTS), tmp_path / "out.csv"
-    generate.generate(source, out, settings(model), 1)
+    generate.generate([source], out, settings(model), 1)
     first = out.read_bytes()
-    generate.generate(source, out, settings(model), 1)
+    generate.generate([source], out, settings(model), 1)
     assert "is there already" in capsys.readouterr().out
-    generate.generate(source, out, settings(model), 2)
+    generate.generate([source], out, settings(model), 2)
     assert out.read_bytes() != first
 
 
 def test_sample_draws_by_chance(model: Path, tmp_path: Path) -> None:
     many = [(f"t1_{n}", f"Comment number {n}") for n in range(40)]
-    generate.generate(write_comments(tmp_path / "in.csv", many), tmp_path / "out.csv", settings(model), 1, sample=5)
+    generate.generate([write_comments(tmp_path / "in.csv", many)], tmp_path / "out.csv", settings(model), 1, sample=5)
     drawn = list(dict.fromkeys(row.comment_id for row in schema.read_rows(tmp_path / "out.csv", Candidate)))
     assert len(drawn) == 5 and drawn != [f"t1_{n}" for n in range(5)]
 
@@ -165,7 +165,7 @@ def test_sample_draws_by_chance(model: Path, tmp_path: Path) -> None:
 def test_errors_say_what_to_do(model: Path, tmp_path: Path) -> None:
     source = write_comments(tmp_path / "in.csv", COMMENTS)
     with pytest.raises(UserError, match="no model here"):
-        generate.generate(source, tmp_path / "o.csv", settings(tmp_path / "nothing"), 1)
+        generate.generate([source], tmp_path / "o.csv", settings(tmp_path / "nothing"), 1)
     with pytest.raises(UserError, match="'magic' is unknown; one of transformers"):
         load("magic", model)
     (tmp_path / "empty").mkdir()
@@ -173,7 +173,7 @@ def test_errors_say_what_to_do(model: Path, tmp_path: Path) -> None:
         load("transformers", tmp_path / "empty")
     schema.write_table(tmp_path / "wrong.csv", ["id", "body"], [])
     with pytest.raises(UserError, match=r"expected columns comment_id, comment, found id, body"):
-        generate.generate(tmp_path / "wrong.csv", tmp_path / "o.csv", settings(model), 1)
+        generate.generate([tmp_path / "wrong.csv"], tmp_path / "o.csv", settings(model), 1)
     garbled = tiny.language_model(tmp_path / "garbled")
     (garbled / "model.safetensors").write_bytes(b"\x10\x00\x00")
     with pytest.raises(UserError, match="can't be loaded"):
@@ -185,3 +185,12 @@ def test_control_tokens_in_a_comment_stay_text(model: Path) -> None:
     ids = encode_prompt(tokenizer, "end <|endoftext|> here [SEP] now", 100)
     assert ids.count(tokenizer.eos_token_id) == 1  # the start token alone
     assert tokenizer.decode(ids[1:]).count(text.SEPARATOR) == 1
+
+
+def test_several_files_are_one_input(tmp_path: Path, model: Path) -> None:
+    """As fakes for all splits are made: a comment that stands in two of them is answered once, in the order of the files."""
+    first, second = write_comments(tmp_path / "a.csv", COMMENTS[:2]), write_comments(tmp_path / "b.csv", COMMENTS[1:])
+    assert generate.generate([first, second], tmp_path / "out.csv", settings(model), 1) == 4 * len(COMMENTS)
+    whole = write_comments(tmp_path / "whole.csv", COMMENTS)
+    generate.generate([whole], tmp_path / "whole_out.csv", settings(model), 1)
+    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole_out.csv").read_bytes()

@@ -305,3 +305,15 @@ def test_killed_at_once_it_starts_again(tmp_path: Path) -> None:
 def test_it_needs_no_model_library() -> None:
     code = "import sys, bot.sandbox.server; print(sorted({'torch', 'tensorflow', 'praw', 'pandas'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_a_process_that_does_not_start_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"the sandbox didn't start; .*sandbox\.log says why"), sandbox.process(tmp_path, "/bin/false"):
+        pytest.fail("it started")
+
+
+def test_the_process_ends_with_its_block(tmp_path: Path) -> None:
+    with sandbox.process(tmp_path) as url:
+        assert get(f"{url}/")[0] in (200, 404)
+    with pytest.raises(urllib.error.URLError):
+        get(f"{url}/")

@@ -1,0 +1,347 @@
+"""The notebooks, from top to bottom on invented Reddit and tiny models, each going on with what the one before it made; and their form."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import random
+import re
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+import zstandard
+from IPython.core.inputtransformer2 import TransformerManager
+from nbclient import NotebookClient
+
+from bot import ROOT, metrics, models, notebook, plots, schema, text
+from bot.schema import Candidate, Comment, LmRow, LossRow, RealismRow, Scored, UpvotePair, UpvoteRow
+from tests import tiny
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NAMES = [
+    "1_extract_and_prepare", "2_finetune_gpt2", "3_train_realism", "4_train_upvote", "5_generate_candidates", "6_rank_and_choose",
+]  # fmt: skip
+THREADS = {"train": 24, "val": 5, "test": 8}
+WORDS = sorted({word.strip("?!.,") for line in tiny.TEXT for word in line.lower().split()})
+needs_gpt_2_simple = pytest.mark.skipif(not (ROOT / "bot/train_gpt_2_simple.py").exists(), reason="no training with gpt-2-simple here")
+needs_tfhub_bert = pytest.mark.skipif(not (ROOT / "bot/train_tfhub_bert.py").exists(), reason="no training with tfhub-bert here")
+GENERATORS = ["transformers", pytest.param("gpt-2-simple", marks=needs_gpt_2_simple)]
+RANKERS = ["transformers", pytest.param("tfhub-bert", marks=needs_tfhub_bert)]
+# either framework's generator with the other's rankers
+PAIRINGS = [
+    pytest.param("gpt-2-simple", "transformers", marks=needs_gpt_2_simple),
+    pytest.param("transformers", "tfhub-bert", marks=needs_tfhub_bert),
+]
+PLANTED = {"nothing_left": "> quoted", "bot_notice": "I am a bot, and this action was performed automatically.", "too_short": "k"}
+
+
+# --- their form ---------------------------------------------------------------------------------------------------------------
+
+
+def source(path: Path) -> Any:
+    return nbformat.read(path, as_version=4)
+
+
+def python_of(cell: Any) -> ast.Module:
+    """The cell's code without IPython's own syntax."""
+    return ast.parse(TransformerManager().transform_cell(cell.source))
+
+
+def tagged(content: Any, tag: str) -> list[Any]:
+    return [cell for cell in content.cells if tag in cell.metadata.get("tags", [])]
+
+
+def test_all_six_are_there() -> None:
+    assert [path.stem for path in NOTEBOOKS] == NAMES
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_form(path: Path) -> None:
+    content = source(path)
+    nbformat.validate(content)
+    code = [cell for cell in content.cells if cell.cell_type == "code"]
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in code), "committed with outputs"
+    # opens in Colab, and says what is a placeholder
+    badge = f"https://colab.research.google.com/github/OWNER/reply-bot/blob/main/notebooks/{path.name}"
+    assert badge in content.cells[0].source and "placeholder" in content.cells[0].source
+    assert sum(cell.source.count('REPOSITORY = "https://github.com/OWNER/reply-bot"') for cell in code) == 1
+    assert "**Hardware:**" in content.cells[0].source and "**Time:**" in content.cells[0].source
+    # parameters, then set-up, before anything else
+    assert tagged(content, "parameters") == [code[0]] and tagged(content, "set-up") == [code[1]]
+    assert all(isinstance(line, ast.Assign) for line in python_of(code[0]).body)
+    assert "git clone" in code[1].source and "notebook.set_up(WORK, DRIVE)" in code[1].source
+    # no logic: no functions, no classes, no models; and somebody has said what each cell is for
+    for cell in code:
+        nodes = list(ast.walk(python_of(cell)))
+        assert not any(isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda | ast.While) for node in nodes)
+        assert not re.search(r"\b(torch|tensorflow|transformers)\b", " ".join(imports(nodes)))
+        assert len(cell.source.splitlines()) <= 30
+    assert sum(cell.cell_type == "markdown" for cell in content.cells) >= len(code) - 4
+
+
+def imports(nodes: list[ast.AST]) -> Iterator[str]:
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+def test_they_never_post() -> None:
+    assert not any(
+        "submit" in re.findall(r'"(\w+)"', cell.source) or "--post" in cell.source for path in NOTEBOOKS for cell in source(path).cells
+    )
+
+
+# --- running them ---------------------------------------------------------------------------------------------------------------
+
+
+def threads() -> dict[str, str]:
+    """Ids of threads, so many of each split."""
+    chosen: dict[str, str] = {}
+    left = dict(THREADS)
+    for number in range(10_000):
+        split = text.split_for(f"t3_s{number}")
+        if left[split]:
+            chosen[f"s{number}"] = split
+            left[split] -= 1
+    return chosen
+
+
+def write_dumps(folder: Path) -> int:
+    """A month of comments and submissions; in each thread three comments with four replies each. Returns how many replies to comments."""
+    chance = random.Random(1)
+    start = int(datetime(2017, 1, 9, tzinfo=UTC).timestamp())
+    comments: list[dict[str, Any]] = []
+
+    def say(thread: str, parent: str, karma: int, body: str = "") -> str:
+        number = len(comments)
+        body = body or " ".join(chance.choices(WORDS, k=chance.randint(5, 10))).capitalize() + "."
+        comments.append({
+            "id": f"c{number}", "parent_id": parent, "link_id": f"t3_{thread}", "subreddit": "books", "author": f"person_{number}",
+            "body": body, "score": karma, "created_utc": start + 60 * number,
+        })  # fmt: skip
+        return f"t1_c{number}"
+
+    for thread in threads():
+        for _ in range(3):
+            parent = say(thread, f"t3_{thread}", 5)
+            for karma in (1, 1 + chance.randint(2, 30), -chance.randint(0, 3), 1 + chance.randint(2, 300)):
+                say(thread, parent, karma)
+    for body in PLANTED.values():
+        say(next(iter(threads())), "t1_c0", 1, body)
+    submissions = [
+        {
+            "id": thread,
+            "title": "Which book?",
+            "selftext": "",
+            "subreddit": "books",
+            "author": f"asks_{thread}",
+            "score": 70,
+            "created_utc": start,
+        }
+        for thread in threads()
+    ]
+    folder.mkdir()
+    for name, rows in (("RC_2017-01.zst", comments), ("RS_2017-01.zst", submissions)):
+        lines = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+        (folder / name).write_bytes(zstandard.ZstdCompressor().compress(lines))
+    return sum(row["parent_id"].startswith("t1_") for row in comments)
+
+
+class Bench:
+    """The folder that all notebooks share, and what they were when they had run."""
+
+    def __init__(self, folder: Path):
+        self.dumps, self.work, self.bases = folder / "dumps", folder / "work", folder / "bases"
+        self.replies = write_dumps(self.dumps)
+        self.done: dict[str, Any] = {}
+
+    def run(self, name: str, **parameters: object) -> Any:
+        """Execute a notebook as someone would who opened it in its folder, with other parameters; once for each set of them."""
+        key = name + json.dumps(parameters, default=str)
+        if key not in self.done:
+            content = source(ROOT / "notebooks" / f"{name}.ipynb")
+            injected = "\n".join(f"{each} = {value!r}" for each, value in {"WORK": str(self.work), **parameters}.items())
+            place = content.cells.index(tagged(content, "parameters")[0]) + 1
+            content.cells.insert(place, nbformat.v4.new_code_cell(injected, metadata={"tags": ["injected-parameters"]}))
+            loaded = "import sys\nsorted({'torch', 'tensorflow', 'transformers'} & set(sys.modules))"
+            content.cells.append(nbformat.v4.new_code_cell(loaded))
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("BOT_BASES", str(self.bases))  # here, since conftest takes such settings away before each test
+                NotebookClient(content, timeout=250, resources={"metadata": {"path": str(ROOT / "notebooks")}}).execute()
+            if folder := os.environ.get("EXECUTED_NOTEBOOKS"):
+                nbformat.write(content, Path(folder) / f"{name}.{len(self.done)}.ipynb")
+            self.done[key] = content
+        return self.done[key]
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """Tiny models under the names of the real bases; and every way to a network closed, in the kernels and their stages, too."""
+    folder = tmp_path_factory.mktemp("notebooks")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IPYTHONDIR", str(folder / "ipython"))
+        for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+            patch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
+        for name in ("no_proxy", "NO_PROXY"):
+            patch.setenv(name, "127.0.0.1,localhost")
+        for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
+            patch.setenv(name, "1")  # on busy cores, threads of so small models mostly wait for one another
+        patch.setattr(models, "BASE_DIR", folder / "bases")
+        models.pull("smollm2-135m-instruct", tiny.language_model(folder / "lm"))
+        models.pull("minilm-l6", tiny.encoder(folder / "encoder", head=False))
+        models.pull("124M", tiny.gpt2_checkpoint(folder / "124M", n_ctx=1024))
+        yield Bench(folder)
+
+
+def test_set_up_clones_where_nothing_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Colab starts: an empty folder. (What it installs there can't be tried here.)"""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    content = source(NOTEBOOKS[0])
+    content.cells = [*tagged(content, "parameters"), *tagged(content, "set-up")]
+    content.cells.insert(1, nbformat.v4.new_code_cell(f"REPOSITORY = {str(ROOT)!r}"))
+    content.cells.append(nbformat.v4.new_code_cell("import bot\nprint(bot.ROOT, WORK.resolve(), notebook.python())"))
+    NotebookClient(content, timeout=60, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    clone = tmp_path / "reply-bot"
+    assert outputs(content)[-1].text == f"{clone} {clone}/data/notebooks {sys.executable}\n"
+
+
+def first(bench: Bench) -> Any:
+    return bench.run("1_extract_and_prepare", DUMPS=str(bench.dumps), FIRST="2017-01", LAST="2017-01", PARENTS="comment")
+
+
+def second(bench: Bench, backend: str) -> Any:
+    first(bench)
+    few = {
+        "transformers": {"PAIRS": 200, "EPOCHS": 2, "LEARNING_RATE": 1e-2},
+        "gpt-2-simple": {"STEPS": 4, "ACCUMULATE": 1, "GPT2_LEARNING_RATE": 1e-2, "SAVE_INTERVAL": 2, "SAMPLE_INTERVAL": 0},
+    }
+    return bench.run("2_finetune_gpt2", BACKEND=backend, SAMPLES=3, **few[backend])
+
+
+def third(bench: Bench, backend: str) -> Any:
+    second(bench, "transformers")
+    few = {"FAKES": 100, "MAX_NEW_TOKENS": 8, "EPOCHS": 2, "BATCH_TOKENS": 256, "LEARNING_RATE": 1e-3, "TFHUB_LEARNING_RATE": 1e-3}
+    return bench.run("3_train_realism", BACKEND="transformers", RANKER_BACKEND=backend, **few)
+
+
+def fourth(bench: Bench, backend: str) -> Any:
+    first(bench)
+    few = {"ROWS": 100, "BATCH_TOKENS": 512, "LEARNING_RATE": 1e-3, "TFHUB_LEARNING_RATE": 1e-3}
+    return bench.run("4_train_upvote", RANKER_BACKEND=backend, **few)
+
+
+def fifth(bench: Bench, backend: str) -> Any:
+    second(bench, backend)
+    return bench.run("5_generate_candidates", RUN_NAME=backend, BACKEND=backend, LIMIT=3, NUM_CANDIDATES=4, MAX_NEW_TOKENS=8)
+
+
+def sixth(bench: Bench, generator: str, backend: str) -> Any:
+    fifth(bench, generator)
+    third(bench, backend)
+    fourth(bench, backend)
+    return bench.run("6_rank_and_choose", RUN_NAME=generator, RANKER_BACKEND=backend, MINIMUM_REALISM=0.001)
+
+
+def outputs(content: Any) -> list[Any]:
+    return [output for cell in content.cells for output in cell.get("outputs", [])]
+
+
+def printed(content: Any) -> str:
+    return "".join(output.text for output in outputs(content) if output.output_type == "stream")
+
+
+def check(content: Any, figures: int, tables: int) -> None:
+    """Nothing went wrong, so many figures and tables are shown, and no framework came into the kernel."""
+    shown = [output.data for output in outputs(content) if output.output_type == "execute_result"]
+    assert not [output for output in outputs(content) if output.output_type == "error"]
+    assert sum("image/png" in data for data in shown) == figures
+    assert sum("<table" in data.get("text/html", "") for data in shown) == tables
+    assert shown[-1]["text/plain"] == "[]"
+
+
+def test_first(bench: Bench) -> None:
+    check(first(bench), figures=5, tables=1)
+    facts = schema.read_manifest(bench.work / "data" / "prepared" / "lm_train.csv")
+    assert facts is not None and facts["read"] == bench.replies == sum(THREADS.values()) * 12 + len(PLANTED)
+    assert {rule: count for rule, count in facts["dropped"].items() if count} == dict.fromkeys(PLANTED, 1)
+    rows = {each: schema.read_rows(bench.work / "data" / "prepared" / f"lm_{each}.csv", LmRow) for each in THREADS}
+    assert {each: len({row.thread_id for row in found}) for each, found in rows.items()} == THREADS
+    assert len(schema.read_rows(bench.work / "data" / "prepared" / "upvote_pairs_test.csv", UpvotePair)) >= THREADS["test"] * 3
+
+
+@pytest.mark.parametrize("backend", GENERATORS)
+def test_second(bench: Bench, backend: str) -> None:
+    content = second(bench, backend)
+    check(content, figures=1, tables=2)
+    folder = bench.work / "models" / f"lm-{backend}"
+    losses, card = schema.read_rows(folder / "losses.csv", LossRow), models.read_card(folder)
+    base = {"transformers": "smollm2-135m-instruct", "gpt-2-simple": "124M"}[backend]
+    assert card.base == base and card.base_sha256 == models.base_sha256(base)  # the tiny one under this name
+    steps = [row.train_loss for row in losses if row.train_loss is not None]
+    assert len(steps) >= 4 and steps[-1] < steps[0]
+    assert card.metrics["val_perplexity"] < card.metrics["val_perplexity_base"]
+    assert len(schema.read_rows(bench.work / "data" / f"samples-{backend}.csv", Candidate)) == 6
+    assert "val_perplexity_base" in str(outputs(content))
+    other = {"transformers": "--steps", "gpt-2-simple": "--pairs"}[backend]
+    assert "python run_bot.py train lm" in printed(content) and other not in printed(content)
+
+
+@pytest.mark.parametrize("backend", RANKERS)
+def test_third(bench: Bench, backend: str) -> None:
+    check(third(bench, backend), figures=5, tables=2)
+    rows = {each: schema.read_rows(bench.work / "data" / "prepared" / f"realism_{each}.csv", RealismRow) for each in THREADS}
+    fakes = {each: sum(row.label == 0 for row in found) for each, found in rows.items()}
+    assert 70 < sum(fakes.values()) <= 100 and min(fakes.values()) >= 5
+    assert {row.generator for found in rows.values() for row in found if not row.label} == {"transformers:lm-transformers"}
+    scored = notebook.table(bench.work / "data" / f"realism_test_scored-{backend}.csv")
+    assert len(scored) == len(rows["test"]) and scored["realism_score"].between(0, 1).all() and scored["upvote_score"].isna().all()
+    card = models.read_card(bench.work / "models" / f"realism-{backend}")
+    assert card.kind == "realism" and scored["realism_score"].nunique() > 10
+    assert card.metrics["all"]["ranker"]["roc_auc"][0] == pytest.approx(metrics.roc_auc(scored["label"], scored["realism_score"]), abs=1e-3)
+
+
+@pytest.mark.parametrize("backend", RANKERS)
+def test_fourth(bench: Bench, backend: str) -> None:
+    check(fourth(bench, backend), figures=5, tables=2)
+    scored = notebook.table(bench.work / "data" / f"upvote_test_scored-{backend}.csv")
+    rows = schema.read_rows(bench.work / "data" / "prepared" / "upvote_test.csv", UpvoteRow)
+    assert list(scored["reply_id"]) == [row.reply_id for row in rows] and scored["upvote_score"].nunique() > 10
+    assert scored["realism_score"].isna().all()
+    card = models.read_card(bench.work / "models" / f"upvote-{backend}")
+    assert card.settings["rows"] == 100
+    pairs = plots.scored_pairs(notebook.table(bench.work / "data" / "prepared" / "upvote_pairs_test.csv"), scored)
+    accuracy = metrics.pairwise_accuracy(pairs["chosen_score"], pairs["rejected_score"])
+    assert card.metrics["all"]["ranker"]["pairwise_accuracy"][0] == pytest.approx(accuracy, abs=0.02)
+
+
+@pytest.mark.parametrize("backend", GENERATORS)
+def test_fifth(bench: Bench, backend: str) -> None:
+    check(fifth(bench, backend), figures=2, tables=3)
+    comments = schema.read_rows(bench.work / "runs" / backend / "comments.csv", Comment)
+    candidates = schema.read_rows(bench.work / "runs" / backend / "candidates.csv", Candidate)
+    assert len(comments) == 3 and all(comment.subreddit.startswith("sandbox_") for comment in comments)
+    assert [row.comment_id for row in candidates] == [comment.comment_id for comment in comments for _ in range(4)]
+    assert {row.generator for row in candidates} == {f"{backend}:lm-{backend}"}
+
+
+@pytest.mark.parametrize(("generator", "backend"), PAIRINGS)
+def test_sixth(bench: Bench, generator: str, backend: str) -> None:
+    content = sixth(bench, generator, backend)
+    check(content, figures=1, tables=2)
+    run = bench.work / "runs" / generator
+    scored, chosen = schema.read_rows(run / "scored.csv", Scored), schema.read_rows(run / "chosen.csv", Scored)
+    assert len(scored) == 12 and all(row.realism_score is not None and row.upvote_score is not None for row in scored)
+    assert chosen == [row for row in scored if row.verdict == "chosen"] and 1 <= len(chosen) <= 3
+    page = next(output.data["text/html"] for output in outputs(content) if "iframe" in output.get("data", {}).get("text/html", ""))
+    assert "<iframe sandbox srcdoc=" in page and "Dry run: nothing was sent." in page
+    assert not (run / "submitted.csv").exists()
