@@ -31,6 +31,7 @@ STAGES = {
     "train lm": ("bot.train_lm", "fine-tune the generator"),
     "train realism": ("bot.train_ranker", "fine-tune the realism ranker"),
     "train upvote": ("bot.train_ranker", "fine-tune the upvote ranker"),
+    "train relevance": ("bot.train_ranker", "fine-tune the relevance ranker"),
     "evaluate": ("bot.evaluate", "measure the rankers on the test split, beside their baselines"),
     "models": ("bot.models", "base weights: pull NAME, list; convert, export-tfhub"),
     "fetch": ("bot.fetch", "comments to answer -> RUN/comments.csv"),

@@ -1,7 +1,7 @@
 """evaluate: measure the rankers on the test split, their baselines in the same table.
 
 Reads  DATA/realism_{train,test}.csv, DATA/upvote_pairs_{train,test}.csv and the rankers that the config names; for an upvote ranker that
-       was trained on classes of karma, DATA/upvote_{train,test}.csv too.
+       was trained on classes of karma, DATA/upvote_{train,test}.csv too; for relevance DATA/relevance_{train,test}.csv.
 Writes OUT/metrics.json.
 
     python -m bot.evaluate --data data/prepared --out data/evaluation
@@ -13,6 +13,7 @@ given to train on.
 from __future__ import annotations
 
 import json
+import random
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,10 +25,12 @@ from rich.console import Console
 from rich.table import Table
 
 from bot import UserError, config, metrics, models, rankers, run_command, schema
-from bot.schema import RealismRow, UpvotePair, UpvoteRow
+from bot.schema import LabelledRow, RealismRow, UpvotePair, UpvoteRow
 from bot.train_lm import choose_rows
 
 LARGE_KARMA_GAP = 20  # DialogRPT's rule
+RELEVANCE_QUERIES = 1000  # comments whose reply is looked for
+RELEVANCE_POOL = 200  # replies of the subreddit that the others are taken from
 Interval = tuple[float, float, float]  # value, low, high
 
 
@@ -124,6 +127,68 @@ def evaluate_classes(ranker: rankers.Classifier, train: list[UpvoteRow], test: l
     return {f"{classes}_classes": result}
 
 
+def evaluate_relevance(ranker: rankers.Ranker, base: str, train: list[LabelledRow], test: list[LabelledRow]) -> dict[str, Any]:
+    """How often a comment's own reply scores above those of other threads of its subreddit (hits@1), of the ranker and of each baseline.
+
+    random: by chance; hard: those that an untuned encoder (`base`) finds nearest to the own reply. A tie counts as missed.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    from bot.rankers.transformers import DualEncoder, load_encoder
+
+    untuned = DualEncoder(*load_encoder(base), scale=1.0, offset=0.0)
+    bag = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, token_pattern=r"\S+").fit(
+        [row.comment for row in train] + [row.reply for row in train]
+    )
+
+    def overlap(pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+        comments, replies = (bag.transform([pair[side] for pair in pairs]) for side in (0, 1))
+        return np.asarray(comments.multiply(replies).sum(axis=1))[:, 0]
+
+    scorers: dict[str, Callable[[Sequence[tuple[str, str]]], Any]] = {
+        "ranker": ranker.score, "untuned_encoder": untuned.cosines, "tfidf": overlap,
+        "longest": lambda pairs: [len(reply) for _, reply in pairs],
+    }  # fmt: skip
+    result: dict[str, Any] = {}
+    for name, (queries, others) in lists_of_replies(test, untuned).items():
+        threads = [row.thread_id for row in queries]
+        content: dict[str, Any] = {"queries": len(queries), "threads": len(set(threads))}
+        pairs = [(row.comment, reply) for row, wrong in zip(queries, others, strict=True) for reply in (row.reply, *wrong)]
+        for scorer, score in scorers.items():
+            scores = np.asarray(score(pairs), float).reshape(len(queries), -1)
+            content[scorer] = {"hits_at_1": with_interval(lambda i, s=scores: metrics.hits_at_k(s[i], 1), threads)}  # type: ignore[misc]
+        result[name] = content
+    return result
+
+
+def lists_of_replies(test: list[LabelledRow], untuned: Any) -> dict[str, tuple[list[LabelledRow], list[list[str]]]]:
+    """For random_100, random_10 and hard_10: rows whose reply is to be found, and for each the other replies of its list."""
+    by_subreddit: dict[str, list[LabelledRow]] = {}
+    for row in test:
+        if row.label == 1:
+            by_subreddit.setdefault(row.subreddit.lower(), []).append(row)
+    chance = random.Random(1)
+    queries = choose_rows([row for row in test if row.label == 1], RELEVANCE_QUERIES, 1)
+    vectors: dict[str, Any] = {}
+    result: dict[str, tuple[list[LabelledRow], list[list[str]]]] = {"random_100": ([], []), "random_10": ([], []), "hard_10": ([], [])}
+    for row in queries:
+        siblings = by_subreddit[row.subreddit.lower()]
+        drawn = siblings if len(siblings) <= RELEVANCE_POOL else chance.sample(siblings, RELEVANCE_POOL)
+        others = sorted({each.reply for each in drawn if each.thread_id != row.thread_id and each.reply != row.reply})
+        chance.shuffle(others)
+        for name, count in (("random_100", 99), ("random_10", 9)):
+            if len(others) >= count:
+                result[name][0].append(row)
+                result[name][1].append(others[:count])
+        if len(others) >= 99:  # of fewer the nearest would be near to nothing
+            new = [reply for reply in (row.reply, *others) if reply not in vectors]
+            vectors |= dict(zip(new, untuned.vectors(new), strict=True)) if new else {}
+            near = np.array([float(vectors[row.reply] @ vectors[reply]) for reply in others])
+            result["hard_10"][0].append(row)
+            result["hard_10"][1].append([others[place] for place in np.argsort(-near)[:9]])
+    return {name: found for name, found in result.items() if found[0]}
+
+
 def class_measures(
     labels: np.ndarray, predicted: np.ndarray, classes: int, summary: Callable[[np.ndarray], Any], prefix: str = ""
 ) -> dict[str, Callable[[np.ndarray], float]]:
@@ -146,6 +211,10 @@ def evaluate(kind: str, ranker: rankers.Ranker, train: list[Any], test: list[Any
 def measure(card: models.ModelCard, ranker: Any, data: Path) -> dict[str, Any]:
     """What `evaluate` says of the ranker with this card, and, where it was trained on classes of karma, how well it tells those."""
     result: dict[str, Any] = {}
+    if card.kind == "relevance":
+        rows = {each: schema.read_rows(data / f"relevance_{each}.csv", LabelledRow) for each in ("train", "test")}
+        belongs = choose_rows([row for row in rows["train"] if row.label == 1], card.settings["rows"], card.settings["seed"])
+        return evaluate_relevance(ranker, card.base, belongs, rows["test"])
     sources: list[tuple[type, str]] = [(UpvotePair, "upvote_pairs")] if card.kind == "upvote" else [(RealismRow, "realism")]
     if card.kind == "upvote" and "classes" in card.settings:
         sources.append((UpvoteRow, "upvote"))
@@ -187,7 +256,7 @@ def main(
     """Measure the rankers on the test split beside their baselines."""
     settings = config.load(config_file).rank
     result: dict[str, Any] = {}
-    for kind, folder in (("realism", settings.realism), ("upvote", settings.upvote)):
+    for kind, folder in (("realism", settings.realism), ("upvote", settings.upvote), ("relevance", settings.relevance)):
         if folder is None:
             continue
         card = models.read_card(folder)
@@ -196,7 +265,7 @@ def main(
         result[kind] = measure(card, rankers.load(settings.backend, folder), data)
         show(kind, result[kind])
     if not result:
-        raise UserError("no ranker is set (rank.realism, rank.upvote); there is nothing to evaluate")
+        raise UserError("no ranker is set (rank.realism, rank.upvote, rank.relevance); there is nothing to evaluate")
     with schema.atomic_writer(out / "metrics.json") as file:
         json.dump(result, file, indent=1)
     print(f"{out}/metrics.json")

@@ -1,7 +1,8 @@
 """prepare: reply pairs -> cleaned, split training files; and, with --fakes, the realism files.
 
 Reads  RAW/*.parquet (schema.Pair) and, for realism, a candidates.csv that `generate` wrote for the comments of OUT/lm_*.csv.
-Writes OUT/lm_{train,val,test}.csv, gpt2_finetune.csv, upvote_{…}.csv, upvote_pairs_{…}.csv; with --fakes OUT/realism_{…}.csv instead.
+Writes OUT/lm_{train,val,test}.csv, gpt2_finetune.csv, upvote_{…}.csv, upvote_pairs_{…}.csv, relevance_{…}.csv; with --fakes
+       OUT/realism_{…}.csv instead.
 
     python -m bot.prepare --raw data/raw_data --out data/prepared
     python -m bot.prepare --raw data/raw_data --out data/prepared --explain 20
@@ -43,7 +44,7 @@ from rich.progress import track
 from rich.table import Table
 
 from bot import UserError, run_command, schema, text
-from bot.schema import FinetuneText, LmRow, Pair, RealismRow, UpvotePair, UpvoteRow
+from bot.schema import FinetuneText, LabelledRow, LmRow, Pair, RealismRow, UpvotePair, UpvoteRow
 
 SPLITS = ("train", "val", "test")
 SUBMISSION_CHARACTERS = 600  # of a submission's title and text, when that is what was replied to
@@ -270,6 +271,30 @@ def sibling_pairs(pairs: Iterable[Pair], karma_gap: int, hours_gap: float) -> li
     return rows
 
 
+def relevance_rows(rows: Sequence[LmRow]) -> list[LabelledRow]:
+    """For each row its reply (label 1), then one of another thread of its subreddit (label 0, by chance); none where there is no other.
+
+    Give it the rows of one split, so that no reply crosses to another.
+    """
+    by_subreddit: dict[str, list[LmRow]] = defaultdict(list)
+    for row in rows:
+        by_subreddit[row.subreddit.lower()].append(row)
+    result = []
+    for name, members in by_subreddit.items():
+        if len({row.thread_id for row in members}) < 2:
+            continue
+        chance = random.Random(name)
+        for row in members:
+            other = row
+            while other.thread_id == row.thread_id:
+                other = chance.choice(members)
+            where = (row.thread_id, row.comment_id)
+            result.append(LabelledRow(*where, row.reply_id, row.subreddit, row.comment, row.reply, 1))
+            if other.reply != row.reply:
+                result.append(LabelledRow(*where, other.reply_id, row.subreddit, row.comment, other.reply, 0))
+    return result
+
+
 def realism_rows(people: Iterable[LmRow], fakes: Iterable[schema.Candidate]) -> list[RealismRow]:
     """For each comment that has a candidate: the candidates (label 0), then the person's reply (label 1).
 
@@ -365,6 +390,9 @@ def main(
     ):
         counts = [write_split(out, name, row_type, rows, each, split, made_from, facts) for each in SPLITS]
         table.add_row(name, *(f"{count:,}" for count in counts))
+    relevance = [row for each in SPLITS for row in relevance_rows([row for row in lm_rows if split[row.thread_id] == each])]
+    counts = [write_split(out, "relevance", LabelledRow, relevance, each, split, made_from, lm_facts) for each in SPLITS]
+    table.add_row("relevance", *(f"{count:,}" for count in counts))
     finetune = (FinetuneText(text.format_training_text(r.comment, r.reply)) for r in lm_rows if split[r.thread_id] == "train")
     count = schema.write_rows(out / "gpt2_finetune.csv", FinetuneText, finetune, made_from, **lm_facts)
     table.add_row("gpt2_finetune", f"{count:,}", "", "")

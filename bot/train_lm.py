@@ -179,9 +179,10 @@ def train(
         for parameter in parameters:
             parameter.data = parameter.data.half()  # halves the adapter; merged in float32 when it is loaded
         model.peft_config["default"].base_model_name_or_path = base  # a name that base_path knows, not this machine's folder
-    model.save_pretrained(out)
-    (out / "README.md").unlink(missing_ok=True)  # peft's empty template; model.json is the card
-    if method is Method.full:
+        model.save_pretrained(out, save_embedding_layers=False)  # else peft would ask the hub for the base
+        (out / "README.md").unlink(missing_ok=True)  # peft's empty template; model.json is the card
+    else:
+        model.save_pretrained(out)
         tokenizer.save_pretrained(out)
     card = models.ModelCard(
         kind="lm", base=base, base_sha256=models.base_sha256(base), format="adapter" if method is Method.lora else "full",

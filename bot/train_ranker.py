@@ -1,10 +1,11 @@
-"""train realism | upvote: fine-tune a BERT-like encoder to score (comment, reply) pairs.
+"""train realism | upvote | relevance: fine-tune a BERT-like encoder to score (comment, reply) pairs.
 
 Reads  DATA/realism_{train,test}.csv or DATA/upvote_pairs_{train,test}.csv and an encoder in models/base/.
 Writes OUT: a LoRA adapter, model.json and losses.csv; while it trains, OUT/checkpoint.pt.
 
     python -m bot.train_ranker realism --data data/prepared --out models/realism
     python -m bot.train_ranker upvote --data data/prepared --out models/upvote --rows 30000
+    python -m bot.train_ranker relevance --data data/prepared                 see train_relevance
     python -m bot.train_ranker upvote --backend tfhub-bert --classes 4        with TensorFlow: see train_tfhub_bert
 
 realism learns label 1 (a person) against 0 (generated). upvote learns on siblings: the loss is -log sigmoid(chosen - rejected)
@@ -33,6 +34,7 @@ LORA_RANK = 32
 class Kind(StrEnum):
     realism = "realism"
     upvote = "upvote"
+    relevance = "relevance"
 
 
 class Backend(StrEnum):
@@ -83,12 +85,18 @@ def main(
     out = out or Path("models") / (kind.value if backend is Backend.transformers else f"{kind.value}-tfhub")
     check_out(out, backend)
     if backend is Backend.tfhub_bert:
+        if kind is Kind.relevance:
+            raise UserError("relevance has no back end tfhub-bert; leave --backend out")
         from bot import train_tfhub_bert
 
         count = 2 if kind is Kind.realism else int(classes or Classes.four)
         train_tfhub_bert.train(kind.value, base or "minilm-l6-tfhub", data, out, count, rows, epochs, batch_tokens, learning_rate, seed)
         return
     base = base or "minilm-l6"
+    if kind is Kind.relevance:
+        from bot import train_relevance
+
+        return train_relevance.train(base, data, out, rows, epochs, batch_tokens, learning_rate, seed)
     folder = models.base_path(base)
     row_type: type = RealismRow if kind is Kind.realism else UpvotePair
     stem = "realism" if kind is Kind.realism else "upvote_pairs"
@@ -145,10 +153,11 @@ def main(
     for parameter in parameters:
         parameter.data = parameter.data.half()  # halves the adapter; merged in float32 when it is loaded
     model.peft_config["default"].base_model_name_or_path = base  # a name that base_path knows, not this machine's folder
-    model.save_pretrained(out)
+    model.save_pretrained(out, save_embedding_layers=False)  # else peft would ask the hub for the base
     (out / "README.md").unlink(missing_ok=True)  # peft's empty template; model.json is the card
     card = models.ModelCard(
-        kind=kind.value, base=base, base_sha256=models.base_sha256(base), format="adapter", data=card_data, settings=settings,
+        kind="upvote" if kind is Kind.upvote else "realism", base=base, base_sha256=models.base_sha256(base), format="adapter",
+        data=card_data, settings=settings,
         intended_use="Ranks candidate replies to one comment." if kind is Kind.upvote else "Drops candidates that read like a machine's.",
         limits="Orders siblings only; it says nothing about truth, tone or rules." if kind is Kind.upvote
         else "Knows the generators it was trained against; others may pass.",

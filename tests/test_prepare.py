@@ -367,6 +367,20 @@ def fake(number: int, comment_id: str, reply: str) -> Candidate:
     return Candidate(comment_id, f"{comment_id}-{number}", 7, reply, "lm", -2.0)
 
 
+def test_relevance_rows_pair_each_comment_with_its_reply_and_another_threads() -> None:
+    people = [LmRow(f"t3_{n // 3}", f"t1_c{n}", f"t1_r{n}", "Books" if n < 30 else "alone", f"c{n}", f"r{n}") for n in range(32)]
+    people[31] = replace(people[31], thread_id=people[30].thread_id)
+    rows = prepare.relevance_rows(people)
+    assert rows == prepare.relevance_rows(people) and {row.subreddit for row in rows} == {"Books"}  # nothing to take from elsewhere
+    by_reply = {row.reply_id: row for row in people}
+    assert [row.label for row in rows] == [1, 0] * 30
+    for right, wrong in zip(rows[::2], rows[1::2], strict=True):
+        assert right.reply == by_reply[right.reply_id].reply and right.comment == by_reply[right.reply_id].comment
+        assert wrong.comment_id == right.comment_id and wrong.reply == by_reply[wrong.reply_id].reply
+        assert by_reply[wrong.reply_id].thread_id != right.thread_id == wrong.thread_id
+    assert len({row.reply_id for row in rows[1::2]}) > 12
+
+
 def test_realism_rows_hold_both_classes_for_each_comment() -> None:
     people = [person(1, "t1_a", "Dune."), person(2, "t1_b", "Emma."), person(3, "t1_a", "Ulysses."), person(4, "t1_none", "Hamlet.")]
     fakes = [fake(0, "t1_a", "I like books."), fake(1, "t1_a", "Me too."), fake(0, "t1_b", "*Yes*, [all](http://example.org) &amp; more."),

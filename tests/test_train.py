@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from bot import UserError, models, rankers, schema, train_lm, train_ranker, training
+from bot import UserError, models, prepare, rankers, schema, train_lm, train_ranker, train_relevance, training
 from bot.generators.transformers import encode_training_row, load_model
-from bot.schema import LmRow, LossRow, RealismRow, UpvotePair
+from bot.schema import LabelledRow, LmRow, LossRow, RealismRow, UpvotePair
 from tests import tiny
 
 GOOD, BAD = "short and funny and kind", "normal minutes boil essay"
@@ -118,7 +118,7 @@ def test_a_killed_run_goes_on_and_ends_the_same(data: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("bfloat16", [False, training.autocast_enabled()], ids=["float32", "as here"])
-@pytest.mark.parametrize("kind", list(train_ranker.Kind))
+@pytest.mark.parametrize("kind", [train_ranker.Kind.realism, train_ranker.Kind.upvote])
 def test_ranker_learns_and_is_measured_beside_baselines(
     data: Path, kind: train_ranker.Kind, bfloat16: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,6 +139,72 @@ def test_ranker_learns_and_is_measured_beside_baselines(
         assert card.metrics["gap_20"]["longer_wins"]["pairwise_accuracy"][0] == float(len(GOOD) > len(BAD))
         assert card.metrics["gap_20"]["earlier_wins"]["pairwise_accuracy"][0] == 0.0  # the chosen ones came half an hour later
     assert "always_real" in capsys.readouterr().out or kind is train_ranker.Kind.upvote
+
+
+TOPICS = dict(
+    zip(
+        ["book", "kettle", "essay", "train", "vinegar", "keeper", "saturdays", "ending", "winning", "boil", "laugh", "clean"],
+        ["light", "minutes", "thousand", "journey", "normal", "lighthouse", "about", "kind", "they", "long", "funny", "should"],
+        strict=True,
+    )
+)  # what a comment is about, and the word that its replies have
+
+
+def write_relevance(folder: Path) -> None:
+    """Which reply belongs is told by the topic; no word, taken with its punctuation, stands in both."""
+    for each, count in (("train", 240), ("val", 48), ("test", 48)):
+        people = [
+            LmRow(
+                f"t3_{each}{n}",
+                f"t1_{each}{n}",
+                f"t1_r{each}{n}",
+                "s",
+                f"Which {topic}?",
+                f"The {topic} is {TOPICS[topic]}{'!' * (n // len(TOPICS) % 4)}",
+            )
+            for n in range(count)
+            for topic in [list(TOPICS)[n % len(TOPICS)]]
+        ]
+        schema.write_rows(folder / f"relevance_{each}.csv", LabelledRow, prepare.relevance_rows(people))
+
+
+def test_relevance_is_learnt_and_measured_beside_baselines(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_relevance(data)
+    out = data / "relevance"
+    train_ranker.main(train_ranker.Kind.relevance, "tiny-encoder", data, out, 240, 24, 512, 1.5e-3, 1)
+    card = models.read_card(out)
+    assert card.kind == "relevance" and card.settings["scale"] > 0
+    ten = card.metrics["random_10"]
+    assert ten["queries"] == 48 and "random_100" not in card.metrics  # 48 replies give no list of 100
+    assert ten["ranker"]["hits_at_1"][0] > 0.6 > 0.45 > ten["untuned_encoder"]["hits_at_1"][0]
+    assert ten["tfidf"]["hits_at_1"][0] < 0.1 and ten["longest"]["hits_at_1"][0] < 0.3
+    ranker = rankers.load("transformers", out)
+    pairs = [(f"Which {topic}?", f"The {topic} is {word}") for topic, word in TOPICS.items()]
+    wrong = [(comment, reply) for (comment, _), (_, reply) in zip(pairs, [*pairs[1:], pairs[0]], strict=True)]
+    right = ranker.score(pairs)
+    assert sum(right) / 12 > sum(ranker.score(wrong)) / 12 + 0.3
+    shuffled = [pairs[n] for n in (5, 0, 11)]
+    assert ranker.score(shuffled, batch_size=1) == pytest.approx([right[n] for n in (5, 0, 11)], abs=1e-4)
+    assert "untuned_encoder" in capsys.readouterr().out and ranker.score([]) == []
+
+
+def test_replies_of_the_same_thread_or_text_are_no_negatives() -> None:
+    rows = [
+        LabelledRow(thread, "t1_c", f"t1_{n}", "s", "c", reply, 1)
+        for n, (thread, reply) in enumerate([("a", "x"), ("a", "y"), ("b", "x"), ("c", "z")])
+    ]
+    cosines = torch.tensor([[0.5, 1.0, 1.0, 0.4], [1.0, 0.5, 0.5, 0.5], [1.0, 0.5, 0.5, 0.5], [0.4, 0.5, 0.5, 0.5]])
+    t = train_relevance.TEMPERATURE
+    by_row = [[0.5, 0.4], [0.5, 0.5, 0.5], [0.5, 0.5, 0.5], [0.5, 0.4, 0.5, 0.5]]  # what may be told apart, the right one first
+    expected = sum(-(row[0] / t) + torch.logsumexp(torch.tensor(row) / t, 0).item() for row in by_row) / 4
+    assert train_relevance.contrastive_loss(cosines, rows).item() == pytest.approx(expected, abs=1e-4)  # the same both ways
+
+
+def test_batches_are_of_one_subreddit_and_hold_every_row_once_an_epoch() -> None:
+    rows = [LabelledRow(f"t{n}", f"c{n}", f"r{n}", "Big" if n % 3 else "small", "c", "r", 1) for n in range(90)]
+    batches = train_relevance.batches_of_subreddits(rows, [10] * 90, 150, 2, 1)
+    assert all(len({rows[n].subreddit for n in batch}) == 1 and 8 <= len(batch) <= 15 for batch in batches)
+    assert sorted(n for batch in batches for n in batch) == sorted([*range(90), *range(90)])
 
 
 def test_rows_too_long_for_the_model_are_an_error(data: Path) -> None:

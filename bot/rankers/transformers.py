@@ -1,6 +1,7 @@
 """Ranker back end `transformers`: a BERT-like encoder with one output, as a full folder or a LoRA adapter with its base.
 
-`encode_pair` is what train_ranker uses too: comment and reply are BERT's two segments.
+`encode_pair` is what train_ranker uses too: comment and reply are BERT's two segments. A relevance ranker is a dual encoder instead (its
+card says so): comment and reply are each made a vector, and their cosine is the score. `embed` is what train_relevance uses too.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModel, AutoModelForSequenceClassification
 
 from bot import models, text
-from bot.rankers import Encoded, batches_of_like_length, join_pair
+from bot.rankers import MAX_TOKENS, Encoded, batches_of_like_length, join_pair
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -62,6 +63,63 @@ class Transformers:
         return scores
 
 
-def load(path: Path) -> Transformers:
+def load_encoder(base: str) -> tuple[Any, PreTrainedTokenizerBase]:
+    """A base as it was pulled, for `embed`. Raises UserError if it isn't there."""
+    return models.load(models.base_path(base), AutoModel)
+
+
+def encode_text(tokenizer: PreTrainedTokenizerBase, body: str) -> list[int]:
+    """`[CLS] text [SEP]`, the end cut beyond MAX_TOKENS."""
+    ids: list[int] = tokenizer(text.escape(body), add_special_tokens=False)["input_ids"][: MAX_TOKENS - 2]
+    return [int(tokenizer.cls_token_id), *ids, int(tokenizer.sep_token_id)]
+
+
+def embed(model: Any, batch: Sequence[list[int]], padding: int) -> torch.Tensor:
+    """A vector of length 1 for each encoded text, (batch, width): its tokens' mean (Reimers and Gurevych 2019, arXiv:1908.10084)."""
+    width = max(map(len, batch))
+    device = next(model.parameters()).device
+    ids = torch.tensor([[*tokens, *[padding] * (width - len(tokens))] for tokens in batch], device=device)
+    mask = torch.tensor([[1] * len(tokens) + [0] * (width - len(tokens)) for tokens in batch], device=device)
+    hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state.float() * mask[..., None]
+    result: torch.Tensor = torch.nn.functional.normalize(hidden.sum(1) / mask.sum(1, keepdim=True), dim=1)
+    return result
+
+
+class DualEncoder:
+    """sigmoid(scale * cosine + offset) of comment and reply, scale and offset fitted on validation rows."""
+
+    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, scale: float, offset: float):
+        self.model, self.tokenizer, self.scale, self.offset = model, tokenizer, scale, offset
+
+    def vectors(self, texts: Sequence[str], batch_size: int = 32) -> torch.Tensor:
+        """See embed; (texts, width)."""
+        encoded = [encode_text(self.tokenizer, body) for body in texts]
+        result = torch.zeros(len(encoded), int(self.model.config.hidden_size))
+        with torch.inference_mode():
+            for rows in batches_of_like_length([(ids, []) for ids in encoded], batch_size):
+                result[rows] = embed(self.model, [encoded[row] for row in rows], int(self.tokenizer.pad_token_id or 0)).cpu()
+        return result
+
+    def cosines(self, pairs: Sequence[tuple[str, str]], batch_size: int = 32) -> torch.Tensor:
+        """(pairs,), each text encoded once."""
+        places: dict[str, int] = {}
+        for body in (body for pair in pairs for body in pair):
+            places.setdefault(body, len(places))
+        vectors = self.vectors([*places], batch_size)
+        comments, replies = ([places[pair[side]] for pair in pairs] for side in (0, 1))
+        return (vectors[comments] * vectors[replies]).sum(1)
+
+    def score(self, pairs: Sequence[tuple[str, str]], batch_size: int = 32) -> list[float]:
+        """See rankers.Ranker."""
+        scores: list[float] = torch.sigmoid(self.scale * self.cosines(pairs, batch_size) + self.offset).tolist() if pairs else []
+        return scores
+
+
+def load(path: Path) -> Transformers | DualEncoder:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    settings = models.read_card(path).settings if (path / models.CARD_FILE).exists() else {}
+    if settings.get("architecture") == "dual encoder":
+        model, tokenizer = models.load(path, AutoModel)
+        return DualEncoder(model.to(device), tokenizer, settings["scale"], settings["offset"])
     model, tokenizer = load_model(path)
-    return Transformers(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer)
+    return Transformers(model.to(device), tokenizer)

@@ -1,0 +1,135 @@
+"""train relevance: fine-tune a dual encoder to tell whether a reply belongs to a comment.
+
+Reads  DATA/relevance_{train,val,test}.csv and a sentence encoder in models/base/.
+Writes OUT: a LoRA adapter, model.json and losses.csv; while it trains, OUT/checkpoint.pt.
+
+    python -m bot.train_ranker relevance --data data/prepared --out models/relevance
+
+A batch is of one subreddit. Each comment must find its own reply among all replies of the batch, and each reply its comment (van den Oord
+et al. 2018, arXiv:1807.03748; for replies Henderson et al. 2017, arXiv:1705.00652): so what fits anywhere in the subreddit gains nothing.
+The rows with label 0 serve to fit the probability, on the validation split.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bot import UserError, evaluate, models, schema, training
+from bot.rankers.transformers import DualEncoder, embed, encode_text, load
+from bot.schema import LabelledRow, LossRow
+from bot.train_lm import choose_rows
+
+LORA_RANK = 32
+TEMPERATURE = 0.05  # of the softmax over cosines, as sentence encoders are trained
+FEWEST_IN_BATCH = 8  # replies to tell apart; smaller rests of a subreddit are left out
+
+
+def train(base: str, data: Path, out: Path, rows: int, epochs: int, batch_tokens: int, learning_rate: float, seed: int) -> None:
+    """`train_ranker.main` says what the options are. Raises UserError."""
+    folder = models.base_path(base)
+    read = {each: schema.read_rows(data / f"relevance_{each}.csv", LabelledRow) for each in ("train", "val", "test")}
+    for each, found in read.items():
+        if {row.label for row in found} != {0, 1}:
+            raise UserError(f"{data}/relevance_{each}.csv: rows of both labels are needed; prepare more data")
+    belongs = choose_rows([row for row in read["train"] if row.label == 1], rows, seed)
+
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModel, AutoTokenizer
+
+    models.quiet()
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    torch.manual_seed(seed)
+    plain: Any = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+    lora = LoraConfig(r=LORA_RANK, lora_alpha=2 * LORA_RANK, target_modules="all-linear", task_type="FEATURE_EXTRACTION")
+    model: Any = get_peft_model(plain, lora).to(training.device())
+    model.train()
+    encoded = [(encode_text(tokenizer, row.comment), encode_text(tokenizer, row.reply)) for row in belongs]
+    batches = batches_of_subreddits(belongs, [sum(map(len, pair)) for pair in encoded], batch_tokens, epochs, seed)
+    if not batches:
+        raise UserError(f"{data}/relevance_train.csv: no subreddit has {FEWEST_IN_BATCH} replies; prepare more data, or raise --rows")
+    padding = int(tokenizer.pad_token_id or 0)
+
+    def loss_of(batch: list[int]) -> torch.Tensor:
+        comments, replies = (embed(model, [encoded[row][side] for row in batch], padding) for side in (0, 1))
+        return contrastive_loss(comments @ replies.T, [belongs[row] for row in batch])
+
+    settings: dict[str, Any] = {
+        "architecture": "dual encoder", "rows": len(belongs), "epochs": epochs, "batch_tokens": batch_tokens,
+        "learning_rate": learning_rate, "seed": seed, "lora_rank": LORA_RANK, "temperature": TEMPERATURE,
+    }  # fmt: skip
+    card_data = {
+        f"relevance_{each}.csv": {"rows": len(read[each]), "sha256": schema.sha256_of(data / f"relevance_{each}.csv")} for each in read
+    }
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    checkpoint = out / "checkpoint.pt"
+    run = {**settings, "kind": "relevance", "base": base, "data": card_data}
+    losses = training.fit(parameters, batches, loss_of, learning_rate, checkpoint, run, seed)
+    for parameter in parameters:
+        parameter.data = parameter.data.half()  # halves the adapter; merged in float32 when it is loaded
+    model.peft_config["default"].base_model_name_or_path = base  # a name that base_path knows, not this machine's folder
+    model.save_pretrained(out, save_embedding_layers=False)  # else peft would ask the hub for the base
+    (out / "README.md").unlink(missing_ok=True)  # peft's empty template; model.json is the card
+    card = models.ModelCard(
+        kind="relevance", base=base, base_sha256=models.base_sha256(base), format="adapter", data=card_data,
+        settings={**settings, "scale": 1.0, "offset": 0.0},
+        intended_use="Tells replies that belong to a comment from those that would fit any.",
+        limits="Looks for what the two speak of; it says nothing about truth, tone or rules. A reply of few common words scores low.",
+    )  # fmt: skip
+    models.write_card(out, card)
+    schema.write_rows(out / "losses.csv", LossRow, [LossRow(step, loss, None) for step, loss in enumerate(losses, 1)])
+    ranker = load(out)  # what was saved is what is measured
+    assert isinstance(ranker, DualEncoder)
+    ranker.scale, ranker.offset = calibrated(ranker, read["val"])
+    card.settings |= {"scale": ranker.scale, "offset": ranker.offset}
+    models.write_card(out, card)
+    card.metrics = evaluate.measure(card, ranker, data)
+    models.write_card(out, card)
+    checkpoint.unlink()
+    evaluate.show("relevance", card.metrics)
+
+
+def batches_of_subreddits(rows: list[LabelledRow], lengths: list[int], batch_tokens: int, epochs: int, seed: int) -> list[list[int]]:
+    """Numbers of rows, each batch of one subreddit and at most `batch_tokens` (longest row times rows); all batches in random order."""
+    by_subreddit: dict[str, list[int]] = defaultdict(list)
+    for number, row in enumerate(rows):
+        by_subreddit[row.subreddit.lower()].append(number)
+    result: list[list[int]] = []
+    for epoch in range(epochs):
+        batches = [
+            batch
+            for numbers in by_subreddit.values()
+            for batch in training.batches_by_length(numbers, lengths.__getitem__, batch_tokens, 1, seed + epoch)
+            if len(batch) >= FEWEST_IN_BATCH
+        ]
+        random.Random(seed + epoch).shuffle(batches)
+        result += batches
+    return result
+
+
+def contrastive_loss(cosines: torch.Tensor, rows: list[LabelledRow]) -> torch.Tensor:
+    """Mean cross-entropy (nats) of finding the right reply for each comment and the right comment for each reply.
+
+    cosines: (comments, replies). Pairs of the same thread, or with the same reply, are no negatives: they may well belong.
+    """
+    threads = [row.thread_id for row in rows]
+    alike = torch.tensor(
+        [[i != j and (threads[i] == threads[j] or rows[i].reply == rows[j].reply) for j in range(len(rows))] for i in range(len(rows))]
+    ).to(cosines.device)
+    logits = (cosines / TEMPERATURE).masked_fill(alike, -torch.inf)
+    right = torch.arange(len(rows), device=cosines.device)
+    both: torch.Tensor = torch.nn.functional.cross_entropy(logits, right) + torch.nn.functional.cross_entropy(logits.T, right)
+    return both / 2
+
+
+def calibrated(ranker: DualEncoder, rows: list[LabelledRow]) -> tuple[float, float]:
+    """scale and offset that make the cosine a probability on these rows (Platt 1999)."""
+    from sklearn.linear_model import LogisticRegression
+
+    cosines = ranker.cosines([(row.comment, row.reply) for row in rows]).numpy()[:, None]
+    fitted = LogisticRegression(C=1e6).fit(cosines, [row.label for row in rows])
+    return float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
