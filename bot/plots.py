@@ -16,12 +16,12 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFo
 from numpy.typing import ArrayLike
 
 from bot import metrics
+from bot.rankers import KARMA_CLASSES as KARMA_CLASSES  # notebooks take it from here
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito: told apart by all eyes
 GREY = "#777777"
 VERDICT_COLOURS = {"chosen": COLOURS[2], "kept": COLOURS[5], "refused": "#BBBBBB"}
 SCORE_NAMES = {"realism_score": "Realism score", "upvote_score": "Upvote score", "relevance_score": "Relevance score"}
-KARMA_CLASSES = {2: (2,), 4: (1, 2, 5)}  # least karma of each class but the lowest, by number of classes; as the upvote ranker learns them
 KARMA_GAPS = (1, 2, 3, 5, 10, 20, 50, 100)  # least gap of each bin of accuracy_by_karma_gap; the last is open
 
 

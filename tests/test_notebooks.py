@@ -29,14 +29,12 @@ NAMES = [
 ]  # fmt: skip
 THREADS = {"train": 24, "val": 5, "test": 8}
 WORDS = sorted({word.strip("?!.,") for line in tiny.TEXT for word in line.lower().split()})
-needs_gpt_2_simple = pytest.mark.skipif(not (ROOT / "bot/train_gpt_2_simple.py").exists(), reason="no training with gpt-2-simple here")
-needs_tfhub_bert = pytest.mark.skipif(not (ROOT / "bot/train_tfhub_bert.py").exists(), reason="no training with tfhub-bert here")
-GENERATORS = ["transformers", pytest.param("gpt-2-simple", marks=needs_gpt_2_simple)]
-RANKERS = ["transformers", pytest.param("tfhub-bert", marks=needs_tfhub_bert)]
+GENERATORS = ["transformers", "gpt-2-simple"]
+RANKERS = ["transformers", "tfhub-bert"]
 # either framework's generator with the other's rankers
 PAIRINGS = [
-    pytest.param("gpt-2-simple", "transformers", marks=needs_gpt_2_simple),
-    pytest.param("transformers", "tfhub-bert", marks=needs_tfhub_bert),
+    ("gpt-2-simple", "transformers"),
+    ("transformers", "tfhub-bert"),
 ]
 PLANTED = {"nothing_left": "> quoted", "bot_notice": "I am a bot, and this action was performed automatically.", "too_short": "k"}
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from sklearn import metrics as sklearn_metrics
 from sklearn.calibration import calibration_curve
 
-from bot import metrics, plots, rankers
+from bot import metrics, plots
 
 LABELLED = st.lists(st.tuples(st.booleans(), st.sampled_from([0.0, 0.25, 0.5, 1.0]) | st.floats(0, 1)), min_size=2, max_size=40)
 
@@ -169,11 +169,3 @@ def test_accuracy_by_karma_gap() -> None:
     figure = plots.accuracy_by_karma_gap(pairs)
     assert titles(figure) == ["Pairwise accuracy by karma gap; over all 6 pairs 0.583"] and drawn(figure)
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()][2] == "100 and more\n2 pairs"
-
-
-@pytest.mark.skipif(not hasattr(rankers, "karma_class"), reason="no ranker here learns classes")
-def test_karma_classes_are_those_that_the_ranker_learns() -> None:
-    for classes, bounds in plots.KARMA_CLASSES.items():
-        assert [int(np.digitize(karma, bounds)) for karma in range(-3, 20)] == [
-            rankers.karma_class(karma, classes) for karma in range(-3, 20)
-        ]

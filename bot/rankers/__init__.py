@@ -19,6 +19,7 @@ BACK_ENDS = {
     "transformers": "bot.rankers.transformers",
     "tfhub-bert": "bot.rankers.tfhub_bert",
 }
+KARMA_CLASSES = {2: (2,), 4: (1, 2, 5)}  # least karma of each class but the lowest, by number of classes
 MAX_TOKENS = 128  # of a pair, with its three control tokens
 MAX_REPLY_TOKENS = 80
 
@@ -43,7 +44,7 @@ def karma_class(karma: int, classes: int) -> int:
     >>> [karma_class(karma, 4) for karma in (0, 1, 2, 4, 5)], [karma_class(karma, 2) for karma in (1, 2)]
     ([0, 1, 2, 2, 3], [0, 1])
     """
-    return bisect.bisect_right((2,) if classes == 2 else (1, 2, 5), karma)
+    return bisect.bisect_right(KARMA_CLASSES[classes], karma)
 
 
 def join_pair(comment: list[int], reply: list[int], start: int, separator: int) -> Encoded:
