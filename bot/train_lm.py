@@ -176,11 +176,7 @@ def train(
     run = {**settings, "base": base, "data": card_data}
     losses = training.fit(parameters, batches, lambda batch: batch_loss(plain, batch, device)[0], learning_rate, checkpoint, run, seed)
     if method is Method.lora:
-        for parameter in parameters:
-            parameter.data = parameter.data.half()  # halves the adapter; merged in float32 when it is loaded
-        model.peft_config["default"].base_model_name_or_path = base  # a name that base_path knows, not this machine's folder
-        model.save_pretrained(out, save_embedding_layers=False)  # else peft would ask the hub for the base
-        (out / "README.md").unlink(missing_ok=True)  # peft's empty template; model.json is the card
+        training.save_adapter(model, base, out)
     else:
         model.save_pretrained(out)
         tokenizer.save_pretrained(out)

@@ -150,11 +150,7 @@ def main(
         parameters, order, lambda batch: loss_of([items[index] for index in batch]), learning_rate, checkpoint,
         {**settings, "kind": kind.value, "base": base, "data": card_data}, seed,
     )  # fmt: skip
-    for parameter in parameters:
-        parameter.data = parameter.data.half()  # halves the adapter; merged in float32 when it is loaded
-    model.peft_config["default"].base_model_name_or_path = base  # a name that base_path knows, not this machine's folder
-    model.save_pretrained(out, save_embedding_layers=False)  # else peft would ask the hub for the base
-    (out / "README.md").unlink(missing_ok=True)  # peft's empty template; model.json is the card
+    training.save_adapter(model, base, out)
     card = models.ModelCard(
         kind="upvote" if kind is Kind.upvote else "realism", base=base, base_sha256=models.base_sha256(base), format="adapter",
         data=card_data, settings=settings,

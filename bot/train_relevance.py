@@ -69,11 +69,7 @@ def train(base: str, data: Path, out: Path, rows: int, epochs: int, batch_tokens
     checkpoint = out / "checkpoint.pt"
     run = {**settings, "kind": "relevance", "base": base, "data": card_data}
     losses = training.fit(parameters, batches, loss_of, learning_rate, checkpoint, run, seed)
-    for parameter in parameters:
-        parameter.data = parameter.data.half()  # halves the adapter; merged in float32 when it is loaded
-    model.peft_config["default"].base_model_name_or_path = base  # a name that base_path knows, not this machine's folder
-    model.save_pretrained(out, save_embedding_layers=False)  # else peft would ask the hub for the base
-    (out / "README.md").unlink(missing_ok=True)  # peft's empty template; model.json is the card
+    training.save_adapter(model, base, out)
     card = models.ModelCard(
         kind="relevance", base=base, base_sha256=models.base_sha256(base), format="adapter", data=card_data,
         settings={**settings, "scale": 1.0, "offset": 0.0},

@@ -154,6 +154,16 @@ def fit(
     return losses
 
 
+def save_adapter(model: Any, base: str, out: Path) -> None:
+    """Write a LoRA adapter (peft's model) in half precision into `out`; it is merged in float32 when it is loaded."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.half()
+    model.peft_config["default"].base_model_name_or_path = base  # a name that base_path knows, not this machine's folder
+    model.save_pretrained(out, save_embedding_layers=False)  # else peft would ask the hub for the base
+    (out / "README.md").unlink(missing_ok=True)  # peft's empty template; model.json is the card
+
+
 def take_steps(losses: list[float], steps: int, one_step: Callable[[int], float], save: Callable[[], None]) -> None:
     """Take the steps that `losses` lacks and append the loss of each, with a progress bar; `save` every two minutes and after the last."""
     shown_loss = TextColumn("loss {task.fields[loss]:.4f}")
