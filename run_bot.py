@@ -32,6 +32,7 @@ STAGES = {
     "train realism": ("bot.train_ranker", "fine-tune the realism ranker"),
     "train upvote": ("bot.train_ranker", "fine-tune the upvote ranker"),
     "train relevance": ("bot.train_ranker", "fine-tune the relevance ranker"),
+    "train weights": ("bot.train_weights", "fit how much each ranker counts in rank_score"),
     "evaluate": ("bot.evaluate", "measure the rankers on the test split, beside their baselines"),
     "models": ("bot.models", "base weights: pull NAME, list; convert, export-tfhub"),
     "fetch": ("bot.fetch", "comments to answer -> RUN/comments.csv"),

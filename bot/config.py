@@ -46,12 +46,19 @@ class GenerateSettings(Section):
     batch_size: int = Field(default=40, ge=1)
 
 
+class RankWeights(Section):
+    realism: float = Field(default=1.0, ge=0)
+    upvote: float = Field(default=1.0, ge=0)
+    relevance: float = Field(default=1.0, ge=0)
+
+
 class RankSettings(Section):
     backend: str = "transformers"
     realism: Path | None = Path("models/realism")
     upvote: Path | None = Path("models/upvote")
     relevance: Path | None = None
     batch_size: int = Field(default=32, ge=1)
+    weights: RankWeights = RankWeights()
 
     @field_validator("realism", "upvote", "relevance", mode="before")
     @classmethod

@@ -6,16 +6,18 @@ Writes RUN/scored.csv, one row a candidate; or --out: the input's columns and th
     python -m bot.rank --run data/runs/X
     python -m bot.rank --in pairs.csv --out scored.csv
 
-A score whose ranker is not set (rank.relevance = unset) is an empty column. rank_score is the upvote score; where there is no upvote
-ranker, the realism score. `choose` decides what becomes of each row; until then its verdict is «kept».
+A score whose ranker is not set (rank.relevance = unset) is an empty column. rank_score combines those that are there, see `rank_score`.
+`choose` decides what becomes of each row; until then its verdict is «kept».
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 
 from bot import UserError, config, models, rankers, run_command, schema, text
@@ -31,30 +33,51 @@ def load_rankers(settings: config.RankSettings) -> dict[str, rankers.Ranker]:
     loaded = {column: rankers.load(settings.backend, folder) for column, folder in folders.items() if folder is not None}
     if not loaded:
         raise UserError("no ranker is set; set rank.realism or rank.upvote to a model folder")
+    if not any(getattr(settings.weights, column.removesuffix("_score")) for column in loaded):
+        raise UserError(f"rank.weights gives 0 to every ranker that is set ({', '.join(loaded)}); give one of them a weight")
     return loaded
 
 
-def score_pairs(pairs: Sequence[tuple[str, str]], scorers: Scorers, batch_size: int) -> list[dict[str, float | None]]:
+def score_pairs(
+    pairs: Sequence[tuple[str, str]], scorers: Scorers, batch_size: int, weights: config.RankWeights
+) -> list[dict[str, float | None]]:
     """For each (comment, reply): the four scores by column, None where there is no ranker. Text is cleaned as for training first."""
     cleaned = [(text.clean(comment), text.clean(reply)) for comment, reply in pairs]
     columns = {column: scorers[column].score(cleaned, batch_size) if column in scorers else [None] * len(pairs) for column in SCORES}
     rows = []
     for index in range(len(pairs)):
         row: dict[str, float | None] = {column: columns[column][index] for column in SCORES}
-        rows.append({**row, "rank_score": rank_score(row)})
+        rows.append({**row, "rank_score": rank_score(row, weights)})
     return rows
 
 
-def rank_score(scores: Mapping[str, float | None]) -> float | None:
-    """What `choose` orders by: the upvote score, or the realism score where there is no upvote ranker.
+def log_odds(scores: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """log(p / (1 - p)), p held between 0.001 and 0.999: how sure a ranker is beyond that means little.
 
-    >>> rank_score({"realism_score": 0.9, "upvote_score": 0.4, "relevance_score": None})
+    >>> log_odds(np.array([0.5, 1.0])).round(2)
+    array([0.  , 6.91])
+    """
+    held = np.clip(scores, 1e-3, 1 - 1e-3)
+    return np.log(held / (1 - held))
+
+
+def rank_score(scores: Mapping[str, float | None], weights: config.RankWeights) -> float | None:
+    """What `choose` orders by: the weighted mean of the log-odds of the scores that there are, as a probability again; None without any.
+
+    >>> rank_score({"realism_score": 0.9, "upvote_score": 0.4, "relevance_score": None}, config.RankWeights(realism=0, upvote=1))
     0.4
     """
-    return scores["realism_score"] if scores["upvote_score"] is None else scores["upvote_score"]
+    there = [(getattr(weights, column.removesuffix("_score")), score) for column, score in scores.items() if score is not None]
+    total = sum(weight for weight, _ in there)
+    if not total:
+        return None
+    mean = sum(weight * float(log_odds(np.array(score))) for weight, score in there) / total
+    return round(1 / (1 + math.exp(-mean)), 12)
 
 
-def rank(comments: Sequence[Comment], candidates: Sequence[Candidate], scorers: Scorers, batch_size: int) -> list[Scored]:
+def rank(
+    comments: Sequence[Comment], candidates: Sequence[Candidate], scorers: Scorers, batch_size: int, weights: config.RankWeights
+) -> list[Scored]:
     """One row a candidate, in the candidates' order; joined on comment_id, never on text.
 
     Raises:
@@ -66,7 +89,7 @@ def rank(comments: Sequence[Comment], candidates: Sequence[Candidate], scorers: 
         raise UserError(
             f"candidates.csv: {strange.candidate_id} answers {strange.comment_id}, which comments.csv doesn't have; generate again"
         )
-    scored = score_pairs([(by_id[c.comment_id].comment, c.reply) for c in candidates], scorers, batch_size)
+    scored = score_pairs([(by_id[c.comment_id].comment, c.reply) for c in candidates], scorers, batch_size, weights)
     rows = []
     for candidate, scores in zip(candidates, scored, strict=True):
         comment = by_id[candidate.comment_id]
@@ -89,7 +112,9 @@ def main(
     if run is None:
         assert source is not None and out is not None
         columns, rows = schema.read_table(source, ("comment", "reply"))
-        scores = score_pairs([(row["comment"], row["reply"]) for row in rows], load_rankers(settings), settings.batch_size)
+        scores = score_pairs(
+            [(row["comment"], row["reply"]) for row in rows], load_rankers(settings), settings.batch_size, settings.weights
+        )
         added = (*SCORES, "rank_score")
         result = ({**row, **score} for row, score in zip(rows, scores, strict=True))
         kept = [column for column in columns if column not in added]
@@ -108,7 +133,9 @@ def main(
         return
     comments = schema.read_rows(run / "comments.csv", Comment)
     candidates = schema.read_rows(run / "candidates.csv", Candidate)
-    count = schema.write_rows(scored, Scored, rank(comments, candidates, load_rankers(settings), settings.batch_size), made_from)
+    count = schema.write_rows(
+        scored, Scored, rank(comments, candidates, load_rankers(settings), settings.batch_size, settings.weights), made_from
+    )
     print(f"{count:,} candidates scored in {scored}")
 
 

@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from bot import ROOT, UserError, config
-from bot.config import Settings, load
+from bot.config import RankWeights, Settings, load
 
 EXAMPLE = ROOT / "config.example.toml"
 # Settings whose default is None, which TOML can't say: they stand in the example as a comment.
@@ -51,6 +51,7 @@ def test_the_example_has_every_setting_and_no_other() -> None:
     content = tomllib.loads(EXAMPLE.read_text(encoding="utf-8"))
     expected = {f"{section}.{name}" for section, model in sections().items() for name in model.model_fields}
     assert {f"{section}.{name}" for section, values in content.items() for name in values} == expected - UNSET
+    assert content["rank"]["weights"].keys() == RankWeights.model_fields.keys()
     for setting in UNSET:
         section, name = setting.split(".")
         assert getattr(getattr(Settings(), section), name) is None

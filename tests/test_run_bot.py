@@ -61,7 +61,8 @@ def test_every_file_keeps_its_contract(whole: Path) -> None:
     assert [row.candidate_id for row in scored] == [row.candidate_id for row in candidates]
     for row in scored:
         assert row.realism_score is not None and 0 <= row.realism_score <= 1
-        assert row.upvote_score is not None and 0 <= row.upvote_score <= 1 and row.rank_score == row.upvote_score
+        assert row.upvote_score is not None and 0 <= row.upvote_score <= 1 and row.rank_score is not None
+        assert min(row.realism_score, row.upvote_score) - 1e-9 <= row.rank_score <= max(row.realism_score, row.upvote_score) + 1e-9
         assert row.relevance_score is None
         assert row.verdict in ("chosen", "kept", "refused") and bool(row.reason) == (row.verdict != "chosen")
     chosen = schema.read_rows(whole / "chosen.csv", Scored)

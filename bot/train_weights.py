@@ -1,0 +1,121 @@
+"""train weights: how much each ranker counts in rank_score, fitted on the validation split.
+
+Reads  DATA/realism_{val,test}.csv, upvote_pairs_{val,test}.csv, relevance_{val,test}.csv and the rankers that the config names.
+Prints the weights as lines for the config, and how often the better of two replies to one comment scores higher, on the test split.
+
+    python -m bot.train_weights --data data/prepared
+
+Better is: a person's reply than a generated one; of two people's the one with more karma; the comment's own reply than one of another
+thread of the subreddit. The three count alike, as many pairs of each. A logistic regression without intercept on the differences of the
+scores' log-odds gives the weights (Bradley and Terry 1952); a weight below 0 would prefer what a ranker holds for worse, and becomes 0.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from bot import UserError, config, metrics, rank, run_command, schema
+from bot.evaluate import Interval, with_interval
+from bot.schema import LabelledRow, RealismRow, UpvotePair
+from bot.train_lm import choose_rows
+
+PAIRS = 600  # of each of the three
+TITLE = "how often the better reply scores higher, test split; 95 % intervals over threads"
+
+Compared = tuple[str, str, str, str]  # thread_id, comment, the better reply, the worse one
+
+
+def by_label(rows: Sequence[RealismRow] | Sequence[LabelledRow]) -> list[Compared]:
+    """Each comment's replies of label 1 against each of its replies of label 0.
+
+    >>> rows = [LabelledRow("t3_a", "t1_a", "t1_b", "s", "why", "so", 1), LabelledRow("t3_a", "t1_a", "t1_z", "s", "why", "no", 0)]
+    >>> by_label(rows)
+    [('t3_a', 'why', 'so', 'no')]
+    """
+    replies: dict[tuple[str, str, str], tuple[list[str], list[str]]] = defaultdict(lambda: ([], []))
+    for row in rows:
+        replies[row.thread_id, row.comment_id, row.comment][1 - row.label].append(row.reply)
+    return [(thread, comment, good, bad) for (thread, _, comment), (goods, bads) in replies.items() for good in goods for bad in bads]
+
+
+def compared(data: Path, split: str, seed: int) -> dict[str, list[Compared]]:
+    """Pairs of replies of a split, by what makes one better. Raises UserError where a file has none."""
+    siblings = schema.read_rows(data / f"upvote_pairs_{split}.csv", UpvotePair)
+    found = {
+        "realism": by_label(schema.read_rows(data / f"realism_{split}.csv", RealismRow)),
+        "upvote": [(row.thread_id, row.comment, row.chosen, row.rejected) for row in siblings],
+        "relevance": by_label(schema.read_rows(data / f"relevance_{split}.csv", LabelledRow)),
+    }
+    for name, pairs in found.items():
+        if not pairs:
+            raise UserError(f"{data}: no two replies to compare for {name} in the {split} split; prepare more data")
+    return {name: choose_rows(pairs, PAIRS, seed) for name, pairs in found.items()}
+
+
+def differences(pairs: Sequence[Compared], scorers: rank.Scorers, batch_size: int) -> dict[str, np.ndarray[Any, Any]]:
+    """By ranker: how much higher the better reply's log-odds are, (pairs,)."""
+    result = {}
+    for name, scorer in scorers.items():
+        better, worse = (
+            np.array(scorer.score([(comment, replies[side]) for _, comment, *replies in pairs], batch_size)) for side in (0, 1)
+        )
+        result[name.removesuffix("_score")] = rank.log_odds(better) - rank.log_odds(worse)
+    return result
+
+
+def fit(by_task: Mapping[str, Mapping[str, np.ndarray[Any, Any]]]) -> dict[str, float]:
+    """Weights that sum to 1, by ranker, from each task's `differences`.
+
+    >>> fit({"a": {"one": np.array([2.0, 1.0, 1.0, -1.0]), "two": np.array([-1.0, -1.0, 1.0, -1.0])}})
+    {'one': 1.0, 'two': 0.0}
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    names = list(next(iter(by_task.values())))
+    rows = np.concatenate([np.stack([task[name] for name in names], axis=1) for task in by_task.values()])
+    shares = np.concatenate([np.full(len(task[names[0]]), 1 / len(task[names[0]])) for task in by_task.values()])
+    # each pair both ways round, so that there are two classes
+    model = LogisticRegression(fit_intercept=False, C=1e3).fit(
+        np.concatenate([rows, -rows]), [1] * len(rows) + [0] * len(rows), np.tile(shares / shares.mean(), 2)
+    )
+    weights = np.maximum(model.coef_[0], 0.0)
+    if not weights.sum():
+        raise UserError("no ranker orders these replies better than chance; train them on more data")
+    return {name: round(float(weight), 3) for name, weight in zip(names, weights / weights.sum(), strict=True)}
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="folder of prepared files")] = Path("data/prepared"),
+    config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings; names the rankers")] = None,
+    seed: Annotated[int, typer.Option()] = 1,
+) -> None:
+    """Fit how much each ranker counts in rank_score."""
+    settings = config.load(config_file).rank
+    scorers = rank.load_rankers(settings)
+    on_val = {name: differences(pairs, scorers, settings.batch_size) for name, pairs in compared(data, "val", seed).items()}
+    weights = fit(on_val)
+    table = Table("better than the other", *weights, "rank_score", title=TITLE)
+    for name, pairs in compared(data, "test", seed).items():
+        found = differences(pairs, scorers, settings.batch_size)
+        combined = np.sum([weights[ranker] * found[ranker] for ranker in weights], axis=0)
+        threads = [thread for thread, *_ in pairs]
+        cells = [accuracy(values, threads) for values in (*found.values(), combined)]
+        table.add_row(f"{name}: {len(pairs)} pairs", *(f"{value:.3f} [{low:.3f}, {high:.3f}]" for value, low, high in cells))
+    Console(width=140).print(table)
+    print("[rank.weights]", *(f"{name} = {weight}" for name, weight in weights.items()), sep="\n")
+
+
+def accuracy(gaps: np.ndarray[Any, Any], threads: Sequence[str]) -> Interval:
+    return with_interval(lambda rows: metrics.pairwise_accuracy(gaps[rows], np.zeros(len(rows))), threads)
+
+
+if __name__ == "__main__":
+    run_command(main, "python -m bot.train_weights")

@@ -1,0 +1,79 @@
+"""train weights: pairs to compare, the fit, and what is printed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bot import UserError, rank, schema, train_weights
+from bot.schema import LabelledRow, RealismRow, UpvotePair
+
+
+class Says:
+    """A ranker that likes replies with its letter, the more of them the better."""
+
+    def __init__(self, letter: str):
+        self.letter = letter
+
+    def score(self, pairs: Sequence[tuple[str, str]], batch_size: int = 32) -> list[float]:
+        return [0.2 + 0.2 * min(3, reply.count(self.letter)) for _, reply in pairs]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """People write h, liked replies u, fitting ones r; an n in 30 is the other way round, so that nothing is sure."""
+    for split, count in (("val", 90), ("test", 60)):
+        better, worse = ([" x" if (n % 30 == 0) == wrong else " " for n in range(count)] for wrong in (False, True))
+        realism, relevance, siblings = [], [], []
+        for n in range(count):
+            where = (f"t3_{split}{n}", f"t1_{split}{n}")
+            for label, sign in ((1, better[n]), (0, worse[n])):
+                realism.append(RealismRow(*where, f"t1_h{n}-{label}", "s", "why", sign.replace("x", "h"), label, "" if label else "g"))
+                relevance.append(LabelledRow(*where, f"t1_r{n}-{label}", "s", "why", sign.replace("x", "r"), label))
+            chosen, rejected = better[n].replace("x", "u"), worse[n].replace("x", "u")
+            siblings.append(UpvotePair(*where, f"t1_u{n}", f"t1_v{n}", "s", "why", chosen, rejected, 9, 0.1))
+        schema.write_rows(tmp_path / f"realism_{split}.csv", RealismRow, realism)
+        schema.write_rows(tmp_path / f"relevance_{split}.csv", LabelledRow, relevance)
+        schema.write_rows(tmp_path / f"upvote_pairs_{split}.csv", UpvotePair, siblings)
+    return tmp_path
+
+
+def test_weights_are_fitted_on_val_and_measured_on_test(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scorers = {"realism_score": Says("h"), "upvote_score": Says("u"), "relevance_score": Says("z")}
+    monkeypatch.setattr(rank, "load_rankers", lambda _: scorers)
+    train_weights.main(data)
+    printed = capsys.readouterr().out
+    told = dict(line.split(" = ") for line in printed.splitlines() if " = " in line)
+    assert float(told["realism"]) == pytest.approx(0.5, abs=0.01) and float(told["upvote"]) == pytest.approx(0.5, abs=0.01)
+    assert float(told["relevance"]) == 0.0 and "[rank.weights]" in printed
+    rows = {line.split("│")[1].split(":")[0].strip(): line for line in printed.splitlines() if " pairs " in line}
+    assert rows["realism"].count("0.967") >= 2 and "0.500" in rows["realism"]  # its own ranker and rank_score; the others say nothing
+    assert rows["relevance"].count("0.500 [0.500, 0.500]") == 4
+
+
+def test_better_is_label_1_of_the_same_comment_only() -> None:
+    rows = [
+        LabelledRow("t3_a", comment, f"t1_{n}", "s", "why", f"reply {n}", label)
+        for n, (comment, label) in enumerate([("t1_a", 1), ("t1_b", 0), ("t1_a", 0), ("t1_a", 0), ("t1_c", 1)])
+    ]
+    assert train_weights.by_label(rows) == [("t3_a", "why", "reply 0", "reply 2"), ("t3_a", "why", "reply 0", "reply 3")]
+
+
+def test_tasks_count_alike_whatever_their_number_of_pairs() -> None:
+    up, down = np.array([1.0]), np.array([-1.0])
+    one_says = {"one": np.tile([1.0, 1.0, 1.0, -1.0], 25), "two": np.tile(0.0, 100)}
+    two_says = {"one": np.tile(0.0, 8), "two": np.array([1.0, 1.0, 1.0, -1.0] * 2)}
+    assert train_weights.fit({"a": one_says, "b": two_says}) == {"one": 0.5, "two": 0.5}
+    with pytest.raises(UserError, match="no ranker orders these replies better than chance"):
+        train_weights.fit({"a": {"one": np.concatenate([down, down, down, up])}})
+
+
+def test_a_split_without_pairs_is_an_error(data: Path) -> None:
+    schema.write_rows(data / "realism_val.csv", RealismRow, [])
+    with pytest.raises(UserError, match="no two replies to compare for realism in the val split"):
+        train_weights.compared(data, "val", 1)
