@@ -26,6 +26,7 @@ from bot.train_lm import choose_rows
 
 LORA_RANK = 32
 TEMPERATURE = 0.05  # of the softmax over cosines, as sentence encoders are trained
+EMBEDDED = 32  # texts at once
 FEWEST_IN_BATCH = 8  # replies to tell apart; smaller rests of a subreddit are left out
 
 
@@ -55,7 +56,11 @@ def train(base: str, data: Path, out: Path, rows: int, epochs: int, batch_tokens
     padding = int(tokenizer.pad_token_id or 0)
 
     def loss_of(batch: list[int]) -> torch.Tensor:
-        comments, replies = (embed(model, [encoded[row][side] for row in batch], padding) for side in (0, 1))
+        texts = [encoded[row][side] for side in (0, 1) for row in batch]
+        order = sorted(range(len(texts)), key=lambda place: len(texts[place]))  # those of like length together, so that little is padded
+        parts = [order[start : start + EMBEDDED] for start in range(0, len(order), EMBEDDED)]
+        vectors = torch.cat([embed(model, [texts[place] for place in part], padding) for part in parts])
+        comments, replies = vectors[torch.tensor(order, device=vectors.device).argsort()].chunk(2)
         return contrastive_loss(comments @ replies.T, [belongs[row] for row in batch])
 
     settings: dict[str, Any] = {
