@@ -47,9 +47,9 @@ class GenerateSettings(Section):
 
 
 class RankWeights(Section):
-    realism: float = Field(default=1.0, ge=0)
-    upvote: float = Field(default=1.0, ge=0)
-    relevance: float = Field(default=1.0, ge=0)
+    realism: float = Field(default=0.544, ge=0)
+    upvote: float = Field(default=0.456, ge=0)
+    relevance: float = Field(default=0.0, ge=0)
 
 
 class RankSettings(Section):
