@@ -154,7 +154,7 @@ def main(
     checkpoint = folder.resolve() / "124M"
     if side == "make":
         make_checkpoint(checkpoint)
-        print()
+        print("made")
         return
     if side is not None:
         time_side(side, checkpoint)
