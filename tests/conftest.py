@@ -55,6 +55,15 @@ def closed_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
+@pytest.fixture(scope="module")
+def eager_again() -> Iterator[None]:
+    """gpt_2_simple turns eager execution off for the process; other tests' TensorFlow wants it."""
+    yield
+    import tensorflow as tf
+
+    tf.compat.v1.enable_eager_execution()
+
+
 @pytest.fixture(autouse=True)
 def no_outside_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.upper().startswith("BOT_")]:

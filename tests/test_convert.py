@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +27,7 @@ from tests.test_gpt_2_simple import NASTY, edited, reciting
 COMMENTS = [("t1_a", "Which book made you laugh?"), ("t1_b", "My kettle takes ten minutes to boil!"), ("t1_c", "(Hm.")]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def eager_again() -> Iterator[None]:
-    yield
-    tf.compat.v1.enable_eager_execution()
+pytestmark = pytest.mark.usefixtures("eager_again")
 
 
 @pytest.fixture(scope="module")

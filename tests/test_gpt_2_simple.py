@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,7 @@ NASTY = [
 ]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def eager_again() -> Iterator[None]:
-    """gpt_2_simple turns eager execution off for the process; other tests' TensorFlow may want it."""
-    yield
-    tf.compat.v1.enable_eager_execution()
+pytestmark = pytest.mark.usefixtures("eager_again")
 
 
 @pytest.fixture(scope="module")

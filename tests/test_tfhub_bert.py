@@ -39,6 +39,7 @@ TEXTS = [
     ("a\u200bb\tc\u0007 I" + "́", "— «so» … ok?"),
 ]
 hub = train_tfhub_bert.import_hub()
+MINILM = ROOT / "models" / "base" / "minilm-l6"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -106,10 +107,17 @@ def realism(data: Path, bases: Path, tmp_path_factory: pytest.TempPathFactory) -
 # --- the export ---------------------------------------------------------------------------------------------------------
 
 
-def test_export_gives_what_transformers_gives(bases: Path) -> None:
+@pytest.mark.parametrize(
+    "name",
+    ["tiny", pytest.param("minilm", marks=pytest.mark.skipif(not MINILM.exists(), reason="python run_bot.py models pull minilm-l6"))],
+)
+def test_export_gives_what_transformers_gives(bases: Path, name: str) -> None:
     """All outputs, for several lengths, padded and not, with tokens in both segments."""
-    layer = hub.KerasLayer(str(bases / "tiny-tfhub"), trainable=True)
-    bert = BertModel.from_pretrained(bases / "tiny").eval()
+    if name == "minilm":
+        models.pull(name, MINILM)
+        export_tfhub.export(name)
+    layer = hub.KerasLayer(str(bases / f"{name}-tfhub"), trainable=True)
+    bert = BertModel.from_pretrained(bases / name).eval()
     chance = np.random.default_rng(0)
     for batch, time in ((1, 3), (4, 17), (3, 128)):
         ids = chance.integers(5, bert.config.vocab_size, (batch, time)).astype(np.int32)
@@ -126,7 +134,7 @@ def test_export_gives_what_transformers_gives(bases: Path) -> None:
         assert np.array_equal(found["default"], found["pooled_output"])
         there = mask.astype(bool)
         assert np.abs(found["sequence_output"].numpy() - right.last_hidden_state.numpy())[there].max() < 1e-4
-        assert len(found["encoder_outputs"]) == 2
+        assert len(found["encoder_outputs"]) == bert.config.num_hidden_layers
         for one, two in zip(found["encoder_outputs"], right.hidden_states[1:], strict=True):
             assert np.abs(one.numpy() - two.numpy())[there].max() < 1e-4
         assert np.abs(right.pooler_output.numpy()).max() > 0.1

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,10 +37,7 @@ COMMENT, REPLY, OTHER = "Which book?", "Try the one about winning!", "Vinegar wo
 STEPS, SAVE_INTERVAL = 90, 30
 
 
-@pytest.fixture(scope="module", autouse=True)
-def eager_again() -> Iterator[None]:
-    yield
-    tf.compat.v1.enable_eager_execution()
+pytestmark = pytest.mark.usefixtures("eager_again")
 
 
 @pytest.fixture(scope="module")
