@@ -812,8 +812,9 @@ def fingerprint(folder: Path) -> str:
     if not folder.is_dir():
         raise UserError(f"{_shown(folder)}: no model here; train it (`python run_bot.py train --help`), or name another folder")
     digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("checkpoint.")):
-        digest.update(f"{path.relative_to(folder).as_posix()} {sha256_of(path)}\n".encode())
+    files = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
+    for name in sorted(name for name in files if not name.parts[0].startswith("checkpoint.")):
+        digest.update(f"{name.as_posix()} {sha256_of(files[name])}\n".encode())
     return digest.hexdigest()
 
 
