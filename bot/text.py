@@ -1,4 +1,4 @@
-"""Pure text: cleaning, the training text and its prompt, and the split of threads.
+"""Pure text: cleaning, the training text and its prompt, the split of threads and their halves.
 
 `format_training_text` and `format_prompt` are the only two places that build model input for a generator; the prompt is a prefix of the
 training text, character by character and token by token, and exactly one separator stands in every training text.
@@ -148,5 +148,21 @@ def split_for(thread_id: str) -> str:
     >>> split_for("t3_abc"), split_for("t3_abc")
     ('train', 'train')
     """
-    bucket = int.from_bytes(hashlib.sha256(thread_id.encode("utf-8", "replace")).digest()[:8], "big") % 100
+    bucket = _hash(thread_id) % 100
     return "train" if bucket < 90 else "val" if bucket < 95 else "test"
+
+
+def half_for(thread_id: str) -> str:
+    """rankers or judge: who learns from the thread. By another hash than the split's, so that each split has threads of both halves.
+
+    What rankers pick is judged by models (judge.py) that saw none of their training threads.
+
+    >>> half_for("t3_abc"), half_for("t3_1")
+    ('judge', 'rankers')
+    """
+    return "judge" if _hash("half of " + thread_id) % 2 else "rankers"
+
+
+def _hash(words: str) -> int:
+    """The same everywhere and always, unlike Python's own."""
+    return int.from_bytes(hashlib.sha256(words.encode("utf-8", "replace")).digest()[:8], "big")

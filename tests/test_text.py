@@ -326,3 +326,21 @@ def test_a_split_is_the_same_in_another_process() -> None:
 @given(name=st.text())
 def test_any_thread_has_a_split(name: str) -> None:
     assert text.split_for(name) in {"train", "val", "test"}
+
+
+def test_known_halves_stay() -> None:
+    """Pinned: a change would let the judge learn from what rankers were trained on."""
+    assert [text.half_for(name) for name in ("t3_abc", "t3_abf", "t3_1", "t3_2", "t3_abg")] == ["judge"] * 2 + ["rankers"] * 3
+
+
+def test_halves_are_independent_of_splits() -> None:
+    counts = Counter((text.split_for(f"t3_{number:x}"), text.half_for(f"t3_{number:x}")) for number in range(40_000))
+    assert {half for _, half in counts} == {"rankers", "judge"} and len(counts) == 6
+    for split in ("train", "val", "test"):  # half of each, to three standard errors
+        of_split = counts[split, "rankers"] + counts[split, "judge"]
+        assert abs(counts[split, "judge"] / of_split - 0.5) < 3 * 0.5 / of_split**0.5
+
+
+@given(name=st.text())
+def test_any_thread_has_a_half(name: str) -> None:
+    assert text.half_for(name) in {"rankers", "judge"}
