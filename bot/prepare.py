@@ -2,11 +2,12 @@
 
 Reads  RAW/*.parquet (schema.Pair) and, for realism, a candidates.csv that `generate` wrote for the comments of OUT/lm_*.csv.
 Writes OUT/lm_{train,val,test}.csv, gpt2_finetune.csv, upvote_{…}.csv, upvote_pairs_{…}.csv, relevance_{…}.csv; with --fakes
-       OUT/realism_{…}.csv instead.
+       OUT/realism_{…}.csv instead, with --ranked OUT/ranked_pairs.csv.
 
     python -m bot.prepare --raw data/raw_data --out data/prepared
     python -m bot.prepare --raw data/raw_data --out data/prepared --explain 20
-    python -m bot.prepare --out data/prepared --fakes data/fakes.csv
+    python -m bot.prepare --out data/prepared --fakes data/fakes.csv --fakes data/fakes_hot.csv
+    python -m bot.prepare --out data/prepared --ranked pairs.jsonl.zst
 
 Each row read is kept or counted under the first rule that drops it; the table is printed and stands in every file's manifest. In order:
 
@@ -28,10 +29,11 @@ from __future__ import annotations
 import random
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import cache
-from itertools import pairwise
+from itertools import pairwise, permutations
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -44,7 +46,7 @@ from rich.progress import track
 from rich.table import Table
 
 from bot import UserError, run_command, schema, text
-from bot.schema import FinetuneText, LabelledRow, LmRow, Pair, RealismRow, UpvotePair, UpvoteRow
+from bot.schema import FinetuneText, LabelledRow, LmRow, Pair, RankedPair, RealismRow, UpvotePair, UpvoteRow
 
 SPLITS = ("train", "val", "test")
 SUBMISSION_CHARACTERS = 600  # of a submission's title and text, when that is what was replied to
@@ -245,30 +247,57 @@ def explain(dropped: dict[str, list[Pair]], number: int) -> list[str]:
     return lines
 
 
-def sibling_pairs(pairs: Iterable[Pair], karma_gap: int, hours_gap: float) -> list[UpvotePair]:
-    """Neighbours in time among the replies to one comment, at most `hours_gap` apart, whose karma differs by at least `karma_gap`.
+def sibling_pairs(
+    pairs: Iterable[Pair], karma_gap: int, hours_gap: float, neighbours: int = 1, untimed: Collection[str] = ()
+) -> list[UpvotePair]:
+    """Each of the replies to one comment with the `neighbours` after it in time, if they are at most `hours_gap` apart and their karma
+    differs by at least `karma_gap`.
 
-    Only siblings are compared, so subreddit, age and exposure of the parent cancel; neighbours only, as DialogRPT does
-    (Gao et al. 2020, arXiv:2009.06978), so that a thread with a thousand replies doesn't give a million pairs.
+    Only siblings are compared, so subreddit, age and exposure of the parent cancel. One neighbour is DialogRPT's rule (Gao et al. 2020,
+    arXiv:2009.06978); without a limit a thread with a thousand replies would give half a million pairs. untimed: months («2023-04») whose
+    times aren't real. Their siblings stand in an order of chance, no two are too far apart, and hours_gap is 0.
     """
     siblings: dict[str, list[Pair]] = defaultdict(list)
     for pair in pairs:
         if pair.reply_karma is not None and pair.reply_utc is not None:
             siblings[pair.comment_id].append(pair)
     rows = []
-    for replies in siblings.values():
+    for comment_id, replies in siblings.items():
+        real = not any(month_of(reply) in untimed for reply in replies)
         replies.sort(key=lambda reply: (reply.reply_utc, reply.reply_id))
-        for one, other in pairwise(replies):
-            better, worse = (one, other) if (one.reply_karma or 0) > (other.reply_karma or 0) else (other, one)
-            gap = (better.reply_karma or 0) - (worse.reply_karma or 0)
-            hours = ((better.reply_utc or 0) - (worse.reply_utc or 0)) / 3600
-            if gap >= karma_gap and abs(hours) <= hours_gap and better.reply != worse.reply:
-                row = UpvotePair(
-                    better.thread_id, better.comment_id, better.reply_id, worse.reply_id, better.subreddit, better.comment,
-                    better.reply, worse.reply, gap, round(hours, 4),
-                )  # fmt: skip
-                rows.append(row)
+        if not real:
+            replies.sort(key=lambda reply: reply.reply_id)  # the same order, whatever the made-up times say, for chance to begin with
+            random.Random(comment_id).shuffle(replies)
+        for place, one in enumerate(replies):
+            for other in replies[place + 1 : place + 1 + neighbours]:
+                better, worse = (one, other) if (one.reply_karma or 0) > (other.reply_karma or 0) else (other, one)
+                gap = (better.reply_karma or 0) - (worse.reply_karma or 0)
+                hours = ((better.reply_utc or 0) - (worse.reply_utc or 0)) / 3600 if real else 0.0
+                if gap >= karma_gap and abs(hours) <= hours_gap and better.reply != worse.reply:
+                    row = UpvotePair(
+                        better.thread_id, comment_id, better.reply_id, worse.reply_id, better.subreddit, better.comment,
+                        better.reply, worse.reply, gap, round(hours, 4),
+                    )  # fmt: skip
+                    rows.append(row)
     return rows
+
+
+def month_of(reply: Pair) -> str:
+    """The month of the reply's time, UTC, as «2023-04»."""
+    return datetime.fromtimestamp(reply.reply_utc or 0, UTC).strftime("%Y-%m")
+
+
+def ranked_pairs(replies: Iterable[Pair], rank: Mapping[str, int]) -> list[RankedPair]:
+    """Each reply with every sibling that Reddit listed below it. rank: by reply_id, 1 is the first."""
+    siblings: dict[str, list[Pair]] = defaultdict(list)
+    for reply in replies:
+        siblings[reply.comment_id].append(reply)
+    return [
+        RankedPair(one.subreddit, one.comment, one.reply, other.reply, rank[other.reply_id] - rank[one.reply_id])
+        for found in siblings.values()
+        for one, other in permutations(found, 2)
+        if rank[one.reply_id] < rank[other.reply_id] and one.reply != other.reply
+    ]
 
 
 def relevance_rows(rows: Sequence[LmRow]) -> list[LabelledRow]:
@@ -346,23 +375,76 @@ def read_pairs(raw: Path) -> tuple[list[Pair], dict[str, str]]:
     return pairs, {file.name: schema.sha256_of(file) for file in files}
 
 
+def read_ranked(file: Path) -> tuple[list[Pair], dict[str, int]]:
+    """Replies whose place in Reddit's own order is known but not their karma, and that place by reply_id.
+
+    One JSON object a line (also .zst, .gz): subreddit, kind (post, comment), parent, reply, rank. Ids are made here, for this file alone.
+
+    Raises:
+        UserError: the file is not like that.
+    """
+    query = """
+        SELECT subreddit, kind, parent, reply, rank, dense_rank() OVER (ORDER BY subreddit, kind, parent), row_number() OVER ()
+        FROM read_json(?, columns = {subreddit: 'VARCHAR', kind: 'VARCHAR', parent: 'VARCHAR', reply: 'VARCHAR', rank: 'INTEGER'},
+                       format = 'newline_delimited')
+        WHERE columns(*) IS NOT NULL
+        ORDER BY ALL
+    """
+    try:
+        with duckdb.connect() as db:
+            rows = db.execute(query, [str(file)]).fetchall()
+    except duckdb.Error as error:
+        raise UserError(f"{file}: not JSON lines with subreddit, kind, parent, reply, rank ({str(error).splitlines()[0]})") from None
+    if not rows:
+        raise UserError(f"{file}: no line has subreddit, kind, parent, reply and rank; is it the right file?")
+    replies = [
+        Pair(subreddit, "", "", None, f"{'t3' if kind == 'post' else 't1'}_{parent_id}", parent, None, None, str(reply_id), reply,
+             None, None, None)
+        for subreddit, kind, parent, reply, _, parent_id, reply_id in rows
+    ]  # fmt: skip
+    return replies, {str(reply_id): rank for *_, rank, _, reply_id in rows}
+
+
+def write_ranked(out: Path, file: Path) -> None:
+    replies, rank = read_ranked(file)
+    kept, dropped = keep(track(replies, description="cleaning", transient=True))
+    cleaning = {"read": len(replies), "dropped": {rule: len(rows) for rule, rows in dropped.items()}, "kept": len(kept)}
+    made_from = {"ranked": schema.sha256_of(file)}
+    count = schema.write_rows(out / "ranked_pairs.csv", RankedPair, ranked_pairs(kept, rank), made_from, **cleaning)
+    Console().print(rules_table(cleaning, {}))
+    print(f"{out}/ranked_pairs.csv: {count:,} rows")
+
+
 def main(
     raw: Annotated[Path, typer.Option(help="folder of extracts")] = Path("data/raw_data"),
     out: Annotated[Path, typer.Option(help="folder for the training files")] = Path("data/prepared"),
     minimum_karma: Annotated[int, typer.Option(help="lm files: leave out replies with less karma")] = 1,
     karma_gap: Annotated[int, typer.Option(min=1, help="upvote pairs: least difference in karma")] = 2,
     hours_gap: Annotated[float, typer.Option(min=0, help="upvote pairs: most hours between the two")] = 1.0,
+    neighbours: Annotated[int, typer.Option(min=1, help="upvote pairs: each reply with so many of the next siblings in time")] = 4,
+    untimed: Annotated[
+        list[str] | None, typer.Option(help="month (2023-04) whose times are made up: no rule of time for its upvote pairs")
+    ] = None,
     english_only: Annotated[bool, typer.Option("--english-only", help="drop replies that are surely not in English")] = False,
     explain_rows: Annotated[int, typer.Option("--explain", min=0, help="show this many dropped rows of each rule")] = 0,
-    fakes: Annotated[Path | None, typer.Option(help="candidates.csv for the comments of OUT/lm_*.csv: write the realism files")] = None,
+    fakes: Annotated[
+        list[Path] | None,
+        typer.Option(help="candidates.csv for the comments of OUT/lm_*.csv: write the realism files; may be given several times"),
+    ] = None,
+    ranked: Annotated[
+        Path | None, typer.Option(help="JSON lines of subreddit, kind, parent, reply, rank: write OUT/ranked_pairs.csv for train upvote")
+    ] = None,
 ) -> None:
     """Clean and split reply pairs into training files."""
-    if fakes is not None:
+    if fakes:
         return write_realism(out, fakes)
+    if ranked is not None:
+        return write_ranked(out, ranked)
     pairs, files = read_pairs(raw)
     kept, dropped = keep(track(pairs, description="cleaning", transient=True), english_only)
     made_from = {
-        "files": files, "minimum_karma": minimum_karma, "karma_gap": karma_gap, "hours_gap": hours_gap, "english_only": english_only,
+        "files": files, "minimum_karma": minimum_karma, "karma_gap": karma_gap, "hours_gap": hours_gap, "neighbours": neighbours,
+        "untimed": sorted(untimed or []), "english_only": english_only,
     }  # fmt: skip
     split = {pair.thread_id: text.split_for(pair.thread_id) for pair in kept}
 
@@ -374,7 +456,7 @@ def main(
         for p in kept
         if p.reply_karma is not None and p.reply_utc is not None
     ]
-    upvote_pairs = sibling_pairs(kept, karma_gap, hours_gap)
+    upvote_pairs = sibling_pairs(kept, karma_gap, hours_gap, neighbours, untimed or [])
 
     cleaning = {"read": len(pairs), "dropped": {rule: len(rows) for rule, rows in dropped.items()}, "kept": len(kept)}
     left_out = {
@@ -418,13 +500,24 @@ def rules_table(cleaning: dict[str, Any], left_out: dict[str, dict[str, int]]) -
     return table
 
 
-def write_realism(out: Path, fakes: Path) -> None:
+def setting_of(fakes: Path) -> str:
+    """How the candidates were drawn, for the generator's label: « temperature=0.8 top_p=0.9», or nothing where no manifest says it."""
+    settings = (schema.read_manifest(fakes) or {}).get("made_from", {}).get("settings", {})
+    return "".join(f" {name}={settings[name]:g}" for name in ("temperature", "top_p") if name in settings)
+
+
+def write_realism(out: Path, fakes: Sequence[Path]) -> None:
     people = [row for each in SPLITS for row in schema.read_rows(out / f"lm_{each}.csv", LmRow)]
-    candidates = schema.read_rows(fakes, schema.Candidate)
+    candidates = [
+        replace(candidate, generator=candidate.generator + setting_of(file))
+        for file in fakes
+        for candidate in schema.read_rows(file, schema.Candidate)
+    ]
     rows = realism_rows(people, candidates)
     if not rows:
-        raise UserError(f"{fakes}: none of its comment_ids stands in {out}/lm_*.csv; generate from one of those files")
-    made_from = {"fakes": schema.sha256_of(fakes)}
+        named = ", ".join(map(str, fakes))
+        raise UserError(f"{named}: none of its comment_ids stands in {out}/lm_*.csv; generate from one of those files")
+    made_from = {"fakes": {file.name: schema.sha256_of(file) for file in fakes}}
     used = sum(row.label == 0 for row in rows)
     empty = sum(not text.clean(candidate.reply) for candidate in candidates)
     dropped = {"nothing_left": empty, "comment_not_in_lm": len(candidates) - used - empty}

@@ -118,6 +118,17 @@ class LabelledRow:
 
 
 @dataclass(slots=True)
+class RankedPair:
+    """data/prepared/ranked_pairs.csv: two replies to one comment of which Reddit listed `chosen` rank_gap places above `rejected`."""
+
+    subreddit: str
+    comment: str
+    chosen: str
+    rejected: str
+    rank_gap: int
+
+
+@dataclass(slots=True)
 class RealismRow:
     """data/prepared/realism_{train,val,test}.csv: label 1 human, 0 generated; generator is empty for a person."""
 

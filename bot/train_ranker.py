@@ -1,34 +1,35 @@
 """train realism | upvote | relevance: fine-tune a BERT-like encoder to score (comment, reply) pairs.
 
-Reads  DATA/realism_{train,test}.csv or DATA/upvote_pairs_{train,test}.csv and an encoder in models/base/.
+Reads  DATA/realism_{train,val,test}.csv, of the training threads those of the half «rankers» (text.half_for), and an encoder in
+       models/base/.
 Writes OUT: a LoRA adapter, model.json and losses.csv; while it trains, OUT/checkpoint.pt.
 
     python -m bot.train_ranker realism --data data/prepared --out models/realism
-    python -m bot.train_ranker upvote --data data/prepared --out models/upvote --rows 30000
+    python -m bot.train_ranker upvote --data data/prepared                    see train_upvote
     python -m bot.train_ranker relevance --data data/prepared                 see train_relevance
     python -m bot.train_ranker upvote --backend tfhub-bert --classes 4        with TensorFlow: see train_tfhub_bert
 
-realism learns label 1 (a person) against 0 (generated). upvote learns on siblings: the loss is -log sigmoid(chosen - rejected)
-(Bradley and Terry 1952), so its score orders replies to one comment and is no probability of any karma.
+realism learns label 1 (a person) against 0 (generated).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bot import UserError, models, run_command, schema
-from bot.schema import LossRow, RealismRow, UpvotePair
+from bot import UserError, models, run_command, schema, text
+from bot.schema import LabelledRow, LossRow, RealismRow
 from bot.train_lm import choose_rows
 
 if TYPE_CHECKING:
     import torch
 
 LORA_RANK = 32
+LEAST_KARMA_GAP = 5
 
 
 class Kind(StrEnum):
@@ -67,7 +68,7 @@ def main(
     ] = None,
     data: Annotated[Path, typer.Option(help="folder of prepared files")] = Path("data/prepared"),
     out: Annotated[Path | None, typer.Option(help="model folder to write (default: models/KIND, or models/KIND-tfhub)")] = None,
-    rows: Annotated[int, typer.Option(min=1, help="rows (upvote with transformers: pairs) to train on, drawn by chance")] = 30_000,
+    rows: Annotated[int, typer.Option(min=1, help="rows (upvote with transformers: replies) to train on, drawn by chance")] = 30_000,
     epochs: Annotated[int, typer.Option(min=1)] = 1,
     batch_tokens: Annotated[int, typer.Option(min=128, help="tokens a step, padding counted")] = 4096,
     learning_rate: Annotated[float, typer.Option(min=0, help="at its peak")] = 1e-4,
@@ -78,10 +79,19 @@ def main(
     classes: Annotated[
         Classes | None, typer.Option(help="upvote with tfhub-bert: 4 classes of karma (<1, 1, 2 to 4, >4) or 2 (>1); 4 unless told")
     ] = None,
+    karma_gap: Annotated[
+        int | None, typer.Option(min=1, help="upvote: least difference in karma of the pairs to learn", show_default=f"{LEAST_KARMA_GAP}")
+    ] = None,
+    ranked: Annotated[bool, typer.Option("--ranked", help="upvote: learn DATA/ranked_pairs.csv as well")] = False,
+    leave_out: Annotated[
+        list[str] | None, typer.Option(help="upvote: a subreddit to learn nothing of; it is measured on all its pairs")
+    ] = None,
 ) -> None:
     """Fine-tune a ranker (CPU, or a GPU where there is one)."""
     if classes is not None and (backend is not Backend.tfhub_bert or kind is not Kind.upvote):
         raise UserError("--classes goes with `upvote --backend tfhub-bert` only; leave it out")
+    if (karma_gap or ranked or leave_out) and (backend is not Backend.transformers or kind is not Kind.upvote):
+        raise UserError("--karma-gap, --ranked and --leave-out go with `upvote` and back end transformers only; leave them out")
     out = out or Path("models") / (kind.value if backend is Backend.transformers else f"{kind.value}-tfhub")
     check_out(out, backend)
     if backend is Backend.tfhub_bert:
@@ -97,75 +107,82 @@ def main(
         from bot import train_relevance
 
         return train_relevance.train(base, data, out, rows, epochs, batch_tokens, learning_rate, seed)
+    if kind is Kind.upvote:
+        from bot import train_upvote
+
+        chosen = (karma_gap or LEAST_KARMA_GAP, ranked, leave_out or [])
+        return train_upvote.train(base, data, out, rows, epochs, batch_tokens, learning_rate, seed, *chosen)
+    train_realism(base, data, out, rows, epochs, batch_tokens, learning_rate, seed)
+
+
+def train_realism(base: str, data: Path, out: Path, rows: int, epochs: int, batch_tokens: int, learning_rate: float, seed: int) -> None:
+    """`main` says what the options are. Raises UserError."""
     folder = models.base_path(base)
-    row_type: type = RealismRow if kind is Kind.realism else UpvotePair
-    stem = "realism" if kind is Kind.realism else "upvote_pairs"
-    read: dict[str, list[Any]] = {each: schema.read_rows(data / f"{stem}_{each}.csv", row_type) for each in ("train", "test")}
+    read = {each: schema.read_rows(data / f"realism_{each}.csv", RealismRow) for each in ("train", "val", "test")}
     for each, found in read.items():
-        if not found:
-            raise UserError(f"{data}/{stem}_{each}.csv: no rows; prepare more data")
-    train = choose_rows(read["train"], rows, seed)
+        if {row.label for row in found} != {0, 1}:
+            raise UserError(f"{data}/realism_{each}.csv: rows of both labels are needed; make more fakes")
+    train = choose_rows([row for row in read["train"] if text.half_for(row.thread_id) == "rankers"], rows, seed)
 
     import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoTokenizer
 
     from bot import evaluate, training
-    from bot.rankers.transformers import Transformers, encode_pair, load_model, logits
+    from bot.rankers.transformers import Transformers, encode_pair, load, logits
 
     models.quiet()
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    torch.manual_seed(seed)  # before the head is made
-    model: Any = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1, local_files_only=True, dtype=torch.float32)
-    lora = LoraConfig(r=LORA_RANK, lora_alpha=2 * LORA_RANK, target_modules="all-linear", task_type="SEQ_CLS")
-    model = get_peft_model(model, lora).to(training.device())
-    model.train()
-    loss_of: Callable[[Any], torch.Tensor]
-    items: list[Any]
-    if kind is Kind.realism:
-        items = [(encode_pair(tokenizer, row.comment, row.reply), row.label) for row in train]
-        lengths = [len(pair[0]) for pair, _ in items]
+    model = training.ranker_with_lora(folder, LORA_RANK, seed)
+    encoded = [encode_pair(tokenizer, row.comment, row.reply) for row in train]
+    order = training.batches_by_length(range(len(train)), lambda row: len(encoded[row][0]), batch_tokens, epochs, seed)
 
-        def loss_of(batch: Any) -> torch.Tensor:
-            labels = torch.tensor([float(label) for _, label in batch], device=training.device())
-            return torch.nn.functional.binary_cross_entropy_with_logits(logits(model, tokenizer, [pair for pair, _ in batch]), labels)
-    else:
-        items = [(encode_pair(tokenizer, row.comment, row.chosen), encode_pair(tokenizer, row.comment, row.rejected)) for row in train]
-        lengths = [max(len(chosen[0]), len(rejected[0])) * 2 for chosen, rejected in items]
+    def loss_of(batch: list[int]) -> torch.Tensor:
+        labels = torch.tensor([float(train[row].label) for row in batch], device=training.device())
+        return torch.nn.functional.binary_cross_entropy_with_logits(logits(model, tokenizer, [encoded[row] for row in batch]), labels)
 
-        def loss_of(batch: Any) -> torch.Tensor:
-            both = logits(model, tokenizer, [chosen for chosen, _ in batch] + [rejected for _, rejected in batch])
-            chosen, rejected = both.chunk(2)
-            return -torch.nn.functional.logsigmoid(chosen - rejected).mean()
-
-    order = training.batches_by_length(range(len(items)), lengths.__getitem__, batch_tokens, epochs, seed)
-    settings = {
+    settings: dict[str, Any] = {
         "rows": len(train), "epochs": epochs, "batch_tokens": batch_tokens, "learning_rate": learning_rate, "seed": seed,
-        "lora_rank": LORA_RANK,
+        "lora_rank": LORA_RANK, "generators": sorted({row.generator for row in train if row.generator}),
     }  # fmt: skip
-    card_data = {f"{stem}_{each}.csv": {"rows": len(read[each]), "sha256": schema.sha256_of(data / f"{stem}_{each}.csv")} for each in read}
+    card_data = {
+        f"realism_{each}.csv": {"rows": len(read[each]), "sha256": schema.sha256_of(data / f"realism_{each}.csv")} for each in read
+    }
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     checkpoint = out / "checkpoint.pt"
-    losses = training.fit(
-        parameters, order, lambda batch: loss_of([items[index] for index in batch]), learning_rate, checkpoint,
-        {**settings, "kind": kind.value, "base": base, "data": card_data}, seed,
-    )  # fmt: skip
+    run = {**settings, "kind": "realism", "base": base, "data": card_data}
+    losses = training.fit(parameters, order, loss_of, learning_rate, checkpoint, run, seed)
     training.save_adapter(model, base, out)
     card = models.ModelCard(
-        kind="upvote" if kind is Kind.upvote else "realism", base=base, base_sha256=models.base_sha256(base), format="adapter",
-        data=card_data, settings=settings,
-        intended_use="Ranks candidate replies to one comment." if kind is Kind.upvote else "Drops candidates that read like a machine's.",
-        limits="Orders siblings only; it says nothing about truth, tone or rules." if kind is Kind.upvote
-        else "Knows the generators it was trained against; others may pass.",
+        kind="realism", base=base, base_sha256=models.base_sha256(base), format="adapter", data=card_data,
+        settings={**settings, "scale": 1.0, "offset": 0.0},
+        intended_use="Drops candidates that read like a machine's.",
+        limits="Knows the generators it was trained against; others may pass.",
     )  # fmt: skip
     models.write_card(out, card)
     schema.write_rows(out / "losses.csv", LossRow, [LossRow(step, loss, None) for step, loss in enumerate(losses, 1)])
-    ranker = Transformers(load_model(out)[0], tokenizer)  # what was saved is what is measured
-    measured = evaluate.evaluate(kind.value, ranker, train, read["test"])
-    card.metrics = measured
+    ranker = load(out)  # what was saved is what is measured
+    assert isinstance(ranker, Transformers)
+    ranker.scale, ranker.offset = calibrated(ranker.logits([(row.comment, row.reply) for row in read["val"]]), read["val"])
+    card.settings |= {"scale": ranker.scale, "offset": ranker.offset}
+    models.write_card(out, card)
+    card.metrics = evaluate.measure(card, ranker, data)
     models.write_card(out, card)
     checkpoint.unlink()
-    evaluate.show(kind.value, measured)
+    evaluate.show("realism", card.metrics)
+
+
+def calibrated(values: Sequence[float], rows: Sequence[RealismRow] | Sequence[LabelledRow]) -> tuple[float, float]:
+    """scale and offset that make these rows' values a probability of label 1 (Platt 1999).
+
+    >>> rows = [LabelledRow("t3_a", "t1_a", "t1_b", "s", "", "", label) for label in (0, 1, 0, 1)]
+    >>> scale, offset = calibrated([-1.0, 2.0, 1.0, 0.5], rows)
+    >>> scale > 0 > offset
+    True
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    fitted = LogisticRegression(C=1e6).fit([[value] for value in values], [row.label for row in rows])
+    return float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
 
 
 if __name__ == "__main__":

@@ -13,21 +13,24 @@ The rows with label 0 serve to fit the probability, on the validation split.
 from __future__ import annotations
 
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from bot import UserError, evaluate, models, schema, training
+from bot import UserError, evaluate, models, schema, text, training
 from bot.rankers.transformers import DualEncoder, embed, encode_text, load
 from bot.schema import LabelledRow, LossRow
 from bot.train_lm import choose_rows
+from bot.train_ranker import calibrated
 
 LORA_RANK = 32
 TEMPERATURE = 0.05  # of the softmax over cosines, as sentence encoders are trained
 EMBEDDED = 32  # texts at once
 FEWEST_IN_BATCH = 8  # replies to tell apart; smaller rests of a subreddit are left out
+GENERIC, GENERIC_IN_BATCH = 256, 16  # replies that most comments got word for word, wrong for every comment that didn't
 
 
 def train(base: str, data: Path, out: Path, rows: int, epochs: int, batch_tokens: int, learning_rate: float, seed: int) -> None:
@@ -37,7 +40,8 @@ def train(base: str, data: Path, out: Path, rows: int, epochs: int, batch_tokens
     for each, found in read.items():
         if {row.label for row in found} != {0, 1}:
             raise UserError(f"{data}/relevance_{each}.csv: rows of both labels are needed; prepare more data")
-    belongs = choose_rows([row for row in read["train"] if row.label == 1], rows, seed)
+    to_learn = [row for row in read["train"] if row.label == 1 and text.half_for(row.thread_id) == "rankers"]
+    belongs = choose_rows(to_learn, rows, seed)
 
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModel, AutoTokenizer
@@ -55,13 +59,18 @@ def train(base: str, data: Path, out: Path, rows: int, epochs: int, batch_tokens
         raise UserError(f"{data}/relevance_train.csv: no subreddit has {FEWEST_IN_BATCH} replies; prepare more data, or raise --rows")
     padding = int(tokenizer.pad_token_id or 0)
 
+    generic = most_given([row.reply for row in to_learn], GENERIC)
+    encoded_generic = [encode_text(tokenizer, reply) for reply in generic]
+
     def loss_of(batch: list[int]) -> torch.Tensor:
-        texts = [encoded[row][side] for side in (0, 1) for row in batch]
+        drawn = random.Random(batch[0]).sample(range(len(generic)), min(GENERIC_IN_BATCH, len(generic)))
+        texts = [encoded[row][side] for side in (0, 1) for row in batch] + [encoded_generic[place] for place in drawn]
         order = sorted(range(len(texts)), key=lambda place: len(texts[place]))  # those of like length together, so that little is padded
         parts = [order[start : start + EMBEDDED] for start in range(0, len(order), EMBEDDED)]
         vectors = torch.cat([embed(model, [texts[place] for place in part], padding) for part in parts])
-        comments, replies = vectors[torch.tensor(order, device=vectors.device).argsort()].chunk(2)
-        return contrastive_loss(comments @ replies.T, [belongs[row] for row in batch])
+        vectors = vectors[torch.tensor(order, device=vectors.device).argsort()]
+        comments, replies = vectors[: len(batch)], vectors[len(batch) :]
+        return contrastive_loss(comments @ replies.T, [belongs[row] for row in batch], [generic[place] for place in drawn])
 
     settings: dict[str, Any] = {
         "architecture": "dual encoder", "rows": len(belongs), "epochs": epochs, "batch_tokens": batch_tokens,
@@ -85,7 +94,8 @@ def train(base: str, data: Path, out: Path, rows: int, epochs: int, batch_tokens
     schema.write_rows(out / "losses.csv", LossRow, [LossRow(step, loss, None) for step, loss in enumerate(losses, 1)])
     ranker = load(out)  # what was saved is what is measured
     assert isinstance(ranker, DualEncoder)
-    ranker.scale, ranker.offset = calibrated(ranker, read["val"])
+    cosines = ranker.cosines([(row.comment, row.reply) for row in read["val"]]).tolist()
+    ranker.scale, ranker.offset = calibrated(cosines, read["val"])
     card.settings |= {"scale": ranker.scale, "offset": ranker.offset}
     models.write_card(out, card)
     card.metrics = evaluate.measure(card, ranker, data)
@@ -112,25 +122,30 @@ def batches_of_subreddits(rows: list[LabelledRow], lengths: list[int], batch_tok
     return result
 
 
-def contrastive_loss(cosines: torch.Tensor, rows: list[LabelledRow]) -> torch.Tensor:
+def most_given(replies: Sequence[str], count: int) -> list[str]:
+    """Up to `count` replies that stand most often in the list, but for case and ends, at least three times: «thank you», «this».
+
+    >>> most_given(["Thanks!", "thanks! ", "why", "thanks!"], 5)
+    ['thanks!']
+    """
+    return [reply for reply, times in Counter(reply.strip().lower() for reply in replies).most_common(count) if times >= 3]
+
+
+def contrastive_loss(cosines: torch.Tensor, rows: list[LabelledRow], generic: Sequence[str] = ()) -> torch.Tensor:
     """Mean cross-entropy (nats) of finding the right reply for each comment and the right comment for each reply.
 
-    cosines: (comments, replies). Pairs of the same thread, or with the same reply, are no negatives: they may well belong.
+    cosines: (comments, replies and then the generic ones). Pairs of the same thread, or with the same reply, are no negatives: they may
+    well belong.
     """
     threads = [row.thread_id for row in rows]
+    own = [row.reply.strip().lower() for row in rows]
     alike = torch.tensor(
-        [[i != j and (threads[i] == threads[j] or rows[i].reply == rows[j].reply) for j in range(len(rows))] for i in range(len(rows))]
+        [
+            [i != j and (threads[i] == threads[j] or own[i] == own[j]) for j in range(len(rows))] + [own[i] == reply for reply in generic]
+            for i in range(len(rows))
+        ]
     ).to(cosines.device)
     logits = (cosines / TEMPERATURE).masked_fill(alike, -torch.inf)
     right = torch.arange(len(rows), device=cosines.device)
-    both: torch.Tensor = torch.nn.functional.cross_entropy(logits, right) + torch.nn.functional.cross_entropy(logits.T, right)
-    return both / 2
-
-
-def calibrated(ranker: DualEncoder, rows: list[LabelledRow]) -> tuple[float, float]:
-    """scale and offset that make the cosine a probability on these rows (Platt 1999)."""
-    from sklearn.linear_model import LogisticRegression
-
-    cosines = ranker.cosines([(row.comment, row.reply) for row in rows]).numpy()[:, None]
-    fitted = LogisticRegression(C=1e6).fit(cosines, [row.label for row in rows])
-    return float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
+    found: torch.Tensor = torch.nn.functional.cross_entropy(logits, right)
+    return (found + torch.nn.functional.cross_entropy(logits[:, : len(rows)].T, right)) / 2

@@ -154,6 +154,29 @@ def fit(
     return losses
 
 
+def ranker_with_lora(base: Path, rank: int, seed: int) -> Any:
+    """An encoder with one output, as a LoRA model (peft) that is ready to train.
+
+    Sentence encoders pool by mean, so the pooler that BERT's head reads comes as it was made, by chance and next to nothing: behind it
+    a head hardly learns. Such a pooler (its bias is all 0) begins as the identity. In any case it is trained whole, as the head is.
+    """
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForSequenceClassification
+
+    torch.manual_seed(seed)  # before the head is made
+    plain: Any = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, local_files_only=True, dtype=torch.float32)
+    whole = ["classifier"]
+    if pooler := getattr(plain.base_model, "pooler", None):  # BERT has one, not every encoder
+        whole.append("pooler")
+        if not pooler.dense.bias.any():
+            torch.nn.init.eye_(pooler.dense.weight)
+    lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", modules_to_save=whole, task_type="SEQ_CLS")
+    model: Any = get_peft_model(plain, lora).to(device())
+    model.train()
+    return model
+
+
 def save_adapter(model: Any, base: str, out: Path) -> None:
     """Write a LoRA adapter (peft's model) in half precision into `out`; it is merged in float32 when it is loaded."""
     for parameter in model.parameters():

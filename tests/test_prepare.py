@@ -8,6 +8,7 @@ import random
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot import ROOT, UserError, prepare, schema, text
-from bot.schema import Candidate, FinetuneText, LmRow, Pair, RealismRow, UpvotePair, UpvoteRow
+from bot.schema import Candidate, FinetuneText, LmRow, Pair, RankedPair, RealismRow, UpvotePair, UpvoteRow
 
 LONG_REPLY = "I read it twice last winter and both times it kept me up."
 
@@ -331,6 +332,54 @@ def test_the_same_text_twice_is_no_pair() -> None:
     assert drawn([sibling(1, 9, 0), replace(sibling(2, 1, 5), reply="reply 1")]) == []
 
 
+def test_more_neighbours_if_wanted() -> None:
+    replies = [sibling(1, 9, 0), sibling(2, 1, 10), sibling(3, 5, 20), sibling(4, 20, 70)]
+    rows = prepare.sibling_pairs(replies, 2, 1.0, neighbours=2)
+    assert [(row.chosen_id, row.rejected_id) for row in rows] == [
+        ("t1_r1", "t1_r2"), ("t1_r1", "t1_r3"), ("t1_r3", "t1_r2"), ("t1_r4", "t1_r2"), ("t1_r4", "t1_r3"),
+    ]  # fmt: skip
+    assert len(prepare.sibling_pairs(replies, 2, 1.0, neighbours=9)) == 5  # 1 and 4 are more than an hour apart
+
+
+def test_made_up_times_neither_part_nor_order_siblings() -> None:
+    replies = [sibling(number, number, 90 * number) for number in range(1, 41)]
+    month = prepare.month_of(replies[0])
+    assert month == "2017-07" and not prepare.sibling_pairs(replies, 1, 1.0, untimed=["2017-08"])
+    rows = prepare.sibling_pairs(replies, 1, 1.0, untimed=[month])
+    assert len(rows) == 39 and {row.hours_gap for row in rows} == {0.0}
+    assert sum(row.karma_gap == 1 for row in rows) < 10  # neighbours in time would all be one apart
+    backwards = [replace(reply, reply_utc=-(reply.reply_utc or 0) + 3_000_100_000) for reply in replies[::-1]]
+    assert {prepare.month_of(reply) for reply in backwards} == {month}
+    assert prepare.sibling_pairs(backwards, 1, 1.0, untimed=[month]) == rows
+
+
+def test_ranked_pairs_are_cleaned_and_compared_by_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [
+        {"subreddit": "Books", "kind": "comment", "parent": "Which *book*?", "reply": reply, "rank": rank}
+        for reply, rank in [("The **second** one.", 2), ("The third one.", 3), ("The first one.", 1), ("[deleted]", 1), ("Tied third.", 3)]
+    ]
+    lines += [{**lines[0], "kind": "post", "reply": "Alone under a submission."}, {"subreddit": "Books", "kind": "post", "parent": "p"}]
+    (tmp_path / "ranked.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    prepare.main(out=tmp_path, ranked=tmp_path / "ranked.jsonl")
+    rows = schema.read_rows(tmp_path / "ranked_pairs.csv", RankedPair)
+    assert {(row.subreddit, row.comment) for row in rows} == {("Books", "Which book?")}
+    assert sorted((row.chosen, row.rejected, row.rank_gap) for row in rows) == [
+        ("The first one.", "The second one.", 1), ("The first one.", "The third one.", 2), ("The first one.", "Tied third.", 2),
+        ("The second one.", "The third one.", 1), ("The second one.", "Tied third.", 1),
+    ]  # fmt: skip
+    assert (schema.read_manifest(tmp_path / "ranked_pairs.csv") or {})["dropped"]["deleted"] == 1
+    assert "5 rows" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "content", ["no json\n", '{"subreddit": "a"}\n', '{"subreddit": "a", "kind": "b", "parent": "c", "reply": "d", "rank": "e"}\n', ""]
+)
+def test_ranked_file_of_another_shape_is_an_error(tmp_path: Path, content: str) -> None:
+    (tmp_path / "ranked.jsonl").write_text(content)
+    with pytest.raises(UserError, match=r"ranked.jsonl: .*subreddit"):
+        prepare.main(out=tmp_path, ranked=tmp_path / "ranked.jsonl")
+
+
 def test_all_columns_of_a_sibling_pair() -> None:
     (row,) = prepare.sibling_pairs([sibling(1, 1, 0), sibling(2, 9, 6)], 2, 1.0)
     assert row == UpvotePair("t3_x", "t1_a", "t1_r2", "t1_r1", "books", "Any good books?", "reply 2", "reply 1", 8, 0.1)
@@ -467,7 +516,7 @@ def test_which_rows_stand_where(prepared: Path) -> None:
     pairs = [row for rows in every(prepared, "upvote_pairs", UpvotePair).values() for row in rows]
     assert len(lm) == 240 and {"t1_r900", "t1_r901", "t1_r902", "t1_r903"}.isdisjoint(row.reply_id for row in lm)
     assert {row.reply_id for row in upvote} == {f"t1_r{number}" for number in [*range(240), 900, 901, 904]}
-    assert {row.karma_gap for row in pairs} == {5, 10, 12} and len(pairs) == 122  # the disliked ones too, each against a neighbour
+    assert {row.karma_gap for row in pairs} == {5, 10, 12} and len(pairs) == 123  # the disliked ones too, each against its neighbours
     by_reply = {row.reply_id: row for row in lm}
     assert by_reply["t1_r3"] == LmRow("t3_1", "t1_c1", "t1_r3", "books", "question number 1", 'she said "no", then "yes" as reader 3')
     assert by_reply["t1_r5"].reply == "a [SEP] b <|endoftext|> as reader 5"
@@ -577,7 +626,7 @@ def test_the_realism_files(prepared: Path, tmp_path: Path, capsys: pytest.Captur
     fakes = [fake(0, comment, f"Generated for {comment}") for comment in comments[:100]]
     fakes += [fake(1, comments[0], "http://example.org"), fake(0, "t1_elsewhere", "Hello."), fake(1, "t1_elsewhere", "Hi.")]
     schema.write_rows(tmp_path / "fakes.csv", Candidate, fakes)
-    prepare.main(out=prepared, fakes=tmp_path / "fakes.csv")
+    prepare.main(out=prepared, fakes=[tmp_path / "fakes.csv"])
     assert "103 candidates: nothing_left 1, comment_not_in_lm 2 - 100 used" in capsys.readouterr().out
     manifest = schema.read_manifest(prepared / "realism_train.csv") or {}
     assert (manifest["read"], manifest["dropped"]) == (103, {"nothing_left": 1, "comment_not_in_lm": 2})
@@ -587,9 +636,15 @@ def test_the_realism_files(prepared: Path, tmp_path: Path, capsys: pytest.Captur
     for comment in comments[:100]:
         assert {row.label for row in rows if row.comment_id == comment} == {0, 1}
     assert all(text.split_for(row.thread_id) == split for split, each in realism.items() for row in each)
+    settings = {"settings": {"temperature": 1.0, "top_p": 0.95, "top_k": 0}}
+    schema.write_rows(tmp_path / "hot.csv", Candidate, [fake(0, comment, f"Hot for {comment}") for comment in comments[50:60]], settings)
+    prepare.main(out=prepared, fakes=[tmp_path / "fakes.csv", tmp_path / "hot.csv"])
+    rows = [row for split in every(prepared, "realism", RealismRow).values() for row in split]
+    assert Counter(row.generator for row in rows if not row.label) == {"lm": 100, "lm temperature=1 top_p=0.95": 10}
+    assert sum(row.label for row in rows) == 200  # no person's reply comes twice
     schema.write_rows(tmp_path / "strange.csv", Candidate, [fake(0, "t1_elsewhere", "Hello.")])
     with pytest.raises(UserError, match=r"strange\.csv: none of its comment_ids stands in"):
-        prepare.main(out=prepared, fakes=tmp_path / "strange.csv")
+        prepare.main(out=prepared, fakes=[tmp_path / "strange.csv"])
 
 
 # --- what is wrong with extracts ----------------------------------------------------------------------------------------------------

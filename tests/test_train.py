@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import pytest
 import torch
 
-from bot import UserError, models, prepare, rankers, schema, train_lm, train_ranker, train_relevance, training
+from bot import UserError, models, prepare, rankers, schema, text, train_lm, train_ranker, train_relevance, training
 from bot.generators.transformers import encode_training_row, load_model
 from bot.schema import LabelledRow, LmRow, LossRow, RealismRow, UpvotePair
 from tests import tiny
@@ -32,7 +35,8 @@ def data(tmp_path: Path, bases: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Rows in which GOOD is what people write and like, and BAD is not."""
     monkeypatch.setattr(models, "BASE_DIR", bases)
     for each, count in (("train", 96), ("val", 8), ("test", 24)):
-        ids = [(f"t3_{each}{n}", f"t1_{each}{n}", f"t1_r{each}{n}", "sandbox_books", f"Which book, reader {n}?") for n in range(count)]
+        threads = islice((n for n in itertools.count() if text.half_for(f"t3_{each}{n}") == "rankers"), count)
+        ids = [(f"t3_{each}{n}", f"t1_{each}{n}", f"t1_r{each}{n}", "sandbox_books", f"Which book, reader {n}?") for n in threads]
         schema.write_rows(tmp_path / f"lm_{each}.csv", LmRow, [LmRow(*row, GOOD) for row in ids])
         schema.write_rows(
             tmp_path / f"realism_{each}.csv",
@@ -125,11 +129,11 @@ def test_ranker_learns_and_is_measured_beside_baselines(
     """In float32, as most CPUs train, and as this machine does: the learning must not hang on how it rounds."""
     monkeypatch.setattr(training, "autocast_enabled", lambda: bfloat16)
     out = data / "ranker"
-    train_ranker.main(kind, "tiny-encoder", data, out, 96, 16, 256, 5e-3, 1)
+    train_ranker.main(kind, "tiny-encoder", data, out, 192, 16, 256, 5e-3, 1)
     scores = rankers.load("transformers", out).score([("Which book, reader 99?", GOOD), ("Which book, reader 99?", BAD)])
     assert scores[0] > 0.8 and scores[0] - scores[1] > 0.5
     card = models.read_card(out)
-    assert card.kind == kind.value
+    assert card.kind == kind.value and card.settings["scale"] > 0 and card.settings["rows"] == (96 if kind == "realism" else 192)
     if kind is train_ranker.Kind.realism:
         assert card.metrics["all"]["ranker"]["roc_auc"][0] == 1.0
         assert card.metrics["all"]["always_real"]["balanced_accuracy"][0] == 0.5
@@ -162,7 +166,7 @@ def write_relevance(folder: Path) -> None:
                 f"Which {topic}?",
                 f"The {topic} is {TOPICS[topic]}{'!' * (n // len(TOPICS) % 4)}",
             )
-            for n in range(count)
+            for n in islice((n for n in itertools.count() if text.half_for(f"t3_{each}{n}") == "rankers"), count)
             for topic in [list(TOPICS)[n % len(TOPICS)]]
         ]
         schema.write_rows(folder / f"relevance_{each}.csv", LabelledRow, prepare.relevance_rows(people))
@@ -198,6 +202,27 @@ def test_replies_of_the_same_thread_or_text_are_no_negatives() -> None:
     by_row = [[0.5, 0.4], [0.5, 0.5, 0.5], [0.5, 0.5, 0.5], [0.5, 0.4, 0.5, 0.5]]  # what may be told apart, the right one first
     expected = sum(-(row[0] / t) + torch.logsumexp(torch.tensor(row) / t, 0).item() for row in by_row) / 4
     assert train_relevance.contrastive_loss(cosines, rows).item() == pytest.approx(expected, abs=1e-4)  # the same both ways
+
+
+def test_generic_replies_are_wrong_for_every_comment_but_those_that_got_them() -> None:
+    rows = [LabelledRow(f"t{n}", "t1_c", f"t1_{n}", "s", "c", reply, 1) for n, reply in enumerate(["Thanks! ", "why"])]
+    cosines = torch.tensor([[0.5, 0.1, 0.9], [0.1, 0.5, 0.4]])
+    t = train_relevance.TEMPERATURE
+    by_row, by_column = [[0.5, 0.1], [0.5, 0.1, 0.4]], [[0.5, 0.1], [0.5, 0.1]]  # «thanks!» is no negative of the first
+    expected = [sum(-(row[0] / t) + torch.logsumexp(torch.tensor(row) / t, 0).item() for row in both) / 2 for both in (by_row, by_column)]
+    assert train_relevance.contrastive_loss(cosines, rows, ["thanks!"]).item() == pytest.approx(sum(expected) / 2, abs=1e-4)
+
+
+def test_rankers_learn_nothing_of_the_judges_half(data: Path) -> None:
+    """Rows of the judge's threads say the opposite, and there are as many of them."""
+    rows = schema.read_rows(data / "realism_train.csv", RealismRow)
+    judges = islice((n for n in itertools.count() if text.half_for(f"t3_j{n}") == "judge"), len(rows))
+    rows += [replace(row, thread_id=f"t3_j{n}", label=1 - row.label, generator="h") for n, row in zip(judges, rows, strict=True)]
+    schema.write_rows(data / "realism_train.csv", RealismRow, rows)
+    train_ranker.main(train_ranker.Kind.realism, "tiny-encoder", data, data / "ranker", 1000, 16, 256, 5e-3, 1)
+    card = models.read_card(data / "ranker")
+    assert (card.settings["rows"], card.settings["generators"], card.data["realism_train.csv"]["rows"]) == (96, ["g"], 192)
+    assert card.metrics["all"]["ranker"]["roc_auc"][0] == 1.0
 
 
 def test_batches_are_of_one_subreddit_and_hold_every_row_once_an_epoch() -> None:

@@ -48,18 +48,27 @@ def load_model(path: Path) -> tuple[Any, PreTrainedTokenizerBase]:
 
 
 class Transformers:
-    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase):
-        self.model, self.tokenizer = model, tokenizer
+    """sigmoid(scale * logit + offset), scale and offset fitted on validation rows."""
+
+    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, scale: float = 1.0, offset: float = 0.0):
+        self.model, self.tokenizer, self.scale, self.offset = model, tokenizer, scale, offset
+
+    def logits(self, pairs: Sequence[tuple[str, str]], batch_size: int = 32) -> list[float]:
+        """What the model says of each (comment, reply), in the order given; a pair that comes again is not encoded again."""
+        places: dict[tuple[str, str], int] = {}
+        for pair in pairs:
+            places.setdefault(pair, len(places))
+        encoded = [encode_pair(self.tokenizer, comment, reply) for comment, reply in places]
+        result = torch.zeros(len(encoded))
+        with torch.inference_mode():
+            for rows in batches_of_like_length(encoded, batch_size):
+                result[rows] = logits(self.model, self.tokenizer, [encoded[row] for row in rows]).cpu()
+        found: list[float] = result[[places[pair] for pair in pairs]].tolist()
+        return found
 
     def score(self, pairs: Sequence[tuple[str, str]], batch_size: int = 32) -> list[float]:
         """See rankers.Ranker."""
-        encoded = [encode_pair(self.tokenizer, comment, reply) for comment, reply in pairs]
-        scores = [0.0] * len(encoded)
-        with torch.inference_mode():
-            for rows in batches_of_like_length(encoded, batch_size):
-                probabilities = torch.sigmoid(logits(self.model, self.tokenizer, [encoded[row] for row in rows]))
-                for row, probability in zip(rows, probabilities.tolist(), strict=True):
-                    scores[row] = probability
+        scores: list[float] = torch.sigmoid(self.scale * torch.tensor(self.logits(pairs, batch_size)) + self.offset).tolist()
         return scores
 
 
@@ -122,4 +131,4 @@ def load(path: Path) -> Transformers | DualEncoder:
         model, tokenizer = models.load(path, AutoModel)
         return DualEncoder(model.to(device), tokenizer, settings["scale"], settings["offset"])
     model, tokenizer = load_model(path)
-    return Transformers(model.to(device), tokenizer)
+    return Transformers(model.to(device), tokenizer, settings.get("scale", 1.0), settings.get("offset", 0.0))

@@ -1,0 +1,189 @@
+"""train upvote with PyTorch: which of two replies to one comment gets more karma.
+
+Reads  DATA/upvote_pairs_{train,val,test}.csv, of the training threads those of the half «rankers» (text.half_for), perhaps
+       DATA/ranked_pairs.csv, and an encoder in models/base/.
+Writes OUT: a LoRA adapter, model.json and losses.csv; while it trains, OUT/checkpoint.pt.
+
+    python -m bot.train_ranker upvote --data data/prepared --rows 40000 --ranked
+    python -m bot.train_ranker upvote --data data/prepared --leave-out rage --leave-out wtf --out models/upvote-without
+
+Siblings are encoded once and compared with each other: the loss of a pair is -log sigmoid(chosen - rejected) (Bradley and Terry 1952),
+its mean over the pairs of a parent, then over parents. Only siblings are compared, so subreddit, age and exposure cancel. What the model
+then says of one reply is made the probability that it does better than an average one, on validation pairs (`calibrated`).
+
+A subreddit counts by the square root of its size (`draw_evenly`), so that what is learnt is not the taste of the largest alone.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bot import UserError, evaluate, models, schema, text, training
+from bot.rankers import batches_of_like_length
+from bot.rankers.transformers import Transformers, encode_pair, load, logits
+from bot.schema import LossRow, RankedPair, UpvotePair
+from bot.train_lm import choose_rows
+
+LORA_RANK = 32
+MOST_SIBLINGS = 8  # encoded together; of a larger family each eight are a group of their own
+LEAST_RANK_GAP = 2  # first against third: what Reddit lists second is hardly worse than the first
+ENCODED = 32  # pairs at once
+CALIBRATION_PAIRS = 1500
+
+
+@dataclass(slots=True)
+class Group:
+    """Replies to one comment and which of them did better than which (places in `replies`)."""
+
+    subreddit: str
+    comment: str
+    replies: list[str]
+    better: list[tuple[int, int]]
+
+
+def train(
+    base: str, data: Path, out: Path, rows: int, epochs: int, batch_tokens: int, learning_rate: float, seed: int,
+    karma_gap: int, ranked: bool, leave_out: Sequence[str],
+) -> None:  # fmt: skip
+    """`train_ranker.main` says what the options are. Raises UserError."""
+    folder = models.base_path(base)
+    read = {each: schema.read_rows(data / f"upvote_pairs_{each}.csv", UpvotePair) for each in ("train", "val", "test")}
+    for each, found in read.items():
+        if not found:
+            raise UserError(f"{data}/upvote_pairs_{each}.csv: no rows; prepare more data")
+    left_out = {name.lower() for name in leave_out}
+    unknown = left_out - {row.subreddit.lower() for row in read["train"]}
+    if unknown:
+        raise UserError(f"--leave-out {sorted(unknown)[0]}: no such subreddit in {data}/upvote_pairs_train.csv")
+    to_learn = [
+        row for row in read["train"]
+        if row.karma_gap >= karma_gap and text.half_for(row.thread_id) == "rankers" and row.subreddit.lower() not in left_out
+    ]  # fmt: skip
+    families: list[Group] = groups(to_learn)
+    sources = {f"upvote_pairs_{each}.csv": len(found) for each, found in read.items()}
+    if ranked:
+        by_rank = schema.read_rows(data / "ranked_pairs.csv", RankedPair)
+        sources["ranked_pairs.csv"] = len(by_rank)
+        families += groups([row for row in by_rank if row.rank_gap >= LEAST_RANK_GAP])
+    families = draw_evenly(families, rows, seed)
+    if not families:
+        raise UserError(f"{data}/upvote_pairs_train.csv: no pair of the half «rankers» with a karma gap of {karma_gap}; prepare more data")
+
+    from transformers import AutoTokenizer
+
+    models.quiet()
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    model = training.ranker_with_lora(folder, LORA_RANK, seed)
+    encoded = [[encode_pair(tokenizer, group.comment, reply) for reply in group.replies] for group in families]
+    sizes = [sum(len(ids) for ids, _ in group) for group in encoded]
+    batches = training.batches_by_length(range(len(families)), sizes.__getitem__, batch_tokens, epochs, seed)
+
+    def loss_of(batch: list[int]) -> torch.Tensor:
+        pairs = [pair for number in batch for pair in encoded[number]]
+        parts = list(batches_of_like_length(pairs, ENCODED))
+        order = torch.tensor([place for part in parts for place in part])
+        scores = torch.cat([logits(model, tokenizer, [pairs[place] for place in part]) for part in parts])[order.argsort()]
+        start, losses = 0, []
+        for number in batch:
+            chosen, rejected = (start + torch.tensor(side) for side in zip(*families[number].better, strict=True))
+            losses.append(-torch.nn.functional.logsigmoid(scores[chosen] - scores[rejected]).mean())
+            start += len(encoded[number])
+        return torch.stack(losses).mean()
+
+    settings: dict[str, Any] = {
+        "rows": sum(len(group.replies) for group in families), "groups": len(families), "epochs": epochs, "batch_tokens": batch_tokens,
+        "learning_rate": learning_rate, "seed": seed, "lora_rank": LORA_RANK, "karma_gap": karma_gap, "left_out": sorted(left_out),
+    }  # fmt: skip
+    card_data = {name: {"rows": count, "sha256": schema.sha256_of(data / name)} for name, count in sources.items()}
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    checkpoint = out / "checkpoint.pt"
+    run = {**settings, "kind": "upvote", "base": base, "data": card_data}
+    losses = training.fit(parameters, batches, loss_of, learning_rate, checkpoint, run, seed)
+    training.save_adapter(model, base, out)
+    card = models.ModelCard(
+        kind="upvote", base=base, base_sha256=models.base_sha256(base), format="adapter", data=card_data,
+        settings={**settings, "scale": 1.0, "offset": 0.0},
+        intended_use="Ranks candidate replies to one comment.",
+        limits="Orders siblings only; it says nothing about truth, tone or rules.",
+    )  # fmt: skip
+    models.write_card(out, card)
+    schema.write_rows(out / "losses.csv", LossRow, [LossRow(step, loss, None) for step, loss in enumerate(losses, 1)])
+    ranker = load(out)  # what was saved is what is measured
+    assert isinstance(ranker, Transformers)
+    ranker.scale, ranker.offset = calibrated(ranker, choose_rows(read["val"], CALIBRATION_PAIRS, seed))
+    card.settings |= {"scale": ranker.scale, "offset": ranker.offset}
+    models.write_card(out, card)
+    card.metrics = evaluate.measure(card, ranker, data)
+    if left_out:  # nothing of them was seen, so all three splits measure
+        unseen = [row for found in read.values() for row in found if row.subreddit.lower() in left_out]
+        card.metrics |= {f"left_out_{name}": found for name, found in evaluate.evaluate_upvote(ranker, to_learn, unseen).items()}
+    models.write_card(out, card)
+    checkpoint.unlink()
+    evaluate.show("upvote", card.metrics)
+
+
+def groups(pairs: Iterable[UpvotePair | RankedPair]) -> list[Group]:
+    """The pairs by parent, each distinct reply once. Each MOST_SIBLINGS of a large family are a group; pairs across are lost.
+
+    >>> groups([RankedPair("s", "why", "so", "no", 1), RankedPair("s", "why", "so", "eh", 2)])
+    [Group(subreddit='s', comment='why', replies=['so', 'no', 'eh'], better=[(0, 1), (0, 2)])]
+    """
+    by_parent: dict[tuple[str, str], list[UpvotePair | RankedPair]] = defaultdict(list)
+    for pair in pairs:
+        by_parent[pair.comment_id if isinstance(pair, UpvotePair) else pair.subreddit, pair.comment].append(pair)
+    result = []
+    for (_, comment), family in by_parent.items():
+        place: dict[str, int] = {}
+        for pair in family:
+            place.setdefault(pair.chosen, len(place))
+            place.setdefault(pair.rejected, len(place))
+        by_group: dict[int, list[tuple[str, str]]] = defaultdict(list)
+        for pair in family:
+            if place[pair.chosen] // MOST_SIBLINGS == place[pair.rejected] // MOST_SIBLINGS:
+                by_group[place[pair.chosen] // MOST_SIBLINGS].append((pair.chosen, pair.rejected))
+        for better in by_group.values():
+            replies = list(dict.fromkeys(reply for both in better for reply in both))
+            result.append(Group(family[0].subreddit.lower(), comment, replies, [(replies.index(a), replies.index(b)) for a, b in better]))
+    return result
+
+
+def draw_evenly(families: Sequence[Group], rows: int, seed: int) -> list[Group]:
+    """Groups by chance, about `rows` replies together, of each subreddit in proportion to the square root of how many it has."""
+    by_subreddit: dict[str, list[Group]] = defaultdict(list)
+    for group in families:
+        by_subreddit[group.subreddit].append(group)
+    drawn: list[tuple[float, str, Group]] = []
+    for subreddit, members in sorted(by_subreddit.items()):
+        random.Random(f"{seed} {subreddit}").shuffle(members)
+        root = sum(len(group.replies) for group in members) ** 0.5
+        before = 0
+        for group in members:
+            drawn.append((before / root, subreddit, group))
+            before += len(group.replies)
+    result, count = [], 0
+    for _, _, group in sorted(drawn, key=lambda each: each[:2]):
+        if count >= rows:
+            break
+        result.append(group)
+        count += len(group.replies)
+    return result
+
+
+def calibrated(ranker: Transformers, pairs: Sequence[UpvotePair]) -> tuple[float, float]:
+    """scale and offset that make a logit the probability to do better than a sibling of these pairs' mean logit (Platt 1999)."""
+    from sklearn.linear_model import LogisticRegression
+
+    chosen, rejected = (np.array(ranker.logits([(pair.comment, getattr(pair, side)) for pair in pairs])) for side in ("chosen", "rejected"))
+    gaps = (chosen - rejected)[:, None]
+    labels = [1] * len(gaps) + [0] * len(gaps)  # each pair both ways round
+    fitted = LogisticRegression(fit_intercept=False, C=1e6).fit(np.concatenate([gaps, -gaps]), labels)
+    scale = float(fitted.coef_[0, 0])
+    return scale, -scale * float(np.concatenate([chosen, rejected]).mean())

@@ -1,0 +1,100 @@
+"""train upvote: siblings in groups, an even draw of subreddits, the half that rankers learn from, subreddits left out."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from bot import UserError, models, rankers, schema, text, train_ranker
+from bot.schema import RankedPair, UpvotePair
+from bot.train_upvote import Group, calibrated, draw_evenly, groups
+from tests import tiny
+
+LIKED, DISLIKED = "That one made me laugh out loud.", "Buy cheap watches now."
+
+
+def upvote_pair(
+    comment_id: str, chosen: str, rejected: str, subreddit: str = "Books", thread_id: str = "t3_x", gap: int = 30
+) -> UpvotePair:
+    return UpvotePair(thread_id, comment_id, f"t1_{chosen}", f"t1_{rejected}", subreddit, "Which book?", chosen, rejected, gap, 0.0)
+
+
+def test_a_reply_is_in_a_group_once_and_all_its_pairs_are_kept() -> None:
+    found = groups(
+        [upvote_pair("t1_a", "x", "y"), upvote_pair("t1_b", "x", "y"), upvote_pair("t1_a", "z", "y"), upvote_pair("t1_a", "z", "x")]
+    )
+    assert found == [
+        Group("books", "Which book?", ["x", "y", "z"], [(0, 1), (2, 1), (2, 0)]),
+        Group("books", "Which book?", ["x", "y"], [(0, 1)]),
+    ]
+
+
+def test_a_large_family_becomes_groups_of_eight() -> None:
+    chain = [upvote_pair("t1_a", str(n), str(n + 1)) for n in range(20)]
+    found = groups(chain)
+    assert [len(group.replies) for group in found] == [8, 8, 5] and [len(group.better) for group in found] == [7, 7, 4]
+
+
+def test_subreddits_are_drawn_by_the_root_of_their_size() -> None:
+    families = [Group(name, "c", [f"{name}{n}", "y"], [(0, 1)]) for name, count in (("small", 25), ("large", 2500)) for n in range(count)]
+    drawn = draw_evenly(families, 110, 1)
+    by_name = {name: sum(group.subreddit == name for group in drawn) for name in ("small", "large")}
+    assert by_name["small"] + by_name["large"] == 55 and 4 <= by_name["small"] <= 6  # a tenth of the large one's, not a hundredth
+    assert drawn == draw_evenly(families, 110, 1) != draw_evenly(families, 110, 2)
+    assert len(draw_evenly(families, 10**6, 1)) == 2525
+
+
+class Logits:
+    """Replies are numbers, and those are their logits."""
+
+    def logits(self, pairs: list[tuple[str, str]]) -> list[float]:
+        return [float(reply) for _, reply in pairs]
+
+
+def test_calibration_makes_a_gap_the_share_of_pairs_won() -> None:
+    pairs = [upvote_pair("t1_a", "3", "2")] * 3 + [upvote_pair("t1_a", "2", "3")]  # a gap of 1 wins three in four
+    scale, offset = calibrated(Logits(), pairs)  # type: ignore[arg-type]
+    assert scale == pytest.approx(1.0986, abs=1e-2) and offset == pytest.approx(-2.5 * scale)
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """In every subreddit LIKED is liked, but in «contrary», and in the judge's half."""
+    monkeypatch.setattr(models, "BASE_DIR", tmp_path / "bases")
+    models.pull("tiny-encoder", tiny.encoder(tmp_path / "encoder", head=False))
+    for each, count in (("train", 60), ("val", 12), ("test", 24)):
+        rows = []
+        for n in range(count):
+            for half, subreddit in itertools.product(("rankers", "judge"), ("books", "contrary", "home")):
+                thread = next(f"t3_{each}{m}" for m in itertools.count(n * 1000) if text.half_for(f"t3_{each}{m}") == half)
+                both = (LIKED, DISLIKED) if subreddit != "contrary" and (half == "rankers" or each != "train") else (DISLIKED, LIKED)
+                rows.append(upvote_pair(f"t1_{thread}{subreddit}", *both, subreddit, thread))
+        schema.write_rows(tmp_path / f"upvote_pairs_{each}.csv", UpvotePair, rows)
+    schema.write_rows(tmp_path / "ranked_pairs.csv", RankedPair, [RankedPair("old", f"why {n}?", LIKED, DISLIKED, 2) for n in range(40)])
+    return tmp_path
+
+
+def test_a_subreddit_left_out_is_unseen_and_measured(data: Path) -> None:
+    out = data / "upvote"
+    train_ranker.main(train_ranker.Kind.upvote, "tiny-encoder", data, out, 1000, 8, 256, 5e-3, 1, ranked=True, leave_out=["Contrary"])
+    card = models.read_card(out)
+    assert card.settings["rows"] == 2 * (120 + 40) and card.settings["left_out"] == ["contrary"] and "ranked_pairs.csv" in card.data
+    assert card.metrics["left_out_all"]["pairs"] == 2 * (60 + 12 + 24)
+    assert card.metrics["left_out_all"]["ranker"]["pairwise_accuracy"][0] == 0.0  # it learnt what the others like, and nothing of this one
+    liked, disliked = rankers.load("transformers", out).score([("Which book?", LIKED), ("Which book?", DISLIKED)])
+    # two thirds of the validation pairs are as it learnt; half of that log-odds, log 2, lies on either side of the mean reply
+    assert liked == pytest.approx(1 / (1 + 2**-0.5), abs=0.01) and disliked == pytest.approx(1 - liked, abs=0.01)
+
+
+def test_what_cannot_be_learnt_is_an_error(data: Path) -> None:
+    def run(**options: object) -> None:
+        train_ranker.main(train_ranker.Kind.upvote, "tiny-encoder", data, data / "out", **options)  # type: ignore[arg-type]
+
+    with pytest.raises(UserError, match="--leave-out nowhere: no such subreddit"):
+        run(leave_out=["nowhere"])
+    with pytest.raises(UserError, match="karma gap of 31"):
+        run(karma_gap=31)
+    with pytest.raises(UserError, match="go with `upvote`"):
+        train_ranker.main(train_ranker.Kind.realism, "tiny-encoder", data, data / "out", ranked=True)
