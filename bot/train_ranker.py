@@ -82,7 +82,7 @@ def main(
     karma_gap: Annotated[
         int | None, typer.Option(min=1, help="upvote: least difference in karma of the pairs to learn", show_default=f"{LEAST_KARMA_GAP}")
     ] = None,
-    ranked: Annotated[bool, typer.Option("--ranked", help="upvote: learn DATA/ranked_pairs.csv as well")] = False,
+    ranked_rows: Annotated[int, typer.Option(min=0, help="upvote: replies of DATA/ranked_pairs.csv to learn besides")] = 0,
     leave_out: Annotated[
         list[str] | None, typer.Option(help="upvote: a subreddit to learn nothing of; it is measured on all its pairs")
     ] = None,
@@ -90,8 +90,8 @@ def main(
     """Fine-tune a ranker (CPU, or a GPU where there is one)."""
     if classes is not None and (backend is not Backend.tfhub_bert or kind is not Kind.upvote):
         raise UserError("--classes goes with `upvote --backend tfhub-bert` only; leave it out")
-    if (karma_gap or ranked or leave_out) and (backend is not Backend.transformers or kind is not Kind.upvote):
-        raise UserError("--karma-gap, --ranked and --leave-out go with `upvote` and back end transformers only; leave them out")
+    if (karma_gap or ranked_rows or leave_out) and (backend is not Backend.transformers or kind is not Kind.upvote):
+        raise UserError("--karma-gap, --ranked-rows and --leave-out go with `upvote` and back end transformers only; leave them out")
     out = out or Path("models") / (kind.value if backend is Backend.transformers else f"{kind.value}-tfhub")
     check_out(out, backend)
     if backend is Backend.tfhub_bert:
@@ -110,7 +110,7 @@ def main(
     if kind is Kind.upvote:
         from bot import train_upvote
 
-        chosen = (karma_gap or LEAST_KARMA_GAP, ranked, leave_out or [])
+        chosen = (karma_gap or LEAST_KARMA_GAP, ranked_rows, leave_out or [])
         return train_upvote.train(base, data, out, rows, epochs, batch_tokens, learning_rate, seed, *chosen)
     train_realism(base, data, out, rows, epochs, batch_tokens, learning_rate, seed)
 

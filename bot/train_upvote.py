@@ -4,7 +4,7 @@ Reads  DATA/upvote_pairs_{train,val,test}.csv, of the training threads those of 
        DATA/ranked_pairs.csv, and an encoder in models/base/.
 Writes OUT: a LoRA adapter, model.json and losses.csv; while it trains, OUT/checkpoint.pt.
 
-    python -m bot.train_ranker upvote --data data/prepared --rows 40000 --ranked
+    python -m bot.train_ranker upvote --data data/prepared --rows 40000 --ranked-rows 10000
     python -m bot.train_ranker upvote --data data/prepared --leave-out rage --leave-out wtf --out models/upvote-without
 
 Siblings are encoded once and compared with each other: the loss of a pair is -log sigmoid(chosen - rejected) (Bradley and Terry 1952),
@@ -51,7 +51,7 @@ class Group:
 
 def train(
     base: str, data: Path, out: Path, rows: int, epochs: int, batch_tokens: int, learning_rate: float, seed: int,
-    karma_gap: int, ranked: bool, leave_out: Sequence[str],
+    karma_gap: int, ranked_rows: int, leave_out: Sequence[str],
 ) -> None:  # fmt: skip
     """`train_ranker.main` says what the options are. Raises UserError."""
     folder = models.base_path(base)
@@ -67,15 +67,14 @@ def train(
         row for row in read["train"]
         if row.karma_gap >= karma_gap and text.half_for(row.thread_id) == "rankers" and row.subreddit.lower() not in left_out
     ]  # fmt: skip
-    families: list[Group] = groups(to_learn)
-    sources = {f"upvote_pairs_{each}.csv": len(found) for each, found in read.items()}
-    if ranked:
-        by_rank = schema.read_rows(data / "ranked_pairs.csv", RankedPair)
-        sources["ranked_pairs.csv"] = len(by_rank)
-        families += groups([row for row in by_rank if row.rank_gap >= LEAST_RANK_GAP])
-    families = draw_evenly(families, rows, seed)
+    families = draw_evenly(groups(to_learn), rows, seed)
     if not families:
         raise UserError(f"{data}/upvote_pairs_train.csv: no pair of the half «rankers» with a karma gap of {karma_gap}; prepare more data")
+    sources = {f"upvote_pairs_{each}.csv": len(found) for each, found in read.items()}
+    if ranked_rows:
+        by_rank = schema.read_rows(data / "ranked_pairs.csv", RankedPair)
+        sources["ranked_pairs.csv"] = len(by_rank)
+        families += draw_evenly(groups(row for row in by_rank if row.rank_gap >= LEAST_RANK_GAP), ranked_rows, seed)
 
     from transformers import AutoTokenizer
 
@@ -99,8 +98,9 @@ def train(
         return torch.stack(losses).mean()
 
     settings: dict[str, Any] = {
-        "rows": sum(len(group.replies) for group in families), "groups": len(families), "epochs": epochs, "batch_tokens": batch_tokens,
-        "learning_rate": learning_rate, "seed": seed, "lora_rank": LORA_RANK, "karma_gap": karma_gap, "left_out": sorted(left_out),
+        "rows": sum(len(group.replies) for group in families), "ranked_rows": ranked_rows, "groups": len(families), "epochs": epochs,
+        "batch_tokens": batch_tokens, "learning_rate": learning_rate, "seed": seed, "lora_rank": LORA_RANK, "karma_gap": karma_gap,
+        "left_out": sorted(left_out),
     }  # fmt: skip
     card_data = {name: {"rows": count, "sha256": schema.sha256_of(data / name)} for name, count in sources.items()}
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -78,9 +78,9 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_subreddit_left_out_is_unseen_and_measured(data: Path) -> None:
     out = data / "upvote"
-    train_ranker.main(train_ranker.Kind.upvote, "tiny-encoder", data, out, 1000, 8, 256, 5e-3, 1, ranked=True, leave_out=["Contrary"])
+    train_ranker.main(train_ranker.Kind.upvote, "tiny-encoder", data, out, 1000, 8, 256, 5e-3, 1, ranked_rows=20, leave_out=["Contrary"])
     card = models.read_card(out)
-    assert card.settings["rows"] == 2 * (120 + 40) and card.settings["left_out"] == ["contrary"] and "ranked_pairs.csv" in card.data
+    assert card.settings["rows"] == 2 * 120 + 20 and card.settings["left_out"] == ["contrary"] and "ranked_pairs.csv" in card.data
     assert card.metrics["left_out_all"]["pairs"] == 2 * (60 + 12 + 24)
     assert card.metrics["left_out_all"]["ranker"]["pairwise_accuracy"][0] == 0.0  # it learnt what the others like, and nothing of this one
     liked, disliked = rankers.load("transformers", out).score([("Which book?", LIKED), ("Which book?", DISLIKED)])
@@ -97,4 +97,4 @@ def test_what_cannot_be_learnt_is_an_error(data: Path) -> None:
     with pytest.raises(UserError, match="karma gap of 31"):
         run(karma_gap=31)
     with pytest.raises(UserError, match="go with `upvote`"):
-        train_ranker.main(train_ranker.Kind.realism, "tiny-encoder", data, data / "out", ranked=True)
+        train_ranker.main(train_ranker.Kind.realism, "tiny-encoder", data, data / "out", ranked_rows=1)

@@ -20,8 +20,8 @@ BACK_ENDS = {
     "tfhub-bert": "bot.rankers.tfhub_bert",
 }
 KARMA_CLASSES = {2: (2,), 4: (1, 2, 5)}  # least karma of each class but the lowest, by number of classes
-MAX_TOKENS = 128  # of a pair, with its three control tokens
-MAX_REPLY_TOKENS = 80
+MAX_COMMENT_TOKENS, MAX_REPLY_TOKENS = 45, 80
+MAX_TOKENS = MAX_COMMENT_TOKENS + MAX_REPLY_TOKENS + 3  # of a pair, with its three control tokens
 
 Encoded = tuple[list[int], list[int]]  # token ids, segment ids
 
@@ -48,13 +48,12 @@ def karma_class(karma: int, classes: int) -> int:
 
 
 def join_pair(comment: list[int], reply: list[int], start: int, separator: int) -> Encoded:
-    """`[CLS] comment [SEP] reply [SEP]` as BERT's two segments. Ends are cut: the reply's beyond 80 tokens, then the comment's.
+    """`[CLS] comment [SEP] reply [SEP]` as BERT's two segments. Ends are cut, the comment's beyond 45 tokens and the reply's beyond 80.
 
     >>> join_pair([7, 8], [9], start=101, separator=102)
     ([101, 7, 8, 102, 9, 102], [0, 0, 0, 0, 1, 1])
     """
-    second = reply[:MAX_REPLY_TOKENS]
-    first = comment[: MAX_TOKENS - 3 - len(second)]
+    first, second = comment[:MAX_COMMENT_TOKENS], reply[:MAX_REPLY_TOKENS]
     return [start, *first, separator, *second, separator], [0] * (len(first) + 2) + [1] * (len(second) + 1)
 
 
