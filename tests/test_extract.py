@@ -557,6 +557,25 @@ def test_long_windows(dumps: Path) -> None:
     assert [pair.submission for pair in extracted(dumps)] == ["title of s"]
 
 
+def test_a_long_window_on_disk_gives_every_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies from far back, two frames, an empty one between, and the window let go at every block."""
+    monkeypatch.setattr(dump_files, "CHUNK_BYTES", 1)
+    parameters = zstandard.ZstdCompressionParameters.from_level(3, window_log=31, enable_ldm=True)
+    far = os.urandom(300_000)
+    whole = [far + bytes(3_000_000) + far, b"", b"second frame" * 50_000]
+    packed = b""
+    for part in whole:
+        compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+        packed += compressor.compress(part) + compressor.flush()
+    (tmp_path / "RC_2017-01.zst").write_bytes(packed)
+    assert zstandard.get_frame_parameters(packed).window_size == 2**31
+    assert b"".join(dump_files.blocks(tmp_path / "RC_2017-01.zst", tmp_path)) == b"".join(whole)
+    assert [path.name for path in tmp_path.iterdir()] == ["RC_2017-01.zst"]
+    (tmp_path / "RC_2017-01.zst").write_bytes(packed[:400_000] + b"garbled" + packed[400_007:])
+    with pytest.raises(UserError, match=r"not a whole zst file \("):
+        list(dump_files.blocks(tmp_path / "RC_2017-01.zst", tmp_path))
+
+
 def test_several_frames_are_one_file(dumps: Path) -> None:
     """As parallel compressors and `cat` leave them."""
     path = dumps / "RC_2017-01.zst"

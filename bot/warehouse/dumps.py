@@ -15,8 +15,10 @@ import codecs
 import gzip
 import json
 import lzma
+import mmap
 import re
 import shutil
+import tempfile
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -34,6 +36,8 @@ from bot import UserError, text
 from bot.warehouse import MonthCounts, Wanted, add_months, ahead, month_start, parameters, query, window, write_month
 
 LONGEST_WINDOW = 2**31  # bytes; the public dumps are compressed with `--long=31`
+LONGEST_HEADER = 18  # bytes, of a zstd frame (RFC 8878)
+LARGE_WINDOW = 2**27  # bytes; a larger one is kept in a file
 MEMORY_LIMIT = "1200MB"  # of DuckDB's own buffers; what doesn't fit goes to the disk
 CHUNK_BYTES = 64 << 20  # decompressed, staged at once
 LONGEST_LINE = 16 << 20  # bytes; DuckDB's maximum_object_size. Reddit's longest are under 1 MB
@@ -262,7 +266,7 @@ def chunks(dump: Path, scratch: Path) -> Iterator[Path]:
     number = 0
     parts: list[bytes] = []
     size = 0
-    for block in blocks(dump):
+    for block in blocks(dump, scratch):
         if not size and not number:
             block = block.removeprefix(codecs.BOM_UTF8)
         size += len(block)
@@ -278,7 +282,7 @@ def chunks(dump: Path, scratch: Path) -> Iterator[Path]:
         yield _write(scratch / f"chunk{number % 2}.ndjson", parts)
 
 
-def blocks(dump: Path) -> Iterator[bytes]:
+def blocks(dump: Path, scratch: Path) -> Iterator[bytes]:
     """What the dump holds, decompressed as a stream.
 
     Raises:
@@ -287,7 +291,7 @@ def blocks(dump: Path) -> Iterator[bytes]:
     try:
         with dump.open("rb") as packed:
             if dump.suffix == ".zst":
-                yield from _zstd_blocks(packed)
+                yield from _zstd_blocks(packed, scratch)
             else:
                 with OPENERS[dump.suffix](packed) if dump.suffix in OPENERS else packed as plain:  # type: ignore[operator]
                     while block := plain.read(1 << 20):
@@ -304,8 +308,13 @@ def blocks(dump: Path) -> Iterator[bytes]:
         raise
 
 
-def _zstd_blocks(packed: IO[bytes]) -> Iterator[bytes]:
+def _zstd_blocks(packed: IO[bytes], scratch: Path) -> Iterator[bytes]:
     """Frame after frame. (zstandard's own readers take a cut file for a whole one.)"""
+    head = packed.read(LONGEST_HEADER)
+    packed.seek(0)
+    if head and zstandard.get_frame_parameters(head).window_size > LARGE_WINDOW:
+        yield from _zstd_blocks_window_on_disk(packed, scratch)
+        return
     decompressor = zstandard.ZstdDecompressor(max_window_size=LONGEST_WINDOW)
     frame, whole = None, True
     while piece := packed.read(zstandard.DECOMPRESSION_RECOMMENDED_INPUT_SIZE):
@@ -317,6 +326,38 @@ def _zstd_blocks(packed: IO[bytes]) -> Iterator[bytes]:
                 frame = None
     if not whole:
         raise EOFError("it ends early")
+
+
+def _zstd_blocks_window_on_disk(packed: IO[bytes], scratch: Path) -> Iterator[bytes]:
+    """The same, with all that zstd needs in a mapped file, so that a window of 2 GiB is page cache, which the system takes back when
+    memory runs short, and no memory of this process. zstandard's interface has no place for that; what it is built on has.
+    """
+    from zstandard._cffi import ffi, lib  # type: ignore[import-not-found]
+
+    size = lib.ZSTD_estimateDStreamSize(LONGEST_WINDOW)
+    with tempfile.TemporaryFile(dir=scratch) as file:
+        file.truncate(size)
+        with mmap.mmap(file.fileno(), size) as workspace, ffi.from_buffer(workspace) as pinned:
+            stream = lib.ZSTD_initStaticDStream(pinned, size)
+            lib.ZSTD_DCtx_setParameter(stream, lib.ZSTD_d_windowLogMax, LONGEST_WINDOW.bit_length() - 1)
+            source, target = ffi.new("ZSTD_inBuffer *"), ffi.new("ZSTD_outBuffer *")
+            room = ffi.new("char[]", zstandard.DECOMPRESSION_RECOMMENDED_OUTPUT_SIZE)
+            left, since = 0, 0  # bytes of input that end the frame, as zstd guesses (0: it is whole); bytes since the window was let go
+            while piece := packed.read(zstandard.DECOMPRESSION_RECOMMENDED_INPUT_SIZE):
+                source.src, source.size, source.pos = ffi.from_buffer(piece), len(piece), 0
+                target.dst, target.size, target.pos = room, len(room), len(room)
+                while source.pos < source.size or target.pos == target.size:
+                    target.pos = 0
+                    left = lib.ZSTD_decompressStream(stream, target, source)
+                    if lib.ZSTD_isError(left):
+                        raise zstandard.ZstdError(ffi.string(lib.ZSTD_getErrorName(left)).decode())
+                    yield ffi.buffer(room, target.pos)[:]
+                    since += target.pos
+                if since > CHUNK_BYTES:
+                    workspace.madvise(mmap.MADV_DONTNEED)  # of a shared mapping nothing is lost
+                    since = 0
+            if left:
+                raise EOFError("it ends early")
 
 
 def connect(scratch: Path) -> duckdb.DuckDBPyConnection:
