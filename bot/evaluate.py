@@ -1,16 +1,16 @@
 """evaluate: measure the rankers and what they pick on the test split, each measure's baselines in the same table.
 
-Reads  DATA/realism_{train,test}.csv, upvote_pairs_{train,test}.csv, relevance_{train,test}.csv and lm_test.csv, the rankers and the generator
-       that the config names; for an upvote ranker that was trained on classes of karma, upvote_{train,test}.csv too; with --candidates
-       what `generate` wrote for comments of lm_test.csv.
+Reads  DATA/realism_{train,test}.csv, upvote_pairs_{train,test}.csv, relevance_{train,test}.csv and lm_test.csv; for an upvote ranker that
+       was trained on classes of karma, upvote_{train,test}.csv too; the rankers and the generator that the config names; with
+       --candidates what `generate` wrote for comments of lm_test.csv.
 Writes OUT/metrics.json and OUT/evaluation.html.
 
     python -m bot.evaluate --data data/prepared --out data/evaluation
     python -m bot.generate --in data/prepared/lm_test.csv --sample 100 --num-candidates 20 --out data/candidates_test.csv
     python -m bot.evaluate --data data/prepared --out data/evaluation --candidates data/candidates_test.csv
 
-A part whose ranker or file isn't there is named as missing, on the screen, in metrics.json and on the page. measures.py measures rankers (and
-makes the numbers of model cards), ranking_stage.py what they pick, judge.py judges that.
+A part whose ranker or file isn't there is named as missing: on the screen, in metrics.json and on the page. measures.py measures rankers
+(and makes the numbers of model cards), ranking_stage.py measures what they pick, judge.py judges that.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from rich.table import Table
 
 from bot import UserError, baselines, config, measures, models, rankers, ranking_stage, run_command, schema
 from bot import judge as judges
-from bot.measures import Interval as Interval  # what trainers use of these
-from bot.measures import Tested
-from bot.measures import evaluate as evaluate
+from bot.measures import ScoredRows
+from bot.measures import evaluate as evaluate  # trainers call it by this module's name
 from bot.measures import measure as measure
-from bot.measures import with_interval as with_interval
 from bot.schema import LmRow
 from bot.train_lm import choose_rows
 
-KINDS = ("realism", "upvote", "relevance")
-FILES = {"realism": "realism", "upvote": "upvote_pairs", "relevance": "relevance"}
+FILES = {"realism": "realism", "upvote": "upvote_pairs", "relevance": "relevance"}  # by kind
 LIKELIHOOD_ROWS = 500  # test rows, and half as many pairs: a language model takes a second for some eight replies on two cores
+
+
+Loaded = dict[str, tuple[models.ModelCard, rankers.Ranker]]  # by kind
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Evaluation:
     """What was found (metrics.json), what the curves of the page are drawn from, and what could not be measured, with its reason."""
 
     metrics: dict[str, Any] = field(default_factory=dict)
-    tested: dict[str, Tested] = field(default_factory=dict)  # by kind
+    tested: dict[str, ScoredRows] = field(default_factory=dict)  # by kind
     missing: list[str] = field(default_factory=list)
 
     def misses(self, what: str, why: str) -> None:
@@ -56,10 +56,10 @@ class Evaluation:
         print(f"missing: {self.missing[-1]}", flush=True)
 
 
-def load_rankers(settings: config.RankSettings, found: Evaluation) -> dict[str, tuple[models.ModelCard, rankers.Ranker]]:
+def load_rankers(settings: config.RankSettings, found: Evaluation) -> Loaded:
     """Those that are set and there, by kind. Raises UserError: a folder holds another kind, or no ranker is there."""
-    loaded = {}
-    for kind in KINDS:
+    loaded: Loaded = {}
+    for kind in FILES:
         folder: Path | None = getattr(settings, kind)
         if folder is None or not (folder / models.CARD_FILE).exists():
             found.misses(kind, f"rank.{kind} is not set" if folder is None else f"{folder} holds no model")
@@ -73,11 +73,9 @@ def load_rankers(settings: config.RankSettings, found: Evaluation) -> dict[str, 
     return loaded
 
 
-def evaluate_rankers(
-    loaded: dict[str, tuple[models.ModelCard, rankers.Ranker]], data: Path, settings: config.Settings, found: Evaluation
-) -> None:
+def evaluate_rankers(loaded: Loaded, data: Path, settings: config.Settings, found: Evaluation) -> None:
     """Each ranker as its card measures it, and generator likelihood beside realism and upvote."""
-    there = {}
+    there: Loaded = {}
     for kind, (card, ranker) in loaded.items():
         files = [data / f"{FILES[kind]}_{each}.csv" for each in ("train", "test")]
         if absent := [str(file) for file in files if not file.exists()]:
@@ -124,14 +122,7 @@ def add_likelihoods(settings: config.Settings, found: Evaluation) -> None:
         tested.scores["generator_likelihood"] = scores
 
 
-def evaluate_stage(
-    loaded: dict[str, tuple[models.ModelCard, rankers.Ranker]],
-    data: Path,
-    candidates: Path | None,
-    settings: config.Settings,
-    seed: int,
-    found: Evaluation,
-) -> None:
+def evaluate_stage(loaded: Loaded, data: Path, candidates: Path | None, settings: config.Settings, seed: int, found: Evaluation) -> None:
     """Stock phrases; and of candidates, what is picked, as judges see it."""
     if not (data / "lm_test.csv").exists():
         return found.misses("stock phrases and ranking stage", f"{data}/lm_test.csv isn't there")

@@ -57,7 +57,7 @@ def read_compared(path: Path) -> list[Compared]:
     if path.name.startswith("upvote_pairs"):
         siblings = schema.read_rows(path, UpvotePair)
         return [(row.thread_id, row.comment, row.chosen, row.rejected) for row in siblings if row.karma_gap >= LEAST_KARMA_GAP]
-    return by_label(schema.read_rows(path, RealismRow if path.name.startswith("realism") else LabelledRow))
+    return by_label(schema.read_rows(path, RealismRow) if path.name.startswith("realism") else schema.read_rows(path, LabelledRow))
 
 
 class NothingToLearn(Exception):

@@ -38,7 +38,7 @@ Interval = tuple[float, float, float]  # value, low, high
 
 
 @dataclass
-class Tested:
+class ScoredRows:
     """Test rows and what each scorer says: (rows,), or of siblings (rows, 2), chosen and rejected. NaN where a scorer can't tell."""
 
     rows: list[Any]
@@ -61,10 +61,6 @@ def with_intervals(measure: Callable[[Array], Mapping[str, float]], threads: Seq
     }
 
 
-def with_interval(measure: Callable[[Array], float], threads: Sequence[str]) -> Interval:
-    return with_intervals(lambda rows: {"": measure(rows)}, threads)[""]
-
-
 def mean_with_interval(values: Array, threads: Sequence[str]) -> Interval:
     low, high = metrics.bootstrap_mean(values, threads)
     return round(float(np.mean(values)), 4), round(low, 4), round(high, 4)
@@ -84,7 +80,7 @@ def ranker_scores(ranker: rankers.Ranker, pairs: Pairs) -> Array:
 # --- upvote -----------------------------------------------------------------------------------------------------------------
 
 
-def score_upvote(ranker: rankers.Ranker, encoder: str | None, train: list[UpvotePair], test: list[UpvotePair]) -> Tested:
+def score_upvote(ranker: rankers.Ranker, encoder: str | None, train: list[UpvotePair], test: list[UpvotePair]) -> ScoredRows:
     """encoder: a base for the untuned one's cosine; None leaves it out."""
     test = [row for row in test if abs(row.hours_gap) <= MOST_HOURS]
     pairs = [(row.comment, row.chosen) for row in test] + [(row.comment, row.rejected) for row in test]
@@ -98,7 +94,7 @@ def score_upvote(ranker: rankers.Ranker, encoder: str | None, train: list[Upvote
     }
     if encoder is not None:
         scores["untuned_encoder"] = sides(baselines.cosines(encoder, pairs))
-    return Tested(test, scores)
+    return ScoredRows(test, scores)
 
 
 def sides(values: Sequence[float] | Array) -> Array:
@@ -106,7 +102,7 @@ def sides(values: Sequence[float] | Array) -> Array:
     return np.stack(np.split(np.asarray(values, float), 2), axis=1)
 
 
-def measure_upvote(tested: Tested) -> dict[str, Any]:
+def measure_upvote(tested: ScoredRows) -> dict[str, Any]:
     """Pairwise accuracy of each scorer on each of `upvote_subsets`; of all and of large gaps, how well stated chances hold, too."""
     result: dict[str, Any] = {}
     for name, inside in upvote_subsets(tested.rows).items():
@@ -162,7 +158,7 @@ def upvote_subsets(rows: Sequence[UpvotePair]) -> dict[str, Array]:
 # --- realism ----------------------------------------------------------------------------------------------------------------
 
 
-def score_realism(ranker: rankers.Ranker, encoder: str | None, train: list[RealismRow], test: list[RealismRow]) -> Tested:
+def score_realism(ranker: rankers.Ranker, encoder: str | None, train: list[RealismRow], test: list[RealismRow]) -> ScoredRows:
     test = choose_rows(test, REALISM_ROWS, 1)
     pairs = [(row.comment, row.reply) for row in test]
     bag = baselines.tfidf_classifier([row.reply for row in train], [row.label for row in train])
@@ -174,14 +170,14 @@ def score_realism(ranker: rankers.Ranker, encoder: str | None, train: list[Reali
     }
     if encoder is not None:
         scores["untuned_encoder"] = baselines.cosines(encoder, pairs)
-    return Tested(test, scores, frozenset(row.generator for row in train if not row.label))
+    return ScoredRows(test, scores, frozenset(row.generator for row in train if not row.label))
 
 
-def measure_realism(tested: Tested) -> dict[str, Any]:
+def measure_realism(tested: ScoredRows) -> dict[str, Any]:
     """How well test rows are told apart, people's being the positive class: all, and each generator's against all people's."""
     people = np.array([row.label == 1 for row in tested.rows])
     names = sorted({row.generator for row in tested.rows if not row.label})
-    subsets = {"all": (np.ones(len(people), bool), {})}
+    subsets: dict[str, tuple[Array, dict[str, Any]]] = {"all": (np.ones(len(people), bool), {})}
     if len(names) > 1 or set(names) - tested.seen:
         for name in names:
             own = np.array([row.generator == name for row in tested.rows])
@@ -337,14 +333,14 @@ def read(data: Path, stem: str, row_type: type[schema.Row], card: models.ModelCa
     return choose_rows(half, card.settings.get("rows", len(half)), card.settings.get("seed", 0)), found["test"]
 
 
-def score_test(card: models.ModelCard, ranker: Any, data: Path) -> Tested:
+def score_test(card: models.ModelCard, ranker: Any, data: Path) -> ScoredRows:
     """Raises UserError: a file is missing or empty."""
     if card.kind == "upvote":
         return score_upvote(ranker, encoder_of(card), *read(data, "upvote_pairs", UpvotePair, card))
     return score_realism(ranker, encoder_of(card), *read(data, "realism", RealismRow, card))
 
 
-def measure(card: models.ModelCard, ranker: Any, data: Path, tested: Tested | None = None) -> dict[str, Any]:
+def measure(card: models.ModelCard, ranker: Any, data: Path, tested: ScoredRows | None = None) -> dict[str, Any]:
     """What `evaluate` says of the ranker with this card, and, where it was trained on classes of karma, how well it tells those."""
     if card.kind == "relevance":
         train, rows = read(data, "relevance", LabelledRow, card, lambda row: row.label == 1)
@@ -352,7 +348,8 @@ def measure(card: models.ModelCard, ranker: Any, data: Path, tested: Tested | No
     tested = tested or score_test(card, ranker, data)
     result = measure_upvote(tested) if card.kind == "upvote" else measure_realism(tested)
     if card.kind == "upvote" and "classes" in card.settings:
-        result |= evaluate_classes(ranker, *read(data, "upvote", UpvoteRow, card), card.settings["classes"])
+        train, rows = read(data, "upvote", UpvoteRow, card)
+        result |= evaluate_classes(ranker, train, rows, card.settings["classes"])
     return result
 
 

@@ -221,7 +221,7 @@ def near_verbatim(choices: Sequence[Choice]) -> list[Array]:
     for number, choice in enumerate(choices):
         texts = [reply.lower() for reply in (*choice.candidates, choice.reply)]
         alike = process.cdist(texts, pool, scorer=fuzz.ratio, score_cutoff=NEAR_VERBATIM, dtype=np.uint8) > 0  # (texts, pool)
-        result.append(alike[:, owner != number].any(axis=1))
+        result.append(np.asarray(alike[:, owner != number].any(axis=1)))
     return result
 
 

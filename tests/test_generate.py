@@ -104,7 +104,7 @@ def test_log_likelihoods_of_given_replies_are_those_of_sampling(taught: Path) ->
     assert len(seen) >= 4 and len({reply for _, reply in seen}) >= 2
     found = generator.log_likelihoods(list(seen), one)  # type: ignore[attr-defined]
     assert found == pytest.approx(list(seen.values()), abs=1e-4)
-    backwards = generator.log_likelihoods(list(seen)[::-1] + [("Hm.", "long " * 60)], one)  # type: ignore[attr-defined]
+    backwards = generator.log_likelihoods([*list(seen)[::-1], ("Hm.", "long " * 60)], one)  # type: ignore[attr-defined]
     assert backwards[:-1] == pytest.approx(found[::-1], abs=1e-4) and backwards[-1] < min(found)
     other = generator.log_likelihoods([(comment, "Vinegar works! Try the kettle.") for comment, _ in seen], one)  # type: ignore[attr-defined]
     assert max(other) < min(found)
