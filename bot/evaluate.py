@@ -95,6 +95,8 @@ def evaluate_rankers(loaded: Loaded, data: Path, settings: config.Settings, foun
 def add_likelihoods(settings: config.Settings, found: Evaluation) -> None:
     """Score a draw of each kind's test rows by how likely the generator holds the reply; for realism, the less likely the more real."""
     generate, what = settings.generate, "generator likelihood"
+    if not found.tested:
+        return None
     if settings.rank.backend == "tfhub-bert":
         return found.misses(what, "TensorFlow's rankers share no process with PyTorch")
     if generate.backend not in baselines.WITH_LIKELIHOODS:
