@@ -37,7 +37,7 @@ from bot.schema import LmRow
 from bot.train_lm import choose_rows
 
 FILES = {"realism": "realism", "upvote": "upvote_pairs", "relevance": "relevance"}  # by kind
-LIKELIHOOD_ROWS = 500  # test rows, and half as many pairs: a language model takes a second for some eight replies on two cores
+LIKELIHOOD_ROWS = 500  # test rows, and as many pairs, drawn by chance: a language model of 135M takes a second for ten replies or so
 
 
 Loaded = dict[str, tuple[models.ModelCard, rankers.Ranker]]  # by kind
@@ -103,10 +103,7 @@ def add_likelihoods(settings: config.Settings, found: Evaluation) -> None:
         return found.misses(what, f"generate.backend {generate.backend} can't tell it for a given reply")
     if not generate.model.exists():
         return found.misses(what, f"no generator in {generate.model}")
-    drawn = {
-        kind: choose_rows(list(range(len(tested.rows))), LIKELIHOOD_ROWS // (2 if kind == "upvote" else 1), 1)
-        for kind, tested in found.tested.items()
-    }
+    drawn = {kind: choose_rows(list(range(len(tested.rows))), LIKELIHOOD_ROWS, 1) for kind, tested in found.tested.items()}
     pairs = {
         kind: [
             (row.comment, reply)
@@ -156,19 +153,50 @@ def evaluate_stage(loaded: Loaded, data: Path, candidates: Path | None, settings
     show_choices(found.metrics["ranking_stage"])
 
 
+HEADLINES = ("pairwise_accuracy", "hits_at_1", "roc_auc")  # the one measure by which subsets stand in one table
+
+
 def show(kind: str, measured: dict[str, Any]) -> None:
-    """A table for each subset: a column for each scorer, a row for each measure."""
-    for subset in measures.main_subsets(measured):
-        content = measured[subset]
-        scorers = {name: values for name, values in content.items() if isinstance(values, dict)}
-        facts = ", ".join(f"{value:,} {name}" for name, value in content.items() if isinstance(value, int) and not isinstance(value, bool))
-        unseen = " (a generator unseen in training)" if content.get("unseen_in_training") else ""
-        table = Table("", *(_scorer_name(name, values) for name, values in scorers.items()), title=f"{kind}, {subset}{unseen}: {facts}")
-        names = dict.fromkeys(name for values in scorers.values() for name, value in values.items() if not isinstance(value, int))
-        for name in names:
-            cells = [_cell(values.get(name)) for values in scorers.values()]
-            table.add_row("true (down) × predicted" if name == "confusion" else name, *cells)
-        Console(width=None if sys.stdout.isatty() else 160).print(table)
+    """Where there is more than one measure, a table of «all»: a column a scorer, a row a measure. Then one with a row a subset."""
+    names = list(measures.main_subsets(measured))
+    whole = [name for name in names if name == "all" or name.endswith("_classes")]
+    for name in whole:
+        told = _scorers(measured[name])
+        columns = [f"{scorer}{_fewer(values)}" for scorer, values in told.items()]
+        table = Table("", *columns, title=f"{kind}, {_facts(name, measured[name])}; 95 % intervals over threads")
+        for each in dict.fromkeys(each for values in told.values() for each in values if each not in ("rows", "pairs")):
+            table.add_row(
+                "true (down) × predicted" if each == "confusion" else each, *(_cell(values.get(each)) for values in told.values())
+            )
+        _print(table)
+    if rest := [name for name in names if name not in whole]:
+        headline = next(each for each in HEADLINES if any(each in values for values in _scorers(measured[rest[0]]).values()))
+        columns = list(dict.fromkeys(scorer for name in rest for scorer in _scorers(measured[name])))
+        table = Table(headline, *columns, title=f"{kind}; 95 % intervals over threads")
+        for name in rest:
+            told = _scorers(measured[name])
+            cells = [f"{_cell(told.get(scorer, {}).get(headline))}{_fewer(told.get(scorer, {}))}" for scorer in columns]
+            table.add_row(_facts(name, measured[name]), *cells)
+        _print(table)
+
+
+def _scorers(content: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {name: values for name, values in content.items() if isinstance(values, dict)}
+
+
+def _facts(name: str, content: dict[str, Any]) -> str:
+    """The subset's name and its counts."""
+    counts = ", ".join(f"{value:,} {each}" for each, value in content.items() if isinstance(value, int) and not isinstance(value, bool))
+    return f"{name}{' (unseen in training)' if content.get('unseen_in_training') else ''}: {counts}"
+
+
+def _fewer(values: dict[str, Any]) -> str:
+    """The number of a scorer's rows or pairs, where it didn't score all."""
+    return next((f" ({values[each]:,} {each})" for each in ("rows", "pairs") if each in values), "")
+
+
+def _print(table: Table) -> None:
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def show_choices(measured: dict[str, Any]) -> None:
@@ -177,13 +205,7 @@ def show_choices(measured: dict[str, Any]) -> None:
     table = Table("the pick", *columns, title=f"ranking stage, {facts}: win rates by judge, and how generic the picks are")
     for name, values in measured["choices"].items():
         table.add_row(name, *(_cell(values.get(column)) for column in columns))
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
-
-
-def _scorer_name(name: str, values: dict[str, Any]) -> str:
-    """With the number of its rows or pairs, where it didn't score all."""
-    fewer = next((f" ({values[each]:,} {each})" for each in ("rows", "pairs") if each in values), "")
-    return f"{name}{fewer}"
+    _print(table)
 
 
 def _cell(value: Any) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -215,21 +219,9 @@ def test_stock_phrases_are_many_different_and_beaten_or_not() -> None:
 # --- the program ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def bases(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bases")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "BASE_DIR", folder)
-        models.pull("tiny-encoder", tiny.encoder(tmp_path_factory.mktemp("encoder"), head=False))
-    return folder
-
-
-@pytest.fixture
-def project(tmp_path: Path, bases: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def write_project(folder: Path) -> None:
     """Prepared files, candidates, three tiny rankers, a tiny generator, and a config that names them."""
-    monkeypatch.setattr(models, "BASE_DIR", bases)
-    monkeypatch.setattr(evaluate, "LIKELIHOOD_ROWS", 6)
-    data = tmp_path / "data"
+    data = folder / "data"
     people = []
     for each, count in (("train", 60), ("test", 24)):
         realism, siblings, belongs = [], [], []
@@ -239,8 +231,8 @@ def project(tmp_path: Path, bases: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
             realism.append(RealismRow(*where, f"t1_h{n}", "s", comment, human, 1, ""))
             realism.append(RealismRow(*where, f"t1_g{n}", "s", comment, machine, 0, "seen" if each == "train" or n % 2 else "unseen"))
             siblings.append(UpvotePair(*where, f"t1_h{n}", f"t1_g{n}", "s", comment, human, machine, 5 + n, 0.5))
-            belongs += [LabelledRow(*where, f"t1_h{n}", "s", comment, f"reader {n}: {human}", 1)]
-            belongs += [LabelledRow(*where, f"t1_g{n}", "s", comment, machine, 0)]
+            belongs.append(LabelledRow(*where, f"t1_h{n}", "s", comment, f"reader {n}: {human}", 1))
+            belongs.append(LabelledRow(*where, f"t1_g{n}", "s", comment, machine, 0))
             people += [LmRow(*where, f"t1_h{n}", "s", comment, human)] if each == "test" else []
         schema.write_rows(data / f"realism_{each}.csv", RealismRow, realism)
         schema.write_rows(data / f"upvote_pairs_{each}.csv", UpvotePair, siblings)
@@ -251,47 +243,77 @@ def project(tmp_path: Path, bases: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
         for row in people[:8]
         for n, body in enumerate([GOOD, BAD, "short kettle", "vinegar works", row.comment])
     ]
-    schema.write_rows(tmp_path / "candidates.csv", Candidate, candidates)
+    schema.write_rows(folder / "candidates.csv", Candidate, candidates)
+    models.pull("tiny-encoder", tiny.encoder(folder / "encoder", head=False))
     for seed, kind in enumerate(("realism", "upvote", "relevance")):
-        folder = tiny.encoder(tmp_path / kind, seed)
         card = models.ModelCard(kind=kind, base="tiny-encoder", base_sha256="0" * 64, format="full")  # type: ignore[arg-type]
-        models.write_card(folder, card)
-    tiny.language_model(tmp_path / "lm")
-    (tmp_path / "c.toml").write_text(
-        f'[generate]\nmodel = "{tmp_path}/lm"\n[rank]\nrealism = "{tmp_path}/realism"\nupvote = "{tmp_path}/upvote"\n'
-        f'relevance = "{tmp_path}/relevance"\n[rank.weights]\nrealism = 0.4\nupvote = 0.3\nrelevance = 0.3\n'
+        models.write_card(tiny.encoder(folder / kind, seed), card)
+    tiny.language_model(folder / "lm")
+    (folder / "c.toml").write_text(
+        f'[generate]\nmodel = "{folder}/lm"\n[rank]\nrealism = "{folder}/realism"\nupvote = "{folder}/upvote"\n'
+        f'relevance = "{folder}/relevance"\n[rank.weights]\nrealism = 0.4\nupvote = 0.3\nrelevance = 0.3\n'
     )
-    return tmp_path
 
 
-def test_everything_is_measured_and_shown(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    evaluate.main(project / "data", project / "out", project / "c.toml", project / "candidates.csv")
-    told = json.loads((project / "out" / "metrics.json").read_text())
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "BASE_DIR", folder / "bases")
+        patch.setattr(evaluate, "LIKELIHOOD_ROWS", 6)
+        patch.setattr(ranking_stage, "STOCK_COMMENTS", 5)
+        write_project(folder)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def printed(project: Path) -> str:
+    """What the program says; its files lie in project / "out"."""
+    with redirect_stdout(io.StringIO()) as out:
+        evaluate.main(project / "data", project / "out", project / "c.toml", project / "candidates.csv")
+    return out.getvalue()
+
+
+def metrics_of(project: Path, out: str = "out") -> dict[str, Any]:
+    told: dict[str, Any] = json.loads((project / out / "metrics.json").read_text())
+    return told
+
+
+def test_everything_is_measured(project: Path, printed: str) -> None:
+    told = metrics_of(project)
     assert told["made"]["missing"] == [] and told["made"]["rank_backend"] == "transformers"
     assert told["made"]["models"]["realism"]["sha256"] == models.fingerprint(project / "realism")
     assert told["realism"]["all"]["generator_likelihood"]["rows"] == 6 and told["realism"]["generator unseen"]["unseen_in_training"]
-    assert told["upvote"]["all"]["generator_likelihood"]["pairs"] == 3 and "untuned_encoder" in told["upvote"]["gap_20"]
+    assert told["upvote"]["all"]["generator_likelihood"]["pairs"] == 6 and "untuned_encoder" in told["upvote"]["gap_20"]
     assert told["relevance"]["random_10"]["queries"] == 24
     assert told["judges"].keys() == {"liked", "real", "belongs"} and told["judges"]["real"]["judge"]["pairwise_accuracy"][0] == 1.0
     stage = told["ranking_stage"]
     assert stage["comments"] == 8 and stage["candidates"] == 40
     assert {"rank_score", "without_relevance", "two_step", "most_likely", "longest", "random", "person"} <= stage["choices"].keys()
-    assert stage["choices"]["longest"]["near_verbatim"][0] > 0.5  # GOOD stands under every comment
+    assert stage["choices"]["most_likely"]["near_verbatim"][0] == 1.0  # GOOD stands under every comment
     assert stage["choices"]["person"]["real"][0] > 0.5 and list(stage["gain"]["liked"]["random"]) == ["1", "2", "5"]
-    assert told["stock_phrases"]["comments"] == 24
-    printed = capsys.readouterr().out
+    assert told["stock_phrases"]["comments"] == 5
     assert "ranking stage, 8 comments, 40 candidates" in printed and "unseen in training" in printed
+
+
+def test_the_page_shows_it(project: Path, printed: str) -> None:
     page = (project / "out" / "evaluation.html").read_text()
     assert page.count("data:image/svg+xml;base64,") == 6 and "http" not in page.replace("http-equiv", "")
+    assert f"{metrics_of(project)['realism']['all']['ranker']['roc_auc'][0]:.3f}" in page
     for words in ("Not measured", "Traceback", "None", "nan"):
         assert words not in page
     for words in ("the longer wins", "unseen in training", "win rate by the judge", "Stock phrases"):
         assert words in page
 
 
-def test_metrics_are_those_of_the_card(project: Path) -> None:
-    evaluate.main(project / "data", project / "out", project / "c.toml")
-    told = json.loads((project / "out" / "metrics.json").read_text())
+def test_a_text_from_the_data_is_no_markup_on_the_page(project: Path, printed: str) -> None:
+    told = metrics_of(project)
+    told["realism"]["generator <script>alert(1)</script>"] = told["realism"].pop("generator unseen")
+    assert "<script>" not in evaluation_page.page(told, {}) and "alert(1)" in evaluation_page.page(told, {})
+
+
+def test_metrics_are_those_of_the_card(project: Path, printed: str) -> None:
+    told = metrics_of(project)
     for kind in ("realism", "upvote", "relevance"):
         ranker = rankers.load("transformers", project / kind)
         card = json.loads(json.dumps(evaluate.measure(models.read_card(project / kind), ranker, project / "data")))
@@ -300,29 +322,31 @@ def test_metrics_are_those_of_the_card(project: Path) -> None:
         assert card == told[kind]
 
 
-def test_what_is_not_there_is_named_and_the_rest_measured(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (project / "data" / "upvote_pairs_test.csv").unlink()
-    (project / "relevance" / "model.json").unlink()
-    (project / "c.toml").write_text((project / "c.toml").read_text().replace(f"{project}/lm", f"{project}/nowhere"))
-    evaluate.main(project / "data", project / "out", project / "c.toml", project / "candidates.csv")
-    told = json.loads((project / "out" / "metrics.json").read_text())
-    missing = told["made"]["missing"]
+def test_what_is_not_there_is_named_and_the_rest_measured(project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(project / "data", tmp_path / "data")
+    (tmp_path / "data" / "upvote_pairs_test.csv").unlink()
+    told = (
+        (project / "c.toml").read_text().replace(f"{project}/lm", f"{project}/nowhere").replace(f"{project}/relevance", f"{project}/empty")
+    )
+    (tmp_path / "c.toml").write_text(told)
+    evaluate.main(tmp_path / "data", tmp_path / "out", tmp_path / "c.toml", project / "candidates.csv")
+    result = metrics_of(tmp_path)
+    missing = result["made"]["missing"]
     assert [line.split(":")[0] for line in missing] == ["relevance", "upvote", "generator likelihood", "judge liked"]
     assert "upvote_pairs_test.csv isn't there" in missing[1] and f"missing: {missing[0]}" in capsys.readouterr().out
-    assert "upvote" not in told and "realism" in told and told["ranking_stage"]["choices"]["rank_score"].keys() >= {"real", "belongs"}
-    assert "without_relevance" not in told["ranking_stage"]["choices"] and "without_upvote" in told["ranking_stage"]["choices"]
-    page = (project / "out" / "evaluation.html").read_text()
+    assert "upvote" not in result and "realism" in result and result["ranking_stage"]["choices"]["rank_score"].keys() >= {"real", "belongs"}
+    assert "without_relevance" not in result["ranking_stage"]["choices"] and "without_upvote" in result["ranking_stage"]["choices"]
+    page = (tmp_path / "out" / "evaluation.html").read_text()
     assert "Not measured" in page and "generator likelihood" in page
-    (project / "c.toml").write_text('[rank]\nrealism = ""\nupvote = ""\n')
+
+
+def test_nothing_to_evaluate_is_an_error(project: Path, tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text('[rank]\nrealism = ""\nupvote = ""\n')
     with pytest.raises(UserError, match="there is nothing to evaluate"):
-        evaluate.main(project / "data", project / "out", project / "c.toml")
-
-
-def test_a_text_from_the_data_is_no_markup_on_the_page(project: Path) -> None:
-    evaluate.main(project / "data", project / "out", project / "c.toml")
-    told = json.loads((project / "out" / "metrics.json").read_text())
-    told["realism"]["generator <script>alert(1)</script>"] = told["realism"].pop("generator unseen")
-    assert "<script>" not in evaluation_page.page(told, {})
+        evaluate.main(project / "data", tmp_path / "out", tmp_path / "c.toml")
+    (tmp_path / "c.toml").write_text(f'[rank]\nrealism = "{project}/upvote"\nupvote = ""\n')
+    with pytest.raises(UserError, match="a model of kind upvote; set rank.realism"):
+        evaluate.main(project / "data", tmp_path / "out", tmp_path / "c.toml")
 
 
 # --- score and evaluate agree -------------------------------------------------------------------------------------------------
