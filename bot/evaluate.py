@@ -37,7 +37,7 @@ from bot.schema import LmRow
 from bot.train_lm import choose_rows
 
 FILES = {"realism": "realism", "upvote": "upvote_pairs", "relevance": "relevance"}  # by kind
-LIKELIHOOD_ROWS = 500  # test rows, and as many pairs, drawn by chance: a language model of 135M takes a second for ten replies or so
+LIKELIHOOD_ROWS = 250  # test rows, and as many pairs, drawn by chance: a model of 135M takes a second for some four replies on two cores
 
 
 Loaded = dict[str, tuple[models.ModelCard, rankers.Ranker]]  # by kind

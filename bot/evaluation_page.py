@@ -96,10 +96,11 @@ TARGETS = {"upvote": 0.70, "relevance": 0.50, "stock": 0.90}
 
 @dataclass(frozen=True)
 class Table:
-    """columns: (name, what is meant). rows: (name, note, whether it is the bot's own, cells as (value, interval))."""
+    """columns: (name, what is meant). rows: (name, note, whether it is the bot's own, cells as (value, interval)). own_column: which is."""
 
     columns: list[tuple[str, str]]
     rows: list[tuple[str, str, bool, list[tuple[str, str]]]]
+    own_column: int = -1
 
 
 def cell(value: Any) -> tuple[str, str]:
@@ -147,7 +148,7 @@ def by_subset(measured: Mapping[str, Any], names: Iterable[str], measure: str) -
             fewer = next((content[scorer][each] for each in ("rows", "pairs") if each in content.get(scorer, {})), None)
             cells.append((value, f"{interval} ({fewer:,})" if fewer and interval else interval))
         rows.append((subset_name(name), size + (", unseen in training" if content.get("unseen_in_training") else ""), False, cells))
-    return Table([SCORERS[scorer] for scorer in scorers], rows)
+    return Table([SCORERS[scorer] for scorer in scorers], rows, scorers.index("ranker") if "ranker" in scorers else -1)
 
 
 def subset_name(name: str) -> str:
@@ -203,7 +204,7 @@ def upvote_plots(tested: ScoredRows, measured: Mapping[str, Any]) -> dict[str, s
     series: dict[str, dict[str, Any]] = {}
     for place, content in bins.items():
         for name, values in scorers_of(content).items():
-            if name != "generator_likelihood":  # of few pairs
+            if name in ("ranker", "tfidf", "longer_wins", "earlier_wins"):  # more would hide one another
                 series.setdefault(SCORERS[name][0], {})[f"{place}\n{content['pairs']:,}"] = values["pairwise_accuracy"]
     panel = {"Pairwise accuracy by karma gap": series}
     return {
@@ -321,6 +322,7 @@ def page(result: Mapping[str, Any], tested: Mapping[str, ScoredRows]) -> str:
         tiles=summary(result),
         tables=tables,
         pictures=pictures,
+        scorers_of_realism=[SCORERS[name] for name in told if name != "ranker"],
         confusions={SCORERS[name][0]: values["confusion"] for name, values in told.items() if "confusion" in values},
     )
 

@@ -21,13 +21,14 @@ from bot.baselines import Pairs
 from bot.schema import LabelledRow, RealismRow, UpvotePair, UpvoteRow
 from bot.train_lm import choose_rows
 
-REALISM_ROWS = 4000  # test rows scored at most, drawn by chance
-CLASS_ROWS = 4000
+REALISM_ROWS = 2500  # test rows scored at most, drawn by chance
+CLASS_ROWS = 2500
 MOST_HOURS = 1.0  # between siblings, where times are real (DialogRPT's rule)
 LARGE_GAPS = (5, 20)  # karma; DialogRPT counts from 20
 GAP_BINS = (2, 5, 10, 20, 50, 100)  # least karma gap of each bin of the curve; the last is open
 LIKE_LENGTH = 0.8  # the shorter reply's share of the longer one's characters, at least
 FEWEST_PAIRS = 50  # of a subreddit that is shown by itself
+FEWEST_TOLD = 20  # pairs of a scorer that ran on some only; fewer would say nothing
 RELEVANCE_QUERIES = 1000  # comments whose reply is looked for
 RELEVANCE_POOL = 200  # replies of the subreddit that the others are taken from
 # Scorers whose numbers are probabilities that label 1 is right; the others' only order rows.
@@ -111,7 +112,7 @@ def measure_upvote(tested: ScoredRows) -> dict[str, Any]:
         content: dict[str, Any] = counts([row for row, has in zip(tested.rows, inside, strict=True) if has], "pairs")
         for scorer, scores in tested.scores.items():
             told = np.flatnonzero(inside & ~np.isnan(scores[:, 0]))
-            if not len(told):
+            if len(told) < min(FEWEST_TOLD, content["pairs"]):
                 continue
             threads = [tested.rows[row].thread_id for row in told]
             won = metrics.wins(scores[told, 0], scores[told, 1])

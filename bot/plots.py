@@ -211,11 +211,11 @@ def with_intervals(
 
     What to look for: bars of two series that don't overlap.
     """
-    figure, axes_of = _figure(len(panels), width=7.5 if len(panels) == 1 else 4.4 * len(panels), height=4.4)
+    figure, axes_of = _figure(len(panels), width=8.5 if len(panels) == 1 else 4.6 * len(panels), height=4.8)
     for axes, (title, series) in zip(axes_of, panels.items(), strict=True):
         places = list(dict.fromkeys(place for found in series.values() for place in found))
         for number, (colour, (name, found)) in enumerate(zip(COLOURS, series.items(), strict=False)):
-            at = np.array([places.index(place) for place in found]) + 0.09 * (number - (len(series) - 1) / 2)  # beside one another
+            at = np.array([places.index(place) for place in found]) + 0.12 * (number - (len(series) - 1) / 2)  # beside one another
             values = np.array(list(found.values())).reshape(-1, 3)
             spread = np.abs(values[:, 1:].T - values[:, 0])  # (2, places)
             axes.errorbar(at, values[:, 0], yerr=spread, fmt="o-", color=colour, capsize=2, markersize=4, linewidth=1, label=name)

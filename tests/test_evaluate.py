@@ -53,8 +53,10 @@ SIBLINGS = [
 TRAIN = [pair(n, f"word{n % 3} x", f"word{n % 3} y") for n in range(8)]
 
 
-def test_siblings_too_far_apart_in_time_are_left_out_and_made_up_times_count_for_nothing() -> None:
+def test_siblings_too_far_apart_in_time_are_left_out_and_made_up_times_count_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     ranker = Counts()
+    assert "earlier_wins" not in measures.measure_upvote(measures.score_upvote(ranker, None, TRAIN, SIBLINGS))["all"]  # 3 of 4
+    monkeypatch.setattr(measures, "FEWEST_TOLD", 3)
     tested = measures.score_upvote(ranker, None, TRAIN, SIBLINGS)
     assert [row.karma_gap for row in tested.rows] == [25, 4, 120, 5]
     assert tested.scores["ranker"].tolist() == pytest.approx(np.array([[0.25, 0.15], [0.15, 0.15], [0.05, 0.15], [0.35, 0.15]]))
@@ -166,7 +168,7 @@ class Length:
 
 def test_win_rates_gain_and_genericness() -> None:
     first = choice(1, ["rrrr uuu", "same words here", "u", "uu"], [-1.0, -2.0, -3.0, -4.0], "in the middle")
-    second = choice(2, ["Same words, here", "rrr uuu", "u", "longer than all the others"], [-1.0, -2.0, -3.0, -4.0], "in the middle ")
+    second = choice(2, ["Same words, here", "rr uuu zz", "u", "longer than all the others"], [-1.0, -2.0, -3.0, -4.0], "in the middle ")
     weights = config.RankWeights(realism=0.5, upvote=0.5)
     measured = ranking_stage.measure_choices([first, second], COLUMNS, weights, 0.2, {"long": Length()})
     ways = measured["choices"]
@@ -176,7 +178,7 @@ def test_win_rates_gain_and_genericness() -> None:
     assert ways["most_likely"]["near_verbatim"][0] == 0.5  # of the first one's picks, «Same words, here» is nearly the other's
     assert ways["longest"]["near_verbatim"][0] == 0.5 and ways["rank_score"]["near_verbatim"][0] == 0.0
     assert ways["random"]["near_verbatim"][0] == pytest.approx((2 / 4 + 2 / 4) / 2)  # «u» is in both, too
-    assert ways["rank_score"]["distinct_1"] == pytest.approx(3 / 4) and "distinct_1" not in ways["random"]
+    assert ways["rank_score"]["distinct_1"] == pytest.approx(4 / 5) and "distinct_1" not in ways["random"]
     gain = measured["gain"]["long"]
     assert gain["random"]["1"][0] == gain["longest"]["1"][0] == pytest.approx((2 / 3 + 2 / 3) / 2, abs=1e-4)
     assert gain["random"]["2"][0] == pytest.approx(((2 / 3 + 1) / 2 + (2 / 3 + 1 / 3) / 2) / 2, abs=1e-4)
@@ -262,6 +264,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr(models, "BASE_DIR", folder / "bases")
         patch.setattr(evaluate, "LIKELIHOOD_ROWS", 6)
         patch.setattr(ranking_stage, "STOCK_COMMENTS", 5)
+        patch.setattr(measures, "FEWEST_TOLD", 6)
         write_project(folder)
         yield folder
 
@@ -293,7 +296,7 @@ def test_everything_is_measured(project: Path, printed: str) -> None:
     assert stage["choices"]["most_likely"]["near_verbatim"][0] == 1.0  # GOOD stands under every comment
     assert stage["choices"]["person"]["real"][0] > 0.5 and list(stage["gain"]["liked"]["random"]) == ["1", "2", "5"]
     assert told["stock_phrases"]["comments"] == 5
-    assert "ranking stage, 8 comments, 40 candidates" in printed and "unseen in training" in printed
+    assert "ranking stage, 8 comments, 40 candidates" in printed and "generator unseen" in printed
 
 
 def test_the_page_shows_it(project: Path, printed: str) -> None:
