@@ -82,8 +82,10 @@ def ranker_scores(ranker: rankers.Ranker, pairs: Pairs) -> Array:
 
 
 def score_upvote(ranker: rankers.Ranker, encoder: str | None, train: list[UpvotePair], test: list[UpvotePair]) -> ScoredRows:
-    """encoder: a base for the untuned one's cosine; None leaves it out."""
+    """encoder: a base for the untuned one's cosine; None leaves it out. Raises UserError: no siblings are near enough in time."""
     test = [row for row in test if abs(row.hours_gap) <= MOST_HOURS]
+    if not test:
+        raise UserError(f"upvote_pairs_test.csv: no pair is at most {MOST_HOURS:g} hours apart; prepare with a smaller --hours-gap")
     pairs = [(row.comment, row.chosen) for row in test] + [(row.comment, row.rejected) for row in test]
     bag = baselines.tfidf_pairwise([row.chosen for row in train], [row.rejected for row in train])
     hours = np.array([row.hours_gap or np.nan for row in test])  # 0: the month's times aren't real
