@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -20,6 +19,7 @@ from bot import measures, plots, schema
 from bot.judge import JUDGES
 from bot.measures import ScoredRows
 from bot.ranking_stage import NEAR_VERBATIM
+from bot.report import templates
 
 # --- words ------------------------------------------------------------------------------------------------------------
 # The names in metrics.json, said for a person: short in a table, and what is meant.
@@ -283,13 +283,6 @@ def summary(result: Mapping[str, Any]) -> list[Tile]:
 
 def page(result: Mapping[str, Any], tested: Mapping[str, ScoredRows]) -> str:
     """The whole of evaluation.html. tested: by kind, what the curves are drawn from."""
-    environment = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-    )
     realism, upvote, relevance = (result.get(kind, {}) for kind in ("realism", "upvote", "relevance"))
     stage = result.get("ranking_stage", {})
     in_tables = list(measures.main_subsets(upvote))
@@ -316,14 +309,18 @@ def page(result: Mapping[str, Any], tested: Mapping[str, ScoredRows]) -> str:
         "gain": gain_plot(stage["gain"]) if stage else "",
     }
     told = scorers_of(realism.get("all", {}))
-    return environment.get_template("evaluation.html.j2").render(
-        result=result,
-        made=result["made"],
-        tiles=summary(result),
-        tables=tables,
-        pictures=pictures,
-        scorers_of_realism=[SCORERS[name] for name in told if name != "ranker"],
-        confusions={SCORERS[name][0]: values["confusion"] for name, values in told.items() if "confusion" in values},
+    return (
+        templates()
+        .get_template("evaluation.html.j2")
+        .render(
+            result=result,
+            made=result["made"],
+            tiles=summary(result),
+            tables=tables,
+            pictures=pictures,
+            scorers_of_realism=[SCORERS[name] for name in told if name != "ranker"],
+            confusions={SCORERS[name][0]: values["confusion"] for name, values in told.items() if "confusion" in values},
+        )
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from bot import UserError, baselines, config, metrics, rank, schema
+from bot import UserError, baselines, config, metrics, rank, schema, text
 from bot.measures import Array, Interval, mean_with_interval
 from bot.schema import Candidate, LmRow
 from bot.train_lm import choose_rows
@@ -37,9 +37,8 @@ class Scores(Protocol):
 
 @dataclass
 class Choice:
-    """A test comment, the first of its people's replies, and its candidates in order with what rankers say."""
+    """A test comment, the first of its people's replies, and its candidates in order, cleaned, with what rankers say."""
 
-    comment_id: str
     thread_id: str
     comment: str
     reply: str
@@ -65,7 +64,7 @@ def read_choices(candidates: Path, people: Sequence[LmRow], scorers: rank.Scorer
     for candidate in schema.read_rows(candidates, Candidate):
         if candidate.comment_id not in by_id:
             raise UserError(f"{candidates}: {candidate.comment_id} isn't in lm_test.csv; generate from that file's comments")
-        if rank.cleaned([("", candidate.reply)])[0][1]:
+        if text.clean(candidate.reply):
             groups[candidate.comment_id].append(candidate)
     groups = {name: group for name, group in groups.items() if len(group) > 1}
     if not groups:
@@ -74,7 +73,7 @@ def read_choices(candidates: Path, people: Sequence[LmRow], scorers: rank.Scorer
     scores = iter(rank.score_pairs(pairs, scorers, settings.batch_size, settings.weights))
     return [
         Choice(
-            name, by_id[name].thread_id, by_id[name].comment, by_id[name].reply, [candidate.reply for candidate in group],
+            by_id[name].thread_id, by_id[name].comment, by_id[name].reply, [text.clean(candidate.reply) for candidate in group],
             [next(scores) for _ in group], [candidate.log_likelihood for candidate in group],
         )
         for name, group in groups.items()
@@ -106,11 +105,9 @@ def pickers(columns: Sequence[str], weights: config.RankWeights, minimum_realism
         )
 
     def two_step(choice: Choice, first: int | None) -> int | None:
-        passing = [
-            scores["upvote_score"] if (scores["realism_score"] or 0) >= minimum_realism else -1.0 for scores in choice.scores[:first]
-        ]
-        place = choice.best(passing)
-        return None if place is None or passing[place] == -1.0 else place
+        passes = [(scores["realism_score"] or 0) >= minimum_realism for scores in choice.scores[:first]]
+        place = choice.best([scores["upvote_score"] if ok else -1.0 for ok, scores in zip(passes, choice.scores, strict=False)])
+        return place if place is not None and passes[place] else None
 
     result = {"rank_score": by_rank(None)}
     weighted = [column for column in columns if getattr(weights, column.removesuffix("_score"))]
@@ -155,15 +152,15 @@ def measure_choices(
         "most_candidates": max(len(choice.candidates) for choice in choices), "choices": {}, "gain": {},
     }  # fmt: skip
     for name, way in ways.items():
-        picks = [way(choice, None) for choice in choices]
-        answered = [number for number, pick in enumerate(picks) if pick is not None]
-        if not answered:
+        picks = [(number, pick) for number, choice in enumerate(choices) if (pick := way(choice, None)) is not None]
+        if not picks:
             continue
-        texts = [choices[number].candidates[picks[number] or 0] for number in answered]
         result["choices"][name] = _one_way(
-            {judge: [found[number][picks[number] or 0] for number in answered] for judge, found in rates.items()},
-            [generic[number][picks[number] or 0] for number in answered], texts, [threads[number] for number in answered],
-        )  # fmt: skip
+            {judge: [found[number][pick] for number, pick in picks] for judge, found in rates.items()},
+            [generic[number][pick] for number, pick in picks],
+            [choices[number].candidates[pick] for number, pick in picks],
+            [threads[number] for number, _ in picks],
+        )
     everything = [reply for choice in choices for reply in choice.candidates]
     result["choices"]["random"] = _one_way(
         {judge: [part.mean() for part in found] for judge, found in rates.items()},

@@ -138,7 +138,7 @@ def choice(n: int, candidates: Sequence[str], likelihoods: Sequence[float | None
     scores = rank.score_pairs(
         [("why?", each) for each in candidates], {"realism_score": Counts("r"), "upvote_score": Counts("u")}, 32, config.RankWeights()
     )
-    return Choice(f"t1_{n}", f"t3_{n}", "why?", person, list(candidates), scores, list(likelihoods))
+    return Choice(f"t3_{n}", "why?", person, list(candidates), scores, list(likelihoods))
 
 
 COLUMNS = ["realism_score", "upvote_score"]
@@ -187,10 +187,10 @@ def test_win_rates_gain_and_genericness() -> None:
 
 def test_candidates_of_other_comments_are_refused(tmp_path: Path) -> None:
     people = [LmRow("t3_1", "t1_1", "t1_r", "s", "why?", "so"), LmRow("t3_1", "t1_1", "t1_q", "s", "why?", "later")]
-    rows = [Candidate("t1_1", f"t1_1-{n}", n, body, "g", -1.0) for n, body in enumerate(["uu", "*", "r", ""])]
+    rows = [Candidate("t1_1", f"t1_1-{n}", n, body, "g", -1.0) for n, body in enumerate(["*uu*", "&gt;", "r", ""])]
     schema.write_rows(tmp_path / "c.csv", Candidate, rows)
     (found,) = ranking_stage.read_choices(tmp_path / "c.csv", people, {"upvote_score": Counts("u")}, config.RankSettings())
-    assert found.candidates == ["uu", "*", "r"] and found.reply == "so" and found.scores[0]["upvote_score"] == pytest.approx(0.25)
+    assert found.candidates == ["uu", "r"] and found.reply == "so" and found.scores[0]["upvote_score"] == pytest.approx(0.25)
     schema.write_rows(tmp_path / "c.csv", Candidate, [*rows, Candidate("t1_9", "t1_9-0", 1, "a", "g", -1.0)])
     with pytest.raises(UserError, match=r"t1_9 isn't in lm_test.csv; generate from that file's comments"):
         ranking_stage.read_choices(tmp_path / "c.csv", people, {"upvote_score": Counts("u")}, config.RankSettings())
