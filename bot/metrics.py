@@ -11,14 +11,23 @@ from numpy.typing import ArrayLike
 BOOTSTRAP_RESAMPLES = 1000
 
 
+def wins(one: ArrayLike, other: ArrayLike) -> np.ndarray[Any, Any]:
+    """1 where `one` is higher, 0.5 where both are equal, else 0.
+
+    >>> wins([.9, .2, .5], [.4, .3, .5]).tolist()
+    [1.0, 0.0, 0.5]
+    """
+    one, other = np.asarray(one, float), np.asarray(other, float)
+    return (one > other) + 0.5 * (one == other)
+
+
 def pairwise_accuracy(chosen: ArrayLike, rejected: ArrayLike) -> float:
     """Share of pairs whose chosen reply has the higher score; a tie counts half.
 
     >>> pairwise_accuracy([.9, .2], [.4, .3])
     0.5
     """
-    chosen, rejected = np.asarray(chosen, float), np.asarray(rejected, float)
-    return float(np.mean((chosen > rejected) + 0.5 * (chosen == rejected)))
+    return float(np.mean(wins(chosen, rejected)))
 
 
 def roc_auc(labels: ArrayLike, scores: ArrayLike) -> float:
@@ -34,6 +43,31 @@ def roc_auc(labels: ArrayLike, scores: ArrayLike) -> float:
     _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]  # mean rank of tied scores, from 1
     return float((ranks[labels].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def precision_recall(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Precision and recall of label 1 when the rows at least as high as each score are said to be it, from the highest score down.
+
+    >>> [each.tolist() for each in precision_recall([1, 0, 1, 0], [.9, .8, .8, .1])]
+    [[1.0, 0.6666666666666666, 0.5], [0.5, 1.0, 1.0]]
+    """
+    labels, scores = np.asarray(labels, bool), np.asarray(scores, float)
+    order = np.argsort(-scores, kind="stable")
+    last_of_tie = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
+    true = np.cumsum(labels[order])[last_of_tie]
+    return true / (last_of_tie + 1), true / max(1, int(labels.sum()))
+
+
+def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
+    """Area under the precision-recall curve of label 1, in steps; chance gives the share of label 1. NaN without rows of label 1.
+
+    >>> round(average_precision([1, 0, 1, 0], [.9, .8, .7, .1]), 3)
+    0.833
+    """
+    if not np.any(np.asarray(labels, bool)):
+        return float("nan")
+    precision, recall = precision_recall(labels, scores)
+    return float(np.sum(precision * np.diff(recall, prepend=0.0)))
 
 
 def balanced_accuracy(labels: ArrayLike, predicted: ArrayLike) -> float:
@@ -130,13 +164,40 @@ def bootstrap_interval(
     >>> bootstrap_interval(lambda rows: float(len(rows) > 0), ["a", "a", "b"], resamples=10)
     (1.0, 1.0)
     """
-    order = {group: index for index, group in enumerate(dict.fromkeys(groups))}
-    member = np.array([order[group] for group in groups])
+    return bootstrap_intervals(lambda rows: [measure(rows)], groups, resamples, seed)[0]
+
+
+def bootstrap_intervals(
+    measures: Callable[[np.ndarray], Sequence[float]], groups: Sequence[Hashable], resamples: int = BOOTSTRAP_RESAMPLES, seed: int = 0
+) -> list[tuple[float, float]]:
+    """`bootstrap_interval` of several measures at once, on the same draws. A draw for which a measure is NaN doesn't count for it."""
+    member = _numbered(groups)
     rows_of = np.split(np.argsort(member, kind="stable"), np.cumsum(np.bincount(member))[:-1])
     chance = np.random.default_rng(seed)
     values = []
     for _ in range(resamples):
         drawn = chance.integers(0, len(rows_of), len(rows_of))
-        values.append(measure(np.concatenate([rows_of[group] for group in drawn])))
-    low, high = np.nanpercentile(values, [2.5, 97.5])
+        values.append(measures(np.concatenate([rows_of[group] for group in drawn])))
+    found = np.array(values, float)  # (resamples, measures)
+    return [tuple(np.nanpercentile(each, [2.5, 97.5]).tolist()) if np.isfinite(each).any() else (np.nan, np.nan) for each in found.T]
+
+
+def bootstrap_mean(
+    values: ArrayLike, groups: Sequence[Hashable], resamples: int = BOOTSTRAP_RESAMPLES, seed: int = 0
+) -> tuple[float, float]:
+    """`bootstrap_interval` of the mean of values (one a row): the same numbers, a hundred times as fast.
+
+    >>> bootstrap_mean([1, 1, 1], ["a", "a", "b"])
+    (1.0, 1.0)
+    """
+    member = _numbered(groups)
+    sums, counts = np.bincount(member, np.asarray(values, float)), np.bincount(member)
+    drawn = np.random.default_rng(seed).integers(0, len(sums), (resamples, len(sums)))
+    low, high = np.percentile(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1), [2.5, 97.5])
     return float(low), float(high)
+
+
+def _numbered(groups: Sequence[Hashable]) -> np.ndarray[Any, Any]:
+    """Each row's group as a number, in the order of first appearance."""
+    order = {group: index for index, group in enumerate(dict.fromkeys(groups))}
+    return np.array([order[group] for group in groups])

@@ -1,4 +1,4 @@
-"""What a person looks at in the notebooks: rows in, a matplotlib figure out. Pure; nothing is read, shown or kept.
+"""What a person looks at in the notebooks and in evaluation.html: rows in, a matplotlib figure out. Pure; nothing is read, shown or kept.
 
 A figure that a notebook is to show is the last expression of its cell.
 """
@@ -181,6 +181,49 @@ def roc(scored: Mapping[str, tuple[ArrayLike, ArrayLike]], positive: str = "labe
     axes.set(title="ROC curve on the test split", xlabel=f"{negative} that pass, share", ylabel=f"{positive} that pass, share")
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     axes.legend(loc="lower right")
+    return figure
+
+
+def precision_recall(scored: Mapping[str, tuple[ArrayLike, ArrayLike]], positive: str = "label 1") -> Figure:
+    """The precision-recall curve of each name's (labels, scores), with its average precision; the dashed line is the share of positives.
+
+    What to look for: how pure the rows are that are said to be positive (upwards), the more of the positives are found (to the right).
+    """
+    figure, (axes,) = _figure(width=5.6, height=5.0)
+    for colour, (name, (labels, scores)) in zip(COLOURS, scored.items(), strict=False):
+        precision, recall = metrics.precision_recall(labels, scores)
+        area = metrics.average_precision(labels, scores)
+        axes.step(np.append(0.0, recall), np.append(precision[0], precision), color=colour, label=f"{name}: {area:.3f}", where="pre")
+    share = float(np.mean([np.mean(np.asarray(labels, float)) for labels, _ in scored.values()]))
+    axes.axhline(share, linestyle="--", color=GREY, label=f"chance: {share:.3f}")
+    axes.set(
+        title="Precision and recall on the test split", xlabel=f"recall: share of {positive} found", ylabel=f"precision: {positive}, share"
+    )
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+    axes.legend(loc="lower left")
+    return figure
+
+
+def with_intervals(
+    panels: Mapping[str, Mapping[str, Mapping[str, tuple[float, float, float]]]], xlabel: str, ylabel: str, chance: float = 0.5
+) -> Figure:
+    """By panel and series, a value with its 95 % interval at each named place; the dashed line is chance.
+
+    What to look for: bars of two series that don't overlap.
+    """
+    figure, axes_of = _figure(len(panels), width=8.5 if len(panels) == 1 else 4.6 * len(panels), height=4.8)
+    for axes, (title, series) in zip(axes_of, panels.items(), strict=True):
+        places = list(dict.fromkeys(place for found in series.values() for place in found))
+        for number, (colour, (name, found)) in enumerate(zip(COLOURS, series.items(), strict=False)):
+            at = np.array([places.index(place) for place in found]) + 0.12 * (number - (len(series) - 1) / 2)  # beside one another
+            values = np.array(list(found.values())).reshape(-1, 3)
+            spread = np.abs(values[:, 1:].T - values[:, 0])  # (2, places)
+            axes.errorbar(at, values[:, 0], yerr=spread, fmt="o-", color=colour, capsize=2, markersize=4, linewidth=1, label=name)
+        axes.axhline(chance, linestyle="--", color=GREY, linewidth=1)
+        axes.set_xticks(range(len(places)), places)
+        axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    if axes_of:
+        axes_of[0].legend(fontsize=8)
     return figure
 
 

@@ -38,12 +38,17 @@ def load_rankers(settings: config.RankSettings) -> dict[str, rankers.Ranker]:
     return loaded
 
 
+def cleaned(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """What rankers are given, here and in `evaluate`: text as it was cleaned for training."""
+    return [(text.clean(comment), text.clean(reply)) for comment, reply in pairs]
+
+
 def score_pairs(
     pairs: Sequence[tuple[str, str]], scorers: Scorers, batch_size: int, weights: config.RankWeights
 ) -> list[dict[str, float | None]]:
     """For each (comment, reply): the four scores by column, None where there is no ranker. Text is cleaned as for training first."""
-    cleaned = [(text.clean(comment), text.clean(reply)) for comment, reply in pairs]
-    columns = {column: scorers[column].score(cleaned, batch_size) if column in scorers else [None] * len(pairs) for column in SCORES}
+    clean = cleaned(pairs)
+    columns = {column: scorers[column].score(clean, batch_size) if column in scorers else [None] * len(pairs) for column in SCORES}
     rows = []
     for index in range(len(pairs)):
         row: dict[str, float | None] = {column: columns[column][index] for column in SCORES}

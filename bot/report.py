@@ -380,6 +380,17 @@ def _card(comment: Comment, rows: list[Scored], run: Run, likelihoods: Mapping[t
     }
 
 
+def templates() -> jinja2.Environment:
+    """The pages' templates, beside this file; whatever they are given is escaped."""
+    return jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+    )
+
+
 def page(run: Run) -> str:
     """The whole of report.html."""
     groups = by_comment(run.scored)
@@ -392,13 +403,7 @@ def page(run: Run) -> str:
     threshold = dig(run.made_from, ["chosen", "settings", "minimum_realism"])
     thresholds = {"realism_score": threshold if isinstance(threshold, int | float) else None}
     plots = [histogram(run.scored, name, thresholds.get(name)) for name in columns if name != "rank_score"]
-    environment = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-    )
+    environment = templates()
     environment.filters["visible"] = lambda text: _CONTROL.sub("\ufffd", text)
     environment.filters["number"] = number
     environment.filters["share"] = lambda score: f"{100 * min(max(score, 0.0), 1.0):.1f}" if math.isfinite(score) else "0"

@@ -12,7 +12,6 @@ scores' log-odds gives the weights (Bradley and Terry 1952); a weight below 0 wo
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,27 +22,13 @@ from rich.console import Console
 from rich.table import Table
 
 from bot import UserError, config, metrics, rank, run_command, schema
-from bot.evaluate import Interval, with_interval
+from bot.judge import Compared, by_label
+from bot.measures import Interval, mean_with_interval
 from bot.schema import LabelledRow, RealismRow, UpvotePair
 from bot.train_lm import choose_rows
 
 PAIRS = 600  # of each of the three
 TITLE = "how often the better reply scores higher, test split; 95 % intervals over threads"
-
-Compared = tuple[str, str, str, str]  # thread_id, comment, the better reply, the worse one
-
-
-def by_label(rows: Sequence[RealismRow] | Sequence[LabelledRow]) -> list[Compared]:
-    """Each comment's replies of label 1 against each of its replies of label 0.
-
-    >>> rows = [LabelledRow("t3_a", "t1_a", "t1_b", "s", "why", "so", 1), LabelledRow("t3_a", "t1_a", "t1_z", "s", "why", "no", 0)]
-    >>> by_label(rows)
-    [('t3_a', 'why', 'so', 'no')]
-    """
-    replies: dict[tuple[str, str, str], tuple[list[str], list[str]]] = defaultdict(lambda: ([], []))
-    for row in rows:
-        replies[row.thread_id, row.comment_id, row.comment][1 - row.label].append(row.reply)
-    return [(thread, comment, good, bad) for (thread, _, comment), (goods, bads) in replies.items() for good in goods for bad in bads]
 
 
 def compared(data: Path, split: str, seed: int) -> dict[str, list[Compared]]:
@@ -114,7 +99,7 @@ def main(
 
 
 def accuracy(gaps: np.ndarray[Any, Any], threads: Sequence[str]) -> Interval:
-    return with_interval(lambda rows: metrics.pairwise_accuracy(gaps[rows], np.zeros(len(rows))), threads)
+    return mean_with_interval(metrics.wins(gaps, np.zeros(len(gaps))), threads)
 
 
 if __name__ == "__main__":

@@ -74,6 +74,42 @@ def redraw(lm: torch.nn.Module, tokenizer: object, prompt: list[int], one: Gener
     return drawn
 
 
+@pytest.fixture(scope="module")
+def taught(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model after it has learnt three replies by heart, ends included."""
+    lm, tokenizer = AutoModelForCausalLM.from_pretrained(model), AutoTokenizer.from_pretrained(model)
+    replies = ["It is short and funny.", "Vinegar works!", "Try the one about the lighthouse keeper, it is kind."]
+    rows = [encode_training_row(tokenizer, comment, reply, 40)[0] for _, comment in COMMENTS for reply in replies]
+    optimizer = torch.optim.AdamW(lm.parameters(), lr=5e-3)
+    for step in range(240):
+        ids = torch.tensor([rows[step % len(rows)]])
+        lm(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    folder = tmp_path_factory.mktemp("taught")
+    lm.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_log_likelihoods_of_given_replies_are_those_of_sampling(taught: Path) -> None:
+    """For candidates that ended by themselves and are spelt in the tokens that the tokenizer would choose."""
+    generator, one = load("transformers", taught), settings(taught).model_copy(update={"max_new_tokens": 40})
+    tokenizer = AutoTokenizer.from_pretrained(taught)
+    comments, seen = dict(COMMENTS), {}
+    for row in (row for rows in generator.sample(COMMENTS, one, 1) for row in rows):
+        tail, prompt = encode_training_row(tokenizer, comments[row.comment_id], row.reply, 40)
+        if len(tail) - prompt < 40 and row.reply.endswith((".", "!")):
+            seen[comments[row.comment_id], row.reply] = row.log_likelihood
+    assert len(seen) >= 4 and len({reply for _, reply in seen}) >= 2
+    found = generator.log_likelihoods(list(seen), one)  # type: ignore[attr-defined]
+    assert found == pytest.approx(list(seen.values()), abs=1e-4)
+    backwards = generator.log_likelihoods([*list(seen)[::-1], ("Hm.", "long " * 60)], one)  # type: ignore[attr-defined]
+    assert backwards[:-1] == pytest.approx(found[::-1], abs=1e-4) and backwards[-1] < min(found)
+    other = generator.log_likelihoods([(comment, "Vinegar works! Try the kettle.") for comment, _ in seen], one)  # type: ignore[attr-defined]
+    assert max(other) < min(found)
+
+
 def test_low_temperature_is_greedy(model: Path) -> None:
     rows = sample(model, COMMENTS[:1], temperature=1e-4)
     assert len({row.reply for row in rows}) == 1

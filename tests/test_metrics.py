@@ -137,3 +137,27 @@ def test_alike_rows_of_a_group_widen_the_interval() -> None:
     by_row = metrics.bootstrap_interval(lambda rows: float(values[rows].mean()), range(400))
     by_thread = metrics.bootstrap_interval(lambda rows: float(values[rows].mean()), [row // 10 for row in range(400)])
     assert by_thread[1] - by_thread[0] > 2 * (by_row[1] - by_row[0])
+
+
+@given(rows=LABELLED)
+def test_average_precision_is_sklearns(rows: list[tuple[bool, float]]) -> None:
+    labels, scores = zip(*rows, strict=True)
+    if any(labels):
+        assert metrics.average_precision(labels, scores) == pytest.approx(sklearn_metrics.average_precision_score(labels, scores))
+    else:
+        assert math.isnan(metrics.average_precision(labels, scores))
+
+
+def test_bootstrap_of_a_mean_is_the_general_one() -> None:
+    chance = np.random.default_rng(3)
+    values, groups = chance.random(200), chance.integers(0, 40, 200).tolist()
+    slow = metrics.bootstrap_interval(lambda rows: float(values[rows].mean()), groups, seed=5)
+    assert metrics.bootstrap_mean(values, groups, seed=5) == pytest.approx(slow, abs=1e-12)
+    assert metrics.bootstrap_mean(values, groups, seed=6) != pytest.approx(slow, abs=1e-12)
+
+
+def test_several_measures_share_the_draws() -> None:
+    values = np.arange(60.0) % 7
+    both = metrics.bootstrap_intervals(lambda rows: [float(values[rows].mean()), float(np.nan)], range(60))
+    assert both[0] == metrics.bootstrap_interval(lambda rows: float(values[rows].mean()), range(60))
+    assert all(math.isnan(bound) for bound in both[1])

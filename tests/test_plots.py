@@ -169,3 +169,27 @@ def test_accuracy_by_karma_gap() -> None:
     figure = plots.accuracy_by_karma_gap(pairs)
     assert titles(figure) == ["Pairwise accuracy by karma gap; over all 6 pairs 0.583"] and drawn(figure)
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()][2] == "100 and more\n2 pairs"
+
+
+# --- evaluation.html ------------------------------------------------------------------------------------------------------------
+
+
+def test_precision_recall_says_average_precision_and_chance() -> None:
+    labels, scores = [1, 0, 1, 0], [0.9, 0.8, 0.7, 0.1]
+    figure = plots.precision_recall({"one": (labels, scores)}, "generated")
+    assert legend(figure) == ["one: 0.833", "chance: 0.500"]
+    line = figure.axes[0].lines[0]
+    assert line.get_xdata().tolist() == pytest.approx([0, 0.5, 0.5, 1, 1]) and line.get_ydata().tolist() == pytest.approx(
+        [1, 1, 0.5, 2 / 3, 0.5]
+    )
+    assert drawn(figure)
+
+
+def test_values_stand_at_their_places_with_their_intervals() -> None:
+    series = {"ours": {"1": (0.5, 0.4, 0.6), "2": (0.7, 0.65, 0.8)}, "theirs": {"2": (0.6, 0.5, 0.65)}}
+    figure = plots.with_intervals({"liked": series, "real": {}}, "candidates", "win rate")
+    assert titles(figure) == ["liked", "real"] and [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["1", "2"]
+    ours, theirs = figure.axes[0].containers
+    assert ours[0].get_ydata().tolist() == [0.5, 0.7] and theirs[0].get_xdata()[0] == pytest.approx(1, abs=0.1)
+    (low, high), *_ = [segment[:, 1] for segment in ours[2][0].get_segments()]
+    assert (low, high) == pytest.approx((0.4, 0.6)) and drawn(figure)

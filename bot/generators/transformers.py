@@ -24,6 +24,8 @@ from bot.schema import Candidate
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+SCORED_TOGETHER = 8  # rows of log_likelihoods
+
 
 def start_and_end(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
     """Ids of the token before each row and of the one after it (one and the same for GPT-2)."""
@@ -150,6 +152,32 @@ class Transformers:
                 candidates.append(Candidate(comment_id, f"{comment_id}-{row % count}", seeds[row], reply, self.name, mean))
             for start in range(0, len(candidates), count):
                 yield candidates[start : start + count]
+
+    def log_likelihoods(self, pairs: Sequence[tuple[str, str]], settings: GenerateSettings) -> list[float]:
+        """Mean log-likelihood (nats) per token of each reply and its end, given the comment.
+
+        What `sample` gives for the same text; but a candidate that was cut at max_new_tokens has no end, and none counts there.
+        """
+        _, spelt_end = spelt_ends(self.tokenizer)
+        surplus = len(_plain(self.tokenizer, spelt_end)) - 1 if spelt_end else 0  # as in `sample`
+        rows = [encode_training_row(self.tokenizer, comment, reply, settings.max_prompt_tokens) for comment, reply in pairs]
+        order = sorted(range(len(rows)), key=lambda row: len(rows[row][0]))
+        result = [0.0] * len(rows)
+        with torch.inference_mode():
+            for start in range(0, len(order), SCORED_TOGETHER):
+                batch = order[start : start + SCORED_TOGETHER]
+                width = max(len(rows[row][0]) for row in batch)
+                ids = torch.tensor([rows[row][0] + [0] * (width - len(rows[row][0])) for row in batch], device=self.device)
+                mask = torch.tensor([[1] * len(rows[row][0]) + [0] * (width - len(rows[row][0])) for row in batch], device=self.device)
+                hidden = getattr(self.model, self.model.base_model_prefix)(input_ids=ids, attention_mask=mask).last_hidden_state
+                for place, row in enumerate(batch):
+                    tokens, prompt = rows[row]
+                    # the output layer, a fifth of a small model's work, is run at the reply's positions only
+                    logits = self.model.get_output_embeddings()(hidden[place, prompt - 1 : len(tokens) - 1]).float()  # (time, vocabulary)
+                    reply = torch.tensor(tokens[prompt:], device=self.device)
+                    total = -torch.nn.functional.cross_entropy(logits, reply, reduction="sum")
+                    result[row] = float(total) / (len(reply) - surplus)
+        return result
 
 
 def load(path: Path) -> Transformers:
