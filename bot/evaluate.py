@@ -31,8 +31,6 @@ from rich.table import Table
 from bot import UserError, baselines, config, measures, models, rankers, ranking_stage, run_command, schema
 from bot import judge as judges
 from bot.measures import ScoredRows
-from bot.measures import evaluate as evaluate  # trainers call it by this module's name
-from bot.measures import measure as measure
 from bot.schema import LmRow
 from bot.train_lm import choose_rows
 
@@ -88,7 +86,7 @@ def evaluate_rankers(loaded: Loaded, data: Path, settings: config.Settings, foun
                 found.misses(f"{kind}, untuned encoder similarity", f"{card.base} is no encoder that PyTorch reads")
     add_likelihoods(settings, found)
     for kind, (card, ranker) in there.items():
-        found.metrics[kind] = measure(card, ranker, data, found.tested.get(kind))
+        found.metrics[kind] = measures.measure(card, ranker, data, found.tested.get(kind))
         show(kind, found.metrics[kind])
 
 

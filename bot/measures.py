@@ -339,7 +339,10 @@ def read(data: Path, stem: str, row_type: type[schema.Row], card: models.ModelCa
 def score_test(card: models.ModelCard, ranker: Any, data: Path) -> ScoredRows:
     """Raises UserError: a file is missing or empty."""
     if card.kind == "upvote":
-        return score_upvote(ranker, encoder_of(card), *read(data, "upvote_pairs", UpvotePair, card))
+        left_out = card.settings.get("left_out", [])
+        return score_upvote(
+            ranker, encoder_of(card), *read(data, "upvote_pairs", UpvotePair, card, lambda row: row.subreddit.lower() not in left_out)
+        )
     return score_realism(ranker, encoder_of(card), *read(data, "realism", RealismRow, card))
 
 

@@ -127,7 +127,7 @@ def train_realism(base: str, data: Path, out: Path, rows: int, epochs: int, batc
     import torch
     from transformers import AutoTokenizer
 
-    from bot import evaluate, training
+    from bot import evaluate, measures, training
     from bot.rankers.transformers import Transformers, encode_pair, load, logits
 
     models.quiet()
@@ -165,7 +165,7 @@ def train_realism(base: str, data: Path, out: Path, rows: int, epochs: int, batc
     ranker.scale, ranker.offset = calibrated(ranker.logits([(row.comment, row.reply) for row in read["val"]]), read["val"])
     card.settings |= {"scale": ranker.scale, "offset": ranker.offset}
     models.write_card(out, card)
-    card.metrics = evaluate.measure(card, ranker, data)
+    card.metrics = measures.measure(card, ranker, data)
     models.write_card(out, card)
     checkpoint.unlink()
     evaluate.show("realism", card.metrics)

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from bot import UserError, evaluate, models, schema, text, training
+from bot import UserError, evaluate, measures, models, schema, text, training
 from bot.rankers.transformers import DualEncoder, embed, encode_text, load
 from bot.schema import LabelledRow, LossRow
 from bot.train_lm import choose_rows
@@ -98,7 +98,7 @@ def train(base: str, data: Path, out: Path, rows: int, epochs: int, batch_tokens
     ranker.scale, ranker.offset = calibrated(cosines, read["val"])
     card.settings |= {"scale": ranker.scale, "offset": ranker.offset}
     models.write_card(out, card)
-    card.metrics = evaluate.measure(card, ranker, data)
+    card.metrics = measures.measure(card, ranker, data)
     models.write_card(out, card)
     checkpoint.unlink()
     evaluate.show("relevance", card.metrics)

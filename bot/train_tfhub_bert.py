@@ -31,7 +31,7 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # TensorFlow Hub's layers are
 import tensorflow as tf
 import tf_keras
 
-from bot import UserError, evaluate, models, rankers, schema, training
+from bot import UserError, evaluate, measures, models, rankers, schema, text, training
 from bot.rankers import Encoded
 from bot.rankers.tfhub_bert import INPUTS, Array, TFHubBert, Wordpieces, enough_memory, first_line, inputs_of, load, padded
 from bot.schema import LossRow, RealismRow, UpvoteRow
@@ -253,7 +253,8 @@ def train(
     label_of: Callable[[Any], int] = (
         (lambda row: row.label) if kind == "realism" else lambda row: rankers.karma_class(row.reply_karma, classes)
     )
-    drawn = {"train": choose_rows(read["train"], rows, seed), "val": choose_rows(read["val"], VALIDATION_ROWS, seed)}
+    half = [row for row in read["train"] if text.half_for(row.thread_id) == "rankers"]
+    drawn = {"train": choose_rows(half, rows, seed), "val": choose_rows(read["val"], VALIDATION_ROWS, seed)}
     missing = set(range(classes)) - {label_of(row) for row in drawn["train"]}
     if missing:
         raise UserError(f"{files['train']}: no row of class {min(missing)} among {len(drawn['train'])}; raise --rows or prepare more data")
@@ -287,7 +288,7 @@ def train(
     )  # fmt: skip
     models.write_card(out, card)
     ranker: TFHubBert = load(out)  # what was saved is what is measured
-    card.metrics = evaluate.measure(card, ranker, data)
+    card.metrics = measures.measure(card, ranker, data)
     models.write_card(out, card)
     (out / CHECKPOINT).unlink()
     evaluate.show(kind, card.metrics)

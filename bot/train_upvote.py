@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bot import UserError, evaluate, models, schema, text, training
+from bot import UserError, evaluate, measures, models, schema, text, training
 from bot.rankers import batches_of_like_length
 from bot.rankers.transformers import Transformers, encode_pair, load, logits
 from bot.schema import LossRow, RankedPair, UpvotePair
@@ -121,10 +121,11 @@ def train(
     ranker.scale, ranker.offset = calibrated(ranker, choose_rows(read["val"], CALIBRATION_PAIRS, seed))
     card.settings |= {"scale": ranker.scale, "offset": ranker.offset}
     models.write_card(out, card)
-    card.metrics = evaluate.measure(card, ranker, data)
+    card.metrics = measures.measure(card, ranker, data)
     if left_out:  # nothing of them was seen, so all three splits measure
         unseen = [row for found in read.values() for row in found if row.subreddit.lower() in left_out]
-        card.metrics |= {f"left_out_{name}": found for name, found in evaluate.evaluate_upvote(ranker, to_learn, unseen).items()}
+        measured = measures.evaluate("upvote", ranker, to_learn, unseen)
+        card.metrics |= {f"left_out_{name}": found for name, found in measured.items() if "-" not in name and "+" not in name}
     models.write_card(out, card)
     checkpoint.unlink()
     evaluate.show("upvote", card.metrics)

@@ -318,7 +318,7 @@ def test_metrics_are_those_of_the_card(project: Path, printed: str) -> None:
     told = metrics_of(project)
     for kind in ("realism", "upvote", "relevance"):
         ranker = rankers.load("transformers", project / kind)
-        card = json.loads(json.dumps(evaluate.measure(models.read_card(project / kind), ranker, project / "data")))
+        card = json.loads(json.dumps(measures.measure(models.read_card(project / kind), ranker, project / "data")))
         for content in told[kind].values():
             content.pop("generator_likelihood", None)
         assert card == told[kind]

@@ -35,7 +35,7 @@ def data(tmp_path: Path, bases: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Rows in which GOOD is what people write and like, and BAD is not."""
     monkeypatch.setattr(models, "BASE_DIR", bases)
     for each, count in (("train", 96), ("val", 8), ("test", 24)):
-        threads = islice((n for n in itertools.count() if text.half_for(f"t3_{each}{n}") == "rankers"), count)
+        threads = tiny.numbers_of_rankers(each, count)
         ids = [(f"t3_{each}{n}", f"t1_{each}{n}", f"t1_r{each}{n}", "sandbox_books", f"Which book, reader {n}?") for n in threads]
         schema.write_rows(tmp_path / f"lm_{each}.csv", LmRow, [LmRow(*row, GOOD) for row in ids])
         schema.write_rows(
@@ -166,7 +166,7 @@ def write_relevance(folder: Path) -> None:
                 f"Which {topic}?",
                 f"The {topic} is {TOPICS[topic]}{'!' * (n // len(TOPICS) % 4)}",
             )
-            for n in islice((n for n in itertools.count() if text.half_for(f"t3_{each}{n}") == "rankers"), count)
+            for n in tiny.numbers_of_rankers(each, count)
             for topic in [list(TOPICS)[n % len(TOPICS)]]
         ]
         schema.write_rows(folder / f"relevance_{each}.csv", LabelledRow, prepare.relevance_rows(people))

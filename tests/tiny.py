@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from itertools import islice
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import BertConfig, BertForSequenceClassification, BertModel, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+from bot import text
 
 TEXT = [
     "Which book made you laugh out loud on the train? I need something light for a long journey.",
@@ -116,3 +120,8 @@ def tfhub_ranker(encoder: Path, folder: Path) -> Path:
     card = models.ModelCard(kind="realism", base=encoder.name, base_sha256="0" * 64, format="full", settings=settings)
     models.write_card(folder, card)
     return folder
+
+
+def numbers_of_rankers(prefix: str, count: int) -> list[int]:
+    """The first `count` numbers n for which thread `t3_{prefix}{n}` is of the half that rankers learn from."""
+    return list(islice((n for n in itertools.count() if text.half_for(f"t3_{prefix}{n}") == "rankers"), count))
