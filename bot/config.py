@@ -71,6 +71,20 @@ class ChooseSettings(Section):
     minimum_realism: float = Field(default=0.2, ge=0, le=1)
 
 
+class ConductSettings(Section):
+    sensitive_subreddits: list[str] = []
+    maximum_characters: int = Field(default=1000, ge=1, le=10_000)
+    maximum_profanity: float = Field(default=0.8, ge=0, le=1)
+    toxicity_model: Path | None = None
+    maximum_toxicity: float = Field(default=0.5, ge=0, le=1)
+    maximum_similarity: float = Field(default=0.95, ge=0.5, le=1)
+
+    @field_validator("toxicity_model", mode="before")
+    @classmethod
+    def _empty_means_none(cls, value: Any) -> Any:
+        return None if value == "" else value
+
+
 class BigQuerySettings(Section):
     project: str = Field(default="", pattern=r"^[a-z0-9.:-]*$")
     comments: str = Field(default="reddit_comments.{month}", pattern=_TABLE)
@@ -92,6 +106,7 @@ class Settings(BaseSettings):
     generate: GenerateSettings = GenerateSettings()
     rank: RankSettings = RankSettings()
     choose: ChooseSettings = ChooseSettings()
+    conduct: ConductSettings = ConductSettings()
     reddit: RedditSettings = RedditSettings()
     bigquery: BigQuerySettings = BigQuerySettings()
 

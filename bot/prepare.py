@@ -30,7 +30,6 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -53,9 +52,6 @@ COPY_PASTA_CHARACTERS = 40  # a text this long seen word for word again is a cop
 NEAR_DUPLICATE_WORDS = 10  # two people find the same nine words, or all but one: «Congratulations! I'm so happy for you»
 NEAR_DUPLICATE_SHARE = 0.8  # of the words; see near_duplicate
 SKETCH_HASHES, SKETCH_BANDS = 64, 16  # two texts that share 0.6 of their pairs of words meet in a band of 4 hashes with 0.89, 0.7: 0.99
-ENGLISH_LETTERS, ENGLISH_CONFIDENCE = 20, 0.9  # see not_english
-# «pcm» is Nigerian Pidgin, for which the detector takes informal English; «zxx» is no language: «AAAASDFGH».
-ENGLISH = frozenset({"en", "pcm", "zxx"})
 EXPLAINED_CHARACTERS = 110  # of a text that --explain shows
 
 _WORD = re.compile(r"[^\W_]+")
@@ -124,24 +120,14 @@ def parroted(pair: Pair) -> bool:
 
 
 def not_english(pair: Pair) -> bool:
-    """The reply is long enough to tell, and the detector is sure that it is in another language.
-
-    Sure: the three likeliest languages, none of them English, have 0.9 of the probability; Russian or Bulgarian needn't be told apart.
-    py3langid was chosen on 440,000 cleaned replies, nearly all English. Of 20 letters and more it drops 125 so, of which 6 are English
-    around foreign words, one is «AAAHAHA», and none is plain English; between 0.8 and 0.9 more than half would be wrong. pycld2 drops 294
-    and fastText's lid.176.ftz (at 0.8) 276, about half of them English («She came. You saw. She conquered.», «im already in college lol»).
+    """The reply is surely in another language, see `text.is_surely_not`.
 
     >>> not_english(_pair("why", "Das weiß ich leider auch nicht, aber frag doch morgen noch einmal."))
     True
     >>> not_english(_pair("why", "idk lol, ask again tomorrow maybe?")), not_english(_pair("why", "¡Hola!"))
     (False, False)
     """
-    if sum(map(str.isalpha, pair.reply)) < ENGLISH_LETTERS:
-        return False
-    detector = _language_detector()
-    if detector.classify(pair.reply)[0] in ENGLISH:
-        return False
-    return sum(share for language, share in detector.rank(pair.reply)[:3] if language not in ENGLISH) >= ENGLISH_CONFIDENCE
+    return text.is_surely_not(pair.reply, "en")
 
 
 # --- rules that look at all replies, cleaned and in order; the first of those alike is kept ---------------------------------------------
@@ -466,13 +452,6 @@ def _letters(body: str) -> str:
 
 def _same_words(one: list[str], two: list[str]) -> bool:
     return Levenshtein.normalized_similarity(one, two, score_cutoff=NEAR_DUPLICATE_SHARE) >= NEAR_DUPLICATE_SHARE
-
-
-@cache
-def _language_detector() -> Any:
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier  # type: ignore[import-untyped]
-
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
 def _one_line(body: str) -> str:

@@ -46,6 +46,8 @@ class Outcome(StrEnum):
     FORBIDDEN = "forbidden"  # our account may not; banned from the subreddit, say
     PRIVATE = "private"
     BANNED = "banned"  # the subreddit itself was closed
+    NSFW = "nsfw"  # the whole subreddit
+    QUARANTINED = "quarantined"
     MISSING = "missing"
     RATE_LIMITED = "rate_limited"
     REJECTED = "rejected"  # any other refusal by name: it was not posted
@@ -62,7 +64,7 @@ REFUSALS = {
     "RATELIMIT": Outcome.RATE_LIMITED,
 }
 # The "reason" in the body of a 403 or 404.
-REASONS = {"private": Outcome.PRIVATE, "banned": Outcome.BANNED}
+REASONS = {"private": Outcome.PRIVATE, "banned": Outcome.BANNED, "quarantined": Outcome.QUARANTINED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ class ThreadComment:
     depth: int
     locked: bool
     permalink: str
+    stickied: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,9 @@ class Thread:
     archived: bool
     comments: list[ThreadComment]
     behind_more: list[str]
+    quarantined: bool = False
+    stickied: bool = False
+    flair: str = ""
 
 
 def is_sandbox(url: str) -> bool:
@@ -163,16 +169,18 @@ def list_submissions(reddit: Client, subreddit: str, listing: str, count: int) -
         UserError: no network, or wrong credentials.
     """
 
-    def names() -> list[str] | None:
+    def names() -> list[str] | Outcome:
         found = reddit.subreddit(subreddit)
         if getattr(found, "user_is_banned", False):
-            return None
+            return Outcome.FORBIDDEN
+        if getattr(found, "over18", False):
+            return Outcome.NSFW
+        if getattr(found, "quarantine", False):
+            return Outcome.QUARANTINED
         return [submission.fullname for submission in getattr(found, listing)(limit=count)]
 
     outcome, answer = _read(reddit, names)
-    if outcome is Outcome.READ and answer is None:
-        return Outcome.FORBIDDEN, []
-    return outcome, answer or []
+    return (answer, []) if isinstance(answer, Outcome) else (outcome, answer or [])
 
 
 def read_thread(reddit: Client, thread_id: str, replace_more_limit: int) -> tuple[Outcome, Thread | None]:
@@ -207,6 +215,9 @@ def read_thread(reddit: Client, thread_id: str, replace_more_limit: int) -> tupl
             archived=bool(submission.archived),
             comments=comments,
             behind_more=[f"t1_{child}" for node in left for child in node.children],
+            quarantined=bool(getattr(submission, "quarantine", False)),
+            stickied=bool(getattr(submission, "stickied", False)),
+            flair=str(getattr(submission, "link_flair_text", None) or ""),
         )
 
     return _read(reddit, thread)
@@ -223,6 +234,7 @@ def _thread_comment(reddit: Client, comment: Any, depth: int) -> ThreadComment:
         depth=depth,
         locked=bool(getattr(comment, "locked", False)),
         permalink=f"{reddit.config.reddit_url}{comment.permalink}",
+        stickied=bool(getattr(comment, "stickied", False)),
     )
 
 
