@@ -7,6 +7,7 @@ settings: they come from the environment or praw.ini alone (see reddit.py).
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
@@ -14,10 +15,15 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
-from bot import UserError
+from bot import UserError, text
 
 # [project.]dataset.table, where {month} stands once in the table's name. These names are put into SQL, so nothing else may stand in them.
 _TABLE = r"^([a-z0-9:-]+\.)?\w+\.[\w-]*\{month\}[\w-]*$"
+
+DISCLOSURE = (
+    "*I am a bot: a program wrote this, and nobody read it before."
+    " Reply `!stop` and I never answer you again, `!delete` and I remove this.*"
+)
 
 
 class Section(BaseModel):
@@ -71,6 +77,31 @@ class ChooseSettings(Section):
     minimum_realism: float = Field(default=0.2, ge=0, le=1)
 
 
+class Allowed(Section):
+    """A subreddit whose moderators let the bot post there, and who said so where."""
+
+    subreddit: str = Field(pattern=r"^[A-Za-z0-9_]{2,24}$")
+    permitted_by: str = Field(min_length=3)
+
+
+class SubmitSettings(Section):
+    allowed: list[Allowed] = []
+    posts_an_hour: int = Field(default=4, ge=0)
+    posts_a_day: int = Field(default=20, ge=0)
+    minimum_pause_seconds: int = Field(default=60, ge=0)
+    maximum_wait_hours: float = Field(default=6.0, ge=0)
+    disclosure: str = DISCLOSURE
+    ledger: Path = Path("data/ledger.sqlite")
+    kill_switch: Path = Path("data/STOP")
+
+    @field_validator("disclosure")
+    @classmethod
+    def _says_what_it_is(cls, value: str) -> str:
+        if not re.search(text.BOT_SAYS_SO, value) or "!stop" not in value:
+            raise ValueError("it has to say «I am a bot» and how to stop it, `!stop`")
+        return value
+
+
 class BigQuerySettings(Section):
     project: str = Field(default="", pattern=r"^[a-z0-9.:-]*$")
     comments: str = Field(default="reddit_comments.{month}", pattern=_TABLE)
@@ -92,6 +123,7 @@ class Settings(BaseSettings):
     generate: GenerateSettings = GenerateSettings()
     rank: RankSettings = RankSettings()
     choose: ChooseSettings = ChooseSettings()
+    submit: SubmitSettings = SubmitSettings()
     reddit: RedditSettings = RedditSettings()
     bigquery: BigQuerySettings = BigQuerySettings()
 
