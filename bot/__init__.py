@@ -12,13 +12,21 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class UserError(Exception):
-    """What is wrong, where, and what to do, in one line. The command line prints it and exits 1; bugs keep their traceback."""
+    """What is wrong, where, and what to do, in one line. The command line prints it and exits with `status`; bugs keep their traceback."""
+
+    status = 1
+
+
+class Busy(UserError):
+    """Another process is at it."""
+
+    status = 75  # EX_TEMPFAIL in sysexits.h
 
 
 def run_command(main: Callable[..., Any], name: str) -> None:
     """Run `main` (a function whose typer annotations are its options, or a typer app) as the program `name`.
 
-    Exits 0, 1 (`UserError`, disk full), 2 (bad options) or 130 (interrupted); any other exception keeps its traceback.
+    Exits 0, 1 (`UserError`, disk full), 75 (`Busy`), 2 (bad options) or 130 (interrupted); any other exception keeps its traceback.
     """
     import typer
 
@@ -31,7 +39,7 @@ def run_command(main: Callable[..., Any], name: str) -> None:
         app(prog_name=name, standalone_mode=True)
     except UserError as error:
         print(f"{name}: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(error.status)
     except KeyboardInterrupt:
         print(f"{name}: interrupted; the same command goes on where it stopped", file=sys.stderr)
         sys.exit(130)

@@ -1,6 +1,7 @@
 """choose: at most one reply a submission, or none.
 
-Reads  RUN/scored.csv and, where there are any, RUN/comments.csv and RUN/context.csv (what a reply may not copy) and MODEL/replies.npy.
+Reads  RUN/scored.csv and, where there are any, RUN/comments.csv and RUN/context.csv and the ledger (what a reply may
+       not copy), and MODEL/replies.npy.
 Writes RUN/scored.csv again, each row with its verdict (chosen, kept or refused) and reason, and RUN/chosen.csv.
 
     python -m bot.choose --run data/runs/X
@@ -14,13 +15,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bot import conduct, config, copies, run_command, schema
+from bot import conduct, config, copies, ledger, run_command, schema
 from bot.schema import Comment, Context, Scored
 
 Fault = Callable[[Scored], str | None]  # why a candidate may not be posted, if so
@@ -76,8 +78,10 @@ def fault_finder(
     """
     said_in: dict[str, list[tuple[str, str]]] = defaultdict(list)  # thread -> (comment_id, text)
     titles = {comment.thread_id: comment.title for comment in comments}
-    for row in (*comments, *context):
-        said_in[row.thread_id].append((row.comment_id, row.comment))
+    for comment in comments:
+        said_in[comment.thread_id].append((comment.comment_id, comment.comment))
+    for other in context:
+        said_in[other.thread_id].append((other.comment_id, other.comment))
     training = copies.read(settings.generate.model)
     own = [copies.plain(each) for each in own]
     known: dict[str, conduct.Around] = {}
@@ -101,7 +105,11 @@ def main(
     before = schema.read_rows(scored, Scored)
     comments = schema.read_rows(run / "comments.csv", Comment) if (run / "comments.csv").exists() else []
     context = schema.read_rows(run / "context.csv", Context) if (run / "context.csv").exists() else []
-    fault, with_training = fault_finder(comments, context, own_texts(settings), settings)
+    own: list[str] = []
+    if settings.submit.ledger.exists():
+        with closing(ledger.open_ledger(settings.submit.ledger)) as db:
+            own = ledger.own_texts(db)
+    fault, with_training = fault_finder(comments, context, own, settings)
     rows = choose(before, settings.choose.minimum_realism, fault)
     # scored.csv stays `rank`'s work: what it was made from is passed on, so that a second run knows it is current
     schema.write_rows(scored, Scored, rows, (schema.read_manifest(scored) or {"made_from": {}})["made_from"])
@@ -115,10 +123,6 @@ def main(
     print(f"{count} of {len({row.comment_id for row in rows})} comments get a reply")
     if not with_training:
         print(f"not checked for copies of the training text: no {settings.generate.model / copies.FILE}; see `python -m bot.copies --help`")
-
-
-def own_texts(settings: config.Settings) -> list[str]:
-    return []
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
-"""conduct: may the bot reply here, may this text be posted? Pure functions; every refusal has a name.
+"""conduct: may the bot reply here, may this text be posted, may it be posted now? Pure functions; every refusal has a name.
 
-`may_reply_to` is asked by `fetch` of every comment it sees, `may_say` by `choose` of every candidate that could be chosen.
+    may_reply_to   asked by `fetch` of every comment it sees; `Reason` in skipped.csv
+    may_say        asked by `choose` of every candidate that could be chosen; `Unfit` in scored.csv
+    may_post       asked by `submit` twice before each POST, the second time as the last thing before the intent is written down; `Refusal`
+
 What a comment says can make an answer None into a refusal, never the other way round: none of the checks of a text looks for
 instructions, and the only thing that is learnt from a thread (its language) is one more thing to be refused for.
 
@@ -21,11 +24,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bot import UserError, copies, text
+from bot.ledger import HOUR, Reply
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from bot.config import ConductSettings, FetchSettings
+    from bot.config import ConductSettings, FetchSettings, SubmitSettings
     from bot.reddit import Thread, ThreadComment
 
 
@@ -50,6 +54,7 @@ class Reason(StrEnum):
     STICKIED = "stickied"  # a moderator's notice, or a thread of announcements
     ALREADY_REPLIED_BY_US = "already_replied_by_us"
     ALREADY_IN_THREAD = "already_in_thread"  # we replied to another comment there: one reply a thread
+    TRIED_BEFORE = "tried_before"  # the ledger has a reply to it that Reddit refused, or that waits for its time
     TOO_DEEP = "too_deep"
     TOO_OLD = "too_old"
     LOW_KARMA = "low_karma"
@@ -77,21 +82,43 @@ class Unfit(StrEnum):
     OTHER_LANGUAGE = "other_language"  # than the thread's
 
 
+class Refusal(StrEnum):
+    """Why a reply is not posted, in the order of asking: the first that fits is written down."""
+
+    KILL_SWITCH = "kill_switch"  # the file submit.kill_switch is there
+    PAUSED = "paused"
+    NOT_ALLOWED = "not_allowed"  # the subreddit is not in submit.allowed
+    BENCHED = "benched"  # it didn't want us lately
+    OPTED_OUT = "opted_out"
+    ALREADY_IN_THREAD = "already_in_thread"
+    WAITED_TOO_LONG = "waited_too_long"  # since the reply was first tried
+    TOLD_TO_WAIT = "told_to_wait"  # Reddit's rate limit, for the account
+    HOUR_CAP = "hour_cap"
+    DAY_CAP = "day_cap"
+    TOO_SOON = "too_soon"  # after the last one; the only one that `submit` waits out
+
+
 # --- may the bot reply here? ----------------------------------------------------------------------------------------------
 
+
+def _names(words: str) -> frozenset[str]:
+    return frozenset(words.lower().split())
+
+
 # Where people grieve, are ill or in danger: a program's small talk has no business there. `conduct.sensitive_subreddits` adds to them.
-SENSITIVE_SUBREDDITS = frozenset(
-    """
+SENSITIVE_SUBREDDITS = _names("""
     abusiverelationships addiction alanon alcoholicsanonymous alcoholism alzheimers anxiety askdocs babyloss bereavement bipolar
     bipolarreddit bpd breastcancer cancer cancercaregivers childloss cptsd dementia depressed depression depression_help domesticviolence
     eating_disorders edanonymous emotionalabuse grief griefsupport hospice infertility lonely lossofalovedone mentalhealth mentalillness
     miscarriage mmfb narcissisticabuse offmychest opiates opiatesrecovery panicattack petloss ptsd raisedbynarcissists rape rapecounseling
     redditorsinrecovery schizophrenia selfharm sexualassault stopdrinking suicidebereavement suicidewatch survivorsofabuse
     survivorsofsuicide trueoffmychest ttcafterloss vent widowers youngwidowers
-    """.split()
+""")
+# Those whose names don't give them away; the others end in «bot».
+BOTS = _names("automoderator autotldr imguralbumbot savevideo vredditdownloader totesmessenger youtubefactsbot gifreversingbot")
+_SERIOUS = re.compile(
+    r"(?i)[\[(<{|]\s*(?:very\s+|replies\s+)?serious\b|\bserious\s+(?:replies|answers|discussion|responses?)\b|^\s*serious\s*$"
 )
-BOTS = frozenset("automoderator remindmebot sneakpeekbot vredditdownloader savevideo haikusbot wikisummarizerbot repostsleuthbot".split())
-_SERIOUS = re.compile(r"(?i)[\[(<{|]\s*(?:very\s+|replies\s+)?serious\b|\bserious\s+(?:replies|answers|discussion|responses?)\b|^\s*serious\s*$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +129,7 @@ class Known:
     benched: Collection[str] = frozenset()
     comments: Collection[str] = frozenset()  # that have a reply of ours, withdrawn ones too
     threads: Collection[str] = frozenset()  # the same
+    tried: Collection[str] = frozenset()  # comments that we tried to reply to: refused for good, or to be tried again by `submit`
 
 
 NOTHING_KNOWN = Known()
@@ -161,6 +189,7 @@ def may_reply_to(
         (Reason.STICKIED, thread.stickied or comment.stickied),
         (Reason.ALREADY_REPLIED_BY_US, comment.comment_id in answered or comment.comment_id in known.comments),
         (Reason.ALREADY_IN_THREAD, bool(answered) or thread.thread_id in known.threads),
+        (Reason.TRIED_BEFORE, comment.comment_id in known.tried),
         (Reason.TOO_DEEP, comment.depth > fetch.depth),
         (Reason.TOO_OLD, now - comment.created_utc > fetch.maximum_age_hours * 3600),
         (Reason.LOW_KARMA, comment.karma < fetch.minimum_karma),
@@ -237,7 +266,7 @@ def may_say(reply: str, around: Around, conduct: ConductSettings) -> Unfit | Non
 _PING = re.compile(r"(?i)(?<![\w/])/?(?:[ur]|user)/[\w-]{2,}")  # w/r/t and and/or are none
 _IMAGE = re.compile(r"(?i)!\[|<img\b|\.(?:png|jpe?g|gifv?|webp|svg|mp4)\b")
 _E_MAIL = re.compile(
-    r"(?i)[\w.+-]+\s?(?:@|[(\[{]at[)\]}])\s?[\w-]+(?:\s?(?:\.|[(\[{](?:dot|\.)[)\]}])\s?[\w-]+)+|\w\s+at\s+[\w-]+\s+dot\s+[a-z]{2,}\b|\bmailto:"
+    r"(?i)[\w.+-]+\s?(?:@|[(\[{]at[)\]}])\s?[\w-]+(?:\s?(?:\.|[(\[{](?:dot|\.)[)\]}])\s?[\w-]+)+|\w\s+at\s+[\w-]+\s+dot\s+(?:com|net|org|edu)\b|\bmailto:"
 )
 _LINK = re.compile(
     r"(?im)\b[a-z][a-z0-9+.-]*://|\bwww\d?\.|\]\s?\(|^\s*\[[^\]\n]+\]:\s|<a\s|\b(?:javascript|data):\S"
@@ -250,21 +279,24 @@ PHONE_REGIONS = ("US", "GB")  # whose numbers are known without a country's code
 # What the classifier and the word list both let through.
 _THREAT = re.compile(
     r"(?i)\bk+y+s+\b|\b(?:kill|hang|shoot|hurt|cut|drown) (?:your|ur)\s?sel(?:f|ves)\b"
-    r"|\b(?:i['’]?ll|i will|gonna|going to|we['’]?ll|we will) (?:\w+ ){0,2}(?:kill|murder|stab|shoot|hurt|rape|bomb|strangle|find) (?:you|u|ur|your)\b"
+    r"|\b(?:i['’]?ll|i will|we['’]?ll|we will|gonna|going to) (?:\w+ ){0,2}"
+    r"(?:kill|murder|stab|shoot|hurt|rape|bomb|strangle) (?:you|u|ur|your)\b"
     r"|\bshoot(?:ing)? up (?:the|a|your|this|my)\b|\b(?:deserves?|ought|needs?|should) (?:all )?(?:to )?(?:die|be (?:shot|killed|hanged))\b"
 )
 # Characters without a width that are no format characters by Unicode's own word: fillers, blanks, joiners of marks.
 _BLANKS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0\u2028\u2029")
-_JOINER = re.compile("(?<=[\u2190-\u2bff\ufe0f\U0001f000-\U0001faff])\u200d(?=[\u2190-\u2bff\U0001f000-\U0001faff])")  # between emoji
-MILD_WORDS = ["bs"]  # a bachelor of science, and whatever the list's letters make of «85»
+_EMOJI = "\u2190-\u2bff\U0001f000-\U0001faff"
+_JOINER = re.compile(f"(?<=[{_EMOJI}\ufe0f])\u200d(?=[{_EMOJI}])")
+_NUMBER = re.compile(r"(?<!\w)\d[\d.,:/%+$-]+(?![^\W\d_])")  # the word list's digits are letters: «4.5/5» would be one of its words
+MILD_WORDS = ["bs"]  # a bachelor of science
 
 
 def has_hidden_characters(body: str) -> bool:
     """Control (but line feed), format, unassigned and private characters, lone surrogates, blanks; what joins two emoji is none.
 
-    >>> has_hidden_characters("a\u200bb"), has_hidden_characters("a\u202eb"), has_hidden_characters("a\ud800")
+    >>> has_hidden_characters("a\\u200bb"), has_hidden_characters("a\\u202eb"), has_hidden_characters("a\\ud800")
     (True, True, True)
-    >>> has_hidden_characters("👩‍🚒 é\n"), has_hidden_characters("a\u200db")
+    >>> has_hidden_characters("\\U0001f469\\u200d\\U0001f692 and\\n"), has_hidden_characters("a\\u200db")
     (False, True)
     """
     if body.isascii() and body.isprintable():
@@ -290,7 +322,7 @@ def bad_words(body: str) -> list[str]:
     >>> bad_words("you sh1t"), bad_words("s h i t"), bad_words("that gay couple is nice, in Scunthorpe")
     (['shit', 'sh1t'], ['shit'], [])
     """
-    found: list[str] = _word_filter().check_profanity(body)["profane_words"]
+    found: list[str] = _word_filter().check_profanity(_NUMBER.sub(" ", body))["profane_words"]
     return found
 
 
@@ -302,7 +334,7 @@ def _word_filter() -> Any:
 
 
 def profanity(body: str) -> float:
-    """alt-profanity-check's probability that a text is offensive. It knows insults and threats, no odd spellings, and takes «gay» for bad."""
+    """alt-profanity-check's probability that a text is offensive. It knows insults, no odd spellings, and takes «gay» for one."""
     from profanity_check import predict_prob
 
     return float(predict_prob([body])[0])
@@ -328,3 +360,48 @@ def _toxicity_model(folder: Path) -> Any:
         return tokenizer, AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True).eval()
     except (OSError, ValueError) as error:
         raise UserError(f"conduct.toxicity_model: {folder} holds no classifier ({str(error).splitlines()[0]}); give its folder") from None
+
+
+# --- may it be posted now? --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the ledger and the machine say at this moment; times are epoch seconds by the server's clock."""
+
+    kill_switch: bool = False
+    paused: bool = False
+    benched: bool = False
+    opted_out: bool = False
+    sent_in_thread: int = 0
+    sent_last_hour: int = 0
+    sent_last_day: int = 0
+    last_sent_utc: int | None = None
+    not_before_utc: int | None = None
+
+
+def may_post(now: int, reply: Reply, facts: Facts, rules: SubmitSettings) -> Refusal | None:
+    """Why `reply` may not be posted now, or None."""
+    if facts.kill_switch:
+        return Refusal.KILL_SWITCH
+    if facts.paused:
+        return Refusal.PAUSED
+    if reply.subreddit.lower() not in {each.subreddit.lower() for each in rules.allowed}:
+        return Refusal.NOT_ALLOWED
+    if facts.benched:
+        return Refusal.BENCHED
+    if facts.opted_out:
+        return Refusal.OPTED_OUT
+    if facts.sent_in_thread:
+        return Refusal.ALREADY_IN_THREAD
+    if reply.tries and now - reply.first_utc > rules.maximum_wait_hours * HOUR:
+        return Refusal.WAITED_TOO_LONG
+    if facts.not_before_utc is not None and now < facts.not_before_utc:
+        return Refusal.TOLD_TO_WAIT
+    if facts.sent_last_hour >= rules.posts_an_hour:
+        return Refusal.HOUR_CAP
+    if facts.sent_last_day >= rules.posts_a_day:
+        return Refusal.DAY_CAP
+    if facts.last_sent_utc is not None and now - facts.last_sent_utc < rules.minimum_pause_seconds:
+        return Refusal.TOO_SOON
+    return None

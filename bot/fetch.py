@@ -4,7 +4,7 @@
 
 Reads Reddit, or the sandbox that reddit.url names. Writes RUN/context.csv, RUN/skipped.csv and, last, RUN/comments.csv; where all three are
 there, whole and made with the same settings, it does nothing, so a run that was killed goes on with the comments it had.
-Which comments are answered is conduct.may_reply_to's to say.
+Which comments are answered is conduct.may_reply_to's to say; where there is a ledger, what it knows counts.
 Each comment that was seen stands in comments.csv or in skipped.csv, never in both and never in neither.
 """
 
@@ -13,15 +13,17 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import closing
 from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bot import UserError, conduct, config, reddit, run_command, schema, text
+from bot import UserError, conduct, config, ledger, reddit, run_command, schema, text
 from bot.conduct import NOTHING_KNOWN, Known, Reason
 from bot.config import FetchSettings, Settings
+from bot.ledger import State
 from bot.reddit import Outcome, Thread, ThreadComment
 from bot.schema import Comment, Context, Skipped
 
@@ -36,8 +38,8 @@ def take_up(
 ) -> tuple[list[Comment], list[Context], list[Skipped]]:
     """Share out the comments of threads: to answer; context (the other readable comments of those threads); not to answer, and why.
 
-    now: epoch seconds. us: our account's name, empty for none. known: what the ledger knows. Comments to answer come in turns, one a thread, best karma first, in the
-    order of the threads; `limit` cuts there, so that no thread uses it up.
+    now: epoch seconds. us: our account's name, empty for none. known: what the ledger knows. Comments to answer come in turns,
+    one a thread, best karma first, in the order of the threads; `limit` cuts there, so that no thread uses it up.
     """
     answerable: list[list[tuple[Thread, ThreadComment]]] = []
     skipped: list[Skipped] = []
@@ -109,6 +111,21 @@ def read_threads(client: reddit.Client, rules: FetchSettings) -> tuple[list[Thre
     return [thread for turn in zip_longest(*by_subreddit) for thread in turn if thread is not None], answers
 
 
+def known_to(path: Path, now: float) -> Known:
+    """What the ledger at `path` knows; nothing where there is none. Raises UserError where it is damaged."""
+    if not path.exists():
+        return NOTHING_KNOWN
+    with closing(ledger.open_ledger(path)) as db:
+        sent = ledger.in_state(db, *ledger.SENT)
+        return Known(
+            opted_out=ledger.everyone_opted_out(db),
+            benched=ledger.benched(db, int(now)),
+            comments={reply.comment_id for reply in sent},
+            threads={reply.thread_id for reply in sent},
+            tried={reply.comment_id for reply in ledger.in_state(db, State.READY, State.REJECTED)},
+        )
+
+
 def main(
     run: Annotated[Path, typer.Option(help="run folder; made where there is none")],
     config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings")] = None,
@@ -121,6 +138,7 @@ def main(
     comments_csv, context_csv, skipped_csv = run / "comments.csv", run / "context.csv", run / "skipped.csv"
     made_from = {
         "fetch": settings.fetch.model_dump(mode="json"),
+        "sensitive_subreddits": settings.conduct.sensitive_subreddits,
         "source": "sandbox" if reddit.is_sandbox(settings.reddit.url) else "reddit",  # the sandbox's port may change when a run goes on
         "limit": limit,
     }
@@ -138,7 +156,8 @@ def main(
         raise UserError(f"no subreddit could be read ({_counted(refused)}); check fetch.subreddits")
     for name, outcome in refused.items():
         print(f"fetch: r/{name} is left out: {outcome}")
-    comments, context, skipped = take_up(threads, settings.fetch, time.time(), us, limit)
+    now = time.time()
+    comments, context, skipped = take_up(threads, settings, now, us, limit, known_to(settings.submit.ledger, now))
 
     schema.write_rows(context_csv, Context, context, made_from)
     schema.write_rows(skipped_csv, Skipped, skipped, made_from)

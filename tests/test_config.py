@@ -15,7 +15,7 @@ from bot.config import RankWeights, Settings, load
 
 EXAMPLE = ROOT / "config.example.toml"
 # Settings whose default is None, which TOML can't say: they stand in the example as a comment.
-UNSET = {"rank.relevance"}
+UNSET = {"rank.relevance", "conduct.toxicity_model"}
 
 
 def sections() -> dict[str, type[BaseModel]]:
@@ -153,3 +153,25 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     assert refusal(path).startswith(f"{path}: not readable as TOML")
     path.write_bytes(b"x = '\xff'\n")
     assert refusal(path).startswith(f"{path}: not readable as TOML")
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ('[reddit]\npassword = "hunter2"\n', "reddit.password"),
+        ('[reddit]\nclient_secret = "hunter2"\n', "reddit.client_secret"),
+        ('praw_client_id = "hunter2"\n', "praw_client_id"),
+        ('[DEFAULT]\nrefresh_token = "hunter2"\n', "DEFAULT.refresh_token"),
+        ('[[submit.allowed]]\nsubreddit = "books"\nApiKey = "hunter2"\n', "submit.allowed.0.ApiKey"),
+        ('[reddit]\nurl = "http://me:hunter2@127.0.0.1:80"\n', "reddit.url"),
+    ],
+)
+def test_a_credential_in_the_file_is_refused_and_not_repeated(tmp_path: Path, content: str, named: str) -> None:
+    message = refusal(written(tmp_path, content))
+    assert f" {named} " in message and "credential" in message and "hunter2" not in message
+
+
+def test_a_credential_among_the_bot_s_variables_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BOT_REDDIT__PASSWORD", "hunter2")
+    message = refusal(None)
+    assert "BOT_REDDIT__PASSWORD" in message and "praw_password" in message and "hunter2" not in message

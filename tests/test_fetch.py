@@ -15,14 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot import ROOT, UserError, fetch, reddit, sandbox, schema
-from bot.config import FetchSettings, RedditSettings
-from bot.fetch import Reason
+from bot.conduct import Reason
+from bot.config import FetchSettings, RedditSettings, Settings
 from bot.reddit import Thread, ThreadComment
 from bot.sandbox.server import Box
 from bot.schema import Comment, Context, Skipped
 
 NOW = 1_700_000_000
-RULES = FetchSettings(depth=2, minimum_karma=3, maximum_age_hours=10)
+RULES = Settings(fetch=FetchSettings(depth=2, minimum_karma=3, maximum_age_hours=10))
 US = "our_account"
 
 
