@@ -89,6 +89,7 @@ class ConductSettings(Section):
     toxicity_model: Path | None = None
     maximum_toxicity: float = Field(default=0.5, ge=0, le=1)
     maximum_similarity: float = Field(default=0.95, ge=0.5, le=1)
+    withdraw_at_karma: int = Field(default=-1, le=0)
 
     @field_validator("toxicity_model", mode="before")
     @classmethod

@@ -8,7 +8,7 @@ from PRAW's environment variables (praw_client_id, praw_client_secret, praw_user
 from __future__ import annotations
 
 import configparser
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import ip_address
@@ -22,7 +22,7 @@ import tenacity
 from praw.exceptions import ClientException, MissingRequiredAttributeException, PRAWException, RedditAPIException
 from praw.models import MoreComments
 
-from bot import UserError, sandbox
+from bot import UserError, sandbox, text
 from bot.config import RedditSettings
 
 REDDIT_URL = "https://www.reddit.com"
@@ -268,6 +268,104 @@ def reply(reddit: Client, comment_id: str, text: str) -> tuple[Outcome, str]:
     except (prawcore.PrawcoreException, PRAWException):
         return Outcome.UNKNOWN, ""
     return Outcome.POSTED, posted.fullname if posted else ""
+
+
+# --- our inbox, and what became of our replies -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """Something unread in our inbox. name: t1_… a reply to us, t4_… a private message; parent_id: what the reply answers, else empty."""
+
+    name: str
+    author: str
+    body: str
+    parent_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A comment as it stands now; body is empty where it was deleted or removed. removed: by a moderator or by Reddit."""
+
+    name: str
+    parent_id: str
+    thread_id: str
+    subreddit: str
+    body: str
+    karma: int
+    created_utc: int
+    removed: bool
+
+
+def unread(reddit: Client) -> list[Letter]:
+    """All that is unread, the oldest first. Raises UserError as `read_thread`."""
+    outcome, found = _read(reddit, lambda: list(reddit.inbox.unread(limit=None)))
+    if found is None:
+        raise UserError(f"{reddit.config.reddit_url}: our inbox can't be read ({outcome}); nothing was posted")
+    letters = [
+        Letter(
+            item.fullname, item.author.name, item.body, (getattr(item, "parent_id", None) or "") if item.fullname.startswith("t1_") else ""
+        )
+        for item in found
+        if item.author  # Reddit's own notices have none
+    ]
+    return letters[::-1]
+
+
+def mark_read(reddit: Client, name: str) -> None:
+    """Mark one thing in our inbox as read. Raises UserError as `read_thread`."""
+    _read(reddit, lambda: reddit.post("api/read_message", data={"id": name}))
+
+
+def delete(reddit: Client, reply_id: str) -> Outcome:
+    """Delete a reply of ours: DELETED, or what kept it there. Doing it again does no harm.
+
+    Raises:
+        UserError: as `read_thread`.
+    """
+    outcome, _ = _read(reddit, lambda: reddit.comment(reply_id.removeprefix("t1_")).delete())
+    return Outcome.DELETED if outcome is Outcome.READ else outcome
+
+
+def standings(reddit: Client, names: Sequence[str]) -> dict[str, Standing]:
+    """How comments stand now, by fullname; those that Reddit doesn't give are left out. Costs one call a hundred.
+
+    Raises:
+        UserError: as `read_thread`.
+    """
+    outcome, found = _read(reddit, lambda: list(reddit.info(fullnames=list(names))) if names else [])
+    if found is None:
+        raise UserError(f"{reddit.config.reddit_url}: comments can't be read ({outcome}); try the same again later")
+    result = {}
+    for comment in found:
+        marked = text.is_deleted(comment.body)
+        # What a moderator removed still looks whole to its author, but for these.
+        removed = (marked and "removed" in comment.body) or any(getattr(comment, name, None) for name in ("removed", "banned_by"))
+        result[comment.fullname] = Standing(
+            comment.fullname,
+            comment.parent_id,
+            comment.link_id,
+            str(comment.subreddit.display_name),
+            "" if marked else comment.body,
+            int(comment.score),
+            int(comment.created_utc),
+            bool(removed),
+        )
+    return result
+
+
+def count_replies(reddit: Client, name: str) -> int:
+    """How many comments stand under a comment, at any depth. Those behind «more» count as Reddit counts them. Raises UserError."""
+
+    def count() -> int:
+        comment = reddit.comment(name.removeprefix("t1_"))
+        try:
+            comment.refresh()
+        except ClientException:  # it isn't there any more
+            return 0
+        return sum(each.count if isinstance(each, MoreComments) else 1 for each in comment.replies.list())
+
+    return _read(reddit, count)[1] or 0
 
 
 # --- answers --------------------------------------------------------------------------------------------------------------

@@ -338,7 +338,11 @@ def make_app(store: Store, clock: Callable[[], float] = time.time) -> Flask:
 
     @app.get("/message/<any(unread, inbox):box>")
     def message(box: str) -> Response:
-        letters = []
+        letters: list[Json] = []
+        for letter_row in store.unread_letters():
+            told = {key: letter_row[key] for key in ("name", "author", "subject", "body")}
+            told |= {"id": letter_row["name"][3:], "created_utc": float(letter_row["created_utc"]), "dest": USERNAME}
+            letters.append({"kind": "t4", "data": told | {"was_comment": False, "new": True, "parent_id": None, "replies": "", "subreddit": None}})
         for row in store.unread():
             letter = alone(row)
             letter["data"] |= {
@@ -356,6 +360,14 @@ def make_app(store: Store, clock: Callable[[], float] = time.time) -> Flask:
     def read_message() -> Response:
         store.mark_read(request.form.get("id", "").split(","))
         return jsonify({})
+
+    @app.post("/api/del")
+    def delete() -> Response:
+        name = request.form.get("id", "")
+        row = store.comment(name)
+        if row is not None and row["author"] == USERNAME:
+            store.blank(name, "[deleted]")
+        return jsonify({})  # Reddit says the same whether there was something to delete or not
 
     # --- for a person -------------------------------------------------------------------------------------------------
 
@@ -448,6 +460,10 @@ class Box:
         link_id = above["link_id"] if above is not None else parent_id
         name: str = self.store.add_comment(link_id, parent_id, author, body, time.time(), karma, tell=USERNAME)["name"]
         return name
+
+    def write(self, body: str, author: str = "reader_1", subject: str = "hello") -> str:
+        """Somebody else sends us a private message; returns its fullname."""
+        return self.store.add_letter(author, subject, body, time.time())
 
 
 def listen(db: Path, port: int = 0, now: float | None = None) -> tuple[Box, BaseWSGIServer]:

@@ -1,5 +1,5 @@
-"""The sandbox's state: one SQLite file. Reads give plain rows; `add_comment` is the only thing that a client can change, besides marking
-its inbox as read. A comment that was acknowledged is on the disk (WAL, synchronous FULL).
+"""The sandbox's state: one SQLite file. Reads give plain rows; a client can add a comment, delete its own and mark its inbox as read.
+A comment that was acknowledged is on the disk (WAL, synchronous FULL).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from bot import UserError
 from bot.sandbox import seed
 
-LAYOUT = 1  # PRAGMA user_version of a file that is whole and seeded
+LAYOUT = 2  # PRAGMA user_version of a file that is whole and seeded
 
 TABLES = """
 CREATE TABLE subreddits (name TEXT PRIMARY KEY, title TEXT, kind TEXT, bans_us INTEGER);
@@ -24,6 +24,7 @@ CREATE TABLE comments (
     number INTEGER PRIMARY KEY, name TEXT UNIQUE, link_id TEXT, parent_id TEXT, author TEXT, body TEXT, karma INTEGER, created_utc INTEGER);
 CREATE INDEX comments_of ON comments (link_id);
 CREATE INDEX comments_by ON comments (author);
+CREATE TABLE letters (number INTEGER PRIMARY KEY, name TEXT UNIQUE, author TEXT, subject TEXT, body TEXT, created_utc INTEGER);
 CREATE TABLE unread (name TEXT PRIMARY KEY);
 CREATE TABLE tokens (token TEXT PRIMARY KEY, expires_utc INTEGER)
 """
@@ -101,6 +102,30 @@ class Store:
     def unread(self) -> list[sqlite3.Row]:
         """Newest first."""
         return self._rows("SELECT comments.* FROM comments JOIN unread USING (name) ORDER BY number DESC")
+
+    def unread_letters(self) -> list[sqlite3.Row]:
+        """Private messages to us, newest first."""
+        return self._rows("SELECT letters.* FROM letters JOIN unread USING (name) ORDER BY number DESC")
+
+    def add_letter(self, author: str, subject: str, body: str, now: float) -> str:
+        """A private message to us; returns its fullname."""
+        with self._connect() as db:
+            db.execute("BEGIN IMMEDIATE")
+            number = db.execute("SELECT coalesce(max(number), 1300000000) + 1 FROM letters").fetchone()[0]
+            name = f"t4_{base36(number)}"
+            db.execute("INSERT INTO letters VALUES (?, ?, ?, ?, ?, ?)", (number, name, author, subject, body, int(now)))
+            db.execute("INSERT INTO unread VALUES (?)", (name,))
+            db.execute("COMMIT")
+        return name
+
+    def blank(self, name: str, mark: str) -> None:
+        """Put `mark`, [deleted] or [removed], in the place of a comment's text; its author is gone, its karma and replies stay."""
+        with self._connect() as db:
+            db.execute("UPDATE comments SET author = ?, body = ? WHERE name = ?", (seed.GONE, mark, name))
+
+    def set_karma(self, name: str, karma: int) -> None:
+        with self._connect() as db:
+            db.execute("UPDATE comments SET karma = ? WHERE name = ?", (karma, name))
 
     def mark_read(self, names: list[str]) -> None:
         with self._connect() as db:
