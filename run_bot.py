@@ -43,6 +43,11 @@ STAGES = {
     "submit": ("bot.submit", "RUN/chosen.csv -> replies in the sandbox"),
     "report": ("bot.report", "a run as a table and as RUN/report.html"),
     "sandbox": ("bot.sandbox", "a local Reddit for demos and tests"),
+    "inbox": ("bot.inbox", "obey !stop and !delete, withdraw what nobody wanted; a posting run begins with it"),
+    "harvest": ("bot.harvest", "karma, replies and removal of own replies -> data/harvest.csv"),
+    "pause": ("bot.operate", "post nothing until resume"),
+    "resume": ("bot.operate", "post again"),
+    "forget": ("bot.operate", "forget USER: remove what is known of a person, never reply to them again"),
     "purge": ("bot.operate", "remove every trace of deleted comments: purge --ids FILE"),
 }
 LOCKED_STATUS = 75  # EX_TEMPFAIL in sysexits.h

@@ -132,6 +132,22 @@ class RealismRow:
 
 
 @dataclass(slots=True)
+class Harvested:
+    """data/harvest.csv: a reply of ours, looked at about 1, 24 or 168 hours after it was posted. replies: how many stand under it."""
+
+    reply_id: str
+    comment_id: str
+    thread_id: str
+    subreddit: str
+    comment: str
+    reply: str
+    age_hours: float
+    karma: int
+    replies: int
+    removed: bool
+
+
+@dataclass(slots=True)
 class LossRow:
     """MODEL/losses.csv: the loss (nats) of a training step, counted from 1 (0: the base); None where it wasn't measured then."""
 

@@ -342,7 +342,9 @@ def make_app(store: Store, clock: Callable[[], float] = time.time) -> Flask:
         for letter_row in store.unread_letters():
             told = {key: letter_row[key] for key in ("name", "author", "subject", "body")}
             told |= {"id": letter_row["name"][3:], "created_utc": float(letter_row["created_utc"]), "dest": USERNAME}
-            letters.append({"kind": "t4", "data": told | {"was_comment": False, "new": True, "parent_id": None, "replies": "", "subreddit": None}})
+            letters.append(
+                {"kind": "t4", "data": told | {"was_comment": False, "new": True, "parent_id": None, "replies": "", "subreddit": None}}
+            )
         for row in store.unread():
             letter = alone(row)
             letter["data"] |= {
