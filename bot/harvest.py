@@ -8,8 +8,8 @@ Writes data/harvest.csv, one row a reply and age; rows that stand there stay.
 Run it every hour or two. A reply is looked at when it is 1 to 2 hours, 24 to 48 hours and 7 to 14 days old, once each; what nobody looked
 at in that time is left out, never guessed. age_hours is its true age at the look. Killed, it goes on where it stopped.
 
-The comment is read anew and left empty where it was deleted meanwhile; `purge` finds a row by each of its ids. Our reply stands there without
-its disclosure line. `prepare --harvest` makes training rows of it.
+The comment is read anew and left empty where it was deleted meanwhile. Our reply stands there without its disclosure line; removed means
+that it isn't to be seen any more, whoever took it away. `prepare --harvest` makes training rows of all that.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ def obey(client: reddit.Client, db: sqlite3.Connection, withdraw_at_karma: int, 
         if order.stop:
             ledger.opt_out(db, order.letter.author, order.letter.name, now)
             done["opted_out"] += 1
-        if order.delete and not withdraw(client, db, order.delete, Withdrawal.ASKED_TO, now, done):
+        if order.delete and not withdraw(client, db, order.delete, Withdrawal.ASKED_TO, done):
             continue  # stays unread, for the next run
         reddit.mark_read(client, order.letter.name)
     standing = [reply for reply in ledger.in_state(db, State.POSTED) if reply.reply_id][-WATCHED_REPLIES:]
@@ -106,17 +106,17 @@ def obey(client: reddit.Client, db: sqlite3.Connection, withdraw_at_karma: int, 
             ledger.note_removed(db, reply.comment_id, now)
             done["removed"] += 1
     for reply in unwanted(found, {reply.reply_id: reply for reply in standing}, withdraw_at_karma):
-        withdraw(client, db, reply, Withdrawal.LOW_KARMA, now, done)
+        withdraw(client, db, reply, Withdrawal.LOW_KARMA, done)
     return done
 
 
-def withdraw(client: reddit.Client, db: sqlite3.Connection, reply: Reply, why: Withdrawal, now: int, done: Counter[str]) -> bool:
+def withdraw(client: reddit.Client, db: sqlite3.Connection, reply: Reply, why: Withdrawal, done: Counter[str]) -> bool:
     """Delete a reply and note it; counts it in `done`. False where Reddit refused."""
     outcome = reddit.delete(client, reply.reply_id)
     if outcome is not Outcome.DELETED:
         done["not_deleted"] += 1
         return False
-    ledger.settle(db, reply.comment_id, State.WITHDRAWN, why, now, reply.reply_id)
+    ledger.withdraw(db, reply.comment_id, why)
     done[why] += 1
     return True
 

@@ -382,3 +382,12 @@ def forget(db: sqlite3.Connection, author: str) -> int:
             "UPDATE reply SET state = 'rejected', outcome = 'forgotten' WHERE lower(author) = ? AND state = 'ready'", (author.lower(),)
         )
         return db.execute("UPDATE reply SET author = '', body = '' WHERE lower(author) = ?", (author.lower(),)).rowcount
+
+
+# --- withdrawing -----------------------------------------------------------------------------------------------------------
+
+
+def withdraw(db: sqlite3.Connection, comment_id: str, why: str) -> None:
+    """Note that our reply to this comment was deleted by us. When it was posted, and that it was, stays as it is."""
+    with change(db):
+        db.execute("UPDATE reply SET state = 'withdrawn', error = ? WHERE comment_id = ?", (why, comment_id))

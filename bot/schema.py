@@ -76,7 +76,7 @@ class LmRow:
 
 @dataclass(slots=True)
 class UpvoteRow:
-    """data/prepared/upvote_{train,val,test}.csv."""
+    """data/prepared/upvote_{train,val,test}.csv. reply_utc is None for replies of our own, see prepare --harvest."""
 
     thread_id: str
     comment_id: str
@@ -85,7 +85,7 @@ class UpvoteRow:
     comment: str
     reply: str
     reply_karma: int
-    reply_utc: int
+    reply_utc: int | None
 
 
 @dataclass(slots=True)

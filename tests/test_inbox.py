@@ -95,7 +95,7 @@ def test_delete_is_for_the_person_replied_to(box: Box, db: sqlite3.Connection) -
     inbox.main()
     assert body(box, ours.reply_id) == "[deleted]"
     found = ledger.find(db, ours.comment_id)
-    assert found is not None and (found.state, found.outcome) == (State.WITHDRAWN, "deleted_on_request")
+    assert found is not None and (found.state, found.outcome, found.error) == (State.WITHDRAWN, "posted", "deleted_on_request")
     assert ledger.sent_in_thread(db, ours.thread_id) == 1  # and the thread had its reply
     assert len(box.store.unread()) == 1  # the other one's
     inbox.main()
@@ -106,7 +106,7 @@ def test_killed_between_deleting_and_noting(box: Box, db: sqlite3.Connection, mo
     ours = posted(box, db, "reader_3")
     box.say(ours.reply_id, "!delete", author="reader_3")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(ledger, "settle", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(ledger, "withdraw", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         inbox.main()
     assert body(box, ours.reply_id) == "[deleted]" and len(box.store.unread()) == 1
     inbox.main()
