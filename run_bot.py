@@ -3,7 +3,8 @@
     python run_bot.py run --sandbox                  the whole online pipeline, dry, against the local sandbox
     python run_bot.py STAGE --help                   one stage alone; `python -m bot.STAGE` is the same
 
-Exit status: 0 done, 1 something is wrong (one line says what), 2 wrong options, 75 another run holds the run folder, 130 interrupted.
+Exit status: 0 done, 1 something is wrong (one line says what), 2 wrong options, 75 another run holds the run folder or the ledger, 130
+interrupted.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Annotated
 import typer
 from filelock import FileLock, Timeout
 
-from bot import ROOT, UserError, config, run_command, sandbox
+from bot import ROOT, Busy, UserError, config, ledger, run_command, sandbox
 
 # `run_bot.py NAME …` starts `python -m MODULE …`. A new stage is one line here.
 STAGES = {
@@ -40,12 +41,13 @@ STAGES = {
     "rank": ("bot.rank", "candidates -> RUN/scored.csv"),
     "score": ("bot.rank", "any CSV with comment,reply -> the same with scores"),
     "choose": ("bot.choose", "RUN/scored.csv -> RUN/chosen.csv"),
-    "submit": ("bot.submit", "RUN/chosen.csv -> replies in the sandbox"),
+    "submit": ("bot.submit", "RUN/chosen.csv -> replies on Reddit, each once (with --post)"),
     "report": ("bot.report", "a run as a table and as RUN/report.html"),
     "sandbox": ("bot.sandbox", "a local Reddit for demos and tests"),
+    "status": ("bot.operate", "what was posted, refused, parked and capped, and why"),
+    "resolve": ("bot.operate", "say what became of replies that may have been posted and can't be found"),
     "purge": ("bot.operate", "remove every trace of deleted comments: purge --ids FILE"),
 }
-LOCKED_STATUS = 75  # EX_TEMPFAIL in sysexits.h
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 train = typer.Typer(no_args_is_help=True, help="Fine-tune a model.")
@@ -62,14 +64,14 @@ def run(
     config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings; config.example.toml says them all")] = None,
     out: Annotated[Path | None, typer.Option(help="the run folder [default: data/runs/YYYYMMDDTHHMMSSZ]; a broken run goes on")] = None,
     in_sandbox: Annotated[bool, typer.Option("--sandbox", help="against the local sandbox, started for this run")] = False,
-    post: Annotated[bool, typer.Option("--post", help="submit what is chosen (with --sandbox only, so far)")] = False,
+    post: Annotated[bool, typer.Option("--post", help="post what is chosen, where submit.allowed permits it")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="answer at most so many comments")] = None,
     seed: Annotated[int, typer.Option(help="the same seed gives the same text")] = 1,
 ) -> None:
     """fetch -> generate -> rank -> choose, and a report; nothing is sent without --post."""
-    if post and not in_sandbox:
-        raise UserError("--post works with --sandbox only: safe posting to Reddit itself isn't built yet. Leave --post out for a dry run")
-    config.load(config_file)  # a wrong setting is told before anything starts
+    rules = config.load(config_file).submit  # a wrong setting is told before anything starts
+    if post and not in_sandbox and not rules.allowed:
+        raise UserError("--post: submit.allowed is empty; name each subreddit and who permitted the bot there, see config.example.toml")
     folder = out or Path("data/runs") / time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: not a folder; --out names the run folder")
@@ -81,17 +83,23 @@ def run(
         try:
             stack.enter_context(FileLock(folder / ".lock", blocking=False))
         except Timeout:
-            print(f"run: another run holds {folder}; wait for it or give another --out", file=sys.stderr)
-            raise typer.Exit(LOCKED_STATUS) from None
+            raise Busy(f"another run holds {folder}; wait for it or give another --out") from None
         if in_sandbox:
             environment["BOT_REDDIT__URL"] = stack.enter_context(sandbox.process(folder))
             environment["BOT_FETCH__SUBREDDITS"] = json.dumps(sandbox.SUBREDDITS)
+            environment["BOT_SUBMIT__ALLOWED"] = json.dumps([{"subreddit": each, "permitted_by": "nobody"} for each in sandbox.SUBREDDITS])
+            environment["BOT_SUBMIT__LEDGER"] = str(folder / "ledger.sqlite")
+            environment["BOT_SUBMIT__MINIMUM_PAUSE_SECONDS"] = "0"
+        elif post:  # before anything is asked of Reddit; `submit` holds the ledger itself
+            stack.enter_context(ledger.lock(rules.ledger.with_suffix(".run")))
+            with ledger.lock(rules.ledger):
+                pass
         start("fetch", [*here, *(["--limit", str(limit)] if limit else [])], environment)
         start("generate", [*here, "--seed", str(seed)], environment)
         start("rank", here, environment)
         start("choose", here, environment)
         if post:
-            start("submit", here, environment)
+            start("submit", [*here, "--post"], environment)
         start("report", ["--run", str(folder)], environment)
 
 
