@@ -45,7 +45,8 @@ class State(StrEnum):
 
 
 # May be there now, or was: it counts against caps, and its thread has its reply.
-SENT = "state IN ('submitting', 'posted', 'unknown', 'parked', 'withdrawn')"
+SENT = (State.SUBMITTING, State.POSTED, State.UNKNOWN, State.PARKED, State.WITHDRAWN)
+_IN_SENT = f"state IN {tuple(map(str, SENT))}"
 
 TABLES = f"""
 CREATE TABLE reply (
@@ -305,7 +306,7 @@ def sent_in_thread(db: sqlite3.Connection, thread_id: str) -> int:
 
 def last_sent_utc(db: sqlite3.Connection) -> int | None:
     with _told(db):
-        return db.execute(f"SELECT max(max(intent_utc, coalesce(done_utc, 0))) FROM reply WHERE {SENT}").fetchone()[0]
+        return db.execute(f"SELECT max(max(intent_utc, coalesce(done_utc, 0))) FROM reply WHERE {_IN_SENT}").fetchone()[0]
 
 
 def not_before_utc(db: sqlite3.Connection) -> int | None:
@@ -316,7 +317,7 @@ def not_before_utc(db: sqlite3.Connection) -> int | None:
 
 def _count(db: sqlite3.Connection, where: str, *values: object) -> int:
     with _told(db):
-        return int(db.execute(f"SELECT count(*) FROM reply WHERE {SENT} AND {where}", values).fetchone()[0])
+        return int(db.execute(f"SELECT count(*) FROM reply WHERE {_IN_SENT} AND {where}", values).fetchone()[0])
 
 
 def refuse(db: sqlite3.Connection, reply: Reply, reason: str, now: int) -> None:
