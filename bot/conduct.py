@@ -96,6 +96,11 @@ class Refusal(StrEnum):
     HOUR_CAP = "hour_cap"
     DAY_CAP = "day_cap"
     TOO_SOON = "too_soon"  # after the last one; the only one that `submit` waits out
+    # These `submit` finds out by itself.
+    ALREADY_REPLIED = "already_replied"  # there is a reply of ours under the comment
+    SUSPENDED = "suspended"  # our account
+    IN_DOUBT = "in_doubt"  # after a reply of this run had to be parked
+    UNWELCOME = "unwelcome"  # after a row of 403s or removals
 
 
 # --- may the bot reply here? ----------------------------------------------------------------------------------------------

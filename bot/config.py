@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
-from bot import UserError, text
+from bot import WrongSettings, text
 
 # [project.]dataset.table, where {month} stands once in the table's name. These names are put into SQL, so nothing else may stand in them.
 _TABLE = r"^([a-z0-9:-]+\.)?\w+\.[\w-]*\{month\}[\w-]*$"
@@ -181,20 +181,20 @@ def load(path: Path | None) -> Settings:
     """Settings from a TOML file (None: the defaults) and the environment.
 
     Raises:
-        UserError: no such file, not TOML, a credential in it, an unknown setting, or a value out of its range; names the setting.
+        WrongSettings: no such file, not TOML, a credential in it, an unknown setting, or a value out of its range; names the setting.
     """
     content: dict[str, Any] = {}
     if path is not None:
         try:
             content = tomllib.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise UserError(f"{path}: no such config file; copy config.example.toml and edit it") from None
+            raise WrongSettings(f"{path}: no such config file; copy config.example.toml and edit it") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
-            raise UserError(f"{path}: not readable as TOML ({error}); see config.example.toml") from None
+            raise WrongSettings(f"{path}: not readable as TOML ({error}); see config.example.toml") from None
     variables = [name for name in os.environ if name.upper().startswith("BOT_") and _CREDENTIAL.search(name)]
     if found := [*credentials(content), *variables]:
         where = "environment" if found[0] in variables else path
-        raise UserError(
+        raise WrongSettings(
             f"{where}: {found[0]} is a credential; take it out and set praw_client_id, praw_client_secret, praw_username"
             " and praw_password in the environment, or write a praw.ini; a password that was shared in a file wants changing"
         )
@@ -205,6 +205,6 @@ def load(path: Path | None) -> Settings:
         name = ".".join(str(part) for part in first["loc"])
         said = f"setting {name}: {first['msg']} (found {first.get('input')!r}); see config.example.toml"
         variable = next((each for each in os.environ if each.upper() == "BOT_" + "__".join(map(str, first["loc"][:2])).upper()), None)
-        raise UserError(f"{variable or path or 'environment'}: {said}") from None
+        raise WrongSettings(f"{variable or path or 'environment'}: {said}") from None
     except SettingsError as error:
-        raise UserError(f"""environment: {error}; write a list as BOT_FETCH__SUBREDDITS='["a", "b"]'""") from None
+        raise WrongSettings(f"""environment: {error}; write a list as BOT_FETCH__SUBREDDITS='["a", "b"]'""") from None

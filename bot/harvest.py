@@ -100,7 +100,7 @@ def main(
         raise UserError(f"{path}: no ledger, so nothing was posted; submit.ledger in the config names it")
     with closing(ledger.open_ledger(path)) as db:
         client = reddit.connect(settings.reddit)
-        ledger.claim(db, client.config.reddit_url, reddit.account_name(client))
+        ledger.claim(db, reddit.site(client), reddit.account_name(client))
         replies = ledger.in_state(db, State.POSTED, State.WITHDRAWN)
     count = harvest(client, replies, out, time.time())
     print(f"harvest: {count} rows added; {out}")

@@ -8,7 +8,7 @@ Writes the ledger; deletes replies of ours; marks what was obeyed as read. All e
 - `!stop`, in a reply to us or a private message: its author is never replied to again.
 - `!delete`, in a reply to us by the person whom we replied to: our reply is deleted.
 - A reply of ours whose karma fell to conduct.withdraw_at_karma is deleted.
-- A reply of ours that was removed is noted, which submit counts.
+- A reply of ours that was removed is noted; the third unwelcome one in a row benches the subreddit.
 
 A quote doesn't count: our own disclosure line has both words. Each step is done before it is noted and does no harm when it is done again,
 so after a kill the next run finishes it. A pause doesn't keep it from working.
@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import re
 import sqlite3
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -104,6 +103,7 @@ def obey(client: reddit.Client, db: sqlite3.Connection, withdraw_at_karma: int, 
     for reply in standing:
         if reply.removed_utc is None and reply.reply_id in found and found[reply.reply_id].removed:
             ledger.note_removed(db, reply.comment_id, now)
+            ledger.bench_if_unwelcome(db, reply.subreddit, now)
             done["removed"] += 1
     for reply in unwanted(found, {reply.reply_id: reply for reply in standing}, withdraw_at_karma):
         withdraw(client, db, reply, Withdrawal.LOW_KARMA, done)
@@ -126,8 +126,8 @@ def main(config_file: Annotated[Path | None, typer.Option("--config", help="TOML
     settings = config.load(config_file)
     with ledger.lock(settings.submit.ledger), closing(ledger.open_ledger(settings.submit.ledger)) as db:
         client = reddit.connect(settings.reddit)
-        ledger.claim(db, client.config.reddit_url, reddit.account_name(client))
-        done = obey(client, db, settings.conduct.withdraw_at_karma, int(time.time()))
+        ledger.claim(db, reddit.site(client), reddit.account_name(client))
+        done = obey(client, db, settings.conduct.withdraw_at_karma, reddit.server_utc(client))
     print(f"inbox: {', '.join(f'{name} {count}' for name, count in sorted(done.items())) or 'nothing to do'}")
 
 

@@ -29,6 +29,9 @@ from bot.schema import sync_folder
 
 LAYOUT = 1  # PRAGMA user_version
 HOUR, DAY = 3600, 86_400
+UNWELCOME = ("forbidden", "private")  # outcomes of a 403
+UNWELCOME_IN_A_ROW = 3
+BENCH_SECONDS = 30 * DAY
 
 
 class State(StrEnum):
@@ -42,7 +45,8 @@ class State(StrEnum):
 
 
 # May be there now, or was: it counts against caps, and its thread has its reply.
-SENT = "state IN ('submitting', 'posted', 'unknown', 'parked', 'withdrawn')"
+SENT = (State.SUBMITTING, State.POSTED, State.UNKNOWN, State.PARKED, State.WITHDRAWN)
+_IN_SENT = f"state IN {tuple(map(str, SENT))}"
 
 TABLES = f"""
 CREATE TABLE reply (
@@ -229,6 +233,14 @@ def settle(
         )
 
 
+def release(db: sqlite3.Connection, comment_id: str) -> None:
+    """A person says that a parked reply may be sent again."""
+    with change(db):
+        db.execute(
+            "UPDATE reply SET state = 'ready', outcome = 'released', tries = 0 WHERE comment_id = ? AND state = 'parked'", (comment_id,)
+        )
+
+
 def adopt(db: sqlite3.Connection, reply: Reply, reply_id: str, now: int) -> None:
     """Take in a reply of ours that stands on Reddit while the ledger has no row, or one that is ready."""
     with change(db):
@@ -261,7 +273,7 @@ def note_removed(db: sqlite3.Connection, comment_id: str, now: int) -> None:
 
 
 def unwelcome_in_a_row(db: sqlite3.Connection, subreddit: str | None = None) -> int:
-    """How many of the newest replies, back from now, were answered with «forbidden» (a 403) or removed; in one subreddit, or everywhere."""
+    """How many of the newest replies, back from now, were answered with a 403 or removed; in one subreddit, or everywhere."""
     count = 0
     for reply in _replies(
         db,
@@ -269,7 +281,7 @@ def unwelcome_in_a_row(db: sqlite3.Connection, subreddit: str | None = None) -> 
         " ORDER BY done_utc DESC, intent_utc DESC LIMIT 100",
         subreddit,
     ):
-        if reply.outcome != "forbidden" and reply.removed_utc is None:
+        if reply.outcome not in UNWELCOME and reply.removed_utc is None:
             break
         count += 1
     return count
@@ -294,7 +306,7 @@ def sent_in_thread(db: sqlite3.Connection, thread_id: str) -> int:
 
 def last_sent_utc(db: sqlite3.Connection) -> int | None:
     with _told(db):
-        return db.execute(f"SELECT max(max(intent_utc, coalesce(done_utc, 0))) FROM reply WHERE {SENT}").fetchone()[0]
+        return db.execute(f"SELECT max(max(intent_utc, coalesce(done_utc, 0))) FROM reply WHERE {_IN_SENT}").fetchone()[0]
 
 
 def not_before_utc(db: sqlite3.Connection) -> int | None:
@@ -305,13 +317,20 @@ def not_before_utc(db: sqlite3.Connection) -> int | None:
 
 def _count(db: sqlite3.Connection, where: str, *values: object) -> int:
     with _told(db):
-        return int(db.execute(f"SELECT count(*) FROM reply WHERE {SENT} AND {where}", values).fetchone()[0])
+        return int(db.execute(f"SELECT count(*) FROM reply WHERE {_IN_SENT} AND {where}", values).fetchone()[0])
 
 
 def refuse(db: sqlite3.Connection, reply: Reply, reason: str, now: int) -> None:
     """Count a reply that wasn't sent; for `status`."""
     with change(db):
         db.execute("INSERT INTO refusal VALUES (?, ?, ?, ?)", (now, reply.comment_id, reply.subreddit, reason))
+
+
+def outcomes(db: sqlite3.Connection) -> list[tuple[State, str, int]]:
+    """How many replies are in each state with each outcome."""
+    with _told(db):
+        rows = db.execute("SELECT state, outcome, count(*) FROM reply GROUP BY 1, 2 ORDER BY 1, 3 DESC, 2")
+        return [(State(row[0]), row[1], row[2]) for row in rows]
 
 
 def refusals_since(db: sqlite3.Connection, utc: int) -> dict[str, int]:
@@ -345,6 +364,14 @@ def bench(db: sqlite3.Connection, subreddit: str, until_utc: int, reason: str) -
     """Leave a subreddit in peace until then."""
     with change(db):
         db.execute("INSERT OR REPLACE INTO bench VALUES (?, ?, ?)", (subreddit.lower(), until_utc, reason))
+
+
+def bench_if_unwelcome(db: sqlite3.Connection, subreddit: str, now: int) -> bool:
+    """After a 403 or a removal: bench the subreddit if that was the third in a row there. True if it was, there or everywhere together."""
+    if unwelcome_in_a_row(db, subreddit) >= UNWELCOME_IN_A_ROW:
+        bench(db, subreddit, now + BENCH_SECONDS, f"{UNWELCOME_IN_A_ROW} forbidden or removed in a row")
+        return True
+    return unwelcome_in_a_row(db) >= UNWELCOME_IN_A_ROW
 
 
 def benched(db: sqlite3.Connection, now: int) -> dict[str, int]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import run_bot
-from bot import ROOT, sandbox, schema
+from bot import ROOT, ledger, sandbox, schema
 from bot.schema import Candidate, Comment, Scored, Submitted
 from tests import tiny
 
@@ -142,11 +142,26 @@ def test_kill_9_of_the_whole_run_leaves_no_orphan(config: Path, tmp_path: Path) 
             time.sleep(0.05)
 
 
-def test_posting_anywhere_but_the_sandbox_is_refused(tmp_path: Path) -> None:
+def test_posting_needs_a_permission(tmp_path: Path) -> None:
     call = [sys.executable, str(ROOT / "run_bot.py"), "run", "--post", "--out", str(tmp_path / "r")]
     done = subprocess.run(call, capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and "--sandbox only" in done.stderr and done.stderr.count("\n") == 1
+    assert done.returncode == 1 and "submit.allowed is empty" in done.stderr and done.stderr.count("\n") == 1
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize("held", ["ledger.run", "ledger.sqlite"])
+def test_a_second_run_that_posts_asks_reddit_nothing(tmp_path: Path, held: str) -> None:
+    """Another folder, the same ledger; whether the first is at its beginning or is submitting."""
+    settings = tmp_path / "settings.toml"
+    settings.write_text(
+        f'[reddit]\nurl = "http://127.0.0.1:9"\n[fetch]\nsubreddits = ["books"]\n[submit]\nledger = "{tmp_path}/ledger.sqlite"\n'
+        '[[submit.allowed]]\nsubreddit = "books"\npermitted_by = "u/a_moderator"\n'
+    )
+    call = [sys.executable, str(ROOT / "run_bot.py"), "run", "--post", "--config", str(settings), "--out", str(tmp_path / "r")]
+    with ledger.lock(tmp_path / held):
+        done = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert done.returncode == 75 and "another run holds" in done.stderr and done.stderr.count("\n") == 1
+    assert "fetch" not in done.stdout
 
 
 def test_a_second_run_on_the_folder_is_turned_away(config: Path, tmp_path: Path) -> None:
@@ -163,7 +178,7 @@ def test_a_failing_stage_is_one_line_and_its_status(config: Path, tmp_path: Path
     bad = tmp_path / "bad.toml"
     bad.write_text(config.read_text().replace("num_candidates = 4", "num_candidates = 0"))
     done = run(bad, tmp_path / "r")
-    assert done.returncode == 1 and "generate.num_candidates" in done.stderr and done.stderr.count("\n") == 1
+    assert done.returncode == 78 and "generate.num_candidates" in done.stderr and done.stderr.count("\n") == 1
     bad.write_text(config.read_text().replace('model = "', 'model = "/nowhere'))
     done = run(bad, tmp_path / "r")
     assert done.returncode == 1 and "no model here" in done.stderr and "Traceback" not in done.stderr

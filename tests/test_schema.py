@@ -396,7 +396,7 @@ def test_a_command_on_a_full_disk_is_one_line(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "out" / "x.csv")], env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
     )
-    assert done.returncode == 1 and done.stdout == ""
+    assert done.returncode == 74 and done.stdout == ""
     assert done.stderr.count("\n") == 1 and "disk is full" in done.stderr
     assert left_in(tmp_path / "out") == []
 

@@ -1,5 +1,5 @@
-"""The sandbox's state: one SQLite file. Reads give plain rows; a client can add a comment, delete its own and mark its inbox as read.
-A comment that was acknowledged is on the disk (WAL, synchronous FULL).
+"""The sandbox's state: one SQLite file. Reads give plain rows; a client can add a comment, delete its own and mark its inbox as read;
+faults (see `add_fault`) are for tests. A comment that was acknowledged is on the disk (WAL, synchronous FULL).
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ CREATE INDEX comments_of ON comments (link_id);
 CREATE INDEX comments_by ON comments (author);
 CREATE TABLE letters (number INTEGER PRIMARY KEY, name TEXT UNIQUE, author TEXT, subject TEXT, body TEXT, created_utc INTEGER);
 CREATE TABLE unread (name TEXT PRIMARY KEY);
-CREATE TABLE tokens (token TEXT PRIMARY KEY, expires_utc INTEGER)
+CREATE TABLE tokens (token TEXT PRIMARY KEY, expires_utc INTEGER);
+CREATE TABLE faults (
+    path TEXT, kind TEXT, times INTEGER, accepted INTEGER, seconds REAL, late_seconds REAL, newest INTEGER)
 """
 
 
@@ -142,6 +144,34 @@ class Store:
             row: sqlite3.Row = db.execute("SELECT * FROM comments WHERE name = ?", (name,)).fetchone()
             db.execute("COMMIT")
         return row
+
+    def add_fault(
+        self, kind: str, path: str = "/api/comment", times: int = 1, accepted: bool = False, seconds: float = 0, late_seconds: float = 0
+    ) -> None:
+        """Misbehave the next `times` times that something under `path` is asked for; server.FAULTS has the kinds.
+
+        accepted: of a reply, whether it is stored all the same, after late_seconds. seconds: how long a «timeout» takes, and what a
+        «429» asks for (0: it doesn't say). «stale» shows no comment that is newer than this call.
+        """
+        with self._connect() as db:
+            db.execute(
+                "INSERT INTO faults SELECT ?, ?, ?, ?, ?, ?, max(number) FROM comments",
+                (path, kind, times, accepted, seconds, late_seconds),
+            )
+
+    def take_fault(self, path: str) -> sqlite3.Row | None:
+        """The oldest fault that is left for a path."""
+        with self._connect() as db:
+            row: sqlite3.Row | None = db.execute(
+                "UPDATE faults SET times = times - 1 WHERE rowid ="
+                " (SELECT min(rowid) FROM faults WHERE times > 0 AND substr(?, 1, length(path)) = path) RETURNING *",
+                (path,),
+            ).fetchone()
+        return row
+
+    def clear_faults(self) -> None:
+        with self._connect() as db:
+            db.execute("DELETE FROM faults")
 
     def new_token(self, now: float, lifetime_seconds: int) -> str:
         token = secrets.token_urlsafe(24)
