@@ -2,7 +2,8 @@
 
 Reads  RUN/comments.csv, RUN/candidates.csv, RUN/scored.csv, RUN/chosen.csv, their manifests, and where there are any RUN/context.csv,
        RUN/skipped.csv and RUN/submitted.csv.
-Writes RUN/report.html: one file that needs nothing else, no network and no script. Prints the table, then the path of the page.
+Writes RUN/report.html: one file that needs nothing else, no network and no script; and RUN/for_spreadsheet.csv, the candidates once more
+       for a spreadsheet, with nothing in it that one would run. Prints the table, then the path of the page.
 
     python -m bot.report --run data/runs/X
 
@@ -12,6 +13,7 @@ without control characters and never reads it as markup.
 
 from __future__ import annotations
 
+import csv
 import io
 import math
 import re
@@ -111,6 +113,7 @@ OUTCOMES = {
     "missing": "not posted, the comment can't be found",
     "rate_limited": "not posted, the site asked to slow down",
     "rejected": "not posted, refused by the site",
+    "not_sent": "not posted, the site wasn't reached",
     "unknown": "no clear answer: it may have been posted",
 }
 # Which file's manifest tells a setting, where in it, what it is called, and what it means.
@@ -333,6 +336,35 @@ def _print(run: Run, console: Console) -> None:
     )
 
 
+# --- for a spreadsheet --------------------------------------------------------------------------------------------------
+
+
+def safe_cell(body: str) -> str:
+    """Text that a spreadsheet shows and doesn't run: what starts like a formula gets an apostrophe before it (OWASP, «CSV injection»).
+
+    >>> safe_cell("=cmd|' /C calc'!A0"), safe_cell(" -1"), safe_cell("\\tx"), safe_cell("1 + 1 = 2")
+    ("'=cmd|' /C calc'!A0", "' -1", "'\\tx", '1 + 1 = 2')
+    """
+    shown = _BIDI.sub("\ufffd", _CONTROL.sub("\ufffd", body))[:CELL_CHARACTERS]
+    return f"'{shown}" if shown[:1] in ("\t", "\n", "\ufffd") or shown.lstrip()[:1] in _FORMULA else shown
+
+
+CELL_CHARACTERS = 32_000  # a spreadsheet's cell holds 32,767
+_FORMULA = tuple("=+-@＝＋－＠")  # some take the full-width ones too
+
+
+def write_spreadsheet(rows: Iterable[Scored], path: Path) -> None:
+    """The rows with every cell quoted, so that no separator in a text starts a cell anywhere, and a mark that says UTF-8."""
+    columns = schema.columns_of(Scored)
+    with schema.atomic_writer(path, newline="") as file:
+        file.write("\ufeff")
+        writer = csv.writer(file, quoting=csv.QUOTE_ALL)
+        writer.writerow(columns)
+        for row in rows:
+            cells = (getattr(row, column) for column in columns)
+            writer.writerow([safe_cell(cell) if isinstance(cell, str) else cell for cell in cells])
+
+
 # --- the page -----------------------------------------------------------------------------------------------------------
 
 
@@ -469,6 +501,7 @@ def main(run: Annotated[Path, typer.Option(help="run folder: reads its CSV files
     """Show a run: a table here, and a page to look at."""
     rows = read_run(run)
     write_page(rows, run / "report.html")
+    write_spreadsheet(rows.scored, run / "for_spreadsheet.csv")
     _print(rows, Console(highlight=False))
     sys.stdout.flush()
     print(run / "report.html")

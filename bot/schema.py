@@ -13,6 +13,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 import os
 import re
 import sys
@@ -477,7 +478,10 @@ def _from_cell(cell: str, wanted: Any) -> Any:
         wanted = next(option for option in options if option is not type(None))
     if not re.fullmatch(_NUMBERS[wanted], cell):
         raise ValueError(cell)
-    return wanted(cell)
+    number = wanted(cell)
+    if math.isinf(number):  # 1e999
+        raise ValueError(cell)
+    return number
 
 
 def _type_name(wanted: Any) -> str:

@@ -309,7 +309,7 @@ def test_subreddits_that_cannot_be_read(
 
 
 def test_the_command_without_a_network(tmp_path: Path) -> None:
-    """One line, status 1, nothing written, and no model library loaded on the way."""
+    """One line, status 69, nothing written, and no model library loaded on the way."""
     code = (
         "import sys, prawcore.sessions; prawcore.sessions.time.sleep = lambda seconds: None\n"
         "from bot import run_command; from bot.fetch import main\n"
@@ -325,6 +325,6 @@ def test_the_command_without_a_network(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", code, "--run", str(tmp_path / "run")], env=environment, capture_output=True, text=True, cwd=tmp_path
     )
-    assert done.returncode == 1 and done.stdout.strip() == "[]"
+    assert done.returncode == 69 and done.stdout.strip() == "[]"
     assert done.stderr.count("\n") == 1 and "can't be reached" in done.stderr
     assert not (tmp_path / "run").exists()
