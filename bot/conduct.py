@@ -87,11 +87,11 @@ class Refusal(StrEnum):
 
     KILL_SWITCH = "kill_switch"  # the file submit.kill_switch is there
     PAUSED = "paused"
+    WAITED_TOO_LONG = "waited_too_long"  # since the reply was first tried
     NOT_ALLOWED = "not_allowed"  # the subreddit is not in submit.allowed
     BENCHED = "benched"  # it didn't want us lately
     OPTED_OUT = "opted_out"
     ALREADY_IN_THREAD = "already_in_thread"
-    WAITED_TOO_LONG = "waited_too_long"  # since the reply was first tried
     TOLD_TO_WAIT = "told_to_wait"  # Reddit's rate limit, for the account
     HOUR_CAP = "hour_cap"
     DAY_CAP = "day_cap"
@@ -391,6 +391,8 @@ def may_post(now: int, reply: Reply, facts: Facts, rules: SubmitSettings) -> Ref
         return Refusal.KILL_SWITCH
     if facts.paused:
         return Refusal.PAUSED
+    if reply.tries and now - reply.first_utc > rules.maximum_wait_hours * HOUR:
+        return Refusal.WAITED_TOO_LONG
     if reply.subreddit.lower() not in {each.subreddit.lower() for each in rules.allowed}:
         return Refusal.NOT_ALLOWED
     if facts.benched:
@@ -399,8 +401,6 @@ def may_post(now: int, reply: Reply, facts: Facts, rules: SubmitSettings) -> Ref
         return Refusal.OPTED_OUT
     if facts.sent_in_thread:
         return Refusal.ALREADY_IN_THREAD
-    if reply.tries and now - reply.first_utc > rules.maximum_wait_hours * HOUR:
-        return Refusal.WAITED_TOO_LONG
     if facts.not_before_utc is not None and now < facts.not_before_utc:
         return Refusal.TOLD_TO_WAIT
     if facts.sent_last_hour >= rules.posts_an_hour:

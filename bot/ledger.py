@@ -305,8 +305,9 @@ def sent_in_thread(db: sqlite3.Connection, thread_id: str) -> int:
 
 
 def last_sent_utc(db: sqlite3.Connection) -> int | None:
+    """When something was last sent, or answered, refusals included."""
     with _told(db):
-        return db.execute(f"SELECT max(max(intent_utc, coalesce(done_utc, 0))) FROM reply WHERE {_IN_SENT}").fetchone()[0]
+        return db.execute("SELECT max(max(intent_utc, coalesce(done_utc, 0))) FROM reply WHERE tries > 0").fetchone()[0]
 
 
 def not_before_utc(db: sqlite3.Connection) -> int | None:

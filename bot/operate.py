@@ -468,7 +468,7 @@ def status(db: sqlite3.Connection, rules: SubmitSettings, now: int) -> Iterator[
     for subreddit, until in ledger.benched(db, now).items():
         yield f"r/{subreddit} is left in peace until {moment(until)}"
     if people := ledger.everyone_opted_out(db):
-        yield f"{len(people)} people opted out"
+        yield f"opted out: {len(people)}"
 
 
 def describe(reply: Reply) -> str:

@@ -159,7 +159,7 @@ def connect(settings: RedditSettings) -> Client:
         return praw.Reddit(
             user_agent=settings.user_agent,
             check_for_updates=False,
-            ratelimit_seconds=0,  # waiting is ours: PRAW's own would post again by itself
+            ratelimit_seconds=-1,  # waiting is ours: PRAW's own would post again by itself, with 0 still after «500 milliseconds»
             requestor_class=_Requestor,
             requestor_kwargs=requestor_kwargs,
             **arguments,

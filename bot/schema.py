@@ -226,7 +226,7 @@ class Scored:
 
 @dataclass(slots=True)
 class Submitted:
-    """RUN/submitted.csv: one attempt; outcome is a name from reddit.Outcome."""
+    """RUN/submitted.csv: one attempt; outcome is a name from reddit.Outcome or conduct.Refusal, or parked, or never (a person said so)."""
 
     comment_id: str
     thread_id: str

@@ -32,6 +32,8 @@ from bot.ledger import DAY, HOUR, Reply, State
 from bot.reddit import Answer, Client, Outcome
 from bot.schema import Comment, Scored, Submitted
 
+LOOKING_SECONDS = 2 * DAY  # so long each run looks for a reply that is parked, or whose id isn't known
+
 
 def submit(db: sqlite3.Connection, client: Client, chosen: list[Reply], rules: SubmitSettings) -> Iterator[Submitted]:
     """Settle what earlier runs left in doubt, then post what is ready from them and what is chosen; yields what became of each.
@@ -43,8 +45,10 @@ def submit(db: sqlite3.Connection, client: Client, chosen: list[Reply], rules: S
     if not us:
         raise UserError("the account can only read; set praw_username and praw_password in the environment, or write a praw.ini")
     ledger.claim(db, reddit.site(client), us)
-    for reply in ledger.in_state(db, State.UNKNOWN, State.PARKED):
-        look_for(db, client, us, reply)
+    for reply in ledger.in_state(db, State.UNKNOWN, State.PARKED, State.POSTED):
+        lately = reddit.server_utc(client) - reply.intent_utc < LOOKING_SECONDS
+        if reply.state == State.UNKNOWN or (lately and not reply.reply_id):
+            look_for(db, client, us, reply)
     stopped = Refusal.SUSPENDED if reddit.is_suspended(client) else None
     ids = {reply.comment_id for reply in chosen}
     for reply in [*(each for each in ledger.in_state(db, State.READY) if each.comment_id not in ids), *chosen]:

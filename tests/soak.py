@@ -262,7 +262,7 @@ def fork(log: Path, body: Callable[[], object]) -> int:
         return process
     status = 70
     try:
-        signal.alarm(60)
+        signal.alarm(200)
         with log.open("w") as file:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)

@@ -93,6 +93,16 @@ def test_an_empty_model_folder_is_none(tmp_path: Path, monkeypatch: pytest.Monke
     assert load(None).rank.realism is None and load(None).rank.backend == "transformers"
 
 
+def test_a_permission_says_who_gave_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = '[[submit.allowed]]\nsubreddit = "books"\n'
+    allowed = load(written(tmp_path, f'{entry}permitted_by = "u/mod, 2026-11-01"\n')).submit.allowed
+    assert [(each.subreddit, each.permitted_by) for each in allowed] == [("books", "u/mod, 2026-11-01")]
+    assert "submit.allowed.0.permitted_by" in refusal(written(tmp_path, entry))
+    assert "submit.allowed.0.subreddit" in refusal(written(tmp_path, '[[submit.allowed]]\nsubreddit = "r/books"\npermitted_by = "u/mod"\n'))
+    monkeypatch.setenv("BOT_SUBMIT__ALLOWED", '["books"]')
+    assert "submit.allowed.0" in refusal(None)
+
+
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValidationError):
         Settings().generate.temperature = 1.0

@@ -303,6 +303,7 @@ ACCEPTED = {"json": {"errors": [], "data": {"things": []}}}
         (refusal("DELETED_COMMENT"), Outcome.DELETED, None),
         (refusal("RATELIMIT", "Take a break for 9 minutes before trying again."), Outcome.RATE_LIMITED, 540),
         (refusal("RATELIMIT", "Take a break for 2 seconds before trying again."), Outcome.RATE_LIMITED, 2),
+        (refusal("RATELIMIT", "Take a break for 500 milliseconds before trying again."), Outcome.RATE_LIMITED, 1),
         (refusal("RATELIMIT", "Take a break for 1m 30s before trying again."), Outcome.RATE_LIMITED, 90),
         (refusal("SOMETHING_NEW"), Outcome.REJECTED, None),
         ((200, {}, ACCEPTED), Outcome.POSTED, None),
@@ -353,6 +354,14 @@ def test_the_time_is_the_servers(monkeypatch: pytest.MonkeyPatch) -> None:
             reddit.server_utc(client)
         reddit.account_name(client)
         assert 0 <= reddit.server_utc(client) - 1_445_412_480 < 60
+
+
+def test_waiting_for_the_rate_limit_is_over_before_the_post(no_waiting: list[float]) -> None:
+    used_up = {"x-ratelimit-remaining": "0.0", "x-ratelimit-used": "100", "x-ratelimit-reset": "70"}
+    with scripted(me=[(200, used_up, ME[2])]) as (_, client):
+        reddit.account_name(client)
+        reddit.wait_for_turn(client)
+        assert [round(seconds) for seconds in no_waiting] == [70]
 
 
 # --- looking for what may be there ----------------------------------------------------------------------------------------------

@@ -7,16 +7,19 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import time_machine
 
-from bot import Busy, UserError, conduct, ledger, reddit, sandbox, schema, submit
+from bot import Busy, UserError, conduct, ledger, operate, reddit, sandbox, schema, submit
 from bot.conduct import Facts, Refusal
 from bot.config import DISCLOSURE, Allowed, SubmitSettings
 from bot.ledger import DAY, Reply, State
 from bot.sandbox.server import Box
+from bot.sandbox.store import Store
 from bot.schema import Comment, Submitted
 from tests import soak
 
@@ -268,6 +271,38 @@ def test_caps_hold_over_runs(box: Box, run: Path, monkeypatch: pytest.MonkeyPatc
     assert go(other) == ["posted", "day_cap"] and len(ours(box)) == 3
 
 
+def test_caps_go_by_reddits_clock(tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine's clock is a day off, either way; the sandbox, a process of its own, keeps the time."""
+    with sandbox.process(tmp_path) as url:
+        box = Box(url, tmp_path / "sandbox.sqlite", Store(tmp_path / "sandbox.sqlite", 0))
+        configure(monkeypatch, reddit__url=url, submit__posts_a_day=1)
+        prepared(box, run, 2)
+        for days, expected in ((0, ["posted", "day_cap"]), (1, ["posted", "day_cap"]), (-1, ["posted", "day_cap"])):
+            with time_machine.travel(datetime.now(UTC) + timedelta(days=days), tick=True):
+                assert go(run) == expected
+        assert len(ours(box)) == 1
+
+
+def test_refusals_do_not_come_one_upon_the_other(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared(box, run, 2)
+    configure(monkeypatch, submit__minimum_pause_seconds=3)
+    box.store.add_fault("locked")
+    began = time.monotonic()
+    assert go(run) == ["locked", "posted"] and time.monotonic() - began >= 2
+
+
+def test_an_id_that_was_not_told_is_looked_up_by_a_later_run(box: Box, run: Path) -> None:
+    prepared(box, run, 1)
+    box.store.add_fault("empty", accepted=True)
+    for path in ("/user/", "/comments/"):
+        box.store.add_fault("stale", path, times=2)
+    ids = []
+    for _ in range(2):
+        assert go(run) == ["posted"]
+        ids += [row.reply_id for row in schema.read_rows(run / "submitted.csv", Submitted)]
+    assert ids == ["", box.store.comments_by(sandbox.USERNAME)[0]["name"]]
+
+
 def test_a_reply_in_doubt_counts_against_the_caps(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared(box, run, 2)
     configure(monkeypatch, submit__posts_a_day=1)
@@ -387,3 +422,92 @@ def test_a_disclosure_has_to_disclose() -> None:
     for text in ("", "Have a nice day! `!stop`", "I am a bot."):
         with pytest.raises(ValueError, match="I am a bot"):
             SubmitSettings(disclosure=text)
+
+
+# --- what a person sees and says ------------------------------------------------------------------------------------------------
+
+
+def parked(box: Box, run: Path, count: int = 1) -> list[Comment]:
+    comments = prepared(box, run, count)
+    for _ in comments:
+        box.store.add_fault("reset")
+        go(run)
+    return comments
+
+
+def test_what_is_parked_is_listed_with_where_to_look(box: Box, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (comment,) = parked(box, run)
+    capsys.readouterr()
+    operate.resolve_command()
+    printed = capsys.readouterr().out
+    assert f"{comment.comment_id} in r/sandbox_books" in printed and "«A reply.»" in printed and "1 parked; look there" in printed
+    assert f"https://www.reddit.com/comments/{comment.thread_id[3:]}/_/{comment.comment_id[3:]}" in printed
+    assert "closed connection" in printed or "reset" in printed  # why it isn't known
+
+
+def test_a_person_says_what_became_of_it(box: Box, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    there, never, again = parked(box, run, 3)
+    operate.resolve_command(there.comment_id, operate.Said.POSTED)
+    operate.resolve_command(never.comment_id, operate.Said.NEVER)
+    operate.resolve_command(again.comment_id, operate.Said.AGAIN)
+    assert "0 parked\n" in capsys.readouterr().out
+    assert go(run) == ["posted", "never", "posted"]
+    assert ours(box) == [again.comment_id]
+    for comment in (there, never, again):
+        with pytest.raises(UserError, match=f"{comment.comment_id}: not parked, but (posted|rejected)"):
+            operate.resolve_command(comment.comment_id, operate.Said.AGAIN)
+
+
+def test_again_looks_first(box: Box, run: Path) -> None:
+    """The person was wrong: it is there by now."""
+    (comment,) = parked(box, run)
+    operate.resolve_command(comment.comment_id, operate.Said.AGAIN)
+    box.say(comment.comment_id, "It arrived after all.", author=sandbox.USERNAME)
+    assert go(run) == ["already_replied"] and len(ours(box)) == 1
+
+
+def test_what_cannot_be_resolved(box: Box, run: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no ledger; nothing was posted yet"):
+        operate.resolve_command()
+    (comment,) = parked(box, run)
+    with pytest.raises(UserError, match="t1_zzz: not parked; `resolve` alone lists what is"):
+        operate.resolve_command("t1_zzz", operate.Said.NEVER)
+    with pytest.raises(UserError, match="say which and what"):
+        operate.resolve_command(comment.comment_id)
+    with ledger.lock(tmp_path / "ledger.sqlite"), pytest.raises(Busy):
+        operate.resolve_command(comment.comment_id, operate.Said.AGAIN)
+    with opened(run) as db:
+        ledger.forget(db, comment.author)
+    with pytest.raises(UserError, match="its text was forgotten"):
+        operate.resolve_command(comment.comment_id, operate.Said.AGAIN)
+    assert go(run) == ["parked"] and ours(box) == []
+
+
+def test_status_says_what_and_why(
+    box: Box, run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    operate.status_command()
+    assert capsys.readouterr().out == f"{tmp_path}/ledger.sqlite: no ledger; nothing was posted yet\n"
+    prepared(box, run, 4)
+    configure(monkeypatch, submit__posts_an_hour=2)
+    box.store.add_fault("locked")
+    assert go(run) == ["locked", "posted", "posted", "hour_cap"]
+    now = int(time.time())
+    with opened(run) as db:
+        ledger.bench(db, "books", now + DAY, "")
+        ledger.opt_out(db, "reader_1", "t1_x", now)
+        ledger.pause(db, "on holiday")
+    (tmp_path / "STOP").touch()
+    capsys.readouterr()
+    operate.status_command()
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == [
+        "paused: on holiday",
+        f"stopped: {tmp_path}/STOP is there",
+        "sent: 2 in the last hour (cap 2), 2 in 24 hours (cap 20)",
+        "posted: 2",
+        "rejected: 1, locked",
+        "not posted in 24 hours: hour_cap 1",
+        f"r/books is left in peace until {operate.moment(now + DAY)}",
+        "opted out: 1",
+    ]
