@@ -104,7 +104,8 @@ def read(model: Path) -> np.ndarray[Any, Any] | None:
     """
     path = model / FILE
     try:
-        rows: np.ndarray[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        with path.open("rb") as file:
+            rows: np.ndarray[Any, Any] = np.lib.format.read_array(file, allow_pickle=False)
     except FileNotFoundError:
         return None
     except (ValueError, EOFError, OSError) as error:
