@@ -309,9 +309,9 @@ def reply(reddit: Client, comment_id: str, text: str) -> Answer:
     requestor.in_doubt = False
     try:
         posted = reddit.comment(comment_id.removeprefix("t1_")).reply(text)
+        return Answer(Outcome.POSTED, posted.fullname if posted else "")
     except Exception as error:  # from anywhere in PRAW: what counts is whether the comment can be there
         return _answer_to(error) if requestor.in_doubt else Answer(Outcome.NOT_SENT, detail=_one_line(error))
-    return Answer(Outcome.POSTED, posted.fullname if posted else "")
 
 
 def _answer_to(error: Exception) -> Answer:

@@ -302,6 +302,7 @@ ACCEPTED = {"json": {"errors": [], "data": {"things": []}}}
         ((200, {"Content-Length": "500"}, "{"), Outcome.UNKNOWN, None),
         ((200, {}, "<html>oops</html>"), Outcome.UNKNOWN, None),
         ((200, {}, [1]), Outcome.UNKNOWN, None),
+        ((200, {}, {"json": {"errors": [], "data": {"things": [{"odd": 1}]}}}), Outcome.UNKNOWN, None),
         ((302, {}, ""), Outcome.UNKNOWN, None),
         ((403, {"WWW-Authenticate": 'Bearer error="something_new"'}, ""), Outcome.FORBIDDEN, None),
         ((429, {"Retry-After": "3"}, ""), Outcome.RATE_LIMITED, 3),
