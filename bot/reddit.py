@@ -326,9 +326,9 @@ def reply(reddit: Client, comment_id: str, text: str) -> Answer:
     requestor.in_doubt = False
     try:
         posted = reddit.comment(comment_id.removeprefix("t1_")).reply(text)
+        return Answer(Outcome.POSTED, posted.fullname if posted else "")
     except Exception as error:  # from anywhere in PRAW: what counts is whether the comment can be there
         return _answer_to(error) if requestor.in_doubt else Answer(Outcome.NOT_SENT, detail=_one_line(error))
-    return Answer(Outcome.POSTED, posted.fullname if posted else "")
 
 
 def _answer_to(error: Exception) -> Answer:
@@ -576,7 +576,7 @@ class _Requestor(prawcore.Requestor):
             raise prawcore.RequestException(_PostNotRepeated(_cause(error.original_exception)), args, kwargs) from None
         if date := parsedate_tz(response.headers.get("Date", "")):
             self.clock = mktime_tz(date), time.monotonic()
-        _keep_readable(response.headers)
+        _keep_readable(response.headers, response.status_code)
         if not repeatable and response.status_code in self.NOT_AGAIN:
             raise prawcore.RequestException(_PostNotRepeated(f"status {response.status_code}"), args, kwargs)
         return response
@@ -588,11 +588,11 @@ def _never_connected(error: Exception) -> bool:
     return isinstance(error, requests.ConnectionError) and isinstance(reason, (NewConnectionError, ConnectTimeoutError))
 
 
-def _keep_readable(headers: MutableMapping[str, str]) -> None:
-    """Drop what prawcore would fail to read: it turns these headers into numbers without a look, after a comment may have been accepted.
+def _keep_readable(headers: MutableMapping[str, str], status: int) -> None:
+    """Drop or mend what prawcore would trip over: it reads these headers without a look, after a comment may have been accepted.
 
     >>> headers = {"x-ratelimit-used": "4", "x-ratelimit-reset": "598.0", "retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}
-    >>> _keep_readable(headers); headers
+    >>> _keep_readable(headers, 200); headers
     {}
     """
     pacing = ("x-ratelimit-remaining", "x-ratelimit-used", "x-ratelimit-reset")
@@ -601,3 +601,9 @@ def _keep_readable(headers: MutableMapping[str, str]) -> None:
             headers.pop(name, None)
     if not re.fullmatch(r"\d+(\.\d*)?", headers.get("retry-after", "")):
         headers.pop("retry-after", None)
+    if not re.search(r'="?(insufficient_scope|invalid_token)"?$', headers.get("www-authenticate", "")):
+        headers.pop("www-authenticate", None)
+        if status == 401:
+            headers["www-authenticate"] = "error=invalid_token"
+    if status in (301, 302):
+        headers.setdefault("location", "/")

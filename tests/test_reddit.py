@@ -244,7 +244,17 @@ def test_reading_gives_up_after_four_tries(no_waiting: list[float]) -> None:
         assert server.asked.count(("GET", "/api/v1/me")) == 4
 
 
-@pytest.mark.parametrize(("answer", "says"), [((503, {}, ""), "status 503"), ((200, {}, "<html>"), "not JSON"), (None, "can't be reached")])
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ((503, {}, ""), "status 503"),
+        ((200, {}, "<html>"), "not JSON"),
+        (None, "can't be reached"),
+        ((401, {}, ""), "wrong account or client"),
+        ((401, {"WWW-Authenticate": 'Bearer realm="reddit", error="invalid_token"'}, ""), "wrong account or client"),
+        ((302, {}, ""), "missing"),
+    ],
+)
 def test_a_broken_server_is_one_clear_line(answer: Answer, says: str, no_waiting: list[float]) -> None:
     with scripted(me=[answer]) as (_, client), pytest.raises(UserError, match=says):
         reddit.account_name(client)
@@ -292,7 +302,9 @@ ACCEPTED = {"json": {"errors": [], "data": {"things": []}}}
         ((200, {"Content-Length": "500"}, "{"), Outcome.UNKNOWN, None),
         ((200, {}, "<html>oops</html>"), Outcome.UNKNOWN, None),
         ((200, {}, [1]), Outcome.UNKNOWN, None),
-        ((302, {}, ""), Outcome.UNKNOWN, None),  # without a Location, prawcore raises KeyError
+        ((200, {}, {"json": {"errors": [], "data": {"things": [{"odd": 1}]}}}), Outcome.UNKNOWN, None),
+        ((302, {}, ""), Outcome.UNKNOWN, None),
+        ((403, {"WWW-Authenticate": 'Bearer error="something_new"'}, ""), Outcome.FORBIDDEN, None),
         ((429, {"Retry-After": "3"}, ""), Outcome.RATE_LIMITED, 3),
         ((429, {}, ""), Outcome.RATE_LIMITED, 600),
         ((429, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, ""), Outcome.RATE_LIMITED, 600),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -81,7 +82,28 @@ def test_what_was_chosen_stands_in_the_sandbox_once(whole: Path, config: Path) -
     assert again.returncode == 0, again.stderr
     assert [row.reply_id for row in schema.read_rows(whole / "submitted.csv", Submitted)] == [row.reply_id for row in submitted]
     with sandbox.serve(whole / "sandbox.sqlite") as box:
-        assert len(box.store.comments_by(sandbox.USERNAME)) == len(chosen)
+        ours = box.store.comments_by(sandbox.USERNAME)
+        assert len(ours) == len(chosen) and all("I am a bot" in row["body"] for row in ours)
+
+
+def test_posting_keeps_to_the_permissions(whole: Path, tmp_path: Path) -> None:
+    """As against Reddit itself: the config says where it is and where the bot may post. Another sandbox has the same comments."""
+    settings = tmp_path / "settings.toml"
+    call = [sys.executable, str(ROOT / "run_bot.py"), "submit", "--config", str(settings), "--run", str(tmp_path / "run"), "--post"]
+    (tmp_path / "run").mkdir()
+    for name in ("comments.csv", "chosen.csv"):
+        shutil.copy(whole / name, tmp_path / "run")
+    with sandbox.process(tmp_path) as url:
+        settings.write_text(
+            f'[reddit]\nurl = "{url}"\n[submit]\nledger = "{tmp_path}/ledger.sqlite"\nkill_switch = "{tmp_path}/STOP"\n'
+            '[[submit.allowed]]\nsubreddit = "sandbox_home"\npermitted_by = "u/a_moderator"\n'
+        )
+        done = subprocess.run(call, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    chosen = schema.read_rows(tmp_path / "run" / "chosen.csv", Scored)
+    outcomes = [row.outcome for row in schema.read_rows(tmp_path / "run" / "submitted.csv", Submitted)]
+    assert outcomes == ["posted" if row.subreddit == "sandbox_home" else "not_allowed" for row in chosen]
+    assert set(outcomes) == {"posted", "not_allowed"}
 
 
 def test_a_dry_run_sends_nothing_and_prints_a_table(config: Path, tmp_path: Path) -> None:
