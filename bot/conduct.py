@@ -4,10 +4,9 @@
     may_say        asked by `choose` of every candidate that could be chosen; `Unfit` in scored.csv
     may_post       asked by `submit` twice before each POST, the second time as the last thing before the intent is written down; `Refusal`
 
-What a comment says can make an answer None into a refusal, never the other way round: none of the checks of a text looks for
-instructions, and the only thing that is learnt from a thread (its language) is one more thing to be refused for.
+What a comment says can't switch a check off: none of them looks for instructions. All that is learnt from the thread is its texts, which a
+reply may not copy, and their language, which the comment that is answered tells only where nothing else does.
 
-What the libraries look for was tried first: see the examples of `bad_words` and `profanity`.
 The libraries behind `may_say` are loaded on first use: alt-profanity-check brings scikit-learn, which takes seconds.
 """
 
@@ -37,12 +36,12 @@ class Reason(StrEnum):
     """Why a comment is not taken up, in the order of asking: the first that fits is written down."""
 
     OWN_COMMENT = "own_comment"
-    DELETED = "deleted"  # by its author
     REMOVED = "removed"  # by a moderator or by Reddit
+    DELETED = "deleted"  # by its author
     DELETED_AUTHOR = "deleted_author"  # the text is there, the account isn't
     OPTED_OUT = "opted_out"  # its author asked not to be replied to
-    EMPTY = "empty"  # or nothing left without quotes and links
     TOO_LONG = "too_long"
+    EMPTY = "empty"  # or nothing left without quotes and links
     BOT_AUTHOR = "bot_author"
     SENSITIVE_SUBREDDIT = "sensitive_subreddit"  # grief, crisis, illness, …
     BENCHED = "benched"  # the subreddit is left in peace for a while
@@ -218,6 +217,9 @@ def subreddit_name(name: str) -> str:
 # --- may this be posted? -------------------------------------------------------------------------------------------------------
 
 
+LANGUAGE_CHARACTERS = 20_000  # of a thread, enough to tell
+
+
 @dataclass(frozen=True)
 class Around:
     """What a reply is held against. Texts are `copies.plain`; training is `copies.read`'s, None where there is none."""
@@ -231,9 +233,8 @@ class Around:
 
 def around(comment: str, thread: Sequence[str] = (), own: Sequence[str] = (), training: np.ndarray[Any, Any] | None = None) -> Around:
     """comment: what is answered; thread: its title and the thread's other comments; own: what the bot wrote before, made plain already."""
-    return Around(
-        copies.plain(comment), [copies.plain(each) for each in thread], own, training, text.language(" ".join([comment, *thread])[:20_000])
-    )
+    language = text.language(" ".join(thread)[:LANGUAGE_CHARACTERS]) or text.language(comment[:LANGUAGE_CHARACTERS])
+    return Around(copies.plain(comment), [copies.plain(each) for each in thread], own, training, language)
 
 
 def may_say(reply: str, around: Around, conduct: ConductSettings) -> Unfit | None:
