@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 PY := .venv/bin/python
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: setup run test bench lint clean
+.PHONY: setup run test soak bench lint clean
 
 setup: .venv/.installed
 	@$(PY) -m bot.models pull --defaults
@@ -26,6 +26,10 @@ run: setup
 
 test: setup .venv-emulator/.installed
 	@$(PY) -m pytest
+
+# The whole fault matrix of posting, and random cases up to 1,000 runs; `make test` runs a slice of it.
+soak: setup
+	@$(PY) -m tests.soak
 
 bench: setup
 	@$(PY) benchmarks/extract.py

@@ -12,13 +12,45 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class UserError(Exception):
-    """What is wrong, where, and what to do, in one line. The command line prints it and exits 1; bugs keep their traceback."""
+    """What is wrong, where, and what to do, in one line. The command line prints it and exits with `status`; bugs keep their traceback."""
+
+    status = 1
+
+
+# The statuses are those of sysexits.h: EX_UNAVAILABLE, EX_TEMPFAIL, EX_NOPERM, EX_CONFIG; EX_IOERR for a full disk.
+
+
+class Unreachable(UserError):
+    """Reddit can't be reached, or doesn't answer as it should. Later it may."""
+
+    status = 69
+
+
+class Busy(UserError):
+    """Another process is at it."""
+
+    status = 75
+
+
+class NoPermission(UserError):
+    """Reddit doesn't take the credentials, or there are none."""
+
+    status = 77
+
+
+class WrongSettings(UserError):
+    """The config file or a variable of the environment."""
+
+    status = 78
+
+
+DISK_FULL = 74
 
 
 def run_command(main: Callable[..., Any], name: str) -> None:
     """Run `main` (a function whose typer annotations are its options, or a typer app) as the program `name`.
 
-    Exits 0, 1 (`UserError`, disk full), 2 (bad options) or 130 (interrupted); any other exception keeps its traceback.
+    Exits 0, the status of a `UserError`, 2 (bad options), 74 (disk full) or 130 (interrupted); any other exception keeps its traceback.
     """
     import typer
 
@@ -31,7 +63,7 @@ def run_command(main: Callable[..., Any], name: str) -> None:
         app(prog_name=name, standalone_mode=True)
     except UserError as error:
         print(f"{name}: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(error.status)
     except KeyboardInterrupt:
         print(f"{name}: interrupted; the same command goes on where it stopped", file=sys.stderr)
         sys.exit(130)
@@ -40,4 +72,4 @@ def run_command(main: Callable[..., Any], name: str) -> None:
             raise
         where = error.filename or "while writing"
         print(f"{name}: the disk is full ({where}); free some space and run the same command again", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(DISK_FULL)

@@ -1,35 +1,41 @@
 """choose: at most one reply a submission, or none.
 
-Reads  RUN/scored.csv.
+Reads  RUN/scored.csv and, where there are any, RUN/comments.csv and RUN/context.csv and the ledger (what a reply may
+       not copy), and MODEL/replies.npy.
 Writes RUN/scored.csv again, each row with its verdict (chosen, kept or refused) and reason, and RUN/chosen.csv.
 
     python -m bot.choose --run data/runs/X
 
 The rule is the original bot's two steps: drop what the realism ranker gives less than choose.minimum_realism, then take the best
 rank_score of what is left; of several comments in one submission the best one is answered. Nothing passes: nothing is chosen.
+Before the second step conduct.may_say drops what may not be posted, whoever wrote the comment and whatever it says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bot import config, run_command, schema
-from bot.schema import Scored
+from bot import conduct, config, copies, ledger, run_command, schema
+from bot.schema import Comment, Context, Scored
+
+Fault = Callable[[Scored], str | None]  # why a candidate may not be posted, if so
 
 
-def choose(rows: Sequence[Scored], minimum_realism: float) -> list[Scored]:
+def choose(rows: Sequence[Scored], minimum_realism: float, fault: Fault = lambda row: None) -> list[Scored]:
     """The rows, in order, each with verdict and reason; what they said before is forgotten.
 
-    refused: empty, low_realism. kept: another candidate of the comment is better (not_best), or another comment of the submission is
-    answered (other_comment_in_submission). Ties go to the smaller candidate_id, so that the order of rows doesn't matter; no rank_score
-    comes last.
+    refused: empty, low_realism, or what `fault` says. kept: another candidate of the comment is better (not_best), or another comment of
+    the submission is answered (other_comment_in_submission). Ties go to the smaller candidate_id, so that the order of rows doesn't
+    matter; no rank_score comes last.
     """
-    refusals = [refusal(row, minimum_realism) for row in rows]
+    refusals = [refusal(row, minimum_realism) or fault(row) or "" for row in rows]
     order = sorted(
         (index for index, reason in enumerate(refusals) if not reason),
         key=lambda index: (rows[index].rank_score is None, -(rows[index].rank_score or 0.0), rows[index].candidate_id),
@@ -54,7 +60,7 @@ def choose(rows: Sequence[Scored], minimum_realism: float) -> list[Scored]:
 
 
 def refusal(row: Scored, minimum_realism: float) -> str:
-    """Why a candidate may not be chosen; empty if it may."""
+    """Why a candidate may not be chosen, by its scores; empty if it may."""
     if not row.reply.strip():
         return "empty"
     if row.realism_score is not None and row.realism_score < minimum_realism:
@@ -62,19 +68,61 @@ def refusal(row: Scored, minimum_realism: float) -> str:
     return ""
 
 
+def fault_finder(
+    comments: Sequence[Comment], context: Sequence[Context], own: Sequence[str], settings: config.Settings
+) -> tuple[Fault, bool]:
+    """conduct.may_say with all that it needs to know, and whether there are sketches of the training text. own: what we wrote before.
+
+    Raises:
+        UserError: the sketches can't be read.
+    """
+    said_in: dict[str, list[tuple[str, str]]] = defaultdict(list)  # thread -> (comment_id, text)
+    titles = {comment.thread_id: comment.title for comment in comments}
+    for comment in comments:
+        said_in[comment.thread_id].append((comment.comment_id, comment.comment))
+    for other in context:
+        said_in[other.thread_id].append((other.comment_id, other.comment))
+    training = copies.read(settings.generate.model)
+    own = [copies.plain(each) for each in own]
+    known: dict[str, conduct.Around] = {}
+
+    def fault(row: Scored) -> str | None:
+        if row.comment_id not in known:
+            others = [said for comment_id, said in said_in[row.thread_id] if comment_id != row.comment_id]
+            known[row.comment_id] = conduct.around(row.comment, [titles.get(row.thread_id, ""), *others], own, training)
+        return conduct.may_say(row.reply, known[row.comment_id], settings.conduct)
+
+    return fault, training is not None
+
+
 def main(
     run: Annotated[Path, typer.Option(help="run folder: reads and completes scored.csv, writes chosen.csv")],
     config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings")] = None,
 ) -> None:
     """Choose the reply to post, at most one a submission, or none."""
-    settings = config.load(config_file).choose
+    settings = config.load(config_file)
     scored = run / "scored.csv"
-    rows = choose(schema.read_rows(scored, Scored), settings.minimum_realism)
+    before = schema.read_rows(scored, Scored)
+    comments = schema.read_rows(run / "comments.csv", Comment) if (run / "comments.csv").exists() else []
+    context = schema.read_rows(run / "context.csv", Context) if (run / "context.csv").exists() else []
+    own: list[str] = []
+    if settings.submit.ledger.exists():
+        with closing(ledger.open_ledger(settings.submit.ledger)) as db:
+            own = ledger.own_texts(db)
+    fault, with_training = fault_finder(comments, context, own, settings)
+    rows = choose(before, settings.choose.minimum_realism, fault)
     # scored.csv stays `rank`'s work: what it was made from is passed on, so that a second run knows it is current
     schema.write_rows(scored, Scored, rows, (schema.read_manifest(scored) or {"made_from": {}})["made_from"])
-    made_from = {"scored": schema.sha256_of(scored), "settings": settings.model_dump(mode="json")}
+    made_from = {
+        "scored": schema.sha256_of(scored),
+        "settings": settings.choose.model_dump(mode="json"),
+        "conduct": settings.conduct.model_dump(mode="json"),
+        "training_sketches": with_training,
+    }
     count = schema.write_rows(run / "chosen.csv", Scored, (row for row in rows if row.verdict == "chosen"), made_from)
     print(f"{count} of {len({row.comment_id for row in rows})} comments get a reply")
+    if not with_training:
+        print(f"not checked for copies of the training text: no {settings.generate.model / copies.FILE}; see `python -m bot.copies --help`")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ settings: they come from the environment or praw.ini alone (see reddit.py).
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
@@ -14,10 +15,20 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
-from bot import UserError
+from bot import WrongSettings, text
 
 # [project.]dataset.table, where {month} stands once in the table's name. These names are put into SQL, so nothing else may stand in them.
 _TABLE = r"^([a-z0-9:-]+\.)?\w+\.[\w-]*\{month\}[\w-]*$"
+
+DISCLOSURE = (
+    "*I am a bot: a program wrote this, and nobody read it before."
+    " Reply `!stop` and I never answer you again, `!delete` and I remove this.*"
+)
+
+
+# Names of what is no setting, whatever stands before them; and a name and password in an address.
+_CREDENTIAL = re.compile(r"(?i)(?:client_?id|user_?name|pass_?(?:word|wd|phrase)?|secret|token|api_?key)$")
+_IN_ADDRESS = re.compile(r"://[^/\s@]*:[^/\s@]*@")
 
 
 class Section(BaseModel):
@@ -71,6 +82,46 @@ class ChooseSettings(Section):
     minimum_realism: float = Field(default=0.2, ge=0, le=1)
 
 
+class ConductSettings(Section):
+    sensitive_subreddits: list[str] = []
+    maximum_characters: int = Field(default=1000, ge=1, le=10_000)
+    maximum_profanity: float = Field(default=0.8, ge=0, le=1)
+    toxicity_model: Path | None = None
+    maximum_toxicity: float = Field(default=0.5, ge=0, le=1)
+    maximum_similarity: float = Field(default=0.95, ge=0.5, le=1)
+    withdraw_at_karma: int = Field(default=-1, le=0)
+
+    @field_validator("toxicity_model", mode="before")
+    @classmethod
+    def _empty_means_none(cls, value: Any) -> Any:
+        return None if value == "" else value
+
+
+class Allowed(Section):
+    """A subreddit whose moderators let the bot post there, and who said so where."""
+
+    subreddit: str = Field(pattern=r"^[A-Za-z0-9_]{2,24}$")
+    permitted_by: str = Field(min_length=3)
+
+
+class SubmitSettings(Section):
+    allowed: list[Allowed] = []
+    posts_an_hour: int = Field(default=4, ge=0)
+    posts_a_day: int = Field(default=20, ge=0)
+    minimum_pause_seconds: int = Field(default=60, ge=0)
+    maximum_wait_hours: float = Field(default=6.0, ge=0)
+    disclosure: str = DISCLOSURE
+    ledger: Path = Path("data/ledger.sqlite")
+    kill_switch: Path = Path("data/STOP")
+
+    @field_validator("disclosure")
+    @classmethod
+    def _says_what_it_is(cls, value: str) -> str:
+        if not re.search(text.BOT_SAYS_SO, value) or "!stop" not in value:
+            raise ValueError("it has to say «I am a bot» and how to stop it, `!stop`")
+        return value
+
+
 class BigQuerySettings(Section):
     project: str = Field(default="", pattern=r"^[a-z0-9.:-]*$")
     comments: str = Field(default="reddit_comments.{month}", pattern=_TABLE)
@@ -92,6 +143,8 @@ class Settings(BaseSettings):
     generate: GenerateSettings = GenerateSettings()
     rank: RankSettings = RankSettings()
     choose: ChooseSettings = ChooseSettings()
+    conduct: ConductSettings = ConductSettings()
+    submit: SubmitSettings = SubmitSettings()
     reddit: RedditSettings = RedditSettings()
     bigquery: BigQuerySettings = BigQuerySettings()
 
@@ -107,20 +160,44 @@ class Settings(BaseSettings):
         return env_settings, init_settings  # what the file says is passed to init; the environment goes before it
 
 
+def credentials(content: Any, where: str = "") -> list[str]:
+    """Names of the entries, at any depth, that are credentials by their name or hold some in an address.
+
+    >>> credentials({"reddit": {"password": "x", "url": "http://a:b@c"}, "fetch": {"depth": 2}})
+    ['reddit.password', 'reddit.url']
+    """
+    entries = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    found = []
+    for name, value in entries:
+        full = f"{where}{name}"
+        if _CREDENTIAL.search(str(name)) or (isinstance(value, str) and _IN_ADDRESS.search(value)):
+            found.append(full)
+        else:
+            found += credentials(value, f"{full}.")
+    return found
+
+
 def load(path: Path | None) -> Settings:
     """Settings from a TOML file (None: the defaults) and the environment.
 
     Raises:
-        UserError: no such file, not TOML, an unknown setting, or a value out of its range; names the setting.
+        WrongSettings: no such file, not TOML, a credential in it, an unknown setting, or a value out of its range; names the setting.
     """
     content: dict[str, Any] = {}
     if path is not None:
         try:
             content = tomllib.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise UserError(f"{path}: no such config file; copy config.example.toml and edit it") from None
+            raise WrongSettings(f"{path}: no such config file; copy config.example.toml and edit it") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
-            raise UserError(f"{path}: not readable as TOML ({error}); see config.example.toml") from None
+            raise WrongSettings(f"{path}: not readable as TOML ({error}); see config.example.toml") from None
+    variables = [name for name in os.environ if name.upper().startswith("BOT_") and _CREDENTIAL.search(name)]
+    if found := [*credentials(content), *variables]:
+        where = "environment" if found[0] in variables else path
+        raise WrongSettings(
+            f"{where}: {found[0]} is a credential; take it out and set praw_client_id, praw_client_secret, praw_username"
+            " and praw_password in the environment, or write a praw.ini; a password that was shared in a file wants changing"
+        )
     try:
         return Settings(**content)
     except ValidationError as error:
@@ -128,6 +205,6 @@ def load(path: Path | None) -> Settings:
         name = ".".join(str(part) for part in first["loc"])
         said = f"setting {name}: {first['msg']} (found {first.get('input')!r}); see config.example.toml"
         variable = next((each for each in os.environ if each.upper() == "BOT_" + "__".join(map(str, first["loc"][:2])).upper()), None)
-        raise UserError(f"{variable or path or 'environment'}: {said}") from None
+        raise WrongSettings(f"{variable or path or 'environment'}: {said}") from None
     except SettingsError as error:
-        raise UserError(f"""environment: {error}; write a list as BOT_FETCH__SUBREDDITS='["a", "b"]'""") from None
+        raise WrongSettings(f"""environment: {error}; write a list as BOT_FETCH__SUBREDDITS='["a", "b"]'""") from None

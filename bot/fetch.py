@@ -4,76 +4,50 @@
 
 Reads Reddit, or the sandbox that reddit.url names. Writes RUN/context.csv, RUN/skipped.csv and, last, RUN/comments.csv; where all three are
 there, whole and made with the same settings, it does nothing, so a run that was killed goes on with the comments it had.
+Which comments are answered is conduct.may_reply_to's to say; where there is a ledger, what it knows counts.
 Each comment that was seen stands in comments.csv or in skipped.csv, never in both and never in neither.
 """
 
 from __future__ import annotations
 
-import re
 import time
 from collections import Counter
 from collections.abc import Mapping
-from enum import StrEnum
+from contextlib import closing
 from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bot import UserError, config, reddit, run_command, schema, text
-from bot.config import FetchSettings
+from bot import UserError, conduct, config, ledger, reddit, run_command, schema, text
+from bot.conduct import NOTHING_KNOWN, Known, Reason
+from bot.config import FetchSettings, Settings
+from bot.ledger import State
 from bot.reddit import Outcome, Thread, ThreadComment
 from bot.schema import Comment, Context, Skipped
 
 
-class Reason(StrEnum):
-    """Why a comment is not taken up, in the order of asking: the first that fits is written down."""
-
-    OWN_COMMENT = "own_comment"
-    DELETED = "deleted"  # by its author
-    REMOVED = "removed"  # by a moderator or by Reddit
-    DELETED_AUTHOR = "deleted_author"  # the text is there, the account isn't
-    EMPTY = "empty"  # or nothing left without quotes and links
-    TOO_LONG = "too_long"
-    BOT_AUTHOR = "bot_author"
-    NSFW = "nsfw"
-    LOCKED = "locked"
-    ARCHIVED = "archived"
-    ALREADY_REPLIED_BY_US = "already_replied_by_us"
-    ALREADY_IN_THREAD = "already_in_thread"  # we replied to another comment there: one reply a thread
-    TOO_DEEP = "too_deep"
-    TOO_OLD = "too_old"
-    LOW_KARMA = "low_karma"
-    OVER_LIMIT = "over_limit"  # could have been taken up, but for --limit
-    BEHIND_MORE = "behind_more"  # known by id only: beyond fetch.replace_more_limit
-
-
-def is_bot(author: str, body: str) -> bool:
-    """True for an author or a text that says it is a bot's.
-
-    >>> is_bot("AutoModerator", ""), is_bot("haiku_bot", ""), is_bot("RemindMeBot", ""), is_bot("reader_1", "I am a bot, beep")
-    (True, True, True, True)
-    >>> is_bot("Talbot", "My robot vacuum is a bot I love")
-    False
-    """
-    return bool(re.search(text.BOT_NAME, author) or re.search(text.BOT_SAYS_SO, body))
-
-
 def take_up(
-    threads: list[Thread], rules: FetchSettings, now: float, us: str = "", limit: int | None = None
+    threads: list[Thread],
+    settings: Settings,
+    now: float,
+    us: str = "",
+    limit: int | None = None,
+    known: Known = NOTHING_KNOWN,
 ) -> tuple[list[Comment], list[Context], list[Skipped]]:
     """Share out the comments of threads: to answer; context (the other readable comments of those threads); not to answer, and why.
 
-    now: epoch seconds. us: our account's name, empty for none. Comments to answer come in turns, one a thread, best karma first, in the
-    order of the threads; `limit` cuts there, so that no thread uses it up.
+    now: epoch seconds. us: our account's name, empty for none. known: what the ledger knows. Comments to answer come in turns,
+    one a thread, best karma first, in the order of the threads; `limit` cuts there, so that no thread uses it up.
     """
     answerable: list[list[tuple[Thread, ThreadComment]]] = []
     skipped: list[Skipped] = []
     for thread in threads:
-        answered = {comment.parent_id for comment in thread.comments if _same_name(comment.author, us)}
+        answered = {comment.parent_id for comment in thread.comments if conduct.same_name(comment.author, us)}
         good = []
         for comment in thread.comments:
-            reason = refusal(thread, comment, rules, now, us, answered)
+            reason = conduct.may_reply_to(thread, comment, settings.fetch, settings.conduct, now, us, answered, known)
             if reason is None:
                 good.append((thread, comment))
             else:
@@ -97,44 +71,6 @@ def take_up(
         if comment.comment_id not in taken_ids and not text.is_deleted(comment.body)
     ]
     return [_row(thread, comment) for thread, comment in taken], context, skipped
-
-
-def refusal(thread: Thread, comment: ThreadComment, rules: FetchSettings, now: float, us: str, answered: set[str]) -> Reason | None:
-    """Why this comment is not answered, or None. answered: fullnames of what we replied to in this thread."""
-    body = comment.body.strip().lower()
-    if _same_name(comment.author, us):
-        return Reason.OWN_COMMENT
-    if body and text.is_deleted(body):
-        return Reason.REMOVED if "removed" in body else Reason.DELETED
-    if not comment.author:
-        return Reason.DELETED_AUTHOR
-    if len(comment.body) >= text.UNANSWERABLE_LENGTH:
-        return Reason.TOO_LONG
-    if not text.clean(comment.body):
-        return Reason.EMPTY
-    if is_bot(comment.author, comment.body):
-        return Reason.BOT_AUTHOR
-    if thread.over_18:
-        return Reason.NSFW
-    if thread.locked or comment.locked:
-        return Reason.LOCKED
-    if thread.archived:
-        return Reason.ARCHIVED
-    if comment.comment_id in answered:
-        return Reason.ALREADY_REPLIED_BY_US
-    if answered:
-        return Reason.ALREADY_IN_THREAD
-    if comment.depth > rules.depth:
-        return Reason.TOO_DEEP
-    if now - comment.created_utc > rules.maximum_age_hours * 3600:
-        return Reason.TOO_OLD
-    if comment.karma < rules.minimum_karma:
-        return Reason.LOW_KARMA
-    return None
-
-
-def _same_name(author: str, us: str) -> bool:
-    return bool(us) and author.lower() == us.lower()
 
 
 def _row(thread: Thread, comment: ThreadComment) -> Comment:
@@ -161,7 +97,7 @@ def read_threads(client: reddit.Client, rules: FetchSettings) -> tuple[list[Thre
     """
     answers: dict[str, Outcome] = {}
     by_subreddit: list[list[Thread]] = []
-    for name in dict.fromkeys(name.removeprefix("/").removeprefix("r/").lower() for name in rules.subreddits):
+    for name in dict.fromkeys(conduct.subreddit_name(name) for name in rules.subreddits):
         answers[name], thread_ids = reddit.list_submissions(client, name, rules.listing, rules.submissions)
         threads = []
         for thread_id in thread_ids:
@@ -173,6 +109,21 @@ def read_threads(client: reddit.Client, rules: FetchSettings) -> tuple[list[Thre
                 break
         by_subreddit.append(threads)
     return [thread for turn in zip_longest(*by_subreddit) for thread in turn if thread is not None], answers
+
+
+def known_to(path: Path, now: float) -> Known:
+    """What the ledger at `path` knows; nothing where there is none. Raises UserError where it is damaged."""
+    if not path.exists():
+        return NOTHING_KNOWN
+    with closing(ledger.open_ledger(path)) as db:
+        sent = ledger.in_state(db, *ledger.SENT)
+        return Known(
+            opted_out=ledger.everyone_opted_out(db),
+            benched=ledger.benched(db, int(now)),
+            comments={reply.comment_id for reply in sent},
+            threads={reply.thread_id for reply in sent},
+            tried={reply.comment_id for reply in ledger.in_state(db, State.READY, State.REJECTED)},
+        )
 
 
 def main(
@@ -187,6 +138,7 @@ def main(
     comments_csv, context_csv, skipped_csv = run / "comments.csv", run / "context.csv", run / "skipped.csv"
     made_from = {
         "fetch": settings.fetch.model_dump(mode="json"),
+        "sensitive_subreddits": settings.conduct.sensitive_subreddits,
         "source": "sandbox" if reddit.is_sandbox(settings.reddit.url) else "reddit",  # the sandbox's port may change when a run goes on
         "limit": limit,
     }
@@ -204,7 +156,8 @@ def main(
         raise UserError(f"no subreddit could be read ({_counted(refused)}); check fetch.subreddits")
     for name, outcome in refused.items():
         print(f"fetch: r/{name} is left out: {outcome}")
-    comments, context, skipped = take_up(threads, settings.fetch, time.time(), us, limit)
+    now = time.time()
+    comments, context, skipped = take_up(threads, settings, now, us, limit, known_to(settings.submit.ledger, now))
 
     schema.write_rows(context_csv, Context, context, made_from)
     schema.write_rows(skipped_csv, Skipped, skipped, made_from)

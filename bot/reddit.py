@@ -8,8 +8,12 @@ from PRAW's environment variables (praw_client_id, praw_client_secret, praw_user
 from __future__ import annotations
 
 import configparser
-from collections.abc import Callable
+import math
+import re
+import time
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
+from email.utils import mktime_tz, parsedate_tz
 from enum import StrEnum
 from ipaddress import ip_address
 from typing import Any, TypeVar
@@ -19,10 +23,11 @@ import praw
 import prawcore
 import requests
 import tenacity
-from praw.exceptions import ClientException, MissingRequiredAttributeException, PRAWException, RedditAPIException
+from praw.exceptions import ClientException, MissingRequiredAttributeException, RedditAPIException
 from praw.models import MoreComments
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
-from bot import UserError, sandbox
+from bot import NoPermission, Unreachable, WrongSettings, sandbox, text
 from bot.config import RedditSettings
 
 REDDIT_URL = "https://www.reddit.com"
@@ -30,7 +35,7 @@ OAUTH_URL = "https://oauth.reddit.com"
 LONGEST_WAIT_SECONDS = 120.0  # for one «slow down» when reading
 
 Client = praw.Reddit  # so that others can name it without importing praw
-Answer = TypeVar("Answer")
+Value = TypeVar("Value")
 
 
 class Outcome(StrEnum):
@@ -46,9 +51,12 @@ class Outcome(StrEnum):
     FORBIDDEN = "forbidden"  # our account may not; banned from the subreddit, say
     PRIVATE = "private"
     BANNED = "banned"  # the subreddit itself was closed
+    NSFW = "nsfw"  # the whole subreddit
+    QUARANTINED = "quarantined"
     MISSING = "missing"
     RATE_LIMITED = "rate_limited"
     REJECTED = "rejected"  # any other refusal by name: it was not posted
+    NOT_SENT = "not_sent"  # Reddit wasn't reached: it was not posted
     UNKNOWN = "unknown"  # it may have been posted
 
 
@@ -61,8 +69,23 @@ REFUSALS = {
     "NO_TEXT": Outcome.NO_TEXT,
     "RATELIMIT": Outcome.RATE_LIMITED,
 }
+# "Try again in 9 minutes", "1m 30s", "500 milliseconds": both wordings of RATELIMIT
+WAIT = re.compile(r"(\d+) ?(milliseconds?|hours?|h|minutes?|m|seconds?|s)\b")
+WAIT_SECONDS = 600  # where Reddit doesn't say how long
+# What Reddit asks for: platform:app id:version (by /u/account)
+USER_AGENT = re.compile(r"[\w.-]+:[\w.-]+:v?\d[\w.-]* \(by /?u/[\w-]{3,20}\)")
 # The "reason" in the body of a 403 or 404.
-REASONS = {"private": Outcome.PRIVATE, "banned": Outcome.BANNED}
+REASONS = {"private": Outcome.PRIVATE, "banned": Outcome.BANNED, "quarantined": Outcome.QUARANTINED}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of a POST. detail: in Reddit's or Python's words. wait_seconds: how long the account is to post nothing."""
+
+    outcome: Outcome
+    reply_id: str = ""  # empty where it was not posted, or Reddit didn't say
+    detail: str = ""
+    wait_seconds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +101,7 @@ class ThreadComment:
     depth: int
     locked: bool
     permalink: str
+    stickied: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +116,9 @@ class Thread:
     archived: bool
     comments: list[ThreadComment]
     behind_more: list[str]
+    quarantined: bool = False
+    stickied: bool = False
+    flair: str = ""
 
 
 def is_sandbox(url: str) -> bool:
@@ -123,23 +150,30 @@ def connect(settings: RedditSettings) -> Client:
         arguments = {"reddit_url": url, "oauth_url": url, "client_id": sandbox.CLIENT_ID, "client_secret": sandbox.CLIENT_SECRET}
         arguments |= {"username": sandbox.USERNAME, "password": sandbox.PASSWORD}
     elif settings.url:
-        raise UserError(f"reddit.url: {settings.url!r} is not a loopback address; leave it empty for Reddit itself")
-    elif "/u/unknown" in settings.user_agent:
-        raise UserError("reddit.user_agent still says /u/unknown; Reddit wants `<platform>:<app id>:<version> (by /u/<your account>)`")
+        raise WrongSettings(f"reddit.url: {settings.url!r} is not a loopback address; leave it empty for Reddit itself")
+    elif not USER_AGENT.fullmatch(settings.user_agent) or "u/unknown)" in settings.user_agent:
+        raise WrongSettings(
+            f"reddit.user_agent: {settings.user_agent!r} doesn't say who it is; Reddit wants `<platform>:<app id>:<version> (by /u/<you>)`"
+        )
     try:
         return praw.Reddit(
             user_agent=settings.user_agent,
             check_for_updates=False,
-            ratelimit_seconds=0,  # waiting is ours: PRAW's own would post again by itself
+            ratelimit_seconds=-1,  # waiting is ours: PRAW's own would post again by itself, with 0 still after «500 milliseconds»
             requestor_class=_Requestor,
             requestor_kwargs=requestor_kwargs,
             **arguments,
         )
     except (MissingRequiredAttributeException, ClientException, configparser.Error) as error:
-        raise UserError(
+        raise NoPermission(
             "no Reddit credentials: set praw_client_id, praw_client_secret, praw_username and praw_password in the environment,"
             f" or write a praw.ini ({_one_line(error)})"
         ) from None
+
+
+def site(reddit: Client) -> str:
+    """What the client talks to; the same for each sandbox, whose port changes."""
+    return "the sandbox" if is_sandbox(reddit.config.oauth_url) else str(reddit.config.oauth_url)
 
 
 def account_name(reddit: Client) -> str:
@@ -152,7 +186,7 @@ def account_name(reddit: Client) -> str:
         return ""
     outcome, name = _read(reddit, lambda: str(reddit.user.me()))
     if name is None:
-        raise UserError(f"{reddit.config.oauth_url}: logging in was answered with {outcome}; check the account")
+        raise NoPermission(f"{reddit.config.oauth_url}: logging in was answered with {outcome}; check the account")
     return name
 
 
@@ -163,16 +197,18 @@ def list_submissions(reddit: Client, subreddit: str, listing: str, count: int) -
         UserError: no network, or wrong credentials.
     """
 
-    def names() -> list[str] | None:
+    def names() -> list[str] | Outcome:
         found = reddit.subreddit(subreddit)
         if getattr(found, "user_is_banned", False):
-            return None
+            return Outcome.FORBIDDEN
+        if getattr(found, "over18", False):
+            return Outcome.NSFW
+        if getattr(found, "quarantine", False):
+            return Outcome.QUARANTINED
         return [submission.fullname for submission in getattr(found, listing)(limit=count)]
 
     outcome, answer = _read(reddit, names)
-    if outcome is Outcome.READ and answer is None:
-        return Outcome.FORBIDDEN, []
-    return outcome, answer or []
+    return (answer, []) if isinstance(answer, Outcome) else (outcome, answer or [])
 
 
 def read_thread(reddit: Client, thread_id: str, replace_more_limit: int) -> tuple[Outcome, Thread | None]:
@@ -207,6 +243,9 @@ def read_thread(reddit: Client, thread_id: str, replace_more_limit: int) -> tupl
             archived=bool(submission.archived),
             comments=comments,
             behind_more=[f"t1_{child}" for node in left for child in node.children],
+            quarantined=bool(getattr(submission, "quarantine", False)),
+            stickied=bool(getattr(submission, "stickied", False)),
+            flair=str(getattr(submission, "link_flair_text", None) or ""),
         )
 
     return _read(reddit, thread)
@@ -223,39 +262,197 @@ def _thread_comment(reddit: Client, comment: Any, depth: int) -> ThreadComment:
         depth=depth,
         locked=bool(getattr(comment, "locked", False)),
         permalink=f"{reddit.config.reddit_url}{comment.permalink}",
+        stickied=bool(getattr(comment, "stickied", False)),
     )
 
 
-def own_replies(reddit: Client) -> dict[str, str]:
-    """Our account's newest 100 comments: what each answers -> its fullname. Raises UserError as `read_thread`."""
-    name = account_name(reddit)
-    outcome, found = _read(reddit, lambda: {c.parent_id: c.fullname for c in reddit.redditor(name).comments.new(limit=100)})
-    if found is None:
-        raise UserError(f"{reddit.config.reddit_url}: our own comments can't be read ({outcome}); nothing was posted")
-    return found
+def is_suspended(reddit: Client) -> bool:
+    """True if Reddit has suspended our account. Raises UserError as `account_name`."""
+    account_name(reddit)
+    return bool(getattr(reddit.user.me(), "is_suspended", False))
 
 
-def reply(reddit: Client, comment_id: str, text: str) -> tuple[Outcome, str]:
-    """Post one reply, with exactly one POST; returns its fullname, empty where it was not posted or Reddit didn't say.
+def server_utc(reddit: Client) -> int:
+    """The time by Reddit's clock, whatever this machine's clock says. Something was read before.
 
     Raises:
-        UserError: the client isn't a sandbox's (posting to Reddit itself needs a ledger first), or wrong credentials.
+        UserError: Reddit never said what time it is.
     """
-    if not is_sandbox(reddit.config.oauth_url):
-        raise UserError("replies are posted to the sandbox only; posting to Reddit itself is not there yet")
+    seen = _requestor(reddit).clock
+    if seen is None:
+        raise Unreachable(f"{reddit.config.oauth_url}: no answer has a Date; without Reddit's clock nothing is posted")
+    return int(seen[0] + time.monotonic() - seen[1])
+
+
+def wait_for_turn(reddit: Client) -> None:
+    """Sleep as long as Reddit's rate-limit headers ask for; the next call is sent at once."""
+    _core(reddit).rate_limiter.delay()
+
+
+def find_reply(reddit: Client, us: str, comment_id: str) -> tuple[Outcome, str]:
+    """Look for a reply of `us` to a comment in our newest 100 comments, then among its own 100 newest replies.
+
+    Returns its fullname with READ; READ and an empty name: it is in neither; anything else: one of the two can't be read.
+
+    Raises:
+        UserError: no network, or wrong credentials.
+    """
+
+    def among_ours() -> str:
+        return next((c.fullname for c in reddit.redditor(us).comments.new(limit=100) if c.parent_id == comment_id), "")
+
+    def below_it() -> str | None:
+        comment = reddit.comment(comment_id.removeprefix("t1_"))
+        comment.reply_sort, comment.reply_limit = "new", 100
+        try:
+            comment.refresh()
+        except ClientException:  # it isn't there any more
+            return None
+        replies = [r for r in comment.replies.list() if r.parent_id == comment_id and not isinstance(r, MoreComments) and r.author]
+        return next((r.fullname for r in replies if r.author.name.lower() == us.lower()), "")
+
+    for place in (among_ours, below_it):
+        outcome, found = _read(reddit, place)
+        if found is None:
+            return (Outcome.MISSING if outcome is Outcome.READ else outcome), ""
+        if found:
+            return Outcome.READ, found
+    return Outcome.READ, ""
+
+
+def reply(reddit: Client, comment_id: str, text: str) -> Answer:
+    """Post one reply, with at most one POST, and say whether it can be there. Raises nothing that Reddit or the network could cause."""
+    requestor = _requestor(reddit)
+    requestor.in_doubt = False
     try:
         posted = reddit.comment(comment_id.removeprefix("t1_")).reply(text)
-    except RedditAPIException as error:
-        return REFUSALS.get(error.items[0].error_type, Outcome.REJECTED), ""
-    except prawcore.TooManyRequests:
-        return Outcome.RATE_LIMITED, ""
-    except (prawcore.Forbidden, prawcore.NotFound) as error:
-        return _refusal_of(error), ""
-    except prawcore.OAuthException as error:
-        raise _wrong_credentials(reddit, error) from None
-    except (prawcore.PrawcoreException, PRAWException):
-        return Outcome.UNKNOWN, ""
-    return Outcome.POSTED, posted.fullname if posted else ""
+        return Answer(Outcome.POSTED, posted.fullname if posted else "")
+    except Exception as error:  # from anywhere in PRAW: what counts is whether the comment can be there
+        return _answer_to(error) if requestor.in_doubt else Answer(Outcome.NOT_SENT, detail=_one_line(error))
+
+
+def _answer_to(error: Exception) -> Answer:
+    """What the error of a POST that was sent says: a refusal that Reddit names, else nothing."""
+    if isinstance(error, RedditAPIException):
+        item = error.items[0]
+        outcome = REFUSALS.get(item.error_type, Outcome.REJECTED)
+        wait = wait_asked(item.message or "") if outcome is Outcome.RATE_LIMITED else None
+        return Answer(outcome, "", _one_line(f"{item.error_type}: {item.message}"), wait)
+    if isinstance(error, prawcore.TooManyRequests):
+        seconds = math.ceil(float(error.retry_after)) if error.retry_after else WAIT_SECONDS
+        return Answer(Outcome.RATE_LIMITED, "", _one_line(error), seconds)
+    if isinstance(error, (prawcore.Forbidden, prawcore.InsufficientScope, prawcore.NotFound)):
+        return Answer(_refusal_of(error), "", _one_line(error))
+    return Answer(Outcome.UNKNOWN, "", _one_line(f"{type(error).__name__}: {error}"))
+
+
+def wait_asked(message: str) -> int:
+    """Seconds that the text of a RATELIMIT asks for.
+
+    >>> wait_asked("Take a break for 9 minutes before trying again."), wait_asked("Take a break for 1m 30s.")
+    (540, 90)
+    >>> wait_asked("try again in 1 hour"), wait_asked("in 300 milliseconds"), wait_asked("You are doing that too much.")
+    (3600, 1, 600)
+    """
+    units = {"hours": 3600, "minutes": 60, "seconds": 1, "milliseconds": 0.001}
+    found = [int(number) * next(size for name, size in units.items() if name.startswith(unit)) for number, unit in WAIT.findall(message)]
+    return math.ceil(sum(found)) if found else WAIT_SECONDS
+
+
+# --- our inbox, and what became of our replies -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """Something unread in our inbox. name: t1_… a reply to us, t4_… a private message; parent_id: what the reply answers, else empty."""
+
+    name: str
+    author: str
+    body: str
+    parent_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A comment as it stands now; body is empty where it was deleted or removed. removed: by a moderator or by Reddit."""
+
+    name: str
+    parent_id: str
+    thread_id: str
+    subreddit: str
+    body: str
+    karma: int
+    created_utc: int
+    removed: bool
+
+
+def unread(reddit: Client) -> list[Letter]:
+    """All that is unread, the oldest first. Raises UserError as `read_thread`."""
+    outcome, found = _read(reddit, lambda: list(reddit.inbox.unread(limit=None)))
+    if found is None:
+        raise Unreachable(f"{reddit.config.reddit_url}: our inbox can't be read ({outcome}); nothing was posted")
+    letters = [
+        Letter(item.fullname, item.author.name, item.body, item.parent_id if item.was_comment else "")
+        for item in found
+        if item.author  # Reddit's own notices have none
+    ]
+    return letters[::-1]
+
+
+def mark_read(reddit: Client, name: str) -> None:
+    """Mark one thing in our inbox as read. Raises UserError as `read_thread`."""
+    _read(reddit, lambda: reddit.post("api/read_message", data={"id": name}))
+
+
+def delete(reddit: Client, reply_id: str) -> Outcome:
+    """Delete a reply of ours: DELETED, or what kept it there. Doing it again does no harm.
+
+    Raises:
+        UserError: as `read_thread`.
+    """
+    outcome, _ = _read(reddit, lambda: reddit.comment(reply_id.removeprefix("t1_")).delete())
+    return Outcome.DELETED if outcome is Outcome.READ else outcome
+
+
+def standings(reddit: Client, names: Sequence[str]) -> dict[str, Standing]:
+    """How comments stand now, by fullname; those that Reddit doesn't give are left out. Costs one call a hundred.
+
+    Raises:
+        UserError: as `read_thread`.
+    """
+    outcome, found = _read(reddit, lambda: list(reddit.info(fullnames=list(names))) if names else [])
+    if found is None:
+        raise Unreachable(f"{reddit.config.reddit_url}: comments can't be read ({outcome}); try the same again later")
+    result = {}
+    for comment in found:
+        marked = text.is_deleted(comment.body)
+        # What a moderator removed still looks whole to its author, but for these.
+        removed = (marked and "removed" in comment.body) or any(getattr(comment, name, None) for name in ("removed", "banned_by"))
+        result[comment.fullname] = Standing(
+            comment.fullname,
+            comment.parent_id,
+            comment.link_id,
+            str(comment.subreddit.display_name),
+            "" if marked else comment.body,
+            int(comment.score),
+            int(comment.created_utc),
+            bool(removed),
+        )
+    return result
+
+
+def count_replies(reddit: Client, name: str) -> int:
+    """How many comments stand under a comment, at any depth. Those behind «more» count as Reddit counts them. Raises UserError."""
+
+    def count() -> int:
+        comment = reddit.comment(name.removeprefix("t1_"))
+        try:
+            comment.refresh()
+        except ClientException:  # it isn't there any more
+            return 0
+        return sum(each.count if isinstance(each, MoreComments) else 1 for each in comment.replies.list())
+
+    return _read(reddit, count)[1] or 0
 
 
 # --- answers --------------------------------------------------------------------------------------------------------------
@@ -276,7 +473,7 @@ _patiently = tenacity.Retrying(
 )
 
 
-def _read(reddit: Client, call: Callable[[], Answer]) -> tuple[Outcome, Answer | None]:
+def _read(reddit: Client, call: Callable[[], Value]) -> tuple[Outcome, Value | None]:
     """Do a reading call; it may be repeated."""
     url = reddit.config.oauth_url
     try:
@@ -290,14 +487,14 @@ def _read(reddit: Client, call: Callable[[], Answer]) -> tuple[Outcome, Answer |
     except prawcore.OAuthException as error:
         raise _wrong_credentials(reddit, error) from None
     except prawcore.RequestException as error:
-        raise UserError(
+        raise Unreachable(
             f"{url}: can't be reached ({_cause(error.original_exception)}); check the network, then run the same again"
         ) from None
     except prawcore.ResponseException as error:
         if error.response.status_code == 401:
             raise _wrong_credentials(reddit, error) from None
         what = "an answer that is not JSON" if isinstance(error, prawcore.BadJSON) else f"status {error.response.status_code}"
-        raise UserError(f"{url}: answered with {what}; try the same again later") from None
+        raise Unreachable(f"{url}: answered with {what}; try the same again later") from None
 
 
 def _refusal_of(error: prawcore.ResponseException) -> Outcome:
@@ -309,8 +506,8 @@ def _refusal_of(error: prawcore.ResponseException) -> Outcome:
     return REASONS.get(body.get("reason", ""), otherwise) if isinstance(body, dict) else otherwise
 
 
-def _wrong_credentials(reddit: Client, error: Exception) -> UserError:
-    return UserError(
+def _wrong_credentials(reddit: Client, error: Exception) -> NoPermission:
+    return NoPermission(
         f"{reddit.config.reddit_url}: wrong account or client ({_one_line(error)}); check the praw_… environment variables or praw.ini"
     )
 
@@ -335,27 +532,78 @@ class _PostNotRepeated(Exception):
     """Stands in for the error of a POST, so that prawcore doesn't send it again."""
 
 
+def _core(reddit: Client) -> prawcore.Session:
+    core = reddit._core
+    assert core is not None
+    return core
+
+
+def _requestor(reddit: Client) -> _Requestor:
+    requestor = _core(reddit).requestor
+    assert isinstance(requestor, _Requestor)
+    return requestor
+
+
 class _Requestor(prawcore.Requestor):
-    """prawcore's, with a time limit of our own (PRAW never passes its `timeout` on) and with each POST that changes something sent once:
-    prawcore would send it up to three times, and a comment that was accepted before the error would stand there twice.
+    """prawcore's, with a time limit of our own (PRAW never passes its `timeout` on) and with each POST that changes something sent once.
+
+    prawcore would send it up to three times (after a time-out, a reset, a 5xx, a 401), and a comment that was accepted before the error
+    would stand there twice. in_doubt: since it was last set to False such a POST was handed to the network and may have arrived.
+    clock: the Date (epoch seconds) of the last answer, and the monotonic clock then.
     """
 
     READS_BY_POST = ("/api/v1/access_token", "/api/morechildren")
+    NOT_AGAIN = frozenset({401, *prawcore.Session.RETRY_STATUSES})
 
     def __init__(self, *, timeout_seconds: float, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.timeout_seconds = timeout_seconds
+        self.in_doubt = False
+        self.clock: tuple[float, float] | None = None
 
     def request(self, *args: Any, timeout: float | None = None, **kwargs: Any) -> requests.Response:
         method, url = args[:2] if args else (kwargs["method"], kwargs["url"])  # prawcore calls both ways
         path = urlsplit(str(url)).path.rstrip("/")
         repeatable = str(method).upper() in ("GET", "HEAD") or path in self.READS_BY_POST
+        self.in_doubt |= not repeatable
         try:
             response = super().request(*args, timeout=self.timeout_seconds, **kwargs)
         except prawcore.RequestException as error:
             if repeatable:
                 raise
+            if _never_connected(error.original_exception):
+                self.in_doubt = False
             raise prawcore.RequestException(_PostNotRepeated(_cause(error.original_exception)), args, kwargs) from None
-        if not repeatable and response.status_code in prawcore.Session.RETRY_STATUSES:
+        if date := parsedate_tz(response.headers.get("Date", "")):
+            self.clock = mktime_tz(date), time.monotonic()
+        _keep_readable(response.headers, response.status_code)
+        if not repeatable and response.status_code in self.NOT_AGAIN:
             raise prawcore.RequestException(_PostNotRepeated(f"status {response.status_code}"), args, kwargs)
         return response
+
+
+def _never_connected(error: Exception) -> bool:
+    """True if requests failed before a byte could be sent."""
+    reason = getattr(error.args[0] if error.args else None, "reason", None)
+    return isinstance(error, requests.ConnectionError) and isinstance(reason, (NewConnectionError, ConnectTimeoutError))
+
+
+def _keep_readable(headers: MutableMapping[str, str], status: int) -> None:
+    """Drop or mend what prawcore would trip over: it reads these headers without a look, after a comment may have been accepted.
+
+    >>> headers = {"x-ratelimit-used": "4", "x-ratelimit-reset": "598.0", "retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}
+    >>> _keep_readable(headers, 200); headers
+    {}
+    """
+    pacing = ("x-ratelimit-remaining", "x-ratelimit-used", "x-ratelimit-reset")
+    if not re.fullmatch(r"\d+(\.\d*)? \d+ \d+", " ".join(headers.get(name, "") for name in pacing)):
+        for name in pacing:
+            headers.pop(name, None)
+    if not re.fullmatch(r"\d+(\.\d*)?", headers.get("retry-after", "")):
+        headers.pop("retry-after", None)
+    if not re.search(r'="?(insufficient_scope|invalid_token)"?$', headers.get("www-authenticate", "")):
+        headers.pop("www-authenticate", None)
+        if status == 401:
+            headers["www-authenticate"] = "error=invalid_token"
+    if status in (301, 302):
+        headers.setdefault("location", "/")

@@ -2,7 +2,8 @@
 
 Reads  RUN/comments.csv, RUN/candidates.csv, RUN/scored.csv, RUN/chosen.csv, their manifests, and where there are any RUN/context.csv,
        RUN/skipped.csv and RUN/submitted.csv.
-Writes RUN/report.html: one file that needs nothing else, no network and no script. Prints the table, then the path of the page.
+Writes RUN/report.html: one file that needs nothing else, no network and no script; and RUN/for_spreadsheet.csv, the candidates once more
+       for a spreadsheet, with nothing in it that one would run. Prints the table, then the path of the page.
 
     python -m bot.report --run data/runs/X
 
@@ -12,6 +13,7 @@ without control characters and never reads it as markup.
 
 from __future__ import annotations
 
+import csv
 import io
 import math
 import re
@@ -42,14 +44,21 @@ SKIP_REASONS = {
     "deleted": "deleted by its author",
     "removed": "removed by a moderator or by Reddit",
     "deleted_author": "its author's account is gone",
+    "opted_out": "its author asked not to be replied to",
     "empty": "no text left without quotes and links",
     "too_long": "10,000 characters or more",
     "bot_author": "written by a bot",
+    "sensitive_subreddit": "in a subreddit about grief, crisis or illness",
+    "benched": "in a subreddit that refused or removed the bot's replies lately",
+    "serious": "in a thread that asks for serious replies only",
+    "quarantined": "in a quarantined subreddit",
     "nsfw": "its submission is marked NSFW (over 18)",
     "locked": "the comment or its submission is locked",
     "archived": "its submission is archived",
+    "stickied": "the comment or its submission is stuck to the top by a moderator",
     "already_replied_by_us": "the bot has replied to it before",
     "already_in_thread": "the bot has replied to another comment of this submission before",
+    "tried_before": "a reply to it was refused before, or waits for its time",
     "too_deep": "deeper in its thread than the settings allow",
     "too_old": "older than the settings allow",
     "low_karma": "less karma than the settings ask for",
@@ -60,6 +69,21 @@ SKIP_REASONS = {
 CANDIDATE_REASONS = {
     "empty": "the generator gave no text",
     "low_realism": "realism score under the threshold",
+    "hidden_characters": "has characters that can't be seen or that turn text around",
+    "over_long": "longer than the settings allow",
+    "ping": "names a user or a subreddit, who would be called",
+    "image": "has an image",
+    "link": "has a link",
+    "e_mail": "has an e-mail address",
+    "phone_number": "has a phone number",
+    "slur": "has a swear word or a slur",
+    "threat": "threatens somebody",
+    "toxic": "a classifier finds it offensive",
+    "copy_of_comment": "says the comment again",
+    "copy_of_thread": "says what stands in the thread already",
+    "copy_of_own": "says what the bot has written before",
+    "copy_of_training": "says what the generator was trained on",
+    "other_language": "not in the thread's language",
     "not_best": "another candidate for the same comment has a better rank score",
     "other_comment_in_submission": "the best for its comment, but another comment of the submission is answered",
 }
@@ -84,9 +108,29 @@ OUTCOMES = {
     "forbidden": "not posted, the account may not post there",
     "private": "not posted, the subreddit is private",
     "banned": "not posted, the subreddit is closed",
+    "nsfw": "not read, the subreddit is for adults",
+    "quarantined": "not read, the subreddit is quarantined",
     "missing": "not posted, the comment can't be found",
     "rate_limited": "not posted, the site asked to slow down",
     "rejected": "not posted, refused by the site",
+    "not_sent": "not posted, the site wasn't reached",
+    "kill_switch": "not posted, the file that stops everything is there",
+    "paused": "not posted, posting is paused",
+    "waited_too_long": "not posted, too late to be read",
+    "not_allowed": "not posted, nobody permitted the bot there",
+    "benched": "not posted, the subreddit is left in peace for a while",
+    "opted_out": "not posted, its author asked not to be replied to",
+    "already_in_thread": "not posted, the thread has a reply of the bot's",
+    "told_to_wait": "not posted, the site asked the account to wait",
+    "hour_cap": "not posted, enough for this hour",
+    "day_cap": "not posted, enough for this day",
+    "too_soon": "not posted, too soon after the last one",
+    "already_replied": "not posted, a reply of the bot's stands there",
+    "suspended": "not posted, the account is suspended",
+    "in_doubt": "not posted, since one before it may be there or not",
+    "unwelcome": "not posted, after replies that were refused or removed in a row",
+    "parked": "it may have been posted and can't be found: a person has to look",
+    "never": "not posted, a person gave it up",
     "unknown": "no clear answer: it may have been posted",
 }
 # Which file's manifest tells a setting, where in it, what it is called, and what it means.
@@ -309,6 +353,35 @@ def _print(run: Run, console: Console) -> None:
     )
 
 
+# --- for a spreadsheet --------------------------------------------------------------------------------------------------
+
+
+def safe_cell(body: str) -> str:
+    """Text that a spreadsheet shows and doesn't run: what starts like a formula gets an apostrophe before it (OWASP, «CSV injection»).
+
+    >>> safe_cell("=cmd|' /C calc'!A0"), safe_cell(" -1"), safe_cell("\\tx"), safe_cell("1 + 1 = 2")
+    ("'=cmd|' /C calc'!A0", "' -1", "'\\tx", '1 + 1 = 2')
+    """
+    shown = _BIDI.sub("\ufffd", _CONTROL.sub("\ufffd", body))[:CELL_CHARACTERS]
+    return f"'{shown}" if shown[:1] in ("\t", "\n", "\ufffd") or shown.lstrip()[:1] in _FORMULA else shown
+
+
+CELL_CHARACTERS = 32_000  # a spreadsheet's cell holds 32,767
+_FORMULA = tuple("=+-@＝＋－＠")  # some take the full-width ones too
+
+
+def write_spreadsheet(rows: Iterable[Scored], path: Path) -> None:
+    """The rows with every cell quoted, so that no separator in a text starts a cell anywhere, and a mark that says UTF-8."""
+    columns = schema.columns_of(Scored)
+    with schema.atomic_writer(path, newline="") as file:
+        file.write("\ufeff")
+        writer = csv.writer(file, quoting=csv.QUOTE_ALL)
+        writer.writerow(columns)
+        for row in rows:
+            cells = (getattr(row, column) for column in columns)
+            writer.writerow([safe_cell(cell) if isinstance(cell, str) else cell for cell in cells])
+
+
 # --- the page -----------------------------------------------------------------------------------------------------------
 
 
@@ -450,6 +523,7 @@ def main(run: Annotated[Path, typer.Option(help="run folder: reads its CSV files
     """Show a run: a table here, and a page to look at."""
     rows = read_run(run)
     write_page(rows, run / "report.html")
+    write_spreadsheet(rows.scored, run / "for_spreadsheet.csv")
     _print(rows, Console(highlight=False))
     sys.stdout.flush()
     print(run / "report.html")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 import os
 import re
 import sys
@@ -76,7 +77,7 @@ class LmRow:
 
 @dataclass(slots=True)
 class UpvoteRow:
-    """data/prepared/upvote_{train,val,test}.csv."""
+    """data/prepared/upvote_{train,val,test}.csv. reply_utc is None for replies of our own, see prepare --harvest."""
 
     thread_id: str
     comment_id: str
@@ -85,7 +86,7 @@ class UpvoteRow:
     comment: str
     reply: str
     reply_karma: int
-    reply_utc: int
+    reply_utc: int | None
 
 
 @dataclass(slots=True)
@@ -140,6 +141,22 @@ class RealismRow:
     reply: str
     label: int
     generator: str
+
+
+@dataclass(slots=True)
+class Harvested:
+    """data/harvest.csv: a reply of ours, looked at about 1, 24 or 168 hours after it was posted. replies: how many stand under it."""
+
+    reply_id: str
+    comment_id: str
+    thread_id: str
+    subreddit: str
+    comment: str
+    reply: str
+    age_hours: float
+    karma: int
+    replies: int
+    removed: bool
 
 
 @dataclass(slots=True)
@@ -220,7 +237,7 @@ class Scored:
 
 @dataclass(slots=True)
 class Submitted:
-    """RUN/submitted.csv: one attempt; outcome is a name from reddit.Outcome."""
+    """RUN/submitted.csv: one attempt; outcome is a name from reddit.Outcome or conduct.Refusal, or parked, or never (a person said so)."""
 
     comment_id: str
     thread_id: str
@@ -472,7 +489,10 @@ def _from_cell(cell: str, wanted: Any) -> Any:
         wanted = next(option for option in options if option is not type(None))
     if not re.fullmatch(_NUMBERS[wanted], cell):
         raise ValueError(cell)
-    return wanted(cell)
+    number = wanted(cell)
+    if math.isinf(number):  # 1e999
+        raise ValueError(cell)
+    return number
 
 
 def _type_name(wanted: Any) -> str:

@@ -1,7 +1,8 @@
 """train lm --backend gpt-2-simple: fine-tune GPT-2 with `gpt_2_simple.finetune`, measured on held-out rows while it trains.
 
 Reads  DATA/gpt2_finetune.csv to train on, DATA/lm_{val,test}.csv to measure, a base in models/base/ (`python run_bot.py models pull 124M`).
-Writes OUT: the best checkpoint as gpt-2-simple lays it out, model.json and losses.csv; while it trains, the folder OUT/checkpoint.run.
+Writes OUT: the best checkpoint as gpt-2-simple lays it out, model.json, losses.csv and replies.npy (see copies); while it trains, the
+       folder OUT/checkpoint.run.
 
     python -m bot.train_lm --backend gpt-2-simple --base 124M --data data/prepared --out models/lm-124M
 
@@ -38,7 +39,7 @@ import gpt_2_simple
 import tensorflow as tf
 from gpt_2_simple.src import model
 
-from bot import UserError, models, schema
+from bot import UserError, copies, models, schema, text
 from bot.schema import FinetuneText, LmRow, LossRow
 from bot.train_lm import EVALUATED_ROWS, choose_rows
 
@@ -134,6 +135,7 @@ def train(
         limits="Fluent, often wrong about facts. Loss is nats per token of whole rows; perplexity is over the reply's tokens, its end "
         "counted as one, and comparable between models of one vocabulary only.",
     )  # fmt: skip
+    copies.write(out, [text.parse_reply(row.text.partition(text.SEPARATOR)[2]) for row in texts])
     models.write_card(out, card)
     run.write(out)
     shutil.rmtree(run.folder)

@@ -1,7 +1,8 @@
 """train lm: fine-tune a causal language model to write a reply after `comment [SEP]`.
 
 Reads  DATA/lm_{train,val,test}.csv and a base in models/base/ (`python run_bot.py models pull NAME`).
-Writes OUT: a LoRA adapter (or, with --method full, the whole model), model.json and losses.csv; while it trains, OUT/checkpoint.pt.
+Writes OUT: a LoRA adapter (or, with --method full, the whole model), model.json, losses.csv and replies.npy (see copies); while it
+       trains, OUT/checkpoint.pt.
 
     python -m bot.train_lm --base smollm2-135m-instruct --data data/prepared --pairs 24000 --out models/lm
 
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bot import UserError, models, run_command, schema
+from bot import UserError, copies, models, run_command, schema
 from bot.schema import LmRow, LossRow
 
 if TYPE_CHECKING:
@@ -147,10 +148,12 @@ def train(
     models.quiet()
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     encoded: dict[str, list[tuple[list[int], int]]] = {}
+    replies: dict[str, list[str]] = {}
     for each, wanted in (("train", pairs), ("val", EVALUATED_ROWS), ("test", EVALUATED_ROWS)):
         drawn = choose_rows(rows[each], wanted * 3, seed)
-        pairs_of_ids = (encode_training_row(tokenizer, row.comment, row.reply, max_tokens) for row in drawn)
-        encoded[each] = choose_rows([pair for pair in pairs_of_ids if len(pair[0]) <= max_tokens], wanted, seed)
+        both = ((encode_training_row(tokenizer, row.comment, row.reply, max_tokens), row.reply) for row in drawn)
+        taken = choose_rows([(pair, reply) for pair, reply in both if len(pair[0]) <= max_tokens], wanted, seed)
+        encoded[each], replies[each] = [pair for pair, _ in taken], [reply for _, reply in taken]
         if not encoded[each]:
             raise UserError(f"{data}/lm_{each}.csv: no row of at most {max_tokens} tokens; raise --max-tokens or prepare more data")
     torch.manual_seed(seed)
@@ -180,6 +183,7 @@ def train(
     else:
         model.save_pretrained(out)
         tokenizer.save_pretrained(out)
+    copies.write(out, replies["train"])
     card = models.ModelCard(
         kind="lm", base=base, base_sha256=models.base_sha256(base), format="adapter" if method is Method.lora else "full",
         data=card_data, settings=settings, metrics={"train_loss_last_50_steps": sum(losses[-50:]) / len(losses[-50:])},

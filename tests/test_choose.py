@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot import schema
+from bot import copies, ledger, schema
 from bot.choose import choose, main
-from bot.schema import Scored
+from bot.schema import Comment, Context, Scored
 
 
 def row(
@@ -154,6 +156,33 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     main(tmp_path)
     assert "2 of 2" in capsys.readouterr().out
     assert [each.candidate_id for each in schema.read_rows(tmp_path / "chosen.csv", Scored)] == ["t1_a-0", "t1_b-0"]
+
+
+def test_what_may_not_be_said_is_refused_and_the_next_best_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    replies = [
+        "see https://example.org", "ask u/spez", "Any good books?", "Emma, I think, and then Dune.", "Dune is what I tell everybody.",
+        "You are an idiot.", "Middlemarch.", "It is the one with the lighthouse.",
+    ]  # fmt: skip
+    rows = [row(str(n), rank=0.9 - n / 100, reply=reply) for n, reply in enumerate(replies)]
+    schema.write_rows(tmp_path / "scored.csv", Scored, [*rows, row("9", realism=0.1, reply="no https://example.org")])
+    comment = Comment("t1_a", "t3_x", "books", "Books!", "Any good books?", 1, 1, 0, "a", False, "")
+    schema.write_rows(tmp_path / "comments.csv", Comment, [comment])
+    schema.write_rows(tmp_path / "context.csv", Context, [Context("t3_x", "t1_z", "t1_a", "Emma I think, and then Dune!")])
+    monkeypatch.setenv("BOT_SUBMIT__LEDGER", str(tmp_path / "ledger.sqlite"))
+    with closing(ledger.open_ledger(tmp_path / "ledger.sqlite")) as db:
+        ledger.intend(db, ledger.Reply("t1_o", "t3_o", "books", "b", "0", "Dune is what I tell everybody"), 1)
+    (tmp_path / "lm").mkdir()
+    monkeypatch.setenv("BOT_GENERATE__MODEL", str(tmp_path / "lm"))
+    main(tmp_path)
+    assert {each.candidate_id[-1]: each.reason for each in schema.read_rows(tmp_path / "scored.csv", Scored)} == {
+        "0": "link", "1": "ping", "2": "copy_of_comment", "3": "copy_of_thread", "4": "copy_of_own", "5": "toxic", "6": "", "7": "not_best",
+        "9": "low_realism",
+    }  # fmt: skip
+    assert [each.reply for each in schema.read_rows(tmp_path / "chosen.csv", Scored)] == ["Middlemarch."]
+    assert "not checked for copies of the training text" in capsys.readouterr().out
+    copies.write(tmp_path / "lm", ["It is the one with the old lighthouse."])
+    main(tmp_path)
+    assert "not checked" not in capsys.readouterr().out
 
 
 def test_nothing_chosen_is_a_file_without_rows(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from bot.config import RankWeights, Settings, load
 
 EXAMPLE = ROOT / "config.example.toml"
 # Settings whose default is None, which TOML can't say: they stand in the example as a comment.
-UNSET = {"rank.relevance"}
+UNSET = {"rank.relevance", "conduct.toxicity_model"}
 
 
 def sections() -> dict[str, type[BaseModel]]:
@@ -93,6 +93,16 @@ def test_an_empty_model_folder_is_none(tmp_path: Path, monkeypatch: pytest.Monke
     assert load(None).rank.realism is None and load(None).rank.backend == "transformers"
 
 
+def test_a_permission_says_who_gave_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = '[[submit.allowed]]\nsubreddit = "books"\n'
+    allowed = load(written(tmp_path, f'{entry}permitted_by = "u/mod, 2026-11-01"\n')).submit.allowed
+    assert [(each.subreddit, each.permitted_by) for each in allowed] == [("books", "u/mod, 2026-11-01")]
+    assert "submit.allowed.0.permitted_by" in refusal(written(tmp_path, entry))
+    assert "submit.allowed.0.subreddit" in refusal(written(tmp_path, '[[submit.allowed]]\nsubreddit = "r/books"\npermitted_by = "u/mod"\n'))
+    monkeypatch.setenv("BOT_SUBMIT__ALLOWED", '["books"]')
+    assert "submit.allowed.0" in refusal(None)
+
+
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValidationError):
         Settings().generate.temperature = 1.0
@@ -153,3 +163,25 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     assert refusal(path).startswith(f"{path}: not readable as TOML")
     path.write_bytes(b"x = '\xff'\n")
     assert refusal(path).startswith(f"{path}: not readable as TOML")
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ('[reddit]\npassword = "hunter2"\n', "reddit.password"),
+        ('[reddit]\nclient_secret = "hunter2"\n', "reddit.client_secret"),
+        ('praw_client_id = "hunter2"\n', "praw_client_id"),
+        ('[DEFAULT]\nrefresh_token = "hunter2"\n', "DEFAULT.refresh_token"),
+        ('[[submit.allowed]]\nsubreddit = "books"\nApiKey = "hunter2"\n', "submit.allowed.0.ApiKey"),
+        ('[reddit]\nurl = "http://me:hunter2@127.0.0.1:80"\n', "reddit.url"),
+    ],
+)
+def test_a_credential_in_the_file_is_refused_and_not_repeated(tmp_path: Path, content: str, named: str) -> None:
+    message = refusal(written(tmp_path, content))
+    assert f" {named} " in message and "credential" in message and "hunter2" not in message
+
+
+def test_a_credential_among_the_bot_s_variables_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BOT_REDDIT__PASSWORD", "hunter2")
+    message = refusal(None)
+    assert "BOT_REDDIT__PASSWORD" in message and "praw_password" in message and "hunter2" not in message

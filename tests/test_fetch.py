@@ -15,14 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot import ROOT, UserError, fetch, reddit, sandbox, schema
-from bot.config import FetchSettings, RedditSettings
-from bot.fetch import Reason
+from bot.conduct import Reason
+from bot.config import FetchSettings, RedditSettings, Settings
 from bot.reddit import Thread, ThreadComment
 from bot.sandbox.server import Box
 from bot.schema import Comment, Context, Skipped
 
 NOW = 1_700_000_000
-RULES = FetchSettings(depth=2, minimum_karma=3, maximum_age_hours=10)
+RULES = Settings(fetch=FetchSettings(depth=2, minimum_karma=3, maximum_age_hours=10))
 US = "our_account"
 
 
@@ -309,7 +309,7 @@ def test_subreddits_that_cannot_be_read(
 
 
 def test_the_command_without_a_network(tmp_path: Path) -> None:
-    """One line, status 1, nothing written, and no model library loaded on the way."""
+    """One line, status 69, nothing written, and no model library loaded on the way."""
     code = (
         "import sys, prawcore.sessions; prawcore.sessions.time.sleep = lambda seconds: None\n"
         "from bot import run_command; from bot.fetch import main\n"
@@ -325,6 +325,6 @@ def test_the_command_without_a_network(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", code, "--run", str(tmp_path / "run")], env=environment, capture_output=True, text=True, cwd=tmp_path
     )
-    assert done.returncode == 1 and done.stdout.strip() == "[]"
+    assert done.returncode == 69 and done.stdout.strip() == "[]"
     assert done.stderr.count("\n") == 1 and "can't be reached" in done.stderr
     assert not (tmp_path / "run").exists()

@@ -10,9 +10,11 @@ import random
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -24,7 +26,7 @@ from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot import ROOT, UserError, operate, report, schema, text
+from bot import ROOT, Busy, UserError, ledger, operate, report, schema, text
 from bot.schema import (
     Candidate,
     Comment,
@@ -611,3 +613,64 @@ def test_csv_and_json_are_written_as_the_stages_write_them(data: Path, template:
     assert json.loads((data / "fakes.csv.manifest.json").read_text())["rows"] == 11
     with (data / "fakes.csv").open(newline="", encoding="utf-8") as file:
         assert len(list(csv.reader(file))) == 12
+
+
+# --- pause, resume, forget ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def db(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[sqlite3.Connection]:
+    monkeypatch.setenv("BOT_SUBMIT__LEDGER", str(tmp_path / "ledger.sqlite"))
+    monkeypatch.setenv("BOT_SUBMIT__KILL_SWITCH", str(tmp_path / "STOP"))
+    with closing(ledger.open_ledger(tmp_path / "ledger.sqlite")) as opened:
+        yield opened
+
+
+def test_pause_and_resume(db: sqlite3.Connection, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with ledger.lock(tmp_path / "ledger.sqlite"):  # a run is at work
+        operate.pause_command("a moderator asked")
+        assert ledger.paused(db) == "a moderator asked"
+        (tmp_path / "STOP").touch()
+        capsys.readouterr()
+        operate.resume_command()
+    assert ledger.paused(db) is None
+    assert "posting again" in (out := capsys.readouterr().out) and f"while {tmp_path / 'STOP'} is there" in out
+    (tmp_path / "STOP").unlink()
+    operate.resume_command()
+    assert capsys.readouterr().out == "it was not paused; nothing to do\n"
+
+
+def test_forget_leaves_the_name_in_one_place(db: sqlite3.Connection, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = tmp_path / "data"
+    for number, author in enumerate(("Reader_3", "reader_4", "reader_3")):
+        ids = (f"t1_{number}", f"t3_{number}")
+        schema.write_rows(
+            data / f"run_{number}/comments.csv", Comment, [Comment(*ids, "books", "t", "their words", 1, 1, 0, author, False, "")]
+        )
+        schema.write_rows(data / f"run_{number}/skipped.csv", Skipped, [Skipped("t1_x", ids[1], "books", "nsfw")])
+        reply = ledger.Reply(*ids, "books", author, "c", f"words to {author}")
+        ledger.intend(db, reply, 100)
+        ledger.settle(db, ids[0], ledger.State.POSTED, "posted", 100, f"t1_our{number}")
+    operate.forget_command("u/READER_3", data)
+    assert [len(schema.read_rows(data / f"run_{number}/comments.csv", Comment)) for number in range(3)] == [0, 1, 0]
+    assert [len(schema.read_rows(data / f"run_{number}/skipped.csv", Skipped)) for number in range(3)] == [1, 1, 1]
+    rows = ledger.in_state(db, ledger.State.POSTED)
+    assert {(row.comment_id, row.author, row.body) for row in rows} == {
+        ("t1_0", "", ""),
+        ("t1_1", "reader_4", "words to reader_4"),
+        ("t1_2", "", ""),
+    }
+    assert ledger.everyone_opted_out(db) == {"reader_3"}
+    assert "in 2 replies no more" in capsys.readouterr().out
+    operate.forget_command("reader_3", data)
+    assert "in 0 replies no more" in capsys.readouterr().out
+
+
+def test_forget_somebody_unknown_still_leaves_them_in_peace(db: sqlite3.Connection, tmp_path: Path) -> None:
+    operate.forget_command("nobody_yet", tmp_path)
+    assert ledger.everyone_opted_out(db) == {"nobody_yet"}
+    for name in ("a b", "u/", "../x", "x" * 21, "é" * 5):
+        with pytest.raises(UserError, match="no name of an account"):
+            operate.forget_command(name, tmp_path)
+    with ledger.lock(tmp_path / "ledger.sqlite"), pytest.raises(Busy):
+        operate.forget_command("somebody", tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -143,8 +144,14 @@ def test_reddit_itself_needs_credentials_and_an_honest_user_agent(monkeypatch: p
     client = reddit.connect(honest)
     assert (client.config.username, client.config.oauth_url) == ("my username", "https://oauth.reddit.com")
     assert "by /u/somebody" in client.config.user_agent
-    with pytest.raises(UserError, match="sandbox only"):
-        reddit.reply(client, "t1_abc", "never sent")
+
+
+@pytest.mark.parametrize(
+    "agent", ["", "linux:reply-bot:0.1 (by /u/unknown)", "Mozilla/5.0 (X11; Linux)", "reply-bot by /u/somebody", "a:b:c (by /u/x)"]
+)
+def test_a_user_agent_that_does_not_say_who_it_is(agent: str) -> None:
+    with pytest.raises(UserError, match="reddit.user_agent: .* doesn't say who it is"):
+        reddit.connect(RedditSettings(user_agent=agent))
 
 
 def test_nobody_there_is_one_clear_line(no_waiting: list[float]) -> None:
@@ -237,7 +244,17 @@ def test_reading_gives_up_after_four_tries(no_waiting: list[float]) -> None:
         assert server.asked.count(("GET", "/api/v1/me")) == 4
 
 
-@pytest.mark.parametrize(("answer", "says"), [((503, {}, ""), "status 503"), ((200, {}, "<html>"), "not JSON"), (None, "can't be reached")])
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ((503, {}, ""), "status 503"),
+        ((200, {}, "<html>"), "not JSON"),
+        (None, "can't be reached"),
+        ((401, {}, ""), "wrong account or client"),
+        ((401, {"WWW-Authenticate": 'Bearer realm="reddit", error="invalid_token"'}, ""), "wrong account or client"),
+        ((302, {}, ""), "missing"),
+    ],
+)
 def test_a_broken_server_is_one_clear_line(answer: Answer, says: str, no_waiting: list[float]) -> None:
     with scripted(me=[answer]) as (_, client), pytest.raises(UserError, match=says):
         reddit.account_name(client)
@@ -248,9 +265,9 @@ def test_a_broken_server_is_one_clear_line(answer: Answer, says: str, no_waiting
 
 def test_a_reply(box: Box) -> None:
     parent = first_comment(box, "sandbox_college", "Is a B+")
-    outcome, reply_id = reddit.reply(connect(box.url), parent, "One grade says little.")
-    stored = box.store.comment(reply_id)
-    assert outcome is Outcome.POSTED and stored is not None
+    answer = reddit.reply(connect(box.url), parent, "One grade says little.")
+    stored = box.store.comment(answer.reply_id)
+    assert answer.outcome is Outcome.POSTED and stored is not None
     assert (stored["body"], stored["parent_id"], stored["author"]) == ("One grade says little.", parent, sandbox.USERNAME)
 
 
@@ -265,35 +282,140 @@ def test_a_reply(box: Box) -> None:
     ],
 )
 def test_a_refused_reply_is_an_outcome(box: Box, subreddit: str, title: str, text: str, outcome: Outcome) -> None:
-    assert reddit.reply(connect(box.url), first_comment(box, subreddit, title), text) == (outcome, "")
+    answer = reddit.reply(connect(box.url), first_comment(box, subreddit, title), text)
+    assert (answer.outcome, answer.reply_id, answer.wait_seconds) == (outcome, "", None) and answer.detail
     assert box.store.comments_by(sandbox.USERNAME) == []
 
 
-def refusal(name: str) -> Whole:
-    return 200, {}, {"json": {"errors": [[name, "because", "field"]]}}
+def refusal(name: str, message: str = "because") -> Whole:
+    return 200, {}, {"json": {"errors": [[name, message, "field"]]}}
+
+
+ACCEPTED = {"json": {"errors": [], "data": {"things": []}}}
 
 
 @pytest.mark.parametrize(
-    ("answer", "outcome"),
+    ("answer", "outcome", "wait_seconds"),
     [
-        ((500, {}, ""), Outcome.UNKNOWN),
-        ((503, {}, ""), Outcome.UNKNOWN),
-        ((408, {}, ""), Outcome.UNKNOWN),
-        (None, Outcome.UNKNOWN),
-        ((200, {}, "<html>oops</html>"), Outcome.UNKNOWN),
-        ((429, {"Retry-After": "3"}, ""), Outcome.RATE_LIMITED),
-        ((403, {}, "not JSON"), Outcome.FORBIDDEN),
-        ((404, {}, {}), Outcome.MISSING),
-        (refusal("DELETED_COMMENT"), Outcome.DELETED),
-        (refusal("RATELIMIT"), Outcome.RATE_LIMITED),
-        (refusal("SOMETHING_NEW"), Outcome.REJECTED),
-        ((200, {}, {"json": {"errors": [], "data": {"things": []}}}), Outcome.POSTED),
+        *[((status, {}, ""), Outcome.UNKNOWN, None) for status in (400, 401, 408, 413, 500, 502, 503, 504, 520, 522)],
+        (None, Outcome.UNKNOWN, None),
+        ((200, {"Content-Length": "500"}, "{"), Outcome.UNKNOWN, None),
+        ((200, {}, "<html>oops</html>"), Outcome.UNKNOWN, None),
+        ((200, {}, [1]), Outcome.UNKNOWN, None),
+        ((200, {}, {"json": {"errors": [], "data": {"things": [{"odd": 1}]}}}), Outcome.UNKNOWN, None),
+        ((302, {}, ""), Outcome.UNKNOWN, None),
+        ((403, {"WWW-Authenticate": 'Bearer error="something_new"'}, ""), Outcome.FORBIDDEN, None),
+        ((429, {"Retry-After": "3"}, ""), Outcome.RATE_LIMITED, 3),
+        ((429, {}, ""), Outcome.RATE_LIMITED, 600),
+        ((429, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, ""), Outcome.RATE_LIMITED, 600),
+        ((403, {}, "not JSON"), Outcome.FORBIDDEN, None),
+        ((403, {}, {"reason": "private"}), Outcome.PRIVATE, None),
+        ((403, {"WWW-Authenticate": 'Bearer realm="reddit", error="insufficient_scope"'}, ""), Outcome.FORBIDDEN, None),
+        ((404, {}, {}), Outcome.MISSING, None),
+        (refusal("DELETED_COMMENT"), Outcome.DELETED, None),
+        (refusal("RATELIMIT", "Take a break for 9 minutes before trying again."), Outcome.RATE_LIMITED, 540),
+        (refusal("RATELIMIT", "Take a break for 2 seconds before trying again."), Outcome.RATE_LIMITED, 2),
+        (refusal("RATELIMIT", "Take a break for 500 milliseconds before trying again."), Outcome.RATE_LIMITED, 1),
+        (refusal("RATELIMIT", "Take a break for 1m 30s before trying again."), Outcome.RATE_LIMITED, 90),
+        (refusal("SOMETHING_NEW"), Outcome.REJECTED, None),
+        ((200, {}, ACCEPTED), Outcome.POSTED, None),
+        ((200, {"x-ratelimit-remaining": "9.0", "x-ratelimit-used": "1", "x-ratelimit-reset": "598.0"}, ACCEPTED), Outcome.POSTED, None),
+        ((200, {"Date": "yesterday"}, ACCEPTED), Outcome.POSTED, None),
     ],
 )
-def test_a_post_is_sent_exactly_once(answer: Answer, outcome: Outcome, no_waiting: list[float]) -> None:
-    with scripted(comment=[answer]) as (server, client):
-        assert reddit.reply(client, "t1_abc", "hello") == (outcome, "")
-        assert server.asked.count(("POST", "/api/comment")) == 1
+def test_a_post_is_sent_exactly_once(answer: Answer, outcome: Outcome, wait_seconds: int | None, no_waiting: list[float]) -> None:
+    with scripted(comment=[answer], me=[ME]) as (server, client):
+        reddit.account_name(client)
+        got = reddit.reply(client, "t1_abc", "hello")
+        assert (got.outcome, got.reply_id, got.wait_seconds) == (outcome, "", wait_seconds)
+        assert server.asked.count(("POST", "/api/comment")) == 1 and no_waiting == []
+        assert reddit.account_name(client) == "sandbox_reply_bot"  # it goes on
+
+
+def test_a_post_that_takes_too_long_is_given_up(box: Box) -> None:
+    parent = first_comment(box, "sandbox_college", "Is a B+")
+    client = reddit.connect(RedditSettings(url=box.url, timeout_seconds=0.3))
+    reddit.account_name(client)
+    box.store.add_fault("timeout", seconds=3)
+    began = time.monotonic()
+    assert reddit.reply(client, parent, "hello").outcome is Outcome.UNKNOWN
+    assert 0.2 < time.monotonic() - began < 2
+
+
+def test_a_post_that_never_left_is_known_not_to_be_there() -> None:
+    with scripted(me=[ME]) as (_, client):
+        reddit.account_name(client)
+    answer = reddit.reply(client, "t1_abc", "hello")
+    assert answer.outcome is Outcome.NOT_SENT and "refused" in answer.detail
+
+
+def test_a_token_that_cannot_be_had_is_no_doubt(no_waiting: list[float]) -> None:
+    """The token is asked for by the first call; where that fails the reply was not sent."""
+    with scripted(comment=[(200, {}, ACCEPTED)]) as (server, client):
+        for broken in (None, (503, {}, ""), (429, {}, ""), (200, {}, {"error": "invalid_grant"})):
+            server.answers["POST", "/api/v1/access_token"] = [broken]
+            assert reddit.reply(client, "t1_abc", "hello").outcome is Outcome.NOT_SENT
+        assert ("POST", "/api/comment") not in server.asked
+
+
+def test_the_time_is_the_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    date = {"Date": "Wed, 21 Oct 2015 07:28:00 GMT"}
+    with scripted(me=[(200, date, ME[2])]) as (server, client):
+        monkeypatch.setattr(server.RequestHandlerClass, "date_time_string", lambda *_: date["Date"])
+        with pytest.raises(UserError, match="no answer has a Date"):
+            reddit.server_utc(client)
+        reddit.account_name(client)
+        assert 0 <= reddit.server_utc(client) - 1_445_412_480 < 60
+
+
+def test_waiting_for_the_rate_limit_is_over_before_the_post(no_waiting: list[float]) -> None:
+    used_up = {"x-ratelimit-remaining": "0.0", "x-ratelimit-used": "100", "x-ratelimit-reset": "70"}
+    with scripted(me=[(200, used_up, ME[2])]) as (_, client):
+        reddit.account_name(client)
+        reddit.wait_for_turn(client)
+        assert [round(seconds) for seconds in no_waiting] == [70]
+
+
+# --- looking for what may be there ----------------------------------------------------------------------------------------------
+
+
+def test_our_reply_is_found_in_either_place(box: Box) -> None:
+    parent = first_comment(box, "sandbox_books", "What did you finish")
+    client = connect(box.url)
+    us = reddit.account_name(client)
+    assert reddit.find_reply(client, us, parent) == (Outcome.READ, "")
+    box.say(parent, "Somebody else's.")
+    assert reddit.find_reply(client, us, parent) == (Outcome.READ, "")
+    ours = reddit.reply(client, parent, "Ours.").reply_id
+    for _ in range(30):
+        box.say(parent, "So many that one answer can't hold them.")
+    box.say(ours, "An answer to ours.", author=sandbox.USERNAME)
+    assert reddit.find_reply(client, us.upper(), parent) == (Outcome.READ, ours)
+
+
+@pytest.mark.parametrize(("stale", "found"), [(["/user/"], True), (["/comments/"], True), (["/user/", "/comments/"], False)])
+def test_one_listing_that_is_behind_does_not_hide_it(box: Box, stale: list[str], found: bool) -> None:
+    parent = first_comment(box, "sandbox_home", "My bread")
+    client = connect(box.url)
+    us = reddit.account_name(client)
+    for path in stale:
+        box.store.add_fault("stale", path)
+    ours = reddit.reply(client, parent, "Ours.").reply_id
+    assert reddit.find_reply(client, us, parent) == (Outcome.READ, ours if found else "")
+
+
+def test_what_cannot_be_looked_at_is_not_taken_for_absent(box: Box) -> None:
+    parent = first_comment(box, "sandbox_home", "My bread")
+    client = connect(box.url)
+    assert reddit.find_reply(client, sandbox.USERNAME, "t1_zzzzzz") == (Outcome.MISSING, "")
+    box.store.add_fault("403", "/user/")
+    assert reddit.find_reply(client, sandbox.USERNAME, parent) == (Outcome.FORBIDDEN, "")
+
+
+def test_a_suspended_account(box: Box) -> None:
+    assert not reddit.is_suspended(connect(box.url))
+    box.store.add_fault("suspended", "/api/v1/me")
+    assert reddit.is_suspended(connect(box.url))
 
 
 def test_prawcore_alone_would_send_it_three_times(no_waiting: list[float]) -> None:

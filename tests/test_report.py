@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import re
 from collections.abc import Iterator
@@ -10,9 +11,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from rich.console import Console
 
-from bot import choose, fetch, reddit, report, schema
+from bot import choose, conduct, reddit, report, schema
 from bot.schema import Candidate, Comment, Context, Scored, Skipped, Submitted
 
 SCRIPT = "<script>alert(1)</script> \"quoted\" & 'single'"
@@ -204,7 +207,7 @@ def test_same_run_same_page_and_nothing_left_beside_it(tmp_path: Path) -> None:
     first = (tmp_path / "report.html").read_bytes()
     page_of(tmp_path)
     assert (tmp_path / "report.html").read_bytes() == first
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*before, "report.html"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*before, "for_spreadsheet.csv", "report.html"])
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
@@ -308,10 +311,50 @@ def test_why_nothing(rows: list[tuple[str, str]], answered: bool, why: str) -> N
 
 def test_every_name_has_words() -> None:
     """A new reason or outcome needs its words in bot/report.py."""
-    assert {reason.value for reason in fetch.Reason} <= report.SKIP_REASONS.keys()
+    assert {reason.value for reason in conduct.Reason} <= report.SKIP_REASONS.keys()
     assert {outcome.value for outcome in reddit.Outcome} - {"read"} <= report.OUTCOMES.keys()
+    assert set(conduct.Refusal) <= report.OUTCOMES.keys()
     rows = [scored(0.1), replace(scored(0.9), reply=" "), *(replace(scored(0.9), candidate_id=f"t1_a-{n}") for n in (1, 2))]
     rows.append(replace(scored(0.8), comment_id="t1_b", candidate_id="t1_b-0"))
     given = choose.choose(rows, 0.5)
-    assert {row.reason for row in given} == report.CANDIDATE_REASONS.keys() | {""}
+    assert {row.reason for row in given} == report.CANDIDATE_REASONS.keys() - set(conduct.Unfit) | {""}
     assert {row.verdict for row in given} == report.VERDICTS.keys()
+
+
+# --- for a spreadsheet --------------------------------------------------------------------------------------------------
+
+
+def opened(path: Path) -> list[list[str]]:
+    """The cells as a spreadsheet takes them."""
+    content = path.read_bytes()
+    assert content.startswith(b"\xef\xbb\xbf")  # or it would guess a code page
+    return list(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline="")))
+
+
+def test_nothing_in_the_spreadsheet_s_file_is_a_formula(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    machine = (tmp_path / "scored.csv").read_bytes()
+    report.main(tmp_path)
+    header, *rows = opened(tmp_path / "for_spreadsheet.csv")
+    assert header == schema.columns_of(Scored) and len(rows) == len(CANDIDATES)
+    assert {row[header.index("comment")] for row in rows if row[0] == "t1_d"} == {"'=1+1\n\nsecond \ufffd[31mline 🍳 [SEP]"}
+    assert "\u202e" not in (tmp_path / "for_spreadsheet.csv").read_text(encoding="utf-8")
+    assert (tmp_path / "scored.csv").read_bytes() == machine and b'"=1+1\n' in machine
+
+
+STARTS = st.sampled_from(["=", "+1", "-1", "@x", "\t=", "\r=", "\n=", " =", "＝1"])
+
+
+@settings(max_examples=60)
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"])) | STARTS))
+@example(["x" * 40_000, "=" * 40_000, "\0=1", '";=1', '"\r\n=1'])
+def test_no_cell_starts_like_one(tmp_path: Path, texts: list[str]) -> None:
+    scored = [Scored("t1_a", "t3_x", "books", each, "c", each[::-1], 0.5, None, None, 0.5, "kept", "") for each in texts]
+    report.write_spreadsheet(scored, tmp_path / "s.csv")
+    _, *rows = opened(tmp_path / "s.csv")
+    assert len(rows) == len(texts)
+    for cell in (cell for row in rows for cell in row):
+        assert not cell.lstrip().startswith(tuple("=+-@＝＋－＠")) and not cell.startswith(("\t", "\r", "\n"))
+        assert len(cell) < 32_767 and "\0" not in cell
+    for row, body in zip(rows, texts, strict=True):
+        assert row[3].startswith(body[:9]) or not body.isalnum()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import run_bot
-from bot import ROOT, sandbox, schema
+from bot import ROOT, ledger, sandbox, schema
 from bot.schema import Candidate, Comment, Scored, Submitted
 from tests import tiny
 
@@ -81,7 +82,28 @@ def test_what_was_chosen_stands_in_the_sandbox_once(whole: Path, config: Path) -
     assert again.returncode == 0, again.stderr
     assert [row.reply_id for row in schema.read_rows(whole / "submitted.csv", Submitted)] == [row.reply_id for row in submitted]
     with sandbox.serve(whole / "sandbox.sqlite") as box:
-        assert len(box.store.comments_by(sandbox.USERNAME)) == len(chosen)
+        ours = box.store.comments_by(sandbox.USERNAME)
+        assert len(ours) == len(chosen) and all("I am a bot" in row["body"] for row in ours)
+
+
+def test_posting_keeps_to_the_permissions(whole: Path, tmp_path: Path) -> None:
+    """As against Reddit itself: the config says where it is and where the bot may post. Another sandbox has the same comments."""
+    settings = tmp_path / "settings.toml"
+    call = [sys.executable, str(ROOT / "run_bot.py"), "submit", "--config", str(settings), "--run", str(tmp_path / "run"), "--post"]
+    (tmp_path / "run").mkdir()
+    for name in ("comments.csv", "chosen.csv"):
+        shutil.copy(whole / name, tmp_path / "run")
+    with sandbox.process(tmp_path) as url:
+        settings.write_text(
+            f'[reddit]\nurl = "{url}"\n[submit]\nledger = "{tmp_path}/ledger.sqlite"\nkill_switch = "{tmp_path}/STOP"\n'
+            '[[submit.allowed]]\nsubreddit = "sandbox_home"\npermitted_by = "u/a_moderator"\n'
+        )
+        done = subprocess.run(call, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    chosen = schema.read_rows(tmp_path / "run" / "chosen.csv", Scored)
+    outcomes = [row.outcome for row in schema.read_rows(tmp_path / "run" / "submitted.csv", Submitted)]
+    assert outcomes == ["posted" if row.subreddit == "sandbox_home" else "not_allowed" for row in chosen]
+    assert set(outcomes) == {"posted", "not_allowed"}
 
 
 def test_a_dry_run_sends_nothing_and_prints_a_table(config: Path, tmp_path: Path) -> None:
@@ -142,11 +164,26 @@ def test_kill_9_of_the_whole_run_leaves_no_orphan(config: Path, tmp_path: Path) 
             time.sleep(0.05)
 
 
-def test_posting_anywhere_but_the_sandbox_is_refused(tmp_path: Path) -> None:
+def test_posting_needs_a_permission(tmp_path: Path) -> None:
     call = [sys.executable, str(ROOT / "run_bot.py"), "run", "--post", "--out", str(tmp_path / "r")]
     done = subprocess.run(call, capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and "--sandbox only" in done.stderr and done.stderr.count("\n") == 1
+    assert done.returncode == 1 and "submit.allowed is empty" in done.stderr and done.stderr.count("\n") == 1
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize("held", ["ledger.run", "ledger.sqlite"])
+def test_a_second_run_that_posts_asks_reddit_nothing(tmp_path: Path, held: str) -> None:
+    """Another folder, the same ledger; whether the first is at its beginning or is submitting."""
+    settings = tmp_path / "settings.toml"
+    settings.write_text(
+        f'[reddit]\nurl = "http://127.0.0.1:9"\n[fetch]\nsubreddits = ["books"]\n[submit]\nledger = "{tmp_path}/ledger.sqlite"\n'
+        '[[submit.allowed]]\nsubreddit = "books"\npermitted_by = "u/a_moderator"\n'
+    )
+    call = [sys.executable, str(ROOT / "run_bot.py"), "run", "--post", "--config", str(settings), "--out", str(tmp_path / "r")]
+    with ledger.lock(tmp_path / held):
+        done = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert done.returncode == 75 and "another run holds" in done.stderr and done.stderr.count("\n") == 1
+    assert "fetch" not in done.stdout
 
 
 def test_a_second_run_on_the_folder_is_turned_away(config: Path, tmp_path: Path) -> None:
@@ -163,7 +200,7 @@ def test_a_failing_stage_is_one_line_and_its_status(config: Path, tmp_path: Path
     bad = tmp_path / "bad.toml"
     bad.write_text(config.read_text().replace("num_candidates = 4", "num_candidates = 0"))
     done = run(bad, tmp_path / "r")
-    assert done.returncode == 1 and "generate.num_candidates" in done.stderr and done.stderr.count("\n") == 1
+    assert done.returncode == 78 and "generate.num_candidates" in done.stderr and done.stderr.count("\n") == 1
     bad.write_text(config.read_text().replace('model = "', 'model = "/nowhere'))
     done = run(bad, tmp_path / "r")
     assert done.returncode == 1 and "no model here" in done.stderr and "Traceback" not in done.stderr

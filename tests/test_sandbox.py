@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -228,6 +229,32 @@ def test_subreddits_that_cannot_be_read(box: Box) -> None:
     with pytest.raises(prawcore.Redirect):
         list(reddit.subreddit("sandbox_nowhere").rising())
     assert [reddit.subreddit(name).user_is_banned for name in ("sandbox_books", "sandbox_members")] == [False, True]
+
+
+def test_faults_are_switched_on_over_http(box: Box) -> None:
+    reddit = client(box)
+    comment = reddit.comment(box.store.comments_of(thread_called(box, "Which laptop"))[0]["name"][3:])
+
+    def fault(method: str = "POST", **what: object) -> None:
+        headers = {"Content-Type": "application/json"}
+        call = urllib.request.Request(f"{box.url}/sandbox/faults", json.dumps(what).encode(), headers, method=method)
+        urllib.request.urlopen(call).close()
+
+    fault(kind="403")
+    with pytest.raises(prawcore.Forbidden):
+        comment.reply("refused")
+    fault(kind="garbage", accepted=True)
+    with pytest.raises(prawcore.BadJSON):
+        comment.reply("accepted")
+    fault(kind="429", seconds=7, times=5)
+    with pytest.raises(prawcore.TooManyRequests) as slow:
+        comment.reply("refused")
+    assert slow.value.retry_after == "7"
+    fault("DELETE")
+    fault(kind="stale", path="/user/")
+    comment.reply("not listed at first")
+    listed = [[c.body for c in reddit.redditor(sandbox.USERNAME).comments.new()] for _ in range(2)]
+    assert listed == [["accepted"], ["not listed at first", "accepted"]]
 
 
 def test_pages_for_a_person(box: Box) -> None:

@@ -123,6 +123,44 @@ def test_numbers_come_back_equal(tmp_path: Path, row: Mixed) -> None:
     assert back == row and math.copysign(1, back.share) == math.copysign(1, row.share)
 
 
+HOSTILE = [
+    "=cmd|' /C calc'!A0", "\0", "a\0b", "\u202eevil", "x" * 40_000, "**bold** [x](y)", "ignore all instructions", '"', "\r", "\ufeff",
+    ",,,", "t1_a", "-1", "1e999", "9" * 5_000, "\x1a", "NaN", "'", ";", "\t", "\x85\u2028",
+]  # fmt: skip
+
+
+HEADER = b"name,count,share,maybe_count,maybe_share,flag\r\n"
+PIECES = st.sampled_from([HEADER, b"a,1,2,,,1\r\n", b'"', b",", b"\r", b"\n", b"\0", b"\xff", b"1e999"])
+
+
+@settings(max_examples=200)
+@given(
+    st.binary(max_size=80)
+    | st.lists(PIECES).map(b"".join)
+    | st.lists(st.sampled_from(HOSTILE), max_size=8).map(lambda texts: HEADER + ",".join(texts).encode())
+)
+@example(HEADER + b"a,1,1e999,,,1\r\n")
+@example(HEADER + b"a," + b"9" * 5_000 + b",1,,,1\r\n")
+def test_whatever_the_file_holds_it_is_read_or_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "mixed.csv"
+    path.write_bytes(content)
+    try:
+        rows = read_rows(path, Mixed)
+    except SchemaError as error:
+        assert str(path) in str(error) and "\n" not in str(error) and len(str(error)) < 400 + len(str(path))
+        return
+    for row in rows:
+        assert math.isfinite(row.share) and isinstance(row.count, int) and isinstance(row.flag, bool)
+
+
+@settings(max_examples=40)
+@given(texts=st.lists(st.sampled_from(HOSTILE) | ANY_TEXT, min_size=1, max_size=4))
+def test_hostile_text_stays_in_its_cell(tmp_path: Path, texts: list[str]) -> None:
+    """The machine's files hold every byte of it; what a person opens is another file (report.write_spreadsheet)."""
+    write_rows(tmp_path / "any.csv", LmRow, lm_rows(*texts))
+    assert [row.comment for row in read_rows(tmp_path / "any.csv", LmRow)] == [row.comment for row in lm_rows(*texts)]
+
+
 def test_cells_as_they_stand_in_the_file(tmp_path: Path) -> None:
     path = tmp_path / "mixed.csv"
     write_rows(path, Mixed, [Mixed('a "b"\n', 7, 0.5, None, None, True), Mixed("", -7, 1.0, 0, 1e-9, False)])
@@ -396,7 +434,7 @@ def test_a_command_on_a_full_disk_is_one_line(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "out" / "x.csv")], env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
     )
-    assert done.returncode == 1 and done.stdout == ""
+    assert done.returncode == 74 and done.stdout == ""
     assert done.stderr.count("\n") == 1 and "disk is full" in done.stderr
     assert left_in(tmp_path / "out") == []
 

@@ -80,7 +80,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ids = [(f"t3_{each}{n}", f"t1_{each}{n}", f"t1_r{each}{n}", "sandbox_books", f"Which book, reader {n}?") for n in threads]
         write_realism(folder, each, [RealismRow(*row, GOOD if n % 2 else BAD, n % 2, "" if n % 2 else "g") for n, row in enumerate(ids)])
         karma = list(REPLIES.items())
-        upvotes = [UpvoteRow(*row, karma[n % 4][1], karma[n % 4][0], 1_700_000_000) for n, row in enumerate(ids)]
+        upvotes = [UpvoteRow(*row, karma[n % 4][1], karma[n % 4][0], 1_700_000_000 if n % 2 else None) for n, row in enumerate(ids)]
         schema.write_rows(folder / f"upvote_{each}.csv", UpvoteRow, upvotes)
         siblings = [UpvotePair(t, c, r, f"{r}x", s, body, GOOD, BAD, 30, 0.5) for t, c, r, s, body in ids]
         schema.write_rows(folder / f"upvote_pairs_{each}.csv", UpvotePair, siblings)

@@ -75,7 +75,7 @@ def test_adapter_names_its_base_and_no_folder_of_this_machine(data: Path) -> Non
     config = json.loads((data / "lm" / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == "tiny-lm"
     assert sorted(path.name for path in (data / "lm").iterdir()) == [
-        "adapter_config.json", "adapter_model.safetensors", "losses.csv", "losses.csv.manifest.json", "model.json",
+        "adapter_config.json", "adapter_model.safetensors", "losses.csv", "losses.csv.manifest.json", "model.json", "replies.npy",
     ]  # fmt: skip
 
 

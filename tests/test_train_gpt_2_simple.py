@@ -155,7 +155,7 @@ def test_killed_and_gone_on_with_it_is_whole(trained: tuple[Path, str], data: Pa
     names = sorted(path.name for path in out.iterdir())
     assert names == [
         "checkpoint", "encoder.json", "hparams.json", "losses.csv", "losses.csv.manifest.json", "model-90.data-00000-of-00001",
-        "model-90.index", "model.json", "vocab.bpe",
+        "model-90.index", "model.json", "replies.npy", "vocab.bpe",
     ]  # fmt: skip
 
 

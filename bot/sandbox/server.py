@@ -1,12 +1,17 @@
 """The sandbox's HTTP side: the calls of Reddit's API that PRAW makes for us, in Reddit's shapes, and plain pages for a browser.
 
+It can misbehave as a network and as Reddit do: POST {"kind": "503", "accepted": true} to /sandbox/faults, see `FAULTS` and
+Store.add_fault; DELETE there ends it.
+
 A path that both an API client and a browser may ask for (`/r/X/comments/ID`) answers JSON to a bearer token and HTML to anybody else. No
 rate-limit headers are sent, and each answer closes its connection.
 """
 
 from __future__ import annotations
 
+import json
 import re
+import socket
 import sqlite3
 import threading
 import time
@@ -16,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flask import Flask, Response, abort, jsonify, redirect, render_template, request
+from flask import Flask, Response, abort, g, jsonify, redirect, render_template, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
@@ -30,6 +35,25 @@ MAXIMUM_LENGTH = 10_000  # characters in a comment
 TREE_SIZE = 25  # comments that one answer holds before the rest goes behind a «more» node
 TREE_DEPTH = 6  # levels before «continue this thread»
 TOKEN_SECONDS = 3600
+
+# What a fault answers: status, body. Besides these: timeout (answers late), reset (hangs up), cut (breaks off), stale (old listings),
+# suspended (our account, to /api/v1/me).
+FAULTS: dict[str, tuple[int, str]] = {
+    **{str(status): (status, "<html>our servers are busy</html>") for status in (408, 500, 502, 503, 504)},
+    **{str(status): (status, json.dumps({"message": "no", "error": status})) for status in (401, 403, 404, 429)},
+    **{
+        kind: (200, json.dumps({"json": {"errors": [[name, message, "field"]]}}))
+        for kind, name, message in [
+            ("ratelimit", "RATELIMIT", "You are doing that too much. Take a break for 9 minutes before trying again."),
+            ("ratelimit_short", "RATELIMIT", "Looks like you've been doing that a lot. Take a break for 1m 30s before trying again."),
+            ("locked", "THREAD_LOCKED", "Comments are locked."),
+            ("too_old", "TOO_OLD", "that's a piece of history now; it's too late to reply to it"),
+            ("deleted", "DELETED_COMMENT", "that comment has been deleted"),
+        ]
+    },
+    "garbage": (200, "<html>you broke reddit</html>"),
+    "empty": (200, json.dumps({"json": {"errors": [], "data": {"things": []}}})),  # PRAW's reply() returns None
+}
 
 Json = dict[str, Any]
 
@@ -145,9 +169,55 @@ def make_app(store: Store, clock: Callable[[], float] = time.time) -> Flask:
 
     @app.before_request
     def need_token() -> Response | None:
-        for_anybody = request.path == "/" or request.path == "/api/v1/access_token" or request.path.startswith("/static/")
+        for_anybody = request.path == "/" or request.path == "/api/v1/access_token" or request.path.startswith(("/static/", "/sandbox/"))
         for_browsers = re.match(r"(/r/[^/]+)?/comments/.", request.path) and "Authorization" not in request.headers
         return None if for_anybody or for_browsers or has_token() else error(401)
+
+    # --- misbehaving --------------------------------------------------------------------------------------------------
+
+    @app.before_request
+    def misbehave() -> Response | None:
+        g.newest = None
+        fault = None if request.path.startswith("/sandbox/") else store.take_fault(request.path)
+        if fault is None:
+            return None
+        if fault["accepted"] and fault["late_seconds"]:
+            comment = store.comment(request.form["thing_id"])
+            assert comment is not None
+            arrival = (comment["link_id"], comment["name"], USERNAME, request.form["text"], clock() + fault["late_seconds"])
+            threading.Timer(fault["late_seconds"], store.add_comment, arrival).start()
+        elif fault["accepted"]:
+            reply()
+        if fault["kind"] == "stale":
+            g.newest = fault["newest"]
+            return None
+        if fault["kind"] == "suspended":
+            return jsonify({"name": USERNAME, "id": "sandbox1", "is_suspended": True})
+        if fault["kind"] == "timeout":
+            time.sleep(fault["seconds"])
+        if fault["kind"] in ("timeout", "reset"):
+            request.environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+        status, body = FAULTS.get(fault["kind"], (200, "{"))
+        answer = Response(body, status, mimetype="application/json")
+        if fault["kind"] == "429" and fault["seconds"]:
+            answer.headers["Retry-After"] = str(int(fault["seconds"]))
+        if fault["kind"] == "cut":
+            answer.headers["Content-Length"] = "5000"
+        return answer
+
+    def seen(rows: list[sqlite3.Row]) -> list[sqlite3.Row]:
+        """Without what a stale listing doesn't have yet."""
+        return [row for row in rows if g.newest is None or row["number"] <= g.newest]
+
+    @app.post("/sandbox/faults")
+    def add_fault() -> Response:
+        store.add_fault(**request.get_json())
+        return jsonify({})
+
+    @app.delete("/sandbox/faults")
+    def clear_faults() -> Response:
+        store.clear_faults()
+        return jsonify({})
 
     @app.errorhandler(HTTPException)
     def as_json(problem: HTTPException) -> Response:
@@ -211,7 +281,8 @@ def make_app(store: Store, clock: Callable[[], float] = time.time) -> Flask:
 
     def tree(submission: sqlite3.Row, top: str, size: int) -> list[Json]:
         """What one answer shows under `top` (a submission, or the parent of a comment): at most `size` comments and TREE_DEPTH levels."""
-        below = _children(store.comments_of(submission["name"]))
+        comments = seen(store.comments_of(submission["name"]))
+        below = _children(comments[::-1] if request.args.get("sort") == "new" else comments)
         room = size
 
         def shown(parent: str, depth: int) -> list[Json]:
@@ -334,11 +405,17 @@ def make_app(store: Store, clock: Callable[[], float] = time.time) -> Flask:
 
     @app.get("/user/<name>/comments")
     def user_comments(name: str) -> Response:
-        return page([alone(row) for row in store.comments_by(name)])
+        return page([alone(row) for row in seen(store.comments_by(name))])
 
     @app.get("/message/<any(unread, inbox):box>")
     def message(box: str) -> Response:
-        letters = []
+        letters: list[Json] = []
+        for letter_row in store.unread_letters():
+            told = {key: letter_row[key] for key in ("name", "author", "subject", "body")}
+            told |= {"id": letter_row["name"][3:], "created_utc": float(letter_row["created_utc"]), "dest": USERNAME}
+            letters.append(
+                {"kind": "t4", "data": told | {"was_comment": False, "new": True, "parent_id": None, "replies": "", "subreddit": None}}
+            )
         for row in store.unread():
             letter = alone(row)
             letter["data"] |= {
@@ -356,6 +433,14 @@ def make_app(store: Store, clock: Callable[[], float] = time.time) -> Flask:
     def read_message() -> Response:
         store.mark_read(request.form.get("id", "").split(","))
         return jsonify({})
+
+    @app.post("/api/del")
+    def delete() -> Response:
+        name = request.form.get("id", "")
+        row = store.comment(name)
+        if row is not None and row["author"] == USERNAME:
+            store.blank(name, "[deleted]")
+        return jsonify({})  # Reddit says the same whether there was something to delete or not
 
     # --- for a person -------------------------------------------------------------------------------------------------
 
@@ -448,6 +533,10 @@ class Box:
         link_id = above["link_id"] if above is not None else parent_id
         name: str = self.store.add_comment(link_id, parent_id, author, body, time.time(), karma, tell=USERNAME)["name"]
         return name
+
+    def write(self, body: str, author: str = "reader_1", subject: str = "hello") -> str:
+        """Somebody else sends us a private message; returns its fullname."""
+        return self.store.add_letter(author, subject, body, time.time())
 
 
 def listen(db: Path, port: int = 0, now: float | None = None) -> tuple[Box, BaseWSGIServer]:

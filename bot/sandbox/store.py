@@ -1,5 +1,5 @@
-"""The sandbox's state: one SQLite file. Reads give plain rows; `add_comment` is the only thing that a client can change, besides marking
-its inbox as read. A comment that was acknowledged is on the disk (WAL, synchronous FULL).
+"""The sandbox's state: one SQLite file. Reads give plain rows; a client can add a comment, delete its own and mark its inbox as read;
+faults (see `add_fault`) are for tests. A comment that was acknowledged is on the disk (WAL, synchronous FULL).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from bot import UserError
 from bot.sandbox import seed
 
-LAYOUT = 1  # PRAGMA user_version of a file that is whole and seeded
+LAYOUT = 2  # PRAGMA user_version of a file that is whole and seeded
 
 TABLES = """
 CREATE TABLE subreddits (name TEXT PRIMARY KEY, title TEXT, kind TEXT, bans_us INTEGER);
@@ -24,8 +24,11 @@ CREATE TABLE comments (
     number INTEGER PRIMARY KEY, name TEXT UNIQUE, link_id TEXT, parent_id TEXT, author TEXT, body TEXT, karma INTEGER, created_utc INTEGER);
 CREATE INDEX comments_of ON comments (link_id);
 CREATE INDEX comments_by ON comments (author);
+CREATE TABLE letters (number INTEGER PRIMARY KEY, name TEXT UNIQUE, author TEXT, subject TEXT, body TEXT, created_utc INTEGER);
 CREATE TABLE unread (name TEXT PRIMARY KEY);
-CREATE TABLE tokens (token TEXT PRIMARY KEY, expires_utc INTEGER)
+CREATE TABLE tokens (token TEXT PRIMARY KEY, expires_utc INTEGER);
+CREATE TABLE faults (
+    path TEXT, kind TEXT, times INTEGER, accepted INTEGER, seconds REAL, late_seconds REAL, newest INTEGER)
 """
 
 
@@ -102,6 +105,30 @@ class Store:
         """Newest first."""
         return self._rows("SELECT comments.* FROM comments JOIN unread USING (name) ORDER BY number DESC")
 
+    def unread_letters(self) -> list[sqlite3.Row]:
+        """Private messages to us, newest first."""
+        return self._rows("SELECT letters.* FROM letters JOIN unread USING (name) ORDER BY number DESC")
+
+    def add_letter(self, author: str, subject: str, body: str, now: float) -> str:
+        """A private message to us; returns its fullname."""
+        with self._connect() as db:
+            db.execute("BEGIN IMMEDIATE")
+            number = db.execute("SELECT coalesce(max(number), 1300000000) + 1 FROM letters").fetchone()[0]
+            name = f"t4_{base36(number)}"
+            db.execute("INSERT INTO letters VALUES (?, ?, ?, ?, ?, ?)", (number, name, author, subject, body, int(now)))
+            db.execute("INSERT INTO unread VALUES (?)", (name,))
+            db.execute("COMMIT")
+        return name
+
+    def blank(self, name: str, mark: str) -> None:
+        """Put `mark`, [deleted] or [removed], in the place of a comment's text; its author is gone, its karma and replies stay."""
+        with self._connect() as db:
+            db.execute("UPDATE comments SET author = ?, body = ? WHERE name = ?", (seed.GONE, mark, name))
+
+    def set_karma(self, name: str, karma: int) -> None:
+        with self._connect() as db:
+            db.execute("UPDATE comments SET karma = ? WHERE name = ?", (karma, name))
+
     def mark_read(self, names: list[str]) -> None:
         with self._connect() as db:
             db.executemany("DELETE FROM unread WHERE name = ?", [(name,) for name in names])
@@ -117,6 +144,34 @@ class Store:
             row: sqlite3.Row = db.execute("SELECT * FROM comments WHERE name = ?", (name,)).fetchone()
             db.execute("COMMIT")
         return row
+
+    def add_fault(
+        self, kind: str, path: str = "/api/comment", times: int = 1, accepted: bool = False, seconds: float = 0, late_seconds: float = 0
+    ) -> None:
+        """Misbehave the next `times` times that something under `path` is asked for; server.FAULTS has the kinds.
+
+        accepted: of a reply, whether it is stored all the same, after late_seconds. seconds: how long a «timeout» takes, and what a
+        «429» asks for (0: it doesn't say). «stale» shows no comment that is newer than this call.
+        """
+        with self._connect() as db:
+            db.execute(
+                "INSERT INTO faults SELECT ?, ?, ?, ?, ?, ?, max(number) FROM comments",
+                (path, kind, times, accepted, seconds, late_seconds),
+            )
+
+    def take_fault(self, path: str) -> sqlite3.Row | None:
+        """The oldest fault that is left for a path."""
+        with self._connect() as db:
+            row: sqlite3.Row | None = db.execute(
+                "UPDATE faults SET times = times - 1 WHERE rowid ="
+                " (SELECT min(rowid) FROM faults WHERE times > 0 AND substr(?, 1, length(path)) = path) RETURNING *",
+                (path,),
+            ).fetchone()
+        return row
+
+    def clear_faults(self) -> None:
+        with self._connect() as db:
+            db.execute("DELETE FROM faults")
 
     def new_token(self, now: float, lifetime_seconds: int) -> str:
         token = secrets.token_urlsafe(24)

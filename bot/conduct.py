@@ -1,0 +1,413 @@
+"""conduct: may the bot reply here, may this text be posted, may it be posted now? Pure functions; every refusal has a name.
+
+    may_reply_to   asked by `fetch` of every comment it sees; `Reason` in skipped.csv
+    may_say        asked by `choose` of every candidate that could be chosen; `Unfit` in scored.csv
+    may_post       asked by `submit` twice before each POST, the second time as the last thing before the intent is written down; `Refusal`
+
+What a comment says can't switch a check off: none of them looks for instructions. All that is learnt from the thread is its texts, which a
+reply may not copy, and their language, which the comment that is answered tells only where nothing else does.
+
+The libraries behind `may_say` are loaded on first use: alt-profanity-check brings scikit-learn, which takes seconds.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bot import UserError, copies, text
+from bot.ledger import HOUR, Reply
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from bot.config import ConductSettings, FetchSettings, SubmitSettings
+    from bot.reddit import Thread, ThreadComment
+
+
+class Reason(StrEnum):
+    """Why a comment is not taken up, in the order of asking: the first that fits is written down."""
+
+    OWN_COMMENT = "own_comment"
+    REMOVED = "removed"  # by a moderator or by Reddit
+    DELETED = "deleted"  # by its author
+    DELETED_AUTHOR = "deleted_author"  # the text is there, the account isn't
+    OPTED_OUT = "opted_out"  # its author asked not to be replied to
+    TOO_LONG = "too_long"
+    EMPTY = "empty"  # or nothing left without quotes and links
+    BOT_AUTHOR = "bot_author"
+    SENSITIVE_SUBREDDIT = "sensitive_subreddit"  # grief, crisis, illness, …
+    BENCHED = "benched"  # the subreddit is left in peace for a while
+    SERIOUS = "serious"  # its thread is marked [Serious]
+    QUARANTINED = "quarantined"
+    NSFW = "nsfw"
+    LOCKED = "locked"
+    ARCHIVED = "archived"
+    STICKIED = "stickied"  # a moderator's notice, or a thread of announcements
+    ALREADY_REPLIED_BY_US = "already_replied_by_us"
+    ALREADY_IN_THREAD = "already_in_thread"  # we replied to another comment there: one reply a thread
+    TRIED_BEFORE = "tried_before"  # the ledger has a reply to it that Reddit refused, or that waits for its time
+    TOO_DEEP = "too_deep"
+    TOO_OLD = "too_old"
+    LOW_KARMA = "low_karma"
+    OVER_LIMIT = "over_limit"  # could have been taken up, but for --limit
+    BEHIND_MORE = "behind_more"  # known by id only: beyond fetch.replace_more_limit
+
+
+class Unfit(StrEnum):
+    """Why a text is not posted, in the order of asking."""
+
+    HIDDEN_CHARACTERS = "hidden_characters"  # zero-width, direction-changing, control characters, lone surrogates
+    OVER_LONG = "over_long"
+    PING = "ping"  # u/somebody, r/somewhere
+    IMAGE = "image"
+    LINK = "link"
+    E_MAIL = "e_mail"
+    PHONE_NUMBER = "phone_number"
+    SLUR = "slur"  # a word of the list, however it is spelt
+    THREAT = "threat"
+    TOXIC = "toxic"  # a classifier's verdict
+    COPY_OF_COMMENT = "copy_of_comment"
+    COPY_OF_THREAD = "copy_of_thread"
+    COPY_OF_OWN = "copy_of_own"  # of what the bot wrote before
+    COPY_OF_TRAINING = "copy_of_training"
+    OTHER_LANGUAGE = "other_language"  # than the thread's
+
+
+class Refusal(StrEnum):
+    """Why a reply is not posted, in the order of asking: the first that fits is written down."""
+
+    KILL_SWITCH = "kill_switch"  # the file submit.kill_switch is there
+    PAUSED = "paused"
+    WAITED_TOO_LONG = "waited_too_long"  # since the reply was first tried
+    NOT_ALLOWED = "not_allowed"  # the subreddit is not in submit.allowed
+    BENCHED = "benched"  # it didn't want us lately
+    OPTED_OUT = "opted_out"
+    ALREADY_IN_THREAD = "already_in_thread"
+    TOLD_TO_WAIT = "told_to_wait"  # Reddit's rate limit, for the account
+    HOUR_CAP = "hour_cap"
+    DAY_CAP = "day_cap"
+    TOO_SOON = "too_soon"  # after the last one; the only one that `submit` waits out
+    # These `submit` finds out by itself.
+    ALREADY_REPLIED = "already_replied"  # there is a reply of ours under the comment
+    SUSPENDED = "suspended"  # our account
+    IN_DOUBT = "in_doubt"  # after a reply of this run had to be parked
+    UNWELCOME = "unwelcome"  # after a row of 403s or removals
+
+
+# --- may the bot reply here? ----------------------------------------------------------------------------------------------
+
+
+def _names(words: str) -> frozenset[str]:
+    return frozenset(words.lower().split())
+
+
+# Where people grieve, are ill or in danger: a program's small talk has no business there. `conduct.sensitive_subreddits` adds to them.
+SENSITIVE_SUBREDDITS = _names("""
+    abusiverelationships addiction alanon alcoholicsanonymous alcoholism alzheimers anxiety askdocs babyloss bereavement bipolar
+    bipolarreddit bpd breastcancer cancer cancercaregivers childloss cptsd dementia depressed depression depression_help domesticviolence
+    eating_disorders edanonymous emotionalabuse grief griefsupport hospice infertility lonely lossofalovedone mentalhealth mentalillness
+    miscarriage mmfb narcissisticabuse offmychest opiates opiatesrecovery panicattack petloss ptsd raisedbynarcissists rape rapecounseling
+    redditorsinrecovery schizophrenia selfharm sexualassault stopdrinking suicidebereavement suicidewatch survivorsofabuse
+    survivorsofsuicide trueoffmychest ttcafterloss vent widowers youngwidowers
+""")
+# Those whose names don't give them away; the others end in «bot».
+BOTS = _names("automoderator autotldr imguralbumbot savevideo vredditdownloader totesmessenger youtubefactsbot gifreversingbot")
+_SERIOUS = re.compile(
+    r"(?i)[\[(<{|]\s*(?:very\s+|replies\s+)?serious\b|\bserious\s+(?:replies|answers|discussion|responses?)\b|^\s*serious\s*$"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the ledger knows. Names in lower case."""
+
+    opted_out: Collection[str] = frozenset()
+    benched: Collection[str] = frozenset()
+    comments: Collection[str] = frozenset()  # that have a reply of ours, withdrawn ones too
+    threads: Collection[str] = frozenset()  # the same
+    tried: Collection[str] = frozenset()  # comments that we tried to reply to: refused for good, or to be tried again by `submit`
+
+
+NOTHING_KNOWN = Known()
+
+
+def is_bot(author: str, body: str) -> bool:
+    """True for an author or a text that says it is a bot's.
+
+    >>> is_bot("AutoModerator", ""), is_bot("haiku_bot", ""), is_bot("RemindMeBot", ""), is_bot("reader_1", "I am a bot, beep")
+    (True, True, True, True)
+    >>> is_bot("Talbot", "My robot vacuum is a bot I love")
+    False
+    """
+    return author.lower() in BOTS or bool(re.search(text.BOT_NAME, author) or re.search(text.BOT_SAYS_SO, body))
+
+
+def is_serious(title: str, flair: str = "") -> bool:
+    """True for a thread whose title or flair asks for serious replies only.
+
+    >>> is_serious("[Serious] What helped you?"), is_serious("What helped you?", "Serious Replies Only"), is_serious("A serious cake")
+    (True, True, False)
+    """
+    return bool(_SERIOUS.search(title) or _SERIOUS.search(flair))
+
+
+def may_reply_to(
+    thread: Thread,
+    comment: ThreadComment,
+    fetch: FetchSettings,
+    conduct: ConductSettings,
+    now: float,
+    us: str = "",
+    answered: Collection[str] = (),
+    known: Known = NOTHING_KNOWN,
+) -> Reason | None:
+    """Why this comment is not answered, or None. now: epoch seconds; us: our account, empty for none; answered: fullnames of what we are
+    seen to have replied to in this thread.
+    """
+    body, subreddit = comment.body.strip().lower(), thread.subreddit.lower()
+    sensitive = SENSITIVE_SUBREDDITS.union(subreddit_name(name) for name in conduct.sensitive_subreddits)
+    checks: tuple[tuple[Reason, bool], ...] = (
+        (Reason.OWN_COMMENT, same_name(comment.author, us)),
+        (Reason.REMOVED, bool(body) and text.is_deleted(body) and "removed" in body),
+        (Reason.DELETED, bool(body) and text.is_deleted(body)),
+        (Reason.DELETED_AUTHOR, not comment.author),
+        (Reason.OPTED_OUT, comment.author.lower() in known.opted_out),
+        (Reason.TOO_LONG, len(comment.body) >= text.UNANSWERABLE_LENGTH),
+        (Reason.EMPTY, len(comment.body) < text.UNANSWERABLE_LENGTH and not text.clean(comment.body)),
+        (Reason.BOT_AUTHOR, is_bot(comment.author, comment.body)),
+        (Reason.SENSITIVE_SUBREDDIT, subreddit in sensitive),
+        (Reason.BENCHED, subreddit in known.benched),
+        (Reason.SERIOUS, is_serious(thread.title, thread.flair)),
+        (Reason.QUARANTINED, thread.quarantined),
+        (Reason.NSFW, thread.over_18),
+        (Reason.LOCKED, thread.locked or comment.locked),
+        (Reason.ARCHIVED, thread.archived),
+        (Reason.STICKIED, thread.stickied or comment.stickied),
+        (Reason.ALREADY_REPLIED_BY_US, comment.comment_id in answered or comment.comment_id in known.comments),
+        (Reason.ALREADY_IN_THREAD, bool(answered) or thread.thread_id in known.threads),
+        (Reason.TRIED_BEFORE, comment.comment_id in known.tried),
+        (Reason.TOO_DEEP, comment.depth > fetch.depth),
+        (Reason.TOO_OLD, now - comment.created_utc > fetch.maximum_age_hours * 3600),
+        (Reason.LOW_KARMA, comment.karma < fetch.minimum_karma),
+    )
+    return next((reason for reason, applies in checks if applies), None)
+
+
+def same_name(one: str, other: str) -> bool:
+    """Reddit's names differ by more than case; nobody has an empty one."""
+    return bool(other) and one.lower() == other.lower()
+
+
+def subreddit_name(name: str) -> str:
+    """
+    >>> subreddit_name("/r/Books"), subreddit_name("books")
+    ('books', 'books')
+    """
+    return name.strip().removeprefix("/").removeprefix("r/").lower()
+
+
+# --- may this be posted? -------------------------------------------------------------------------------------------------------
+
+
+LANGUAGE_CHARACTERS = 20_000  # of a thread, enough to tell
+
+
+@dataclass(frozen=True)
+class Around:
+    """What a reply is held against. Texts are `copies.plain`; training is `copies.read`'s, None where there is none."""
+
+    comment: str
+    thread: Sequence[str] = ()
+    own: Sequence[str] = ()
+    training: np.ndarray[Any, Any] | None = None
+    language: str | None = None  # of the thread, None where it can't be told
+
+
+def around(comment: str, thread: Sequence[str] = (), own: Sequence[str] = (), training: np.ndarray[Any, Any] | None = None) -> Around:
+    """comment: what is answered; thread: its title and the thread's other comments; own: what the bot wrote before, made plain already."""
+    language = text.language(" ".join(thread)[:LANGUAGE_CHARACTERS]) or text.language(comment[:LANGUAGE_CHARACTERS])
+    return Around(copies.plain(comment), [copies.plain(each) for each in thread], own, training, language)
+
+
+def may_say(reply: str, around: Around, conduct: ConductSettings) -> Unfit | None:
+    """Why this text is not posted, or None; the cheap checks first.
+
+    What is looked for is looked for in the text as Reddit would show it: entities and full-width letters undone, no backslashes.
+    """
+    if has_hidden_characters(reply):
+        return Unfit.HIDDEN_CHARACTERS
+    if len(reply) > conduct.maximum_characters:
+        return Unfit.OVER_LONG
+    shown = unicodedata.normalize("NFKC", html.unescape(reply)).replace("\\", "")
+    if has_hidden_characters(shown):
+        return Unfit.HIDDEN_CHARACTERS
+    said = copies.plain(shown)
+    checks: tuple[tuple[Unfit, Callable[[], bool]], ...] = (
+        (Unfit.PING, lambda: bool(_PING.search(shown))),
+        (Unfit.IMAGE, lambda: bool(_IMAGE.search(shown))),
+        (Unfit.E_MAIL, lambda: bool(_E_MAIL.search(shown))),
+        (Unfit.LINK, lambda: bool(_LINK.search(shown))),
+        (Unfit.PHONE_NUMBER, lambda: has_phone_number(shown)),
+        (Unfit.SLUR, lambda: bool(bad_words(shown))),
+        (Unfit.THREAT, lambda: bool(_THREAT.search(shown))),
+        (Unfit.TOXIC, lambda: profanity(shown) >= conduct.maximum_profanity),
+        (Unfit.TOXIC, lambda: conduct.toxicity_model is not None and toxicity(shown, conduct.toxicity_model) >= conduct.maximum_toxicity),
+        (Unfit.COPY_OF_COMMENT, lambda: copies.is_copy(said, [around.comment], conduct.maximum_similarity)),
+        (Unfit.COPY_OF_THREAD, lambda: copies.is_copy(said, around.thread, conduct.maximum_similarity)),
+        (Unfit.COPY_OF_OWN, lambda: copies.is_copy(said, around.own, conduct.maximum_similarity)),
+        (Unfit.COPY_OF_TRAINING, lambda: around.training is not None and copies.is_sketched(shown, around.training)),
+        (Unfit.OTHER_LANGUAGE, lambda: around.language is not None and text.is_surely_not(shown, around.language)),
+    )
+    return next((reason for reason, applies in checks if applies()), None)
+
+
+_PING = re.compile(r"(?i)(?<![\w/])/?(?:[ur]|user)/[\w-]{2,}")  # w/r/t and and/or are none
+_IMAGE = re.compile(r"(?i)!\[|<img\b|\.(?:png|jpe?g|gifv?|webp|svg|mp4)\b")
+_E_MAIL = re.compile(
+    r"(?i)[\w.+-]+\s?(?:@|[(\[{]at[)\]}])\s?[\w-]+(?:\s?(?:\.|[(\[{](?:dot|\.)[)\]}])\s?[\w-]+)+|\w\s+at\s+[\w-]+\s+dot\s+(?:com|net|org|edu)\b|\bmailto:"
+)
+_LINK = re.compile(
+    r"(?im)\b[a-z][a-z0-9+.-]*://|\bwww\d?\.|\]\s?\(|^\s*\[[^\]\n]+\]:\s|<a\s|\b(?:javascript|data):\S"
+    r"|\b[\w-]+(?:\.|\s?[(\[{](?:dot|\.)[)\]}]\s?|\sdot\s)"
+    r"(?:com|net|org|edu|gov|info|biz|io|co|ai|app|dev|gg|ly|tv|xyz|uk|de|fr|ru|eu|ca|au)\b(?!')"  # not .it, .in, .me: «great.It was»
+    r"|\b[\w-]+\.[a-z]{2,}/\w"
+)
+_PHONE = re.compile(r"(?<!\d)(?:\(\d{3}\)\s?|\d{3}[-. ])\d{3}[-. ]\d{4}(?!\d)")  # American ones, those that belong to nobody too
+PHONE_REGIONS = ("US", "GB")  # whose numbers are known without a country's code; with one, all are
+# What the classifier and the word list both let through.
+_THREAT = re.compile(
+    r"(?i)\bk+y+s+\b|\b(?:kill|hang|shoot|hurt|cut|drown) (?:your|ur)\s?sel(?:f|ves)\b"
+    r"|\b(?:i['’]?ll|i will|we['’]?ll|we will|gonna|going to) (?:\w+ ){0,2}"
+    r"(?:kill|murder|stab|shoot|hurt|rape|bomb|strangle) (?:you|u|ur|your)\b"
+    r"|\bshoot(?:ing)? up (?:the|a|your|this|my)\b|\b(?:deserves?|ought|needs?|should) (?:all )?(?:to )?(?:die|be (?:shot|killed|hanged))\b"
+)
+# Characters without a width that are no format characters by Unicode's own word: fillers, blanks, joiners of marks.
+_BLANKS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0\u2028\u2029")
+_EMOJI = "\u2190-\u2bff\U0001f000-\U0001faff"
+_JOINER = re.compile(f"(?<=[{_EMOJI}\ufe0f])\u200d(?=[{_EMOJI}])")
+_NUMBER = re.compile(r"(?<!\w)\d[\d.,:/%+$-]+(?![^\W\d_])")  # the word list's digits are letters: «4.5/5» would be one of its words
+MILD_WORDS = ["bs"]  # a bachelor of science
+
+
+def has_hidden_characters(body: str) -> bool:
+    """Control (but line feed), format, unassigned and private characters, lone surrogates, blanks; what joins two emoji is none.
+
+    >>> has_hidden_characters("a\\u200bb"), has_hidden_characters("a\\u202eb"), has_hidden_characters("a\\ud800")
+    (True, True, True)
+    >>> has_hidden_characters("\\U0001f469\\u200d\\U0001f692 and\\n"), has_hidden_characters("a\\u200db")
+    (False, True)
+    """
+    if body.isascii() and body.isprintable():
+        return False
+    return any(
+        each in _BLANKS or (unicodedata.category(each) in ("Cc", "Cf", "Cn", "Co", "Cs") and each != "\n") for each in _JOINER.sub("", body)
+    )
+
+
+def has_phone_number(body: str) -> bool:
+    """
+    >>> has_phone_number("call (212) 555-0143"), has_phone_number("+49 30 901820"), has_phone_number("from 2005 to 2006, 1500 of 1,234,567")
+    (True, True, False)
+    """
+    import phonenumbers
+
+    return bool(_PHONE.search(body)) or any(phonenumbers.PhoneNumberMatcher(body, region).has_next() for region in PHONE_REGIONS)
+
+
+def bad_words(body: str) -> list[str]:
+    """Words of glin-profanity's English list, spelt with digits, signs or gaps too.
+
+    >>> bad_words("you sh1t"), bad_words("s h i t"), bad_words("that gay couple is nice, in Scunthorpe")
+    (['shit', 'sh1t'], ['shit'], [])
+    """
+    found: list[str] = _word_filter().check_profanity(_NUMBER.sub(" ", body))["profane_words"]
+    return found
+
+
+@cache
+def _word_filter() -> Any:
+    from glin_profanity import Filter
+
+    return Filter({"languages": ["english"], "detect_leetspeak": True, "leetspeak_level": "moderate", "ignore_words": MILD_WORDS})
+
+
+def profanity(body: str) -> float:
+    """alt-profanity-check's probability that a text is offensive. It knows insults, no odd spellings, and takes «gay» for one."""
+    from profanity_check import predict_prob
+
+    return float(predict_prob([body])[0])
+
+
+def toxicity(body: str, folder: Path) -> float:
+    """The highest probability that a classifier gives any of its labels: Detoxify's toxic-bert, or another of its kind, from a folder."""
+    import torch
+
+    tokenizer, model = _toxicity_model(folder)
+    with torch.inference_mode():
+        logits = model(**tokenizer(body, truncation=True, max_length=512, return_tensors="pt")).logits  # (1, labels)
+    return float(logits.sigmoid().max())
+
+
+@cache
+def _toxicity_model(folder: Path) -> Any:
+    """Raises UserError where there is none."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return tokenizer, AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True).eval()
+    except (OSError, ValueError) as error:
+        raise UserError(f"conduct.toxicity_model: {folder} holds no classifier ({str(error).splitlines()[0]}); give its folder") from None
+
+
+# --- may it be posted now? --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the ledger and the machine say at this moment; times are epoch seconds by the server's clock."""
+
+    kill_switch: bool = False
+    paused: bool = False
+    benched: bool = False
+    opted_out: bool = False
+    sent_in_thread: int = 0
+    sent_last_hour: int = 0
+    sent_last_day: int = 0
+    last_sent_utc: int | None = None
+    not_before_utc: int | None = None
+
+
+def may_post(now: int, reply: Reply, facts: Facts, rules: SubmitSettings) -> Refusal | None:
+    """Why `reply` may not be posted now, or None."""
+    if facts.kill_switch:
+        return Refusal.KILL_SWITCH
+    if facts.paused:
+        return Refusal.PAUSED
+    if reply.tries and now - reply.first_utc > rules.maximum_wait_hours * HOUR:
+        return Refusal.WAITED_TOO_LONG
+    if reply.subreddit.lower() not in {each.subreddit.lower() for each in rules.allowed}:
+        return Refusal.NOT_ALLOWED
+    if facts.benched:
+        return Refusal.BENCHED
+    if facts.opted_out:
+        return Refusal.OPTED_OUT
+    if facts.sent_in_thread:
+        return Refusal.ALREADY_IN_THREAD
+    if facts.not_before_utc is not None and now < facts.not_before_utc:
+        return Refusal.TOLD_TO_WAIT
+    if facts.sent_last_hour >= rules.posts_an_hour:
+        return Refusal.HOUR_CAP
+    if facts.sent_last_day >= rules.posts_a_day:
+        return Refusal.DAY_CAP
+    if facts.last_sent_utc is not None and now - facts.last_sent_utc < rules.minimum_pause_seconds:
+        return Refusal.TOO_SOON
+    return None

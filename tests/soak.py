@@ -1,0 +1,449 @@
+"""Every fault at every moment, with the real PRAW against the sandbox: no comment is replied to twice, none is lost.
+
+    python -m tests.soak [--seed 1] [--runs 1000] [--workers 2]      all of it, then random cases until there are so many
+    python -m tests.soak --slice                                     every fault and every moment, not each with each
+    python -m tests.soak --naive                                     a poster that relies on PRAW alone, to show that doubles are seen
+
+Prints each case that failed, and `N runs, N doubled, N lost`; exits with 1 unless the last two are 0 (with --naive: unless there are some).
+
+A run is a case: a fresh ledger and a fresh sandbox, in which one or more processes of `bot.submit` are started on the same chosen replies,
+some with faults switched on in the sandbox, some killed with SIGKILL at a moment; then at once one that nothing disturbs, and one more when
+late comments have arrived. Each process is forked from one that has imported all and has no threads; the moments of killing are
+put around bot.submit's own functions there, and the waits between prawcore's repeats of reads are cut to 10 ms. «Disk full» is a limit
+on the size of files (RLIMIT_FSIZE), set at the moment.
+
+Doubled: a comment with more than one reply of ours. Lost: a comment that in the end is neither posted, nor parked, nor refused by a name in
+submitted.csv; or what the ledger says of it isn't what stands in the sandbox; or the ledger is damaged; or a process with a traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import random
+import resource
+import shutil
+import signal
+import sqlite3
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import praw
+import prawcore
+import time_machine
+import urllib3.connection
+
+from bot import ledger, reddit, run_command, sandbox, schema, submit
+from bot.ledger import DAY, State
+from bot.sandbox.server import Box, listen
+from bot.sandbox.store import Store
+from bot.schema import Comment, Scored, Submitted
+
+TIMEOUT, STALL, LATE = 0.5, 0.8, 0.7  # seconds: of the client; of a stalling sandbox; until a comment that was accepted appears
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # killing a process asks nothing of the disk
+RANDOM_IN_SLICE = 8
+MOMENTS = ("before_intent", "after_intent", "after_send", "after_answer", "after_commit")
+
+Fault = dict[str, Any]  # what Store.add_fault takes
+
+
+def lost_answers() -> Iterator[tuple[str, list[Fault]]]:
+    """Answers that don't say what became of the reply; each when it was refused, when it was accepted, and when it is accepted late."""
+    for name, fault in {
+        "time-out": {"kind": "timeout", "seconds": STALL},
+        "reset": {"kind": "reset"},
+        "500": {"kind": "500"},
+        "503": {"kind": "503"},
+        "garbage body": {"kind": "garbage"},
+    }.items():
+        yield f"{name}, not accepted", [fault]
+        yield f"{name}, accepted", [{**fault, "accepted": True}]
+        yield f"{name}, accepted late", [{**fault, "accepted": True, "late_seconds": LATE}]
+
+
+FAULTS: dict[str, list[Fault]] = {
+    "no fault": [],
+    **dict(lost_answers()),
+    "answer cut short, accepted": [{"kind": "cut", "accepted": True}],
+    "401, not accepted": [{"kind": "401"}],
+    "401, accepted": [{"kind": "401", "accepted": True}],
+    "empty answer, accepted": [{"kind": "empty", "accepted": True}],
+    "stale own comments": [{"kind": "stale", "path": "/user/", "times": 9}, {"kind": "reset", "accepted": True}],
+    "stale thread": [{"kind": "stale", "path": "/comments/", "times": 9}, {"kind": "reset", "accepted": True}],
+    "all stale": [{"kind": "stale", "path": path, "times": 9} for path in ("/user/", "/comments/")] + [{"kind": "reset", "accepted": True}],
+    "429 with Retry-After": [{"kind": "429", "seconds": 60}],
+    "429": [{"kind": "429"}],
+    "RATELIMIT, 9 minutes": [{"kind": "ratelimit"}],
+    "RATELIMIT, 1m 30s": [{"kind": "ratelimit_short"}],
+    "403": [{"kind": "403"}],
+    "403 for ever": [{"kind": "403", "times": 99}],
+    "404": [{"kind": "404"}],
+    "locked": [{"kind": "locked"}],
+    "too old": [{"kind": "too_old"}],
+    "deleted": [{"kind": "deleted"}],
+    "suspended": [{"kind": "suspended", "path": "/api/v1/me", "times": 99}],
+}
+
+
+@dataclass(frozen=True)
+class Start:
+    """A process. kill_at, full_at: a moment, the nth time that it comes; clock_seconds: how far its clock is off."""
+
+    kill_at: str = ""
+    full_at: str = ""
+    nth: int = 1
+    clock_seconds: int = 0
+
+
+@dataclass(frozen=True)
+class Round:
+    """Processes that start together."""
+
+    starts: tuple[Start, ...] = (Start(),)
+    faults: tuple[Fault, ...] = ()
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    rounds: tuple[Round, ...]
+    comments: int = 2
+    server_clock_seconds: int = 0
+    naive: bool = False
+
+
+@dataclass
+class Result:
+    case: str
+    processes: int = 0
+    doubled: int = 0
+    lost: int = 0
+    log: str = ""
+    outcomes: tuple[str, ...] = ()  # of each comment, in the end
+
+
+# --- the cases ----------------------------------------------------------------------------------------------------------------
+
+
+def matrix() -> Iterator[Case]:
+    """Every fault x every moment of killing, and none x one process or two at once; the disk full; clocks a day off."""
+    for (name, faults), moment, at_once in product(FAULTS.items(), ("", *MOMENTS), (1, 2)):
+        starts = (Start(kill_at=moment), *[Start()] * (at_once - 1))
+        yield Case(f"{name}; kill -9 {moment or 'never'}; {at_once} at once", (Round(starts, tuple(faults)),))
+    for moment, at_once, name in product(("before_intent", "after_answer"), (1, 2), ("no fault", "503, accepted", "403")):
+        starts = (Start(full_at=moment), *[Start()] * (at_once - 1))
+        yield Case(f"disk full {moment}; {name}; {at_once} at once", (Round(starts, tuple(FAULTS[name])),))
+    for ours, theirs, moment in product((-DAY, 0, DAY), (-DAY, 0, DAY), ("", "after_send", "after_commit")):
+        if ours or theirs:
+            name = f"clocks off by {ours} s here, {theirs} s there; kill -9 {moment or 'never'}"
+            yield Case(name, (Round((Start(kill_at=moment, clock_seconds=ours),)),), server_clock_seconds=theirs)
+
+
+def some(cases: list[Case]) -> list[Case]:
+    """A few of the matrix, in which each fault comes with two moments and each moment with many faults."""
+    return [case for number, case in enumerate(cases) if number % 11 == 0]
+
+
+def at_random(seed: int) -> Case:
+    dice = random.Random(seed)
+    kinds = [fault for faults in FAULTS.values() for fault in faults]
+    reads = ("timeout", "reset", "503", "garbage", "401", "429", "stale")
+    rounds = []
+    for _ in range(dice.randint(1, 3)):
+        faults = [dict(dice.choice(kinds), times=dice.choice((1, 1, 2))) for _ in range(dice.randint(0, 3))]
+        for fault in faults:
+            if fault.get("accepted") and dice.random() < 0.5:
+                fault["late_seconds"] = dice.uniform(0.01, LATE)
+        if dice.random() < 0.3:
+            path = dice.choice(("/user/", "/comments/", "/api/info", "/api/v1/me", "/api/v1/access_token"))
+            faults.append({"kind": dice.choice(reads), "path": path, "times": dice.randint(1, 4), "seconds": STALL})
+        starts = [
+            Start(
+                kill_at=dice.choice(("", "", *MOMENTS)),
+                full_at=dice.choice(("",) * 9 + MOMENTS),
+                nth=dice.choice((1, 1, 2)),
+                clock_seconds=dice.choice((0, 0, 0, -DAY, DAY)),
+            )
+            for _ in range(dice.choice((1, 1, 2, 3)))
+        ]
+        rounds.append(Round(tuple(starts), tuple(faults)))
+    return Case(f"random, seed {seed}", tuple(rounds), comments=dice.randint(1, 4))
+
+
+# --- one case -----------------------------------------------------------------------------------------------------------------
+
+
+def run_case(case: Case) -> Result:
+    result = Result(case.name)
+    with tempfile.TemporaryDirectory(prefix="soak-", dir=MEMORY) as name:
+        folder = Path(name)
+        shutil.copy(template(), folder / "sandbox.sqlite")
+        box, server = listen(folder / "sandbox.sqlite")
+        serving = fork(folder / "sandbox.log", lambda: shifted(case.server_clock_seconds, server.serve_forever))
+        server.server_close()
+        try:
+            chosen = comments_to_answer(box, case.comments)
+            # then one at once that nothing disturbs, and one when all has arrived
+            rounds = [*case.rounds, Round(), Round()]
+            for number, each in enumerate(rounds):
+                box.store.clear_faults()
+                for fault in each.faults:
+                    box.store.add_fault(**fault)
+                if number == len(rounds) - 1:
+                    time.sleep(LATE + 0.2 if any(fault.get("late_seconds") for one in rounds for fault in one.faults) else 0)
+                run_round(case, each, folder, box, chosen, result, timeout=10 if number == len(rounds) - 1 else TIMEOUT)
+            judge(folder, box, chosen, result, case.naive)
+        finally:
+            os.kill(serving, signal.SIGKILL)
+            os.waitpid(serving, 0)
+        if result.doubled or result.lost:
+            result.log += "".join(f"--- {log.name}\n{log.read_text(errors='replace')}" for log in sorted(folder.glob("*.log")))
+    return result
+
+
+def run_round(case: Case, each: Round, folder: Path, box: Box, chosen: list[Comment], result: Result, timeout: float) -> None:
+    """Start the processes together and wait for them."""
+    reading, writing = os.pipe()  # closed as soon as all are there
+    processes = []
+    for number, start in enumerate(each.starts):
+        run = folder / f"run-{number}"
+        if not run.exists():
+            write_run(run, chosen, f"reply of run {number}")
+        environment = {
+            "BOT_REDDIT__URL": box.url,
+            "BOT_REDDIT__TIMEOUT_SECONDS": str(timeout),
+            "BOT_SUBMIT__ALLOWED": '[{"subreddit": "sandbox_books", "permitted_by": "nobody"}]',
+            "BOT_SUBMIT__LEDGER": str(folder / "ledger.sqlite"),
+            "BOT_SUBMIT__KILL_SWITCH": str(folder / "STOP"),
+            "BOT_SUBMIT__MINIMUM_PAUSE_SECONDS": "0",
+            "BOT_SUBMIT__POSTS_AN_HOUR": "100",
+        }
+
+        def body(run: Path = run, start: Start = start, environment: dict[str, str] = environment) -> None:
+            os.close(writing)
+            os.read(reading, 1)
+            os.environ.update(environment)
+            prawcore.sessions.FiniteRetryStrategy._sleep_seconds = lambda self: 0.01 if self.retries < 2 else None  # type: ignore[method-assign]
+            reddit._patiently.sleep = lambda seconds: None
+            if case.naive:
+                post_naively(run, box.url, timeout)
+            else:
+                prepare(start)
+                sys.argv = ["submit", "--run", str(run), "--post"]
+                shifted(start.clock_seconds, lambda: run_command(submit.main, "submit"))
+
+        processes.append(fork(folder / f"process-{result.processes:02}.log", body))
+        result.processes += 1
+    os.close(writing)
+    os.close(reading)
+    for process in processes:
+        status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        if status not in (0, 1, 75, -signal.SIGKILL):
+            result.lost += 1
+            result.log += f"a process ended with status {status}\n"
+
+
+def fork(log: Path, body: Callable[[], object]) -> int:
+    """Run `body` in a process of its own; returns its id. It exits as a program would: 70 after a traceback."""
+    sys.stdout.flush()
+    process = os.fork()
+    if process:
+        return process
+    status = 70
+    try:
+        signal.alarm(200)
+        with log.open("w") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        try:
+            body()
+            status = 0
+        except SystemExit as leaving:
+            status = leaving.code if isinstance(leaving.code, int) else 1 if leaving.code else 0
+        except BaseException:
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
+
+
+def shifted(seconds: int, body: Callable[[], object]) -> None:
+    if seconds:
+        with time_machine.travel(datetime.fromtimestamp(time.time() + seconds, UTC), tick=True):
+            body()
+    else:
+        body()
+
+
+def prepare(start: Start) -> None:
+    """In the process: kill it, or fill its disk, when the moment comes for the nth time."""
+    seen: Counter[str] = Counter()
+
+    def comes(moment: str) -> None:
+        seen[moment] += 1
+        if seen[moment] == start.nth and moment == start.kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if seen[moment] == start.nth and moment == start.full_at:
+            size = Path(os.environ["BOT_SUBMIT__LEDGER"] + "-wal").stat().st_size  # more than the log will ever have
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+    def around(module: Any, name: str, before: str | None, after: str) -> None:
+        function = getattr(module, name)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            if before:
+                comes(before)
+            answer = function(*arguments, **options)
+            comes(after)
+            return answer
+
+        setattr(module, name, call)
+
+    around(ledger, "intend", "before_intent", "after_intent")
+    around(reddit, "reply", None, "after_answer")
+    around(submit, "record", None, "after_commit")
+    get_response = urllib3.connection.HTTPConnection.getresponse
+
+    def after_sending(self: Any) -> Any:
+        if self._method == "POST" and ledger_is_waiting():
+            comes("after_send")
+        return get_response(self)
+
+    def ledger_is_waiting() -> bool:
+        with closing(sqlite3.connect(os.environ["BOT_SUBMIT__LEDGER"])) as db:
+            return bool(db.execute("SELECT 1 FROM reply WHERE state = 'submitting'").fetchone())
+
+    urllib3.connection.HTTPConnection.getresponse = after_sending  # type: ignore[method-assign]
+
+
+def post_naively(run: Path, url: str, timeout: float) -> None:
+    """What a bot without a ledger does: PRAW as it comes, and a note when all is done."""
+    account = {"client_id": sandbox.CLIENT_ID, "client_secret": sandbox.CLIENT_SECRET}
+    account |= {"username": sandbox.USERNAME, "password": sandbox.PASSWORD}
+    client = praw.Reddit(
+        user_agent="linux:naive:0.1 (by /u/nobody)",
+        reddit_url=url,
+        oauth_url=url,
+        check_for_updates=False,
+        requestor_kwargs={"timeout": timeout},
+        **account,
+    )
+    done = run / "done.txt"
+    if not done.exists():
+        for row in schema.read_rows(run / "chosen.csv", Scored):
+            client.comment(row.comment_id.removeprefix("t1_")).reply(row.reply)
+        done.touch()
+
+
+# --- what is chosen, and what became of it --------------------------------------------------------------------------------------
+
+
+def template() -> Path:
+    """A seeded sandbox to copy, made once a process."""
+    path = Path(tempfile.gettempdir()) / f"soak-sandbox-{os.getpid()}.sqlite"
+    if not path.exists():
+        with closing(sqlite3.connect(Store(path, time.time()).path)) as db:
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return path
+
+
+def comments_to_answer(box: Box, count: int) -> list[Comment]:
+    """The first comment of each of the first threads that can be answered."""
+    threads = [row for row in box.store.submissions("sandbox_books") if not row["locked"] and not row["archived"]]
+    first = [(thread, box.store.comments_of(thread["name"])[0]) for thread in threads[:count]]
+    return [
+        Comment(
+            row["name"], thread["name"], "sandbox_books", thread["title"], row["body"], 1, row["created_utc"], 0, row["author"], False, ""
+        )
+        for thread, row in first
+    ]
+
+
+def write_run(run: Path, comments: list[Comment], text: str) -> None:
+    """A run folder that is ready for `submit`."""
+    chosen = [
+        Scored(each.comment_id, each.thread_id, each.subreddit, each.comment, f"{each.comment_id}-1", text, *[None] * 4, "chosen", "")
+        for each in comments
+    ]
+    schema.write_rows(run / "comments.csv", Comment, comments)
+    schema.write_rows(run / "chosen.csv", Scored, chosen)
+
+
+def judge(folder: Path, box: Box, chosen: list[Comment], result: Result, naive: bool) -> None:
+    """Hold the ledger and submitted.csv to what stands in the sandbox."""
+    replies = Counter(row["parent_id"] for row in box.store.comments_by(sandbox.USERNAME))
+    result.doubled = sum(count > 1 for count in replies.values())
+    if naive:
+        result.lost = sum(replies[each.comment_id] == 0 for each in chosen)
+        return
+    said = {}
+    if (folder / "run-0" / "submitted.csv").exists():
+        said = {row.comment_id: row.outcome for row in schema.read_rows(folder / "run-0" / "submitted.csv", Submitted)}
+    problems = []
+    outcomes = []
+    with closing(ledger.open_ledger(folder / "ledger.sqlite")) as db:
+        for each in chosen:
+            known, there = ledger.find(db, each.comment_id), replies[each.comment_id]
+            outcomes.append(said.get(each.comment_id, ""))
+            if not said.get(each.comment_id):
+                problems.append(f"{each.comment_id}: not in submitted.csv")
+            elif (known is not None and known.state == State.POSTED) != bool(there) and (known is None or known.state != State.PARKED):
+                problems.append(f"{each.comment_id}: {there} there, the ledger says {known}")
+            elif known is not None and known.state in (State.SUBMITTING, State.UNKNOWN):
+                problems.append(f"{each.comment_id}: left in doubt")
+    problems += [f"{log.name} has a traceback" for log in folder.glob("process-*.log") if "Traceback" in log.read_text(errors="replace")]
+    result.lost += len(problems)
+    result.log += "".join(f"{problem}\n" for problem in problems)
+    result.outcomes = tuple(outcomes)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--runs", type=int, default=1000)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--slice", action="store_true")
+    parser.add_argument("--naive", action="store_true")
+    options = parser.parse_args()
+    cases = list(matrix())
+    if options.naive:
+        cases = [Case(name, (Round(faults=tuple(faults)),), naive=True) for name, faults in FAULTS.items()]
+    elif options.slice:
+        cases = some(cases)
+        cases += [at_random(options.seed + number) for number in range(RANDOM_IN_SLICE)]
+    else:
+        seeds = range(options.seed, options.seed + max(0, options.runs - len(cases)))
+        print(f"{len(cases)} cases of the matrix, {len(seeds)} random ones, seeds {seeds.start} to {seeds.stop - 1}", flush=True)
+        cases += map(at_random, seeds)
+    began = time.monotonic()
+    outcomes: Counter[str] = Counter()
+    results = []
+    with multiprocessing.get_context("fork").Pool(options.workers) as pool:
+        for result in pool.imap_unordered(run_case, cases):
+            results.append(result)
+            outcomes.update(result.outcomes)
+            if (result.doubled or result.lost) and not options.naive:
+                print(f"FAILED {result.case}: {result.doubled} doubled, {result.lost} lost\n{result.log}", flush=True)
+            if len(results) % 100 == 0:
+                print(f"{len(results)} of {len(cases)} in {time.monotonic() - began:.0f} s", flush=True)
+    doubled, lost = (sum(getattr(result, name) for result in results) for name in ("doubled", "lost"))
+    print(f"what became of the comments: {', '.join(f'{name} {count}' for name, count in outcomes.most_common())}")
+    print(f"{sum(result.processes for result in results)} processes in {time.monotonic() - began:.0f} s")
+    print(f"{len(results)} runs, {doubled} doubled, {lost} lost")
+    return int(not doubled) if options.naive else int(bool(doubled or lost))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""bot.copies: near-copies of other texts, and of the training text by its sketches."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot import UserError, copies, schema
+from bot.schema import LmRow
+
+STORY = "my first job was in a bakery and I got up at three every day but I loved it"
+OTHER = "nobody told me that the train leaves from another platform when it snows"
+WORDS = st.text("abcdefgh", min_size=2, max_size=6)
+
+
+def test_sketches_are_small_and_the_same_each_time(tmp_path: Path) -> None:
+    assert copies.write(tmp_path, [STORY, "too short to tell", OTHER]) == 2
+    rows = copies.read(tmp_path)
+    assert rows is not None and rows.shape == (2, 64) and rows.dtype == np.uint8
+    assert (rows == copies.sketch([STORY.upper() + "!", OTHER])).all()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["replies.npy"]
+    assert STORY.encode()[:12] not in (tmp_path / "replies.npy").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("reply", "copied"),
+    [
+        (STORY, True),
+        (STORY.replace("bakery", "brewery") + ", really", True),
+        ("well, " + STORY, True),
+        ("my first job was in a bank and I got up at noon every day", False),
+        (OTHER, False),
+        ("I loved it", False),
+    ],
+)
+def test_near_copies_of_the_training_text(reply: str, copied: bool) -> None:
+    assert copies.is_sketched(reply, copies.sketch([OTHER[:30], STORY])) is copied
+
+
+@given(st.lists(WORDS, min_size=12, max_size=40, unique=True), st.lists(WORDS, min_size=12, max_size=40, unique=True))
+def test_a_copy_is_found_and_other_words_are_not(words: list[str], others: list[str]) -> None:
+    rows = copies.sketch([" ".join(words)])
+    assert copies.is_sketched(" ".join(words[1:]), rows)
+    if not set(pairwise(words)) & set(pairwise(others)):
+        assert not copies.is_sketched(" ".join(others), rows)
+
+
+def test_nothing_to_compare_with(tmp_path: Path) -> None:
+    assert copies.read(tmp_path) is None
+    assert copies.write(tmp_path, []) == 0
+    rows = copies.read(tmp_path)
+    assert rows is not None and not copies.is_sketched(STORY, rows)
+
+
+def test_a_file_that_is_no_sketch_is_named(tmp_path: Path) -> None:
+    for content in (b"", b"PK\x03\x04", b"not numpy at all"):
+        (tmp_path / "replies.npy").write_bytes(content)
+        with pytest.raises(UserError, match=r"replies\.npy: not readable"):
+            copies.read(tmp_path)
+    np.save(tmp_path / "replies.npy", np.zeros((2, 3)))
+    with pytest.raises(UserError, match="not sketches of 64 bytes"):
+        copies.read(tmp_path)
+    np.save(tmp_path / "replies.npy", np.array([{"a": 1}]), allow_pickle=True)  # a pickle would run what it likes
+    with pytest.raises(UserError, match="not readable"):
+        copies.read(tmp_path)
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "lm").mkdir()
+    rows = [LmRow("t3_a", "t1_a", f"t1_{n}", "books", "why", reply) for n, reply in enumerate((STORY, "short", OTHER))]
+    schema.write_rows(tmp_path / "lm_train.csv", LmRow, rows)
+    copies.main(tmp_path, tmp_path / "lm")
+    assert "2 replies sketched" in capsys.readouterr().out
+    with pytest.raises(UserError, match="no such folder"):
+        copies.main(tmp_path, tmp_path / "nowhere")
+
+
+def test_passages() -> None:
+    long = copies.plain("She said that " + STORY + " and that is all I know about her.")
+    assert copies.is_copy(copies.plain(STORY), [long], 0.95)
+    assert not copies.is_copy(copies.plain("my first job"), [long], 0.95)  # so few words are nobody's
+    assert copies.is_copy("👍", [copies.plain("👍")], 0.95) and not copies.is_copy("👍", ["", copies.plain("👎")], 0.95)

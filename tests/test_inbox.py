@@ -1,0 +1,182 @@
+"""bot.inbox: what people ask for is done, through the real PRAW against the sandbox."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from bot import Busy, UserError, inbox, ledger, reddit, sandbox
+from bot.config import RedditSettings
+from bot.inbox import Command, commands
+from bot.ledger import Reply, State
+from bot.reddit import Letter, Outcome
+from bot.sandbox.server import Box
+
+NOW = 1_700_000_000
+
+
+@pytest.fixture
+def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Box]:
+    with sandbox.serve(tmp_path / "sandbox.sqlite") as running:
+        monkeypatch.setenv("BOT_REDDIT__URL", running.url)
+        monkeypatch.setenv("BOT_SUBMIT__LEDGER", str(tmp_path / "ledger.sqlite"))
+        yield running
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    with closing(ledger.open_ledger(tmp_path / "ledger.sqlite")) as opened:
+        yield opened
+
+
+def comment_by(box: Box, author: str) -> str:
+    return next(row["name"] for row in box.store.comments_by(author))
+
+
+def posted(box: Box, db: sqlite3.Connection, author: str, text: str = "A fine idea.") -> Reply:
+    """A reply of ours to a comment by `author`, in the sandbox and in the ledger."""
+    comment_id = comment_by(box, author)
+    link_id = box.store.comment(comment_id)["link_id"]  # type: ignore[index]
+    name = box.store.add_comment(link_id, comment_id, sandbox.USERNAME, text, NOW)["name"]
+    reply = Reply(comment_id, link_id, "sandbox_books", author, "c-0", text)
+    ledger.intend(db, reply, NOW)
+    ledger.settle(db, comment_id, State.POSTED, "posted", NOW, name)
+    found = ledger.find(db, comment_id)
+    assert found is not None
+    return found
+
+
+def body(box: Box, name: str) -> str:
+    row = box.store.comment(name)
+    assert row is not None
+    return str(row["body"])
+
+
+@pytest.mark.parametrize(
+    ("said", "asked"),
+    [
+        ("!stop", {Command.STOP}),
+        ("Please `!STOP`.", {Command.STOP}),
+        ("**!delete** and !stop", {Command.STOP, Command.DELETE}),
+        ("> reply !stop to stop\n\nI like this bot", set()),
+        ("stop! delete!", set()),
+        ("!stopping", set()),
+        ("", set()),
+    ],
+)
+def test_commands(said: str, asked: set[Command]) -> None:
+    assert commands(said) == asked
+
+
+def test_stop_by_reply_or_by_message_is_remembered(box: Box, db: sqlite3.Connection) -> None:
+    ours = posted(box, db, "reader_3")
+    box.say(ours.reply_id, "!stop", author="Reader_3")
+    box.write("please !stop answering me", author="reader_40")
+    box.write("Hello bot, how are you?", author="reader_17")
+    inbox.main()
+    assert ledger.everyone_opted_out(db) == {"reader_3", "reader_40"}
+    assert body(box, ours.reply_id) == "A fine idea."  # nobody asked for that
+    assert [row["body"] for row in box.store.unread_letters()] == ["Hello bot, how are you?"]  # is left for a person
+    assert box.store.unread() == []
+    inbox.main()
+    assert len(ledger.everyone_opted_out(db)) == 2
+
+
+def test_delete_is_for_the_person_replied_to(box: Box, db: sqlite3.Connection) -> None:
+    ours = posted(box, db, "reader_3")
+    box.say(ours.reply_id, "!delete", author="somebody_else")
+    inbox.main()
+    assert body(box, ours.reply_id) == "A fine idea."
+    box.say(ours.reply_id, "!delete", author="reader_3")
+    inbox.main()
+    assert body(box, ours.reply_id) == "[deleted]"
+    found = ledger.find(db, ours.comment_id)
+    assert found is not None and (found.state, found.outcome, found.error) == (State.WITHDRAWN, "posted", "deleted_on_request")
+    assert ledger.sent_in_thread(db, ours.thread_id) == 1  # and the thread had its reply
+    assert len(box.store.unread()) == 1  # the other one's
+    inbox.main()
+    assert ledger.everyone_opted_out(db) == set()
+
+
+def test_killed_between_deleting_and_noting(box: Box, db: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = posted(box, db, "reader_3")
+    box.say(ours.reply_id, "!delete", author="reader_3")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(ledger, "withdraw", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        inbox.main()
+    assert body(box, ours.reply_id) == "[deleted]" and len(box.store.unread()) == 1
+    inbox.main()
+    assert ledger.find(db, ours.comment_id).state == State.WITHDRAWN  # type: ignore[union-attr]
+    assert box.store.unread() == []
+
+
+def test_what_nobody_wanted_is_withdrawn(box: Box, db: sqlite3.Connection, capsys: pytest.CaptureFixture[str]) -> None:
+    disliked, ignored = posted(box, db, "reader_3"), posted(box, db, "reader_31")
+    box.store.set_karma(disliked.reply_id, -1)
+    box.store.set_karma(ignored.reply_id, 0)
+    inbox.main()
+    assert (body(box, disliked.reply_id), body(box, ignored.reply_id)) == ("[deleted]", "A fine idea.")
+    assert "deleted_for_karma 1" in capsys.readouterr().out
+    inbox.main()
+    assert "nothing to do" in capsys.readouterr().out
+
+
+def test_a_removal_is_noted_once(box: Box, db: sqlite3.Connection) -> None:
+    ours = posted(box, db, "reader_3")
+    box.store.blank(ours.reply_id, "[removed]")
+    inbox.main()
+    first = ledger.find(db, ours.comment_id)
+    assert first is not None and first.state == State.POSTED and first.removed_utc
+    inbox.main()
+    assert ledger.find(db, ours.comment_id) == first
+    assert ledger.unwelcome_in_a_row(db, "sandbox_books") == 1
+
+
+def test_a_reply_that_cannot_be_deleted_now_is_deleted_later(box: Box, db: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = posted(box, db, "reader_3")
+    box.say(ours.reply_id, "!delete !stop", author="reader_3")
+    with monkeypatch.context() as patch:
+        patch.setattr(reddit, "delete", lambda client, name: Outcome.FORBIDDEN)
+        inbox.main()
+    assert ledger.everyone_opted_out(db) == {"reader_3"} and len(box.store.unread()) == 1
+    inbox.main()
+    assert body(box, ours.reply_id) == "[deleted]" and box.store.unread() == []
+
+
+def test_another_run_or_another_account_s_ledger(box: Box, db: sqlite3.Connection, tmp_path: Path) -> None:
+    with ledger.lock(tmp_path / "ledger.sqlite"), pytest.raises(Busy, match="another run"):
+        inbox.main()
+    ledger.claim(db, "https://www.reddit.com", "somebody")
+    with pytest.raises(UserError, match="belongs to u/somebody"):
+        inbox.main()
+
+
+def test_reading_the_inbox(box: Box) -> None:
+    client = reddit.connect(RedditSettings(url=box.url))
+    ours = box.store.add_comment("t3_jug5xd", comment_by(box, "reader_3"), sandbox.USERNAME, "hello", NOW)["name"]
+    answer = box.say(ours, "hi", author="reader_3")
+    letter = box.write("hi there", author="reader_4")
+    assert set(reddit.unread(client)) == {Letter(answer, "reader_3", "hi", ours), Letter(letter, "reader_4", "hi there", "")}
+    reddit.mark_read(client, letter)
+    assert [each.name for each in reddit.unread(client)] == [answer]
+    assert reddit.delete(client, ours) is reddit.delete(client, ours) is Outcome.DELETED
+
+
+def test_standings(box: Box) -> None:
+    client = reddit.connect(RedditSettings(url=box.url))
+    parent = comment_by(box, "reader_3")
+    row = box.store.comment(parent)
+    assert row is not None
+    box.store.set_karma(parent, -7)
+    it = reddit.standings(client, [parent, "t1_zzzzzz"])[parent]
+    assert (it.body, it.karma, it.removed, it.thread_id, it.subreddit) == (row["body"], -7, False, row["link_id"], "sandbox_books")
+    box.store.blank(parent, "[removed]")
+    again = reddit.standings(client, [parent])[parent]
+    assert (again.body, again.removed, again.karma) == ("", True, -7)
+    assert reddit.standings(client, []) == {}
+    assert reddit.count_replies(client, parent) == 2
+    assert reddit.count_replies(client, comment_by(box, "reader_40")) == 0

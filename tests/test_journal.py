@@ -1,0 +1,135 @@
+"""bot.journal and `run --quiet`: nothing on the terminal when all is well, everything in the run folder, and no secret anywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+import run_bot
+from bot import ROOT, NoPermission, Unreachable, UserError, WrongSettings, journal, run_command, sandbox, schema
+from bot.journal import Journal
+from bot.schema import Comment, Scored, Skipped, Submitted
+
+
+def events(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Stages that say and do what their names tell."""
+    programs = {
+        "fine": "import sys; print('all is well'); print('a warning', file=sys.stderr); print()",
+        "broken": "import sys; print('began'); print('broken: no network; try again', file=sys.stderr); sys.exit(69)",
+        "killed": "import os; os.kill(os.getpid(), 9)",
+        "page": "import sys; print('what people wrote'); print('but this is wrong', file=sys.stderr)",
+    }
+    for name, program in programs.items():
+        (tmp_path / f"{name}.py").write_text(program)
+    stages = {name: (name, "") for name in ("fine", "broken", "killed")} | {"report": ("page", "")}
+    monkeypatch.setattr(run_bot, "STAGES", stages)
+    return {**os.environ, "PYTHONPATH": str(tmp_path)}
+
+
+def test_when_all_is_well_nothing_is_printed(tmp_path: Path, environment: dict[str, str], capfd: pytest.CaptureFixture[str]) -> None:
+    with run_bot.stages(Journal(tmp_path, quiet=True), environment) as start:
+        start("fine", [])
+        start("report", [])
+    assert capfd.readouterr() == ("", "")
+    said = [(event["event"], event.get("stage"), event.get("text")) for event in events(tmp_path)]
+    assert said[0] == ("start", "fine", None) and ("said", "fine", "all is well") in said and ("said", "fine", "a warning") in said
+    assert ("said", "report", "but this is wrong") in said and "what people wrote" not in (tmp_path / "log.jsonl").read_text()
+    assert said[-1][0] == "end" and events(tmp_path)[-1]["status"] == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["status"] == 0 and metrics["seconds"].keys() == {"fine", "report"} and metrics["comments"] == 0
+    summary = (tmp_path / "summary.txt").read_text()
+    assert summary.startswith(f"{tmp_path.name}: status 0, ") and summary.count("\n") == 1
+
+
+@pytest.mark.parametrize(("stage", "status", "said"), [("broken", 69, "no network"), ("killed", 1, "killed by signal 9")])
+def test_what_went_wrong_is_printed_and_the_status_passed_on(
+    tmp_path: Path, environment: dict[str, str], capfd: pytest.CaptureFixture[str], stage: str, status: int, said: str
+) -> None:
+    with pytest.raises(typer.Exit) as left, run_bot.stages(Journal(tmp_path, quiet=True), environment) as start:
+        start("fine", [])
+        start(stage, [])
+        start("fine", [])
+    assert left.value.exit_code == status
+    out, error = capfd.readouterr()
+    assert out == "" and said in error and error.count("\n") <= 2 and "all is well" not in error
+    assert json.loads((tmp_path / "metrics.json").read_text())["status"] == status
+    assert f"status {status}" in (tmp_path / "summary.txt").read_text()
+    assert [event["stage"] for event in events(tmp_path) if event["event"] == "start"] == ["fine", stage]
+
+
+def test_a_bug_and_a_stop_leave_a_journal_too(tmp_path: Path) -> None:
+    for error, status in ((ValueError("bug"), 1), (KeyboardInterrupt(), 130), (SystemExit(143), 143)):
+        with pytest.raises(type(error)), run_bot.stages(Journal(tmp_path), {}):
+            raise error
+        assert json.loads((tmp_path / "metrics.json").read_text())["status"] == status
+
+
+def test_counts(tmp_path: Path) -> None:
+    comment = Comment("t1_a", "t3_x", "books", "t", "c", 1, 1, 0, "a", False, "")
+    scored = Scored("t1_a", "t3_x", "books", "c", "0", "r", 0.5, None, None, 0.5, "refused", "link")
+    schema.write_rows(tmp_path / "comments.csv", Comment, [comment])
+    schema.write_rows(tmp_path / "skipped.csv", Skipped, [Skipped("t1_b", "t3_x", "books", "nsfw")] * 2)
+    schema.write_rows(tmp_path / "scored.csv", Scored, [scored])
+    schema.write_rows(tmp_path / "submitted.csv", Submitted, [Submitted("t1_a", "t3_x", "0", "day_cap", "", 1)])
+    found = journal.count(tmp_path)
+    assert found == {
+        "comments": 1, "skipped": {"nsfw": 2}, "candidates": 1, "refused": {"link": 1}, "chosen": 0, "submitted": {"day_cap": 1},
+    }  # fmt: skip
+    (tmp_path / "scored.csv").write_text('"half a file')
+    assert journal.count(tmp_path)["candidates"] == 0
+
+
+def test_no_credential_reaches_the_run_folder(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The real fetch, in the sandbox and with a wrong password; what is in the environment stays there."""
+    run = tmp_path / "run"
+    run.mkdir()
+    with sandbox.serve(tmp_path / "sandbox.sqlite") as box:
+        environment = {**os.environ, "BOT_REDDIT__URL": box.url, "BOT_FETCH__SUBREDDITS": '["sandbox_books"]', "praw_password": "hunter2"}
+        with run_bot.stages(Journal(run, quiet=True), environment) as start:
+            start("fetch", ["--run", str(run)])
+    assert capfd.readouterr() == ("", "") and events(run)[-1]["status"] == 0
+    for path in run.iterdir():
+        content = path.read_bytes()
+        assert not [word for word in ("hunter2", sandbox.PASSWORD, sandbox.CLIENT_SECRET) if word.encode() in content], path
+
+
+@pytest.mark.parametrize(("error", "status"), [(UserError, 1), (Unreachable, 69), (NoPermission, 77), (WrongSettings, 78)])
+def test_each_cause_has_its_status(
+    error: type[UserError], status: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def main() -> None:
+        raise error("what is wrong")
+
+    monkeypatch.setattr("sys.argv", ["x"])
+    with pytest.raises(SystemExit) as left:
+        run_command(main, "x")
+    assert left.value.code == status and capsys.readouterr().err == "x: what is wrong\n"
+
+
+def test_the_statuses_are_documented() -> None:
+    told = run_bot.__doc__ or ""
+    assert {str(status) for status in (0, 1, 2, 69, 74, 75, 77, 78, 130, 143)} <= set(told.split())
+
+
+# --- deploy/ ----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_crontab_and_the_service_run_commands_that_exist() -> None:
+    crontab = [line for line in (ROOT / "deploy" / "crontab").read_text().splitlines() if line and not line.startswith(("#", "MAILTO"))]
+    assert len(crontab) == 2
+    service = (ROOT / "deploy" / "reply-bot.service").read_text()
+    started = next(line for line in service.splitlines() if line.startswith("ExecStart="))
+    assert "run_bot.py run --quiet --post --config my.toml" in started and "run_bot.py run --quiet --post --config my.toml" in crontab[0]
+    assert "run_bot.py harvest --config my.toml" in crontab[1] and "harvest" in run_bot.STAGES
+    for line in crontab:
+        assert len(line.split(maxsplit=5)) == 6 and "%" not in line

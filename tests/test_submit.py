@@ -1,0 +1,513 @@
+"""bot.submit: each reply once or not at all, and by name why not; the real PRAW against the sandbox. Kills and races are in test_soak."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import time_machine
+
+from bot import Busy, UserError, conduct, ledger, operate, reddit, sandbox, schema, submit
+from bot.conduct import Facts, Refusal
+from bot.config import DISCLOSURE, Allowed, SubmitSettings
+from bot.ledger import DAY, Reply, State
+from bot.sandbox.server import Box
+from bot.sandbox.store import Store
+from bot.schema import Comment, Submitted
+from tests import soak
+
+NOW = 1_700_000_000
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Iterator[Box]:
+    with sandbox.serve(tmp_path / "sandbox.sqlite") as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def settings(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = request.getfixturevalue("box").url if "box" in request.fixturenames else "http://127.0.0.1:9"
+    configure(
+        monkeypatch,
+        reddit__url=url,
+        reddit__timeout_seconds=10,
+        submit__allowed='[{"subreddit": "Sandbox_Books", "permitted_by": "nobody"}]',
+        submit__ledger=tmp_path / "ledger.sqlite",
+        submit__kill_switch=tmp_path / "STOP",
+        submit__minimum_pause_seconds=0,
+    )
+    monkeypatch.setattr("prawcore.sessions.FiniteRetryStrategy._sleep_seconds", lambda self: 0.01)
+
+
+def configure(monkeypatch: pytest.MonkeyPatch, **values: object) -> None:
+    for name, value in values.items():
+        monkeypatch.setenv(f"BOT_{name.upper()}", str(value))
+
+
+def prepared(box: Box, run: Path, count: int = 2, text: str = "A reply.") -> list[Comment]:
+    comments = soak.comments_to_answer(box, count)
+    soak.write_run(run, comments, text)
+    return comments
+
+
+def go(run: Path) -> list[str]:
+    """Submit; the outcomes."""
+    submit.main(run, None, True)
+    return [row.outcome for row in schema.read_rows(run / "submitted.csv", Submitted)]
+
+
+def ours(box: Box) -> list[str]:
+    """What we replied to, oldest first."""
+    return [row["parent_id"] for row in box.store.comments_by(sandbox.USERNAME)[::-1]]
+
+
+def opened(run: Path) -> Any:
+    return closing(ledger.open_ledger(run.parent / "ledger.sqlite"))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return tmp_path / "run"
+
+
+# --- posting ------------------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_chosen_is_posted_with_the_disclosure(box: Box, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    comments = prepared(box, run)
+    submit.main(run, None, True)
+    rows = schema.read_rows(run / "submitted.csv", Submitted)
+    stored = box.store.comments_by(sandbox.USERNAME)[::-1]
+    assert [(row.comment_id, row.outcome, row.reply_id) for row in rows] == [
+        (comment.comment_id, "posted", row["name"]) for comment, row in zip(comments, stored, strict=True)
+    ]
+    assert {row["body"] for row in stored} == {f"A reply.\n\n{DISCLOSURE}"}
+    assert "2 of 2 replies posted" in capsys.readouterr().out
+    with opened(run) as db:
+        kept = ledger.find(db, comments[0].comment_id)
+        assert kept is not None and (kept.author, kept.body, kept.tries, kept.reply_id) == (
+            comments[0].author,
+            "A reply.",
+            1,
+            rows[0].reply_id,
+        )
+        assert abs(kept.intent_utc - time.time()) < 60
+
+
+def test_nothing_is_sent_without_post(box: Box, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prepared(box, run)
+    submit.main(run, None, False)
+    assert ours(box) == [] and not (run.parent / "ledger.sqlite").exists() and not (run / "submitted.csv").exists()
+    assert "2 replies are chosen; nothing is sent without --post" in capsys.readouterr().out
+
+
+def test_the_same_command_again_says_the_same_and_sends_nothing(box: Box, run: Path) -> None:
+    comments = prepared(box, run)
+    go(run)
+    before = (run / "submitted.csv").read_bytes()
+    go(run)
+    assert (run / "submitted.csv").read_bytes() == before
+    soak.write_run(run, comments, "Other words.")
+    assert go(run) == ["already_replied"] * 2 and len(ours(box)) == 2
+
+
+def test_a_reply_of_ours_that_the_ledger_does_not_know(box: Box, run: Path) -> None:
+    comments = prepared(box, run)
+    there = box.say(comments[0].comment_id, "Posted by hand.", author=sandbox.USERNAME)
+    assert go(run) == ["already_replied", "posted"]
+    assert schema.read_rows(run / "submitted.csv", Submitted)[0].reply_id == there
+    assert sorted(ours(box)) == sorted(comment.comment_id for comment in comments)
+
+
+LOST = ("parked", "in_doubt"), ("parked", "posted")
+TOLD_TO_WAIT = ("rate_limited", "told_to_wait"), ("told_to_wait", "told_to_wait")
+FOUND = ("posted", "posted"), ("posted", "posted")
+
+
+def refused(name: str) -> tuple[tuple[str, ...], ...]:
+    return (name, "posted"), (name, "posted")
+
+
+EXPECTED = {
+    **{name: FOUND if name.endswith(", accepted") else LOST for name in soak.FAULTS},
+    "no fault": FOUND,
+    "stale own comments": FOUND,
+    "stale thread": FOUND,
+    **dict.fromkeys(("429 with Retry-After", "429", "RATELIMIT, 9 minutes", "RATELIMIT, 1m 30s"), TOLD_TO_WAIT),
+    "403": refused("forbidden"),
+    "403 for ever": (("forbidden", "forbidden"), ("forbidden", "forbidden")),
+    "404": refused("missing"),
+    "locked": refused("locked"),
+    "too old": refused("too_old"),
+    "deleted": refused("deleted"),
+    "suspended": (("suspended", "suspended"), ("posted", "posted")),
+}
+
+
+@pytest.mark.parametrize("name", soak.FAULTS)
+def test_what_each_answer_comes_to(box: Box, run: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fault strikes the first of two replies; then the same command again, with the fault gone."""
+    comments = prepared(box, run)
+    for fault in soak.FAULTS[name]:
+        if fault["kind"] == "timeout":
+            configure(monkeypatch, reddit__timeout_seconds=soak.TIMEOUT)
+        box.store.add_fault(**fault)
+    first, second = EXPECTED[name]
+    assert tuple(go(run)) == first
+    if "late" in name or "stale" in name:
+        time.sleep(soak.LATE + 0.2)
+        second = FOUND[1]
+    box.store.clear_faults()
+    configure(monkeypatch, reddit__timeout_seconds=10)
+    assert tuple(go(run)) == second
+    posted = [comment.comment_id for comment, outcome in zip(comments, second, strict=True) if outcome == "posted"]
+    assert sorted(ours(box)) == sorted(posted)
+    ids = [row.reply_id for row in schema.read_rows(run / "submitted.csv", Submitted) if row.outcome == "posted"]
+    assert sorted(ids) == sorted(row["name"] for row in box.store.comments_by(sandbox.USERNAME))
+
+
+def test_what_is_parked_is_never_sent_again(box: Box, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prepared(box, run, 1)
+    box.store.add_fault("reset")
+    for _ in range(3):
+        assert go(run) == ["parked"]
+    assert ours(box) == [] and capsys.readouterr().out.count("`python run_bot.py resolve` asks what to do") == 3
+
+
+def test_a_connection_that_was_never_made_is_tried_again_by_the_next_run(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    comments = prepared(box, run)
+    with monkeypatch.context() as patch:
+        patch.setattr(reddit, "wait_for_turn", lambda client: setattr(client._core.requestor, "oauth_url", "http://127.0.0.1:9"))
+        with pytest.raises(UserError, match="can't be reached"):
+            go(run)
+    assert [row.outcome for row in schema.read_rows(run / "submitted.csv", Submitted)] == ["not_sent"]
+    other = run.with_name("other")  # another run takes it up, too
+    soak.write_run(other, comments[1:], "A reply.")
+    assert go(other) == ["posted", "posted"]
+    assert sorted(ours(box)) == sorted(comment.comment_id for comment in comments)
+
+
+def test_who_was_told_to_wait_waits_and_then_goes_on(box: Box, run: Path) -> None:
+    prepared(box, run)
+    box.store.add_fault("429", seconds=2)
+    assert go(run) == ["rate_limited", "told_to_wait"]
+    time.sleep(2.5)
+    assert go(run) == ["posted", "posted"]
+
+
+def test_nothing_waits_for_ever(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared(box, run, 1)
+    box.store.add_fault("429", seconds=1)
+    assert go(run) == ["rate_limited"]
+    time.sleep(1.5)
+    configure(monkeypatch, submit__maximum_wait_hours=0)
+    assert go(run) == ["waited_too_long"] and go(run) == ["waited_too_long"] and ours(box) == []
+    with opened(run) as db:
+        assert ledger.outcomes(db) == [(State.REJECTED, "waited_too_long", 1)]
+
+
+# --- what keeps it from posting -----------------------------------------------------------------------------------------------
+
+
+def test_three_403s_in_a_row_stop_the_run_and_bench_the_subreddit(box: Box, run: Path) -> None:
+    prepared(box, run, 4)
+    box.store.add_fault("403", times=99)
+    assert go(run) == ["forbidden"] * 3 + ["unwelcome"]
+    with opened(run) as db:
+        assert abs(ledger.benched(db, int(time.time()))["sandbox_books"] - time.time() - 30 * DAY) < 60
+        assert ledger.refusals_since(db, 0) == {"unwelcome": 1}
+    box.store.clear_faults()
+    assert go(run) == ["forbidden"] * 3 + ["benched"] and ours(box) == []
+
+
+@pytest.mark.parametrize("how", ["kill_switch", "paused"])
+def test_who_stops_it_stops_it_before_the_very_next_post(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    prepared(box, run, 3)
+    post = reddit.reply
+
+    def then_stop(*arguments: Any) -> Any:
+        answer = post(*arguments)
+        if how == "kill_switch":
+            (run.parent / "STOP").touch()
+        else:
+            with opened(run) as db:
+                ledger.pause(db, "enough")
+        return answer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reddit, "reply", then_stop)
+        assert go(run) == ["posted", how, how]
+    assert go(run) == ["posted", how, how] and len(ours(box)) == 1
+    (run.parent / "STOP").unlink(missing_ok=True)
+    with opened(run) as db:
+        ledger.resume(db)
+    assert go(run) == ["posted"] * 3
+
+
+def test_the_last_look_at_the_switch_is_after_all_waiting(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared(box, run, 1)
+    monkeypatch.setattr(reddit, "wait_for_turn", lambda client: (run.parent / "STOP").touch())
+    assert go(run) == ["kill_switch"] and ours(box) == []
+    with opened(run) as db:
+        assert ledger.outcomes(db) == []
+
+
+def test_caps_hold_over_runs(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    comments = prepared(box, run, 4)
+    configure(monkeypatch, submit__posts_an_hour=2, submit__posts_a_day=3)
+    assert go(run) == ["posted", "posted", "hour_cap", "hour_cap"]
+    with opened(run) as db:  # as if that had been two hours ago
+        db.execute("UPDATE reply SET intent_utc = intent_utc - 7200, done_utc = done_utc - 7200")
+    other = run.with_name("other")
+    soak.write_run(other, comments[2:], "A reply.")
+    assert go(other) == ["posted", "day_cap"] and len(ours(box)) == 3
+
+
+def test_caps_go_by_reddits_clock(tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine's clock is a day off, either way; the sandbox, a process of its own, keeps the time."""
+    with sandbox.process(tmp_path) as url:
+        box = Box(url, tmp_path / "sandbox.sqlite", Store(tmp_path / "sandbox.sqlite", 0))
+        configure(monkeypatch, reddit__url=url, submit__posts_a_day=1)
+        prepared(box, run, 2)
+        for days, expected in ((0, ["posted", "day_cap"]), (1, ["posted", "day_cap"]), (-1, ["posted", "day_cap"])):
+            with time_machine.travel(datetime.now(UTC) + timedelta(days=days), tick=True):
+                assert go(run) == expected
+        assert len(ours(box)) == 1
+
+
+def test_refusals_do_not_come_one_upon_the_other(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared(box, run, 2)
+    configure(monkeypatch, submit__minimum_pause_seconds=3)
+    box.store.add_fault("locked")
+    began = time.monotonic()
+    assert go(run) == ["locked", "posted"] and time.monotonic() - began >= 2
+
+
+def test_an_id_that_was_not_told_is_looked_up_by_a_later_run(box: Box, run: Path) -> None:
+    prepared(box, run, 1)
+    box.store.add_fault("empty", accepted=True)
+    for path in ("/user/", "/comments/"):
+        box.store.add_fault("stale", path, times=2)
+    ids = []
+    for _ in range(2):
+        assert go(run) == ["posted"]
+        ids += [row.reply_id for row in schema.read_rows(run / "submitted.csv", Submitted)]
+    assert ids == ["", box.store.comments_by(sandbox.USERNAME)[0]["name"]]
+
+
+def test_a_reply_in_doubt_counts_against_the_caps(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared(box, run, 2)
+    configure(monkeypatch, submit__posts_a_day=1)
+    box.store.add_fault("503")
+    assert go(run) == ["parked", "in_doubt"] and go(run) == ["parked", "day_cap"] and ours(box) == []
+
+
+def test_the_pause_between_two_replies_is_kept(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared(box, run, 2)
+    configure(monkeypatch, submit__minimum_pause_seconds=2)
+    assert go(run) == ["posted", "posted"]
+    first, second = (row["created_utc"] for row in box.store.comments_by(sandbox.USERNAME)[::-1])
+    assert second - first >= 2
+
+
+def test_a_subreddit_without_a_permission(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared(box, run)
+    configure(monkeypatch, submit__allowed="[]")
+    assert go(run) == ["not_allowed"] * 2 and ours(box) == []
+
+
+def test_who_opted_out_gets_no_reply(box: Box, run: Path) -> None:
+    comments = prepared(box, run)
+    with opened(run) as db:
+        ledger.opt_out(db, comments[1].author.upper(), "t1_stop", NOW)
+    assert go(run) == ["posted", "opted_out"]
+
+
+def test_a_comment_that_is_gone(box: Box, run: Path) -> None:
+    comments = prepared(box, run)
+    soak.write_run(run, [replace(comments[0], comment_id="t1_zzzzzz"), comments[1]], "A reply.")
+    assert go(run) == ["missing", "posted"]
+
+
+REPLY = Reply("t1_a", "t3_x", "Books", "reader_1", "t1_a-1", "A reply.")
+RULES = SubmitSettings(allowed=[Allowed(subreddit="books", permitted_by="u/mod")], posts_an_hour=2, posts_a_day=3)
+
+
+@pytest.mark.parametrize(
+    ("facts", "refusal"),
+    [
+        (Facts(), None),
+        (Facts(kill_switch=True, paused=True), "kill_switch"),
+        (Facts(paused=True, benched=True), "paused"),
+        (Facts(benched=True), "benched"),
+        (Facts(opted_out=True), "opted_out"),
+        (Facts(sent_in_thread=1), "already_in_thread"),
+        (Facts(not_before_utc=NOW + 1), "told_to_wait"),
+        (Facts(not_before_utc=NOW), None),
+        (Facts(sent_last_hour=1, sent_last_day=2), None),
+        (Facts(sent_last_hour=2), "hour_cap"),
+        (Facts(sent_last_day=3), "day_cap"),
+        (Facts(last_sent_utc=NOW - 59), "too_soon"),
+        (Facts(last_sent_utc=NOW + 500), "too_soon"),  # a clock that went back opens nothing
+        (Facts(last_sent_utc=NOW - 60), None),
+    ],
+)
+def test_the_rules_before_a_post(facts: Facts, refusal: str | None) -> None:
+    assert conduct.may_post(NOW, REPLY, facts, RULES) == refusal
+
+
+def test_the_rules_of_waiting_and_of_permission() -> None:
+    tried = replace(REPLY, tries=1, first_utc=NOW - 6 * 3600)
+    assert conduct.may_post(NOW, tried, Facts(), RULES) is None
+    assert conduct.may_post(NOW + 1, tried, Facts(), RULES) is Refusal.WAITED_TOO_LONG
+    assert conduct.may_post(NOW, replace(REPLY, subreddit="book"), Facts(), RULES) is Refusal.NOT_ALLOWED
+
+
+# --- what is wrong ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_second_process_asks_reddit_nothing(box: Box, run: Path) -> None:
+    prepared(box, run)
+    box.store.add_fault("503", "/", times=99)
+    with ledger.lock(run.parent / "ledger.sqlite"), pytest.raises(Busy, match="another run holds this ledger"):
+        go(run)
+    with closing(sqlite3.connect(box.db)) as db:
+        assert db.execute("SELECT times FROM faults").fetchone()[0] == 99
+
+
+def test_another_accounts_ledger(box: Box, run: Path) -> None:
+    prepared(box, run)
+    with opened(run) as db:
+        ledger.claim(db, "https://oauth.reddit.com", "somebody")
+    with pytest.raises(UserError, match="this ledger belongs to u/somebody at https://oauth.reddit.com"):
+        go(run)
+    assert ours(box) == []
+
+
+def test_an_author_who_is_not_known_could_have_opted_out(box: Box, run: Path) -> None:
+    comments = prepared(box, run)
+    schema.write_rows(run / "comments.csv", Comment, comments[:1])
+    with pytest.raises(UserError, match=f"comments.csv: {comments[1].comment_id} of chosen.csv isn't in it"):
+        go(run)
+    assert ours(box) == []
+
+
+def test_a_damaged_ledger_posts_nothing(box: Box, run: Path) -> None:
+    prepared(box, run)
+    (run.parent / "ledger.sqlite").write_bytes(b"scrambled" * 1000)
+    with pytest.raises(UserError, match=r"ledger\.sqlite: not usable as a ledger"):
+        go(run)
+    assert ours(box) == []
+
+
+def test_nobody_there_is_one_line_and_nothing_is_intended(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared(box, run)
+    configure(monkeypatch, reddit__url="http://127.0.0.1:9")
+    with pytest.raises(UserError, match="can't be reached"):
+        go(run)
+    assert schema.read_rows(run / "submitted.csv", Submitted) == []
+    with opened(run) as db:
+        assert ledger.outcomes(db) == []
+
+
+def test_a_disclosure_has_to_disclose() -> None:
+    for text in ("", "Have a nice day! `!stop`", "I am a bot."):
+        with pytest.raises(ValueError, match="I am a bot"):
+            SubmitSettings(disclosure=text)
+
+
+# --- what a person sees and says ------------------------------------------------------------------------------------------------
+
+
+def parked(box: Box, run: Path, count: int = 1) -> list[Comment]:
+    comments = prepared(box, run, count)
+    for _ in comments:
+        box.store.add_fault("reset")
+        go(run)
+    return comments
+
+
+def test_what_is_parked_is_listed_with_where_to_look(box: Box, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (comment,) = parked(box, run)
+    capsys.readouterr()
+    operate.resolve_command()
+    printed = capsys.readouterr().out
+    assert f"{comment.comment_id} in r/sandbox_books" in printed and "«A reply.»" in printed and "1 parked; look there" in printed
+    assert f"https://www.reddit.com/comments/{comment.thread_id[3:]}/_/{comment.comment_id[3:]}" in printed
+    assert "closed connection" in printed or "reset" in printed  # why it isn't known
+
+
+def test_a_person_says_what_became_of_it(box: Box, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    there, never, again = parked(box, run, 3)
+    operate.resolve_command(there.comment_id, operate.Said.POSTED)
+    operate.resolve_command(never.comment_id, operate.Said.NEVER)
+    operate.resolve_command(again.comment_id, operate.Said.AGAIN)
+    assert "0 parked\n" in capsys.readouterr().out
+    assert go(run) == ["posted", "never", "posted"]
+    assert ours(box) == [again.comment_id]
+    for comment in (there, never, again):
+        with pytest.raises(UserError, match=f"{comment.comment_id}: not parked, but (posted|rejected)"):
+            operate.resolve_command(comment.comment_id, operate.Said.AGAIN)
+
+
+def test_again_looks_first(box: Box, run: Path) -> None:
+    """The person was wrong: it is there by now."""
+    (comment,) = parked(box, run)
+    operate.resolve_command(comment.comment_id, operate.Said.AGAIN)
+    box.say(comment.comment_id, "It arrived after all.", author=sandbox.USERNAME)
+    assert go(run) == ["already_replied"] and len(ours(box)) == 1
+
+
+def test_what_cannot_be_resolved(box: Box, run: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no ledger; nothing was posted yet"):
+        operate.resolve_command()
+    (comment,) = parked(box, run)
+    with pytest.raises(UserError, match="t1_zzz: not parked; `resolve` alone lists what is"):
+        operate.resolve_command("t1_zzz", operate.Said.NEVER)
+    with pytest.raises(UserError, match="say which and what"):
+        operate.resolve_command(comment.comment_id)
+    with ledger.lock(tmp_path / "ledger.sqlite"), pytest.raises(Busy):
+        operate.resolve_command(comment.comment_id, operate.Said.AGAIN)
+    with opened(run) as db:
+        ledger.forget(db, comment.author)
+    with pytest.raises(UserError, match="its text was forgotten"):
+        operate.resolve_command(comment.comment_id, operate.Said.AGAIN)
+    assert go(run) == ["parked"] and ours(box) == []
+
+
+def test_status_says_what_and_why(
+    box: Box, run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    operate.status_command()
+    assert capsys.readouterr().out == f"{tmp_path}/ledger.sqlite: no ledger; nothing was posted yet\n"
+    prepared(box, run, 4)
+    configure(monkeypatch, submit__posts_an_hour=2)
+    box.store.add_fault("locked")
+    assert go(run) == ["locked", "posted", "posted", "hour_cap"]
+    now = int(time.time())
+    with opened(run) as db:
+        ledger.bench(db, "books", now + DAY, "")
+        ledger.opt_out(db, "reader_1", "t1_x", now)
+        ledger.pause(db, "on holiday")
+    (tmp_path / "STOP").touch()
+    capsys.readouterr()
+    operate.status_command()
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == [
+        "paused: on holiday",
+        f"stopped: {tmp_path}/STOP is there",
+        "sent: 2 in the last hour (cap 2), 2 in 24 hours (cap 20)",
+        "posted: 2",
+        "rejected: 1, locked",
+        "not posted in 24 hours: hour_cap 1",
+        f"r/books is left in peace until {operate.moment(now + DAY)}",
+        "opted out: 1",
+    ]
