@@ -17,12 +17,12 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from filelock import FileLock, Timeout
 
-from bot import ROOT, UserError, config, run_command, sandbox
+from bot import ROOT, UserError, config, export_ct2, run_command, sandbox
 
 # `run_bot.py NAME …` starts `python -m MODULE …`. A new stage is one line here.
 STAGES = {
@@ -34,7 +34,7 @@ STAGES = {
     "train relevance": ("bot.train_ranker", "fine-tune the relevance ranker"),
     "train weights": ("bot.train_weights", "fit how much each ranker counts in rank_score"),
     "evaluate": ("bot.evaluate", "measure the rankers on the test split, beside their baselines"),
-    "models": ("bot.models", "base weights: pull NAME, list; convert, export-tfhub"),
+    "models": ("bot.models", "base weights: pull NAME, list; convert, export, export-tfhub"),
     "fetch": ("bot.fetch", "comments to answer -> RUN/comments.csv"),
     "generate": ("bot.generate", "comments -> candidates"),
     "rank": ("bot.rank", "candidates -> RUN/scored.csv"),
@@ -65,11 +65,17 @@ def run(
     post: Annotated[bool, typer.Option("--post", help="submit what is chosen (with --sandbox only, so far)")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="answer at most so many comments")] = None,
     seed: Annotated[int, typer.Option(help="the same seed gives the same text")] = 1,
+    engine: Annotated[
+        Literal["ctranslate2", "transformers"] | None,
+        typer.Option(help="back end of generator and rankers, instead of the config's; transformers is the reference"),
+    ] = None,
 ) -> None:
     """fetch -> generate -> rank -> choose, and a report; nothing is sent without --post."""
     if post and not in_sandbox:
         raise UserError("--post works with --sandbox only: safe posting to Reddit itself isn't built yet. Leave --post out for a dry run")
-    config.load(config_file)  # a wrong setting is told before anything starts
+    if engine:
+        os.environ |= {"BOT_GENERATE__BACKEND": engine, "BOT_RANK__BACKEND": engine}
+    loaded = config.load(config_file)  # a wrong setting is told before anything starts
     folder = out or Path("data/runs") / time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: not a folder; --out names the run folder")
@@ -87,6 +93,8 @@ def run(
             environment["BOT_REDDIT__URL"] = stack.enter_context(sandbox.process(folder))
             environment["BOT_FETCH__SUBREDDITS"] = json.dumps(sandbox.SUBREDDITS)
         start("fetch", [*here, *(["--limit", str(limit)] if limit else [])], environment)
+        if not all(export_ct2.is_current(source, precision) for source, precision in export_ct2.wanted(loaded)):
+            start("models", ["export", *settings], environment)
         start("generate", [*here, "--seed", str(seed)], environment)
         start("rank", here, environment)
         start("choose", here, environment)

@@ -262,7 +262,7 @@ def main(
         card = models.read_card(folder)
         if card.kind != kind:
             raise UserError(f"{folder}: a model of kind {card.kind}; set rank.{kind} to a folder of kind {kind}")
-        result[kind] = measure(card, rankers.load(settings.backend, folder), data)
+        result[kind] = measure(card, rankers.load(settings.backend, folder, settings.precision), data)
         show(kind, result[kind])
     if not result:
         raise UserError("no ranker is set (rank.realism, rank.upvote, rank.relevance); there is nothing to evaluate")
