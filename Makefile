@@ -30,6 +30,7 @@ test: setup .venv-emulator/.installed
 bench: setup
 	@$(PY) benchmarks/extract.py
 	@$(PY) benchmarks/gpt_2_simple.py
+	@$(PY) benchmarks/serving.py
 
 lint: setup
 	@$(PY) -m ruff check .
