@@ -207,9 +207,8 @@ def _save(source: Path, model: Any, tokenizer: Any, folder: Path, precision: con
         def _load(self) -> Any:
             spec = super()._load()
             spec.register_vocabulary([str(number) for number in range(spec.get_vocabulary_size())])
-            spec.config.unk_token = "0"
-            if hasattr(spec.config, "eos_token"):
-                spec.config.bos_token = spec.config.eos_token = str(tokenizer.eos_token_id or 0)
+            # the engine is told ids, starts and ends by the caller; it only wants all three to be there
+            spec.config.unk_token = spec.config.bos_token = spec.config.eos_token = str(tokenizer.eos_token_id or 0)
             return spec
 
     try:
@@ -221,7 +220,9 @@ def _save(source: Path, model: Any, tokenizer: Any, folder: Path, precision: con
 
 def export_all(sources: Sequence[tuple[Path, config.Precision]]) -> list[Path]:
     """See export; a bar in a terminal."""
+    from rich.console import Console
     from rich.progress import track
 
-    shown = sources if not sys.stderr.isatty() or len(sources) < 2 else track(sources, "exporting", transient=True)
+    console = Console(stderr=True)
+    shown = track(sources, "exporting", console=console, transient=True, disable=not console.is_terminal)
     return [export(source, precision) for source, precision in shown]

@@ -199,8 +199,8 @@ def plan(lengths: Sequence[int], candidates: int, rows: int, key: Callable[[int]
 
 def free_bytes() -> int:
     """Memory that may still be used, by the system and by this process's control group, in bytes."""
-    with open("/proc/meminfo", encoding="ascii") as file:  # noqa: PTH123
-        free = next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:"))
+    told = Path("/proc/meminfo").read_text("ascii").splitlines()
+    free = next(int(line.split()[1]) * 1024 for line in told if line.startswith("MemAvailable:"))
     group = Path("/sys/fs/cgroup")
     try:
         left = int((group / "memory.max").read_text("ascii")) - int((group / "memory.current").read_text("ascii"))
