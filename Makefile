@@ -34,6 +34,7 @@ soak: setup
 bench: setup
 	@$(PY) benchmarks/extract.py
 	@$(PY) benchmarks/gpt_2_simple.py
+	@$(PY) benchmarks/serving.py
 
 lint: setup
 	@$(PY) -m ruff check .

@@ -19,12 +19,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from filelock import FileLock, Timeout
 
-from bot import ROOT, Busy, UserError, config, ledger, run_command, sandbox
+from bot import ROOT, Busy, UserError, config, export_ct2, ledger, run_command, sandbox
 from bot.journal import Journal
 
 # `run_bot.py NAME …` starts `python -m MODULE …`. A new stage is one line here.
@@ -37,7 +37,7 @@ STAGES = {
     "train relevance": ("bot.train_ranker", "fine-tune the relevance ranker"),
     "train weights": ("bot.train_weights", "fit how much each ranker counts in rank_score"),
     "evaluate": ("bot.evaluate", "measure the rankers on the test split, beside their baselines"),
-    "models": ("bot.models", "base weights: pull NAME, list; convert, export-tfhub"),
+    "models": ("bot.models", "base weights: pull NAME, list; convert, export, export-tfhub"),
     "fetch": ("bot.fetch", "comments to answer -> RUN/comments.csv"),
     "generate": ("bot.generate", "comments -> candidates"),
     "rank": ("bot.rank", "candidates -> RUN/scored.csv"),
@@ -75,9 +75,16 @@ def run(
     limit: Annotated[int | None, typer.Option(min=1, help="answer at most so many comments")] = None,
     seed: Annotated[int, typer.Option(help="the same seed gives the same text")] = 1,
     quiet: Annotated[bool, typer.Option("--quiet", help="for cron: print only what went wrong; the rest goes into RUN/log.jsonl")] = False,
+    engine: Annotated[
+        Literal["ctranslate2", "transformers"] | None,
+        typer.Option(help="back end of generator and rankers, instead of the config's; transformers is the reference"),
+    ] = None,
 ) -> None:
     """fetch -> generate -> rank -> choose, and a report; nothing is sent without --post."""
-    rules = config.load(config_file).submit  # a wrong setting is told before anything starts
+    if engine:
+        os.environ |= {"BOT_GENERATE__BACKEND": engine, "BOT_RANK__BACKEND": engine}
+    loaded = config.load(config_file)  # a wrong setting is told before anything starts
+    rules = loaded.submit
     if post and not in_sandbox and not rules.allowed:
         raise UserError("--post: submit.allowed is empty; name each subreddit and who permitted the bot there, see config.example.toml")
     folder = out or Path("data/runs") / time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
@@ -107,6 +114,8 @@ def run(
         if post:
             start("inbox", settings)
         start("fetch", [*here, *(["--limit", str(limit)] if limit else [])])
+        if not all(export_ct2.is_current(source, precision) for source, precision in export_ct2.wanted(loaded)):
+            start("models", ["export", *settings])
         start("generate", [*here, "--seed", str(seed)])
         start("rank", here)
         start("choose", here)

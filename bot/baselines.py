@@ -13,7 +13,7 @@ import numpy as np
 from bot import config, generators
 
 Pairs = Sequence[tuple[str, str]]  # (comment, reply)
-WITH_LIKELIHOODS = ("transformers",)  # generator back ends that can tell a given reply's
+WITH_LIKELIHOODS = ("transformers", "ctranslate2")  # generator back ends whose model folder PyTorch reads, which tells a reply's
 PAIRWISE_C = 0.1  # scikit-learn's C, the best on validation pairs among 0.03 to 1
 
 
@@ -65,6 +65,6 @@ def cosines(base: str, pairs: Pairs) -> np.ndarray[Any, Any]:
 
 
 def likelihoods(settings: config.GenerateSettings, pairs: Pairs) -> np.ndarray[Any, Any]:
-    """Mean log-likelihood of a reply's tokens given the comment, (pairs,), under the generator that the config names."""
-    generator: Any = generators.load(settings.backend, settings.model)
+    """Mean log-likelihood of a reply's tokens given the comment, (pairs,), under the model that the config names, in float32."""
+    generator: Any = generators.load("transformers", settings.model)
     return np.array(generator.log_likelihoods(pairs, settings))

@@ -10,15 +10,17 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from bot import WrongSettings, text
 
 # [project.]dataset.table, where {month} stands once in the table's name. These names are put into SQL, so nothing else may stand in them.
 _TABLE = r"^([a-z0-9:-]+\.)?\w+\.[\w-]*\{month\}[\w-]*$"
+
+Precision = Literal["int8", "float32", "bfloat16"]
 
 DISCLOSURE = (
     "*I am a bot: a program wrote this, and nobody read it before."
@@ -46,15 +48,24 @@ class FetchSettings(Section):
 
 
 class GenerateSettings(Section):
-    backend: str = "transformers"
+    backend: str = "ctranslate2"
+    precision: Precision = "int8"
     model: Path = Path("models/lm")
     num_candidates: int = Field(default=10, ge=1, le=1000)
     temperature: float = Field(default=0.8, gt=0, le=5)
     top_k: int = Field(default=200, ge=1)
     top_p: float = Field(default=0.9, gt=0, le=1)
+    repetition_penalty: float = Field(default=1.0, ge=1, le=5)
+    min_new_tokens: int = Field(default=0, ge=0, le=512)
     max_new_tokens: int = Field(default=60, ge=1, le=512)
     max_prompt_tokens: int = Field(default=96, ge=16, le=900)
     batch_size: int = Field(default=40, ge=1)
+
+    @model_validator(mode="after")
+    def _lengths_fit(self) -> Self:
+        if self.min_new_tokens > self.max_new_tokens:
+            raise ValueError(f"min_new_tokens {self.min_new_tokens} is more than max_new_tokens {self.max_new_tokens}")
+        return self
 
 
 class RankWeights(Section):
@@ -64,7 +75,8 @@ class RankWeights(Section):
 
 
 class RankSettings(Section):
-    backend: str = "transformers"
+    backend: str = "ctranslate2"
+    precision: Precision = "int8"
     realism: Path | None = Path("models/realism")
     upvote: Path | None = Path("models/upvote")
     relevance: Path | None = None

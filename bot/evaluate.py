@@ -65,7 +65,7 @@ def load_rankers(settings: config.RankSettings, found: Evaluation) -> Loaded:
         card = models.read_card(folder)
         if card.kind != kind:
             raise UserError(f"{folder}: a model of kind {card.kind}; set rank.{kind} to a folder of kind {kind}")
-        loaded[kind] = card, rankers.load(settings.backend, folder)
+        loaded[kind] = card, rankers.load(settings.backend, folder, settings.precision)
     if not loaded:
         raise UserError("no ranker is set (rank.realism, rank.upvote, rank.relevance) and there; there is nothing to evaluate")
     return loaded

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -50,19 +50,6 @@ def answerable(rows: Iterable[dict[str, str]]) -> tuple[list[tuple[str, str]], d
     return list(taken.items()), left_out
 
 
-def read_part(part: Path, key: str) -> Iterator[list[Candidate]]:
-    """Whole comments that a killed run left; nothing where the first line names other settings. A line cut in half ends it."""
-    if not part.exists():
-        return
-    with part.open(encoding="utf-8") as file:
-        if file.readline().rstrip("\n") != key:
-            return
-        for line in file:
-            if not line.endswith("\n"):
-                return
-            yield [Candidate(**candidate) for candidate in json.loads(line)]
-
-
 def generate(sources: Sequence[Path], out: Path, settings: config.GenerateSettings, seed: int, sample: int | None = None) -> int:
     """Write `out` for the comments of all `sources`; returns the number of candidates. Does nothing if `out` is there and current.
 
@@ -91,12 +78,13 @@ def generate(sources: Sequence[Path], out: Path, settings: config.GenerateSettin
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(out.name + ".part")
     key = json.dumps(made_from, sort_keys=True)
-    done = {candidates[0].comment_id: candidates for candidates in read_part(part, key)}
+    left_there = ([Candidate(**candidate) for candidate in line] for line in schema.read_part(part, key))
+    done = {candidates[0].comment_id: candidates for candidates in left_there}
     if done:
         print(f"going on after {len(done)} of {len(comments)} comments")
     # comments of like length together: a batch is as wide as its longest
     left = sorted((pair for pair in comments if pair[0] not in done), key=lambda pair: len(pair[1]))
-    generator = generators.load(settings.backend, settings.model) if left else None
+    generator = generators.load(settings.backend, settings.model, settings.precision) if left else None
     with part.open("w", encoding="utf-8") as file, Progress(transient=True) as progress:
         file.write(key + "\n")
         for candidates in done.values():

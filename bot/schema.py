@@ -354,6 +354,22 @@ def is_current(path: Path, made_from: Mapping[str, Any]) -> bool:
     return bool(manifest["sha256"] == sha256_of(path))
 
 
+def read_part(part: Path, key: str) -> Iterator[Any]:
+    """What a stage that was interrupted left in its `.part`: the JSON of each line after the first, which is `key`.
+
+    Nothing where the first line is another, since that was made with other settings. A line cut in half ends it.
+    """
+    if not part.exists():
+        return
+    with part.open(encoding="utf-8") as file:
+        if file.readline().rstrip("\n") != key:
+            return
+        for line in file:
+            if not line.endswith("\n"):
+                return
+            yield json.loads(line)
+
+
 def write_table(
     path: Path, columns: list[str], rows: Iterable[Mapping[str, Any]], made_from: Mapping[str, Any] | None = None, **extra: Any
 ) -> int:

@@ -90,7 +90,7 @@ def test_an_empty_model_folder_is_none(tmp_path: Path, monkeypatch: pytest.Monke
     """Not the current folder, which an empty path would be."""
     assert load(written(tmp_path, '[rank]\nrealism = ""\n')).rank.realism is None
     monkeypatch.setenv("BOT_RANK__REALISM", "")
-    assert load(None).rank.realism is None and load(None).rank.backend == "transformers"
+    assert load(None).rank.realism is None and load(None).rank.backend == "ctranslate2"
 
 
 def test_a_permission_says_who_gave_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,6 +120,7 @@ def test_settings_cannot_be_changed() -> None:
         ("[generate]\ntemperature = nan\n", "generate.temperature", "nan"),
         ('[generate]\nnum_candidates = "ten"\n', "generate.num_candidates", "'ten'"),
         ("[generate]\nnum_candidates = 2.5\n", "generate.num_candidates", "2.5"),
+        ("[generate]\nmin_new_tokens = 61\n", "generate", "61"),
         ("[generate]\ntop_p = 1.01\n", "generate.top_p", "1.01"),
         ("[generate]\ntemprature = 0.7\n", "generate.temprature", "0.7"),
         ("[generat]\ntemperature = 0.7\n", "generat", "0.7"),

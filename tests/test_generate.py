@@ -23,7 +23,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings(model: Path, **changes: object) -> GenerateSettings:
-    return GenerateSettings(model=model, num_candidates=4, max_new_tokens=12, max_prompt_tokens=40, **changes)
+    return GenerateSettings(backend="transformers", model=model, num_candidates=4, max_new_tokens=12, max_prompt_tokens=40, **changes)
 
 
 def sample(model: Path, comments: list[tuple[str, str]], seed: int = 1, **changes: object) -> list[Candidate]:
@@ -177,8 +177,8 @@ def test_goes_on_after_a_kill_and_gives_the_same(model: Path, tmp_path: Path, mo
 def test_other_settings_do_not_go_on_with_the_old_part(model: Path, tmp_path: Path) -> None:
     part = tmp_path / "out.csv.part"
     part.write_text(json.dumps({"seed": 9}) + "\n[]\n")
-    assert list(generate.read_part(part, json.dumps({"seed": 1}))) == []
-    assert list(generate.read_part(part, json.dumps({"seed": 9}))) == [[]]
+    assert list(schema.read_part(part, json.dumps({"seed": 1}))) == []
+    assert list(schema.read_part(part, json.dumps({"seed": 9}))) == [[]]
 
 
 def test_same_again_does_nothing_and_another_seed_does(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -202,7 +202,7 @@ def test_errors_say_what_to_do(model: Path, tmp_path: Path) -> None:
     source = write_comments(tmp_path / "in.csv", COMMENTS)
     with pytest.raises(UserError, match="no model here"):
         generate.generate([source], tmp_path / "o.csv", settings(tmp_path / "nothing"), 1)
-    with pytest.raises(UserError, match="'magic' is unknown; one of transformers"):
+    with pytest.raises(UserError, match="'magic' is unknown; one of ctranslate2, transformers"):
         load("magic", model)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no model here"):

@@ -1,4 +1,4 @@
-"""The online run with each TensorFlow back end beside a PyTorch one: no process ever holds both."""
+"""The online run with each TensorFlow back end beside a PyTorch one, and with CTranslate2 alone: no process ever holds two frameworks."""
 
 from __future__ import annotations
 
@@ -55,6 +55,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("gpt-2-simple", "gpt2", "transformers", "ranker", {"generate": ["tensorflow"], "rank": ["torch"]}),
         ("transformers", "lm", "tfhub-bert", "tfhub", {"generate": ["torch"], "rank": ["tensorflow"]}),
+        ("ctranslate2", "lm", "ctranslate2", "ranker", {}),
     ],
 )
 def test_no_process_holds_two_frameworks(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -65,11 +66,12 @@ def test_rank_joins_on_id_never_on_text(model: Path, other: Path) -> None:
     comments = [comment("t1_a", "Same text"), comment("t1_b", "Same text")]
     candidates = [Candidate(c, f"{c}-{n}", n, f"Reply {c} {n}", "g", None) for n in range(2) for c in ("t1_b", "t1_a")]
     scorers = {"realism_score": rankers.load("transformers", model), "upvote_score": rankers.load("transformers", other)}
-    rows = rank.rank(comments, candidates, scorers, 8, RankWeights())
+    rows = rank.rank(comments, candidates, partial(rank.score_pairs, scorers=scorers, batch_size=8, weights=RankWeights()))
     assert [(row.comment_id, row.candidate_id, row.reply) for row in rows] == [(c.comment_id, c.candidate_id, c.reply) for c in candidates]
     assert all(row.relevance_score is None and row.upvote_score != row.realism_score for row in rows)
     assert all(min(row.realism_score, row.upvote_score) <= row.rank_score <= max(row.realism_score, row.upvote_score) for row in rows)
-    swapped = rank.rank(comments[::-1], candidates[::-1], scorers, 2, RankWeights())[::-1]
+    score = partial(rank.score_pairs, scorers=scorers, batch_size=2, weights=RankWeights())
+    swapped = rank.rank(comments[::-1], candidates[::-1], score)[::-1]
     for one, two in zip(rows, swapped, strict=True):
         assert one.realism_score == pytest.approx(two.realism_score, abs=1e-5) and one.candidate_id == two.candidate_id
 
@@ -84,20 +86,20 @@ def test_rank_score_is_the_weighted_mean_of_the_log_odds() -> None:
 
 
 def test_weights_that_leave_no_ranker_are_an_error(model: Path) -> None:
-    settings = RankSettings(realism=None, upvote=model, weights=RankWeights(upvote=0))
+    settings = RankSettings(backend="transformers", realism=None, upvote=model, weights=RankWeights(upvote=0))
     with pytest.raises(UserError, match=r"rank.weights gives 0 to every ranker that is set \(upvote_score\)"):
         rank.load_rankers(settings)
 
 
 def test_a_candidate_of_no_comment_is_an_error(model: Path) -> None:
     with pytest.raises(UserError, match="t1_z-0 answers t1_z"):
-        rank.rank([comment("t1_a", "x")], [Candidate("t1_z", "t1_z-0", 1, "r", "g", None)], {}, 8, RankWeights())
+        rank.rank([comment("t1_a", "x")], [Candidate("t1_z", "t1_z-0", 1, "r", "g", None)], lambda pairs: [])
 
 
 def test_score_any_csv_carries_other_columns(model: Path, tmp_path: Path) -> None:
     text = 'id,reply,comment,rank_score,extra\n007,"a ""b"",\nc",Any good books?,old,NA\n1e5,null,é,,=1+1\n'
     (tmp_path / "in.csv").write_text(text, encoding="utf-8")
-    (tmp_path / "config.toml").write_text(f'[rank]\nrealism = "{model}"\nupvote = "{model}"\n')
+    (tmp_path / "config.toml").write_text(f'[rank]\nbackend = "transformers"\nrealism = "{model}"\nupvote = "{model}"\n')
     rank.main(None, tmp_path / "in.csv", tmp_path / "out.csv", tmp_path / "config.toml")
     with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -116,12 +118,12 @@ def test_a_run_is_ranked_once_and_again_after_a_change(
     schema.write_rows(tmp_path / "comments.csv", Comment, [comment("t1_a", "Hi")])
     schema.write_rows(tmp_path / "candidates.csv", Candidate, [Candidate("t1_a", "t1_a-0", 1, "Hello", "g", -1.5)])
     config = tmp_path / "c.toml"
-    config.write_text(f'[rank]\nrealism = "{model}"\nupvote = "{other}"\n')
+    config.write_text(f'[rank]\nbackend = "transformers"\nrealism = "{model}"\nupvote = "{other}"\n')
     rank.main(tmp_path, None, None, config)
     first = schema.read_rows(tmp_path / "scored.csv", Scored)
     rank.main(tmp_path, None, None, config)
     assert "is there already" in capsys.readouterr().out
-    config.write_text(f'[rank]\nrealism = "{other}"\nupvote = "{other}"\n')
+    config.write_text(f'[rank]\nbackend = "transformers"\nrealism = "{other}"\nupvote = "{other}"\n')
     rank.main(tmp_path, None, None, config)
     assert schema.read_rows(tmp_path / "scored.csv", Scored)[0].realism_score != first[0].realism_score
 

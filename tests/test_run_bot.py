@@ -106,16 +106,17 @@ def test_posting_keeps_to_the_permissions(whole: Path, tmp_path: Path) -> None:
     assert set(outcomes) == {"posted", "not_allowed"}
 
 
-def test_a_dry_run_sends_nothing_and_prints_a_table(config: Path, tmp_path: Path) -> None:
+def test_a_dry_run_sends_nothing_and_prints_a_table(whole: Path, config: Path, tmp_path: Path) -> None:
     done = run(config, tmp_path / "dry")
     assert done.returncode == 0, done.stderr
+    assert "--- models" not in done.stdout  # exported when the first run asked for it
     with sandbox.serve(tmp_path / "dry" / "sandbox.sqlite") as box:
         assert box.store.comments_by(sandbox.USERNAME) == []
     assert not (tmp_path / "dry" / "submitted.csv").exists()
     assert str(tmp_path / "dry") in done.stdout.replace("\n", "") and "realism" in done.stdout.lower()
 
 
-@pytest.mark.parametrize(("stage", "sign"), [("generate", "candidates.csv.part"), ("rank", "candidates.csv"), ("choose", "scored.csv")])
+@pytest.mark.parametrize(("stage", "sign"), [("generate", "comments.csv"), ("rank", "candidates.csv"), ("choose", "scored.csv")])
 def test_kill_9_and_the_same_command_again(config: Path, whole: Path, tmp_path: Path, stage: str, sign: str) -> None:
     """The worker that starts when `sign` appears is killed; the second run ends as the undisturbed one did."""
     folder = tmp_path / "run"
@@ -184,6 +185,17 @@ def test_a_second_run_that_posts_asks_reddit_nothing(tmp_path: Path, held: str) 
         done = subprocess.run(call, capture_output=True, text=True, check=False)
     assert done.returncode == 75 and "another run holds" in done.stderr and done.stderr.count("\n") == 1
     assert "fetch" not in done.stdout
+
+
+def test_the_reference_engine_writes_other_files_by_the_same_contract(whole: Path, config: Path, tmp_path: Path) -> None:
+    done = run(config, tmp_path / "r", "--engine", "transformers")
+    assert done.returncode == 0, done.stderr
+    names = [{row.generator for row in schema.read_rows(each / "candidates.csv", Candidate)} for each in (whole, tmp_path / "r")]
+    assert names == [{"ctranslate2:lm-int8"}, {"transformers:lm"}]
+    by_hand = {row.candidate_id: row for row in schema.read_rows(tmp_path / "r" / "scored.csv", Scored)}
+    assert len(by_hand) == 12 and "--- models" not in done.stdout
+    shown = subprocess.run([*command(config, tmp_path / "x"), "--engine", "magic"], capture_output=True, text=True, check=False)
+    assert shown.returncode == 2 and "magic" in shown.stderr
 
 
 def test_a_second_run_on_the_folder_is_turned_away(config: Path, tmp_path: Path) -> None:

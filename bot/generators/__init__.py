@@ -11,11 +11,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from bot import UserError
-from bot.config import GenerateSettings
+from bot import UserError, export_ct2
+from bot.config import GenerateSettings, Precision
 from bot.schema import Candidate
 
 BACK_ENDS = {
+    "ctranslate2": "bot.generators.ctranslate2",
     "transformers": "bot.generators.transformers",
     "gpt-2-simple": "bot.generators.gpt_2_simple",
 }
@@ -23,7 +24,7 @@ BACK_ENDS = {
 
 class Generator(Protocol):
     def sample(self, comments: Sequence[tuple[str, str]], settings: GenerateSettings, seed: int) -> Iterator[list[Candidate]]:
-        """For (comment_id, comment) in order, `settings.num_candidates` candidates each, yielded as whole comments are done.
+        """For each (comment_id, comment) `settings.num_candidates` candidates, yielded as whole comments are done, in any order.
 
         The same seed gives the same text for a comment whatever stands beside it. A comment's ids are `comment_id-0`, `-1`, ….
         """
@@ -36,9 +37,20 @@ def candidate_seed(seed: int, comment: str, index: int) -> int:
     return int.from_bytes(digest[:4], "big") >> 1
 
 
-def load(backend: str, path: Path) -> Generator:
-    """Raises UserError for an unknown back end or a model that isn't there."""
+def shortened(prompt: list[int], separator: list[int], most_tokens: int) -> list[int]:
+    """Of a prompt longer than `most_tokens` the comment's end is cut, never the separator.
+
+    >>> shortened([1, 2, 3, 9], [9], 3)
+    [1, 2, 9]
+    """
+    return prompt if len(prompt) <= most_tokens else prompt[: most_tokens - len(separator)] + separator
+
+
+def load(backend: str, path: Path, precision: Precision = "int8") -> Generator:
+    """Raises UserError for an unknown back end or a model that isn't there. `precision` is that of back end ctranslate2's export."""
     if backend not in BACK_ENDS:
         raise UserError(f"generate.backend {backend!r} is unknown; one of {', '.join(BACK_ENDS)}")
+    if backend == "ctranslate2":
+        path = export_ct2.ready(path, precision)
     generator: Generator = importlib.import_module(BACK_ENDS[backend]).load(path)
     return generator

@@ -30,7 +30,7 @@ from gpt_2_simple.src import encoder, model
 
 from bot import UserError, text
 from bot.config import GenerateSettings
-from bot.generators import candidate_seed
+from bot.generators import candidate_seed, shortened
 from bot.schema import Candidate
 
 START, END = "<|startoftext|>", "<|endoftext|>"  # as in gpt_2_simple.src.load_dataset
@@ -44,10 +44,7 @@ Attend = Callable[[int, Any, Any, Any], Any]  # layer, queries, keys, values -> 
 def encode_prompt(bpe: Any, comment: str, most_tokens: int) -> list[int]:
     """Start and prompt. Of a prompt longer than `most_tokens` the comment's end is cut, never the separator."""
     ids: list[int] = bpe.encode(START + text.format_prompt(comment))
-    if len(ids) > most_tokens:
-        separator: list[int] = bpe.encode(text.format_prompt(""))
-        ids = ids[: most_tokens - len(separator)] + separator
-    return ids
+    return shortened(ids, bpe.encode(text.format_prompt("")), most_tokens)
 
 
 def encode_training_row(bpe: Any, comment: str, reply: str) -> list[int]:
@@ -276,6 +273,11 @@ class GPT2Simple:
 
     def sample(self, comments: Sequence[tuple[str, str]], settings: GenerateSettings, seed: int) -> Iterator[list[Candidate]]:
         """See generators.Generator. A batch is settings.batch_size candidates, or one comment's."""
+        if settings.repetition_penalty != 1 or settings.min_new_tokens:
+            raise UserError(
+                "generate.repetition_penalty and min_new_tokens: back end gpt-2-simple has neither; set them to 1.0 and 0, "
+                "or convert the model (`python run_bot.py models convert`) for another back end"
+            )
         most = min(settings.max_prompt_tokens, self.n_ctx - settings.max_new_tokens)
         least = len(encode_prompt(self.bpe, "", self.n_ctx)) + 1
         if most < least:

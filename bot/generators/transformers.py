@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, LogitsProcessor, LogitsProcessorL
 
 from bot import UserError, models, text
 from bot.config import GenerateSettings
-from bot.generators import candidate_seed
+from bot.generators import candidate_seed, shortened
 from bot.schema import Candidate
 
 if TYPE_CHECKING:
@@ -44,11 +44,8 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, comment: str, most_tokens:
     """Start and prompt. Of a prompt longer than `most_tokens` the comment's end is cut, never the separator."""
     spelt, _ = spelt_ends(tokenizer)
     start = [] if spelt else [start_and_end(tokenizer)[0]]
-    ids = [*start, *_plain(tokenizer, spelt + text.format_prompt(comment))]
-    if len(ids) > most_tokens:
-        separator = _plain(tokenizer, text.format_prompt(""))
-        ids = ids[: most_tokens - len(separator)] + separator
-    return ids
+    whole = [*start, *_plain(tokenizer, spelt + text.format_prompt(comment))]
+    return shortened(whole, _plain(tokenizer, text.format_prompt("")), most_tokens)
 
 
 def encode_training_row(tokenizer: PreTrainedTokenizerBase, comment: str, reply: str, most_prompt_tokens: int) -> tuple[list[int], int]:
@@ -72,16 +69,18 @@ def load_model(path: Path) -> tuple[Any, PreTrainedTokenizerBase]:
 
 
 class _Nucleus(LogitsProcessor):
-    """Temperature, top-k and nucleus sampling (Holtzman et al. 2020, arXiv:1904.09751) with a random stream of its own for every row.
+    """Repetition penalty (Keskar et al. 2019, arXiv:1909.05858; of what the row has written), least length, temperature, top-k and nucleus
+    sampling (Holtzman et al. 2020, arXiv:1904.09751) with a random stream of its own for every row.
 
     What is drawn is left as the one finite logit, so that generate() runs greedily and a row's draw depends on its own seed alone, not
     on what else is in the batch (but for rounding: two tokens that are equally likely to six digits may change places). Also sums the
-    log-likelihood of what is drawn under the model itself, before temperature, top-k and nucleus.
+    log-likelihood of what is drawn under the model itself, before all of these.
     """
 
-    def __init__(self, seeds: Sequence[int], settings: GenerateSettings, tokenizer: PreTrainedTokenizerBase):
+    def __init__(self, seeds: Sequence[int], settings: GenerateSettings, tokenizer: PreTrainedTokenizerBase, width: int):
+        """width: tokens of the prompts, padding counted in."""
         self.streams = [torch.Generator().manual_seed(seed) for seed in seeds]
-        self.settings, self.tokenizer = settings, tokenizer
+        self.settings, self.tokenizer, self.width = settings, tokenizer, width
         _, self.end = start_and_end(tokenizer)
         _, self.spelt_end = spelt_ends(tokenizer)
         self.log_likelihood = torch.zeros(len(seeds))
@@ -93,7 +92,8 @@ class _Nucleus(LogitsProcessor):
             recent = self.tokenizer.batch_decode(input_ids[:, -len(self.spelt_end) :])
             self.ended |= torch.tensor([written.endswith(self.spelt_end) for written in recent])
         logits = scores.float()  # (rows, vocabulary)
-        top, tokens = logits.topk(min(self.settings.top_k, logits.shape[1]))  # (rows, top_k), the likeliest first
+        adjusted = self.adjusted(logits, input_ids[:, self.width :])
+        top, tokens = adjusted.topk(min(self.settings.top_k, logits.shape[1]))  # (rows, top_k), the likeliest first
         probability = torch.softmax(top / self.settings.temperature, dim=-1)
         before = probability.cumsum(dim=-1) - probability
         nucleus = torch.where(before < self.settings.top_p, probability, 0.0)
@@ -101,12 +101,23 @@ class _Nucleus(LogitsProcessor):
         waits = torch.stack([torch.empty(top.shape[1]).exponential_(generator=stream) for stream in self.streams])
         place = (nucleus / waits.to(nucleus.device)).argmax(dim=-1, keepdim=True)
         drawn = tokens.gather(1, place)
-        likelihood = (top.gather(1, place) - logits.logsumexp(dim=-1, keepdim=True))[:, 0].cpu()
+        likelihood = (logits.gather(1, drawn) - logits.logsumexp(dim=-1, keepdim=True))[:, 0].cpu()
         self.log_likelihood += torch.where(self.ended, 0.0, likelihood)
         self.tokens += ~self.ended
         drawn = torch.where(self.ended[:, None].to(drawn.device), self.end, drawn)  # what tells generate() of a spelt end
         self.ended |= (drawn[:, 0] == self.end).cpu()
         return torch.full_like(logits, -torch.inf).scatter(1, drawn, 0.0)  # type: ignore[return-value]
+
+    def adjusted(self, logits: torch.Tensor, written: torch.Tensor) -> torch.Tensor:
+        """The logits with the repetition penalty, and without the end where it comes too early."""
+        penalty = self.settings.repetition_penalty
+        if penalty != 1:
+            seen = logits.gather(1, written)
+            logits = logits.scatter(1, written, torch.where(seen < 0, seen * penalty, seen / penalty))
+        if written.shape[1] < self.settings.min_new_tokens:
+            logits = logits.clone()
+            logits[:, self.end] = -torch.inf
+        return logits
 
 
 class Transformers:
@@ -120,6 +131,8 @@ class Transformers:
         """See generators.Generator. A batch is settings.batch_size candidates, or one comment's, padded on the left."""
         _, end = start_and_end(self.tokenizer)
         _, spelt_end = spelt_ends(self.tokenizer)
+        if settings.min_new_tokens and spelt_end:
+            raise UserError(f"generate.min_new_tokens: {self.name} spells its end in ordinary tokens, which can't be put off; set it to 0")
         count = settings.num_candidates
         together = max(1, settings.batch_size // count)
         for first in range(0, len(comments), together):
@@ -129,7 +142,7 @@ class Transformers:
             ids = torch.tensor([[end] * (width - len(prompt)) + prompt for prompt in prompts]).repeat_interleave(count, 0)
             mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]).repeat_interleave(count, 0)
             seeds = [candidate_seed(seed, comment, index) for _, comment in batch for index in range(count)]
-            nucleus = _Nucleus(seeds, settings, self.tokenizer)
+            nucleus = _Nucleus(seeds, settings, self.tokenizer, width)
             with torch.inference_mode():
                 output: Any = self.model.generate(
                     input_ids=ids.to(self.device),

@@ -13,9 +13,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from bot import UserError
+from bot import UserError, export_ct2
+from bot.config import Precision
 
 BACK_ENDS = {
+    "ctranslate2": "bot.rankers.ctranslate2",
     "transformers": "bot.rankers.transformers",
     "tfhub-bert": "bot.rankers.tfhub_bert",
 }
@@ -64,9 +66,11 @@ def batches_of_like_length(encoded: Sequence[Encoded], batch_size: int) -> Itera
         yield order[start : start + batch_size]
 
 
-def load(backend: str, path: Path) -> Ranker:
-    """Raises UserError for an unknown back end or a model that isn't there."""
+def load(backend: str, path: Path, precision: Precision = "int8") -> Ranker:
+    """Raises UserError for an unknown back end or a model that isn't there. `precision` is that of back end ctranslate2's export."""
     if backend not in BACK_ENDS:
         raise UserError(f"rank.backend {backend!r} is unknown; one of {', '.join(BACK_ENDS)}")
+    if backend == "ctranslate2":
+        path = export_ct2.ready(path, precision)
     ranker: Ranker = importlib.import_module(BACK_ENDS[backend]).load(path)
     return ranker

@@ -1,0 +1,129 @@
+"""Ranker back end `ctranslate2`: a serving folder that `models export` wrote, on this machine's processor cores.
+
+Reads a serving folder (see export_ct2) of a classifier, `[CLS] comment [SEP] reply [SEP]` -> one logit, or of a dual encoder. Neither
+PyTorch nor transformers is imported.
+
+    BOT_RANK__BACKEND=ctranslate2 python -m bot.rank --in pairs.csv --out scored.csv
+
+The rankers of a run are encoders of their own, each fine-tuned as a whole, so each reads the pairs itself: there is no forward pass that
+two of them could share.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import ctranslate2
+import numpy as np
+from tokenizers import Tokenizer
+
+from bot import UserError, export_ct2, text
+from bot.rankers import MAX_TOKENS, Encoded, batches_of_like_length, join_pair
+
+Array = np.ndarray[Any, Any]
+
+
+class Encoder:
+    """A serving folder's encoder and tokenizer."""
+
+    def __init__(self, folder: Path, facts: dict[str, Any]):
+        self.facts = facts
+        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self.tokenizer.no_truncation()
+        self.tokenizer.no_padding()
+        self.workers = len(os.sched_getaffinity(0))
+        self.engine = ctranslate2.Encoder(str(folder), inter_threads=self.workers, intra_threads=1)
+
+    def tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text, without control tokens."""
+        encoded = self.tokenizer.encode_batch([text.escape(body) for body in texts], add_special_tokens=False)
+        return [each.ids for each in encoded]
+
+    def run(self, encoded: Sequence[Encoded], batch_size: int, summary: Callable[[Any, Array], Array], width: int) -> Array:
+        """`summary` of what the encoder puts out for each row, (rows, width).
+
+        summary: (engine's output, lengths (batch,)) -> (batch, width)
+        """
+        result: Array = np.zeros((len(encoded), width), np.float32)
+
+        def work(rows: list[int]) -> None:
+            ids, segments = ([encoded[row][part] for row in rows] for part in (0, 1))
+            output = self.engine.forward_batch(ids, token_type_ids=padded(segments))
+            result[rows] = summary(output, np.array([len(each) for each in ids]))
+
+        with ThreadPoolExecutor(self.workers) as pool:
+            for _ in pool.map(work, [*batches_of_like_length(encoded, batch_size)]):
+                pass
+        return result
+
+
+def padded(rows: list[list[int]]) -> list[list[int]]:
+    """Zeros at the end, so that all are as long as the longest.
+
+    >>> padded([[1], [1, 1]])
+    [[1, 0], [1, 1]]
+    """
+    width = max(map(len, rows))
+    return [row + [0] * (width - len(row)) for row in rows]
+
+
+def sigmoid(x: Array) -> Array:
+    result: Array = (1 + np.tanh(x / 2)) / 2  # the usual form overflows
+    return result
+
+
+class Classifier:
+    def __init__(self, encoder: Encoder, head: Path):
+        self.encoder = encoder
+        with np.load(head) as told:
+            self.weight, self.bias = told["weight"], told["bias"]  # (1, width), (1,)
+
+    def score(self, pairs: Sequence[tuple[str, str]], batch_size: int = 32) -> list[float]:
+        """See rankers.Ranker."""
+        start, separator = self.encoder.facts["start"], self.encoder.facts["separator"]
+        comments, replies = (self.encoder.tokens([pair[side] for pair in pairs]) for side in (0, 1))
+        encoded = [join_pair(comment, reply, start, separator) for comment, reply in zip(comments, replies, strict=True)]
+        logits = self.encoder.run(encoded, batch_size, lambda output, _: np.array(output.pooler_output) @ self.weight.T + self.bias, 1)
+        scores: list[float] = sigmoid(logits[:, 0]).tolist()
+        return scores
+
+
+class DualEncoder:
+    """sigmoid(scale * cosine + offset) of comment and reply, as rankers.transformers has it."""
+
+    def __init__(self, encoder: Encoder):
+        self.encoder = encoder
+
+    def score(self, pairs: Sequence[tuple[str, str]], batch_size: int = 32) -> list[float]:
+        """See rankers.Ranker. Each text is encoded once."""
+        facts = self.encoder.facts
+        places: dict[str, int] = {}
+        for body in (body for pair in pairs for body in pair):
+            places.setdefault(body, len(places))
+        encoded = [[facts["start"], *ids[: MAX_TOKENS - 2], facts["separator"]] for ids in self.encoder.tokens([*places])]
+        vectors = self.encoder.run([(ids, [0] * len(ids)) for ids in encoded], batch_size, mean_vector, facts["width"])
+        comments, replies = (vectors[[places[pair[side]] for pair in pairs]] for side in (0, 1))
+        scores: list[float] = sigmoid(facts["scale"] * (comments * replies).sum(1) + facts["offset"]).tolist()
+        return scores
+
+
+def mean_vector(output: Any, lengths: Array) -> Array:
+    """The mean over a text's tokens, of length 1, (batch, width)."""
+    hidden = np.array(output.last_hidden_state)  # (batch, time, width)
+    mask = np.arange(hidden.shape[1])[None, :] < lengths[:, None]
+    mean = (hidden * mask[..., None]).sum(1) / lengths[:, None]
+    result: Array = mean / np.linalg.norm(mean, axis=1, keepdims=True)
+    return result
+
+
+def load(folder: Path) -> Classifier | DualEncoder:
+    """Raises UserError if `folder` is no ranker's serving folder."""
+    facts = export_ct2.read_facts(folder)
+    if facts["kind"] == "generator":
+        raise UserError(f"{folder}: a generator, not a ranker; set rank.realism, rank.upvote or rank.relevance to a ranker's folder")
+    encoder = Encoder(folder, facts)
+    return DualEncoder(encoder) if facts["kind"] == "dual encoder" else Classifier(encoder, folder / export_ct2.HEAD_FILE)

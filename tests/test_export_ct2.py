@@ -1,0 +1,465 @@
+"""Serving by CTranslate2, held to transformers: the same distributions in float32, nearly the same scores in int8, the same rules."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import ctranslate2
+import numpy as np
+import pytest
+import torch
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from bot import ROOT, UserError, config, convert, export_ct2, generators, models, rankers, schema
+from bot.config import GenerateSettings
+from bot.generators import ctranslate2 as serving
+from bot.generators import gpt_2_simple
+from bot.generators import transformers as reference
+from bot.rankers import ctranslate2 as serving_rankers
+from bot.schema import Candidate
+from tests import tiny
+
+pytestmark = pytest.mark.usefixtures("eager_again")
+
+COMMENTS = [
+    ("t1_a", "Which book made you laugh?"),
+    ("t1_b", "My kettle takes ten minutes to boil, is that normal?"),
+    ("t1_c", "Hm."),
+    ("t1_d", "Try the one about the lighthouse keeper, it is short and funny, they read a thousand essays about winning."),
+    ("t1_e", "Which book made you cry out?"),
+]
+SMALL: dict[str, Any] = {"num_candidates": 4, "max_new_tokens": 12, "max_prompt_tokens": 40}
+PAIRS = [
+    ("Which book made you laugh out loud on the train?", "Try the one about the lighthouse keeper, it is short and the ending is kind."),
+    ("Which book made you laugh out loud on the train?", "no"),
+    ("My kettle takes ten minutes to boil, is that normal?", "Clean it with vinegar, works every time!"),
+    ("My kettle takes ten minutes to boil, is that normal?", "I am the kettle of the kettle and the train is the kettle."),
+    ("[SEP] in the middle, and <|endoftext|>", "x " * 200),
+    ("Long " * 150, "A reply, \"quoted\", with an é and a 😀."),
+    ("x", ""),
+]  # fmt: skip
+
+
+def llama(folder: Path) -> Path:
+    """A Llama of 2 layers as SmolLM2 is one: grouped keys, rotary positions of another base, tied embeddings, an end of its own."""
+    tokenizer = tiny.gpt2_tokenizer()
+    tokenizer.add_special_tokens({"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"})
+    torch.manual_seed(1)
+    sizes: dict[str, Any] = {
+        "vocab_size": len(tokenizer) + 6, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "max_position_embeddings": 256, "rope_parameters": {"rope_type": "default", "rope_theta": 50_000.0},
+        "tie_word_embeddings": True, "initializer_range": 0.3,
+    }  # fmt: skip
+    LlamaForCausalLM(LlamaConfig(**sizes)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tiny models: gpt2, llama, checkpoint (gpt-2-simple's) and converted, and a ranker; with their exports in float32 and int8."""
+    folder = tmp_path_factory.mktemp("models")
+    tiny.language_model(folder / "gpt2")
+    llama(folder / "llama")
+    tiny.gpt2_checkpoint(folder / "checkpoint", n_ctx=128)
+    convert.convert(folder / "checkpoint", folder / "converted")
+    tiny.encoder(folder / "ranker")
+    for name in ("gpt2", "llama", "converted", "ranker"):
+        export_ct2.export(folder / name, "float32")
+    export_ct2.export(folder / "gpt2", "int8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The adapters that are shipped, copied, so that their exports lie among the tests' files."""
+    folder = tmp_path_factory.mktemp("real")
+    for name in ("lm", "realism", "upvote"):
+        shutil.copytree(ROOT / "models" / name, folder / name)
+    return folder
+
+
+def settings(**changes: Any) -> GenerateSettings:
+    return GenerateSettings(**{**SMALL, **changes})
+
+
+def sampled(generator: Any, comments: list[tuple[str, str]] = COMMENTS, seed: int = 1, **changes: Any) -> dict[str, Candidate]:
+    return {each.candidate_id: each for row in generator.sample(comments, settings(**changes), seed) for each in row}
+
+
+def serve(source: Path, precision: config.Precision = "float32") -> Any:
+    return serving.load(export_ct2.serving_folder(source, precision))
+
+
+def next_tokens(model: Any, engine: Any, prompts: list[list[int]]) -> float:
+    """The largest difference between the two engines' next-token probabilities, at every place of the prompts."""
+    worst = 0.0
+    for prompt in prompts:
+        with torch.inference_mode():
+            expected = model(torch.tensor([prompt])).logits[0].softmax(-1).numpy()
+        found = np.exp(np.array(engine.forward_batch([prompt], return_log_probs=True)))[0]
+        assert found.shape == expected.shape and expected.max() > 0.05  # no flat distribution, which anything would meet
+        worst = max(worst, float(np.abs(found - expected).max()))
+    return worst
+
+
+# --- the generator ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "converted"])
+def test_float32_has_the_distributions_of_transformers(folder: Path, name: str) -> None:
+    model, tokenizer = reference.load_model(folder / name)
+    engine = ctranslate2.Generator(str(export_ct2.serving_folder(folder / name, "float32")))
+    prompts = [reference.encode_prompt(tokenizer, comment, 40) for _, comment in COMMENTS]
+    assert next_tokens(model, engine, prompts) < 1e-4
+
+
+def test_float32_has_the_distributions_of_transformers_on_the_real_model(real: Path) -> None:
+    model, tokenizer = reference.load_model(real / "lm")
+    engine = ctranslate2.Generator(str(export_ct2.export(real / "lm", "float32")))
+    prompts = [reference.encode_prompt(tokenizer, comment, 96) for _, comment in [*COMMENTS, *PAIRS]]
+    assert next_tokens(model, engine, prompts) < 1e-3
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "converted"])
+def test_prompts_are_token_exact(folder: Path, name: str) -> None:
+    generator, tokenizer = serve(folder / name), AutoTokenizer.from_pretrained(folder / name, local_files_only=True)
+    nasty = ["<|endoftext|> [SEP] <|im_end|><|im_start|>", "  two\n lines ", "book " * 300, "é😀", ""]
+    for comment in [*nasty, *(body for _, body in COMMENTS)]:
+        for most in (1000, 40):
+            assert generator.encode_prompt(comment, most) == reference.encode_prompt(tokenizer, comment, most)
+    assert generator.encode_prompt("book " * 300, 40)[-3:] == generator.encode_prompt("", 40)[-3:]
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_same_seed_same_text_whatever_stands_beside_it(folder: Path, precision: config.Precision) -> None:
+    """Alone, all together, in another order, a candidate a call: also in int8, where a rounding difference would grow into other words."""
+    generator = serve(folder / "gpt2", precision)
+    whole = sampled(generator, batch_size=40)
+    assert [f"t1_{c}-{n}" for c in "abcde" for n in range(4)] == sorted(whole) and len({each.reply for each in whole.values()}) > 12
+    for comments, batch_size in ((COMMENTS[::-1], 200), (COMMENTS, 1), (COMMENTS[2:], 14)):
+        again = sampled(generator, comments, batch_size=batch_size)
+        assert again and all(whole[name].reply == each.reply and whole[name].seed == each.seed for name, each in again.items())
+    alone = sampled(generator, COMMENTS[:1])
+    assert all(whole[name] == each for name, each in alone.items()) or precision == "float32"
+    assert sampled(generator, seed=2) != whole
+    more = sampled(generator, COMMENTS[:2], num_candidates=50)  # several calls a comment
+    assert len(more) == 100 and all(more[f"t1_a-{n}"].reply == whole[f"t1_a-{n}"].reply for n in range(4))
+
+
+def test_candidates_are_those_of_gpt_2_simple(folder: Path) -> None:
+    """The same checkpoint, seeds and random numbers in TensorFlow and here, tail cut and end heeded alike."""
+    one, other = gpt_2_simple.load(folder / "checkpoint"), serve(folder / "converted")
+    for changes in ({"top_p": 0.9, "top_k": 40}, {"temperature": 1.3, "top_p": 1.0, "top_k": 400}, {"top_k": 1}):
+        expected, found = (sampled(each, max_new_tokens=24, **changes) for each in (one, other))
+        assert {name: (each.seed, each.reply) for name, each in found.items()} == {
+            name: (each.seed, each.reply) for name, each in expected.items()
+        }
+        likelihoods = [[rows[name].log_likelihood for name in expected] for rows in (expected, found)]
+        assert likelihoods[1] == pytest.approx(likelihoods[0], abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"temperature": 0.5, "top_p": 0.7}, {"repetition_penalty": 1.8}, {"min_new_tokens": 9}, {"top_k": 3, "min_new_tokens": 2}],
+)
+def test_log_likelihood_is_the_models_own(folder: Path, name: str, changes: dict[str, Any]) -> None:
+    """Against a plain forward pass over prompt and reply in transformers; and the settings are heeded."""
+    model, _ = reference.load_model(folder / name)
+    generator = serve(folder / name)
+    calls: dict[str, tuple[list[int], list[int]]] = {}
+    candidate = generator.candidate
+
+    def noted(comment_id: str, index: int, seed: int, call: Any, row: int) -> Candidate:
+        calls[f"{comment_id}-{index}"] = (generator.encode_prompt(dict(COMMENTS)[comment_id], 40), call.tokens[row])
+        made: Candidate = candidate(comment_id, index, seed, call, row)
+        return made
+
+    generator.candidate = noted
+    rows = sampled(generator, **changes)
+    end = generator.facts["end"]
+    for key, row in rows.items():
+        prompt, written = calls[key]
+        with torch.inference_mode():
+            scores = model(torch.tensor([prompt + written])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+        expected = float(scores.gather(1, torch.tensor(written)[:, None]).mean())
+        assert row.log_likelihood == pytest.approx(expected, abs=1e-3)
+        assert end not in written[:-1] and len(written) >= changes.get("min_new_tokens", 1)
+        assert written[-1] == end or len(written) == 12
+        adjusted = penalised(model, prompt, written, changes.get("repetition_penalty", 1.0))
+        for place, token in enumerate(written):  # within top_k of what the rules leave
+            left = adjusted[place].clone()
+            left[end] = -torch.inf if place < changes.get("min_new_tokens", 0) else left[end]
+            assert token in left.topk(min(changes.get("top_k", 200), len(left))).indices
+
+
+def penalised(model: Any, prompt: list[int], written: list[int], penalty: float) -> torch.Tensor:
+    with torch.no_grad():
+        logits: torch.Tensor = model(torch.tensor([prompt + written])).logits[0, len(prompt) - 1 : -1].clone()
+    for place in range(len(written)):
+        for token in set(written[:place]):
+            logits[place, token] *= penalty if logits[place, token] < 0 else 1 / penalty
+    return logits
+
+
+def test_both_engines_take_the_same_likeliest_text(folder: Path) -> None:
+    for name in ("gpt2", "llama", "converted"):
+        for changes in ({}, {"repetition_penalty": 1.5}, {"min_new_tokens": 6}):
+            if name == "converted" and "min_new_tokens" in changes:
+                continue
+            one, other = reference.load(folder / name), serve(folder / name)
+            expected, found = (sampled(each, num_candidates=2, top_k=1, **changes) for each in (one, other))
+            assert {key: row.reply for key, row in found.items()} == {key: row.reply for key, row in expected.items()}
+            values = [[rows[key].log_likelihood for key in expected] for rows in (expected, found)]
+            assert values[1] == pytest.approx(values[0], abs=1e-3)
+
+
+def test_draws_follow_the_distribution(folder: Path) -> None:
+    """2,000 first tokens: as often as transformers' own probabilities say, after temperature, top-k and nucleus."""
+    generator = serve(folder / "gpt2")
+    model, tokenizer = reference.load_model(folder / "gpt2")
+    one = settings(num_candidates=1000, max_new_tokens=1, temperature=0.7, top_k=20, top_p=0.8)
+    firsts: list[int] = []
+    candidate = generator.candidate
+    generator.candidate = lambda *given: (firsts.append(given[3].tokens[given[4]][0]), candidate(*given))[1]
+    for seed in (1, 2):
+        list(generator.sample(COMMENTS[:1], one, seed))
+    with torch.inference_mode():
+        logits = model(torch.tensor([reference.encode_prompt(tokenizer, COMMENTS[0][1], 40)])).logits[0, -1]
+    top, tokens = logits.topk(20)
+    p = torch.softmax(top / 0.7, -1)
+    nucleus = torch.where(p.cumsum(0) - p < 0.8, p, 0.0)
+    expected = dict(zip(tokens.tolist(), (nucleus / nucleus.sum()).tolist(), strict=True))
+    assert len(firsts) == 2000 and {token for token, share in expected.items() if share} >= set(firsts)
+    for token, share in expected.items():
+        assert firsts.count(token) / 2000 == pytest.approx(share, abs=4 * (share * (1 - share) / 2000) ** 0.5 + 1e-9)
+
+
+def test_engines_that_ended_early_are_used_again_and_what_does_not_fit_is_refused(folder: Path) -> None:
+    generator = serve(folder / "gpt2")
+    rows = generator.sample(COMMENTS, settings(), 1)
+    next(rows)
+    rows.close()  # as Ctrl-C does
+    assert len(sampled(generator)) == 20 and generator.engines.qsize() == generator.workers
+    with pytest.raises(UserError, match=r"max_prompt_tokens 40 and max_new_tokens 250 leave 6 of 256 tokens"):
+        sampled(generator, max_new_tokens=250)
+    for engine in (serve(folder / "converted"), reference.load(folder / "converted")):
+        with pytest.raises(UserError, match=r"min_new_tokens: .*converted.* spells its end in ordinary tokens"):
+            sampled(engine, min_new_tokens=2)
+    with pytest.raises(UserError, match=r"back end gpt-2-simple has neither"):
+        sampled(gpt_2_simple.load(folder / "checkpoint"), repetition_penalty=1.2)
+
+
+def test_batches_are_sized_from_free_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = serve(folder / "gpt2")
+    one = settings(batch_size=40)
+    a_row = 52 * 2 * 2 * 32 * 4 + 16 * 400  # tokens, layers, keys and values, width, float32; logits
+    assert generator.facts["bytes_a_token"] == 2 * 2 * 32 * 4
+    assert generator.rows(one) == min(40 // generator.workers, serving.MOST_ROWS)
+    monkeypatch.setattr(serving, "free_bytes", lambda: 2 * generator.workers * 3 * a_row + 1)
+    assert generator.rows(one) == 3
+    monkeypatch.setattr(serving, "free_bytes", lambda: 0)
+    assert generator.rows(one) == 1
+    monkeypatch.undo()
+    assert 2**20 < serving.free_bytes() < 2**50
+
+
+def test_another_build_of_the_engine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving.Twister, "_is_seeded_with", lambda *_: False)
+    with pytest.raises(UserError, match=r"ctranslate2 .* doesn't keep its random numbers where the pinned version does"):
+        serving.Twister()
+
+
+# --- rankers ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_rankers_score_as_transformers_does(folder: Path) -> None:
+    expected = rankers.load("transformers", folder / "ranker").score(PAIRS)
+    ranker = serving_rankers.load(export_ct2.serving_folder(folder / "ranker", "float32"))
+    assert ranker.score(PAIRS) == pytest.approx(expected, abs=1e-4) and np.std(expected) > 0.05
+    assert ranker.score(PAIRS[::-1], batch_size=2)[::-1] == pytest.approx(expected, abs=1e-4)
+    assert ranker.score([]) == []
+
+
+def test_a_dual_encoder_scores_as_transformers_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "BASE_DIR", tmp_path / "bases")
+    source = tiny.encoder(tmp_path / "dual", head=False)
+    fitted = {"architecture": "dual encoder", "scale": 9.0, "offset": -4.0}
+    models.write_card(source, models.ModelCard("relevance", "tiny", "0" * 64, "full", settings=fitted))
+    expected = rankers.load("transformers", source).score(PAIRS)
+    found = serving_rankers.load(export_ct2.export(source, "float32"))
+    assert found.score(PAIRS) == pytest.approx(expected, abs=1e-4) and np.std(expected) > 0.02
+    assert found.score([]) == []
+
+
+def invented() -> list[tuple[str, str]]:
+    """Pairs of many lengths out of the tests' sentences."""
+    bodies = [*tiny.TEXT, *(body for _, body in COMMENTS), *(reply for _, reply in PAIRS)]
+    return [(one, f"{other} {one[: 7 * place]}") for one in bodies for place, other in enumerate(bodies)]
+
+
+@pytest.mark.parametrize("name", ["realism", "upvote"])
+def test_int8_scores_of_the_real_rankers(real: Path, name: str) -> None:
+    """Mean difference at most 0.02; of pairs that float32 tells apart, at least 99.5 % in the same order."""
+    pairs = invented()
+    source = real / name
+    expected = np.array(rankers.load("transformers", source).score(pairs))
+    found = np.array(rankers.load("ctranslate2", source).score(pairs))
+    assert len(pairs) == 256 and expected.std() > 0.05
+    assert np.abs(found - expected).mean() < 0.02
+    one, other = np.triu_indices(len(pairs), 1)
+    apart = np.abs(expected[one] - expected[other]) > 0.02
+    assert ((found[one] > found[other]) == (expected[one] > expected[other]))[apart].mean() > 0.995
+
+
+@pytest.mark.parametrize("name", ["realism", "upvote"])
+def test_float32_scores_of_the_real_rankers(real: Path, name: str) -> None:
+    pairs = invented()[::5]
+    expected = rankers.load("transformers", real / name).score(pairs)
+    assert rankers.load("ctranslate2", real / name, "float32").score(pairs) == pytest.approx(expected, abs=1e-4)
+
+
+def test_bfloat16_is_a_setting(folder: Path) -> None:
+    expected = rankers.load("transformers", folder / "ranker").score(PAIRS)
+    assert rankers.load("ctranslate2", folder / "ranker", "bfloat16").score(PAIRS) == pytest.approx(expected, abs=0.05)
+    assert len(sampled(generators.load("ctranslate2", folder / "gpt2", "bfloat16"), COMMENTS[:1])) == 4
+
+
+# --- exporting ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_exported_once_and_again_when_the_source_changes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    source = tiny.encoder(tmp_path / "ranker")
+    out = export_ct2.export(source, "int8")
+    assert out == tmp_path / ".serving" / "ranker-int8" and export_ct2.is_current(source, "int8")
+    assert not export_ct2.is_current(source, "float32")
+    first = out.stat().st_ino
+    assert export_ct2.export(source, "int8").stat().st_ino == first
+    for path in source.iterdir():
+        os.utime(path, (1, 1))  # as a fresh checkout does
+    assert export_ct2.is_current(source, "int8")
+    assert capfd.readouterr().err.count("exporting it") == 1
+    tiny.encoder(source, seed=3)
+    assert not export_ct2.is_current(source, "int8")
+    ranker = rankers.load("ctranslate2", source)  # exports anew, in a process of its own
+    assert export_ct2.is_current(source, "int8") and out.stat().st_ino != first
+    assert ranker.score(PAIRS) == pytest.approx(rankers.load("transformers", source).score(PAIRS), abs=0.1)
+    assert sorted(path.name for path in out.parent.iterdir() if not path.name.endswith(".lock")) == ["ranker-int8"]
+
+
+def test_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tiny.encoder(tmp_path / "ranker")
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "sync_folder", killed)
+        patch.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            export_ct2.export(source, "int8")
+    out = export_ct2.serving_folder(source, "int8")
+    assert not out.exists() and out.with_name(".ranker-int8.partial").exists()
+    export_ct2.export(source, "int8")
+    assert out.exists() and not out.with_name(".ranker-int8.partial").exists()
+
+
+def test_errors_say_what_to_do(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no model here"):
+        generators.load("ctranslate2", tmp_path / "nothing")
+    with pytest.raises(UserError, match="a checkpoint of gpt-2-simple; set generate.backend to gpt-2-simple"):
+        generators.load("ctranslate2", folder / "checkpoint")
+    with pytest.raises(UserError, match=r"no serving folder .* models export"):
+        serving.load(folder / "gpt2")
+    with pytest.raises(UserError, match="a ranker, not a generator"):
+        serving.load(export_ct2.serving_folder(folder / "ranker", "float32"))
+    with pytest.raises(UserError, match="a generator, not a ranker"):
+        serving_rankers.load(export_ct2.serving_folder(folder / "gpt2", "float32"))
+    foreign = tiny.language_model(tmp_path / "foreign")
+    told = json.loads((foreign / "config.json").read_text())
+    (foreign / "config.json").write_text(json.dumps({**told, "model_type": "xglm", "architectures": ["XGLMForCausalLM"]}))
+    with pytest.raises(UserError, match="foreign"):
+        export_ct2.export(foreign, "int8")
+    assert not export_ct2.serving_folder(foreign, "int8").exists()
+    garbled = tiny.encoder(tmp_path / "garbled")
+    (garbled / "model.safetensors").write_bytes(b"\x10\x00\x00")
+    with pytest.raises(UserError, match="garbled: can't be exported, the line above says why"):
+        rankers.load("ctranslate2", garbled)
+
+
+def test_the_command_exports_what_the_config_names(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text(
+        f'[generate]\nmodel = "{folder / "gpt2"}"\nprecision = "float32"\n[rank]\nrealism = "{folder / "ranker"}"\nupvote = ""\n'
+    )
+    command = [sys.executable, "-m", "bot.models", "export", "--config", str(path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(folder / ".serving" / name) for name in ("gpt2-float32", "ranker-int8")]
+    assert "ranker: exporting it for CTranslate2 (int8)" in done.stderr and "gpt2" not in done.stderr
+    assert "\x1b" not in done.stderr + done.stdout  # no bar outside a terminal
+
+
+# --- the workers --------------------------------------------------------------------------------------------------------------------
+
+
+def test_workers_hold_no_framework_and_start_at_once(folder: Path, tmp_path: Path) -> None:
+    schema.write_table(tmp_path / "in.csv", ["comment_id", "comment"], [{"comment_id": i, "comment": c} for i, c in COMMENTS])
+    schema.write_table(tmp_path / "pairs.csv", ["comment", "reply"], [{"comment": c, "reply": r} for c, r in PAIRS])
+    (tmp_path / "c.toml").write_text(
+        f'[generate]\nmodel = "{folder / "gpt2"}"\nmax_new_tokens = 4\n[rank]\nrealism = "{folder / "ranker"}"\nupvote = ""\n'
+    )
+    export_ct2.export(folder / "ranker", "int8")
+    code = (
+        "import runpy, sys\n"
+        "module = sys.argv.pop(1)\n"
+        "try: runpy.run_module(module, run_name='__main__')\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "heavy = {'torch', 'tensorflow', 'transformers', 'keras', 'pandas', 'scipy', 'sklearn', 'huggingface_hub'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    for module, source, out in (("bot.generate", "in.csv", "out.csv"), ("bot.rank", "pairs.csv", "scored.csv")):
+        began = os.times()
+        command = [sys.executable, "-c", code, module, "--in", tmp_path / source, "--out", tmp_path / out, "--config", tmp_path / "c.toml"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines()[-1] == "[]" and not done.stderr  # and no bar outside a terminal
+        spent = os.times()
+        # of processor time, since other programs may be at work here; loading PyTorch alone takes more
+        assert spent.children_user + spent.children_system - began.children_user - began.children_system < 3
+    assert len(schema.read_rows(tmp_path / "out.csv", Candidate)) == 50
+    assert {row.generator for row in schema.read_rows(tmp_path / "out.csv", Candidate)} == {"ctranslate2:gpt2-int8"}
+
+
+def test_ctrl_c_keeps_what_is_finished(folder: Path, tmp_path: Path) -> None:
+    """SIGINT to the real worker: status 130, whole comments stay in the part file, and the same command ends as an undisturbed one."""
+    many = [{"comment_id": f"t1_{n}", "comment": f"Which book made you laugh {n} times? " * (1 + n % 3)} for n in range(400)]
+    schema.write_table(tmp_path / "in.csv", ["comment_id", "comment"], many)
+    (tmp_path / "c.toml").write_text(f'[generate]\nmodel = "{folder / "gpt2"}"\nprecision = "int8"\nmax_new_tokens = 40\n')
+
+    def command(out: str) -> list[Any]:
+        here = [sys.executable, "-m", "bot.generate", "--in", tmp_path / "in.csv", "--config", tmp_path / "c.toml"]
+        return [*here, "--out", tmp_path / out]
+
+    process = subprocess.Popen(command("out.csv"), cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    part = tmp_path / "out.csv.part"
+    deadline = time.monotonic() + 60
+    while not (part.exists() and part.read_text(encoding="utf-8").count("\n") > 20) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(2)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130 and "Traceback" not in errors
+    kept = part.read_text(encoding="utf-8").count("\n") - 1
+    assert 20 <= kept < 400 and not (tmp_path / "out.csv").exists()
+    again = subprocess.run(command("out.csv"), cwd=ROOT, capture_output=True, text=True, check=False)
+    assert again.returncode == 0 and f"going on after {kept} of 400 comments" in again.stdout
+    assert subprocess.run(command("whole.csv"), cwd=ROOT, capture_output=True, check=False).returncode == 0
+    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
