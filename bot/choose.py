@@ -108,7 +108,7 @@ def main(
     own: list[str] = []
     if settings.submit.ledger.exists():
         with closing(ledger.open_ledger(settings.submit.ledger)) as db:
-            own = ledger.own_texts(db)
+            own = ledger.own_texts(db, but_to={row.comment_id for row in before})  # a run that has posted may choose again, and the same
     fault, with_training = fault_finder(comments, context, own, settings)
     rows = choose(before, settings.choose.minimum_realism, fault)
     # scored.csv stays `rank`'s work: what it was made from is passed on, so that a second run knows it is current

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import errno
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
 from enum import StrEnum
@@ -261,9 +261,10 @@ def in_state(db: sqlite3.Connection, *states: State) -> list[Reply]:
     return _replies(db, f"WHERE state IN ({', '.join('?' * len(states))}) ORDER BY intent_utc, comment_id", *states)
 
 
-def own_texts(db: sqlite3.Connection, limit: int = 1000) -> list[str]:
-    """What we wrote lately, newest first; for finding near-copies."""
-    return [reply.body for reply in _replies(db, "WHERE state != 'rejected' AND body != '' ORDER BY intent_utc DESC LIMIT ?", limit)]
+def own_texts(db: sqlite3.Connection, limit: int = 1000, but_to: Collection[str] = ()) -> list[str]:
+    """What we wrote lately, newest first, but to these comments; for finding near-copies."""
+    found = _replies(db, "WHERE state != 'rejected' AND body != '' ORDER BY intent_utc DESC LIMIT ?", limit)
+    return [reply.body for reply in found if reply.comment_id not in but_to]
 
 
 def note_removed(db: sqlite3.Connection, comment_id: str, now: int) -> None:

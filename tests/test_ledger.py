@@ -214,5 +214,7 @@ def test_to_forget_a_person_removes_their_name_and_our_words_to_them(db: sqlite3
         ("posted", "reader_10", "Kept."),
     ]
     assert ledger.own_texts(db) == ["Kept."]
+    (kept,) = (reply.comment_id for state in ledger.State for reply in ledger.in_state(db, state) if reply.body == "Kept.")
+    assert ledger.own_texts(db, but_to={kept}) == []
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     assert b"Emma" not in path.read_bytes() and b"Reader_1" not in path.read_bytes()
