@@ -68,7 +68,7 @@ def run_command(main: Callable[..., Any], name: str) -> None:
         print(f"{name}: interrupted; the same command goes on where it stopped", file=sys.stderr)
         sys.exit(130)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # the last: past `ulimit -f`
             raise
         where = error.filename or "while writing"
         print(f"{name}: the disk is full ({where}); free some space and run the same command again", file=sys.stderr)

@@ -190,7 +190,7 @@ def run_case(case: Case) -> Result:
         folder = Path(name)
         shutil.copy(template(), folder / "sandbox.sqlite")
         box, server = listen(folder / "sandbox.sqlite")
-        serving = fork(folder / "sandbox.log", lambda: shifted(case.server_clock_seconds, server.serve_forever))
+        serving = fork(lambda: shifted(case.server_clock_seconds, server.serve_forever))
         server.server_close()
         try:
             chosen = comments_to_answer(box, case.comments)
@@ -205,8 +205,8 @@ def run_case(case: Case) -> Result:
                 run_round(case, each, folder, box, chosen, result, timeout=10 if number == len(rounds) - 1 else TIMEOUT)
             judge(folder, box, chosen, result, case.naive)
         finally:
-            os.kill(serving, signal.SIGKILL)
-            os.waitpid(serving, 0)
+            os.kill(serving[0], signal.SIGKILL)
+            ended(serving)
         if result.doubled or result.lost:
             result.log += "".join(f"--- {log.name}\n{log.read_text(errors='replace')}" for log in sorted(folder.glob("*.log")))
     return result
@@ -243,29 +243,35 @@ def run_round(case: Case, each: Round, folder: Path, box: Box, chosen: list[Comm
                 sys.argv = ["submit", "--run", str(run), "--post"]
                 shifted(start.clock_seconds, lambda: run_command(submit.main, "submit"))
 
-        processes.append(fork(folder / f"process-{result.processes:02}.log", body))
-        result.processes += 1
+        processes.append(fork(body))
     os.close(writing)
     os.close(reading)
     for process in processes:
-        status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        status, said = ended(process)
+        (folder / f"process-{result.processes:02}.log").write_bytes(said)
+        result.processes += 1
         if status not in (0, 1, 75, -signal.SIGKILL):
             result.lost += 1
             result.log += f"a process ended with status {status}\n"
 
 
-def fork(log: Path, body: Callable[[], object]) -> int:
-    """Run `body` in a process of its own; returns its id. It exits as a program would: 70 after a traceback."""
+def fork(body: Callable[[], object]) -> tuple[int, int]:
+    """Run `body` in a process of its own; returns its id and a pipe with what it prints, which no full disk stops.
+
+    It exits as a program would: 70 after a traceback.
+    """
     sys.stdout.flush()
+    reading, writing = os.pipe()
     process = os.fork()
     if process:
-        return process
+        os.close(writing)
+        return process, reading
     status = 70
     try:
         signal.alarm(200)
-        with log.open("w") as file:
-            os.dup2(file.fileno(), 1)
-            os.dup2(file.fileno(), 2)
+        os.dup2(writing, 1)
+        os.dup2(writing, 2)
+        os.close(writing)
         try:
             body()
             status = 0
@@ -277,6 +283,13 @@ def fork(log: Path, body: Callable[[], object]) -> int:
         sys.stderr.flush()
     finally:
         os._exit(status)
+
+
+def ended(process: tuple[int, int]) -> tuple[int, bytes]:
+    """Wait for a process; its exit status (-9: killed) and what it printed."""
+    with open(process[1], "rb") as pipe:  # noqa: PTH123 (a file descriptor)
+        said = pipe.read()
+    return os.waitstatus_to_exitcode(os.waitpid(process[0], 0)[1]), said
 
 
 def shifted(seconds: int, body: Callable[[], object]) -> None:
@@ -296,8 +309,7 @@ def prepare(start: Start) -> None:
         if seen[moment] == start.nth and moment == start.kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
         if seen[moment] == start.nth and moment == start.full_at:
-            size = Path(os.environ["BOT_SUBMIT__LEDGER"] + "-wal").stat().st_size  # more than the log will ever have
-            resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
 
     def around(module: Any, name: str, before: str | None, after: str) -> None:
         function = getattr(module, name)

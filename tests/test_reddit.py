@@ -260,6 +260,13 @@ def test_a_broken_server_is_one_clear_line(answer: Answer, says: str, no_waiting
         reddit.account_name(client)
 
 
+def test_a_broken_answer_where_a_token_is_asked_for_is_one_clear_line() -> None:
+    with scripted(me=[ME]) as (server, client):
+        server.answers["POST", "/api/v1/access_token"] = [(200, {}, "<html>")]
+        with pytest.raises(UserError, match="not JSON"):
+            reddit.account_name(client)
+
+
 # --- posting --------------------------------------------------------------------------------------------------------------------
 
 
