@@ -6,13 +6,25 @@ import errno
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 class UserError(Exception):
     """What is wrong, where, and what to do, in one line. The command line prints it and exits 1; bugs keep their traceback."""
+
+
+def progress_bar() -> Progress:
+    """A bar with the time that is left in a terminal, which goes away when it is done; nothing elsewhere, not even an empty line."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console()
+    return Progress(console=console, transient=True, disable=not console.is_terminal)
 
 
 def run_command(main: Callable[..., Any], name: str) -> None:
