@@ -34,7 +34,8 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path = [each for each in sys.path if Path(each).resolve() != ROOT / "benchmarks"]  # where a file hides the package of its name
+# the project, instead of this folder, where a file hides the package of its name
+sys.path = [str(ROOT), *(each for each in sys.path if Path(each).resolve() != ROOT / "benchmarks")]
 COMMENTS = [
     ("Which book made you laugh out loud on the train? " * repeat + "I need something light for a long journey.")[: 60 + 25 * repeat]
     for repeat in range(1, 9)

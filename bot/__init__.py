@@ -6,7 +6,10 @@ import errno
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -45,6 +48,15 @@ class WrongSettings(UserError):
 
 
 DISK_FULL = 74
+
+
+def progress_bar() -> Progress:
+    """A bar with the time that is left in a terminal, which goes away when it is done; nothing elsewhere, not even an empty line."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console()
+    return Progress(console=console, transient=True, disable=not console.is_terminal)
 
 
 def run_command(main: Callable[..., Any], name: str) -> None:

@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import Progress
 
-from bot import UserError, config, generators, models, run_command, schema, text
+from bot import UserError, config, generators, models, progress_bar, run_command, schema, text
 from bot.schema import Candidate
 
 
@@ -85,7 +84,7 @@ def generate(sources: Sequence[Path], out: Path, settings: config.GenerateSettin
     # comments of like length together: a batch is as wide as its longest
     left = sorted((pair for pair in comments if pair[0] not in done), key=lambda pair: len(pair[1]))
     generator = generators.load(settings.backend, settings.model, settings.precision) if left else None
-    with part.open("w", encoding="utf-8") as file, Progress(transient=True) as progress:
+    with part.open("w", encoding="utf-8") as file, progress_bar() as progress:
         file.write(key + "\n")
         for candidates in done.values():
             file.write(_line(candidates))

@@ -22,9 +22,8 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich.progress import Progress
 
-from bot import UserError, config, models, rankers, run_command, schema, text
+from bot import UserError, config, models, progress_bar, rankers, run_command, schema, text
 from bot.schema import Candidate, Comment, Scored
 
 SCORES = ("realism_score", "upvote_score", "relevance_score")
@@ -71,7 +70,7 @@ def score_in_parts(
         print(f"going on after {len(done):,} of {len(pairs):,} pairs")
     scorers = load_rankers(settings)
     part.parent.mkdir(parents=True, exist_ok=True)
-    with part.open("w", encoding="utf-8") as file, Progress(transient=True) as progress:
+    with part.open("w", encoding="utf-8") as file, progress_bar() as progress:
         file.write(key + "\n" + "".join(json.dumps(done[at : at + PART_PAIRS]) + "\n" for at in range(0, len(done), PART_PAIRS)))
         task = progress.add_task("pairs", total=len(pairs), completed=len(done))
         for start in range(len(done), len(pairs), PART_PAIRS):
