@@ -491,7 +491,7 @@ def _read(reddit: Client, call: Callable[[], Value]) -> tuple[Outcome, Value | N
             f"{url}: can't be reached ({_cause(error.original_exception)}); check the network, then run the same again"
         ) from None
     except requests.JSONDecodeError:  # where a token was asked for
-        raise UserError(f"{url}: answered with an answer that is not JSON; try the same again later") from None
+        raise Unreachable(f"{url}: answered with an answer that is not JSON; try the same again later") from None
     except prawcore.ResponseException as error:
         if error.response.status_code == 401:
             raise _wrong_credentials(reddit, error) from None
