@@ -91,7 +91,7 @@ class RankSettings(Section):
 
 
 class ChooseSettings(Section):
-    minimum_realism: float = Field(default=0.2, ge=0, le=1)
+    minimum_realism: float = Field(default=0.3, ge=0, le=1)
 
 
 class ConductSettings(Section):

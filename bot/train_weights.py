@@ -1,7 +1,8 @@
 """train weights: how much each ranker counts in rank_score, fitted on the validation split.
 
 Reads  DATA/realism_{val,test}.csv, upvote_pairs_{val,test}.csv, relevance_{val,test}.csv and the rankers that the config names.
-Prints the weights as lines for the config, and how often the better of two replies to one comment scores higher, on the test split.
+Prints the weights and the threshold choose.minimum_realism, which lets nine in ten of people's validation replies pass, as lines for the
+config; and how often the better of two replies to one comment scores higher, on the test split.
 
     python -m bot.train_weights --data data/prepared
 
@@ -28,6 +29,7 @@ from bot.schema import LabelledRow, RealismRow, UpvotePair
 from bot.train_lm import choose_rows
 
 PAIRS = 600  # of each of the three
+PEOPLE_PASS = 0.9  # the share of people's replies that choose.minimum_realism is to let pass
 TITLE = "how often the better reply scores higher, test split; 95 % intervals over threads"
 
 
@@ -96,6 +98,19 @@ def main(
         table.add_row(f"{name}: {len(pairs)} pairs", *(f"{value:.3f} [{low:.3f}, {high:.3f}]" for value, low, high in cells))
     Console(width=140).print(table)
     print("[rank.weights]", *(f"{name} = {weight}" for name, weight in weights.items()), sep="\n")
+    if "realism_score" in scorers:
+        people = [(comment, reply) for _, comment, reply, _ in compared(data, "val", seed)["realism"]]
+        print("[choose]", f"minimum_realism = {threshold(scorers['realism_score'].score(people, settings.batch_size))}", sep="\n")
+
+
+def threshold(scores: Sequence[float]) -> float:
+    """The highest score, to two places, that PEOPLE_PASS of these replies of people's reach.
+
+    >>> threshold([0.111, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]), threshold([0.111] * 2 + [0.9] * 9)
+    (0.2, 0.11)
+    """
+    lowest = np.sort(scores)[int(np.floor(len(scores) * (1 - PEOPLE_PASS) + 1e-9))]
+    return float(np.floor(lowest * 100 + 1e-9) / 100)
 
 
 def accuracy(gaps: np.ndarray[Any, Any], threads: Sequence[str]) -> Interval:

@@ -50,7 +50,7 @@ def test_weights_are_fitted_on_val_and_measured_on_test(
     printed = capsys.readouterr().out
     told = dict(line.split(" = ") for line in printed.splitlines() if " = " in line)
     assert float(told["realism"]) == pytest.approx(0.5, abs=0.01) and float(told["upvote"]) == pytest.approx(0.5, abs=0.01)
-    assert float(told["relevance"]) == 0.0 and "[rank.weights]" in printed
+    assert float(told["relevance"]) == 0.0 and "[rank.weights]" in printed and "[choose]" in printed
     rows = {line.split("│")[1].split(":")[0].strip(): line for line in printed.splitlines() if " pairs " in line}
     assert rows["realism"].count("0.967") >= 2 and "0.500" in rows["realism"]  # its own ranker and rank_score; the others say nothing
     assert rows["relevance"].count("0.500 [0.500, 0.500]") == 4
