@@ -69,8 +69,8 @@ class GenerateSettings(Section):
 
 
 class RankWeights(Section):
-    realism: float = Field(default=0.544, ge=0)
-    upvote: float = Field(default=0.456, ge=0)
+    realism: float = Field(default=0.337, ge=0)
+    upvote: float = Field(default=0.663, ge=0)
     relevance: float = Field(default=0.0, ge=0)
 
 
@@ -91,7 +91,7 @@ class RankSettings(Section):
 
 
 class ChooseSettings(Section):
-    minimum_realism: float = Field(default=0.3, ge=0, le=1)
+    minimum_realism: float = Field(default=0.32, ge=0, le=1)
 
 
 class ConductSettings(Section):
