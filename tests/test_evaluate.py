@@ -251,7 +251,7 @@ def write_project(folder: Path) -> None:
         models.write_card(tiny.encoder(folder / kind, seed), card)
     tiny.language_model(folder / "lm")
     (folder / "c.toml").write_text(
-        f'[generate]\nmodel = "{folder}/lm"\n[rank]\nrealism = "{folder}/realism"\nupvote = "{folder}/upvote"\n'
+        f'[generate]\nmodel = "{folder}/lm"\n[rank]\nbackend = "transformers"\nrealism = "{folder}/realism"\nupvote = "{folder}/upvote"\n'
         f'relevance = "{folder}/relevance"\n[rank.weights]\nrealism = 0.4\nupvote = 0.3\nrelevance = 0.3\n'
     )
 
@@ -372,7 +372,9 @@ INVENTED = [
 
 @pytest.mark.skipif(not MINILM.exists(), reason="python run_bot.py models pull minilm-l6")
 def test_score_gives_the_numbers_of_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the real ranker: other order, other batch sizes, by the command line."""
+    """With the real ranker in float32: other order, other batch sizes, by the command line."""
+    monkeypatch.setenv("BOT_RANK__BACKEND", "transformers")
+    monkeypatch.setattr(models, "BASE_DIR", MINILM.parent)
     settings = config.load(None).rank
     assert settings.realism is not None
     rows = [RealismRow(f"t3_{n}", f"t1_{n}", f"t1_r{n}", "s", *each, n % 2, "" if n % 2 else "g") for n, each in enumerate(INVENTED)]
