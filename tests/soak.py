@@ -250,7 +250,7 @@ def run_round(case: Case, each: Round, folder: Path, box: Box, chosen: list[Comm
         status, said = ended(process)
         (folder / f"process-{result.processes:02}.log").write_bytes(said)
         result.processes += 1
-        if status not in (0, 1, 69, 74, 75, -signal.SIGKILL):
+        if status not in (0, 1, 69, 74, 75, 77, -signal.SIGKILL):
             result.lost += 1
             result.log += f"a process ended with status {status}\n"
 

@@ -154,6 +154,16 @@ def test_same_seed_same_text_whatever_stands_beside_it(folder: Path, precision: 
     assert len(more) == 100 and all(more[f"t1_a-{n}"].reply == whole[f"t1_a-{n}"].reply for n in range(4))
 
 
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_one_candidate_each_for_many_comments_ends_at_its_last_token(folder: Path, name: str) -> None:
+    """Prompts of different lengths in a call: those that began to write first are not led past max_new_tokens."""
+    many = [(f"t1_{n}", "x" * (1 + n % 12)) for n in range(60)]
+    generator = serve(folder / name)
+    found = sampled(generator, many, num_candidates=1, batch_size=40, temperature=1.0, top_p=1.0)
+    assert len(found) == 60
+    assert all(len(generator._plain(each.reply)) <= 2 * SMALL["max_new_tokens"] for each in found.values())  # cleaned text is split anew
+
+
 def test_candidates_are_those_of_gpt_2_simple(folder: Path) -> None:
     """The same checkpoint, seeds and random numbers in TensorFlow and here, tail cut and end heeded alike."""
     one, other = gpt_2_simple.load(folder / "checkpoint"), serve(folder / "converted")

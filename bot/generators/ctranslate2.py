@@ -149,8 +149,7 @@ class Call:
         """The engine's callback for each token; True ends the row."""
         self.tokens[row].append(result.token_id)
         self.log_likelihood[row] += result.log_prob
-        # the engine counts a call's longest row; one that began to write earlier may have come to its end before
-        over = result.is_last or len(self.tokens[row]) == self.uniform.shape[1] or self.is_over(row, self.tokens[row])
+        over = result.is_last or self.is_over(row, self.tokens[row])
         self.ended[row] = over
         self.to_tell -= 1
         if not self.to_tell:
@@ -234,7 +233,8 @@ class CTranslate2:
         most = self.most_prompt_tokens(settings)
         prompts = [self.encode_prompt(comment, most) for _, comment in comments]
         # the penalty would count what is left of a prompt after READ_STEPs: with one, only prompts of one length share a call
-        key = read_at_once if settings.repetition_penalty == 1 else int
+        # a prompt too short for a READ_STEP has no stand-in (of a single token the engine reads nothing ahead): the same
+        key = (lambda length: read_at_once(length) or -length) if settings.repetition_penalty == 1 else int
         jobs = plan([len(prompt) for prompt in prompts], settings.num_candidates, self.rows(settings), key)
         stop = threading.Event()
 
@@ -298,8 +298,9 @@ class CTranslate2:
     ) -> list[list[Candidate]]:  # fmt: skip
         """The job's candidates, a list a comment."""
         asked = [prompts[number] for number in job.comments]
-        if settings.repetition_penalty == 1 and all((len(prompt) - 1) % READ_STEP for prompt in asked):
-            asked.append(asked[0][: read_at_once(len(asked[0])) + 1])  # the stand-in
+        at_once = read_at_once(len(asked[0]))
+        if at_once and settings.repetition_penalty == 1 and all((len(prompt) - 1) % READ_STEP for prompt in asked):
+            asked.append(asked[0][: at_once + 1])  # the stand-in
         rows = len(comments) * job.count
         seeds = [candidate_seed(seed, comment, job.first + index) for _, comment in comments for index in range(job.count)]
         uniform = np.array([np.random.default_rng(seed).random(settings.max_new_tokens, np.float32) for seed in seeds])
