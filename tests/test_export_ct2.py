@@ -302,11 +302,11 @@ def test_rankers_score_as_transformers_does(folder: Path) -> None:
 def test_a_dual_encoder_scores_as_transformers_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "BASE_DIR", tmp_path / "bases")
     source = tiny.encoder(tmp_path / "dual", head=False)
-    fitted = {"architecture": "dual encoder", "scale": 9.0, "offset": -4.0}
+    fitted = {"architecture": "dual encoder", "scale": 9.0, "offset": -8.0}
     models.write_card(source, models.ModelCard("relevance", "tiny", "0" * 64, "full", settings=fitted))
     expected = rankers.load("transformers", source).score(PAIRS)
     found = serving_rankers.load(export_ct2.export(source, "float32"))
-    assert found.score(PAIRS) == pytest.approx(expected, abs=1e-4) and np.std(expected) > 0.02
+    assert found.score(PAIRS) == pytest.approx(expected, abs=1e-4) and np.std(expected) > 0.05
     assert found.score([]) == []
 
 
