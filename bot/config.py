@@ -79,7 +79,7 @@ class RankSettings(Section):
     precision: Precision = "int8"
     realism: Path | None = Path("models/realism")
     upvote: Path | None = Path("models/upvote")
-    relevance: Path | None = None
+    relevance: Path | None = Path("models/relevance")
     batch_size: int = Field(default=32, ge=1)
     weights: RankWeights = RankWeights()
 

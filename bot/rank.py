@@ -6,7 +6,7 @@ Writes RUN/scored.csv, one row a candidate; or --out: the input's columns and th
     python -m bot.rank --run data/runs/X
     python -m bot.rank --in pairs.csv --out scored.csv
 
-A score whose ranker is not set (rank.relevance = unset) is an empty column. rank_score combines those that are there, see `rank_score`.
+A score whose ranker is not set (rank.relevance = "") is an empty column. rank_score combines those that are there, see `rank_score`.
 `choose` decides what becomes of each row; until then its verdict is «kept».
 
 While it works, scores lie in `OUT.part` (those of PART_PAIRS pairs a line); a killed run goes on from there.

@@ -15,7 +15,7 @@ from bot.config import RankWeights, Settings, load
 
 EXAMPLE = ROOT / "config.example.toml"
 # Settings whose default is None, which TOML can't say: they stand in the example as a comment.
-UNSET = {"rank.relevance", "conduct.toxicity_model"}
+UNSET = {"conduct.toxicity_model"}
 
 
 def sections() -> dict[str, type[BaseModel]]:
@@ -61,7 +61,7 @@ def test_the_example_has_every_setting_and_no_other() -> None:
 
 def test_commented_settings_of_the_example_are_valid(tmp_path: Path) -> None:
     without_marks = re.sub(r"(?m)^# (\w+ = )", r"\1", EXAMPLE.read_text(encoding="utf-8"))
-    assert load(written(tmp_path, without_marks)).rank.relevance == Path("models/relevance")
+    assert load(written(tmp_path, without_marks)).conduct.toxicity_model == Path("models/base/unitary--toxic-bert")
 
 
 def test_every_setting_of_the_example_says_why() -> None:
