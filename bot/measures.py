@@ -29,6 +29,7 @@ GAP_BINS = (2, 5, 10, 20, 50, 100)  # least karma gap of each bin of the curve; 
 LIKE_LENGTH = 0.8  # the shorter reply's share of the longer one's characters, at least
 FEWEST_PAIRS = 50  # of a subreddit that is shown by itself
 FEWEST_TOLD = 20  # pairs of a scorer that ran on some only; fewer would say nothing
+LEFT_OUT = "left_out_"  # before a subset's name, of pairs of subreddits that were left out of training
 RELEVANCE_QUERIES = 1000  # comments whose reply is looked for
 RELEVANCE_POOL = 200  # replies of the subreddit that the others are taken from
 # Scorers whose numbers are probabilities that label 1 is right; the others' only order rows.
@@ -105,10 +106,12 @@ def sides(values: Sequence[float] | Array) -> Array:
     return np.stack(np.split(np.asarray(values, float), 2), axis=1)
 
 
-def measure_upvote(tested: ScoredRows) -> dict[str, Any]:
-    """Pairwise accuracy of each scorer on each of `upvote_subsets`; of all and of large gaps, how well stated chances hold, too."""
+def measure_upvote(tested: ScoredRows, subsets: Mapping[str, Array] | None = None) -> dict[str, Any]:
+    """Pairwise accuracy of each scorer on each subset (`upvote_subsets` unless told); of all and of large gaps, how well stated chances
+    hold, too.
+    """
     result: dict[str, Any] = {}
-    for name, inside in upvote_subsets(tested.rows).items():
+    for name, inside in (subsets or upvote_subsets(tested.rows)).items():
         if not inside.any():
             continue
         content: dict[str, Any] = counts([row for row, has in zip(tested.rows, inside, strict=True) if has], "pairs")
@@ -156,6 +159,20 @@ def upvote_subsets(rows: Sequence[UpvotePair]) -> dict[str, Array]:
     for low, high in zip(GAP_BINS, (*GAP_BINS[1:], np.inf), strict=True):
         result[f"gap_{low}+" if high == np.inf else f"gap_{low}-{high - 1}"] = (gaps >= low) & (gaps < high)
     return result
+
+
+def evaluate_left_out(ranker: rankers.Ranker, train: list[UpvotePair], unseen: list[UpvotePair]) -> dict[str, Any]:
+    """Accuracy on subreddits that the ranker learnt nothing of, at each of LARGE_GAPS: all of them together, and each, however few its pairs.
+
+    Raises UserError: none of their pairs has the least of the gaps.
+    """
+    unseen = [row for row in unseen if row.karma_gap >= LARGE_GAPS[0]]
+    tested = score_upvote(ranker, None, train, unseen)
+    gaps = np.array([row.karma_gap for row in tested.rows])
+    names = np.array([row.subreddit.lower() for row in tested.rows])
+    subsets = {f"gap_{gap}": gaps >= gap for gap in LARGE_GAPS}
+    subsets |= {f"r/{name}_gap_{gap}": (names == name) & (gaps >= gap) for name in sorted(set(names.tolist())) for gap in LARGE_GAPS}
+    return {f"{LEFT_OUT}{name}": found for name, found in measure_upvote(tested, subsets).items()}
 
 
 # --- realism ----------------------------------------------------------------------------------------------------------------

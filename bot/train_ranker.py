@@ -84,7 +84,7 @@ def main(
     ] = None,
     ranked_rows: Annotated[int, typer.Option(min=0, help="upvote: replies of DATA/ranked_pairs.csv to learn besides")] = 0,
     leave_out: Annotated[
-        list[str] | None, typer.Option(help="upvote: a subreddit to learn nothing of; it is measured on all its pairs")
+        list[str] | None, typer.Option(help="upvote: a subreddit to learn nothing of, but to measure; may be given several times")
     ] = None,
 ) -> None:
     """Fine-tune a ranker (CPU, or a GPU where there is one)."""

@@ -12,6 +12,9 @@ its mean over the pairs of a parent, then over parents. Only siblings are compar
 then says of one reply is made the probability that it does better than an average one, on validation pairs (`calibrated`).
 
 A subreddit counts by the square root of its size (`draw_evenly`), so that what is learnt is not the taste of the largest alone.
+
+Subreddits that are left out give nothing, to training or calibration; the card holds the accuracy on each of them (`left_out_r/NAME_gap_5`
+and `_gap_20`) and on all together, over their pairs of all three splits, beside «the longer wins» on the same pairs.
 """
 
 from __future__ import annotations
@@ -60,9 +63,9 @@ def train(
         if not found:
             raise UserError(f"{data}/upvote_pairs_{each}.csv: no rows; prepare more data")
     left_out = {name.lower() for name in leave_out}
-    unknown = left_out - {row.subreddit.lower() for row in read["train"]}
+    unknown = left_out - {row.subreddit.lower() for found in read.values() for row in found}
     if unknown:
-        raise UserError(f"--leave-out {sorted(unknown)[0]}: no such subreddit in {data}/upvote_pairs_train.csv")
+        raise UserError(f"--leave-out {sorted(unknown)[0]}: no such subreddit in {data}/upvote_pairs_*.csv")
     to_learn = [
         row for row in read["train"]
         if row.karma_gap >= karma_gap and text.half_for(row.thread_id) == "rankers" and row.subreddit.lower() not in left_out
@@ -74,7 +77,8 @@ def train(
     if ranked_rows:
         by_rank = schema.read_rows(data / "ranked_pairs.csv", RankedPair)
         sources["ranked_pairs.csv"] = len(by_rank)
-        families += draw_evenly(groups(row for row in by_rank if row.rank_gap >= LEAST_RANK_GAP), ranked_rows, seed)
+        wide = (row for row in by_rank if row.rank_gap >= LEAST_RANK_GAP and row.subreddit.lower() not in left_out)
+        families += draw_evenly(groups(wide), ranked_rows, seed)
 
     from transformers import AutoTokenizer
 
@@ -118,14 +122,14 @@ def train(
     schema.write_rows(out / "losses.csv", LossRow, [LossRow(step, loss, None) for step, loss in enumerate(losses, 1)])
     ranker = load(out)  # what was saved is what is measured
     assert isinstance(ranker, Transformers)
-    ranker.scale, ranker.offset = calibrated(ranker, choose_rows(read["val"], CALIBRATION_PAIRS, seed))
+    familiar = [row for row in read["val"] if row.subreddit.lower() not in left_out]
+    ranker.scale, ranker.offset = calibrated(ranker, choose_rows(familiar, CALIBRATION_PAIRS, seed))
     card.settings |= {"scale": ranker.scale, "offset": ranker.offset}
     models.write_card(out, card)
     card.metrics = measures.measure(card, ranker, data)
     if left_out:  # nothing of them was seen, so all three splits measure
         unseen = [row for found in read.values() for row in found if row.subreddit.lower() in left_out]
-        measured = measures.evaluate("upvote", ranker, to_learn, unseen)
-        card.metrics |= {f"left_out_{name}": found for name, found in measured.items() if "-" not in name and "+" not in name}
+        card.metrics |= measures.evaluate_left_out(ranker, to_learn, unseen)
     models.write_card(out, card)
     checkpoint.unlink()
     evaluate.show("upvote", card.metrics)
