@@ -77,8 +77,15 @@ def train(
     if ranked_rows:
         by_rank = schema.read_rows(data / "ranked_pairs.csv", RankedPair)
         sources["ranked_pairs.csv"] = len(by_rank)
-        wide = (row for row in by_rank if row.rank_gap >= LEAST_RANK_GAP and row.subreddit.lower() not in left_out)
-        families += draw_evenly(groups(wide), ranked_rows, seed)
+        # they name no thread, so it is their comments that keep them apart from what measures
+        others = {
+            row.comment for each, found in read.items() for row in found if each != "train" or text.half_for(row.thread_id) == "judge"
+        }
+        weak = [
+            row for row in by_rank
+            if row.rank_gap >= LEAST_RANK_GAP and row.comment not in others and row.subreddit.lower() not in left_out
+        ]  # fmt: skip
+        families += draw_evenly(groups(weak), ranked_rows, seed)
 
     from transformers import AutoTokenizer
 
