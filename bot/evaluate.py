@@ -144,11 +144,11 @@ def check_beside(folders: Sequence[Path]) -> None:
 def scores_beside(folder: Path, pairs: Pairs, settings: config.RankSettings) -> Array:
     """upvote_score of each pair by another ranker, (pairs,), in a process of its own: TensorFlow shares none with PyTorch.
 
-    One of back end tfhub-bert is told by its files; any other runs as the rankers beside it do. Raises UserError: `rank` can't score them.
+    Its card says if it is of back end tfhub-bert; else it runs as the bot's rankers do. Raises UserError: `rank` can't score them.
     """
     engine = "transformers" if settings.backend == "tfhub-bert" else settings.backend
     told = {
-        "BACKEND": "tfhub-bert" if (folder / "saved_model.pb").exists() else engine, "PRECISION": settings.precision,
+        "BACKEND": models.read_card(folder).settings.get("backend", engine), "PRECISION": settings.precision,
         "REALISM": "", "UPVOTE": str(folder.absolute()), "RELEVANCE": "", "WEIGHTS__UPVOTE": "1", "BATCH_SIZE": str(settings.batch_size),
     }  # fmt: skip
     environment = with_root(os.environ) | {f"BOT_RANK__{name}": value for name, value in told.items()}

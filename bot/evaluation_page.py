@@ -46,6 +46,7 @@ SCORERS = {
 }
 MEASURES = {
     "pairwise_accuracy": ("pairwise accuracy", "share of pairs whose better reply scores higher, a tie counting half; 0.5 by chance"),
+    "behind_ranker": ("behind the ranker", "the ranker's pairwise accuracy less this one's, on the same pairs"),
     "accuracy": ("accuracy", "share of rows told rightly at 0.5"),
     "precision": ("precision", "of replies said to be a person's, the share that are"),
     "recall": ("recall", "of people's replies, the share said to be"),
@@ -252,9 +253,13 @@ def tile(name: str, content: Mapping[str, Any], own: str, measure: str, target: 
     """The bot's own number with the best baseline's; a target counts as met by the number, not by its interval."""
     scorers = scorers_of(content)
     value, interval = cell(scorers[own][measure])
-    others = [(values[measure][0], SCORERS[name][0]) for name, values in scorers.items()
+    others = [(values[measure][0], name) for name, values in scorers.items()
               if name != own and name in SCORERS and measure in values and not name.endswith("_score")]  # fmt: skip
-    beside = "best baseline: {1} {0:.3f}".format(*max(others)) if others else chance
+    beside = chance
+    if others:
+        beside = "best baseline: {1} {0:.3f}".format(max(others)[0], SCORERS[max(others)[1]][0])
+        if ahead := scorers[max(others)[1]].get("behind_ranker"):
+            beside += ", behind by {} ({})".format(*cell(ahead))
     state = "" if target is None else "met" if scorers[own][measure][0] >= target else "missed"
     return Tile(name, value, interval, beside + (f"; target {target:.2f}" if target else ""), state)
 

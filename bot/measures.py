@@ -65,13 +65,13 @@ def with_intervals(measure: Callable[[Array], Mapping[str, float]], threads: Seq
     }
 
 
-def mean_with_interval(values: Array, threads: Sequence[str]) -> Interval:
-    """values: in [0, 1], one a row. One thread tells nothing of others, so its interval is everything.
+def mean_with_interval(values: Array, threads: Sequence[str], lowest: float = 0.0) -> Interval:
+    """values: between `lowest` and 1, one a row. One thread tells nothing of others, so its interval is everything.
 
     >>> mean_with_interval(np.array([1.0, 0.0]), ["a", "a"])
     (0.5, 0.0, 1.0)
     """
-    low, high = metrics.bootstrap_mean(values, threads) if len(set(threads)) > 1 else (0.0, 1.0)
+    low, high = metrics.bootstrap_mean(values, threads) if len(set(threads)) > 1 else (lowest, 1.0)
     return round(float(np.mean(values)), 4), round(low, 4), round(high, 4)
 
 
@@ -114,10 +114,11 @@ def sides(values: Sequence[float] | Array) -> Array:
 
 
 def measure_upvote(tested: ScoredRows, subsets: Mapping[str, Array] | None = None) -> dict[str, Any]:
-    """Pairwise accuracy of each scorer on each subset (`upvote_subsets` unless told); of all and of large gaps, how well stated chances
-    hold, too.
+    """Pairwise accuracy of each scorer on each subset (`upvote_subsets` unless told), and how far it is behind the ranker on the same
+    pairs; of all and of large gaps, how well stated chances hold, too.
     """
     result: dict[str, Any] = {}
+    of_ranker = metrics.wins(*tested.scores["ranker"].T)
     for name, inside in (subsets or upvote_subsets(tested.rows)).items():
         if not inside.any():
             continue
@@ -129,6 +130,8 @@ def measure_upvote(tested: ScoredRows, subsets: Mapping[str, Array] | None = Non
             threads = [tested.rows[row].thread_id for row in told]
             won = metrics.wins(scores[told, 0], scores[told, 1])
             content[scorer] = {"pairwise_accuracy": mean_with_interval(won, threads)}
+            if scorer != "ranker":
+                content[scorer]["behind_ranker"] = mean_with_interval(of_ranker[told] - won, threads, lowest=-1.0)
             if len(told) < content["pairs"]:
                 content[scorer]["pairs"] = len(told)
             if scorer in PROBABILITIES and name in ("all", "gap_20"):
@@ -171,7 +174,7 @@ def upvote_subsets(rows: Sequence[UpvotePair]) -> dict[str, Array]:
 
 
 def evaluate_left_out(ranker: rankers.Ranker, train: list[UpvotePair], unseen: list[UpvotePair]) -> dict[str, Any]:
-    """Accuracy on subreddits that the ranker learnt nothing of, at each of LARGE_GAPS: all of them together, and each, however few its pairs.
+    """Accuracy on subreddits that the ranker learnt nothing of, at each of LARGE_GAPS: all together, and each, however few its pairs.
 
     Raises UserError: none of their pairs has the least of the gaps.
     """

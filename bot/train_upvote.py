@@ -29,11 +29,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from bot import UserError, evaluate, measures, models, schema, text, training
+from bot import UserError, measures, models, schema, text, training
 from bot.rankers import batches_of_like_length
-from bot.rankers.transformers import Transformers, encode_pair, load, logits
-from bot.schema import LossRow, RankedPair, UpvotePair
+from bot.rankers.transformers import Transformers, encode_pair, logits
+from bot.schema import RankedPair, UpvotePair
 from bot.train_lm import choose_rows
+from bot.train_ranker import fit_and_measure
 
 LORA_RANK = 32
 MOST_SIBLINGS = 8  # encoded together; of a larger family each eight are a group of their own
@@ -113,33 +114,14 @@ def train(
         "batch_tokens": batch_tokens, "learning_rate": learning_rate, "seed": seed, "lora_rank": LORA_RANK, "karma_gap": karma_gap,
         "left_out": sorted(left_out),
     }  # fmt: skip
-    card_data = {name: {"rows": count, "sha256": schema.sha256_of(data / name)} for name, count in sources.items()}
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    checkpoint = out / "checkpoint.pt"
-    run = {**settings, "kind": "upvote", "base": base, "data": card_data}
-    losses = training.fit(parameters, batches, loss_of, learning_rate, checkpoint, run, seed)
-    training.save_adapter(model, base, out)
-    card = models.ModelCard(
-        kind="upvote", base=base, base_sha256=models.base_sha256(base), format="adapter", data=card_data,
-        settings={**settings, "scale": 1.0, "offset": 0.0},
-        intended_use="Ranks candidate replies to one comment.",
-        limits="Orders siblings only; it says nothing about truth, tone or rules.",
-    )  # fmt: skip
-    models.write_card(out, card)
-    schema.write_rows(out / "losses.csv", LossRow, [LossRow(step, loss, None) for step, loss in enumerate(losses, 1)])
-    ranker = load(out)  # what was saved is what is measured
-    assert isinstance(ranker, Transformers)
     familiar = [row for row in read["val"] if row.subreddit.lower() not in left_out]
-    ranker.scale, ranker.offset = calibrated(ranker, choose_rows(familiar, CALIBRATION_PAIRS, seed))
-    card.settings |= {"scale": ranker.scale, "offset": ranker.offset}
-    models.write_card(out, card)
-    card.metrics = measures.measure(card, ranker, data)
-    if left_out:  # nothing of them was seen, so all three splits measure
-        unseen = [row for found in read.values() for row in found if row.subreddit.lower() in left_out]
-        card.metrics |= measures.evaluate_left_out(ranker, to_learn, unseen)
-    models.write_card(out, card)
-    checkpoint.unlink()
-    evaluate.show("upvote", card.metrics)
+    # nothing of what was left out was seen, so all three splits measure
+    unseen = [row for found in read.values() for row in found if row.subreddit.lower() in left_out]
+    fit_and_measure(
+        "upvote", base, data, out, settings, sources, model, batches, loss_of,
+        calibrate=lambda ranker: calibrated(ranker, choose_rows(familiar, CALIBRATION_PAIRS, seed)),
+        measure_more=lambda ranker: measures.evaluate_left_out(ranker, to_learn, unseen) if left_out else {},
+    )  # fmt: skip
 
 
 def groups(pairs: Iterable[UpvotePair | RankedPair]) -> list[Group]:
