@@ -97,6 +97,8 @@ def evaluate_rankers(loaded: Loaded, data: Path, settings: config.Settings, besi
     if tested := found.tested.get("upvote"):
         pairs = [(row.comment, reply) for row in tested.rows for reply in (row.chosen, row.rejected)]
         tested.scores |= {folder.name: scores_beside(folder, pairs, settings.rank).reshape(-1, 2) for folder in beside}
+    elif beside:
+        found.misses(", ".join(folder.name for folder in beside), "no upvote ranker to stand beside")
     for kind, (card, ranker) in there.items():
         found.metrics[kind] = measures.measure(card, ranker, data, found.tested.get(kind))
         show(kind, found.metrics[kind])

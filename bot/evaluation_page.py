@@ -257,8 +257,9 @@ def tile(name: str, content: Mapping[str, Any], own: str, measure: str, target: 
               if name != own and name in SCORERS and measure in values and not name.endswith("_score")]  # fmt: skip
     beside = chance
     if others:
-        beside = "best baseline: {1} {0:.3f}".format(max(others)[0], SCORERS[max(others)[1]][0])
-        if ahead := scorers[max(others)[1]].get("behind_ranker"):
+        found, name_of_best = max(others)
+        beside = f"best baseline: {SCORERS[name_of_best][0]} {found:.3f}"
+        if ahead := scorers[name_of_best].get("behind_ranker"):
             beside += ", behind by {} ({})".format(*cell(ahead))
     state = "" if target is None else "met" if scorers[own][measure][0] >= target else "missed"
     return Tile(name, value, interval, beside + (f"; target {target:.2f}" if target else ""), state)
