@@ -45,7 +45,7 @@ GPT_2_SIMPLE_LIMITS = (
 )
 
 
-def words(kind: str, settings: Mapping[str, Any]) -> dict[str, str]:
+def words(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """split, intended_use and limits of a model of this kind with these settings of its card."""
     limits = LIMITS[kind]
     if settings.get("backend") == "gpt-2-simple":

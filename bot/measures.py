@@ -173,13 +173,17 @@ def upvote_subsets(rows: Sequence[UpvotePair]) -> dict[str, Array]:
     return result
 
 
+def measurable(pairs: Sequence[UpvotePair]) -> list[UpvotePair]:
+    """Those with the least of LARGE_GAPS, at most MOST_HOURS apart."""
+    return [row for row in pairs if row.karma_gap >= LARGE_GAPS[0] and abs(row.hours_gap) <= MOST_HOURS]
+
+
 def evaluate_left_out(ranker: rankers.Ranker, train: list[UpvotePair], unseen: list[UpvotePair]) -> dict[str, Any]:
     """Accuracy on subreddits that the ranker learnt nothing of, at each of LARGE_GAPS: all together, and each, however few its pairs.
 
-    Raises UserError: none of their pairs has the least of the gaps.
+    Raises UserError: none of their pairs is `measurable`.
     """
-    unseen = [row for row in unseen if row.karma_gap >= LARGE_GAPS[0]]
-    tested = score_upvote(ranker, None, train, unseen)
+    tested = score_upvote(ranker, None, train, measurable(unseen))
     gaps = np.array([row.karma_gap for row in tested.rows])
     names = np.array([row.subreddit.lower() for row in tested.rows])
     subsets = {f"gap_{gap}": gaps >= gap for gap in LARGE_GAPS}

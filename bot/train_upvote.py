@@ -67,6 +67,13 @@ def train(
     unknown = left_out - {row.subreddit.lower() for found in read.values() for row in found}
     if unknown:
         raise UserError(f"--leave-out {sorted(unknown)[0]}: no such subreddit in {data}/upvote_pairs_*.csv")
+    # nothing of what is left out is learnt, so all three splits measure it
+    unseen = [row for found in read.values() for row in found if row.subreddit.lower() in left_out]
+    if left_out and not measures.measurable(unseen):
+        raise UserError(f"--leave-out {', '.join(sorted(left_out))}: no pair with a karma gap of {measures.LARGE_GAPS[0]} to measure it on")
+    familiar = [row for row in read["val"] if row.subreddit.lower() not in left_out]
+    if not familiar:
+        raise UserError(f"{data}/upvote_pairs_val.csv: no pair of a subreddit that isn't left out; leave fewer out")
     to_learn = [
         row for row in read["train"]
         if row.karma_gap >= karma_gap and text.half_for(row.thread_id) == "rankers" and row.subreddit.lower() not in left_out
@@ -114,9 +121,6 @@ def train(
         "batch_tokens": batch_tokens, "learning_rate": learning_rate, "seed": seed, "lora_rank": LORA_RANK, "karma_gap": karma_gap,
         "left_out": sorted(left_out),
     }  # fmt: skip
-    familiar = [row for row in read["val"] if row.subreddit.lower() not in left_out]
-    # nothing of what was left out was seen, so all three splits measure
-    unseen = [row for found in read.values() for row in found if row.subreddit.lower() in left_out]
     fit_and_measure(
         "upvote", base, data, out, settings, sources, model, batches, loss_of,
         calibrate=lambda ranker: calibrated(ranker, choose_rows(familiar, CALIBRATION_PAIRS, seed)),

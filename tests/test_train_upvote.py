@@ -78,6 +78,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_each_subreddit_left_out_is_unseen_and_measured(data: Path) -> None:
     contrary = [RankedPair("Contrary", f"why {n}?", DISLIKED, LIKED, 2) for n in range(40)]  # would teach the other taste
+    contrary += [RankedPair("old", "Which book?", DISLIKED, LIKED, 2)] * 40  # a comment of validation, test and the judge
     schema.write_rows(data / "ranked_pairs.csv", RankedPair, schema.read_rows(data / "ranked_pairs.csv", RankedPair) + contrary)
     out = data / "upvote"
     left_out = ["Contrary", "HOME"]
@@ -110,7 +111,13 @@ def test_what_cannot_be_learnt_is_an_error(data: Path) -> None:
 
     with pytest.raises(UserError, match="--leave-out nowhere: no such subreddit"):
         run(leave_out=["nowhere"])
+    with pytest.raises(UserError, match="no pair of a subreddit that isn't left out; leave fewer out"):
+        run(leave_out=["books", "contrary", "home"])
     with pytest.raises(UserError, match="karma gap of 31"):
         run(karma_gap=31)
     with pytest.raises(UserError, match="go with `upvote`"):
         train_ranker.main(train_ranker.Kind.realism, "tiny-encoder", data, data / "out", ranked_rows=1)
+    narrow = [upvote_pair("t1_n", LIKED, DISLIKED, "narrow", gap=4)]
+    schema.write_rows(data / "upvote_pairs_test.csv", UpvotePair, schema.read_rows(data / "upvote_pairs_test.csv", UpvotePair) + narrow)
+    with pytest.raises(UserError, match="--leave-out narrow: no pair with a karma gap of 5 to measure it on"):
+        run(leave_out=["narrow"])
