@@ -24,7 +24,7 @@ from typing import Annotated, Any, Literal
 import typer
 from filelock import FileLock, Timeout
 
-from bot import ROOT, Busy, UserError, config, export_ct2, ledger, run_command, sandbox
+from bot import Busy, UserError, config, export_ct2, ledger, run_command, sandbox, with_root
 from bot.journal import Journal
 
 # `run_bot.py NAME …` starts `python -m MODULE …`. A new stage is one line here.
@@ -169,7 +169,7 @@ def run_stage(stage: str, arguments: list[str], environment: dict[str, str], jou
     What `report` prints is the run's text, which belongs into no log.
     """
     command = [sys.executable, "-m", STAGES[stage][0], *arguments]
-    options: dict[str, Any] = {"env": _with_root(environment), "preexec_fn": _die_with_parent}
+    options: dict[str, Any] = {"env": with_root(environment), "preexec_fn": _die_with_parent}
     if journal is None:
         return subprocess.run(command, check=False, **options).returncode, ""
     last = ""
@@ -189,11 +189,6 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1 = PR_SET_PDEATHSIG, man 2 prctl
 
 
-def _with_root(environment: dict[str, str] | os._Environ[str]) -> dict[str, str]:
-    """The environment with this project on the path, so that stages are found from any working folder."""
-    return {**environment, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH", "")]))}
-
-
 def _add(name: str, module: str, help_text: str) -> None:
     """A command that hands everything after its name, --help included, to the stage's own process."""
     group, _, last = name.rpartition(" ")
@@ -204,7 +199,7 @@ def _add(name: str, module: str, help_text: str) -> None:
     )
     def command(context: typer.Context) -> None:
         call = [sys.executable, "-m", module, *first, *context.args]
-        os.execve(sys.executable, call, _with_root(os.environ))
+        os.execve(sys.executable, call, with_root(os.environ))
 
 
 for _name, (_module, _help) in STAGES.items():

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,11 @@ class WrongSettings(UserError):
 
 
 DISK_FULL = 74
+
+
+def with_root(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment with this project on the path, so that its programs are found from any working folder."""
+    return {**environment, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH", "")]))}
 
 
 def progress_bar() -> Progress:

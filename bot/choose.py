@@ -7,13 +7,14 @@ Writes RUN/scored.csv again, each row with its verdict (chosen, kept or refused)
     python -m bot.choose --run data/runs/X
 
 The rule is the original bot's two steps: drop what the realism ranker gives less than choose.minimum_realism, then take the best
-rank_score of what is left; of several comments in one submission the best one is answered. Nothing passes: nothing is chosen.
+rank_score of what is left; of several comments in one submission the best one is answered. Nothing passes: nothing is chosen. The
+threshold's target is stated: nine in ten of people's own replies would pass; `train weights` fits it to that on the validation split.
 Before the second step conduct.may_say drops what may not be posted, whoever wrote the comment and whatever it says.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -57,6 +58,28 @@ def choose(rows: Sequence[Scored], minimum_realism: float, fault: Fault = lambda
                 reason = "not_best"
         result.append(replace(row, verdict=verdict, reason=reason))
     return result
+
+
+def summary(rows: Sequence[Scored]) -> str:
+    """How many comments get a reply, and why the others don't.
+
+    >>> row = Scored("t1_a", "t3_a", "s", "why", "t1_a-0", "so", 0.1, 0.2, None, 0.2, "refused", "low_realism")
+    >>> summary([row, replace(row, comment_id="t1_b", verdict="chosen", reason="")])
+    '1 of 2 comments get a reply; 1 none, as all candidates are refused (low_realism 1)'
+    """
+    verdicts: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        verdicts[row.comment_id].add(row.verdict)
+    answered = sum("chosen" in found for found in verdicts.values())
+    abstained = {comment_id for comment_id, found in verdicts.items() if found == {"refused"}}
+    said = f"{answered} of {len(verdicts)} comments get a reply"
+    if abstained:
+        reasons = Counter(row.reason for row in rows if row.comment_id in abstained).most_common()
+        why = ", ".join(f"{reason} {count}" for reason, count in reasons)
+        said += f"; {len(abstained)} none, as all candidates are refused ({why})"
+    if waiting := len(verdicts) - answered - len(abstained):
+        said += f"; {waiting} none, as another comment of the submission is answered"
+    return said
 
 
 def refusal(row: Scored, minimum_realism: float) -> str:
@@ -119,8 +142,8 @@ def main(
         "conduct": settings.conduct.model_dump(mode="json"),
         "training_sketches": with_training,
     }
-    count = schema.write_rows(run / "chosen.csv", Scored, (row for row in rows if row.verdict == "chosen"), made_from)
-    print(f"{count} of {len({row.comment_id for row in rows})} comments get a reply")
+    schema.write_rows(run / "chosen.csv", Scored, (row for row in rows if row.verdict == "chosen"), made_from)
+    print(summary(rows))
     if not with_training:
         print(f"not checked for copies of the training text: no {settings.generate.model / copies.FILE}; see `python -m bot.copies --help`")
 

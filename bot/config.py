@@ -31,6 +31,7 @@ DISCLOSURE = (
 # Names of what is no setting, whatever stands before them; and a name and password in an address.
 _CREDENTIAL = re.compile(r"(?i)(?:client_?id|user_?name|pass_?(?:word|wd|phrase)?|secret|token|api_?key)$")
 _IN_ADDRESS = re.compile(r"://[^/\s@]*:[^/\s@]*@")
+_NO_SETTINGS = ("BOT_BASES",)  # variables that begin as settings do: where base weights lie, see models.py
 
 
 class Section(BaseModel):
@@ -189,11 +190,21 @@ def credentials(content: Any, where: str = "") -> list[str]:
     return found
 
 
+def is_strange(variable: str) -> bool:
+    """Whether a variable of the environment begins as settings do and names no section; pydantic would take no notice of it.
+
+    >>> [is_strange(name) for name in ("BOT_CHOSE__MINIMUM_REALISM", "BOT_CHOOSE__MINIMUM_REALISM", "bot_rank_upvote", "PATH")]
+    [True, False, True, False]
+    """
+    prefix, section = variable[:4].upper(), variable[4:].partition("__")[0].lower()
+    return prefix == "BOT_" and section not in Settings.model_fields and variable.upper() not in _NO_SETTINGS
+
+
 def load(path: Path | None) -> Settings:
     """Settings from a TOML file (None: the defaults) and the environment.
 
     Raises:
-        WrongSettings: no such file, not TOML, a credential in it, an unknown setting, or a value out of its range; names the setting.
+        WrongSettings: no such file, not TOML, a credential in it, an unknown setting or variable, or a value out of its range; names it.
     """
     content: dict[str, Any] = {}
     if path is not None:
@@ -210,6 +221,8 @@ def load(path: Path | None) -> Settings:
             f"{where}: {found[0]} is a credential; take it out and set praw_client_id, praw_client_secret, praw_username"
             " and praw_password in the environment, or write a praw.ini; a password that was shared in a file wants changing"
         )
+    if strange := next((each for each in os.environ if is_strange(each)), None):
+        raise WrongSettings(f"{strange}: no such setting; BOT_SECTION__NAME with a section of {', '.join(Settings.model_fields)}")
     try:
         return Settings(**content)
     except ValidationError as error:

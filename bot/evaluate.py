@@ -8,6 +8,9 @@ Writes OUT/metrics.json and OUT/evaluation.html.
     python -m bot.evaluate --data data/prepared --out data/evaluation
     python -m bot.generate --in data/prepared/lm_test.csv --sample 100 --num-candidates 20 --out data/candidates_test.csv
     python -m bot.evaluate --data data/prepared --out data/evaluation --candidates data/candidates_test.csv
+    python -m bot.evaluate --engine transformers                            instead of the config's engine, with which `run` ranks
+    python -m bot.evaluate --beside models/upvote-tfhub                     another upvote ranker on the same pairs and candidates
+    python -m bot.evaluate --left-out models/fold-1 --left-out models/fold-2   what `train upvote --leave-out` found of unseen subreddits
 
 A part whose ranker or file isn't there is named as missing: on the screen, in metrics.json and on the page. measures.py measures rankers
 (and makes the numbers of model cards), ranking_stage.py measures what they pick, judge.py judges that.
@@ -16,21 +19,27 @@ A part whose ranker or file isn't there is named as missing: on the screen, in m
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from bot import UserError, baselines, config, measures, models, rankers, ranking_stage, run_command, schema
+from bot import UserError, baselines, config, measures, models, rankers, ranking_stage, run_command, schema, with_root
 from bot import judge as judges
-from bot.measures import ScoredRows
+from bot.baselines import Pairs
+from bot.measures import Array, ScoredRows
 from bot.schema import LmRow
 from bot.train_lm import choose_rows
 
@@ -71,8 +80,8 @@ def load_rankers(settings: config.RankSettings, found: Evaluation) -> Loaded:
     return loaded
 
 
-def evaluate_rankers(loaded: Loaded, data: Path, settings: config.Settings, found: Evaluation) -> None:
-    """Each ranker as its card measures it, and generator likelihood beside realism and upvote."""
+def evaluate_rankers(loaded: Loaded, data: Path, settings: config.Settings, beside: Sequence[Path], found: Evaluation) -> None:
+    """Each ranker as its card measures it, generator likelihood beside realism and upvote, and other rankers beside upvote."""
     there: Loaded = {}
     for kind, (card, ranker) in loaded.items():
         files = [data / f"{FILES[kind]}_{each}.csv" for each in ("train", "test")]
@@ -85,6 +94,11 @@ def evaluate_rankers(loaded: Loaded, data: Path, settings: config.Settings, foun
             if measures.encoder_of(card) is None:
                 found.misses(f"{kind}, untuned encoder similarity", f"{card.base} is no encoder that PyTorch reads")
     add_likelihoods(settings, found)
+    if tested := found.tested.get("upvote"):
+        pairs = [(row.comment, reply) for row in tested.rows for reply in (row.chosen, row.rejected)]
+        tested.scores |= {folder.name: scores_beside(folder, pairs, settings.rank).reshape(-1, 2) for folder in beside}
+    elif beside:
+        found.misses(", ".join(folder.name for folder in beside), "no upvote ranker to stand beside")
     for kind, (card, ranker) in there.items():
         found.metrics[kind] = measures.measure(card, ranker, data, found.tested.get(kind))
         show(kind, found.metrics[kind])
@@ -119,7 +133,53 @@ def add_likelihoods(settings: config.Settings, found: Evaluation) -> None:
         tested.scores["generator_likelihood"] = scores
 
 
-def evaluate_stage(loaded: Loaded, data: Path, candidates: Path | None, settings: config.Settings, seed: int, found: Evaluation) -> None:
+def check_beside(folders: Sequence[Path]) -> None:
+    """Raises UserError: one is no upvote ranker, or its name wouldn't tell it from another scorer."""
+    for folder in folders:
+        if (kind := models.read_card(folder).kind) != "upvote":
+            raise UserError(f"--beside {folder}: a model of kind {kind}; name a ranker of kind upvote")
+    names = [folder.name for folder in folders]
+    if taken := next((name for name in names if names.count(name) > 1 or name in measures.UPVOTE_SCORERS), None):
+        raise UserError(f"--beside: {taken} names more than one scorer; copy the ranker to a folder of another name")
+
+
+def scores_beside(folder: Path, pairs: Pairs, settings: config.RankSettings) -> Array:
+    """upvote_score of each pair by another ranker, (pairs,), in a process of its own: TensorFlow shares none with PyTorch.
+
+    Its card says if it is of back end tfhub-bert; else it runs as the bot's rankers do. Raises UserError: `rank` can't score them.
+    """
+    engine = "transformers" if settings.backend == "tfhub-bert" else settings.backend
+    told = {
+        "BACKEND": models.read_card(folder).settings.get("backend", engine), "PRECISION": settings.precision,
+        "REALISM": "", "UPVOTE": str(folder.absolute()), "RELEVANCE": "", "WEIGHTS__UPVOTE": "1", "BATCH_SIZE": str(settings.batch_size),
+    }  # fmt: skip
+    environment = with_root(os.environ) | {f"BOT_RANK__{name}": value for name, value in told.items()}
+    different = list(dict.fromkeys(pairs))
+    with TemporaryDirectory() as scratch:
+        source, out = Path(scratch) / "pairs.csv", Path(scratch) / "scored.csv"
+        schema.write_table(source, ["comment", "reply"], ({"comment": comment, "reply": reply} for comment, reply in different))
+        command = [sys.executable, "-m", "bot.rank", "--in", str(source), "--out", str(out)]
+        if subprocess.run(command, stdout=subprocess.DEVNULL, env=environment, check=False).returncode:
+            raise UserError(f"--beside {folder}: can't be scored, the line above says why")
+        scores = {pair: float(row["upvote_score"]) for pair, row in zip(different, schema.read_table(out)[1], strict=True)}
+    return np.array([scores[pair] for pair in pairs])
+
+
+def evaluate_left_out(folders: Sequence[Path], found: Evaluation) -> None:
+    """What the cards of upvote rankers say of subreddits that they didn't learn from. Raises UserError: a card says nothing of any."""
+    if not folders:
+        return found.misses("subreddits left out of training", "no --left-out")
+    cards = [models.read_card(folder) for folder in folders]
+    for folder, card in zip(folders, cards, strict=True):
+        if not any(name.startswith(measures.LEFT_OUT) for name in card.metrics):
+            raise UserError(f"--left-out {folder}: it left out no subreddit; name one trained by `train upvote --leave-out SUBREDDIT`")
+    found.metrics["left_out"] = measures.gather_left_out(cards)
+    show("upvote, subreddits left out of training", found.metrics["left_out"])
+
+
+def evaluate_stage(
+    loaded: Loaded, data: Path, candidates: Path | None, settings: config.Settings, beside: Sequence[Path], seed: int, found: Evaluation
+) -> None:
     """Stock phrases; and of candidates, what is picked, as judges see it."""
     if not (data / "lm_test.csv").exists():
         return found.misses("stock phrases and ranking stage", f"{data}/lm_test.csv isn't there")
@@ -133,6 +193,10 @@ def evaluate_stage(loaded: Loaded, data: Path, candidates: Path | None, settings
     if candidates is None:
         return found.misses("ranking stage, genericness", "no --candidates")
     choices = ranking_stage.read_choices(candidates, people, scorers, settings.rank)
+    for folder in beside:
+        told = iter(scores_beside(folder, [(choice.comment, reply) for choice in choices for reply in choice.candidates], settings.rank))
+        for choice in choices:
+            choice.beside[folder.name] = [float(next(told)) for _ in choice.candidates]
     appointed: dict[str, judges.Judge] = {}
     found.metrics["judges"] = {}
     for name, (stem, _) in judges.JUDGES.items():
@@ -223,21 +287,39 @@ def main(
     config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings; names rankers and generator")] = None,
     candidates: Annotated[Path | None, typer.Option(help="candidates for comments of DATA/lm_test.csv, for the ranking stage")] = None,
     seed: Annotated[int, typer.Option(help="of what is drawn: comments, judges' training pairs")] = 1,
+    engine: Annotated[
+        Literal["ctranslate2", "transformers", "tfhub-bert"] | None,
+        typer.Option(help="back end of the rankers, instead of the config's, with which `run` ranks; transformers is the reference"),
+    ] = None,
+    beside: Annotated[list[Path] | None, typer.Option(help="another upvote ranker to measure on the same pairs and candidates")] = None,
+    left_out: Annotated[
+        list[Path] | None, typer.Option(help="an upvote ranker trained with --leave-out, whose card says how it does on those subreddits")
+    ] = None,
 ) -> None:
     """Measure the rankers and what they pick on the test split, beside their baselines."""
     from bot import evaluation_page
 
     settings, began = config.load(config_file), time.monotonic()
+    if engine:
+        settings = settings.model_copy(update={"rank": settings.rank.model_copy(update={"backend": engine})})
+    beside, left_out = beside or [], left_out or []
+    check_beside(beside)
     found = Evaluation()
+    evaluate_left_out(left_out, found)
     loaded = load_rankers(settings.rank, found)
-    evaluate_rankers(loaded, data, settings, found)
-    evaluate_stage(loaded, data, candidates, settings, seed, found)
+    evaluate_rankers(loaded, data, settings, beside, found)
+    evaluate_stage(loaded, data, candidates, settings, beside, seed, found)
     folders = {kind: getattr(settings.rank, kind) for kind in loaded} | {"generator": settings.generate.model}
+    folders |= {f"beside: {each.name}": each for each in beside} | {f"left out: {each.name}": each for each in left_out}
+    options = [("--data", data), ("--config", config_file), ("--candidates", candidates), ("--engine", engine), ("--seed", seed)]
+    options += [*(("--beside", each) for each in beside), *(("--left-out", each) for each in left_out)]
     made = {
         "utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "seconds": round(time.monotonic() - began),
+        "command": shlex.join(["python", "run_bot.py", "evaluate", *(str(part) for each in options if each[1] for part in each)]),
         "rank_backend": settings.rank.backend,
-        "generate_backend": settings.generate.backend,
+        "rank_precision": settings.rank.precision if settings.rank.backend == "ctranslate2" else "float32",
+        "engine_of_run": not engine,
         "weights": settings.rank.weights.model_dump(),
         "minimum_realism": settings.choose.minimum_realism,
         "models": {name: {"folder": str(path), "sha256": models.fingerprint(path)} for name, path in folders.items() if path.exists()},

@@ -46,6 +46,7 @@ SCORERS = {
 }
 MEASURES = {
     "pairwise_accuracy": ("pairwise accuracy", "share of pairs whose better reply scores higher, a tie counting half; 0.5 by chance"),
+    "behind_ranker": ("behind the ranker", "the ranker's pairwise accuracy less this one's, on the same pairs"),
     "accuracy": ("accuracy", "share of rows told rightly at 0.5"),
     "precision": ("precision", "of replies said to be a person's, the share that are"),
     "recall": ("recall", "of people's replies, the share said to be"),
@@ -72,7 +73,8 @@ MEASURES = {
 }  # fmt: skip
 WAYS = {
     "rank_score": "best rank_score",
-    "two_step": "the original's two steps",
+    "choose": "as choose does it: realism above the threshold, then best rank_score",
+    "two_step": "two-step: realism above the threshold, then best upvote",
     "most_likely": "the most likely",
     "longest": "the longest",
     "random": "a random one",
@@ -88,7 +90,7 @@ SUBSETS = {
     "random_10": "1 of 10, the others by chance",
     "hard_10": "1 of 10, the others nearest to it",
 }
-TARGETS = {"upvote": 0.70, "relevance": 0.50, "stock": 0.90}
+TARGETS = {"upvote": 0.70, "left_out": 0.60, "relevance": 0.50, "stock": 0.90}
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
@@ -123,6 +125,11 @@ def scorers_of(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {name: values for name, values in content.items() if isinstance(values, dict)}
 
 
+def scorer(name: str) -> tuple[str, str]:
+    """Its name for a person and what is meant; one without words here is a ranker given with --beside."""
+    return SCORERS.get(name, (name, "another upvote ranker, measured beside the bot's"))
+
+
 def by_scorer(content: Mapping[str, Any]) -> Table:
     """A row a scorer, a column a measure."""
     scorers = scorers_of(content)
@@ -130,25 +137,25 @@ def by_scorer(content: Mapping[str, Any]) -> Table:
     rows = []
     for name, values in scorers.items():
         fewer = next((f"{values[each]:,} {each}" for each in ("rows", "pairs") if each in values), "")
-        rows.append((SCORERS[name][0], fewer, name in ("ranker", "rank_score"), [cell(values.get(measure)) for measure in found]))
+        rows.append((scorer(name)[0], fewer, name in ("ranker", "rank_score"), [cell(values.get(measure)) for measure in found]))
     return Table([MEASURES[name] for name in found], rows)
 
 
 def by_subset(measured: Mapping[str, Any], names: Iterable[str], measure: str) -> Table:
     """A row a subset, a column a scorer."""
     names = list(names)
-    scorers = list(dict.fromkeys(scorer for name in names for scorer in scorers_of(measured[name])))
+    scorers = list(dict.fromkeys(each for name in names for each in scorers_of(measured[name])))
     rows = []
     for name in names:
         content = measured[name]
         size = next(f"{content[each]:,} {each}" for each in ("pairs", "queries", "rows") if each in content)
         cells = []
-        for scorer in scorers:
-            value, interval = cell(content.get(scorer, {}).get(measure))
-            fewer = next((content[scorer][each] for each in ("rows", "pairs") if each in content.get(scorer, {})), None)
+        for told in (content.get(each, {}) for each in scorers):
+            value, interval = cell(told.get(measure))
+            fewer = next((told[each] for each in ("rows", "pairs") if each in told), None)
             cells.append((value, f"{interval} ({fewer:,})" if fewer and interval else interval))
         rows.append((subset_name(name), size + (", unseen in training" if content.get("unseen_in_training") else ""), False, cells))
-    return Table([SCORERS[scorer] for scorer in scorers], rows, scorers.index("ranker") if "ranker" in scorers else -1)
+    return Table([scorer(each) for each in scorers], rows, scorers.index("ranker") if "ranker" in scorers else -1)
 
 
 def subset_name(name: str) -> str:
@@ -156,16 +163,24 @@ def subset_name(name: str) -> str:
     >>> subset_name("r/College_gap_20"), subset_name("gap_5"), subset_name("generator transformers:lm")
     ('r/College, karma gap of at least 20', 'karma gap of at least 5', 'transformers:lm')
     """
-    if name.startswith("r/") and name.endswith("_gap_20"):
-        return f"{name.removesuffix('_gap_20')}, karma gap of at least 20"
+    subreddit, _, gap = name.rpartition("_gap_")
+    if subreddit.startswith("r/"):
+        return f"{subreddit}, karma gap of at least {gap}"
     return SUBSETS.get(name, name.removeprefix("generator "))
 
 
+def way(name: str) -> str:
+    """
+    >>> way("longest"), way("without_upvote"), way("two_step_upvote-tfhub")
+    ('the longest', 'rank_score without upvote', 'two-step with upvote-tfhub: realism above the threshold, then its best')
+    """
+    if name.startswith("two_step_"):
+        return f"two-step with {name.removeprefix('two_step_')}: realism above the threshold, then its best"
+    return WAYS.get(name) or f"rank_score without {name.removeprefix('without_')}"
+
+
 def by_way(choices: Mapping[str, Mapping[str, Any]], columns: Sequence[str]) -> Table:
-    rows = []
-    for name, values in choices.items():
-        said = WAYS.get(name) or f"rank_score without {name.removeprefix('without_')}"
-        rows.append((said, "", name == "rank_score", [cell(values.get(column)) for column in columns]))
+    rows = [(way(name), "", name == "rank_score", [cell(values.get(each)) for each in columns]) for name, values in choices.items()]
     return Table([MEASURES[column] for column in columns], rows)
 
 
@@ -215,7 +230,7 @@ def upvote_plots(tested: ScoredRows, measured: Mapping[str, Any]) -> dict[str, s
 
 def gain_plot(gain: Mapping[str, Any]) -> str:
     panels = {
-        f"judge «{judge}»": {WAYS[way]: found for way, found in ways.items()}
+        f"judge «{judge}»": {way(name): found for name, found in ways.items()}
         for judge, ways in gain.items()
         if any(map(len, ways.values()))
     }
@@ -238,9 +253,14 @@ def tile(name: str, content: Mapping[str, Any], own: str, measure: str, target: 
     """The bot's own number with the best baseline's; a target counts as met by the number, not by its interval."""
     scorers = scorers_of(content)
     value, interval = cell(scorers[own][measure])
-    others = [(values[measure][0], SCORERS[scorer][0]) for scorer, values in scorers.items()
-              if scorer != own and measure in values and not scorer.endswith("_score")]  # fmt: skip
-    beside = "best baseline: {1} {0:.3f}".format(*max(others)) if others else chance
+    others = [(values[measure][0], name) for name, values in scorers.items()
+              if name != own and name in SCORERS and measure in values and not name.endswith("_score")]  # fmt: skip
+    beside = chance
+    if others:
+        found, name_of_best = max(others)
+        beside = f"best baseline: {SCORERS[name_of_best][0]} {found:.3f}"
+        if ahead := scorers[name_of_best].get("behind_ranker"):
+            beside += ", behind by {} ({})".format(*cell(ahead))
     state = "" if target is None else "met" if scorers[own][measure][0] >= target else "missed"
     return Tile(name, value, interval, beside + (f"; target {target:.2f}" if target else ""), state)
 
@@ -252,6 +272,9 @@ def summary(result: Mapping[str, Any]) -> list[Tile]:
         pairs = upvote["gap_20"]["pairs"]
         name = f"upvote: pairwise accuracy, karma gap of at least 20 ({pairs:,} pairs)"
         tiles.append(tile(name, upvote["gap_20"], "ranker", "pairwise_accuracy", TARGETS["upvote"]))
+    if "gap_20" in (unseen := result.get("left_out", {})):
+        name = f"upvote on {unseen['gap_20']['subreddits']} subreddits left out of training, karma gap of at least 20"
+        tiles.append(tile(name, unseen["gap_20"], "ranker", "pairwise_accuracy", TARGETS["left_out"]))
     if "roc_auc" in result.get("realism", {}).get("all", {}).get("ranker", {}):
         rows = result["realism"]["all"]["rows"]
         tiles.append(
@@ -297,6 +320,7 @@ def page(result: Mapping[str, Any], tested: Mapping[str, ScoredRows]) -> str:
         "generators": by_subset(realism, generators, "roc_auc") if generators else None,
         "upvote": by_subset(upvote, [name for name in upvote_names if name not in subreddits], "pairwise_accuracy") if upvote else None,
         "subreddits": by_subset(upvote, subreddits, "pairwise_accuracy") if subreddits else None,
+        "left_out": by_subset(result["left_out"], result["left_out"], "pairwise_accuracy") if "left_out" in result else None,
         "relevance": by_subset(relevance, relevance, "hits_at_1") if relevance else None,
         "choices": by_way(stage["choices"], ["answered", *judges]) if stage else None,
         "generic": by_way(stage["choices"], ["near_verbatim", "distinct_1", "distinct_2"]) if stage else None,
@@ -318,8 +342,8 @@ def page(result: Mapping[str, Any], tested: Mapping[str, ScoredRows]) -> str:
             tiles=summary(result),
             tables=tables,
             pictures=pictures,
-            scorers_of_realism=[SCORERS[name] for name in told if name != "ranker"],
-            confusions={SCORERS[name][0]: values["confusion"] for name, values in told.items() if "confusion" in values},
+            scorers_of_realism=[scorer(name) for name in told if name != "ranker"],
+            confusions={scorer(name)[0]: values["confusion"] for name, values in told.items() if "confusion" in values},
         )
     )
 

@@ -25,7 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bot import ROOT, UserError, config, models, schema
+from bot import UserError, config, models, schema, with_root
 
 SERVING_FILE = "serving.json"
 HEAD_FILE = "head.npz"
@@ -77,8 +77,7 @@ def ready(source: Path, precision: config.Precision) -> Path:
     """
     if not is_current(source, precision):
         command = [sys.executable, "-m", "bot.models", "export", str(source), "--precision", precision]
-        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
-        if subprocess.run(command, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": path}, check=False).returncode:
+        if subprocess.run(command, stdout=subprocess.DEVNULL, env=with_root(os.environ), check=False).returncode:
             raise UserError(f"{source}: can't be exported, the line above says why; the back end transformers serves it as it is")
     return serving_folder(source, precision)
 

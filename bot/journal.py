@@ -62,18 +62,20 @@ def count(run: Path) -> dict[str, Any]:
         "candidates": len(scored),
         "refused": _counted(reason for verdict, reason, _ in scored if verdict == "refused"),
         "chosen": sum(verdict == "chosen" for verdict, _, _ in scored),
+        "abstained": len({comment for *_, comment in scored} - {comment for verdict, _, comment in scored if verdict != "refused"}),
         "submitted": _counted(outcome for (outcome,) in column("submitted.csv", Submitted, "outcome")),
     }
 
 
 def summary(name: str, counts: dict[str, Any]) -> str:
     """
-    >>> counts = {"status": 0, "seconds_total": 34.2, "comments": 10, "candidates": 100, "chosen": 3, "submitted": {"posted": 2}}
-    >>> summary("today", counts)
-    'today: status 0, 34 s, 10 comments, 100 candidates, 3 chosen; posted 2'
+    >>> counts = {"status": 0, "seconds_total": 34.2, "comments": 10, "candidates": 100, "chosen": 3, "abstained": 6,
+    ...           "submitted": {"posted": 2}}
+    >>> summary("today", counts)  # of one comment another of its submission was chosen
+    'today: status 0, 34 s, 10 comments, 100 candidates, 3 chosen, 6 abstained; posted 2'
     """
     sent = ", ".join(f"{outcome} {number}" for outcome, number in counts["submitted"].items()) or "nothing submitted"
-    made = ", ".join(f"{counts[each]} {each}" for each in ("comments", "candidates", "chosen"))
+    made = ", ".join(f"{counts[each]} {each}" for each in ("comments", "candidates", "chosen", "abstained"))
     return f"{name}: status {counts['status']}, {counts['seconds_total']:.0f} s, {made}; {sent}"
 
 

@@ -27,10 +27,12 @@ MOST_HOURS = 1.0  # between siblings, where times are real (DialogRPT's rule)
 LARGE_GAPS = (5, 20)  # karma; DialogRPT counts from 20
 GAP_BINS = (2, 5, 10, 20, 50, 100)  # least karma gap of each bin of the curve; the last is open
 LIKE_LENGTH = 0.8  # the shorter reply's share of the longer one's characters, at least
-FEWEST_PAIRS = 50  # of a subreddit that is shown by itself
+FEWEST_PAIRS, FEWEST_THREADS = 50, 5  # of a subreddit that is shown by itself; intervals over fewer threads would be too narrow
 FEWEST_TOLD = 20  # pairs of a scorer that ran on some only; fewer would say nothing
+LEFT_OUT = "left_out_"  # before a subset's name, of pairs of subreddits that were left out of training
 RELEVANCE_QUERIES = 1000  # comments whose reply is looked for
 RELEVANCE_POOL = 200  # replies of the subreddit that the others are taken from
+UPVOTE_SCORERS = ("ranker", "tfidf", "longer_wins", "earlier_wins", "untuned_encoder", "generator_likelihood")
 # Scorers whose numbers are probabilities that label 1 is right; the others' only order rows.
 PROBABILITIES = ("ranker", "tfidf", "always_real")
 
@@ -52,9 +54,10 @@ class ScoredRows:
 
 
 def with_intervals(measure: Callable[[Array], Mapping[str, float]], threads: Sequence[str]) -> dict[str, Interval]:
-    """Each number that `measure` makes of row indices, with its interval, to four places; one that isn't defined is left out."""
+    """Each number in [0, 1] that `measure` makes of row indices, with its interval, to four places; one that isn't defined is left out."""
     whole = measure(np.arange(len(threads)))
-    bounds = metrics.bootstrap_intervals(lambda rows: list(measure(rows).values()), threads)
+    one_thread = len(set(threads)) == 1
+    bounds = [(0.0, 1.0)] * len(whole) if one_thread else metrics.bootstrap_intervals(lambda rows: [*measure(rows).values()], threads)
     return {
         name: (round(value, 4), round(low, 4), round(high, 4))
         for (name, value), (low, high) in zip(whole.items(), bounds, strict=True)
@@ -62,8 +65,13 @@ def with_intervals(measure: Callable[[Array], Mapping[str, float]], threads: Seq
     }
 
 
-def mean_with_interval(values: Array, threads: Sequence[str]) -> Interval:
-    low, high = metrics.bootstrap_mean(values, threads)
+def mean_with_interval(values: Array, threads: Sequence[str], lowest: float = 0.0) -> Interval:
+    """values: between `lowest` and 1, one a row. One thread tells nothing of others, so its interval is everything.
+
+    >>> mean_with_interval(np.array([1.0, 0.0]), ["a", "a"])
+    (0.5, 0.0, 1.0)
+    """
+    low, high = metrics.bootstrap_mean(values, threads) if len(set(threads)) > 1 else (lowest, 1.0)
     return round(float(np.mean(values)), 4), round(low, 4), round(high, 4)
 
 
@@ -105,10 +113,13 @@ def sides(values: Sequence[float] | Array) -> Array:
     return np.stack(np.split(np.asarray(values, float), 2), axis=1)
 
 
-def measure_upvote(tested: ScoredRows) -> dict[str, Any]:
-    """Pairwise accuracy of each scorer on each of `upvote_subsets`; of all and of large gaps, how well stated chances hold, too."""
+def measure_upvote(tested: ScoredRows, subsets: Mapping[str, Array] | None = None) -> dict[str, Any]:
+    """Pairwise accuracy of each scorer on each subset (`upvote_subsets` unless told), and how far it is behind the ranker on the same
+    pairs; of all and of large gaps, how well stated chances hold, too.
+    """
     result: dict[str, Any] = {}
-    for name, inside in upvote_subsets(tested.rows).items():
+    of_ranker = metrics.wins(*tested.scores["ranker"].T)
+    for name, inside in (subsets or upvote_subsets(tested.rows)).items():
         if not inside.any():
             continue
         content: dict[str, Any] = counts([row for row, has in zip(tested.rows, inside, strict=True) if has], "pairs")
@@ -119,6 +130,8 @@ def measure_upvote(tested: ScoredRows) -> dict[str, Any]:
             threads = [tested.rows[row].thread_id for row in told]
             won = metrics.wins(scores[told, 0], scores[told, 1])
             content[scorer] = {"pairwise_accuracy": mean_with_interval(won, threads)}
+            if scorer != "ranker":
+                content[scorer]["behind_ranker"] = mean_with_interval(of_ranker[told] - won, threads, lowest=-1.0)
             if len(told) < content["pairs"]:
                 content[scorer]["pairs"] = len(told)
             if scorer in PROBABILITIES and name in ("all", "gap_20"):
@@ -150,12 +163,58 @@ def upvote_subsets(rows: Sequence[UpvotePair]) -> dict[str, Array]:
     result = {"all": np.ones(len(rows), bool)}
     result |= {f"gap_{gap}": gaps >= gap for gap in LARGE_GAPS}
     result |= {"like_length": alike, f"like_length_gap_{largest}": alike & (gaps >= largest)}
+    threads = np.array([row.thread_id for row in rows])
     for name, count in Counter(subreddits.tolist()).most_common():
+        own = {f"r/{name}": subreddits == name, f"r/{name}_gap_{largest}": (subreddits == name) & (gaps >= largest)}
         if count >= FEWEST_PAIRS:
-            result |= {f"r/{name}": subreddits == name, f"r/{name}_gap_{largest}": (subreddits == name) & (gaps >= largest)}
+            result |= {subset: inside for subset, inside in own.items() if len(set(threads[inside])) >= FEWEST_THREADS}
     for low, high in zip(GAP_BINS, (*GAP_BINS[1:], np.inf), strict=True):
         result[f"gap_{low}+" if high == np.inf else f"gap_{low}-{high - 1}"] = (gaps >= low) & (gaps < high)
     return result
+
+
+def measurable(pairs: Sequence[UpvotePair]) -> list[UpvotePair]:
+    """Those with the least of LARGE_GAPS, at most MOST_HOURS apart."""
+    return [row for row in pairs if row.karma_gap >= LARGE_GAPS[0] and abs(row.hours_gap) <= MOST_HOURS]
+
+
+def evaluate_left_out(ranker: rankers.Ranker, train: list[UpvotePair], unseen: list[UpvotePair]) -> dict[str, Any]:
+    """Accuracy on subreddits that the ranker learnt nothing of, at each of LARGE_GAPS: all together, and each, however few its pairs.
+
+    Raises UserError: none of their pairs is `measurable`.
+    """
+    tested = score_upvote(ranker, None, train, measurable(unseen))
+    gaps = np.array([row.karma_gap for row in tested.rows])
+    names = np.array([row.subreddit.lower() for row in tested.rows])
+    subsets = {f"gap_{gap}": gaps >= gap for gap in LARGE_GAPS}
+    subsets |= {f"r/{name}_gap_{gap}": (names == name) & (gaps >= gap) for name in sorted(set(names.tolist())) for gap in LARGE_GAPS}
+    return {f"{LEFT_OUT}{name}": found for name, found in measure_upvote(tested, subsets).items()}
+
+
+def gather_left_out(cards: Sequence[models.ModelCard]) -> dict[str, Any]:
+    """What these rankers' cards say of the subreddits that each didn't learn from (`evaluate_left_out`): all together, then each.
+
+    Of all together the intervals come from drawing subreddits again, as the question is how it does on another one.
+
+    Raises UserError: two of them measured the same subreddit.
+    """
+    each: dict[str, dict[str, Any]] = {}
+    for card in cards:
+        own = {name.removeprefix(LEFT_OUT): told for name, told in card.metrics.items() if name.startswith(f"{LEFT_OUT}r/")}
+        if twice := sorted(own.keys() & each.keys()):
+            raise UserError(f"--left-out: {twice[0].rpartition('_gap_')[0]} was left out of two of these rankers; give one of them")
+        each |= own
+    result: dict[str, Any] = {}
+    for gap in reversed(LARGE_GAPS):
+        there = {name: told for name, told in sorted(each.items()) if name.endswith(f"_gap_{gap}")}
+        if not there:
+            continue
+        whole: dict[str, Any] = {"pairs": sum(told["pairs"] for told in there.values()), "subreddits": len(there)}
+        for scorer in ("ranker", "tfidf", "longer_wins"):  # those that tell every pair
+            accuracies, sizes = zip(*((told[scorer]["pairwise_accuracy"][0], told["pairs"]) for told in there.values()), strict=True)
+            whole[scorer] = {"pairwise_accuracy": mean_with_interval(np.repeat(accuracies, sizes), np.repeat([*there], sizes).tolist())}
+        result[f"gap_{gap}"] = whole
+    return result | dict(sorted(each.items()))
 
 
 # --- realism ----------------------------------------------------------------------------------------------------------------
@@ -339,10 +398,9 @@ def read(data: Path, stem: str, row_type: type[schema.Row], card: models.ModelCa
 def score_test(card: models.ModelCard, ranker: Any, data: Path) -> ScoredRows:
     """Raises UserError: a file is missing or empty."""
     if card.kind == "upvote":
-        left_out = card.settings.get("left_out", [])
-        return score_upvote(
-            ranker, encoder_of(card), *read(data, "upvote_pairs", UpvotePair, card, lambda row: row.subreddit.lower() not in left_out)
-        )
+        left_out, least_gap = card.settings.get("left_out", []), card.settings.get("karma_gap", 0)
+        learnt = lambda row: row.karma_gap >= least_gap and row.subreddit.lower() not in left_out  # noqa: E731
+        return score_upvote(ranker, encoder_of(card), *read(data, "upvote_pairs", UpvotePair, card, learnt))
     return score_realism(ranker, encoder_of(card), *read(data, "realism", RealismRow, card))
 
 

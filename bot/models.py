@@ -711,6 +711,7 @@ class ModelCard:
     metrics: dict[str, Any] = field(default_factory=dict)
     created_utc: str = ""  # ISO 8601; write_card fills it in
     licence: str = ""
+    split: str = ""  # this and the next two: cards.words
     intended_use: str = ""
     limits: str = ""
     notes: str = ""
@@ -933,6 +934,17 @@ def convert_command(
 
     convert.convert(folder, out)
     print(_shown(out))
+
+
+@app.command("card")
+def card_command(
+    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Folders of trained models.")],
+) -> None:
+    """Write split, intended use and limits of its kind into the card of a trained model again; weights and metrics stay."""
+    from bot import cards
+
+    for folder in folders:
+        print(_shown(cards.write_words(folder)))
 
 
 @app.command("export-tfhub")

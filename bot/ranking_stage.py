@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,6 +45,7 @@ class Choice:
     candidates: list[str]
     scores: list[dict[str, float | None]]  # by column, as rank.score_pairs gives them
     log_likelihoods: list[float | None]
+    beside: dict[str, list[float]] = field(default_factory=dict)  # what other upvote rankers say, by name
 
     def best(self, values: Sequence[float | None], first: int | None = None) -> int | None:
         """The highest of the first so many; the earlier one of equals, as `choose` has it. None where any has no value."""
@@ -91,11 +92,12 @@ def first_replies(people: Sequence[LmRow]) -> dict[str, LmRow]:
 # --- ways to pick -----------------------------------------------------------------------------------------------------------
 
 
-def pickers(columns: Sequence[str], weights: config.RankWeights, minimum_realism: float) -> dict[str, Way]:
-    """Ways to pick a candidate, by name. columns: the scores that there are.
+def pickers(columns: Sequence[str], weights: config.RankWeights, minimum_realism: float, beside: Sequence[str] = ()) -> dict[str, Way]:
+    """Ways to pick a candidate, by name. columns: the scores that there are; beside: names of other upvote rankers.
 
-    rank_score; the same with each score left out; the likeliest under the generator, the longest; two_step is the original bot's rule,
-    the best upvote_score of those whose realism_score is at least `minimum_realism`, and none where there are none.
+    rank_score; the same with each score left out; the likeliest under the generator, the longest. Of those whose realism_score is at
+    least `minimum_realism`, and none where there are none: choose, the best rank_score, as `choose` does it; two_step, the best
+    upvote_score, the original bot's rule; two_step_NAME, the same by another upvote ranker.
     """
 
     def by_rank(left_out: str | None) -> Way:
@@ -104,17 +106,24 @@ def pickers(columns: Sequence[str], weights: config.RankWeights, minimum_realism
             [rank.rank_score({column: scores[column] for column in kept}, weights) for scores in choice.scores[:first]]
         )
 
-    def two_step(choice: Choice, first: int | None) -> int | None:
-        passes = [(scores["realism_score"] or 0) >= minimum_realism for scores in choice.scores[:first]]
-        place = choice.best([scores["upvote_score"] if ok else -1.0 for ok, scores in zip(passes, choice.scores, strict=False)])
-        return place if place is not None and passes[place] else None
+    def among_real(values: Callable[[Choice], Sequence[float | None]]) -> Way:
+        def pick(choice: Choice, first: int | None) -> int | None:
+            passes = [(scores["realism_score"] or 0) >= minimum_realism for scores in choice.scores[:first]]
+            place = choice.best([value if ok else -1.0 for ok, value in zip(passes, values(choice), strict=False)])
+            return place if place is not None and passes[place] else None
+
+        return pick
 
     result = {"rank_score": by_rank(None)}
+    if "realism_score" in columns:
+        result["choose"] = among_real(lambda choice: [scores["rank_score"] for scores in choice.scores])
     weighted = [column for column in columns if getattr(weights, column.removesuffix("_score"))]
     if len(weighted) > 1:
         result |= {f"without_{column.removesuffix('_score')}": by_rank(column) for column in weighted}
     if {"realism_score", "upvote_score"} <= set(columns):
-        result["two_step"] = two_step
+        result["two_step"] = among_real(lambda choice: [scores["upvote_score"] for scores in choice.scores])
+    if "realism_score" in columns:
+        result |= {f"two_step_{name}": among_real(lambda choice, name=name: choice.beside[name]) for name in beside}  # type: ignore[misc]
     result["most_likely"] = lambda choice, first: choice.best(choice.log_likelihoods, first)
     result["longest"] = lambda choice, first: choice.best([float(len(reply)) for reply in choice.candidates], first)
     return result
@@ -139,7 +148,7 @@ def measure_choices(
     «random» is the expected value over all of a comment's candidates, exactly; «person» the reply that a person wrote. gain is
     {judge: {way: {number of candidates: interval}}}, the pick being among the first so many.
     """
-    ways = pickers(columns, weights, minimum_realism)
+    ways = pickers(columns, weights, minimum_realism, list(choices[0].beside))
     pairs = [(choice.comment, reply) for choice in choices for reply in (*choice.candidates, choice.reply)]
     ends = np.cumsum([len(choice.candidates) + 1 for choice in choices])[:-1]
     of_judge = {name: np.split(judge.score(pairs), ends) for name, judge in judges.items()}

@@ -155,6 +155,7 @@ SETTINGS: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
     ("scored", ("models", "upvote"), "upvote ranker's checksum", "as above"),
     ("scored", ("settings", "relevance"), "relevance ranker", "folder of the model"),
     ("scored", ("models", "relevance"), "relevance ranker's checksum", "as above"),
+    ("scored", ("settings", "weights"), "weights", "how much each ranker counts in rank_score"),
     ("chosen", ("settings", "minimum_realism"), "realism threshold", "a candidate with a lower realism score is refused"),
 )
 # Shown without unfolding the rest.
@@ -416,10 +417,17 @@ def settings_rows(made_from: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         value = dig(made_from, [stem, *keys])
         if value is None or value == []:
             continue
-        parts = value if isinstance(value, list) else [value]
-        shown = ", ".join(f"{part:g}" if isinstance(part, float) else str(part) for part in parts)
+        if isinstance(value, dict):
+            parts = [f"{each} {_plain(part)}" for each, part in value.items()]
+        else:
+            parts = [_plain(part) for part in (value if isinstance(value, list) else [value])]
+        shown = ", ".join(parts)
         rows.append((name, shown[:12] if name.endswith("checksum") else shown, meaning))
     return rows
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def moment(utc: int) -> str:

@@ -39,7 +39,7 @@ import gpt_2_simple
 import tensorflow as tf
 from gpt_2_simple.src import model
 
-from bot import UserError, copies, models, schema, text
+from bot import UserError, cards, copies, models, schema, text
 from bot.schema import FinetuneText, LmRow, LossRow
 from bot.train_lm import EVALUATED_ROWS, choose_rows
 
@@ -131,9 +131,7 @@ def train(
     metrics |= {f"{each}_rows": len(rows) for each, rows in encoded.items()}
     card = models.ModelCard(
         kind="lm", base=base, base_sha256=models.base_sha256(base), format="full", data=card_data, settings=settings, metrics=metrics,
-        intended_use="Writes candidate replies that the rankers choose among; not to be posted unranked.",
-        limits="Fluent, often wrong about facts. Loss is nats per token of whole rows; perplexity is over the reply's tokens, its end "
-        "counted as one, and comparable between models of one vocabulary only.",
+        **cards.words("lm", settings),
     )  # fmt: skip
     copies.write(out, [text.parse_reply(row.text.partition(text.SEPARATOR)[2]) for row in texts])
     models.write_card(out, card)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bot import UserError, copies, models, run_command, schema
+from bot import UserError, cards, copies, models, run_command, schema
 from bot.schema import LmRow, LossRow
 
 if TYPE_CHECKING:
@@ -187,8 +187,7 @@ def train(
     card = models.ModelCard(
         kind="lm", base=base, base_sha256=models.base_sha256(base), format="adapter" if method is Method.lora else "full",
         data=card_data, settings=settings, metrics={"train_loss_last_50_steps": sum(losses[-50:]) / len(losses[-50:])},
-        intended_use="Writes candidate replies that the rankers choose among; not to be posted unranked.",
-        limits="A small model: fluent, often wrong about facts. Perplexity is over the reply's tokens of rows within max_tokens.",
+        **cards.words("lm", settings),
     )  # fmt: skip
     models.write_card(out, card)
     schema.write_rows(out / "losses.csv", LossRow, [LossRow(step, loss, None) for step, loss in enumerate(losses, 1)])

@@ -14,14 +14,14 @@ realism learns label 1 (a person) against 0 (generated).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from bot import UserError, models, run_command, schema, text
+from bot import UserError, cards, models, run_command, schema, text
 from bot.schema import LabelledRow, LossRow, RealismRow
 from bot.train_lm import choose_rows
 
@@ -84,7 +84,7 @@ def main(
     ] = None,
     ranked_rows: Annotated[int, typer.Option(min=0, help="upvote: replies of DATA/ranked_pairs.csv to learn besides")] = 0,
     leave_out: Annotated[
-        list[str] | None, typer.Option(help="upvote: a subreddit to learn nothing of; it is measured on all its pairs")
+        list[str] | None, typer.Option(help="upvote: a subreddit to learn nothing of, but to measure; may be given several times")
     ] = None,
 ) -> None:
     """Fine-tune a ranker (CPU, or a GPU where there is one)."""
@@ -127,8 +127,8 @@ def train_realism(base: str, data: Path, out: Path, rows: int, epochs: int, batc
     import torch
     from transformers import AutoTokenizer
 
-    from bot import evaluate, measures, training
-    from bot.rankers.transformers import Transformers, encode_pair, load, logits
+    from bot import training
+    from bot.rankers.transformers import encode_pair, logits
 
     models.quiet()
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -144,31 +144,58 @@ def train_realism(base: str, data: Path, out: Path, rows: int, epochs: int, batc
         "rows": len(train), "epochs": epochs, "batch_tokens": batch_tokens, "learning_rate": learning_rate, "seed": seed,
         "lora_rank": LORA_RANK, "generators": sorted({row.generator for row in train if row.generator}),
     }  # fmt: skip
-    card_data = {
-        f"realism_{each}.csv": {"rows": len(read[each]), "sha256": schema.sha256_of(data / f"realism_{each}.csv")} for each in read
-    }
+    sources = {f"realism_{each}.csv": len(found) for each, found in read.items()}
+    pairs = [(row.comment, row.reply) for row in read["val"]]
+    fit_and_measure(
+        "realism", base, data, out, settings, sources, model, order, loss_of,
+        calibrate=lambda ranker: calibrated(ranker.logits(pairs), read["val"]),
+    )  # fmt: skip
+
+
+def fit_and_measure(
+    kind: Literal["realism", "upvote", "relevance"],
+    base: str,
+    data: Path,
+    out: Path,
+    settings: dict[str, Any],
+    sources: Mapping[str, int],
+    model: Any,
+    batches: Sequence[list[int]],
+    loss_of: Callable[[list[int]], torch.Tensor],
+    calibrate: Callable[[Any], tuple[float, float]],
+    measure_more: Callable[[Any], dict[str, Any]] = lambda ranker: {},
+) -> None:
+    """Train a LoRA model of PyTorch on `batches`, save it in `out`, calibrate and measure what was saved; the same call goes on.
+
+    settings: for the card, with learning_rate and seed. sources: rows of each file of `data` that was read. calibrate and measure_more
+    are given the ranker as rankers.transformers loads it; what the latter tells stands in the card beside measures.measure's.
+
+    Raises:
+        UserError: see training.fit.
+    """
+    from bot import evaluate, measures, training
+    from bot.rankers.transformers import load
+
+    card_data = {name: {"rows": count, "sha256": schema.sha256_of(data / name)} for name, count in sources.items()}
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     checkpoint = out / "checkpoint.pt"
-    run = {**settings, "kind": "realism", "base": base, "data": card_data}
-    losses = training.fit(parameters, order, loss_of, learning_rate, checkpoint, run, seed)
+    run = {**settings, "kind": kind, "base": base, "data": card_data}
+    losses = training.fit(parameters, batches, loss_of, settings["learning_rate"], checkpoint, run, settings["seed"])
     training.save_adapter(model, base, out)
     card = models.ModelCard(
-        kind="realism", base=base, base_sha256=models.base_sha256(base), format="adapter", data=card_data,
-        settings={**settings, "scale": 1.0, "offset": 0.0},
-        intended_use="Drops candidates that read like a machine's.",
-        limits="Knows the generators it was trained against; others may pass.",
+        kind=kind, base=base, base_sha256=models.base_sha256(base), format="adapter", data=card_data,
+        settings={**settings, "scale": 1.0, "offset": 0.0}, **cards.words(kind, settings),
     )  # fmt: skip
     models.write_card(out, card)
     schema.write_rows(out / "losses.csv", LossRow, [LossRow(step, loss, None) for step, loss in enumerate(losses, 1)])
     ranker = load(out)  # what was saved is what is measured
-    assert isinstance(ranker, Transformers)
-    ranker.scale, ranker.offset = calibrated(ranker.logits([(row.comment, row.reply) for row in read["val"]]), read["val"])
+    ranker.scale, ranker.offset = calibrate(ranker)
     card.settings |= {"scale": ranker.scale, "offset": ranker.offset}
     models.write_card(out, card)
-    card.metrics = measures.measure(card, ranker, data)
+    card.metrics = measures.measure(card, ranker, data) | measure_more(ranker)
     models.write_card(out, card)
     checkpoint.unlink()
-    evaluate.show("realism", card.metrics)
+    evaluate.show(kind, card.metrics)
 
 
 def calibrated(values: Sequence[float], rows: Sequence[RealismRow] | Sequence[LabelledRow]) -> tuple[float, float]:

@@ -20,11 +20,11 @@ from typing import Any
 
 import torch
 
-from bot import UserError, evaluate, measures, models, schema, text, training
-from bot.rankers.transformers import DualEncoder, embed, encode_text, load
-from bot.schema import LabelledRow, LossRow
+from bot import UserError, models, schema, text, training
+from bot.rankers.transformers import embed, encode_text
+from bot.schema import LabelledRow
 from bot.train_lm import choose_rows
-from bot.train_ranker import calibrated
+from bot.train_ranker import calibrated, fit_and_measure
 
 LORA_RANK = 32
 TEMPERATURE = 0.05  # of the softmax over cosines, as sentence encoders are trained
@@ -76,32 +76,12 @@ def train(base: str, data: Path, out: Path, rows: int, epochs: int, batch_tokens
         "architecture": "dual encoder", "rows": len(belongs), "epochs": epochs, "batch_tokens": batch_tokens,
         "learning_rate": learning_rate, "seed": seed, "lora_rank": LORA_RANK, "temperature": TEMPERATURE,
     }  # fmt: skip
-    card_data = {
-        f"relevance_{each}.csv": {"rows": len(read[each]), "sha256": schema.sha256_of(data / f"relevance_{each}.csv")} for each in read
-    }
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    checkpoint = out / "checkpoint.pt"
-    run = {**settings, "kind": "relevance", "base": base, "data": card_data}
-    losses = training.fit(parameters, batches, loss_of, learning_rate, checkpoint, run, seed)
-    training.save_adapter(model, base, out)
-    card = models.ModelCard(
-        kind="relevance", base=base, base_sha256=models.base_sha256(base), format="adapter", data=card_data,
-        settings={**settings, "scale": 1.0, "offset": 0.0},
-        intended_use="Tells replies that belong to a comment from those that would fit any.",
-        limits="Looks for what the two speak of; it says nothing about truth, tone or rules. A reply of few common words scores low.",
+    sources = {f"relevance_{each}.csv": len(found) for each, found in read.items()}
+    pairs = [(row.comment, row.reply) for row in read["val"]]
+    fit_and_measure(
+        "relevance", base, data, out, settings, sources, model, batches, loss_of,
+        calibrate=lambda ranker: calibrated(ranker.cosines(pairs).tolist(), read["val"]),
     )  # fmt: skip
-    models.write_card(out, card)
-    schema.write_rows(out / "losses.csv", LossRow, [LossRow(step, loss, None) for step, loss in enumerate(losses, 1)])
-    ranker = load(out)  # what was saved is what is measured
-    assert isinstance(ranker, DualEncoder)
-    cosines = ranker.cosines([(row.comment, row.reply) for row in read["val"]]).tolist()
-    ranker.scale, ranker.offset = calibrated(cosines, read["val"])
-    card.settings |= {"scale": ranker.scale, "offset": ranker.offset}
-    models.write_card(out, card)
-    card.metrics = measures.measure(card, ranker, data)
-    models.write_card(out, card)
-    checkpoint.unlink()
-    evaluate.show("relevance", card.metrics)
 
 
 def batches_of_subreddits(rows: list[LabelledRow], lengths: list[int], batch_tokens: int, epochs: int, seed: int) -> list[list[int]]:

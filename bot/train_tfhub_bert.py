@@ -31,7 +31,7 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # TensorFlow Hub's layers are
 import tensorflow as tf
 import tf_keras
 
-from bot import UserError, evaluate, measures, models, rankers, schema, text, training
+from bot import UserError, cards, evaluate, measures, models, rankers, schema, text, training
 from bot.rankers import Encoded
 from bot.rankers.tfhub_bert import INPUTS, Array, TFHubBert, Wordpieces, enough_memory, first_line, inputs_of, load, padded
 from bot.schema import LossRow, RealismRow, UpvoteRow
@@ -282,9 +282,7 @@ def train(
     card = models.ModelCard(
         kind="upvote" if kind == "upvote" else "realism", base=base, base_sha256=base_sha256, format="full",
         data=card_data, settings=settings,
-        intended_use="Ranks candidate replies to one comment." if kind == "upvote" else "Drops candidates that read like a machine's.",
-        limits="Guesses karma from text alone; it says nothing about truth, tone or rules." if kind == "upvote"
-        else "Knows the generators it was trained against; others may pass.",
+        **cards.words(kind, settings),
     )  # fmt: skip
     models.write_card(out, card)
     ranker: TFHubBert = load(out)  # what was saved is what is measured

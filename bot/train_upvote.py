@@ -12,6 +12,9 @@ its mean over the pairs of a parent, then over parents. Only siblings are compar
 then says of one reply is made the probability that it does better than an average one, on validation pairs (`calibrated`).
 
 A subreddit counts by the square root of its size (`draw_evenly`), so that what is learnt is not the taste of the largest alone.
+
+Subreddits that are left out give nothing, to training or calibration; the card holds the accuracy on each of them (`left_out_r/NAME_gap_5`
+and `_gap_20`) and on all together, over their pairs of all three splits, beside «the longer wins» on the same pairs.
 """
 
 from __future__ import annotations
@@ -26,11 +29,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from bot import UserError, evaluate, measures, models, schema, text, training
+from bot import UserError, measures, models, schema, text, training
 from bot.rankers import batches_of_like_length
-from bot.rankers.transformers import Transformers, encode_pair, load, logits
-from bot.schema import LossRow, RankedPair, UpvotePair
+from bot.rankers.transformers import Transformers, encode_pair, logits
+from bot.schema import RankedPair, UpvotePair
 from bot.train_lm import choose_rows
+from bot.train_ranker import fit_and_measure
 
 LORA_RANK = 32
 MOST_SIBLINGS = 8  # encoded together; of a larger family each eight are a group of their own
@@ -60,9 +64,16 @@ def train(
         if not found:
             raise UserError(f"{data}/upvote_pairs_{each}.csv: no rows; prepare more data")
     left_out = {name.lower() for name in leave_out}
-    unknown = left_out - {row.subreddit.lower() for row in read["train"]}
+    unknown = left_out - {row.subreddit.lower() for found in read.values() for row in found}
     if unknown:
-        raise UserError(f"--leave-out {sorted(unknown)[0]}: no such subreddit in {data}/upvote_pairs_train.csv")
+        raise UserError(f"--leave-out {sorted(unknown)[0]}: no such subreddit in {data}/upvote_pairs_*.csv")
+    # nothing of what is left out is learnt, so all three splits measure it
+    unseen = [row for found in read.values() for row in found if row.subreddit.lower() in left_out]
+    if left_out and not measures.measurable(unseen):
+        raise UserError(f"--leave-out {', '.join(sorted(left_out))}: no pair with a karma gap of {measures.LARGE_GAPS[0]} to measure it on")
+    familiar = [row for row in read["val"] if row.subreddit.lower() not in left_out]
+    if not familiar:
+        raise UserError(f"{data}/upvote_pairs_val.csv: no pair of a subreddit that isn't left out; leave fewer out")
     to_learn = [
         row for row in read["train"]
         if row.karma_gap >= karma_gap and text.half_for(row.thread_id) == "rankers" and row.subreddit.lower() not in left_out
@@ -74,7 +85,15 @@ def train(
     if ranked_rows:
         by_rank = schema.read_rows(data / "ranked_pairs.csv", RankedPair)
         sources["ranked_pairs.csv"] = len(by_rank)
-        families += draw_evenly(groups(row for row in by_rank if row.rank_gap >= LEAST_RANK_GAP), ranked_rows, seed)
+        # they name no thread, so it is their comments that keep them apart from what measures
+        others = {
+            row.comment for each, found in read.items() for row in found if each != "train" or text.half_for(row.thread_id) == "judge"
+        }
+        weak = [
+            row for row in by_rank
+            if row.rank_gap >= LEAST_RANK_GAP and row.comment not in others and row.subreddit.lower() not in left_out
+        ]  # fmt: skip
+        families += draw_evenly(groups(weak), ranked_rows, seed)
 
     from transformers import AutoTokenizer
 
@@ -102,33 +121,11 @@ def train(
         "batch_tokens": batch_tokens, "learning_rate": learning_rate, "seed": seed, "lora_rank": LORA_RANK, "karma_gap": karma_gap,
         "left_out": sorted(left_out),
     }  # fmt: skip
-    card_data = {name: {"rows": count, "sha256": schema.sha256_of(data / name)} for name, count in sources.items()}
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    checkpoint = out / "checkpoint.pt"
-    run = {**settings, "kind": "upvote", "base": base, "data": card_data}
-    losses = training.fit(parameters, batches, loss_of, learning_rate, checkpoint, run, seed)
-    training.save_adapter(model, base, out)
-    card = models.ModelCard(
-        kind="upvote", base=base, base_sha256=models.base_sha256(base), format="adapter", data=card_data,
-        settings={**settings, "scale": 1.0, "offset": 0.0},
-        intended_use="Ranks candidate replies to one comment.",
-        limits="Orders siblings only; it says nothing about truth, tone or rules.",
+    fit_and_measure(
+        "upvote", base, data, out, settings, sources, model, batches, loss_of,
+        calibrate=lambda ranker: calibrated(ranker, choose_rows(familiar, CALIBRATION_PAIRS, seed)),
+        measure_more=lambda ranker: measures.evaluate_left_out(ranker, to_learn, unseen) if left_out else {},
     )  # fmt: skip
-    models.write_card(out, card)
-    schema.write_rows(out / "losses.csv", LossRow, [LossRow(step, loss, None) for step, loss in enumerate(losses, 1)])
-    ranker = load(out)  # what was saved is what is measured
-    assert isinstance(ranker, Transformers)
-    ranker.scale, ranker.offset = calibrated(ranker, choose_rows(read["val"], CALIBRATION_PAIRS, seed))
-    card.settings |= {"scale": ranker.scale, "offset": ranker.offset}
-    models.write_card(out, card)
-    card.metrics = measures.measure(card, ranker, data)
-    if left_out:  # nothing of them was seen, so all three splits measure
-        unseen = [row for found in read.values() for row in found if row.subreddit.lower() in left_out]
-        measured = measures.evaluate("upvote", ranker, to_learn, unseen)
-        card.metrics |= {f"left_out_{name}": found for name, found in measured.items() if "-" not in name and "+" not in name}
-    models.write_card(out, card)
-    checkpoint.unlink()
-    evaluate.show("upvote", card.metrics)
 
 
 def groups(pairs: Iterable[UpvotePair | RankedPair]) -> list[Group]:

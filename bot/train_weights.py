@@ -99,7 +99,7 @@ def main(
     Console(width=140).print(table)
     print("[rank.weights]", *(f"{name} = {weight}" for name, weight in weights.items()), sep="\n")
     if "realism_score" in scorers:
-        people = [(comment, reply) for _, comment, reply, _ in compared(data, "val", seed)["realism"]]
+        people = list(dict.fromkeys((comment, reply) for _, comment, reply, _ in compared(data, "val", seed)["realism"]))  # not one a fake
         print("[choose]", f"minimum_realism = {threshold(scorers['realism_score'].score(people, settings.batch_size))}", sep="\n")
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot import copies, ledger, schema
-from bot.choose import choose, main
+from bot.choose import choose, main, summary
 from bot.schema import Comment, Context, Scored
 
 
@@ -144,11 +144,17 @@ def test_what_always_holds(rows: list[Scored]) -> None:
             assert any(other.verdict == "chosen" for other in beaten)
 
 
+def test_the_summary_says_who_waits_for_another_comment() -> None:
+    rows = choose([row("0", rank=0.6), row("0", comment="t1_b"), row("1", realism=0.1, comment="t1_b")], 0.5)
+    assert summary(rows) == "1 of 2 comments get a reply; 1 none, as another comment of the submission is answered"
+
+
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [row("0", rank=0.6), row("1", realism=0.1), row("0", realism=0.15, comment="t1_b", thread="t3_y")]
     schema.write_rows(tmp_path / "scored.csv", Scored, rows, {"model": "m"})
     main(tmp_path)
-    assert "1 of 2 comments get a reply" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "1 of 2 comments get a reply; 1 none, as all candidates are refused (low_realism 1)\n" in told
     assert [each.verdict for each in schema.read_rows(tmp_path / "scored.csv", Scored)] == ["chosen", "refused", "refused"]
     assert schema.is_current(tmp_path / "scored.csv", {"model": "m"})  # `rank` needn't work again
     assert schema.read_rows(tmp_path / "chosen.csv", Scored) == [row("0", rank=0.6, verdict="chosen")]

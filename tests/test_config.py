@@ -150,6 +150,15 @@ def test_a_wrong_variable_is_named_even_beside_a_file(
         assert message.startswith(f"{variable}: setting {setting}: ") and value in message
 
 
+@pytest.mark.parametrize("variable", ["BOT_CHOSE__MINIMUM_REALISM", "bot_rank_upvote", "BOT_"])
+def test_a_variable_of_no_section_is_named_with_the_sections_there_are(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv("BOT_BASES", "/srv/bases")  # no setting, and none of these either
+    load(None)
+    monkeypatch.setenv(variable, "0.5")
+    message = refusal(None)
+    assert message.startswith(f"{variable}: ") and "fetch, generate, rank, choose" in message and "\n" not in message
+
+
 @pytest.mark.parametrize("variable", ["BOT_FETCH__SUBREDDITS", "BOT_FETCH"])
 def test_a_variable_that_is_not_json(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     monkeypatch.setenv(variable, "books")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bot import ROOT, UserError, config, evaluate, evaluation_page, measures, models, rank, rankers, ranking_stage, schema, text
+from bot import ROOT, UserError, config, evaluate, evaluation_page, export_ct2, measures, models, rank, rankers, ranking_stage, schema, text
 from bot.measures import ScoredRows
 from bot.ranking_stage import Choice
 from bot.schema import Candidate, LabelledRow, LmRow, RealismRow, UpvotePair
@@ -67,6 +67,9 @@ def test_siblings_too_far_apart_in_time_are_left_out_and_made_up_times_count_for
     assert everything["longer_wins"]["pairwise_accuracy"][0] == pytest.approx(2.5 / 4)
     assert everything["earlier_wins"]["pairwise_accuracy"][0] == pytest.approx(2 / 3, abs=1e-4) and everything["earlier_wins"]["pairs"] == 3
     assert everything["tfidf"]["pairwise_accuracy"][0] == pytest.approx(1 / 4)  # it learnt «x», which two of the rejected have
+    assert everything["tfidf"]["behind_ranker"][0] == pytest.approx(1.5 / 4) and "behind_ranker" not in everything["ranker"]
+    assert everything["longer_wins"]["behind_ranker"] == (0.0, 0.0, 0.0)  # as often right, and on the same pairs
+    assert everything["earlier_wins"]["behind_ranker"][0] == pytest.approx((2.5 - 2) / 3, abs=1e-4)  # of the three that it tells
     assert measured["gap_5"]["pairs"] == 3 and measured["gap_20"]["pairs"] == 2
     assert measured["gap_20"]["ranker"]["pairwise_accuracy"] == (0.5, 0.0, 1.0)
     assert measured["like_length"]["pairs"] == 2 and "like_length_gap_20" not in measured
@@ -76,10 +79,13 @@ def test_siblings_too_far_apart_in_time_are_left_out_and_made_up_times_count_for
     assert "gap_10-19" not in measured and list(measures.main_subsets(measured)) == ["all", "gap_5", "gap_20", "like_length"]
 
 
-def test_subreddits_of_many_pairs_stand_alone() -> None:
+def test_subreddits_of_many_pairs_and_threads_stand_alone() -> None:
     rows = [pair(n, "xx", "x", 20 + n % 2, subreddit="Big") for n in range(50)] + [pair(n, "xx", "x", subreddit="small") for n in range(49)]
+    rows += [pair(n % 4, "xx", "x", subreddit="few") for n in range(60)]
+    rows += [pair(n % 5, "xx", "x", 30 if n % 5 < 4 else 9, subreddit="some") for n in range(60)]  # large gaps in four of five threads
     found = measures.upvote_subsets(rows)
-    assert found["r/Big"].sum() == 50 and found["r/Big_gap_20"].sum() == 50 and "r/small" not in found
+    assert found["r/Big"].sum() == 50 and found["r/Big_gap_20"].sum() == 50 and found["r/some"].sum() == 60
+    assert not {"r/small", "r/few", "r/some_gap_20"} & found.keys()
 
 
 def test_what_is_scored_is_cleaned_and_scored_once() -> None:
@@ -151,13 +157,24 @@ def picks(one: Choice, minimum_realism: float = 0.2, first: int | None = None) -
 def test_each_way_picks_its_own() -> None:
     one = choice(1, ["uuuu", "rrr u", "rr uuu", "rrrr", "nothing at all, at length"], [-1.0, -2.0, -3.0, -0.5, -4.0])
     assert picks(one) == {
-        "rank_score": 2, "without_realism": 0, "without_upvote": 3, "two_step": 2, "most_likely": 3, "longest": 4,
+        "rank_score": 2, "choose": 2, "without_realism": 0, "without_upvote": 3, "two_step": 2, "most_likely": 3, "longest": 4,
     }  # fmt: skip
     assert picks(one, first=2) == {
-        "rank_score": 1, "without_realism": 0, "without_upvote": 1, "two_step": 1, "most_likely": 0, "longest": 1,
+        "rank_score": 1, "choose": 1, "without_realism": 0, "without_upvote": 1, "two_step": 1, "most_likely": 0, "longest": 1,
     }  # fmt: skip
-    assert picks(one, minimum_realism=0.9)["two_step"] is None
+    strict = picks(one, minimum_realism=0.4)
+    assert (strict["rank_score"], strict["choose"], strict["two_step"]) == (2, 3, 3)
+    assert picks(one, minimum_realism=0.9)["two_step"] is picks(one, minimum_realism=0.9)["choose"] is None
     assert picks(choice(1, ["u", "u"], [None, -1.0])) | {"most_likely": None, "rank_score": 0} == picks(choice(1, ["u", "u"], [None, -1.0]))
+
+
+def test_the_two_steps_with_another_upvote_ranker() -> None:
+    one = choice(1, ["uuuu", "rrr u", "rr uuu", "rrrr", "nothing at all, at length"], [-1.0] * 5)
+    one.beside["other"] = [9.0, 1.0, 2.0, 3.0, 9.0]  # the highest are of candidates without realism
+    weights = config.RankWeights(realism=0.5, upvote=0.5)
+    assert ranking_stage.pickers(COLUMNS, weights, 0.2, ["other"])["two_step_other"](one, None) == 3
+    assert "two_step_other" in ranking_stage.measure_choices([one], COLUMNS, weights, 0.2, {"long": Length()})["choices"]
+    assert "two_step_other" not in ranking_stage.pickers(["upvote_score"], weights, 0.2, ["other"])  # no realism, no first step
 
 
 class Length:
@@ -220,6 +237,14 @@ def test_stock_phrases_are_many_different_and_beaten_or_not() -> None:
 # --- the program ------------------------------------------------------------------------------------------------------------
 
 
+def fold(subreddit: str, accuracy: float, pairs: int = 10, gaps: Sequence[int] = (5, 20)) -> models.ModelCard:
+    """The card of an upvote ranker that left a subreddit out."""
+    scorers = {"ranker": accuracy, "tfidf": 0.55, "longer_wins": 0.5}
+    told = {name: {"pairwise_accuracy": [value, 0.0, 1.0]} for name, value in scorers.items()}
+    metrics = {f"left_out_r/{subreddit}_gap_{gap}": {"pairs": pairs, "threads": 2, **told} for gap in gaps}
+    return models.ModelCard(kind="upvote", base="b", base_sha256="0" * 64, format="adapter", metrics=metrics)
+
+
 def write_project(folder: Path) -> None:
     """Prepared files, candidates, three tiny rankers, a tiny generator, and a config that names them."""
     data = folder / "data"
@@ -246,9 +271,12 @@ def write_project(folder: Path) -> None:
     ]
     schema.write_rows(folder / "candidates.csv", Candidate, candidates)
     models.pull("tiny-encoder", tiny.encoder(folder / "encoder", head=False))
-    for seed, kind in enumerate(("realism", "upvote", "relevance")):
-        card = models.ModelCard(kind=kind, base="tiny-encoder", base_sha256="0" * 64, format="full")  # type: ignore[arg-type]
-        models.write_card(tiny.encoder(folder / kind, seed), card)
+    dual = {"architecture": "dual encoder", "scale": 5.0, "offset": -1.0}
+    for seed, (name, kind) in enumerate({"realism": "realism", "upvote": "upvote", "relevance": "relevance", "other": "upvote"}.items()):
+        settings = dual if kind == "relevance" else {}
+        card = models.ModelCard(kind=kind, base="tiny-encoder", base_sha256="0" * 64, format="full", settings=settings)  # type: ignore[arg-type]
+        models.write_card(tiny.encoder(folder / name, seed, head=kind != "relevance"), card)
+    models.write_card(folder / "fold", fold("one", 0.6))
     tiny.language_model(folder / "lm")
     (folder / "c.toml").write_text(
         f'[generate]\nmodel = "{folder}/lm"\n[rank]\nbackend = "transformers"\nrealism = "{folder}/realism"\nupvote = "{folder}/upvote"\n'
@@ -272,7 +300,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def printed(project: Path) -> str:
     """What the program says; its files lie in project / "out"."""
     with redirect_stdout(io.StringIO()) as out:
-        evaluate.main(project / "data", project / "out", project / "c.toml", project / "candidates.csv")
+        others: dict[str, Any] = {"beside": [project / "other"], "left_out": [project / "fold"]}
+        evaluate.main(project / "data", project / "out", project / "c.toml", project / "candidates.csv", **others)
     return out.getvalue()
 
 
@@ -284,6 +313,8 @@ def metrics_of(project: Path, out: str = "out") -> dict[str, Any]:
 def test_everything_is_measured(project: Path, printed: str) -> None:
     told = metrics_of(project)
     assert told["made"]["missing"] == [] and told["made"]["rank_backend"] == "transformers"
+    assert f"--candidates {project}/candidates.csv --seed 1 --beside {project}/other --left-out {project}/fold" in told["made"]["command"]
+    assert told["left_out"]["gap_20"]["ranker"]["pairwise_accuracy"][0] == 0.6 and "r/one_gap_5" in told["left_out"]
     assert told["made"]["models"]["realism"]["sha256"] == models.fingerprint(project / "realism")
     assert told["realism"]["all"]["generator_likelihood"]["rows"] == 6 and told["realism"]["generator unseen"]["unseen_in_training"]
     assert told["upvote"]["all"]["generator_likelihood"]["pairs"] == 6 and "untuned_encoder" in told["upvote"]["gap_20"]
@@ -291,7 +322,17 @@ def test_everything_is_measured(project: Path, printed: str) -> None:
     assert told["judges"].keys() == {"liked", "real", "belongs"} and told["judges"]["real"]["judge"]["pairwise_accuracy"][0] == 1.0
     stage = told["ranking_stage"]
     assert stage["comments"] == 8 and stage["candidates"] == 40
-    assert {"rank_score", "without_relevance", "two_step", "most_likely", "longest", "random", "person"} <= stage["choices"].keys()
+    assert {
+        "rank_score",
+        "choose",
+        "without_relevance",
+        "two_step",
+        "two_step_other",
+        "most_likely",
+        "longest",
+        "random",
+        "person",
+    } <= stage["choices"].keys()
     assert stage["choices"]["most_likely"]["near_verbatim"][0] == 1.0  # GOOD stands under every comment
     assert stage["choices"]["person"]["real"][0] > 0.5 and list(stage["gain"]["liked"]["random"]) == ["1", "2", "5"]
     assert told["stock_phrases"]["comments"] == 5
@@ -304,7 +345,15 @@ def test_the_page_shows_it(project: Path, printed: str) -> None:
     assert f"{metrics_of(project)['realism']['all']['ranker']['roc_auc'][0]:.3f}" in page
     for words in ("Not measured", "Traceback", "None", "nan"):
         assert words not in page
-    for words in ("the longer wins", "unseen in training", "win rate by the judge", "Stock phrases"):
+    for words in (
+        "the longer wins",
+        "two-step with other",
+        "1 subreddits left out",
+        "r/one, karma gap of at least 5",
+        "unseen in training",
+        "win rate by the judge",
+        "Stock phrases",
+    ):
         assert words in page
 
 
@@ -321,6 +370,7 @@ def test_metrics_are_those_of_the_card(project: Path, printed: str) -> None:
         card = json.loads(json.dumps(measures.measure(models.read_card(project / kind), ranker, project / "data")))
         for content in told[kind].values():
             content.pop("generator_likelihood", None)
+            content.pop("other", None)
         assert card == told[kind]
 
 
@@ -334,8 +384,9 @@ def test_what_is_not_there_is_named_and_the_rest_measured(project: Path, tmp_pat
     evaluate.main(tmp_path / "data", tmp_path / "out", tmp_path / "c.toml", project / "candidates.csv")
     result = metrics_of(tmp_path)
     missing = result["made"]["missing"]
-    assert [line.split(":")[0] for line in missing] == ["relevance", "upvote", "generator likelihood", "judge liked"]
-    assert "upvote_pairs_test.csv isn't there" in missing[1] and f"missing: {missing[0]}" in capsys.readouterr().out
+    first = "subreddits left out of training"
+    assert [line.split(":")[0] for line in missing] == [first, "relevance", "upvote", "generator likelihood", "judge liked"]
+    assert "upvote_pairs_test.csv isn't there" in missing[2] and f"missing: {missing[1]}" in capsys.readouterr().out
     assert "upvote" not in result and "realism" in result and result["ranking_stage"]["choices"]["rank_score"].keys() >= {"real", "belongs"}
     assert "without_relevance" not in result["ranking_stage"]["choices"] and "without_upvote" in result["ranking_stage"]["choices"]
     page = (tmp_path / "out" / "evaluation.html").read_text()
@@ -349,6 +400,63 @@ def test_nothing_to_evaluate_is_an_error(project: Path, tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text(f'[rank]\nrealism = "{project}/upvote"\nupvote = ""\n')
     with pytest.raises(UserError, match="a model of kind upvote; set rank.realism"):
         evaluate.main(project / "data", tmp_path / "out", tmp_path / "c.toml")
+
+
+def test_another_upvote_ranker_is_measured_on_the_same_pairs(project: Path, printed: str) -> None:
+    rows = [row for row in schema.read_rows(project / "data" / "upvote_pairs_test.csv", UpvotePair) if row.karma_gap >= 20]
+    ranker = rankers.load("transformers", project / "other")
+    chosen, rejected = (ranker.score([(row.comment, getattr(row, side)) for row in rows]) for side in ("chosen", "rejected"))
+    told = metrics_of(project)["upvote"]["gap_20"]
+    assert told["other"]["pairwise_accuracy"][0] == pytest.approx(np.mean(np.array(chosen) > np.array(rejected)), abs=1e-4)
+    assert told["pairs"] == len(rows) and "pairs" not in told["other"] and "other" in printed
+
+
+def test_what_cannot_stand_beside_is_an_error(project: Path, tmp_path: Path) -> None:
+    def run(**folders: list[Path]) -> None:
+        evaluate.main(project / "data", tmp_path / "out", project / "c.toml", **folders)  # type: ignore[arg-type]
+
+    with pytest.raises(UserError, match="a model of kind realism; name a ranker of kind upvote"):
+        run(beside=[project / "realism"])
+    shutil.copytree(project / "other", tmp_path / "tfidf")
+    with pytest.raises(UserError, match="tfidf names more than one scorer"):
+        run(beside=[tmp_path / "tfidf"])
+    (tmp_path / "broken").mkdir()
+    shutil.copy(project / "other" / "model.json", tmp_path / "broken")
+    with pytest.raises(UserError, match="broken: can't be scored, the line above says why"):
+        evaluate.scores_beside(tmp_path / "broken", [("why?", "so")], config.RankSettings(backend="transformers"))
+    with pytest.raises(UserError, match="upvote: it left out no subreddit"):
+        run(left_out=[project / "upvote"])
+    with pytest.raises(UserError, match="r/one was left out of two of these rankers"):
+        measures.gather_left_out([fold("one", 0.6), fold("one", 0.5)])
+
+
+def test_subreddits_left_out_are_gathered_by_their_pairs() -> None:
+    found = measures.gather_left_out([fold("b", 0.5, 30), fold("a", 0.9, 10, gaps=(20,))])
+    assert list(found) == ["gap_20", "gap_5", "r/a_gap_20", "r/b_gap_20", "r/b_gap_5"]
+    assert found["gap_20"]["pairs"] == 40 and found["gap_20"]["subreddits"] == 2
+    assert found["gap_20"]["ranker"]["pairwise_accuracy"] == (0.6, 0.5, 0.9)  # subreddits are drawn again, whole
+    assert found["gap_5"]["ranker"]["pairwise_accuracy"] == (0.5, 0.0, 1.0)  # one tells nothing of others
+
+
+def test_the_engine_is_that_of_a_run_unless_told_and_is_named(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "data").mkdir()
+    for each in ("train", "test"):
+        shutil.copy(project / "data" / f"upvote_pairs_{each}.csv", tmp_path / "data")
+    (tmp_path / "c.toml").write_text(f'[generate]\nmodel = "{tmp_path}/none"\n[rank]\nrealism = ""\nupvote = "{project}/upvote"\n')
+    asked, load = [], rankers.load
+    monkeypatch.setattr(rankers, "load", lambda *how: asked.append(how) or load(*how))  # type: ignore[func-returns-value]
+    evaluate.main(tmp_path / "data", tmp_path / "out", tmp_path / "c.toml")
+    evaluate.main(tmp_path / "data", tmp_path / "out2", tmp_path / "c.toml", engine="transformers")
+    assert [how[0] for how in asked] == ["ctranslate2", "transformers"] and asked[0][2] == "int8"
+    first, second = (metrics_of(tmp_path, out)["made"] for out in ("out", "out2"))
+    assert (first["rank_backend"], first["rank_precision"], first["engine_of_run"]) == ("ctranslate2", "int8", True)
+    assert (second["rank_backend"], second["rank_precision"], second["engine_of_run"]) == ("transformers", "float32", False)
+    assert "--engine transformers" in second["command"] and "--engine" not in first["command"]
+    pages = [(tmp_path / out / "evaluation.html").read_text() for out in ("out", "out2")]
+    assert "rankers by <b>ctranslate2</b> in <b>int8</b>, as <code>run</code>" in pages[0]
+    assert "rankers by <b>transformers</b> in <b>float32</b>, told by" in pages[1]
 
 
 # --- score and evaluate agree -------------------------------------------------------------------------------------------------
@@ -368,6 +476,66 @@ INVENTED = [
     ("The train is late again", "Same here"),
     ("The train is late again", "Mine was cancelled, so I walked; it took an hour and a half, and I'd do it again tomorrow."),
 ]
+
+
+def write_invented(data: Path) -> None:
+    """Test rows of all three kinds, their texts as they come from outside; each text a thread of its own but for siblings."""
+    for each in ("train", "test"):
+        texts = INVENTED if each == "test" else [("why?", f"so {n % 3} so") for n in range(40)]
+        ids = [(f"t3_{each}{n}", f"t1_{each}{n}", f"t1_r{each}{n}", "s") for n in range(len(texts))]
+        realism = [RealismRow(*where, *both, n % 2, "" if n % 2 else "g") for n, (where, both) in enumerate(zip(ids, texts, strict=True))]
+        schema.write_rows(data / f"realism_{each}.csv", RealismRow, realism)
+        belongs = [LabelledRow(*where, *both, 1) for where, both in zip(ids, texts, strict=True)]
+        schema.write_rows(data / f"relevance_{each}.csv", LabelledRow, belongs)
+        siblings = zip(ids[::2], texts[::2], texts[1::2], strict=True)
+        pairs = [UpvotePair(t, c, f"{r}x", f"{r}y", s, one[0], one[1], other[1], 20, 0.5) for (t, c, r, s), one, other in siblings]
+        schema.write_rows(data / f"upvote_pairs_{each}.csv", UpvotePair, pairs)
+
+
+@pytest.mark.parametrize("engine", ["transformers", "ctranslate2"])
+def test_score_gives_the_numbers_of_evaluate_for_all_three(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    """Cross-encoders and the dual encoder, in float32: other order, other batch sizes, by the command line."""
+    write_invented(tmp_path / "data")
+    told = (project / "c.toml").read_text().replace('backend = "transformers"', f'backend = "{engine}"\nprecision = "float32"')
+    told = told.replace(f"{project}/lm", f"{tmp_path}/none")  # texts here are longer than its context
+    (tmp_path / "c.toml").write_text(told)
+    settings = config.load(tmp_path / "c.toml")
+    if engine == "ctranslate2":
+        for kind in ("realism", "upvote", "relevance"):  # in this process, where PyTorch is loaded already
+            export_ct2.export(project / kind, "float32")
+    found = evaluate.Evaluation()
+    loaded = evaluate.load_rankers(settings.rank, found)
+    evaluated: dict[str, dict[tuple[str, str], float]] = {}
+    score = measures.ranker_scores
+
+    def recorded(ranker: rankers.Ranker, pairs: Sequence[tuple[str, str]]) -> Any:
+        scores = score(ranker, pairs)
+        kind = next(name for name, (_, each) in loaded.items() if each is ranker)
+        evaluated.setdefault(kind, {}).update(zip(pairs, scores.tolist(), strict=True))
+        return scores
+
+    monkeypatch.setattr(measures, "ranker_scores", recorded)
+    evaluate.evaluate_rankers(loaded, tmp_path / "data", settings, [], found)
+    assert evaluated.keys() == loaded.keys() and set(evaluated["realism"]) == set(evaluated["upvote"]) == set(INVENTED)
+    assert all(len({round(score, 3) for score in scores.values()}) > 8 for scores in evaluated.values())  # they do differ
+    pairs = list(dict.fromkeys(pair for scores in evaluated.values() for pair in scores))  # replies of other comments too, for relevance
+    assert len(pairs) > 60
+    for number, (order, batch_size) in enumerate([(pairs[::-1], 1), (pairs[50:] + pairs[:50], 5), (pairs, 64)]):
+        source, out = tmp_path / f"{number}.csv", tmp_path / f"{number}-scored.csv"
+        schema.write_table(source, ["comment", "reply"], [{"comment": comment, "reply": body} for comment, body in order])
+        monkeypatch.setenv("BOT_RANK__BATCH_SIZE", str(batch_size))
+        if number == 1:
+            command = [sys.executable, str(ROOT / "run_bot.py"), "score", "--config", str(tmp_path / "c.toml")]
+            done = subprocess.run([*command, "--in", str(source), "--out", str(out)], capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+        else:
+            rank.main(None, source, out, tmp_path / "c.toml")
+        scored = {(row["comment"], row["reply"]): row for row in schema.read_table(out)[1]}
+        for kind, scores in evaluated.items():
+            assert {*scores} <= {*scored}
+            assert [float(scored[pair][f"{kind}_score"]) for pair in scores] == pytest.approx([*scores.values()], abs=1e-4)
 
 
 @pytest.mark.skipif(not MINILM.exists(), reason="python run_bot.py models pull minilm-l6")

@@ -83,7 +83,8 @@ def test_counts(tmp_path: Path) -> None:
     schema.write_rows(tmp_path / "submitted.csv", Submitted, [Submitted("t1_a", "t3_x", "0", "day_cap", "", 1)])
     found = journal.count(tmp_path)
     assert found == {
-        "comments": 1, "skipped": {"nsfw": 2}, "candidates": 1, "refused": {"link": 1}, "chosen": 0, "submitted": {"day_cap": 1},
+        "comments": 1, "skipped": {"nsfw": 2}, "candidates": 1, "refused": {"link": 1}, "chosen": 0, "abstained": 1,
+        "submitted": {"day_cap": 1},
     }  # fmt: skip
     (tmp_path / "scored.csv").write_text('"half a file')
     assert journal.count(tmp_path)["candidates"] == 0

@@ -23,7 +23,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot import ROOT, UserError, models
+from bot import ROOT, UserError, cards, models
 from bot.models import Base, Folder, Hub, ModelCard, OpenAI, Wheel, pull
 
 WEIGHTS = bytes(range(256)) * 40
@@ -613,6 +613,26 @@ def a_card(**changes: Any) -> ModelCard:
         "limits": "English only\nnot for medical advice",
     }
     return ModelCard(**{**told, **changes})
+
+
+@pytest.mark.parametrize("name", ["lm", "realism", "upvote", "relevance"])
+def test_shipped_cards_say_split_use_and_limits(name: str) -> None:
+    if not (folder := ROOT / "models" / name).exists():
+        pytest.skip("no such model comes with the project")
+    card = models.read_card(folder)
+    told = {"split": card.split, "intended_use": card.intended_use, "limits": card.limits}
+    assert told == cards.words(card.kind, card.settings), f"python run_bot.py models card models/{name}"
+
+
+def test_the_words_of_a_card_are_written_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    card = a_card(limits="", created_utc="2024-05-06T07:08:09Z", settings={"classes": 4})
+    models.write_card(tmp_path, card)
+    models.card_command([tmp_path])
+    found = models.read_card(tmp_path)
+    assert "thread" in found.split and "one comment" in found.intended_use and "class of a reply's karma" in found.limits
+    assert (found.metrics, found.settings, found.created_utc) == (card.metrics, card.settings, card.created_utc)
+    with pytest.raises(UserError, match="holds no model"):
+        models.card_command([tmp_path / "none"])
 
 
 @given(notes=st.text(st.characters(exclude_categories=["Cs"])), metric=st.floats(allow_nan=False, allow_infinity=False))

@@ -59,7 +59,8 @@ def write_run(folder: Path, comments: list[Comment] = COMMENTS, threshold: float
     schema.write_rows(
         folder / "candidates.csv", Candidate, candidates, {"settings": {"temperature": 0.8}, "model": "f" * 64, "seed": 7}, left_out={}
     )
-    schema.write_rows(folder / "scored.csv", Scored, scored)
+    weights = {"realism": 0.25, "upvote": 0.75, "relevance": 0.0}
+    schema.write_rows(folder / "scored.csv", Scored, scored, {"settings": {"weights": weights}})
     chosen = [row for row in scored if row.verdict == "chosen"]
     schema.write_rows(folder / "chosen.csv", Scored, chosen, {"settings": {"minimum_realism": threshold}})
     return folder
@@ -138,6 +139,7 @@ def test_page_counts_and_reasons(tmp_path: Path) -> None:
     assert "Answered (2)" in text and "Not answered (2)" in text
     assert "No reply: all 2 refused (empty 1, low realism 1)." in text
     assert "No reply: another comment of this submission was answered." in text
+    assert "weights realism 0.25, relevance 0, upvote 0.75 how much each ranker counts in rank_score" in text
     assert "temperature 0.8" in text and "seed 7" in text and "realism threshold 0.5" in text and "f" * 12 in text and "f" * 13 not in text
     assert "−2.50" in text  # log-likelihood
 

@@ -21,7 +21,7 @@ import tensorflow as tf
 import torch
 from transformers import AutoTokenizer, BertModel
 
-from bot import ROOT, UserError, evaluate, export_tfhub, models, rankers, schema, train_ranker, train_tfhub_bert, training
+from bot import ROOT, UserError, config, evaluate, export_tfhub, models, rankers, schema, train_ranker, train_tfhub_bert, training
 from bot.rankers.tfhub_bert import INPUTS, TFHubBert, Wordpieces, inputs_of
 from bot.rankers.transformers import encode_pair
 from bot.schema import LossRow, RealismRow, UpvotePair, UpvoteRow
@@ -56,11 +56,11 @@ def bases(eager: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(models, "BASE_DIR", folder)
         for name, dropout in (("tiny", 0.1), ("still", 0.0)):
             source = tiny.encoder(tmp_path_factory.mktemp(name), head=False)
-            config = json.loads((source / "config.json").read_text()) | {
+            sizes = json.loads((source / "config.json").read_text()) | {
                 "hidden_dropout_prob": dropout,
                 "attention_probs_dropout_prob": dropout,
             }
-            (source / "config.json").write_text(json.dumps(config))
+            (source / "config.json").write_text(json.dumps(sizes))
             models.pull(name, source)
             export_tfhub.export(name)
     return folder
@@ -258,6 +258,12 @@ def test_scores_do_not_depend_on_order_or_batch(realism: Path) -> None:
     assert ranker.score(pairs[::-1], batch_size=3)[::-1] == pytest.approx(whole, abs=1e-5)
     assert [ranker.score([pair])[0] for pair in pairs[:8]] == pytest.approx(whole[:8], abs=1e-5)
     assert ranker.score([]) == []
+
+
+def test_evaluate_scores_one_of_these_beside_rankers_of_another_back_end(realism: Path) -> None:
+    pairs = [("Which book?", GOOD), ("Which book?", BAD), ("Which book?", GOOD)]
+    told = evaluate.scores_beside(realism, pairs, config.RankSettings(backend="transformers", batch_size=2))
+    assert told.tolist() == pytest.approx(rankers.load("tfhub-bert", realism).score(pairs), abs=1e-4) and told[0] > told[1]
 
 
 def test_a_saved_model_scores_as_before_and_graphs_are_not_made_anew(bases: Path, tmp_path: Path) -> None:

@@ -76,13 +76,30 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_subreddit_left_out_is_unseen_and_measured(data: Path) -> None:
+def test_each_subreddit_left_out_is_unseen_and_measured(data: Path) -> None:
+    contrary = [RankedPair("Contrary", f"why {n}?", DISLIKED, LIKED, 2) for n in range(40)]  # would teach the other taste
+    contrary += [RankedPair("old", "Which book?", DISLIKED, LIKED, 2)] * 40  # a comment of validation, test and the judge
+    schema.write_rows(data / "ranked_pairs.csv", RankedPair, schema.read_rows(data / "ranked_pairs.csv", RankedPair) + contrary)
     out = data / "upvote"
-    train_ranker.main(train_ranker.Kind.upvote, "tiny-encoder", data, out, 1000, 8, 256, 5e-3, 1, ranked_rows=20, leave_out=["Contrary"])
+    left_out = ["Contrary", "HOME"]
+    train_ranker.main(train_ranker.Kind.upvote, "tiny-encoder", data, out, 1000, 12, 256, 5e-3, 1, ranked_rows=200, leave_out=left_out)
     card = models.read_card(out)
-    assert card.settings["rows"] == 2 * 120 + 20 and card.settings["left_out"] == ["contrary"] and "ranked_pairs.csv" in card.data
-    assert card.metrics["left_out_all"]["pairs"] == 2 * (60 + 12 + 24)
-    assert card.metrics["left_out_all"]["ranker"]["pairwise_accuracy"][0] == 0.0  # it learnt what the others like, and nothing of this one
+    assert card.settings["rows"] == 120 + 80 and card.settings["left_out"] == ["contrary", "home"] and "ranked_pairs.csv" in card.data
+    found = {name.removeprefix("left_out_"): told for name, told in card.metrics.items() if name.startswith("left_out_")}
+    each = 2 * (60 + 12 + 24)  # of both halves and all three splits
+    told = {name: (content["pairs"], content["ranker"]["pairwise_accuracy"][0]) for name, content in found.items()}
+    # it learnt what books like, and nothing of these: the contrary one's pairs are all wrong; home's are but for the judges' in training
+    assert told == {
+        "gap_5": (2 * each, round((each - 60) / (2 * each), 4)), "gap_20": (2 * each, round((each - 60) / (2 * each), 4)),
+        "r/contrary_gap_5": (each, 0.0), "r/contrary_gap_20": (each, 0.0),
+        "r/home_gap_5": (each, round(1 - 60 / each, 4)), "r/home_gap_20": (each, round(1 - 60 / each, 4)),
+    }  # fmt: skip
+    assert found["r/home_gap_20"]["longer_wins"]["pairwise_accuracy"] == found["r/home_gap_20"]["ranker"]["pairwise_accuracy"]
+
+
+def test_what_a_ranker_says_is_made_a_chance_on_validation_pairs(data: Path) -> None:
+    out = data / "upvote"
+    train_ranker.main(train_ranker.Kind.upvote, "tiny-encoder", data, out, 1000, 8, 256, 5e-3, 1)
     liked, disliked = rankers.load("transformers", out).score([("Which book?", LIKED), ("Which book?", DISLIKED)])
     # two thirds of the validation pairs are as it learnt; half of that log-odds, log 2, lies on either side of the mean reply
     assert liked == pytest.approx(1 / (1 + 2**-0.5), abs=0.01) and disliked == pytest.approx(1 - liked, abs=0.01)
@@ -94,7 +111,13 @@ def test_what_cannot_be_learnt_is_an_error(data: Path) -> None:
 
     with pytest.raises(UserError, match="--leave-out nowhere: no such subreddit"):
         run(leave_out=["nowhere"])
+    with pytest.raises(UserError, match="no pair of a subreddit that isn't left out; leave fewer out"):
+        run(leave_out=["books", "contrary", "home"])
     with pytest.raises(UserError, match="karma gap of 31"):
         run(karma_gap=31)
     with pytest.raises(UserError, match="go with `upvote`"):
         train_ranker.main(train_ranker.Kind.realism, "tiny-encoder", data, data / "out", ranked_rows=1)
+    narrow = [upvote_pair("t1_n", LIKED, DISLIKED, "narrow", gap=4)]
+    schema.write_rows(data / "upvote_pairs_test.csv", UpvotePair, schema.read_rows(data / "upvote_pairs_test.csv", UpvotePair) + narrow)
+    with pytest.raises(UserError, match="--leave-out narrow: no pair with a karma gap of 5 to measure it on"):
+        run(leave_out=["narrow"])
