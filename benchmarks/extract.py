@@ -1,8 +1,12 @@
 """Extraction beside a plain Python reader: the same synthetic dump, one after the other, rows a second and peak memory of each.
 
-Writes FOLDER/RC_2018-01.zst (made from a seed, kept for the next run) and prints a table. Each side is a process of its own.
+Writes FOLDER/COMMENTS/RC_2018-01.zst (made from a seed, kept for the next run) and prints a table. Each side is a process of its own.
+The last dump is extracted a second time, from FOLDER/COMMENTS-long/, compressed with a window of 2 GiB (`--long=31`) as the public ones.
 
     python benchmarks/extract.py --comments 1000000 --comments 5000000 --folder /tmp/bench
+
+«own» memory is what the process holds itself (RssAnon in /proc, looked at twenty times a second); «resident» counts mapped files, too,
+which the system may take back.
 
 The plain reader is what the common scripts for these dumps do: zstandard, one json.loads a line, a dict of comments, one pass that
 joins each reply to its parent and writes CSV. It keeps every comment in memory and knows neither submissions, months nor depth.
@@ -14,11 +18,14 @@ import csv
 import io
 import json
 import os
+import re
 import resource
 import shutil
 import subprocess
 import sys
+import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +37,7 @@ from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
 MONTH, MONTH_START = "2018-01", 1_514_764_800
+OWN_MEMORY = re.compile(r"RssAnon:\s+(\d+) kB")
 THREADS = 50  # comments a thread
 KEYS = ("parent_id", "link_id", "subreddit", "author", "body", "score", "created_utc")
 WORDS = 20_000  # of invented vocabulary
@@ -77,6 +85,16 @@ def make_dump(dump: Path, count: int) -> None:
     packed.replace(dump)
 
 
+def make_long(dump: Path, long: Path) -> None:
+    """The same dump with a window of 2 GiB."""
+    packed = long.with_suffix(".part")
+    settings = zstandard.ZstdCompressionParameters.from_level(3, window_log=31, enable_ldm=True)
+    with dump.open("rb") as source, packed.open("wb") as target:
+        plain = zstandard.ZstdDecompressor().stream_reader(source)
+        zstandard.ZstdCompressor(compression_params=settings).copy_stream(plain, target)
+    packed.replace(long)
+
+
 def plain_reader(dump: Path, out: Path) -> int:
     """The usual way; returns the number of pairs."""
     comments: dict[str, dict[str, Any]] = {}
@@ -100,16 +118,47 @@ def plain_reader(dump: Path, out: Path) -> int:
     return count
 
 
-def timed(command: list[str]) -> tuple[float, float, str]:
-    """Seconds, peak memory in MiB and the last line printed of one process."""
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One process: wall seconds, CPU seconds of all its threads, MiB at their peaks, pairs as it printed them."""
+
+    seconds: float
+    cpu: float
+    own: float
+    resident: float
+    pairs: str
+
+
+def timed(command: list[str]) -> Run:
     began = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert process.stdout is not None
+    own = 0
+    ended = threading.Event()
+
+    def watch() -> None:
+        nonlocal own
+        while not ended.wait(0.05):
+            if found := OWN_MEMORY.search(Path(f"/proc/{process.pid}/status").read_text()):  # none in one that has ended
+                own = max(own, int(found[1]))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
     printed = process.stdout.read()
+    ended.set()
+    watcher.join()
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"{' '.join(command)}: failed")
-    return time.monotonic() - began, usage.ru_maxrss / 1024, printed.strip().splitlines()[-1]
+    pairs = printed.strip().splitlines()[-1].split()[0]
+    return Run(time.monotonic() - began, usage.ru_utime + usage.ru_stime, own / 1024, usage.ru_maxrss / 1024, pairs)
+
+
+def ours(folder: Path) -> Run:
+    """Extraction of the dump in a folder, from nothing."""
+    shutil.rmtree(folder / "out", ignore_errors=True)
+    command = [sys.executable, "-m", "bot.extract", "--dumps", str(folder), "--from", MONTH, "--to", MONTH, "--out", str(folder / "out")]
+    return timed(command)
 
 
 def main(
@@ -122,26 +171,30 @@ def main(
         print(f"{plain_reader(plain, folder / 'plain.csv'):,} reply pairs")
         return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    table = Table("comments", "dump MB", "", "seconds", "comments/s", "peak MiB", "pairs", title="extraction, side by side")
+    table = Table(
+        "comments", "dump MB", "", "s", "CPU s", "comments/s", "own MiB", "resident MiB", "pairs", title="extraction, side by side"
+    )
+
+    def add(count: int, dump: Path, name: str, run: Run) -> None:
+        size, rate = f"{dump.stat().st_size / 1e6:,.0f}", f"{count / run.seconds:,.0f}"
+        table.add_row(
+            f"{count:,}", size, name, f"{run.seconds:.1f}", f"{run.cpu:.1f}", rate, f"{run.own:,.0f}", f"{run.resident:,.0f}", run.pairs
+        )
+
     for count in comments:
-        here = folder / str(count)
-        here.mkdir(parents=True, exist_ok=True)
-        dump = here / f"RC_{MONTH}.zst"
+        dump = folder / str(count) / f"RC_{MONTH}.zst"
+        dump.parent.mkdir(parents=True, exist_ok=True)
         if not dump.exists():
             make_dump(dump, count)
-        shutil.rmtree(here / "out", ignore_errors=True)
-        took = {}
-        for name, command in (
-            ("plain Python", [sys.executable, __file__, "--plain", str(dump), "--folder", str(here)]),
-            (
-                "bot.extract",
-                [sys.executable, "-m", "bot.extract", "--dumps", str(here), "--from", MONTH, "--to", MONTH, "--out", str(here / "out")],
-            ),
-        ):
-            took[name], memory, result = timed(command)
-            size = f"{dump.stat().st_size / 1e6:,.0f}"
-            table.add_row(f"{count:,}", size, name, f"{took[name]:.1f}", f"{count / took[name]:,.0f}", f"{memory:,.0f}", result.split()[0])
-        table.add_row("", "", "ratio", f"{took['plain Python'] / took['bot.extract']:.1f} times as fast", "", "", "", end_section=True)
+        usual = timed([sys.executable, __file__, "--plain", str(dump), "--folder", str(dump.parent)])
+        add(count, dump, "plain Python", usual)
+        add(count, dump, "bot.extract", run := ours(dump.parent))
+        table.add_row("", "", "ratio", f"{usual.seconds / run.seconds:.1f} times as fast", end_section=True)
+    long = folder / f"{count}-long" / dump.name
+    long.parent.mkdir(exist_ok=True)
+    if not long.exists():
+        make_long(dump, long)
+    add(count, long, "bot.extract, 2 GiB window", ours(long.parent))
     Console().print(table)
 
 

@@ -54,7 +54,9 @@ tree AS (
 ),
 parent AS (
   SELECT recent.id, recent.link_id, recent.author, recent.body, recent.score, recent.created_utc, tree.depth
-  FROM recent LEFT JOIN tree ON tree.id = recent.id AND tree.link_id = recent.link_id
+  FROM recent
+  JOIN answered ON answered.id = recent.id
+  LEFT JOIN tree ON tree.id = recent.id AND tree.link_id = recent.link_id
   WHERE @with_comments
   UNION ALL
   SELECT

@@ -21,7 +21,7 @@ import shutil
 import tempfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -262,24 +262,31 @@ def sources(dump: Path, scratch: Path, db: duckdb.DuckDBPyConnection, kind: Kind
 
 
 def chunks(dump: Path, scratch: Path) -> Iterator[Path]:
-    """Whole lines of the dump, about CHUNK_BYTES at a time, in files of which only the last two are kept."""
-    number = 0
-    parts: list[bytes] = []
-    size = 0
-    for block in blocks(dump, scratch):
-        if not size and not number:
-            block = block.removeprefix(codecs.BOM_UTF8)
-        size += len(block)
-        if size < CHUNK_BYTES or (end := block.rfind(b"\n") + 1) == 0:
+    """Whole lines of the dump, about CHUNK_BYTES at a time, in two files by turns: one is read while the other is filled.
+
+    They are written over in place, since new pages cost as much time as decompression does.
+    """
+    path, other_path = scratch / "chunk0.ndjson", scratch / "chunk1.ndjson"
+    with path.open("wb", buffering=0) as file, other_path.open("wb", buffering=0) as other:
+        size, at_start = 0, True
+        for block in blocks(dump, scratch):
+            if at_start and block:
+                block, at_start = block.removeprefix(codecs.BOM_UTF8), False
+            rest = memoryview(block)
+            if size + len(block) >= CHUNK_BYTES and (end := block.rfind(b"\n") + 1):
+                _write(file, rest[:end])
+                file.truncate()
+                yield path
+                path, other_path, file, other = other_path, path, other, file
+                file.seek(0)
+                size, rest = 0, rest[end:]
+            _write(file, rest)
+            size += len(rest)
             if size > CHUNK_BYTES + LONGEST_LINE:
                 raise _line_too_long(dump)
-            parts.append(block)
-            continue
-        yield _write(scratch / f"chunk{number % 2}.ndjson", [*parts, memoryview(block)[:end]])
-        parts, number = [block[end:]], number + 1
-        size = len(parts[0])
-    if size:
-        yield _write(scratch / f"chunk{number % 2}.ndjson", parts)
+        if size:
+            file.truncate()
+            yield path
 
 
 def blocks(dump: Path, scratch: Path) -> Iterator[bytes]:
@@ -407,10 +414,6 @@ def _as_text(key: str, type_: str | None) -> str:
     return f"epoch({key})::BIGINT::VARCHAR" if type_.startswith("TIMESTAMP") else f"{key}::VARCHAR"
 
 
-def _write(path: Path, parts: Iterable[bytes | memoryview]) -> Path:
-    with path.open("wb", buffering=0) as file:
-        for part in parts:
-            view = memoryview(part)
-            while view:
-                view = view[file.write(view) :]
-    return path
+def _write(file: IO[bytes], view: memoryview) -> None:
+    while view:
+        view = view[file.write(view) :]
