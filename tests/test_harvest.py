@@ -115,7 +115,7 @@ def test_a_reply_that_reddit_does_not_give(box: Box) -> None:
     assert harvest.harvest(client, [reply], box.db.with_name("harvest.csv"), POSTED + HOUR) == 0
 
 
-STANDING = Standing("t1_r", "t1_c", "t3_t", "books", "body", 3, POSTED, False)
+STANDING = Standing("t1_r", "t1_c", "t3_t", "books", "bot", "body", 3, POSTED, False)
 
 
 @given(st.lists(st.floats(0, 400), max_size=30).map(sorted))

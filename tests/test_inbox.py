@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +17,7 @@ from bot.ledger import Reply, State
 from bot.reddit import Letter, Outcome
 from bot.sandbox.server import Box
 
-NOW = 1_700_000_000
+NOW = int(time.time())
 
 
 @pytest.fixture
