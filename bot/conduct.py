@@ -287,7 +287,7 @@ _THREAT = re.compile(
     r"(?i)\bk+y+s+\b|\b(?:kill|hang|shoot|hurt|cut|drown) (?:your|ur)\s?sel(?:f|ves)\b"
     r"|\b(?:i['’]?ll|i will|we['’]?ll|we will|gonna|going to) (?:\w+ ){0,2}"
     r"(?:kill|murder|stab|shoot|hurt|rape|bomb|strangle) (?:you|u|ur|your)\b"
-    r"|\bshoot(?:ing)? up (?:the|a|your|this|my)\b|\b(?:deserves?|ought|needs?|should) (?:all )?(?:to )?(?:die|be (?:shot|killed|hanged))\b"
+    r"|\bshoot(?:ing)? up (?:the|a|your|this|my)\b|\b(?:deserves?|ought|needs?|should) (?:all )?(?:to )?(?:die(?! (?:out|off|down)\b)|be (?:shot|killed|hanged))\b"
 )
 # Characters without a width that are no format characters by Unicode's own word: fillers, blanks, joiners of marks.
 _BLANKS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0\u2028\u2029")
@@ -298,7 +298,13 @@ _NUMBER = re.compile(r"(?<!\w)\d[\d.,:/%+$-]+(?![^\W\d_])")  # the word list's d
 TOXIC_LABELS = _names("""
     toxic toxicity severe_toxic severe_toxicity obscene threat insult identity_hate identity_attack sexual_explicit
 """)
-MILD_WORDS = ["bs"]  # a bachelor of science
+# Of the word list what is ordinary talk: «bs» is a bachelor of science, too, and anybody meets «the girl on the train».
+MILD_WORDS = [
+    *"barenaked bs butt cornhole domination escort eunuch grope hardcore intercourse knobbing lmfao omfg pissed pissing playboy santorum".split(),
+    *"scissoring sex simp skeet snatch snowballing spunk suck sucks swinger tushy twinkie undressing wtf xx xxx".split(),
+    *("big black", "girl on", "hard core", "hot chick", "huge fat", "jelly donut", "make me come", "strip club", "tainted love", "taste my"),
+    *("tied up", "tight white", "wrapping men"),
+]
 
 
 def has_hidden_characters(body: str) -> bool:
@@ -327,7 +333,7 @@ def has_phone_number(body: str) -> bool:
 
 
 def bad_words(body: str) -> list[str]:
-    """Words of glin-profanity's English list, spelt with digits, signs or gaps too.
+    """Words of glin-profanity's English list but MILD_WORDS, and their plurals; spelt with digits, signs or gaps too.
 
     >>> bad_words("you sh1t"), bad_words("s h i t"), bad_words("that gay couple is nice, in Scunthorpe")
     (['shit', 'sh1t'], ['shit'], [])
@@ -339,8 +345,22 @@ def bad_words(body: str) -> list[str]:
 @cache
 def _word_filter() -> Any:
     from glin_profanity import Filter
+    from glin_profanity.data.dictionary import dictionary
 
-    return Filter({"languages": ["english"], "detect_leetspeak": True, "leetspeak_level": "moderate", "ignore_words": MILD_WORDS})
+    words = set(dictionary.get_words("english")).difference(MILD_WORDS)
+    plurals = [plural(word) for word in words if word[-1].isalpha()]  # the list has few of them
+    settings = {"languages": ["english"], "detect_leetspeak": True, "leetspeak_level": "moderate"}
+    return Filter({**settings, "ignore_words": MILD_WORDS, "custom_words": plurals})
+
+
+def plural(word: str) -> str:
+    """
+    >>> plural("cat"), plural("lady"), plural("boss"), plural("toy")
+    ('cats', 'ladies', 'bosses', 'toys')
+    """
+    if re.search("[^aeiou]y$", word):
+        return word[:-1] + "ies"
+    return word + ("es" if re.search("(?:s|x|z|sh|ch)$", word) else "s")
 
 
 def profanity(body: str) -> float:
