@@ -302,7 +302,18 @@ TOXIC_LABELS = _names("""
 MILD_WORDS = [
     *"barenaked bs butt cornhole domination escort eunuch grope hardcore intercourse knobbing lmfao omfg pissed pissing playboy santorum".split(),
     *"scissoring sex simp skeet snatch snowballing spunk suck sucks swinger tushy twinkie undressing wtf xx xxx".split(),
-    *("big black", "girl on", "hard core", "hot chick", "huge fat", "jelly donut", "make me come", "strip club", "tainted love", "taste my"),
+    *(
+        "big black",
+        "girl on",
+        "hard core",
+        "hot chick",
+        "huge fat",
+        "jelly donut",
+        "make me come",
+        "strip club",
+        "tainted love",
+        "taste my",
+    ),
     *("tied up", "tight white", "wrapping men"),
 ]
 

@@ -99,9 +99,7 @@ def obey(client: reddit.Client, db: sqlite3.Connection, withdraw_at_karma: int, 
         if order.delete and not withdraw(client, db, order.delete, Withdrawal.ASKED_TO, done):
             continue  # stays unread, for the next run
         reddit.mark_read(client, order.letter.name)
-    standing = [
-        reply for reply in ledger.in_state(db, State.POSTED) if reply.reply_id and now - reply.intent_utc < WATCHED_SECONDS
-    ]
+    standing = [reply for reply in ledger.in_state(db, State.POSTED) if reply.reply_id and now - reply.intent_utc < WATCHED_SECONDS]
     found = reddit.standings(client, [reply.reply_id for reply in standing])
     for reply in standing:
         if reply.removed_utc is None and reply.reply_id in found and found[reply.reply_id].removed:

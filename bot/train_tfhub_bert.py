@@ -268,10 +268,9 @@ def train(
     settings = {
         "backend": "tfhub-bert", "classes": classes, "rows": len(drawn["train"]), "epochs": epochs, "batch_tokens": batch_tokens,
         "learning_rate": learning_rate, "seed": seed, "vocabulary": len(wordpieces.ids),
+        "own_rows": len(own), "harvest_sha256": schema.sha256_of(harvest) if harvest else "",
     }  # fmt: skip
     card_data = {path.name: {"rows": len(read[each]), "sha256": schema.sha256_of(path)} for each, path in files.items()}
-    if harvest:
-        card_data[harvest.name] = {"rows": len(own), "sha256": schema.sha256_of(harvest)}
     del read, drawn
     tf.random.set_seed(seed)
     model = Classifier(encoder, width, classes, seed)

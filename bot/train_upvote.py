@@ -111,10 +111,9 @@ def train(
         "rows": sum(len(group.replies) for group in families), "ranked_rows": ranked_rows, "groups": len(families), "epochs": epochs,
         "batch_tokens": batch_tokens, "learning_rate": learning_rate, "seed": seed, "lora_rank": LORA_RANK, "karma_gap": karma_gap,
         "left_out": sorted(left_out), "own_rows": sum(len(group.replies) for group in own),
+        "harvest_sha256": schema.sha256_of(harvest) if harvest else "",
     }  # fmt: skip
     card_data = {name: {"rows": count, "sha256": schema.sha256_of(data / name)} for name, count in sources.items()}
-    if harvest:
-        card_data[harvest.name] = {"rows": settings["own_rows"], "sha256": schema.sha256_of(harvest)}
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     checkpoint = out / "checkpoint.pt"
     run = {**settings, "kind": "upvote", "base": base, "data": card_data}
@@ -187,7 +186,9 @@ def own_groups(rows: Iterable[Harvested], karma_gap: int) -> list[Group]:
     for (subreddit, _), members in alike.items():
         for start in range(0, len(members), MOST_SIBLINGS):
             both = [sorted(pair, key=lambda row: -row.karma) for pair in combinations(members[start : start + MOST_SIBLINGS], 2)]
-            better = [((one.comment, one.reply), (other.comment, other.reply)) for one, other in both if one.karma - other.karma >= karma_gap]
+            better = [
+                ((one.comment, one.reply), (other.comment, other.reply)) for one, other in both if one.karma - other.karma >= karma_gap
+            ]
             result += [group_of(subreddit, better)] if better else []
     return result
 

@@ -458,7 +458,9 @@ def main() -> int:
     doubled, lost = (sum(getattr(result, name) for result in results) for name in ("doubled", "lost"))
     print(f"what became of the comments: {', '.join(f'{name} {count}' for name, count in outcomes.most_common())}")
     killed, full = (sum(getattr(result, name) for result in results) for name in ("killed", "full"))
-    if idle := sorted(result.case for result in results if "; kill -9 " in result.case and "never" not in result.case and not result.killed):
+    if idle := sorted(
+        result.case for result in results if "; kill -9 " in result.case and "never" not in result.case and not result.killed
+    ):
         print(f"cases of the matrix without their kill, since nothing was sent there: {len(idle)}: {'; '.join(idle)}")
     print(f"{killed} processes killed at their moment, {full} stopped by the disk")
     print(f"{sum(result.processes for result in results)} processes in {time.monotonic() - began:.0f} s")

@@ -179,7 +179,9 @@ def test_what_was_harvested_is_learnt(box: Box, db: sqlite3.Connection, tmp_path
     monkeypatch.setattr(models, "BASE_DIR", tmp_path / "bases")
     models.pull("tiny-encoder", tiny.encoder(tmp_path / "encoder", head=False))
     for each in prepare.SPLITS:
-        pairs = [UpvotePair("t3_b", f"t1_{n}", "t1_x", "t1_y", "home", "Which book?", f"number {n}", f"number {n + 1}", 9, 0.0) for n in range(9)]
+        pairs = [
+            UpvotePair("t3_b", f"t1_{n}", "t1_x", "t1_y", "home", "Which book?", f"number {n}", f"number {n + 1}", 9, 0.0) for n in range(9)
+        ]
         schema.write_rows(tmp_path / f"upvote_pairs_{each}.csv", UpvotePair, pairs)
     margins = {}
     for harvested in (None, tmp_path / "harvest.csv"):
@@ -189,8 +191,7 @@ def test_what_was_harvested_is_learnt(box: Box, db: sqlite3.Connection, tmp_path
         assert isinstance(ranker, Transformers)
         good, bad = ranker.logits([("Which book?", GOOD), ("Which book?", BAD)])
         margins[harvested] = good - bad
-        card = models.read_card(out)
-        assert card.settings["own_rows"] == (8 if harvested else 0) and ("harvest.csv" in card.data) == bool(harvested)
+        assert models.read_card(out).settings["own_rows"] == (8 if harvested else 0)
     assert margins[tmp_path / "harvest.csv"] > margins[None] + 0.5, margins
     with pytest.raises(UserError, match="--harvest goes with `upvote` only"):
         train_ranker.main(train_ranker.Kind.realism, "tiny-encoder", tmp_path, tmp_path / "out", harvest=tmp_path / "harvest.csv")

@@ -123,7 +123,9 @@ def test_delete_after_forget(box: Box, db: sqlite3.Connection) -> None:
     assert found is not None and (found.state, found.author, found.body) == (State.WITHDRAWN, "", "")
 
 
-def test_three_removals_in_a_row_stop_the_run_when_all_is_obeyed(box: Box, db: sqlite3.Connection, capsys: pytest.CaptureFixture[str]) -> None:
+def test_three_removals_in_a_row_stop_the_run_when_all_is_obeyed(
+    box: Box, db: sqlite3.Connection, capsys: pytest.CaptureFixture[str]
+) -> None:
     removed = [posted(box, db, author) for author in ("reader_3", "reader_31", "reader_18")]
     for reply in removed:
         box.store.blank(reply.reply_id, "[removed]")

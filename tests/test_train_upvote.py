@@ -38,7 +38,9 @@ def test_a_large_family_becomes_groups_of_eight() -> None:
 
 
 def test_subreddits_are_drawn_by_the_root_of_their_size() -> None:
-    families = [Group(name, [("c", f"{name}{n}"), ("c", "y")], [(0, 1)]) for name, count in (("small", 25), ("large", 2500)) for n in range(count)]
+    families = [
+        Group(name, [("c", f"{name}{n}"), ("c", "y")], [(0, 1)]) for name, count in (("small", 25), ("large", 2500)) for n in range(count)
+    ]
     drawn = draw_evenly(families, 110, 1)
     by_name = {name: sum(group.subreddit == name for group in drawn) for name in ("small", "large")}
     assert by_name["small"] + by_name["large"] == 55 and 4 <= by_name["small"] <= 6  # a tenth of the large one's, not a hundredth
