@@ -287,7 +287,8 @@ _THREAT = re.compile(
     r"(?i)\bk+y+s+\b|\b(?:kill|hang|shoot|hurt|cut|drown) (?:your|ur)\s?sel(?:f|ves)\b"
     r"|\b(?:i['’]?ll|i will|we['’]?ll|we will|gonna|going to) (?:\w+ ){0,2}"
     r"(?:kill|murder|stab|shoot|hurt|rape|bomb|strangle) (?:you|u|ur|your)\b"
-    r"|\bshoot(?:ing)? up (?:the|a|your|this|my)\b|\b(?:deserves?|ought|needs?|should) (?:all )?(?:to )?(?:die(?! (?:out|off|down)\b)|be (?:shot|killed|hanged))\b"
+    r"|\bshoot(?:ing)? up (?:the|a|your|this|my)\b"
+    r"|\b(?:deserves?|ought|needs?|should) (?:all )?(?:to )?(?:die(?! (?:out|off|down)\b)|be (?:shot|killed|hanged))\b"
 )
 # Characters without a width that are no format characters by Unicode's own word: fillers, blanks, joiners of marks.
 _BLANKS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0\u2028\u2029")
@@ -300,22 +301,13 @@ TOXIC_LABELS = _names("""
 """)
 # Of the word list what is ordinary talk: «bs» is a bachelor of science, too, and anybody meets «the girl on the train».
 MILD_WORDS = [
-    *"barenaked bs butt cornhole domination escort eunuch grope hardcore intercourse knobbing lmfao omfg pissed pissing playboy santorum".split(),
-    *"scissoring sex simp skeet snatch snowballing spunk suck sucks swinger tushy twinkie undressing wtf xx xxx".split(),
-    *(
-        "big black",
-        "girl on",
-        "hard core",
-        "hot chick",
-        "huge fat",
-        "jelly donut",
-        "make me come",
-        "strip club",
-        "tainted love",
-        "taste my",
-    ),
-    *("tied up", "tight white", "wrapping men"),
-]
+    *_names("""
+        barenaked bs butt cornhole domination escort eunuch grope hardcore intercourse knobbing lmfao omfg pissed pissing playboy santorum
+        scissoring sex simp skeet snatch snowballing spunk suck sucks swinger tushy twinkie undressing wtf xx xxx
+    """),
+    "big black", "girl on", "hard core", "hot chick", "huge fat", "jelly donut", "make me come", "strip club", "tainted love", "taste my",
+    "tied up", "tight white", "wrapping men",
+]  # fmt: skip
 
 
 def has_hidden_characters(body: str) -> bool:
@@ -384,8 +376,8 @@ def profanity(body: str) -> float:
 def toxicity(body: str, folder: Path) -> float:
     """The highest probability that a classifier in a folder gives any of TOXIC_LABELS.
 
-    The folder is a transformers one (unitary/toxic-bert, say), or has a checkpoint of Detoxify's own (`….ckpt`) beside its base's config.json
-    and tokenizer.
+    The folder is a transformers one (unitary/toxic-bert, say), or has a checkpoint of Detoxify's own (`….ckpt`) beside its base's
+    config.json and tokenizer.
     """
     import torch
 

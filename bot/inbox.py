@@ -8,7 +8,7 @@ Writes the ledger; deletes replies of ours; marks what was obeyed as read. All e
 - `!stop`, in a reply to us or a private message: its author is never replied to again.
 - `!delete`, in a reply to us by the person whom we replied to: our reply is deleted.
 - A reply of ours whose karma fell to conduct.withdraw_at_karma is deleted.
-- A reply of ours that was removed is noted; the third unwelcome one in a row benches the subreddit, and stops the run when all else is done.
+- A reply of ours that was removed is noted; the third unwelcome one in a row benches the subreddit, and ends the run when all else is done.
 
 A quote doesn't count: our own disclosure line has both words. Each step is done before it is noted and does no harm when it is done again,
 so after a kill the next run finishes it. A pause doesn't keep it from working.

@@ -12,8 +12,8 @@ Siblings are encoded once and compared with each other: the loss of a pair is -l
 its mean over the pairs of a parent, then over parents. Only siblings are compared, so subreddit, age and exposure cancel. What the model
 then says of one reply is made the probability that it does better than an average one, on validation pairs (`calibrated`).
 
-Replies of our own (--harvest) have no siblings there: nobody else's karma is known. They are compared with one another (`own_groups`), in one
-subreddit and at one age. Exposure differs between their threads, then, and the comparison is weaker than one of siblings: a reply may have
+Replies of our own (--harvest) have no siblings there: nobody else's karma is known. They are compared with one another (`own_groups`),
+in one subreddit and at one age. Exposure differs between their threads, so this is weaker than a comparison of siblings: a reply may have
 won by its thread's luck.
 
 A subreddit counts by the square root of its size (`draw_evenly`), so that what is learnt is not the taste of the largest alone.
@@ -171,8 +171,8 @@ def group_of(subreddit: str, better: list[Better]) -> Group:
 
 
 def own_groups(rows: Iterable[Harvested], karma_gap: int) -> list[Group]:
-    """Replies of our own whose karma differs by karma_gap: each MOST_SIBLINGS that were harvested one after the other in one subreddit at one
-    age, a day or a week.
+    """Replies of our own whose karma differs by karma_gap: each MOST_SIBLINGS that were harvested one after the other, in one subreddit
+    and at one age, a day or a week.
 
     >>> from dataclasses import replace
     >>> row = Harvested("t1_r", "t1_c", "t3_b", "books", "why", "so", 25.0, 9, 0, False)
