@@ -240,7 +240,7 @@ def read_thread(reddit: Client, thread_id: str, replace_more_limit: int) -> tupl
 
 
 def read_comment(reddit: Client, thread_id: str, comment_id: str) -> tuple[Outcome, Thread | None]:
-    """A comment as it stands now, in its thread without the others, for `conduct.may_reply_to`. Costs one call.
+    """A comment as it stands now, in its thread without the others, for `conduct.may_reply_to`; MISSING where it isn't in that thread.
 
     Raises:
         UserError: no network, or wrong credentials.
@@ -248,7 +248,7 @@ def read_comment(reddit: Client, thread_id: str, comment_id: str) -> tuple[Outco
 
     def thread() -> Thread | None:
         found = {each.fullname: each for each in reddit.info(fullnames=[thread_id, comment_id])}
-        if len(found) < 2:
+        if len(found) < 2 or found[comment_id].link_id != thread_id:
             return None
         return _thread_of(found[thread_id], [_thread_comment(reddit, found[comment_id], 0)], [])
 

@@ -273,14 +273,15 @@ def test_what_changed_since_it_was_fetched_is_seen(box: Box, run: Path, change: 
 
 
 def test_reddit_says_where_a_comment_stands_not_the_file(box: Box, run: Path) -> None:
-    """Its thread is elsewhere than chosen.csv and comments.csv claim, and its author opted out under the true name."""
-    comments = prepared(box, run, 2)
+    """What chosen.csv and comments.csv claim: another subreddit, another author than the one who opted out, another thread."""
+    comments = prepared(box, run, 4)
     with closing(sqlite3.connect(box.db)) as db, db:
         db.execute("UPDATE submissions SET subreddit = 'sandbox_home' WHERE name = ?", (comments[0].thread_id,))
-    soak.write_run(run, [comments[0], replace(comments[1], author="somebody")], "A reply.")
+    claimed = [comments[0], replace(comments[1], author="somebody"), replace(comments[2], thread_id=comments[3].thread_id)]
+    soak.write_run(run, claimed, "A reply.")
     with opened(run) as db:
         ledger.opt_out(db, comments[1].author, "t1_stop", NOW)
-    assert go(run) == ["not_allowed", "opted_out"] and ours(box) == []
+    assert go(run) == ["not_allowed", "opted_out", "missing"] and ours(box) == []
 
 
 @pytest.mark.parametrize("how", ["kill_switch", "paused"])
