@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot import UserError, copies, schema
+from bot import ROOT, UserError, copies, schema
 from bot.schema import LmRow
 
 STORY = "my first job was in a bakery and I got up at three every day but I loved it"
@@ -59,6 +59,12 @@ def test_sketches_of_16_bytes_find_the_same(tmp_path: Path) -> None:
     changed = [" ".join(["other" if n == 9 else word for n, word in enumerate(reply.split())]) for reply in learnt]
     assert np.mean([copies.is_sketched(reply, rows) for reply in changed]) > 0.98
     assert not any(copies.is_sketched(" ".join(reply.split()[::-1]), rows) for reply in learnt)
+
+
+def test_the_shipped_generator_has_its_sketches() -> None:
+    rows = copies.read(ROOT / "models" / "lm")
+    assert rows is not None and rows.shape[1] == 16 and len(rows) > 24_000 * 0.5
+    assert (ROOT / "models" / "lm" / copies.FILE).stat().st_size < 2_000_000
 
 
 def test_nothing_to_compare_with(tmp_path: Path) -> None:
