@@ -287,14 +287,27 @@ _THREAT = re.compile(
     r"(?i)\bk+y+s+\b|\b(?:kill|hang|shoot|hurt|cut|drown) (?:your|ur)\s?sel(?:f|ves)\b"
     r"|\b(?:i['’]?ll|i will|we['’]?ll|we will|gonna|going to) (?:\w+ ){0,2}"
     r"(?:kill|murder|stab|shoot|hurt|rape|bomb|strangle) (?:you|u|ur|your)\b"
-    r"|\bshoot(?:ing)? up (?:the|a|your|this|my)\b|\b(?:deserves?|ought|needs?|should) (?:all )?(?:to )?(?:die|be (?:shot|killed|hanged))\b"
+    r"|\bshoot(?:ing)? up (?:the|a|your|this|my)\b"
+    r"|\b(?:deserves?|ought|needs?|should) (?:all )?(?:to )?(?:die(?! (?:out|off|down)\b)|be (?:shot|killed|hanged))\b"
 )
 # Characters without a width that are no format characters by Unicode's own word: fillers, blanks, joiners of marks.
 _BLANKS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0\u2028\u2029")
 _EMOJI = "\u2190-\u2bff\U0001f000-\U0001faff"
 _JOINER = re.compile(f"(?<=[{_EMOJI}\ufe0f])\u200d(?=[{_EMOJI}])")
 _NUMBER = re.compile(r"(?<!\w)\d[\d.,:/%+$-]+(?![^\W\d_])")  # the word list's digits are letters: «4.5/5» would be one of its words
-MILD_WORDS = ["bs"]  # a bachelor of science
+# Detoxify's. The other labels of its «unbiased» models say who is spoken of, which is no fault.
+TOXIC_LABELS = _names("""
+    toxic toxicity severe_toxic severe_toxicity obscene threat insult identity_hate identity_attack sexual_explicit
+""")
+# Of the word list what is ordinary talk: «bs» is a bachelor of science, too, and anybody meets «the girl on the train».
+MILD_WORDS = [
+    *_names("""
+        barenaked bs butt cornhole domination escort eunuch grope hardcore intercourse knobbing lmfao omfg pissed pissing playboy santorum
+        scissoring sex simp skeet snatch snowballing spunk suck sucks swinger tushy twinkie undressing wtf xx xxx
+    """),
+    "big black", "girl on", "hard core", "hot chick", "huge fat", "jelly donut", "make me come", "strip club", "tainted love", "taste my",
+    "tied up", "tight white", "wrapping men",
+]  # fmt: skip
 
 
 def has_hidden_characters(body: str) -> bool:
@@ -323,7 +336,7 @@ def has_phone_number(body: str) -> bool:
 
 
 def bad_words(body: str) -> list[str]:
-    """Words of glin-profanity's English list, spelt with digits, signs or gaps too.
+    """Words of glin-profanity's English list but MILD_WORDS, and their plurals; spelt with digits, signs or gaps too.
 
     >>> bad_words("you sh1t"), bad_words("s h i t"), bad_words("that gay couple is nice, in Scunthorpe")
     (['shit', 'sh1t'], ['shit'], [])
@@ -335,8 +348,22 @@ def bad_words(body: str) -> list[str]:
 @cache
 def _word_filter() -> Any:
     from glin_profanity import Filter
+    from glin_profanity.data.dictionary import dictionary
 
-    return Filter({"languages": ["english"], "detect_leetspeak": True, "leetspeak_level": "moderate", "ignore_words": MILD_WORDS})
+    words = set(dictionary.get_words("english")).difference(MILD_WORDS)
+    plurals = [plural(word) for word in words if word[-1].isalpha()]  # the list has few of them
+    settings = {"languages": ["english"], "detect_leetspeak": True, "leetspeak_level": "moderate"}
+    return Filter({**settings, "ignore_words": MILD_WORDS, "custom_words": plurals})
+
+
+def plural(word: str) -> str:
+    """
+    >>> plural("cat"), plural("lady"), plural("boss"), plural("toy")
+    ('cats', 'ladies', 'bosses', 'toys')
+    """
+    if re.search("[^aeiou]y$", word):
+        return word[:-1] + "ies"
+    return word + ("es" if re.search("(?:s|x|z|sh|ch)$", word) else "s")
 
 
 def profanity(body: str) -> float:
@@ -347,25 +374,48 @@ def profanity(body: str) -> float:
 
 
 def toxicity(body: str, folder: Path) -> float:
-    """The highest probability that a classifier gives any of its labels: Detoxify's toxic-bert, or another of its kind, from a folder."""
+    """The highest probability that a classifier in a folder gives any of TOXIC_LABELS.
+
+    The folder is a transformers one (unitary/toxic-bert, say), or has a checkpoint of Detoxify's own (`….ckpt`) beside its base's
+    config.json and tokenizer.
+    """
     import torch
 
-    tokenizer, model = _toxicity_model(folder)
+    tokenizer, model, places = _toxicity_model(folder)
     with torch.inference_mode():
         logits = model(**tokenizer(body, truncation=True, max_length=512, return_tensors="pt")).logits  # (1, labels)
-    return float(logits.sigmoid().max())
+    return float(logits[0, places].sigmoid().max())
 
 
 @cache
-def _toxicity_model(folder: Path) -> Any:
-    """Raises UserError where there is none."""
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+def _toxicity_model(folder: Path) -> tuple[Any, Any, list[int]]:
+    """Tokenizer, classifier and the places of TOXIC_LABELS among its outputs. Raises UserError where there is none."""
+    import pickle
+
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        return tokenizer, AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True).eval()
-    except (OSError, ValueError) as error:
-        raise UserError(f"conduct.toxicity_model: {folder} holds no classifier ({str(error).splitlines()[0]}); give its folder") from None
+        if checkpoint := next(iter(sorted(folder.glob("*.ckpt"))), None):
+            stored = torch.load(checkpoint, map_location="cpu", weights_only=True)  # no pickle of a stranger's is run
+            labels = dict(enumerate(stored["config"]["dataset"]["args"]["classes"]))
+            outputs = stored["config"]["arch"]["args"]["num_classes"]
+            model = AutoModelForSequenceClassification.from_config(
+                AutoConfig.from_pretrained(folder, num_labels=outputs, local_files_only=True)
+            )
+            # numbers of positions, which older versions of transformers stored
+            model.load_state_dict({name: each for name, each in stored["state_dict"].items() if not name.endswith("position_ids")})
+        else:
+            model = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True)
+            labels = model.config.id2label
+    except (OSError, ValueError, LookupError, TypeError, RuntimeError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"conduct.toxicity_model: {folder} holds no classifier ({reason}); give its folder") from None
+    places = [place for place, label in labels.items() if label in TOXIC_LABELS]
+    if not places:
+        raise UserError(f"conduct.toxicity_model: {folder} has none of Detoxify's labels ({', '.join(labels.values())}); give another")
+    return tokenizer, model.eval(), places
 
 
 # --- may it be posted now? --------------------------------------------------------------------------------------------------------

@@ -6,15 +6,14 @@ Writes data/harvest.csv, one row a reply and age; rows that stand there stay.
     python -m bot.harvest --config FILE --out data/harvest.csv
 
 Run it every hour or two. A reply is looked at when it is 1 to 2 hours, 24 to 48 hours and 7 to 14 days old, once each; what nobody looked
-at in that time is left out, never guessed. age_hours is its true age at the look. Killed, it goes on where it stopped.
+at in that time is left out, never guessed. age_hours is its true age at the look, by Reddit's clock. Killed, it goes on where it stopped.
 
 The comment is read anew and left empty where it was deleted meanwhile. Our reply stands there without its disclosure line; removed means
-that it isn't to be seen any more, whoever took it away. `prepare --harvest` makes training rows of all that.
+that it isn't to be seen any more, whoever took it away. `train upvote --harvest` learns from all that.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -102,7 +101,7 @@ def main(
         client = reddit.connect(settings.reddit)
         ledger.claim(db, reddit.site(client), reddit.account_name(client))
         replies = ledger.in_state(db, State.POSTED, State.WITHDRAWN)
-    count = harvest(client, replies, out, time.time())
+    count = harvest(client, replies, out, reddit.server_utc(client))
     print(f"harvest: {count} rows added; {out}")
 
 

@@ -8,7 +8,7 @@ Writes the ledger; deletes replies of ours; marks what was obeyed as read. All e
 - `!stop`, in a reply to us or a private message: its author is never replied to again.
 - `!delete`, in a reply to us by the person whom we replied to: our reply is deleted.
 - A reply of ours whose karma fell to conduct.withdraw_at_karma is deleted.
-- A reply of ours that was removed is noted; the third unwelcome one in a row benches the subreddit.
+- A reply of ours that was removed is noted; the third unwelcome one in a row benches the subreddit, and ends the run when all else is done.
 
 A quote doesn't count: our own disclosure line has both words. Each step is done before it is noted and does no harm when it is done again,
 so after a kill the next run finishes it. A pause doesn't keep it from working.
@@ -21,18 +21,18 @@ import sqlite3
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bot import conduct, config, ledger, reddit, run_command, text
-from bot.ledger import Reply, State
+from bot import UserError, conduct, config, ledger, reddit, run_command, text
+from bot.ledger import DAY, Reply, State
 from bot.reddit import Letter, Outcome, Standing
 
-WATCHED_REPLIES = 100  # the newest; later votes are few
+WATCHED_SECONDS = 180 * DAY  # after that Reddit archives a thread: no votes, no removals. A call a hundred replies
 
 
 class Command(StrEnum):
@@ -91,23 +91,31 @@ def obey(client: reddit.Client, db: sqlite3.Connection, withdraw_at_karma: int, 
     """
     done: Counter[str] = Counter()
     ours = {reply.reply_id: reply for reply in ledger.in_state(db, State.POSTED) if reply.reply_id}
-    for order in orders(reddit.unread(client), ours):
+    letters = reddit.unread(client)
+    for order in orders(letters, named(client, letters, ours)):
         if order.stop:
             ledger.opt_out(db, order.letter.author, order.letter.name, now)
             done["opted_out"] += 1
         if order.delete and not withdraw(client, db, order.delete, Withdrawal.ASKED_TO, done):
             continue  # stays unread, for the next run
         reddit.mark_read(client, order.letter.name)
-    standing = [reply for reply in ledger.in_state(db, State.POSTED) if reply.reply_id][-WATCHED_REPLIES:]
+    standing = [reply for reply in ledger.in_state(db, State.POSTED) if reply.reply_id and now - reply.intent_utc < WATCHED_SECONDS]
     found = reddit.standings(client, [reply.reply_id for reply in standing])
     for reply in standing:
         if reply.removed_utc is None and reply.reply_id in found and found[reply.reply_id].removed:
             ledger.note_removed(db, reply.comment_id, now)
-            ledger.bench_if_unwelcome(db, reply.subreddit, now)
             done["removed"] += 1
+            done["unwelcome"] += ledger.bench_if_unwelcome(db, reply.subreddit, now)
     for reply in unwanted(found, {reply.reply_id: reply for reply in standing}, withdraw_at_karma):
         withdraw(client, db, reply, Withdrawal.LOW_KARMA, done)
-    return done
+    return +done
+
+
+def named(client: reddit.Client, letters: Sequence[Letter], ours: Mapping[str, Reply]) -> dict[str, Reply]:
+    """`ours`; where `forget` removed the name of the person replied to and a letter answers, Reddit says it anew. It isn't kept."""
+    asked = [ours[letter.parent_id].comment_id for letter in letters if letter.parent_id in ours and not ours[letter.parent_id].author]
+    authors = {name: it.author for name, it in reddit.standings(client, asked).items()}
+    return {name: replace(reply, author=reply.author or authors.get(reply.comment_id, "")) for name, reply in ours.items()}
 
 
 def withdraw(client: reddit.Client, db: sqlite3.Connection, reply: Reply, why: Withdrawal, done: Counter[str]) -> bool:
@@ -129,6 +137,8 @@ def main(config_file: Annotated[Path | None, typer.Option("--config", help="TOML
         ledger.claim(db, reddit.site(client), reddit.account_name(client))
         done = obey(client, db, settings.conduct.withdraw_at_karma, reddit.server_utc(client))
     print(f"inbox: {', '.join(f'{name} {count}' for name, count in sorted(done.items())) or 'nothing to do'}")
+    if done["unwelcome"]:
+        raise UserError(f"{ledger.UNWELCOME_IN_A_ROW} replies in a row were removed or forbidden; look at them, this run posts nothing")
 
 
 if __name__ == "__main__":

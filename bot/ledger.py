@@ -20,6 +20,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
 from enum import StrEnum
+from itertools import takewhile
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -29,7 +30,7 @@ from bot.schema import sync_folder
 
 LAYOUT = 1  # PRAGMA user_version
 HOUR, DAY = 3600, 86_400
-UNWELCOME = ("forbidden", "private")  # outcomes of a 403
+UNWELCOME = ("forbidden", "private")  # outcomes of a 403, reading or posting
 UNWELCOME_IN_A_ROW = 3
 BENCH_SECONDS = 30 * DAY
 
@@ -274,18 +275,19 @@ def note_removed(db: sqlite3.Connection, comment_id: str, now: int) -> None:
 
 
 def unwelcome_in_a_row(db: sqlite3.Connection, subreddit: str | None = None) -> int:
-    """How many of the newest replies, back from now, were answered with a 403 or removed; in one subreddit, or everywhere."""
-    count = 0
-    for reply in _replies(
-        db,
-        "WHERE state IN ('posted', 'rejected', 'withdrawn') AND (?1 IS NULL OR subreddit = ?1 COLLATE NOCASE)"
-        " ORDER BY done_utc DESC, intent_utc DESC LIMIT 100",
-        subreddit,
-    ):
-        if reply.outcome not in UNWELCOME and reply.removed_utc is None:
-            break
-        count += 1
-    return count
+    """How many of the newest replies, back from now, were answered with a 403, or kept back by one when the thread was read, or removed.
+
+    In one subreddit, or everywhere.
+    """
+    with _told(db):
+        rows = db.execute(
+            f"SELECT outcome IN {UNWELCOME} OR removed_utc IS NOT NULL FROM ("
+            " SELECT subreddit, outcome, removed_utc, done_utc, intent_utc FROM reply WHERE state IN ('posted', 'rejected', 'withdrawn')"
+            f" UNION ALL SELECT subreddit, reason, NULL, event_utc, event_utc FROM refusal WHERE reason IN {UNWELCOME}"
+            ") WHERE ?1 IS NULL OR subreddit = ?1 COLLATE NOCASE ORDER BY done_utc DESC, intent_utc DESC LIMIT 100",
+            (subreddit,),
+        )
+        return sum(1 for _ in takewhile(lambda row: row[0], rows))
 
 
 def _replies(db: sqlite3.Connection, where: str, *values: object) -> list[Reply]:

@@ -8,10 +8,6 @@ Writes OUT/lm_{train,val,test}.csv, gpt2_finetune.csv, upvote_{…}.csv, upvote_
     python -m bot.prepare --raw data/raw_data --out data/prepared --explain 20
     python -m bot.prepare --out data/prepared --fakes data/fakes.csv --fakes data/fakes_hot.csv
     python -m bot.prepare --out data/prepared --ranked pairs.jsonl.zst
-    python -m bot.prepare --raw data/raw_data --out data/prepared --harvest data/harvest.csv
-
-With --harvest the bot's own replies stand in upvote_{…}.csv too, see `harvested_rows`; in no other file: nobody else ever replied to the
-same comment as one of ours, as far as the harvest knows, so they make no pairs of siblings, and a generator isn't to learn from itself.
 
 Each row read is kept or counted under the first rule that drops it; the table is printed and stands in every file's manifest. In order:
 
@@ -49,7 +45,7 @@ from rich.progress import track
 from rich.table import Table
 
 from bot import UserError, run_command, schema, text
-from bot.schema import FinetuneText, Harvested, LabelledRow, LmRow, Pair, RankedPair, RealismRow, UpvotePair, UpvoteRow
+from bot.schema import FinetuneText, LabelledRow, LmRow, Pair, RankedPair, RealismRow, UpvotePair, UpvoteRow
 
 SPLITS = ("train", "val", "test")
 SUBMISSION_CHARACTERS = 600  # of a submission's title and text, when that is what was replied to
@@ -58,7 +54,6 @@ COPY_PASTA_CHARACTERS = 40  # a text this long seen word for word again is a cop
 NEAR_DUPLICATE_WORDS = 10  # two people find the same nine words, or all but one: «Congratulations! I'm so happy for you»
 NEAR_DUPLICATE_SHARE = 0.8  # of the words; see near_duplicate
 SKETCH_HASHES, SKETCH_BANDS = 64, 16  # two texts that share 0.6 of their pairs of words meet in a band of 4 hashes with 0.89, 0.7: 0.99
-HARVEST_HOURS = 24
 EXPLAINED_CHARACTERS = 110  # of a text that --explain shows
 
 _WORD = re.compile(r"[^\W_]+")
@@ -339,32 +334,6 @@ def realism_rows(people: Iterable[LmRow], fakes: Iterable[schema.Candidate]) -> 
     return rows
 
 
-def harvested_rows(rows: Iterable[Harvested]) -> list[UpvoteRow]:
-    """The bot's own replies with the karma that they really got: the last look of each that is at least a day old, by when votes are in.
-
-    They are labelled by karma, as `train upvote --backend tfhub-bert` does with everybody's. What was removed or deleted counts as
-    disliked, whatever its karma was. A reply whose comment is gone is left out: there is nothing to learn it from.
-
-    >>> row = Harvested("t1_r", "t1_c", "t3_t", "books", "Any good *books*?", "Dune.", 1.5, 1, 0, False)
-    >>> later = replace(row, age_hours=25.0, karma=7)
-    >>> [(each.comment, each.reply_karma) for each in harvested_rows([later, row])], harvested_rows([row])
-    ([('Any good books?', 7)], [])
-    >>> harvested_rows([replace(later, removed=True)])[0].reply_karma
-    0
-    """
-    latest: dict[str, Harvested] = {}
-    for row in rows:
-        if row.age_hours >= HARVEST_HOURS and (row.reply_id not in latest or row.age_hours > latest[row.reply_id].age_hours):
-            latest[row.reply_id] = row
-    result = []
-    for row in latest.values():
-        comment, reply = text.clean(row.comment), text.clean(row.reply)
-        if comment and reply:
-            karma = min(row.karma, 0) if row.removed else row.karma
-            result.append(UpvoteRow(row.thread_id, row.comment_id, row.reply_id, row.subreddit, comment, reply, karma, None))
-    return result
-
-
 def read_pairs(raw: Path) -> tuple[list[Pair], dict[str, str]]:
     """All rows of RAW/*.parquet, by file and within it by the reply's time and id, and the files' checksums.
 
@@ -451,11 +420,8 @@ def main(
     ranked: Annotated[
         Path | None, typer.Option(help="JSON lines of subreddit, kind, parent, reply, rank: write OUT/ranked_pairs.csv for train upvote")
     ] = None,
-    harvest: Annotated[Path | None, typer.Option(help="what `harvest` wrote: our own replies go into the upvote files too")] = None,
 ) -> None:
     """Clean and split reply pairs into training files."""
-    if harvest is not None and (fakes or ranked):
-        raise UserError("--harvest goes with --raw, not with --fakes or --ranked; run prepare twice")
     if fakes:
         return write_realism(out, fakes)
     if ranked is not None:
@@ -466,12 +432,7 @@ def main(
         "files": files, "minimum_karma": minimum_karma, "karma_gap": karma_gap, "hours_gap": hours_gap, "neighbours": neighbours,
         "untimed": sorted(untimed or []), "english_only": english_only,
     }  # fmt: skip
-    own_rows = [] if harvest is None else harvested_rows(schema.read_rows(harvest, Harvested))
-    if harvest is not None:
-        made_from["harvest"] = schema.sha256_of(harvest)
-        print(f"{len(own_rows):,} replies of our own from {harvest} go into the upvote files")
-    threads = [pair.thread_id for pair in kept] + [row.thread_id for row in own_rows]
-    split = {thread_id: text.split_for(thread_id) for thread_id in threads}
+    split = {pair.thread_id: text.split_for(pair.thread_id) for pair in kept}
 
     to_comments = [pair for pair in kept if pair.comment_id.startswith("t1_")]
     lm = [pair for pair in to_comments if (pair.reply_karma or 0) >= minimum_karma]
@@ -481,13 +442,12 @@ def main(
         for p in kept
         if p.reply_karma is not None and p.reply_utc is not None
     ]
-    upvote_rows += own_rows
     upvote_pairs = sibling_pairs(kept, karma_gap, hours_gap, neighbours, untimed or [])
 
     cleaning = {"read": len(pairs), "dropped": {rule: len(rows) for rule, rows in dropped.items()}, "kept": len(kept)}
     left_out = {
         "lm": {"to_submission": len(kept) - len(to_comments), "low_karma": len(to_comments) - len(lm)},
-        "upvote": {"no_karma_or_time": len(kept) - len(upvote_rows) + len(own_rows)},
+        "upvote": {"no_karma_or_time": len(kept) - len(upvote_rows)},
     }
     lm_facts, upvote_facts = ({**cleaning, "left_out": left_out[name]} for name in ("lm", "upvote"))
     table = Table("file", *SPLITS)

@@ -234,21 +234,42 @@ def read_thread(reddit: Client, thread_id: str, replace_more_limit: int) -> tupl
             # Reddit's own depth starts anew behind «continue this thread».
             depths[comment.fullname] = depths.get(comment.parent_id, -1) + 1
             comments.append(_thread_comment(reddit, comment, depths[comment.fullname]))
-        return Thread(
-            thread_id=submission.fullname,
-            subreddit=submission.subreddit.display_name,
-            title=submission.title,
-            over_18=bool(submission.over_18),
-            locked=bool(submission.locked),
-            archived=bool(submission.archived),
-            comments=comments,
-            behind_more=[f"t1_{child}" for node in left for child in node.children],
-            quarantined=bool(getattr(submission, "quarantine", False)),
-            stickied=bool(getattr(submission, "stickied", False)),
-            flair=str(getattr(submission, "link_flair_text", None) or ""),
-        )
+        return _thread_of(submission, comments, [f"t1_{child}" for node in left for child in node.children])
 
     return _read(reddit, thread)
+
+
+def read_comment(reddit: Client, thread_id: str, comment_id: str) -> tuple[Outcome, Thread | None]:
+    """A comment as it stands now, in its thread without the others, for `conduct.may_reply_to`; MISSING where it isn't in that thread.
+
+    Raises:
+        UserError: no network, or wrong credentials.
+    """
+
+    def thread() -> Thread | None:
+        found = {each.fullname: each for each in reddit.info(fullnames=[thread_id, comment_id])}
+        if len(found) < 2 or found[comment_id].link_id != thread_id:
+            return None
+        return _thread_of(found[thread_id], [_thread_comment(reddit, found[comment_id], 0)], [])
+
+    outcome, there = _read(reddit, thread)
+    return (Outcome.MISSING if there is None and outcome is Outcome.READ else outcome), there
+
+
+def _thread_of(submission: Any, comments: list[ThreadComment], behind_more: list[str]) -> Thread:
+    return Thread(
+        thread_id=submission.fullname,
+        subreddit=submission.subreddit.display_name,
+        title=submission.title,
+        over_18=bool(submission.over_18),
+        locked=bool(submission.locked),
+        archived=bool(submission.archived),
+        comments=comments,
+        behind_more=behind_more,
+        quarantined=bool(getattr(submission, "quarantine", False)),
+        stickied=bool(getattr(submission, "stickied", False)),
+        flair=str(getattr(submission, "link_flair_text", None) or ""),
+    )
 
 
 def _thread_comment(reddit: Client, comment: Any, depth: int) -> ThreadComment:
@@ -374,12 +395,16 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A comment as it stands now; body is empty where it was deleted or removed. removed: by a moderator or by Reddit."""
+    """A comment as it stands now; body is empty where it was deleted or removed, author where the account is gone.
+
+    removed: by a moderator or by Reddit.
+    """
 
     name: str
     parent_id: str
     thread_id: str
     subreddit: str
+    author: str
     body: str
     karma: int
     created_utc: int
@@ -433,6 +458,7 @@ def standings(reddit: Client, names: Sequence[str]) -> dict[str, Standing]:
             comment.parent_id,
             comment.link_id,
             str(comment.subreddit.display_name),
+            comment.author.name if comment.author else "",
             "" if marked else comment.body,
             int(comment.score),
             int(comment.created_utc),

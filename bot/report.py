@@ -99,6 +99,7 @@ SCORES = {
     "rank_score": ("Rank", "what candidates are ordered by, from 0 to 1"),
 }
 OUTCOMES = {
+    **{name: f"not posted, by then: {words}" for name, words in SKIP_REASONS.items()},
     "posted": "the reply is on the site",
     "locked": "not posted, the thread is locked",
     "too_old": "not posted, the thread is too old",
@@ -131,6 +132,7 @@ OUTCOMES = {
     "unwelcome": "not posted, after replies that were refused or removed in a row",
     "parked": "it may have been posted and can't be found: a person has to look",
     "never": "not posted, a person gave it up",
+    "forgotten": "not posted, its author was forgotten",
     "unknown": "no clear answer: it may have been posted",
 }
 # Which file's manifest tells a setting, where in it, what it is called, and what it means.

@@ -77,7 +77,7 @@ class LmRow:
 
 @dataclass(slots=True)
 class UpvoteRow:
-    """data/prepared/upvote_{train,val,test}.csv. reply_utc is None for replies of our own, see prepare --harvest."""
+    """data/prepared/upvote_{train,val,test}.csv."""
 
     thread_id: str
     comment_id: str

@@ -6,7 +6,8 @@ Writes the ledger, and RUN/submitted.csv: what became of each chosen reply, and 
     python -m bot.submit --run data/runs/X --post
 
 The ledger (submit.ledger) is the only truth. For each reply, in this order: the rules (conduct.may_post); a look on Reddit whether a reply
-of ours is there already; the rules again; the intent, on the disk; one POST; its result, on the disk. A refusal that Reddit names is final,
+of ours is there already, and whether the comment may still be answered (conduct.may_reply_to: a run folder may be days old); the rules
+again; the intent, on the disk; one POST; its result, on the disk. A refusal that Reddit names is final,
 or has a time before which nothing is sent. Where it can't be known whether the comment was accepted, it is looked for, and if it isn't
 found it is parked for a person (`run_bot.py resolve`) and the run posts nothing more; each later run looks again, and none sends it again.
 So a killed run, too, is gone on with by the same command. One process a ledger: a second one exits with status 75 and asks Reddit nothing.
@@ -26,16 +27,16 @@ from typing import Annotated
 import typer
 
 from bot import UserError, conduct, config, ledger, reddit, run_command, schema
-from bot.conduct import Facts, Refusal
-from bot.config import SubmitSettings
+from bot.conduct import Facts, Reason, Refusal
+from bot.config import Settings, SubmitSettings
 from bot.ledger import DAY, HOUR, Reply, State
 from bot.reddit import Answer, Client, Outcome
 from bot.schema import Comment, Scored, Submitted
 
-LOOKING_SECONDS = 2 * DAY  # so long each run looks for a reply that is parked, or whose id isn't known
+LOOKING_SECONDS = 30 * DAY  # so long each run looks for a reply that is parked, or whose id isn't known
 
 
-def submit(db: sqlite3.Connection, client: Client, chosen: list[Reply], rules: SubmitSettings) -> Iterator[Submitted]:
+def submit(db: sqlite3.Connection, client: Client, chosen: list[Reply], settings: Settings) -> Iterator[Submitted]:
     """Settle what earlier runs left in doubt, then post what is ready from them and what is chosen; yields what became of each.
 
     Raises:
@@ -61,13 +62,14 @@ def submit(db: sqlite3.Connection, client: Client, chosen: list[Reply], rules: S
         if stopped:
             outcome, reply_id = refused(db, client, reply, stopped), ""
         else:
-            outcome, reply_id = post(db, client, us, reply, rules)
+            outcome, reply_id = post(db, client, us, reply, settings)
             stopped = reason_to_stop(db, client, reply, outcome)
         yield attempt_of(reply, outcome, reply_id, reddit.server_utc(client))
 
 
-def post(db: sqlite3.Connection, client: Client, us: str, reply: Reply, rules: SubmitSettings) -> tuple[str, str]:
+def post(db: sqlite3.Connection, client: Client, us: str, reply: Reply, settings: Settings) -> tuple[str, str]:
     """Post one reply if nothing speaks against it. Returns an outcome (or `parked`, or a refusal's name), and our reply's fullname."""
+    rules = settings.submit
     if reason := refusal(db, client, reply, rules):
         return refused(db, client, reply, reason), ""
     outcome, reply_id = reddit.find_reply(client, us, reply.comment_id)
@@ -76,6 +78,12 @@ def post(db: sqlite3.Connection, client: Client, us: str, reply: Reply, rules: S
         return Refusal.ALREADY_REPLIED, reply_id
     if outcome is not Outcome.READ:
         return refused(db, client, reply, outcome), ""
+    outcome, there = reddit.read_comment(client, reply.thread_id, reply.comment_id)
+    if there is None:
+        return refused(db, client, reply, outcome), ""
+    if unfit := conduct.may_reply_to(there, there.comments[0], settings.fetch, settings.conduct, reddit.server_utc(client), us):
+        return refused(db, client, reply, unfit), ""
+    reply = replace(reply, subreddit=there.subreddit, author=there.comments[0].author)  # as Reddit says, whatever the files do
     reddit.wait_for_turn(client)
     if reason := refusal(db, client, reply, rules):
         return refused(db, client, reply, reason), ""
@@ -90,7 +98,7 @@ def post(db: sqlite3.Connection, client: Client, us: str, reply: Reply, rules: S
 
 
 def refusal(db: sqlite3.Connection, client: Client, reply: Reply, rules: SubmitSettings) -> Refusal | None:
-    """What `conduct.may_post` says now, or once the pause between two replies is over."""
+    """What `conduct.may_post` says now, or once the pause between two replies is over. A clock that went back is not waited for."""
     while True:
         now = reddit.server_utc(client)
         facts = Facts(
@@ -105,16 +113,16 @@ def refusal(db: sqlite3.Connection, client: Client, reply: Reply, rules: SubmitS
             not_before_utc=ledger.not_before_utc(db),
         )
         reason = conduct.may_post(now, reply, facts, rules)
-        if reason is not Refusal.TOO_SOON:
+        if reason is not Refusal.TOO_SOON or (facts.last_sent_utc or 0) > now:
             return reason
         time.sleep(1)
 
 
 def refused(db: sqlite3.Connection, client: Client, reply: Reply, reason: str) -> str:
-    """Count the refusal. A reply that was tried before stays ready until it has waited too long."""
+    """Count the refusal. A reply that was tried before stays ready until it, or the comment, is too old."""
     now = reddit.server_utc(client)
     ledger.refuse(db, reply, reason, now)
-    if reason == Refusal.WAITED_TOO_LONG:
+    if reason in (Refusal.WAITED_TOO_LONG, Reason.TOO_OLD):
         ledger.settle(db, reply.comment_id, State.REJECTED, reason, now)
     return str(reason)
 
@@ -189,7 +197,7 @@ def main(
         attempts: list[Submitted] = []
         try:
             if chosen or ledger.in_state(db, State.UNKNOWN, State.PARKED, State.READY):
-                for attempt in submit(db, reddit.connect(settings.reddit), chosen, settings.submit):
+                for attempt in submit(db, reddit.connect(settings.reddit), chosen, settings):
                     attempts.append(attempt)
         finally:
             made_from = {"chosen": schema.sha256_of(run / "chosen.csv")}

@@ -8,6 +8,7 @@ Writes OUT: a LoRA adapter, model.json and losses.csv; while it trains, OUT/chec
     python -m bot.train_ranker upvote --data data/prepared                    see train_upvote
     python -m bot.train_ranker relevance --data data/prepared                 see train_relevance
     python -m bot.train_ranker upvote --backend tfhub-bert --classes 4        with TensorFlow: see train_tfhub_bert
+    python -m bot.train_ranker upvote --harvest data/harvest.csv              also from what became of the bot's own replies
 
 realism learns label 1 (a person) against 0 (generated).
 """
@@ -86,12 +87,15 @@ def main(
     leave_out: Annotated[
         list[str] | None, typer.Option(help="upvote: a subreddit to learn nothing of, but to measure; may be given several times")
     ] = None,
+    harvest: Annotated[Path | None, typer.Option(help="upvote: what `harvest` wrote, to learn from replies of our own besides")] = None,
 ) -> None:
     """Fine-tune a ranker (CPU, or a GPU where there is one)."""
     if classes is not None and (backend is not Backend.tfhub_bert or kind is not Kind.upvote):
         raise UserError("--classes goes with `upvote --backend tfhub-bert` only; leave it out")
     if (karma_gap or ranked_rows or leave_out) and (backend is not Backend.transformers or kind is not Kind.upvote):
         raise UserError("--karma-gap, --ranked-rows and --leave-out go with `upvote` and back end transformers only; leave them out")
+    if harvest and kind is not Kind.upvote:
+        raise UserError("--harvest goes with `upvote` only; leave it out")
     out = out or Path("models") / (kind.value if backend is Backend.transformers else f"{kind.value}-tfhub")
     check_out(out, backend)
     if backend is Backend.tfhub_bert:
@@ -100,7 +104,8 @@ def main(
         from bot import train_tfhub_bert
 
         count = 2 if kind is Kind.realism else int(classes or Classes.four)
-        train_tfhub_bert.train(kind.value, base or "minilm-l6-tfhub", data, out, count, rows, epochs, batch_tokens, learning_rate, seed)
+        options = (count, rows, epochs, batch_tokens, learning_rate, seed, harvest)
+        train_tfhub_bert.train(kind.value, base or "minilm-l6-tfhub", data, out, *options)
         return
     base = base or "minilm-l6"
     if kind is Kind.relevance:
@@ -110,7 +115,7 @@ def main(
     if kind is Kind.upvote:
         from bot import train_upvote
 
-        chosen = (karma_gap or LEAST_KARMA_GAP, ranked_rows, leave_out or [])
+        chosen = (karma_gap or LEAST_KARMA_GAP, ranked_rows, leave_out or [], harvest)
         return train_upvote.train(base, data, out, rows, epochs, batch_tokens, learning_rate, seed, *chosen)
     train_realism(base, data, out, rows, epochs, batch_tokens, learning_rate, seed)
 

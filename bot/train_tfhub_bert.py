@@ -34,7 +34,7 @@ import tf_keras
 from bot import UserError, cards, evaluate, measures, models, rankers, schema, text, training
 from bot.rankers import Encoded
 from bot.rankers.tfhub_bert import INPUTS, Array, TFHubBert, Wordpieces, enough_memory, first_line, inputs_of, load, padded
-from bot.schema import LossRow, RealismRow, UpvoteRow
+from bot.schema import Harvested, LossRow, RealismRow, UpvoteRow
 from bot.train_lm import choose_rows
 
 DROPOUT = 0.1  # before the classifier, as in BERT's own fine-tuning
@@ -238,8 +238,9 @@ class Batches:
 
 
 def train(
-    kind: str, handle: str, data: Path, out: Path, classes: int, rows: int, epochs: int, batch_tokens: int, learning_rate: float, seed: int
-) -> None:
+    kind: str, handle: str, data: Path, out: Path, classes: int, rows: int, epochs: int, batch_tokens: int, learning_rate: float, seed: int,
+    harvest: Path | None = None,
+) -> None:  # fmt: skip
     """kind: realism (classes 2) or upvote (classes 2 or 4). See train_ranker for the options."""
     row_type: type = RealismRow if kind == "realism" else UpvoteRow
     files = {each: data / f"{kind}_{each}.csv" for each in ("train", "val", "test")}
@@ -254,6 +255,8 @@ def train(
         (lambda row: row.label) if kind == "realism" else lambda row: rankers.karma_class(row.reply_karma, classes)
     )
     half = [row for row in read["train"] if text.half_for(row.thread_id) == "rankers"]
+    own = training.own_replies(schema.read_rows(harvest, Harvested)) if harvest else []
+    half += [UpvoteRow(r.thread_id, r.comment_id, r.reply_id, r.subreddit, r.comment, r.reply, r.karma, None) for r in own]
     drawn = {"train": choose_rows(half, rows, seed), "val": choose_rows(read["val"], VALIDATION_ROWS, seed)}
     missing = set(range(classes)) - {label_of(row) for row in drawn["train"]}
     if missing:
@@ -265,6 +268,7 @@ def train(
     settings = {
         "backend": "tfhub-bert", "classes": classes, "rows": len(drawn["train"]), "epochs": epochs, "batch_tokens": batch_tokens,
         "learning_rate": learning_rate, "seed": seed, "vocabulary": len(wordpieces.ids),
+        "own_rows": len(own), "harvest_sha256": schema.sha256_of(harvest) if harvest else "",
     }  # fmt: skip
     card_data = {path.name: {"rows": len(read[each]), "sha256": schema.sha256_of(path)} for each, path in files.items()}
     del read, drawn

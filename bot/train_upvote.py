@@ -1,15 +1,20 @@
 """train upvote with PyTorch: which of two replies to one comment gets more karma.
 
 Reads  DATA/upvote_pairs_{train,val,test}.csv, of the training threads those of the half «rankers» (text.half_for), perhaps
-       DATA/ranked_pairs.csv, and an encoder in models/base/.
+       DATA/ranked_pairs.csv and harvest.csv, and an encoder in models/base/.
 Writes OUT: a LoRA adapter, model.json and losses.csv; while it trains, OUT/checkpoint.pt.
 
     python -m bot.train_ranker upvote --data data/prepared --rows 40000 --ranked-rows 10000
     python -m bot.train_ranker upvote --data data/prepared --leave-out rage --leave-out wtf --out models/upvote-without
+    python -m bot.train_ranker upvote --data data/prepared --harvest data/harvest.csv
 
 Siblings are encoded once and compared with each other: the loss of a pair is -log sigmoid(chosen - rejected) (Bradley and Terry 1952),
 its mean over the pairs of a parent, then over parents. Only siblings are compared, so subreddit, age and exposure cancel. What the model
 then says of one reply is made the probability that it does better than an average one, on validation pairs (`calibrated`).
+
+Replies of our own (--harvest) have no siblings there: nobody else's karma is known. They are compared with one another (`own_groups`),
+in one subreddit and at one age. Exposure differs between their threads, so this is weaker than a comparison of siblings: a reply may have
+won by its thread's luck.
 
 A subreddit counts by the square root of its size (`draw_evenly`), so that what is learnt is not the taste of the largest alone.
 
@@ -23,6 +28,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +38,7 @@ import torch
 from bot import UserError, measures, models, schema, text, training
 from bot.rankers import batches_of_like_length
 from bot.rankers.transformers import Transformers, encode_pair, logits
-from bot.schema import RankedPair, UpvotePair
+from bot.schema import Harvested, RankedPair, UpvotePair
 from bot.train_lm import choose_rows
 from bot.train_ranker import fit_and_measure
 
@@ -43,19 +49,21 @@ ENCODED = 32  # pairs at once
 CALIBRATION_PAIRS = 1500
 
 
+Better = tuple[tuple[str, str], tuple[str, str]]  # (comment, reply) of the one with more karma, and of the other
+
+
 @dataclass(slots=True)
 class Group:
-    """Replies to one comment and which of them did better than which (places in `replies`)."""
+    """Replies, each as (comment, reply), and which of them did better than which (places in `replies`)."""
 
     subreddit: str
-    comment: str
-    replies: list[str]
+    replies: list[tuple[str, str]]
     better: list[tuple[int, int]]
 
 
 def train(
     base: str, data: Path, out: Path, rows: int, epochs: int, batch_tokens: int, learning_rate: float, seed: int,
-    karma_gap: int, ranked_rows: int, leave_out: Sequence[str],
+    karma_gap: int, ranked_rows: int, leave_out: Sequence[str], harvest: Path | None,
 ) -> None:  # fmt: skip
     """`train_ranker.main` says what the options are. Raises UserError."""
     folder = models.base_path(base)
@@ -82,6 +90,8 @@ def train(
     if not families:
         raise UserError(f"{data}/upvote_pairs_train.csv: no pair of the half «rankers» with a karma gap of {karma_gap}; prepare more data")
     sources = {f"upvote_pairs_{each}.csv": len(found) for each, found in read.items()}
+    own = own_groups(training.own_replies(schema.read_rows(harvest, Harvested), left_out), karma_gap) if harvest else []
+    families += own
     if ranked_rows:
         by_rank = schema.read_rows(data / "ranked_pairs.csv", RankedPair)
         sources["ranked_pairs.csv"] = len(by_rank)
@@ -100,7 +110,7 @@ def train(
     models.quiet()
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     model = training.ranker_with_lora(folder, LORA_RANK, seed)
-    encoded = [[encode_pair(tokenizer, group.comment, reply) for reply in group.replies] for group in families]
+    encoded = [[encode_pair(tokenizer, *pair) for pair in group.replies] for group in families]
     sizes = [sum(len(ids) for ids, _ in group) for group in encoded]
     batches = training.batches_by_length(range(len(families)), sizes.__getitem__, batch_tokens, epochs, seed)
 
@@ -119,7 +129,8 @@ def train(
     settings: dict[str, Any] = {
         "rows": sum(len(group.replies) for group in families), "ranked_rows": ranked_rows, "groups": len(families), "epochs": epochs,
         "batch_tokens": batch_tokens, "learning_rate": learning_rate, "seed": seed, "lora_rank": LORA_RANK, "karma_gap": karma_gap,
-        "left_out": sorted(left_out),
+        "left_out": sorted(left_out), "own_rows": sum(len(group.replies) for group in own),
+        "harvest_sha256": schema.sha256_of(harvest) if harvest else "",
     }  # fmt: skip
     fit_and_measure(
         "upvote", base, data, out, settings, sources, model, batches, loss_of,
@@ -132,7 +143,7 @@ def groups(pairs: Iterable[UpvotePair | RankedPair]) -> list[Group]:
     """The pairs by parent, each distinct reply once. Each MOST_SIBLINGS of a large family are a group; pairs across are lost.
 
     >>> groups([RankedPair("s", "why", "so", "no", 1), RankedPair("s", "why", "so", "eh", 2)])
-    [Group(subreddit='s', comment='why', replies=['so', 'no', 'eh'], better=[(0, 1), (0, 2)])]
+    [Group(subreddit='s', replies=[('why', 'so'), ('why', 'no'), ('why', 'eh')], better=[(0, 1), (0, 2)])]
     """
     by_parent: dict[tuple[str, str], list[UpvotePair | RankedPair]] = defaultdict(list)
     for pair in pairs:
@@ -143,13 +154,39 @@ def groups(pairs: Iterable[UpvotePair | RankedPair]) -> list[Group]:
         for pair in family:
             place.setdefault(pair.chosen, len(place))
             place.setdefault(pair.rejected, len(place))
-        by_group: dict[int, list[tuple[str, str]]] = defaultdict(list)
+        by_group: dict[int, list[Better]] = defaultdict(list)
         for pair in family:
             if place[pair.chosen] // MOST_SIBLINGS == place[pair.rejected] // MOST_SIBLINGS:
-                by_group[place[pair.chosen] // MOST_SIBLINGS].append((pair.chosen, pair.rejected))
-        for better in by_group.values():
-            replies = list(dict.fromkeys(reply for both in better for reply in both))
-            result.append(Group(family[0].subreddit.lower(), comment, replies, [(replies.index(a), replies.index(b)) for a, b in better]))
+                by_group[place[pair.chosen] // MOST_SIBLINGS].append(((comment, pair.chosen), (comment, pair.rejected)))
+        result += [group_of(family[0].subreddit, better) for better in by_group.values()]
+    return result
+
+
+def group_of(subreddit: str, better: list[Better]) -> Group:
+    replies = list(dict.fromkeys(reply for both in better for reply in both))
+    return Group(subreddit.lower(), replies, [(replies.index(one), replies.index(other)) for one, other in better])
+
+
+def own_groups(rows: Iterable[Harvested], karma_gap: int) -> list[Group]:
+    """Replies of our own whose karma differs by karma_gap: each MOST_SIBLINGS that were harvested one after the other, in one subreddit
+    and at one age, a day or a week.
+
+    >>> from dataclasses import replace
+    >>> row = Harvested("t1_r", "t1_c", "t3_b", "books", "why", "so", 25.0, 9, 0, False)
+    >>> own_groups([row, replace(row, comment="how", reply="thus", karma=1), replace(row, age_hours=170.0, karma=0)], 5)
+    [Group(subreddit='books', replies=[('why', 'so'), ('how', 'thus')], better=[(0, 1)])]
+    """
+    alike: dict[tuple[str, bool], list[Harvested]] = defaultdict(list)
+    for row in rows:
+        alike[row.subreddit.lower(), row.age_hours < 2 * training.HARVEST_HOURS].append(row)
+    result = []
+    for (subreddit, _), members in alike.items():
+        for start in range(0, len(members), MOST_SIBLINGS):
+            both = [sorted(pair, key=lambda row: -row.karma) for pair in combinations(members[start : start + MOST_SIBLINGS], 2)]
+            better = [
+                ((one.comment, one.reply), (other.comment, other.reply)) for one, other in both if one.karma - other.karma >= karma_gap
+            ]
+            result += [group_of(subreddit, better)] if better else []
     return result
 
 

@@ -118,6 +118,10 @@ FIT = [
     "Two lines.\n\nLike this.",
     "Why not?",
     "I killed it at the gym",
+    "The girl on the train tied up her big black dog.",
+    "Their sex education was better than ours.",
+    "The queue sucks, and so does the app.",
+    "Old habits like that need to die out.",
 ]
 UNFIT = [
     (Unfit.HIDDEN_CHARACTERS, "zero\u200bwidth"),
@@ -160,6 +164,14 @@ UNFIT = [
     (Unfit.SLUR, "f.u.c.k that"),
     (Unfit.SLUR, "fυck that"),
     (Unfit.SLUR, "you f4ggot"),
+    (Unfit.SLUR, "a bunch of trannies"),
+    (Unfit.SLUR, "a bunch of f4ggots"),
+    (Unfit.SLUR, "those n1ggers"),
+    (Unfit.SLUR, "he is such a ret@rd"),
+    (Unfit.SLUR, "no spics here"),
+    (Unfit.SLUR, "phone sex and porn"),
+    (Unfit.SLUR, "they should rape her"),
+    (Unfit.THREAT, "he deserves to die"),
     (Unfit.THREAT, "I will kill you"),
     (Unfit.THREAT, "kys"),
     (Unfit.THREAT, "go hang yourself"),
@@ -303,6 +315,55 @@ def test_a_local_classifier_is_asked_too(tmp_path: Path, bias: float, reason: Un
         model.classifier.bias.copy_(torch.tensor([-6.0, -6.0, bias]))
     model.save_pretrained(tmp_path)
     assert said("Why not?", rules=ConductSettings(toxicity_model=tmp_path)) == reason
+
+
+@pytest.mark.parametrize(("toxic", "female", "reason"), [(6.0, -6.0, Unfit.TOXIC), (-6.0, 6.0, None)])
+def test_a_checkpoint_of_detoxifys_own(tmp_path: Path, toxic: float, female: float, reason: Unfit | None) -> None:
+    """A dict of state_dict and config, as convert_weights.py of Detoxify makes it, beside the base's config and tokenizer. Its «unbiased»
+    models have outputs beyond their classes, for whom a text is about."""
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    tiny.encoder(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    model = AutoModelForSequenceClassification.from_config(AutoConfig.from_pretrained(tmp_path, num_labels=3))
+    with torch.no_grad():
+        model.classifier.weight.zero_()
+        model.classifier.bias.copy_(torch.tensor([-6.0, toxic, female]))
+    arch = {"num_classes": 3, "model_type": "bert-base-uncased", "model_name": "BertForSequenceClassification"}
+    config = {"arch": {"type": "BERT", "args": arch}, "dataset": {"args": {"classes": ["toxicity", "insult"]}}}
+    weights = {**model.state_dict(), "bert.embeddings.position_ids": torch.arange(8)[None]}
+    torch.save({"config": config, "state_dict": weights}, tmp_path / "toxic_original-c1212f89.ckpt")
+    assert said("Why not?", rules=ConductSettings(toxicity_model=tmp_path)) == reason
+
+
+class Runs:
+    """Unpickled as a whole, it would run a command."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (Path("ran"),)
+
+
+@pytest.mark.parametrize("content", ["pickle", "weights", "text"])
+def test_a_checkpoint_that_is_none(tmp_path: Path, content: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.chdir(tmp_path)
+    tiny.encoder(tmp_path)
+    path = tmp_path / "model.ckpt"
+    if content == "text":
+        path.write_text("<html>")
+    else:
+        torch.save({"config": Runs()} if content == "pickle" else {"a.weight": torch.zeros(1)}, path)
+    with pytest.raises(UserError, match=r"conduct\.toxicity_model: .* holds no classifier") as told:
+        said("Why not?", rules=ConductSettings(toxicity_model=tmp_path))
+    assert "\n" not in str(told.value) and not (tmp_path / "ran").exists()
+
+
+def test_a_classifier_of_something_else(tmp_path: Path) -> None:
+    tiny.encoder(tmp_path)  # one output, LABEL_0
+    with pytest.raises(UserError, match=r"has none of Detoxify's labels \(LABEL_0\)"):
+        said("Why not?", rules=ConductSettings(toxicity_model=tmp_path))
 
 
 def test_no_classifier_where_one_is_named(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot import UserError, copies, schema
+from bot import ROOT, UserError, copies, schema
 from bot.schema import LmRow
 
 STORY = "my first job was in a bakery and I got up at three every day but I loved it"
@@ -22,7 +22,7 @@ def test_sketches_are_small_and_the_same_each_time(tmp_path: Path) -> None:
     assert copies.write(tmp_path, [STORY, "too short to tell", OTHER]) == 2
     rows = copies.read(tmp_path)
     assert rows is not None and rows.shape == (2, 64) and rows.dtype == np.uint8
-    assert (rows == copies.sketch([STORY.upper() + "!", OTHER])).all()
+    assert sorted(rows.tolist()) == sorted(copies.sketch([STORY.upper() + "!", OTHER]).tolist())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["replies.npy"]
     assert STORY.encode()[:12] not in (tmp_path / "replies.npy").read_bytes()
 
@@ -50,6 +50,23 @@ def test_a_copy_is_found_and_other_words_are_not(words: list[str], others: list[
         assert not copies.is_sketched(" ".join(others), rows)
 
 
+def test_sketches_of_16_bytes_find_the_same(tmp_path: Path) -> None:
+    chance = np.random.default_rng(1)
+    learnt = [" ".join(f"w{n}" for n in chance.integers(0, 300, 20)) for _ in range(400)]
+    assert copies.write(tmp_path, learnt, 16) == 400
+    rows = copies.read(tmp_path)
+    assert rows is not None and rows.shape == (400, 16)
+    changed = [" ".join(["other" if n == 9 else word for n, word in enumerate(reply.split())]) for reply in learnt]
+    assert np.mean([copies.is_sketched(reply, rows) for reply in changed]) > 0.98
+    assert not any(copies.is_sketched(" ".join(reply.split()[::-1]), rows) for reply in learnt)
+
+
+def test_the_shipped_generator_has_its_sketches() -> None:
+    rows = copies.read(ROOT / "models" / "lm")
+    assert rows is not None and rows.shape[1] == 16 and len(rows) > 24_000 * 0.5
+    assert (ROOT / "models" / "lm" / copies.FILE).stat().st_size < 2_000_000
+
+
 def test_nothing_to_compare_with(tmp_path: Path) -> None:
     assert copies.read(tmp_path) is None
     assert copies.write(tmp_path, []) == 0
@@ -63,7 +80,7 @@ def test_a_file_that_is_no_sketch_is_named(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"replies\.npy: not readable"):
             copies.read(tmp_path)
     np.save(tmp_path / "replies.npy", np.zeros((2, 3)))
-    with pytest.raises(UserError, match="not sketches of 64 bytes"):
+    with pytest.raises(UserError, match="not sketches of 16 to 64 bytes"):
         copies.read(tmp_path)
     np.save(tmp_path / "replies.npy", np.array([{"a": 1}]), allow_pickle=True)  # a pickle would run what it likes
     with pytest.raises(UserError, match="not readable"):

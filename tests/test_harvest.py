@@ -13,12 +13,14 @@ import time_machine
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot import UserError, harvest, ledger, prepare, rankers, reddit, sandbox, schema, text
+from bot import UserError, harvest, ledger, models, prepare, rankers, reddit, sandbox, schema, text, train_ranker, training
 from bot.config import RedditSettings
 from bot.ledger import HOUR, Reply, State
+from bot.rankers.transformers import Transformers
 from bot.reddit import Standing
 from bot.sandbox.server import Box
-from bot.schema import Harvested, Pair, UpvoteRow
+from bot.schema import Harvested, UpvotePair
+from tests import tiny
 
 POSTED = 1_700_000_000
 
@@ -115,7 +117,7 @@ def test_a_reply_that_reddit_does_not_give(box: Box) -> None:
     assert harvest.harvest(client, [reply], box.db.with_name("harvest.csv"), POSTED + HOUR) == 0
 
 
-STANDING = Standing("t1_r", "t1_c", "t3_t", "books", "body", 3, POSTED, False)
+STANDING = Standing("t1_r", "t1_c", "t3_t", "books", "bot", "body", 3, POSTED, False)
 
 
 @given(st.lists(st.floats(0, 400), max_size=30).map(sorted))
@@ -136,34 +138,60 @@ def test_each_age_at_most_once_whenever_it_runs(moments: list[float]) -> None:
 # --- into training --------------------------------------------------------------------------------------------------------
 
 
-def raw_pairs() -> list[Pair]:
-    return [
-        Pair("books", f"t3_raw{n}", "Title", 1, f"t1_c{n}", f"Which book is number {n}?", 1, POSTED, f"t1_r{n}", f"Book {n}.", n, POSTED, 0)
-        for n in range(40)
-    ]
-
-
-def test_our_replies_stand_in_the_upvote_files_with_their_karma(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepare, "read_pairs", lambda raw: (raw_pairs(), {}))
-    row = Harvested("t1_our0", "t1_q0", "t3_own0", "books", "Any *good* books?", "Dune, I'd say.", 24.5, 6, 0, False)
+def test_what_is_learnt_from_is_the_last_look_in_threads_that_rankers_may_see() -> None:
+    row = Harvested("t1_our0", "t1_q0", "t3_b", "books", "Any *good* books?", "Dune, I'd say.", 24.5, 6, 0, False)
     rows = [
         row,
         replace(row, age_hours=169.0, karma=9),  # the last look counts
-        replace(row, reply_id="t1_our1", thread_id="t3_own1", karma=5, removed=True),
-        replace(row, reply_id="t1_our2", thread_id="t3_own2", age_hours=1.1),  # too early to tell
-        replace(row, reply_id="t1_our3", thread_id="t3_own3", comment=""),  # its comment is gone
-        replace(row, reply_id="t1_our4", thread_id="t3_own4", karma=-3, removed=True),
+        replace(row, reply_id="t1_our1", karma=5, removed=True),
+        replace(row, reply_id="t1_our2", age_hours=1.1),  # too early to tell
+        replace(row, reply_id="t1_our3", comment=""),  # its comment is gone
+        replace(row, reply_id="t1_our4", karma=-3, removed=True),
+        replace(row, reply_id="t1_our5", subreddit="Home"),
+        *(replace(row, reply_id=f"t1_other{n}", thread_id=f"t3_other{n}") for n in range(40)),
     ]
-    schema.write_rows(tmp_path / "harvest.csv", Harvested, rows)
-    out = tmp_path / "prepared"
-    prepare.main(tmp_path, out, harvest=tmp_path / "harvest.csv")
-    found = {each: schema.read_rows(out / f"upvote_{each}.csv", UpvoteRow) for each in prepare.SPLITS}
-    ours = {r.reply_id: (each, r.comment, r.reply_karma, r.reply_utc) for each in found for r in found[each] if "our" in r.reply_id}
-    assert ours == {f"t1_our{n}": (text.split_for(f"t3_own{n}"), "Any good books?", karma, None) for n, karma in ((0, 9), (1, 0), (4, -3))}
-    assert rankers.karma_class(9, 4) == 3 and rankers.karma_class(0, 4) == 0
-    assert sum(map(len, found.values())) == 43
-    others = [path for path in out.glob("*.csv") if path.name not in {f"upvote_{each}.csv" for each in prepare.SPLITS}]
-    assert len(others) == 10 and not [path for path in others if "Dune" in path.read_text()]
-    assert (schema.read_manifest(out / "upvote_train.csv") or {})["made_from"]["harvest"] == schema.sha256_of(tmp_path / "harvest.csv")
-    with pytest.raises(UserError, match="--harvest goes with --raw"):
-        prepare.main(tmp_path, out, fakes=tmp_path / "f.csv", harvest=tmp_path / "harvest.csv")
+    found = {each.reply_id: (each.comment, each.karma) for each in training.own_replies(rows, ["home"])}
+    mine = {name: told for name, told in found.items() if "our" in name}
+    assert mine == {f"t1_our{n}": ("Any good books?", karma) for n, karma in ((0, 9), (1, 0), (4, -3))}
+    theirs = [f"t3_other{n}" for n in range(40)]
+    may = [name for name in theirs if text.split_for(name) == "train" and text.half_for(name) == "rankers"]
+    assert len(found) - len(mine) == len(may) and 0 < len(may) < 40
+
+
+GOOD, BAD = "That one made me laugh out loud.", "Buy cheap watches now."
+
+
+def test_what_was_harvested_is_learnt(box: Box, db: sqlite3.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From replies in the sandbox to the ranker's loss. People's pairs say nothing of GOOD and BAD; only our own replies' karma does."""
+    threads = [
+        row for row in box.store.submissions("sandbox_books") + box.store.submissions("sandbox_home")
+        if text.split_for(row["name"]) == "train" and text.half_for(row["name"]) == "rankers"
+    ]  # fmt: skip
+    comments = [row for thread in threads for row in box.store.comments_of(thread["name"]) if row["author"].startswith("reader")]
+    assert len(comments) >= 8
+    for n, row in enumerate(comments[:8]):
+        name = box.store.add_comment(row["link_id"], row["name"], sandbox.USERNAME, "…", POSTED)["name"]
+        box.store.set_karma(name, 9 if n % 2 else -2)
+        ledger.intend(db, Reply(row["name"], row["link_id"], "sandbox_books", row["author"], "c-0", GOOD if n % 2 else BAD), POSTED)
+        ledger.settle(db, row["name"], State.POSTED, "posted", POSTED, name)
+    assert len(run(tmp_path / "harvest.csv", 25)) == 8
+
+    monkeypatch.setattr(models, "BASE_DIR", tmp_path / "bases")
+    models.pull("tiny-encoder", tiny.encoder(tmp_path / "encoder", head=False))
+    for each in prepare.SPLITS:
+        pairs = [
+            UpvotePair("t3_b", f"t1_{n}", "t1_x", "t1_y", "home", "Which book?", f"number {n}", f"number {n + 1}", 9, 0.0) for n in range(9)
+        ]
+        schema.write_rows(tmp_path / f"upvote_pairs_{each}.csv", UpvotePair, pairs)
+    margins = {}
+    for harvested in (None, tmp_path / "harvest.csv"):
+        out = tmp_path / f"upvote-{harvested is not None}"
+        train_ranker.main(train_ranker.Kind.upvote, "tiny-encoder", tmp_path, out, 100, 8, 256, 5e-3, 1, harvest=harvested)
+        ranker = rankers.load("transformers", out)
+        assert isinstance(ranker, Transformers)
+        good, bad = ranker.logits([("Which book?", GOOD), ("Which book?", BAD)])
+        margins[harvested] = good - bad
+        assert models.read_card(out).settings["own_rows"] == (8 if harvested else 0)
+    assert margins[tmp_path / "harvest.csv"] > margins[None] + 0.5, margins
+    with pytest.raises(UserError, match="--harvest goes with `upvote` only"):
+        train_ranker.main(train_ranker.Kind.realism, "tiny-encoder", tmp_path, tmp_path / "out", harvest=tmp_path / "harvest.csv")

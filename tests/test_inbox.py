@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +17,7 @@ from bot.ledger import Reply, State
 from bot.reddit import Letter, Outcome
 from bot.sandbox.server import Box
 
-NOW = 1_700_000_000
+NOW = int(time.time())
 
 
 @pytest.fixture
@@ -100,6 +101,51 @@ def test_delete_is_for_the_person_replied_to(box: Box, db: sqlite3.Connection) -
     assert len(box.store.unread()) == 1  # the other one's
     inbox.main()
     assert ledger.everyone_opted_out(db) == set()
+
+
+def test_delete_after_forget(box: Box, db: sqlite3.Connection) -> None:
+    """The ledger knows no name then; Reddit does. It isn't written down again."""
+    ours = posted(box, db, "reader_3")
+    ledger.opt_out(db, "reader_3", "forget", NOW)
+    assert ledger.forget(db, "reader_3") == 1
+    box.say(ours.reply_id, "!delete", author="somebody_else")
+    inbox.main()
+    assert body(box, ours.reply_id) == "A fine idea."
+    box.say(ours.reply_id, "!delete", author="Reader_3")
+    box.store.blank(ours.comment_id, "[deleted]")  # with the account gone from it, nobody can tell who it was
+    inbox.main()
+    assert body(box, ours.reply_id) == "A fine idea."
+    with closing(sqlite3.connect(box.db)) as sandboxed, sandboxed:
+        sandboxed.execute("UPDATE comments SET author = 'reader_3', body = 'as it was' WHERE name = ?", (ours.comment_id,))
+    inbox.main()
+    assert body(box, ours.reply_id) == "[deleted]"
+    found = ledger.find(db, ours.comment_id)
+    assert found is not None and (found.state, found.author, found.body) == (State.WITHDRAWN, "", "")
+
+
+def test_three_removals_in_a_row_stop_the_run_when_all_is_obeyed(
+    box: Box, db: sqlite3.Connection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    removed = [posted(box, db, author) for author in ("reader_3", "reader_31", "reader_18")]
+    for reply in removed:
+        box.store.blank(reply.reply_id, "[removed]")
+    box.write("!stop", author="reader_40")
+    with pytest.raises(UserError, match="3 replies in a row were removed or forbidden"):
+        inbox.main()
+    assert "opted_out 1" in capsys.readouterr().out and ledger.everyone_opted_out(db) == {"reader_40"}
+    assert list(ledger.benched(db, NOW)) == ["sandbox_books"]
+    inbox.main()  # told once
+
+
+def test_more_than_a_hundred_replies_are_watched(box: Box, db: sqlite3.Connection) -> None:
+    oldest = posted(box, db, "reader_3")
+    for n in range(120):
+        other = Reply(f"t1_z{n}", f"t3_z{n}", "sandbox_books", "x", "c-0", "b")
+        ledger.intend(db, other, NOW + n)
+        ledger.settle(db, other.comment_id, State.POSTED, "posted", NOW + n, f"t1_zz{n}")
+    box.store.set_karma(oldest.reply_id, -1)
+    inbox.main()
+    assert body(box, oldest.reply_id) == "[deleted]"
 
 
 def test_killed_between_deleting_and_noting(box: Box, db: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> None:

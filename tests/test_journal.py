@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -134,3 +137,13 @@ def test_the_crontab_and_the_service_run_commands_that_exist() -> None:
     assert "run_bot.py harvest --config my.toml" in crontab[1] and "harvest" in run_bot.STAGES
     for line in crontab:
         assert len(line.split(maxsplit=5)) == 6 and "%" not in line
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
+def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
+    for name in ("reply-bot.service", "reply-bot.timer"):
+        unit = (ROOT / "deploy" / name).read_text()
+        (tmp_path / name).write_text(unit.replace("/srv/reply-bot/.venv/bin/python", sys.executable))  # a program that is there
+    call = ["systemd-analyze", "verify", *map(str, sorted(tmp_path.iterdir()))]
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -315,7 +315,7 @@ def test_every_name_has_words() -> None:
     """A new reason or outcome needs its words in bot/report.py."""
     assert {reason.value for reason in conduct.Reason} <= report.SKIP_REASONS.keys()
     assert {outcome.value for outcome in reddit.Outcome} - {"read"} <= report.OUTCOMES.keys()
-    assert set(conduct.Refusal) <= report.OUTCOMES.keys()
+    assert {*conduct.Refusal, *conduct.Reason} <= report.OUTCOMES.keys()
     rows = [scored(0.1), replace(scored(0.9), reply=" "), *(replace(scored(0.9), candidate_id=f"t1_a-{n}") for n in (1, 2))]
     rows.append(replace(scored(0.8), comment_id="t1_b", candidate_id="t1_b-0"))
     given = choose.choose(rows, 0.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import subprocess
 import sys
@@ -23,7 +24,34 @@ def test_a_slice_of_the_matrix() -> None:
     done, (runs, doubled, lost) = soaked("--slice")
     print(done.stdout)
     assert (doubled, lost, done.returncode) == (0, 0, 0), done.stdout
+    struck = re.search(r"^(\d+) processes killed at their moment, (\d+) stopped by the disk$", done.stdout, re.MULTILINE)
+    assert struck, done.stdout
+    killed, full = map(int, struck.groups())
+    assert killed >= 20 and full >= 1, done.stdout
     assert runs == len(soak.some(list(soak.matrix()))) + soak.RANDOM_IN_SLICE
+
+
+LOST = itertools.product(("time-out", "reset", "500", "503", "garbage body"), ("not accepted", "accepted", "accepted late"))
+NAMED = {
+    *map(", ".join, LOST), "stale own comments", "stale thread", "all stale", "429 with Retry-After", "429", "RATELIMIT, 9 minutes",
+    "RATELIMIT, 1m 30s", "403", "locked", "too old", "deleted", "suspended",
+}  # fmt: skip
+
+
+def test_the_matrix_has_every_cell_once() -> None:
+    cases = list(soak.matrix())
+    names = Counter(case.name for case in cases)
+    assert soak.FAULTS.keys() > NAMED and set(names.values()) == {1}
+    for fault, moment, at_once in itertools.product(NAMED, ("never", *soak.MOMENTS), (1, 2)):
+        assert names[f"{fault}; kill -9 {moment}; {at_once} at once"] == 1
+    for case in cases:
+        (first,) = case.rounds
+        if " at once" in case.name:
+            assert len(first.starts) == int(case.name.split("; ")[-1][0])
+    assert sum(case.name.startswith("disk full") for case in cases) == 12
+    assert {(start.clock_seconds, case.server_clock_seconds) for case in cases for start in case.rounds[0].starts} == set(
+        itertools.product((-soak.DAY, 0, soak.DAY), repeat=2)
+    )
 
 
 def test_the_slice_has_each_fault_and_each_moment() -> None:

@@ -228,6 +228,62 @@ def test_three_403s_in_a_row_stop_the_run_and_bench_the_subreddit(box: Box, run:
     assert go(run) == ["forbidden"] * 3 + ["benched"] and ours(box) == []
 
 
+def test_a_403_on_reading_counts_as_one(box: Box, run: Path) -> None:
+    prepared(box, run, 4)
+    box.store.add_fault("403", "/comments/", times=99)
+    assert go(run) == ["forbidden"] * 3 + ["unwelcome"] and ours(box) == []
+    with opened(run) as db:
+        assert "sandbox_books" in ledger.benched(db, int(time.time()))
+
+
+def test_403s_are_counted_over_runs(box: Box, run: Path) -> None:
+    comments = prepared(box, run, 4)
+    outcomes = []
+    for number, comment in enumerate(comments):
+        box.store.add_fault("403")
+        other = run.with_name(f"run-{number}")
+        soak.write_run(other, [comment], "A reply.")
+        outcomes += go(other)
+    assert outcomes == ["forbidden"] * 3 + ["benched"]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("UPDATE submissions SET over_18 = 1", "nsfw"),
+        ("UPDATE submissions SET locked = 1", "locked"),
+        ("UPDATE submissions SET archived = 1", "archived"),
+        ("UPDATE submissions SET title = '[Serious] ' || title", "serious"),
+        ("UPDATE comments SET created_utc = created_utc - 86400", "too_old"),
+        ("UPDATE comments SET body = '[removed]', author = '[deleted]' WHERE author LIKE 'reader%'", "removed"),
+        ("UPDATE comments SET body = 'I am a bot, beep'", "bot_author"),
+    ],
+)
+def test_what_changed_since_it_was_fetched_is_seen(box: Box, run: Path, change: str, reason: str) -> None:
+    """A run folder may be days old, and a reply that was told to wait is hours old."""
+    prepared(box, run, 2)
+    box.store.add_fault("429", seconds=1)
+    assert go(run) == ["rate_limited", "told_to_wait"]
+    time.sleep(1.5)
+    with closing(sqlite3.connect(box.db)) as db, db:
+        db.execute(change)
+    assert go(run) == [reason] * 2 and ours(box) == []
+    with opened(run) as db:
+        assert [state for state, _, _ in ledger.outcomes(db)] == [State.REJECTED if reason == "too_old" else State.READY]
+
+
+def test_reddit_says_where_a_comment_stands_not_the_file(box: Box, run: Path) -> None:
+    """What chosen.csv and comments.csv claim: another subreddit, another author than the one who opted out, another thread."""
+    comments = prepared(box, run, 4)
+    with closing(sqlite3.connect(box.db)) as db, db:
+        db.execute("UPDATE submissions SET subreddit = 'sandbox_home' WHERE name = ?", (comments[0].thread_id,))
+    claimed = [comments[0], replace(comments[1], author="somebody"), replace(comments[2], thread_id=comments[3].thread_id)]
+    soak.write_run(run, claimed, "A reply.")
+    with opened(run) as db:
+        ledger.opt_out(db, comments[1].author, "t1_stop", NOW)
+    assert go(run) == ["not_allowed", "opted_out", "missing"] and ours(box) == []
+
+
 @pytest.mark.parametrize("how", ["kill_switch", "paused"])
 def test_who_stops_it_stops_it_before_the_very_next_post(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     prepared(box, run, 3)
@@ -316,6 +372,16 @@ def test_the_pause_between_two_replies_is_kept(box: Box, run: Path, monkeypatch:
     assert go(run) == ["posted", "posted"]
     first, second = (row["created_utc"] for row in box.store.comments_by(sandbox.USERNAME)[::-1])
     assert second - first >= 2
+
+
+def test_a_pause_that_the_clock_makes_a_day_long(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared(box, run, 1)
+    configure(monkeypatch, submit__minimum_pause_seconds=5)
+    with opened(run) as db:
+        ledger.intend(db, replace(REPLY, thread_id="t3_other"), int(time.time()) + DAY)
+        ledger.settle(db, REPLY.comment_id, State.REJECTED, "locked", int(time.time()) + DAY)
+    began = time.monotonic()
+    assert go(run) == ["too_soon"] and time.monotonic() - began < 60 and ours(box) == []
 
 
 def test_a_subreddit_without_a_permission(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from transformers import AutoTokenizer, BertModel
 from bot import ROOT, UserError, config, evaluate, export_tfhub, models, rankers, schema, train_ranker, train_tfhub_bert, training
 from bot.rankers.tfhub_bert import INPUTS, TFHubBert, Wordpieces, inputs_of
 from bot.rankers.transformers import encode_pair
-from bot.schema import LossRow, RealismRow, UpvotePair, UpvoteRow
+from bot.schema import Harvested, LossRow, RealismRow, UpvotePair, UpvoteRow
 from bot.train_ranker import Backend, Classes, Kind
 from tests import tiny
 
@@ -248,6 +249,14 @@ def test_upvotes_are_learnt_by_class_and_measured_in_pairs_too(data: Path, tmp_p
     assert found["ranker"]["macro_f1"][0] == 1.0 and np.array_equal(found["ranker"]["confusion"], np.eye(share) * 24 / share)
     assert found["majority"]["accuracy"][0] == 1 / share and found["majority"]["macro_recall"][0] == 1 / share
     assert ("roc_auc" in found["tfidf"]) == (share == 2) and ("roc_auc_micro" in found["tfidf"]) == (share == 4)
+
+
+def test_replies_of_our_own_are_learnt_too(data: Path, tmp_path: Path) -> None:
+    ours = Harvested("t1_o", "t1_q", "t3_b", "books", "Which book?", "Dune.", 25.0, 9, 0, False)
+    schema.write_rows(tmp_path / "harvest.csv", Harvested, [replace(ours, reply_id=f"t1_o{n}") for n in range(4)])
+    train(Kind.upvote, data, tmp_path / "upvote", epochs=1, rows=1000, harvest=tmp_path / "harvest.csv")
+    settings = models.read_card(tmp_path / "upvote").settings
+    assert (settings["rows"], settings["own_rows"]) == (96 + 4, 4)
 
 
 def test_scores_do_not_depend_on_order_or_batch(realism: Path) -> None:

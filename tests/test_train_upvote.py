@@ -26,8 +26,8 @@ def test_a_reply_is_in_a_group_once_and_all_its_pairs_are_kept() -> None:
         [upvote_pair("t1_a", "x", "y"), upvote_pair("t1_b", "x", "y"), upvote_pair("t1_a", "z", "y"), upvote_pair("t1_a", "z", "x")]
     )
     assert found == [
-        Group("books", "Which book?", ["x", "y", "z"], [(0, 1), (2, 1), (2, 0)]),
-        Group("books", "Which book?", ["x", "y"], [(0, 1)]),
+        Group("books", [("Which book?", "x"), ("Which book?", "y"), ("Which book?", "z")], [(0, 1), (2, 1), (2, 0)]),
+        Group("books", [("Which book?", "x"), ("Which book?", "y")], [(0, 1)]),
     ]
 
 
@@ -38,7 +38,9 @@ def test_a_large_family_becomes_groups_of_eight() -> None:
 
 
 def test_subreddits_are_drawn_by_the_root_of_their_size() -> None:
-    families = [Group(name, "c", [f"{name}{n}", "y"], [(0, 1)]) for name, count in (("small", 25), ("large", 2500)) for n in range(count)]
+    families = [
+        Group(name, [("c", f"{name}{n}"), ("c", "y")], [(0, 1)]) for name, count in (("small", 25), ("large", 2500)) for n in range(count)
+    ]
     drawn = draw_evenly(families, 110, 1)
     by_name = {name: sum(group.subreddit == name for group in drawn) for name in ("small", "large")}
     assert by_name["small"] + by_name["large"] == 55 and 4 <= by_name["small"] <= 6  # a tenth of the large one's, not a hundredth

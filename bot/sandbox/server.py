@@ -95,6 +95,8 @@ def make_app(store: Store, clock: Callable[[], float] = time.time) -> Flask:
                 "locked": bool(row["locked"]),
                 "archived": bool(row["archived"]),
                 "stickied": False,
+                "quarantine": False,
+                "link_flair_text": None,
                 "edited": False,
                 "permalink": permalink,
                 "url": request.host_url.rstrip("/") + permalink,
