@@ -7,8 +7,10 @@ config; and how often the better of two replies to one comment scores higher, on
     python -m bot.train_weights --data data/prepared
 
 Better is: a person's reply than a generated one; of two people's the one with more karma; the comment's own reply than one of another
-thread of the subreddit. The three count alike, as many pairs of each. A logistic regression without intercept on the differences of the
-scores' log-odds gives the weights (Bradley and Terry 1952); a weight below 0 would prefer what a ranker holds for worse, and becomes 0.
+thread of the subreddit. Each of the three is fitted by itself: a logistic regression without intercept on the differences of the scores'
+log-odds (Bradley and Terry 1952); a weight below 0 would prefer what a ranker holds for worse, and becomes 0. The mean of the three fits is
+taken, so that they count alike. One fit of all pairs would leave out the upvote ranker: karma is the least certain of the three questions,
+and its pairs would be given up for the others'.
 """
 
 from __future__ import annotations
@@ -67,13 +69,13 @@ def fit(by_task: Mapping[str, Mapping[str, np.ndarray[Any, Any]]]) -> dict[str, 
     from sklearn.linear_model import LogisticRegression
 
     names = list(next(iter(by_task.values())))
-    rows = np.concatenate([np.stack([task[name] for name in names], axis=1) for task in by_task.values()])
-    shares = np.concatenate([np.full(len(task[names[0]]), 1 / len(task[names[0]])) for task in by_task.values()])
-    # each pair both ways round, so that there are two classes
-    model = LogisticRegression(fit_intercept=False, C=1e3).fit(
-        np.concatenate([rows, -rows]), [1] * len(rows) + [0] * len(rows), np.tile(shares / shares.mean(), 2)
-    )
-    weights = np.maximum(model.coef_[0], 0.0)
+    fits = []
+    for task in by_task.values():
+        rows = np.stack([task[name] for name in names], axis=1)
+        # each pair both ways round, so that there are two classes
+        model = LogisticRegression(fit_intercept=False, C=1e3).fit(np.concatenate([rows, -rows]), [1] * len(rows) + [0] * len(rows))
+        fits.append(np.maximum(model.coef_[0], 0.0))
+    weights = np.mean(fits, axis=0)
     if not weights.sum():
         raise UserError("no ranker orders these replies better than chance; train them on more data")
     return {name: round(float(weight), 3) for name, weight in zip(names, weights / weights.sum(), strict=True)}

@@ -394,10 +394,10 @@ def test_what_is_not_there_is_named_and_the_rest_measured(project: Path, tmp_pat
 
 
 def test_nothing_to_evaluate_is_an_error(project: Path, tmp_path: Path) -> None:
-    (tmp_path / "c.toml").write_text('[rank]\nrealism = ""\nupvote = ""\n')
+    (tmp_path / "c.toml").write_text('[rank]\nrealism = ""\nupvote = ""\nrelevance = ""\n')
     with pytest.raises(UserError, match="there is nothing to evaluate"):
         evaluate.main(project / "data", tmp_path / "out", tmp_path / "c.toml")
-    (tmp_path / "c.toml").write_text(f'[rank]\nrealism = "{project}/upvote"\nupvote = ""\n')
+    (tmp_path / "c.toml").write_text(f'[rank]\nrealism = "{project}/upvote"\nupvote = ""\nrelevance = ""\n')
     with pytest.raises(UserError, match="a model of kind upvote; set rank.realism"):
         evaluate.main(project / "data", tmp_path / "out", tmp_path / "c.toml")
 
@@ -444,7 +444,7 @@ def test_the_engine_is_that_of_a_run_unless_told_and_is_named(
     (tmp_path / "data").mkdir()
     for each in ("train", "test"):
         shutil.copy(project / "data" / f"upvote_pairs_{each}.csv", tmp_path / "data")
-    (tmp_path / "c.toml").write_text(f'[generate]\nmodel = "{tmp_path}/none"\n[rank]\nrealism = ""\nupvote = "{project}/upvote"\n')
+    (tmp_path / "c.toml").write_text(f'[generate]\nmodel = "{tmp_path}/none"\n[rank]\nrealism = ""\nrelevance = ""\nupvote = "{project}/upvote"\n')
     asked, load = [], rankers.load
     monkeypatch.setattr(rankers, "load", lambda *how: asked.append(how) or load(*how))  # type: ignore[func-returns-value]
     evaluate.main(tmp_path / "data", tmp_path / "out", tmp_path / "c.toml")
@@ -554,7 +554,8 @@ def test_score_gives_the_numbers_of_evaluate(tmp_path: Path, monkeypatch: pytest
     assert len({round(float(score), 3) for score in evaluated}) > 8  # they do differ
     expected = {each: float(score) for each, score in zip(INVENTED, evaluated, strict=True)}
     monkeypatch.chdir(ROOT)
-    monkeypatch.setenv("BOT_RANK__UPVOTE", "")  # one ranker is enough, and half the time
+    for other in ("UPVOTE", "RELEVANCE"):  # one ranker is enough, and a third of the time
+        monkeypatch.setenv(f"BOT_RANK__{other}", "")
     for number, (order, batch_size) in enumerate([(INVENTED[::-1], 1), (INVENTED[5:] + INVENTED[:5], 5), (INVENTED[:7], 64)]):
         source, out = tmp_path / f"{number}.csv", tmp_path / f"{number}-scored.csv"
         schema.write_table(source, ["comment", "reply"], [{"comment": comment, "reply": body} for comment, body in order])

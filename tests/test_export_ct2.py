@@ -408,7 +408,7 @@ def test_errors_say_what_to_do(folder: Path, tmp_path: Path) -> None:
 def test_the_command_exports_what_the_config_names(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
     path.write_text(
-        f'[generate]\nmodel = "{folder / "gpt2"}"\nprecision = "float32"\n[rank]\nrealism = "{folder / "ranker"}"\nupvote = ""\n'
+        f'[generate]\nmodel = "{folder / "gpt2"}"\nprecision = "float32"\n[rank]\nrealism = "{folder / "ranker"}"\nupvote = ""\nrelevance = ""\n'
     )
     command = [sys.executable, "-m", "bot.models", "export", "--config", str(path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -425,7 +425,7 @@ def test_workers_hold_no_framework_and_start_at_once(folder: Path, tmp_path: Pat
     schema.write_table(tmp_path / "in.csv", ["comment_id", "comment"], [{"comment_id": i, "comment": c} for i, c in COMMENTS])
     schema.write_table(tmp_path / "pairs.csv", ["comment", "reply"], [{"comment": c, "reply": r} for c, r in PAIRS])
     (tmp_path / "c.toml").write_text(
-        f'[generate]\nmodel = "{folder / "gpt2"}"\nmax_new_tokens = 4\n[rank]\nrealism = "{folder / "ranker"}"\nupvote = ""\n'
+        f'[generate]\nmodel = "{folder / "gpt2"}"\nmax_new_tokens = 4\n[rank]\nrealism = "{folder / "ranker"}"\nupvote = ""\nrelevance = ""\n'
     )
     export_ct2.export(folder / "ranker", "int8")
     code = (

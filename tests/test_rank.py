@@ -99,7 +99,7 @@ def test_a_candidate_of_no_comment_is_an_error(model: Path) -> None:
 def test_score_any_csv_carries_other_columns(model: Path, tmp_path: Path) -> None:
     text = 'id,reply,comment,rank_score,extra\n007,"a ""b"",\nc",Any good books?,old,NA\n1e5,null,é,,=1+1\n'
     (tmp_path / "in.csv").write_text(text, encoding="utf-8")
-    (tmp_path / "config.toml").write_text(f'[rank]\nbackend = "transformers"\nrealism = "{model}"\nupvote = "{model}"\n')
+    (tmp_path / "config.toml").write_text(f'[rank]\nbackend = "transformers"\nrealism = "{model}"\nupvote = "{model}"\nrelevance = ""\n')
     rank.main(None, tmp_path / "in.csv", tmp_path / "out.csv", tmp_path / "config.toml")
     with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -118,12 +118,12 @@ def test_a_run_is_ranked_once_and_again_after_a_change(
     schema.write_rows(tmp_path / "comments.csv", Comment, [comment("t1_a", "Hi")])
     schema.write_rows(tmp_path / "candidates.csv", Candidate, [Candidate("t1_a", "t1_a-0", 1, "Hello", "g", -1.5)])
     config = tmp_path / "c.toml"
-    config.write_text(f'[rank]\nbackend = "transformers"\nrealism = "{model}"\nupvote = "{other}"\n')
+    config.write_text(f'[rank]\nbackend = "transformers"\nrealism = "{model}"\nupvote = "{other}"\nrelevance = ""\n')
     rank.main(tmp_path, None, None, config)
     first = schema.read_rows(tmp_path / "scored.csv", Scored)
     rank.main(tmp_path, None, None, config)
     assert "is there already" in capsys.readouterr().out
-    config.write_text(f'[rank]\nbackend = "transformers"\nrealism = "{other}"\nupvote = "{other}"\n')
+    config.write_text(f'[rank]\nbackend = "transformers"\nrealism = "{other}"\nupvote = "{other}"\nrelevance = ""\n')
     rank.main(tmp_path, None, None, config)
     assert schema.read_rows(tmp_path / "scored.csv", Scored)[0].realism_score != first[0].realism_score
 

@@ -31,7 +31,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = folder / "config.toml"
     path.write_text(
         f'[generate]\nmodel = "{lm}"\nnum_candidates = 4\nmax_new_tokens = 10\nbatch_size = 1\n'
-        f'[rank]\nrealism = "{realism}"\nupvote = "{upvote}"\n[choose]\nminimum_realism = {THRESHOLD}\n'
+        f'[rank]\nrealism = "{realism}"\nupvote = "{upvote}"\nrelevance = ""\n[choose]\nminimum_realism = {THRESHOLD}\n'
     )
     return path
 

@@ -327,7 +327,7 @@ def test_a_killed_run_goes_on_and_ends_the_same(bases: Path, tmp_path: Path, mon
 
 
 def test_evaluate_reads_from_the_card_what_to_measure(realism: Path, data: Path, tmp_path: Path) -> None:
-    (tmp_path / "c.toml").write_text(f'[rank]\nbackend = "tfhub-bert"\nrealism = "{realism}"\nupvote = ""\n')
+    (tmp_path / "c.toml").write_text(f'[rank]\nbackend = "tfhub-bert"\nrealism = "{realism}"\nupvote = ""\nrelevance = ""\n')
     evaluate.main(data, tmp_path / "out", tmp_path / "c.toml")
     told = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert told["realism"] == models.read_card(realism).metrics and "upvote" not in told
@@ -351,7 +351,7 @@ models.export_tfhub_command("tiny", here / "export")
 train_ranker.main(train_ranker.Kind.realism, str(here / "export"), data, here / "m", 8, 1, 256, backend=train_ranker.Backend.tfhub_bert)
 print([name for name in ("torch", "transformers") if name in sys.modules], "tensorflow" in sys.modules)
 """
-    environment = {**os.environ, "BOT_RANK__BACKEND": "tfhub-bert", "BOT_RANK__REALISM": str(realism), "BOT_RANK__UPVOTE": ""}
+    environment = {**os.environ, "BOT_RANK__BACKEND": "tfhub-bert", "BOT_RANK__REALISM": str(realism), "BOT_RANK__UPVOTE": "", "BOT_RANK__RELEVANCE": ""}
     done = subprocess.run([sys.executable, "-c", program], env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[] True"
