@@ -81,7 +81,7 @@ class RankSettings(Section):
     realism: Path | None = Path("models/realism")
     upvote: Path | None = Path("models/upvote")
     relevance: Path | None = Path("models/relevance")
-    batch_size: int = Field(default=32, ge=1)
+    batch_size: int = Field(default=8, ge=1)
     weights: RankWeights = RankWeights()
 
     @field_validator("realism", "upvote", "relevance", mode="before")

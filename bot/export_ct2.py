@@ -29,6 +29,7 @@ from bot import UserError, config, models, schema, with_root
 
 SERVING_FILE = "serving.json"
 HEAD_FILE = "head.npz"
+AVX512 = {"avx512f", "avx512cd", "avx512vl", "avx512bw", "avx512dq"}  # without any of them CTranslate2 refuses to be told
 REVISION = 1  # of what is written; another one makes every export anew
 
 
@@ -67,6 +68,17 @@ def read_facts(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UserError(f"{folder}: no serving folder ({error}); make it with `python run_bot.py models export`") from None
     return facts
+
+
+def prefer_avx512(cpuinfo: Path = Path("/proc/cpuinfo")) -> None:
+    """Let CTranslate2 use AVX-512 on AMD's processors that have it; call it before the first model is loaded.
+
+    CTranslate2 takes AVX2 unless told, since older processors of Intel's slow down under AVX-512. AMD's don't: rankers gained a third here,
+    the generator a seventh. Who sets CT2_FORCE_CPU_ISA decides.
+    """
+    told = cpuinfo.read_text(encoding="utf-8", errors="replace") if cpuinfo.exists() else ""
+    if "AuthenticAMD" in told and set(told.split()) >= AVX512:
+        os.environ.setdefault("CT2_FORCE_CPU_ISA", "AVX512")
 
 
 def ready(source: Path, precision: config.Precision) -> Path:

@@ -337,15 +337,24 @@ def evaluate_relevance(ranker: rankers.Ranker, base: str, train: list[LabelledRo
         "ranker": lambda pairs: ranker_scores(ranker, pairs), "untuned_encoder": untuned.cosines, "tfidf": overlap,
         "longest": lambda pairs: [len(reply) for _, reply in pairs],
     }  # fmt: skip
+    lists = lists_of_replies(test, untuned)
+    pairs = [
+        (row.comment, reply)
+        for queries, others in lists.values()
+        for row, wrong in zip(queries, others, strict=True)
+        for reply in (row.reply, *wrong)
+    ]
+    scores = {scorer: np.asarray(score(pairs), float) for scorer, score in scorers.items()}  # at once: the lists share their texts
     result: dict[str, Any] = {}
-    for name, (queries, others) in lists_of_replies(test, untuned).items():
+    start = 0
+    for name, (queries, others) in lists.items():
+        stop = start + len(queries) * (1 + len(others[0]))
         content = counts(queries, "queries")
-        pairs = [(row.comment, reply) for row, wrong in zip(queries, others, strict=True) for reply in (row.reply, *wrong)]
-        for scorer, score in scorers.items():
-            scores = np.asarray(score(pairs), float).reshape(len(queries), -1)
-            hit = np.array([metrics.hits_at_k(row[None], 1) for row in scores])
+        for scorer, told in scores.items():
+            hit = np.array([metrics.hits_at_k(row[None], 1) for row in told[start:stop].reshape(len(queries), -1)])
             content[scorer] = {"hits_at_1": mean_with_interval(hit, [row.thread_id for row in queries])}
         result[name] = content
+        start = stop
     return result
 
 

@@ -444,7 +444,9 @@ def test_the_engine_is_that_of_a_run_unless_told_and_is_named(
     (tmp_path / "data").mkdir()
     for each in ("train", "test"):
         shutil.copy(project / "data" / f"upvote_pairs_{each}.csv", tmp_path / "data")
-    (tmp_path / "c.toml").write_text(f'[generate]\nmodel = "{tmp_path}/none"\n[rank]\nrealism = ""\nrelevance = ""\nupvote = "{project}/upvote"\n')
+    (tmp_path / "c.toml").write_text(
+        f'[generate]\nmodel = "{tmp_path}/none"\n[rank]\nrealism = ""\nrelevance = ""\nupvote = "{project}/upvote"\n'
+    )
     asked, load = [], rankers.load
     monkeypatch.setattr(rankers, "load", lambda *how: asked.append(how) or load(*how))  # type: ignore[func-returns-value]
     evaluate.main(tmp_path / "data", tmp_path / "out", tmp_path / "c.toml")

@@ -408,7 +408,8 @@ def test_errors_say_what_to_do(folder: Path, tmp_path: Path) -> None:
 def test_the_command_exports_what_the_config_names(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
     path.write_text(
-        f'[generate]\nmodel = "{folder / "gpt2"}"\nprecision = "float32"\n[rank]\nrealism = "{folder / "ranker"}"\nupvote = ""\nrelevance = ""\n'
+        f'[generate]\nmodel = "{folder / "gpt2"}"\nprecision = "float32"\n[rank]\nrealism = "{folder / "ranker"}"\n'
+        'upvote = ""\nrelevance = ""\n'
     )
     command = [sys.executable, "-m", "bot.models", "export", "--config", str(path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -425,7 +426,8 @@ def test_workers_hold_no_framework_and_start_at_once(folder: Path, tmp_path: Pat
     schema.write_table(tmp_path / "in.csv", ["comment_id", "comment"], [{"comment_id": i, "comment": c} for i, c in COMMENTS])
     schema.write_table(tmp_path / "pairs.csv", ["comment", "reply"], [{"comment": c, "reply": r} for c, r in PAIRS])
     (tmp_path / "c.toml").write_text(
-        f'[generate]\nmodel = "{folder / "gpt2"}"\nmax_new_tokens = 4\n[rank]\nrealism = "{folder / "ranker"}"\nupvote = ""\nrelevance = ""\n'
+        f'[generate]\nmodel = "{folder / "gpt2"}"\nmax_new_tokens = 4\n[rank]\nrealism = "{folder / "ranker"}"\n'
+        'upvote = ""\nrelevance = ""\n'
     )
     export_ct2.export(folder / "ranker", "int8")
     code = (
@@ -473,3 +475,26 @@ def test_ctrl_c_keeps_what_is_finished(folder: Path, tmp_path: Path) -> None:
     assert again.returncode == 0 and f"going on after {kept} of 400 comments" in again.stdout
     assert subprocess.run(command("whole.csv"), cwd=ROOT, capture_output=True, check=False).returncode == 0
     assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+# --- the processor ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("vendor", "flags", "told", "expected"),
+    [
+        ("AuthenticAMD", "avx2 avx512f avx512dq avx512cd avx512bw avx512vl", None, "AVX512"),
+        ("AuthenticAMD", "avx2 avx512f avx512dq avx512cd avx512bw", None, None),  # one is missing
+        ("GenuineIntel", "avx2 avx512f avx512dq avx512cd avx512bw avx512vl", None, None),
+        ("AuthenticAMD", "avx2 avx512f avx512dq avx512cd avx512bw avx512vl", "AVX2", "AVX2"),
+    ],
+)
+def test_avx512_where_it_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vendor: str, flags: str, told: str | None, expected: str | None
+) -> None:
+    monkeypatch.setenv("CT2_FORCE_CPU_ISA", told or "")  # so that it is put back
+    if not told:
+        monkeypatch.delenv("CT2_FORCE_CPU_ISA")
+    (tmp_path / "cpuinfo").write_text(f"vendor_id\t: {vendor}\nflags\t\t: {flags}\n", encoding="utf-8")
+    export_ct2.prefer_avx512(tmp_path / "cpuinfo")
+    assert os.environ.get("CT2_FORCE_CPU_ISA") == expected

@@ -65,7 +65,8 @@ def test_no_process_holds_two_frameworks(
     (tmp_path / "notes").mkdir()
     (tmp_path / "config.toml").write_text(
         f'[generate]\nbackend = "{generator}"\nmodel = "{folder / lm}"\nnum_candidates = 3\nmax_new_tokens = 8\n'
-        f'[rank]\nbackend = "{ranker}"\nrealism = "{folder / encoder}"\nupvote = "{folder / encoder}"\nrelevance = ""\n[choose]\nminimum_realism = 0.0\n'
+        f'[rank]\nbackend = "{ranker}"\nrealism = "{folder / encoder}"\nupvote = "{folder / encoder}"\n'
+        'relevance = ""\n[choose]\nminimum_realism = 0.0\n'
     )
     run = tmp_path / "run"
     done = subprocess.run(

@@ -351,7 +351,13 @@ models.export_tfhub_command("tiny", here / "export")
 train_ranker.main(train_ranker.Kind.realism, str(here / "export"), data, here / "m", 8, 1, 256, backend=train_ranker.Backend.tfhub_bert)
 print([name for name in ("torch", "transformers") if name in sys.modules], "tensorflow" in sys.modules)
 """
-    environment = {**os.environ, "BOT_RANK__BACKEND": "tfhub-bert", "BOT_RANK__REALISM": str(realism), "BOT_RANK__UPVOTE": "", "BOT_RANK__RELEVANCE": ""}
+    environment = {
+        **os.environ,
+        "BOT_RANK__BACKEND": "tfhub-bert",
+        "BOT_RANK__REALISM": str(realism),
+        "BOT_RANK__UPVOTE": "",
+        "BOT_RANK__RELEVANCE": "",
+    }
     done = subprocess.run([sys.executable, "-c", program], env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[] True"

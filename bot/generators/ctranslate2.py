@@ -224,6 +224,7 @@ class CTranslate2:
         cores = len(os.sched_getaffinity(0))
         self.workers = min(cores, MOST_WORKERS)
         self.engines: SimpleQueue[Any] = SimpleQueue()  # those that have nothing to do
+        export_ct2.prefer_avx512()
         with ThreadPoolExecutor(self.workers) as pool:
             for engine in pool.map(lambda _: ctranslate2.Generator(str(folder), intra_threads=cores // self.workers), range(self.workers)):
                 self.engines.put(engine)

@@ -36,6 +36,7 @@ class Encoder:
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
         self.workers = len(os.sched_getaffinity(0))
+        export_ct2.prefer_avx512()
         self.engine = ctranslate2.Encoder(str(folder), inter_threads=self.workers, intra_threads=1)
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
