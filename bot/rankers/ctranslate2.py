@@ -83,7 +83,7 @@ class Classifier:
         with np.load(head) as told:
             self.weight, self.bias = told["weight"], told["bias"]  # (1, width), (1,)
 
-    def score(self, pairs: Sequence[tuple[str, str]], batch_size: int = 32) -> list[float]:
+    def score(self, pairs: Sequence[tuple[str, str]], batch_size: int = 8) -> list[float]:
         """See rankers.Ranker."""
         start, separator = self.encoder.facts["start"], self.encoder.facts["separator"]
         comments, replies = (self.encoder.tokens([pair[side] for pair in pairs]) for side in (0, 1))
@@ -99,7 +99,7 @@ class DualEncoder:
     def __init__(self, encoder: Encoder):
         self.encoder = encoder
 
-    def score(self, pairs: Sequence[tuple[str, str]], batch_size: int = 32) -> list[float]:
+    def score(self, pairs: Sequence[tuple[str, str]], batch_size: int = 8) -> list[float]:
         """See rankers.Ranker. Each text is encoded once."""
         facts = self.encoder.facts
         places: dict[str, int] = {}
