@@ -86,7 +86,7 @@ def test_rank_score_is_the_weighted_mean_of_the_log_odds() -> None:
 
 
 def test_weights_that_leave_no_ranker_are_an_error(model: Path) -> None:
-    settings = RankSettings(backend="transformers", realism=None, upvote=model, weights=RankWeights(upvote=0))
+    settings = RankSettings(backend="transformers", realism=None, relevance=None, upvote=model, weights=RankWeights(upvote=0))
     with pytest.raises(UserError, match=r"rank.weights gives 0 to every ranker that is set \(upvote_score\)"):
         rank.load_rankers(settings)
 
