@@ -73,8 +73,8 @@ def read_facts(folder: Path) -> dict[str, Any]:
 def prefer_avx512(cpuinfo: Path = Path("/proc/cpuinfo")) -> None:
     """Let CTranslate2 use AVX-512 on AMD's processors that have it; call it before the first model is loaded.
 
-    CTranslate2 takes AVX2 unless told, since older processors of Intel's slow down under AVX-512. AMD's don't: rankers gained a third here,
-    the generator a seventh. Who sets CT2_FORCE_CPU_ISA decides.
+    CTranslate2 takes AVX2 unless told, since older processors of Intel's slow down under AVX-512. AMD's don't. Who sets CT2_FORCE_CPU_ISA
+    decides.
     """
     told = cpuinfo.read_text(encoding="utf-8", errors="replace") if cpuinfo.exists() else ""
     if "AuthenticAMD" in told and set(told.split()) >= AVX512:
