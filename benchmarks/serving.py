@@ -11,7 +11,8 @@ answered. Parts:
 - generation: gpt_2_simple.generate with nsamples=10, as its users call it, once with the checkpoint loaded again for each comment, as
   the original bot does (timed on RELOADED comments, times 8 / RELOADED), once warm; transformers' generate; the worker; the worker's
   decoding and the raw engine;
-- rankers: 200 pairs of 96 tokens, one ranker; 3 scores for 200 candidates as a whole process;
+- rankers: 200 pairs of 96 tokens; one ranker of random weights, and 3 scores for 200 candidates as a whole process, with the rankers that
+  the config names, whose encoders we share where they are the same (transformers, the reference, runs each by itself);
 - growth: the worker over 1, 10, 100, 1,000 comments, 2 candidates of 20 tokens;
 - dry-run: `run_bot.py run --sandbox --limit 20` with the models that the config names.
 """
@@ -42,7 +43,7 @@ COMMENTS = [
 ]
 CANDIDATES, TOKENS, SEED = 10, 60, 1
 RELOADED = 2
-PAIRS, PAIR_TOKENS, RANKERS = 200, 96, 3
+PAIRS, PAIR_TOKENS = 200, 96
 GROWTH, GROWTH_CANDIDATES, GROWTH_TOKENS = (1, 10, 100, 1000), 2, 20
 Part = Literal["generation", "rankers", "growth", "dry-run"]
 Result = dict[str, Any]  # seconds and peak_mib, in some parts more
@@ -215,13 +216,12 @@ def generate_worker(folder: Path, comments: list[str], candidates: int, tokens: 
 
 
 def rank_worker(folder: Path, backend: str) -> Result:
-    """`bot.rank` with three rankers, from start to end."""
+    """`bot.rank` with the config's rankers, from start to end."""
     from bot import schema
 
     source, out = folder / "pairs.csv", folder / "scored.csv"
     schema.write_table(source, ["comment", "reply"], [{"comment": comment, "reply": reply} for comment, reply in pairs()])
-    settings: dict[str, Any] = {f"rank__{kind}": folder / "ranker" for kind in ("realism", "upvote", "relevance")}
-    return run([sys.executable, "-m", "bot.rank", "--in", source, "--out", out], {**settings, "rank__backend": backend})[0]
+    return run([sys.executable, "-m", "bot.rank", "--in", source, "--out", out], {"rank__backend": backend})[0]
 
 
 SIDES: dict[str, Callable[[Path], Result]] = {

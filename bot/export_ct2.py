@@ -30,7 +30,7 @@ from bot import UserError, config, models, schema, with_root
 SERVING_FILE = "serving.json"
 HEAD_FILE = "head.npz"
 AVX512 = {"avx512f", "avx512cd", "avx512vl", "avx512bw", "avx512dq"}  # without any of them CTranslate2 refuses to be told
-REVISION = 1  # of what is written; another one makes every export anew
+REVISION = 2  # of what is written; another one makes every export anew
 
 
 # --- what is there (no heavy import: the workers come by here) ------------------------------------------------------------
@@ -135,7 +135,8 @@ def _build(source: Path, precision: config.Precision, out: Path) -> None:
         shutil.rmtree(left, ignore_errors=True)
     facts, save = _ranker(source) if _is_ranker(source) else _generator(source)
     save(new, precision)
-    (new / SERVING_FILE).write_text(json.dumps({"precision": precision, **facts, "made_from": made_from}, indent=1) + "\n", "utf-8")
+    told = {"precision": precision, **facts, "weights": schema.sha256_of(new / "model.bin"), "made_from": made_from}
+    (new / SERVING_FILE).write_text(json.dumps(told, indent=1) + "\n", "utf-8")
     for path in new.iterdir():
         with path.open("rb+") as file:
             os.fsync(file.fileno())
@@ -192,8 +193,8 @@ def _ranker(source: Path) -> tuple[dict[str, Any], Any]:
     if isinstance(ranker, reference.DualEncoder):
         facts |= {"kind": "dual encoder", "scale": ranker.scale, "offset": ranker.offset}
     else:
-        classifier = ranker.model.classifier  # with the calibration in it
-        head = {"weight": ranker.scale * classifier.weight, "bias": ranker.scale * classifier.bias + ranker.offset}
+        weight, bias = (value[ranker.output] for value in (ranker.model.classifier.weight, ranker.model.classifier.bias))
+        head = {"weight": ranker.scale * weight, "bias": ranker.scale * bias + ranker.offset}  # with the calibration in it
 
     def save(folder: Path, precision: config.Precision) -> None:
         _save(source, ranker.model.base_model, tokenizer, folder, precision)

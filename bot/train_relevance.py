@@ -24,7 +24,7 @@ from bot import UserError, models, schema, text, training
 from bot.rankers.transformers import embed, encode_text
 from bot.schema import LabelledRow
 from bot.train_lm import choose_rows
-from bot.train_ranker import calibrated, fit_and_measure
+from bot.train_ranker import Task, calibrated, fit_and_measure
 
 LORA_RANK = 32
 TEMPERATURE = 0.05  # of the softmax over cosines, as sentence encoders are trained
@@ -44,12 +44,10 @@ def train(base: str, data: Path, out: Path, rows: int, epochs: int, batch_tokens
     belongs = choose_rows(to_learn, rows, seed)
 
     from peft import LoraConfig, get_peft_model
-    from transformers import AutoModel, AutoTokenizer
+    from transformers import AutoModel
 
-    models.quiet()
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     torch.manual_seed(seed)
-    plain: Any = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+    plain, tokenizer = training.encoder_to_train(AutoModel, folder)
     lora = LoraConfig(r=LORA_RANK, lora_alpha=2 * LORA_RANK, target_modules="all-linear", task_type="FEATURE_EXTRACTION")
     model: Any = get_peft_model(plain, lora).to(training.device())
     model.train()
@@ -73,15 +71,16 @@ def train(base: str, data: Path, out: Path, rows: int, epochs: int, batch_tokens
         return contrastive_loss(comments @ replies.T, [belongs[row] for row in batch], [generic[place] for place in drawn])
 
     settings: dict[str, Any] = {
-        "architecture": "dual encoder", "rows": len(belongs), "epochs": epochs, "batch_tokens": batch_tokens,
-        "learning_rate": learning_rate, "seed": seed, "lora_rank": LORA_RANK, "temperature": TEMPERATURE,
+        "architecture": "dual encoder", "rows": len(belongs), "epochs": epochs, "batch_tokens": batch_tokens, "lora_rank": LORA_RANK,
+        "temperature": TEMPERATURE,
     }  # fmt: skip
     sources = {f"relevance_{each}.csv": len(found) for each, found in read.items()}
     pairs = [(row.comment, row.reply) for row in read["val"]]
-    fit_and_measure(
-        "relevance", base, data, out, settings, sources, model, batches, loss_of,
+    task = Task(
+        "relevance", out, settings, sources, batches, loss_of,
         calibrate=lambda ranker: calibrated(ranker.cosines(pairs).tolist(), read["val"]),
     )  # fmt: skip
+    fit_and_measure(base, data, model, [task], learning_rate, seed)
 
 
 def batches_of_subreddits(rows: list[LabelledRow], lengths: list[int], batch_tokens: int, epochs: int, seed: int) -> list[list[int]]:

@@ -40,7 +40,7 @@ from bot.rankers import batches_of_like_length
 from bot.rankers.transformers import Transformers, encode_pair, logits
 from bot.schema import Harvested, RankedPair, UpvotePair
 from bot.train_lm import choose_rows
-from bot.train_ranker import fit_and_measure
+from bot.train_ranker import Task, fit_and_measure, read_realism, realism_task
 
 LORA_RANK = 32
 MOST_SIBLINGS = 8  # encoded together; of a larger family each eight are a group of their own
@@ -63,7 +63,7 @@ class Group:
 
 def train(
     base: str, data: Path, out: Path, rows: int, epochs: int, batch_tokens: int, learning_rate: float, seed: int,
-    karma_gap: int, ranked_rows: int, leave_out: Sequence[str], harvest: Path | None,
+    karma_gap: int, ranked_rows: int, leave_out: Sequence[str], harvest: Path | None, realism_out: Path | None,
 ) -> None:  # fmt: skip
     """`train_ranker.main` says what the options are. Raises UserError."""
     folder = models.base_path(base)
@@ -105,11 +105,8 @@ def train(
         ]  # fmt: skip
         families += draw_evenly(groups(weak), ranked_rows, seed)
 
-    from transformers import AutoTokenizer
-
-    models.quiet()
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    model = training.ranker_with_lora(folder, LORA_RANK, seed)
+    realism = read_realism(data) if realism_out else None
+    model, tokenizer = training.ranker_with_lora(folder, LORA_RANK, 2 if realism_out else 1, seed)
     encoded = [[encode_pair(tokenizer, *pair) for pair in group.replies] for group in families]
     sizes = [sum(len(ids) for ids, _ in group) for group in encoded]
     batches = training.batches_by_length(range(len(families)), sizes.__getitem__, batch_tokens, epochs, seed)
@@ -118,7 +115,7 @@ def train(
         pairs = [pair for number in batch for pair in encoded[number]]
         parts = list(batches_of_like_length(pairs, ENCODED))
         order = torch.tensor([place for part in parts for place in part])
-        scores = torch.cat([logits(model, tokenizer, [pairs[place] for place in part]) for part in parts])[order.argsort()]
+        scores = torch.cat([logits(model, tokenizer, [pairs[place] for place in part])[:, 0] for part in parts])[order.argsort()]
         start, losses = 0, []
         for number in batch:
             chosen, rejected = (start + torch.tensor(side) for side in zip(*families[number].better, strict=True))
@@ -128,15 +125,24 @@ def train(
 
     settings: dict[str, Any] = {
         "rows": sum(len(group.replies) for group in families), "ranked_rows": ranked_rows, "groups": len(families), "epochs": epochs,
-        "batch_tokens": batch_tokens, "learning_rate": learning_rate, "seed": seed, "lora_rank": LORA_RANK, "karma_gap": karma_gap,
+        "batch_tokens": batch_tokens, "lora_rank": LORA_RANK, "karma_gap": karma_gap,
         "left_out": sorted(left_out), "own_rows": sum(len(group.replies) for group in own),
         "harvest_sha256": schema.sha256_of(harvest) if harvest else "",
     }  # fmt: skip
-    fit_and_measure(
-        "upvote", base, data, out, settings, sources, model, batches, loss_of,
-        calibrate=lambda ranker: calibrated(ranker, choose_rows(familiar, CALIBRATION_PAIRS, seed)),
-        measure_more=lambda ranker: measures.evaluate_left_out(ranker, to_learn, unseen) if left_out else {},
-    )  # fmt: skip
+    tasks = [
+        Task(
+            "upvote", out, settings, sources, batches, loss_of,
+            calibrate=lambda ranker: calibrated(ranker, choose_rows(familiar, CALIBRATION_PAIRS, seed)),
+            measure_more=lambda ranker: measures.evaluate_left_out(ranker, to_learn, unseen) if left_out else {},
+        )
+    ]  # fmt: skip
+    if realism_out and realism:
+        tasks.append(
+            realism_task(
+                realism, tokenizer, lambda pairs: logits(model, tokenizer, pairs)[:, 1], realism_out, rows, epochs, batch_tokens, seed
+            )
+        )
+    fit_and_measure(base, data, model, tasks, learning_rate, seed)
 
 
 def groups(pairs: Iterable[UpvotePair | RankedPair]) -> list[Group]:

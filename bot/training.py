@@ -6,6 +6,7 @@ would have seen. PyTorch is imported by the functions that use it, since what tr
 
 from __future__ import annotations
 
+import ctypes
 import json
 import math
 import os
@@ -184,8 +185,8 @@ def fit(
     return losses
 
 
-def ranker_with_lora(base: Path, rank: int, seed: int) -> Any:
-    """An encoder with one output, as a LoRA model (peft) that is ready to train.
+def ranker_with_lora(base: Path, rank: int, outputs: int, seed: int) -> tuple[Any, Any]:
+    """An encoder with that many outputs, as a LoRA model (peft) that is ready to train, and its tokenizer.
 
     Sentence encoders pool by mean, so the pooler that BERT's head reads comes as it was made, by chance and next to nothing: behind it
     a head hardly learns. Such a pooler (its bias is all 0) begins as the identity. In any case it is trained whole, as the head is.
@@ -195,7 +196,7 @@ def ranker_with_lora(base: Path, rank: int, seed: int) -> Any:
     from transformers import AutoModelForSequenceClassification
 
     torch.manual_seed(seed)  # before the head is made
-    plain: Any = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, local_files_only=True, dtype=torch.float32)
+    plain, tokenizer = encoder_to_train(AutoModelForSequenceClassification, base, num_labels=outputs)
     whole = ["classifier"]
     if pooler := getattr(plain.base_model, "pooler", None):  # BERT has one, not every encoder
         whole.append("pooler")
@@ -204,7 +205,35 @@ def ranker_with_lora(base: Path, rank: int, seed: int) -> Any:
     lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", modules_to_save=whole, task_type="SEQ_CLS")
     model: Any = get_peft_model(plain, lora).to(device())
     model.train()
-    return model
+    return model, tokenizer
+
+
+def encoder_to_train(auto_class: Any, base: Path, **options: Any) -> tuple[Any, Any]:
+    """A base encoder of transformers and its tokenizer; options go to from_pretrained.
+
+    Without dropout, which one or two epochs don't need: PyTorch's fused attention on CPUs takes twice the time of the plain one in
+    training, and the plain one is slow with dropout only.
+    """
+    import torch
+    from transformers import AutoTokenizer
+
+    from bot import models
+
+    models.quiet()
+    model = auto_class.from_pretrained(base, local_files_only=True, dtype=torch.float32, attn_implementation="eager", **options)
+    for part in model.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0
+    keep_freed_memory()
+    return model, AutoTokenizer.from_pretrained(base, local_files_only=True)
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what tensors freed for the next ones, instead of giving it back to the system: a seventh faster on CPUs."""
+    allocator = ctypes.CDLL(None)
+    if hasattr(allocator, "mallopt"):
+        for option, value in ((-3, 1 << 30), (-1, 2**31 - 1)):  # malloc.h: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+            allocator.mallopt(option, value)
 
 
 def save_adapter(model: Any, base: str, out: Path) -> None:

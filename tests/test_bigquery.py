@@ -11,8 +11,9 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_type_hints
 
 import duckdb
@@ -293,6 +294,26 @@ def test_whoever_stops_listening_cancels_the_query(monkeypatch: pytest.MonkeyPat
     with pytest.raises(KeyboardInterrupt):
         listening.throw(KeyboardInterrupt)  # type: ignore[attr-defined]
     assert cancelled == [True]
+
+
+def test_a_query_whose_answer_was_lost_is_cancelled_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while BigQuery is being asked: the job may be there, and only its name is known."""
+    client = bigquery.connect(config.BigQuerySettings(endpoint="http://127.0.0.1:9"))
+    jobs, cancelled = ["somebody_elses"], []
+
+    def ask(_: str, job_id_prefix: str, **__: object) -> None:
+        jobs.append(f"{job_id_prefix}1234")
+        raise KeyboardInterrupt
+
+    def cancel(name: str) -> Callable[..., None]:
+        return lambda **_: cancelled.append(name)
+
+    monkeypatch.setattr(client, "query", ask)
+    monkeypatch.setattr(client, "list_jobs", lambda **_: [SimpleNamespace(job_id=name, cancel=cancel(name)) for name in jobs])
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            list(bigquery.rows(client, "2017-01", Wanted(), bigquery.MonthTables((), ()), 1))
+    assert cancelled == jobs[1:] and len(set(jobs)) == 3
 
 
 def test_a_month_is_billed_little_more_than_its_dry_run_said() -> None:

@@ -110,6 +110,18 @@ def test_log_likelihoods_of_given_replies_are_those_of_sampling(taught: Path) ->
     assert max(other) < min(found)
 
 
+def test_a_reply_beyond_the_context_is_cut_there(model: Path) -> None:
+    generator = load("transformers", model)
+    one, reply = settings(model), "funny light kettle " * 200
+    tokens, prompt = encode_training_row(AutoTokenizer.from_pretrained(model), "Hm.", reply, one.max_prompt_tokens)
+    assert len(tokens) > 256
+    ids = torch.tensor([tokens[:256]])
+    with torch.inference_mode():
+        told = AutoModelForCausalLM.from_pretrained(model)(ids).logits[0, prompt - 1 : 255].log_softmax(-1)
+    expected = told.gather(1, ids[0, prompt:, None]).mean().item()
+    assert generator.log_likelihoods([("Hm.", reply)], one) == [pytest.approx(expected, abs=1e-4)]  # type: ignore[attr-defined]
+
+
 def test_low_temperature_is_greedy(model: Path) -> None:
     rows = sample(model, COMMENTS[:1], temperature=1e-4)
     assert len({row.reply for row in rows}) == 1

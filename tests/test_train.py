@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from bot import UserError, models, prepare, rankers, schema, text, train_lm, train_ranker, train_relevance, training
+from bot import UserError, export_ct2, models, prepare, rankers, schema, text, train_lm, train_ranker, train_relevance, training
 from bot.generators.transformers import encode_training_row, load_model
+from bot.rankers import ctranslate2
 from bot.schema import LabelledRow, LmRow, LossRow, RealismRow, UpvotePair
 from tests import tiny
 
@@ -143,6 +144,49 @@ def test_ranker_learns_and_is_measured_beside_baselines(
         assert card.metrics["gap_20"]["longer_wins"]["pairwise_accuracy"][0] == float(len(GOOD) > len(BAD))
         assert card.metrics["gap_20"]["earlier_wins"]["pairwise_accuracy"][0] == 0.0  # the chosen ones came half an hour later
     assert "always_real" in capsys.readouterr().out or kind is train_ranker.Kind.upvote
+
+
+def test_two_rankers_trained_together_share_their_encoder(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each learns its own question (here one is the other's opposite); one forward pass answers both."""
+    for each in ("train", "val", "test"):
+        rows = schema.read_rows(data / f"realism_{each}.csv", RealismRow)
+        schema.write_rows(
+            data / f"realism_{each}.csv", RealismRow, [replace(row, label=1 - row.label, generator="g" * row.label) for row in rows]
+        )
+    options = {"rows": 192, "epochs": 16, "batch_tokens": 256, "learning_rate": 5e-3, "seed": 1}
+    upvote, realism = data / "upvote", data / "realism"
+    train_ranker.main(train_ranker.Kind.upvote, "tiny-encoder", data, upvote, **options, realism_out=realism)
+    asked = [("Which book, reader 99?", GOOD), ("Which book, reader 99?", BAD)]
+    for folder, kind, other, better in ((upvote, "upvote", "realism", 0), (realism, "realism", "upvote", 1)):
+        card = models.read_card(folder)
+        assert (card.kind, card.settings["outputs"], card.settings["trained_with"]) == (kind, 2, ["upvote", "realism"])
+        scores = rankers.load("transformers", folder).score(asked)
+        assert scores[better] > 0.8 and scores[better] - scores[1 - better] > 0.5
+        steps = [row.step for row in schema.read_rows(folder / "losses.csv", LossRow)]
+        assert steps and not {*steps} & {row.step for row in schema.read_rows(data / other / "losses.csv", LossRow)}
+    assert (upvote / "adapter_model.safetensors").read_bytes() == (realism / "adapter_model.safetensors").read_bytes()
+    assert not (upvote / "checkpoint.pt").exists()
+
+    for folder in (upvote, realism):
+        export_ct2.export(folder, "float32")
+    serving = [rankers.load("ctranslate2", folder, "float32") for folder in (upvote, realism)]
+    alone = [rankers.load("transformers", folder).score(asked) for folder in (upvote, realism)]
+    passes: list[int] = []
+    run = ctranslate2.Encoder.run
+    monkeypatch.setattr(
+        ctranslate2.Encoder, "run", lambda self, encoded, *rest: (passes.append(len(encoded)), run(self, encoded, *rest))[1]
+    )
+    assert [ranker.score(list(asked)) for ranker in serving] == [pytest.approx(scores, abs=1e-4) for scores in alone]
+    assert passes == [2]
+    assert serving[0].score(asked[:1]) == pytest.approx(alone[0][:1], abs=1e-4) and passes == [2, 1]
+    assert serving[1].score(asked) == pytest.approx(alone[1], abs=1e-4) and passes == [2, 1, 2]
+
+
+def test_the_two_folders_of_rankers_trained_together_must_differ(data: Path) -> None:
+    with pytest.raises(UserError, match=r"--realism-out and --out are the same folder, .*r; give two"):
+        train_ranker.main(train_ranker.Kind.upvote, "tiny-encoder", data, data / "r", realism_out=data / "x" / ".." / "r")
+    with pytest.raises(UserError, match="--realism-out go with `upvote`"):
+        train_ranker.main(train_ranker.Kind.realism, "tiny-encoder", data, data / "r", realism_out=data / "s")
 
 
 TOPICS = dict(

@@ -169,11 +169,14 @@ class Transformers:
     def log_likelihoods(self, pairs: Sequence[tuple[str, str]], settings: GenerateSettings) -> list[float]:
         """Mean log-likelihood (nats) per token of each reply and its end, given the comment.
 
-        What `sample` gives for the same text; but a candidate that was cut at max_new_tokens has no end, and none counts there.
+        What `sample` gives for the same text; but a candidate that was cut at max_new_tokens has no end, and none counts there. A reply
+        that goes beyond the model's context is cut there.
         """
         _, spelt_end = spelt_ends(self.tokenizer)
         surplus = len(_plain(self.tokenizer, spelt_end)) - 1 if spelt_end else 0  # as in `sample`
-        rows = [encode_training_row(self.tokenizer, comment, reply, settings.max_prompt_tokens) for comment, reply in pairs]
+        context = self.model.config.max_position_embeddings
+        whole = [encode_training_row(self.tokenizer, comment, reply, settings.max_prompt_tokens) for comment, reply in pairs]
+        rows = [(tokens[:context], prompt) for tokens, prompt in whole]
         order = sorted(range(len(rows)), key=lambda row: len(rows[row][0]))
         result = [0.0] * len(rows)
         with torch.inference_mode():
@@ -189,7 +192,7 @@ class Transformers:
                     logits = self.model.get_output_embeddings()(hidden[place, prompt - 1 : len(tokens) - 1]).float()  # (time, vocabulary)
                     reply = torch.tensor(tokens[prompt:], device=self.device)
                     total = -torch.nn.functional.cross_entropy(logits, reply, reduction="sum")
-                    result[row] = float(total) / (len(reply) - surplus)
+                    result[row] = float(total) / (len(reply) - (surplus if len(whole[row][0]) <= context else 0))
         return result
 
 

@@ -5,8 +5,8 @@ PyTorch nor transformers is imported.
 
     BOT_RANK__BACKEND=ctranslate2 python -m bot.rank --in pairs.csv --out scored.csv
 
-The rankers of a run are encoders of their own, each fine-tuned as a whole, so each reads the pairs itself: there is no forward pass that
-two of them could share.
+Rankers that were trained together have the same encoder, each its own head: it is loaded once, and one forward pass gives all their scores
+(`Encoder.pooled`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+from weakref import WeakValueDictionary
 
 import ctranslate2
 import numpy as np
@@ -30,8 +31,11 @@ Array = np.ndarray[Any, Any]
 class Encoder:
     """A serving folder's encoder and tokenizer."""
 
+    loaded: ClassVar[WeakValueDictionary[str, Encoder]] = WeakValueDictionary()  # those in use, by the sum of their weights
+
     def __init__(self, folder: Path, facts: dict[str, Any]):
         self.facts = facts
+        self.last: tuple[list[tuple[str, str]], int, Array] | None = None
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
@@ -61,6 +65,19 @@ class Encoder:
                 pass
         return result
 
+    def pooled(self, pairs: Sequence[tuple[str, str]], batch_size: int) -> Array:
+        """The pooler's output for each pair, (pairs, width).
+
+        It is kept until other pairs come: the next head on this encoder that asks about the same ones costs no second pass.
+        """
+        if self.last is None or self.last[:2] != (list(pairs), batch_size):
+            comments, replies = (self.tokens([pair[side] for pair in pairs]) for side in (0, 1))
+            start, separator = self.facts["start"], self.facts["separator"]
+            encoded = [join_pair(comment, reply, start, separator) for comment, reply in zip(comments, replies, strict=True)]
+            pooled = self.run(encoded, batch_size, lambda output, _: np.array(output.pooler_output), self.facts["width"])
+            self.last = list(pairs), batch_size, pooled
+        return self.last[2]
+
 
 def padded(rows: list[list[int]]) -> list[list[int]]:
     """Zeros at the end, so that all are as long as the longest.
@@ -81,15 +98,12 @@ class Classifier:
     def __init__(self, encoder: Encoder, head: Path):
         self.encoder = encoder
         with np.load(head) as told:
-            self.weight, self.bias = told["weight"], told["bias"]  # (1, width), (1,)
+            self.weight, self.bias = told["weight"], told["bias"]  # (width,), ()
 
     def score(self, pairs: Sequence[tuple[str, str]], batch_size: int = 8) -> list[float]:
         """See rankers.Ranker."""
-        start, separator = self.encoder.facts["start"], self.encoder.facts["separator"]
-        comments, replies = (self.encoder.tokens([pair[side] for pair in pairs]) for side in (0, 1))
-        encoded = [join_pair(comment, reply, start, separator) for comment, reply in zip(comments, replies, strict=True)]
-        logits = self.encoder.run(encoded, batch_size, lambda output, _: np.array(output.pooler_output) @ self.weight.T + self.bias, 1)
-        scores: list[float] = sigmoid(logits[:, 0]).tolist()
+        logits = self.encoder.pooled(pairs, batch_size) @ self.weight + self.bias
+        scores: list[float] = sigmoid(logits).tolist()
         return scores
 
 
@@ -126,5 +140,6 @@ def load(folder: Path) -> Classifier | DualEncoder:
     facts = export_ct2.read_facts(folder)
     if facts["kind"] == "generator":
         raise UserError(f"{folder}: a generator, not a ranker; set rank.realism, rank.upvote or rank.relevance to a ranker's folder")
-    encoder = Encoder(folder, facts)
+    encoder = Encoder.loaded.get(facts["weights"]) or Encoder(folder, facts)
+    Encoder.loaded[facts["weights"]] = encoder
     return DualEncoder(encoder) if facts["kind"] == "dual encoder" else Classifier(encoder, folder / export_ct2.HEAD_FILE)

@@ -1,7 +1,8 @@
-"""Ranker back end `transformers`: a BERT-like encoder with one output, as a full folder or a LoRA adapter with its base.
+"""Ranker back end `transformers`: a BERT-like encoder with a head, as a full folder or a LoRA adapter with its base.
 
-`encode_pair` is what train_ranker uses too: comment and reply are BERT's two segments. A relevance ranker is a dual encoder instead (its
-card says so): comment and reply are each made a vector, and their cosine is the score. `embed` is what train_relevance uses too.
+`encode_pair` is what train_ranker uses too: comment and reply are BERT's two segments. Rankers that were trained together hold the same
+encoder and head, and each reads its own output of it (`outputs` and `output` in the card). A relevance ranker is a dual encoder instead
+(its card says so): comment and reply are each made a vector, and their cosine is the score. `embed` is what train_relevance uses too.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ def encode_pair(tokenizer: PreTrainedTokenizerBase, comment: str, reply: str) ->
 
 
 def logits(model: Any, tokenizer: PreTrainedTokenizerBase, batch: Sequence[Encoded]) -> torch.Tensor:
-    """The model's one output for each encoded pair, (batch,)."""
-    width = max(len(ids) for ids, _ in batch)
+    """The model's outputs for each encoded pair, (batch, outputs)."""
+    width = -(-max(len(ids) for ids, _ in batch) // 16) * 16  # PyTorch prepares its kernels anew for each shape, and keeps them
     ids = torch.full((len(batch), width), int(tokenizer.pad_token_id or 0))
     segments = torch.zeros(len(batch), width, dtype=torch.long)
     mask = torch.zeros(len(batch), width, dtype=torch.long)
@@ -38,20 +39,15 @@ def logits(model: Any, tokenizer: PreTrainedTokenizerBase, batch: Sequence[Encod
         mask[row, : len(tokens)] = 1
     device = next(model.parameters()).device
     output = model(input_ids=ids.to(device), token_type_ids=segments.to(device), attention_mask=mask.to(device))
-    result: torch.Tensor = output.logits[:, 0].float()
+    result: torch.Tensor = output.logits.float()
     return result
 
 
-def load_model(path: Path) -> tuple[Any, PreTrainedTokenizerBase]:
-    """See models.load."""
-    return models.load(path, AutoModelForSequenceClassification, num_labels=1)
-
-
 class Transformers:
-    """sigmoid(scale * logit + offset), scale and offset fitted on validation rows."""
+    """sigmoid(scale * logit + offset) of one of the model's outputs, scale and offset fitted on validation rows."""
 
-    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, scale: float = 1.0, offset: float = 0.0):
-        self.model, self.tokenizer, self.scale, self.offset = model, tokenizer, scale, offset
+    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, scale: float = 1.0, offset: float = 0.0, output: int = 0):
+        self.model, self.tokenizer, self.scale, self.offset, self.output = model, tokenizer, scale, offset, output
 
     def logits(self, pairs: Sequence[tuple[str, str]], batch_size: int = 32) -> list[float]:
         """What the model says of each (comment, reply), in the order given; a pair that comes again is not encoded again."""
@@ -62,7 +58,7 @@ class Transformers:
         result = torch.zeros(len(encoded))
         with torch.inference_mode():
             for rows in batches_of_like_length(encoded, batch_size):
-                result[rows] = logits(self.model, self.tokenizer, [encoded[row] for row in rows]).cpu()
+                result[rows] = logits(self.model, self.tokenizer, [encoded[row] for row in rows])[:, self.output].cpu()
         found: list[float] = result[[places[pair] for pair in pairs]].tolist()
         return found
 
@@ -130,5 +126,5 @@ def load(path: Path) -> Transformers | DualEncoder:
     if settings.get("architecture") == "dual encoder":
         model, tokenizer = models.load(path, AutoModel)
         return DualEncoder(model.to(device), tokenizer, settings["scale"], settings["offset"])
-    model, tokenizer = load_model(path)
-    return Transformers(model.to(device), tokenizer, settings.get("scale", 1.0), settings.get("offset", 0.0))
+    model, tokenizer = models.load(path, AutoModelForSequenceClassification, num_labels=settings.get("outputs", 1))
+    return Transformers(model.to(device), tokenizer, settings.get("scale", 1.0), settings.get("offset", 0.0), settings.get("output", 0))

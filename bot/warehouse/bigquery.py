@@ -6,6 +6,7 @@ The tables' names are checked and put into the query; every value is a query par
 from __future__ import annotations
 
 import errno
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -101,13 +102,18 @@ def rows(client: bigquery.Client, month: str, wanted: Wanted, from_: MonthTables
 
     Whoever stops listening, by Ctrl-C too, has the query cancelled.
     """
-    job = _start(client, month, wanted, from_, bigquery.QueryJobConfig(maximum_bytes_billed=most_bytes))
-    storage = None if _is_emulator(client) else bigquery_storage.BigQueryReadClient(credentials=client._credentials)
+    prefix, job = f"reply_pairs_{uuid.uuid4().hex}_", None
     try:
+        job = _start(client, month, wanted, from_, bigquery.QueryJobConfig(maximum_bytes_billed=most_bytes), prefix)
+        storage = None if _is_emulator(client) else bigquery_storage.BigQueryReadClient(credentials=client._credentials)
         yield from job.result(retry=RETRY).to_arrow_iterable(bqstorage_client=storage)
     except BaseException:
         with suppress(Exception):  # the first fault is the one to tell
-            job.cancel(retry=None, timeout=5.0)
+            # a job that was asked for, but whose answer was lost, is known by its name
+            recent = [job] if job else client.list_jobs(max_results=50, retry=DEFAULT_RETRY.with_timeout(5.0), timeout=5.0)
+            for each in recent:
+                if each is job or each.job_id.startswith(prefix):
+                    each.cancel(retry=None, timeout=5.0)
         raise
 
 
@@ -184,10 +190,12 @@ def explained(settings: BigQuerySettings) -> Iterator[None]:
         raise UserError(f"{where}: no answer ({_line(error)}); check the network and try again") from None
 
 
-def _start(client: bigquery.Client, month: str, wanted: Wanted, from_: MonthTables, settings: bigquery.QueryJobConfig) -> bigquery.QueryJob:
+def _start(
+    client: bigquery.Client, month: str, wanted: Wanted, from_: MonthTables, settings: bigquery.QueryJobConfig, prefix: str | None = None
+) -> bigquery.QueryJob:
     settings.query_parameters = [_parameter(name, value) for name, value in parameters(month, wanted).items()]
     text = query(_union(COMMENTS, from_.comments), _union(SUBMISSIONS, from_.submissions))
-    return client.query(text, job_config=settings, retry=RETRY, job_retry=None, timeout=ANSWER_SECONDS)
+    return client.query(text, job_config=settings, job_id_prefix=prefix, retry=RETRY, job_retry=None, timeout=ANSWER_SECONDS)
 
 
 def _changed(client: bigquery.Client, name: str) -> str:
