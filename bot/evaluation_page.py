@@ -34,6 +34,11 @@ SCORERS = {
     "untuned_encoder": ("untuned encoder", "cosine of comment and reply under the ranker's base before training"),
     "longer_wins": ("the longer wins", "more characters"),
     "earlier_wins": ("the earlier wins", "only pairs whose times are real"),
+    measures.TOLD_THE_TIME: (
+        "told the time",
+        "the ranker, told which reply came first: its log-odds and those that the earlier one wins. So much of karma is time, which"
+        " candidates don't have; no baseline",
+    ),
     "always_real": ("always «real»", "says of every reply that a person wrote it"),
     "longer_is_real": ("longer is real", "more characters"),
     "longest": ("the longest", "most characters"),
@@ -253,8 +258,8 @@ def tile(name: str, content: Mapping[str, Any], own: str, measure: str, target: 
     """The bot's own number with the best baseline's; a target counts as met by the number, not by its interval."""
     scorers = scorers_of(content)
     value, interval = cell(scorers[own][measure])
-    others = [(values[measure][0], name) for name, values in scorers.items()
-              if name != own and name in SCORERS and measure in values and not name.endswith("_score")]  # fmt: skip
+    baselines = scorers.keys() & SCORERS.keys() - {own, measures.TOLD_THE_TIME}
+    others = [(scorers[name][measure][0], name) for name in baselines if measure in scorers[name] and not name.endswith("_score")]
     beside = chance
     if others:
         found, name_of_best = max(others)

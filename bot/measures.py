@@ -32,7 +32,8 @@ FEWEST_TOLD = 20  # pairs of a scorer that ran on some only; fewer would say not
 LEFT_OUT = "left_out_"  # before a subset's name, of pairs of subreddits that were left out of training
 RELEVANCE_QUERIES = 1000  # comments whose reply is looked for
 RELEVANCE_POOL = 200  # replies of the subreddit that the others are taken from
-UPVOTE_SCORERS = ("ranker", "tfidf", "longer_wins", "earlier_wins", "untuned_encoder", "generator_likelihood")
+TOLD_THE_TIME = "ranker_and_earlier"  # no baseline: it knows what isn't known of candidates
+UPVOTE_SCORERS = ("ranker", "tfidf", "longer_wins", "earlier_wins", "untuned_encoder", "generator_likelihood", TOLD_THE_TIME)
 # Scorers whose numbers are probabilities that label 1 is right; the others' only order rows.
 PROBABILITIES = ("ranker", "tfidf", "always_real")
 
@@ -103,6 +104,11 @@ def score_upvote(ranker: rankers.Ranker, encoder: str | None, train: list[Upvote
         "longer_wins": sides([len(reply) for _, reply in pairs]),
         "earlier_wins": np.stack([-hours, 0 * hours], axis=1),
     }
+    gaps = np.array([row.hours_gap for row in train if row.hours_gap])
+    if len(gaps):
+        earlier = float(np.clip(np.mean(gaps < 0), 0.01, 0.99))  # how often the earlier one has more karma
+        told = np.stack([-np.sign(hours) * np.log(earlier / (1 - earlier)), 0 * hours], axis=1)
+        scores[TOLD_THE_TIME] = rank.log_odds(scores["ranker"]) + told
     if encoder is not None:
         scores["untuned_encoder"] = sides(baselines.cosines(encoder, pairs))
     return ScoredRows(test, scores)

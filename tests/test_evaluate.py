@@ -70,6 +70,12 @@ def test_siblings_too_far_apart_in_time_are_left_out_and_made_up_times_count_for
     assert everything["tfidf"]["behind_ranker"][0] == pytest.approx(1.5 / 4) and "behind_ranker" not in everything["ranker"]
     assert everything["longer_wins"]["behind_ranker"] == (0.0, 0.0, 0.0)  # as often right, and on the same pairs
     assert everything["earlier_wins"]["behind_ranker"][0] == pytest.approx((2.5 - 2) / 3, abs=1e-4)  # of the three that it tells
+    assert everything["ranker_and_earlier"]["pairwise_accuracy"][0] == pytest.approx(1 / 3, abs=1e-4)  # in TRAIN the later one always wins
+    often = [*TRAIN[:2], *(pair(n, "x", "y", hours=-0.5) for n in range(6))]  # three in four times the earlier one
+    told = measures.measure_upvote(measures.score_upvote(ranker, None, often, SIBLINGS))["all"]["ranker_and_earlier"]
+    assert told["pairwise_accuracy"][0] == pytest.approx(2 / 3, abs=1e-4) and told["pairs"] == 3  # it decides the tie, wrongly
+    timeless = [pair(n, "x", "y", hours=0.0) for n in range(8)]
+    assert "ranker_and_earlier" not in measures.score_upvote(ranker, None, timeless, SIBLINGS).scores
     assert measured["gap_5"]["pairs"] == 3 and measured["gap_20"]["pairs"] == 2
     assert measured["gap_20"]["ranker"]["pairwise_accuracy"] == (0.5, 0.0, 1.0)
     assert measured["like_length"]["pairs"] == 2 and "like_length_gap_20" not in measured
