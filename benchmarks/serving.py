@@ -260,7 +260,7 @@ def prepare(folder: Path) -> None:
     if not (folder / "ranker" / "tokenizer.json").exists():
         side("make-ranker", folder)
     run([sys.executable, "-m", "bot.models", "export", folder / "124M-transformers", folder / "ranker"])
-    run([sys.executable, "-m", "bot.models", "export"])
+    run([sys.executable, "-m", "bot.models", "export"], {"rank__backend": "ctranslate2"})
 
 
 def measure(names: list[str], folder: Path, repeat: int) -> dict[str, Result]:

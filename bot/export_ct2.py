@@ -135,8 +135,7 @@ def _build(source: Path, precision: config.Precision, out: Path) -> None:
         shutil.rmtree(left, ignore_errors=True)
     facts, save = _ranker(source) if _is_ranker(source) else _generator(source)
     save(new, precision)
-    told = {"precision": precision, **facts, "weights": schema.sha256_of(new / "model.bin"), "made_from": made_from}
-    (new / SERVING_FILE).write_text(json.dumps(told, indent=1) + "\n", "utf-8")
+    (new / SERVING_FILE).write_text(json.dumps({"precision": precision, **facts, "made_from": made_from}, indent=1) + "\n", "utf-8")
     for path in new.iterdir():
         with path.open("rb+") as file:
             os.fsync(file.fileno())
@@ -180,6 +179,7 @@ def _ranker(source: Path) -> tuple[dict[str, Any], Any]:
     from bot.rankers import transformers as reference
 
     ranker = reference.load(source)
+    ranker.model.cpu()
     tokenizer, sizes = ranker.tokenizer, ranker.model.config
     if sizes.model_type != "bert":
         raise UserError(f"{source}: a ranker on {sizes.model_type!r}; only BERT's can be exported, set rank.backend to transformers")

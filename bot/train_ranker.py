@@ -2,7 +2,7 @@
 
 Reads  DATA/realism_{train,val,test}.csv, of the training threads those of the half «rankers» (text.half_for), and an encoder in
        models/base/.
-Writes OUT: a LoRA adapter, model.json and losses.csv; while it trains, OUT/checkpoint.pt.
+Writes OUT: a LoRA adapter, model.json and losses.csv; while it trains, OUT/checkpoint.pt. With --realism-out the same there, too.
 
     python -m bot.train_ranker realism --data data/prepared --out models/realism
     python -m bot.train_ranker upvote --data data/prepared                    see train_upvote
@@ -18,6 +18,7 @@ realism learns label 1 (a person) against 0 (generated).
 from __future__ import annotations
 
 import random
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -56,7 +57,14 @@ class Classes(StrEnum):
 
 
 def check_out(out: Path, backend: Backend) -> None:
-    """Raises UserError if the folder holds a model of the other back end, whose files would lie about among the new ones."""
+    """Raises UserError if nothing can be written there, or the folder holds a model of the other back end, whose files would lie about
+    among the new ones.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out).close()
+    except OSError as error:
+        raise UserError(f"{out}: no model can be written there ({error.strerror}); give another folder") from None
     other, file = (
         (Backend.tfhub_bert, "saved_model.pb") if backend is Backend.transformers else (Backend.transformers, "adapter_config.json")
     )
@@ -114,6 +122,10 @@ def main(
         if realism_out.resolve() == out.resolve():
             raise UserError(f"--realism-out and --out are the same folder, {out}; give two")
         check_out(realism_out, backend)
+        if (realism_out / "checkpoint.pt").exists():
+            raise UserError(f"{realism_out}/checkpoint.pt: of a training that was interrupted; finish that, or delete it")
+        if leave_out:
+            raise UserError("--realism-out learns from every subreddit, so that --leave-out would leave nothing out; drop one of them")
     if backend is Backend.tfhub_bert:
         if kind is Kind.relevance:
             raise UserError("relevance has no back end tfhub-bert; leave --backend out")
@@ -154,7 +166,7 @@ class Task:
     measure_more: Callable[[Any], dict[str, Any]] = lambda ranker: {}
 
 
-Score = Callable[["Sequence[Encoded]"], "torch.Tensor"]  # what the model being trained says of pairs, (pairs,)
+Logits = Callable[["Sequence[Encoded]"], "torch.Tensor"]  # what the model being trained says of pairs, (pairs,)
 
 
 def train_realism(base: str, data: Path, out: Path, rows: int, epochs: int, batch_tokens: int, learning_rate: float, seed: int) -> None:
@@ -166,9 +178,7 @@ def train_realism(base: str, data: Path, out: Path, rows: int, epochs: int, batc
     from bot.rankers.transformers import logits
 
     model, tokenizer = training.ranker_with_lora(folder, LORA_RANK, 1, seed)
-    task = realism_task(
-        read, tokenizer, lambda pairs: logits(model, tokenizer, pairs)[:, 0], out, rows, epochs, batch_tokens, seed
-    )  # fmt: skip
+    task = realism_task(read, tokenizer, lambda pairs: logits(model, tokenizer, pairs)[:, 0], out, rows, epochs, batch_tokens, seed)
     fit_and_measure(base, data, model, [task], learning_rate, seed)
 
 
@@ -182,20 +192,21 @@ def read_realism(data: Path) -> dict[str, list[RealismRow]]:
 
 
 def realism_task(
-    read: dict[str, list[RealismRow]], tokenizer: Any, score: Score, out: Path, rows: int, epochs: int, batch_tokens: int, seed: int
+    read: dict[str, list[RealismRow]], tokenizer: Any, logits_of: Logits, out: Path, rows: int, epochs: int, batch_tokens: int, seed: int
 ) -> Task:
+    """read: see read_realism. logits_of: the output of the model that learns this. The others are `main`'s."""
     import torch
 
     from bot import training
-    from bot.rankers.transformers import encode_pair
+    from bot.rankers.transformers import encode_pair, padded_width
 
     train = choose_rows([row for row in read["train"] if text.half_for(row.thread_id) == "rankers"], rows, seed)
     encoded = [encode_pair(tokenizer, row.comment, row.reply) for row in train]
-    batches = training.batches_by_length(range(len(train)), lambda row: len(encoded[row][0]), batch_tokens, epochs, seed)
+    batches = training.batches_by_length(range(len(train)), lambda row: padded_width(len(encoded[row][0])), batch_tokens, epochs, seed)
 
     def loss_of(batch: list[int]) -> torch.Tensor:
         labels = torch.tensor([float(train[row].label) for row in batch], device=training.device())
-        return torch.nn.functional.binary_cross_entropy_with_logits(score([encoded[row] for row in batch]), labels)
+        return torch.nn.functional.binary_cross_entropy_with_logits(logits_of([encoded[row] for row in batch]), labels)
 
     settings: dict[str, Any] = {
         "rows": len(train), "epochs": epochs, "batch_tokens": batch_tokens, "lora_rank": LORA_RANK,
@@ -219,7 +230,9 @@ def fit_and_measure(base: str, data: Path, model: Any, tasks: Sequence[Task], le
     from bot.rankers.transformers import load
 
     card_data = [{name: {"rows": count, "sha256": schema.sha256_of(data / name)} for name, count in task.sources.items()} for task in tasks]
-    shared = {"learning_rate": learning_rate, "seed": seed, "outputs": len(tasks), "trained_with": [task.kind for task in tasks]}
+    shared: dict[str, Any] = {"learning_rate": learning_rate, "seed": seed}
+    if len(tasks) > 1:
+        shared |= {"outputs": len(tasks), "trained_together": [task.kind for task in tasks]}
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     checkpoint = tasks[0].out / "checkpoint.pt"
     steps = mixed([task.batches for task in tasks], seed)
@@ -227,9 +240,10 @@ def fit_and_measure(base: str, data: Path, model: Any, tasks: Sequence[Task], le
     losses = training.fit(parameters, steps, lambda step: tasks[step[0]].loss_of(step[1]), learning_rate, checkpoint, run, seed)
     for place, task in enumerate(tasks):
         training.save_adapter(model, base, task.out)
+        own_output = {"output": place} if len(tasks) > 1 else {}
         card = models.ModelCard(
             kind=task.kind, base=base, base_sha256=models.base_sha256(base), format="adapter", data=card_data[place],
-            settings={**task.settings, **shared, "output": place, "scale": 1.0, "offset": 0.0}, **cards.words(task.kind, task.settings),
+            settings={**task.settings, **shared, **own_output, "scale": 1.0, "offset": 0.0}, **cards.words(task.kind, task.settings),
         )  # fmt: skip
         models.write_card(task.out, card)
         own = [LossRow(step, loss, None) for step, (loss, (which, _)) in enumerate(zip(losses, steps, strict=True), 1) if which == place]

@@ -2,7 +2,8 @@
 
 Reads  DATA/upvote_pairs_{train,val,test}.csv, of the training threads those of the half «rankers» (text.half_for), perhaps
        DATA/ranked_pairs.csv and harvest.csv, and an encoder in models/base/.
-Writes OUT: a LoRA adapter, model.json and losses.csv; while it trains, OUT/checkpoint.pt.
+Writes OUT: a LoRA adapter, model.json and losses.csv; while it trains, OUT/checkpoint.pt. With --realism-out it reads
+       DATA/realism_{train,val,test}.csv too, and writes a second ranker with the same adapter there.
 
     python -m bot.train_ranker upvote --data data/prepared --rows 40000 --ranked-rows 10000
     python -m bot.train_ranker upvote --data data/prepared --leave-out rage --leave-out wtf --out models/upvote-without
@@ -38,7 +39,7 @@ import torch
 from bot import UserError, measures, models, schema, text, training
 from bot.rankers import batches_of_like_length
 from bot.rankers.transformers import Transformers, encode_pair, logits
-from bot.schema import Harvested, RankedPair, UpvotePair
+from bot.schema import Harvested, RankedPair, RealismRow, UpvotePair
 from bot.train_lm import choose_rows
 from bot.train_ranker import Task, fit_and_measure, read_realism, realism_task
 
@@ -75,6 +76,7 @@ def train(
     unknown = left_out - {row.subreddit.lower() for found in read.values() for row in found}
     if unknown:
         raise UserError(f"--leave-out {sorted(unknown)[0]}: no such subreddit in {data}/upvote_pairs_*.csv")
+    realism = read_realism(data) if realism_out else {}
     # nothing of what is left out is learnt, so all three splits measure it
     unseen = [row for found in read.values() for row in found if row.subreddit.lower() in left_out]
     if left_out and not measures.measurable(unseen):
@@ -96,16 +98,16 @@ def train(
         by_rank = schema.read_rows(data / "ranked_pairs.csv", RankedPair)
         sources["ranked_pairs.csv"] = len(by_rank)
         # they name no thread, so it is their comments that keep them apart from what measures
-        others = {
-            row.comment for each, found in read.items() for row in found if each != "train" or text.half_for(row.thread_id) == "judge"
-        }
+        measuring: list[UpvotePair | RealismRow] = [
+            row for found in (read, realism) for each in ("val", "test") for row in found.get(each, [])
+        ]
+        others = {row.comment for row in measuring} | {row.comment for row in read["train"] if text.half_for(row.thread_id) == "judge"}
         weak = [
             row for row in by_rank
             if row.rank_gap >= LEAST_RANK_GAP and row.comment not in others and row.subreddit.lower() not in left_out
         ]  # fmt: skip
         families += draw_evenly(groups(weak), ranked_rows, seed)
 
-    realism = read_realism(data) if realism_out else None
     model, tokenizer = training.ranker_with_lora(folder, LORA_RANK, 2 if realism_out else 1, seed)
     encoded = [[encode_pair(tokenizer, *pair) for pair in group.replies] for group in families]
     sizes = [sum(len(ids) for ids, _ in group) for group in encoded]
@@ -136,7 +138,7 @@ def train(
             measure_more=lambda ranker: measures.evaluate_left_out(ranker, to_learn, unseen) if left_out else {},
         )
     ]  # fmt: skip
-    if realism_out and realism:
+    if realism_out:
         tasks.append(
             realism_task(
                 realism, tokenizer, lambda pairs: logits(model, tokenizer, pairs)[:, 1], realism_out, rows, epochs, batch_tokens, seed

@@ -310,6 +310,23 @@ def test_a_dual_encoder_scores_as_transformers_does(tmp_path: Path, monkeypatch:
     assert found.score([]) == []
 
 
+def test_an_encoder_is_shared_by_its_bytes_and_nothing_else_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two dual encoders of the same weights, calibrated otherwise; and one of the same weights whose tokenizer differs."""
+    monkeypatch.setattr(models, "BASE_DIR", tmp_path / "bases")
+    folders = []
+    for name, offset in (("one", -8.0), ("other", 3.0)):
+        source = tiny.encoder(tmp_path / name, head=False)
+        fitted = {"architecture": "dual encoder", "scale": 9.0, "offset": offset}
+        models.write_card(source, models.ModelCard("relevance", "tiny", "0" * 64, "full", settings=fitted))
+        folders.append(export_ct2.export(source, "float32"))
+    alone = serving_rankers.load(folders[1]).score(PAIRS)
+    one, other = (serving_rankers.load(folder) for folder in folders)
+    assert one.encoder is other.encoder
+    assert other.score(PAIRS) == pytest.approx(alone, abs=1e-6) and min(np.subtract(alone, one.score(PAIRS))) > 0.1
+    (folders[0] / "tokenizer.json").write_text((folders[0] / "tokenizer.json").read_text() + "\n")
+    assert serving_rankers.load(folders[0]).encoder is not one.encoder
+
+
 def invented() -> list[tuple[str, str]]:
     """Pairs of many lengths out of the tests' sentences."""
     bodies = [*tiny.TEXT, *(body for _, body in COMMENTS), *(reply for _, reply in PAIRS)]

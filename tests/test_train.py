@@ -159,7 +159,7 @@ def test_two_rankers_trained_together_share_their_encoder(data: Path, monkeypatc
     asked = [("Which book, reader 99?", GOOD), ("Which book, reader 99?", BAD)]
     for folder, kind, other, better in ((upvote, "upvote", "realism", 0), (realism, "realism", "upvote", 1)):
         card = models.read_card(folder)
-        assert (card.kind, card.settings["outputs"], card.settings["trained_with"]) == (kind, 2, ["upvote", "realism"])
+        assert (card.kind, card.settings["outputs"], card.settings["trained_together"]) == (kind, 2, ["upvote", "realism"])
         scores = rankers.load("transformers", folder).score(asked)
         assert scores[better] > 0.8 and scores[better] - scores[1 - better] > 0.5
         steps = [row.step for row in schema.read_rows(folder / "losses.csv", LossRow)]
@@ -167,8 +167,10 @@ def test_two_rankers_trained_together_share_their_encoder(data: Path, monkeypatc
     assert (upvote / "adapter_model.safetensors").read_bytes() == (realism / "adapter_model.safetensors").read_bytes()
     assert not (upvote / "checkpoint.pt").exists()
 
-    for folder in (upvote, realism):
-        export_ct2.export(folder, "float32")
+    for folder, precision in itertools.product((upvote, realism), ("float32", "int8")):
+        export_ct2.export(folder, precision)
+    served = [rankers.load("ctranslate2", folder) for folder in (upvote, realism)]
+    assert served[0].encoder is served[1].encoder  # type: ignore[attr-defined]
     serving = [rankers.load("ctranslate2", folder, "float32") for folder in (upvote, realism)]
     alone = [rankers.load("transformers", folder).score(asked) for folder in (upvote, realism)]
     passes: list[int] = []
@@ -187,6 +189,48 @@ def test_the_two_folders_of_rankers_trained_together_must_differ(data: Path) -> 
         train_ranker.main(train_ranker.Kind.upvote, "tiny-encoder", data, data / "r", realism_out=data / "x" / ".." / "r")
     with pytest.raises(UserError, match="--realism-out go with `upvote`"):
         train_ranker.main(train_ranker.Kind.realism, "tiny-encoder", data, data / "r", realism_out=data / "s")
+    (data / "file").touch()
+    for folder in (data / "file", Path("/proc/no")):
+        with pytest.raises(UserError, match=r"no model can be written there .*; give another folder"):
+            train_ranker.main(train_ranker.Kind.upvote, "tiny-encoder", data, data / "r", realism_out=folder)
+    (data / "s").mkdir()
+    (data / "s" / "checkpoint.pt").touch()
+    with pytest.raises(UserError, match=r"s/checkpoint.pt: of a training that was interrupted"):
+        train_ranker.main(train_ranker.Kind.upvote, "tiny-encoder", data, data / "r", realism_out=data / "s")
+    with pytest.raises(UserError, match="--leave-out would leave nothing out"):
+        train_ranker.main(train_ranker.Kind.upvote, "tiny-encoder", data, data / "r", realism_out=data / "t", leave_out=["s"])
+
+
+def test_two_rankers_whose_training_was_broken_off_end_the_same(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"rows": 192, "epochs": 2, "batch_tokens": 256, "learning_rate": 5e-3, "seed": 1}
+
+    def both(name: str) -> list[str]:
+        folders = [data / f"{name}-upvote", data / f"{name}-realism"]
+        train_ranker.main(train_ranker.Kind.upvote, "tiny-encoder", data, folders[0], **options, realism_out=folders[1])
+        return [(folder / file).read_text() for folder in folders for file in ("losses.csv",)]
+
+    whole = both("whole")
+    step = torch.nn.utils.clip_grad_norm_
+    left = iter(range(9))  # so many steps, then it is killed
+
+    def break_off(*arguments: object) -> object:
+        next(left)
+        return step(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", break_off)
+    with pytest.raises(StopIteration):
+        both("broken")
+    assert len(torch.load(data / "broken-upvote" / "checkpoint.pt")["losses"]) == 9
+    assert not (data / "broken-realism" / "model.json").exists()
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", step)
+    assert both("broken") == whole
+
+
+def test_an_encoder_is_trained_without_dropout(bases: Path) -> None:
+    model, _ = training.ranker_with_lora(bases / "tiny-encoder", 4, 1, 1)
+    assert model.training and {part.p for part in model.modules() if isinstance(part, torch.nn.Dropout)} == {0.0}
+    assert training.device().type != "cpu" or model.config._attn_implementation == "eager"
 
 
 TOPICS = dict(

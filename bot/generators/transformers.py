@@ -175,7 +175,8 @@ class Transformers:
         _, spelt_end = spelt_ends(self.tokenizer)
         surplus = len(_plain(self.tokenizer, spelt_end)) - 1 if spelt_end else 0  # as in `sample`
         context = self.model.config.max_position_embeddings
-        whole = [encode_training_row(self.tokenizer, comment, reply, settings.max_prompt_tokens) for comment, reply in pairs]
+        most = min(settings.max_prompt_tokens, context - 1)
+        whole = [encode_training_row(self.tokenizer, comment, reply, most) for comment, reply in pairs]
         rows = [(tokens[:context], prompt) for tokens, prompt in whole]
         order = sorted(range(len(rows)), key=lambda row: len(rows[row][0]))
         result = [0.0] * len(rows)

@@ -5,8 +5,8 @@ PyTorch nor transformers is imported.
 
     BOT_RANK__BACKEND=ctranslate2 python -m bot.rank --in pairs.csv --out scored.csv
 
-Rankers that were trained together have the same encoder, each its own head: it is loaded once, and one forward pass gives all their scores
-(`Encoder.pooled`).
+Rankers that were trained together have the same encoder, each its own head: it is loaded once (`shared`), and one forward pass gives all
+their scores (`Encoder.pooled`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import ctranslate2
 import numpy as np
 from tokenizers import Tokenizer
 
-from bot import UserError, export_ct2, text
+from bot import UserError, export_ct2, schema, text
 from bot.rankers import MAX_TOKENS, Encoded, batches_of_like_length, join_pair
 
 Array = np.ndarray[Any, Any]
@@ -31,7 +31,7 @@ Array = np.ndarray[Any, Any]
 class Encoder:
     """A serving folder's encoder and tokenizer."""
 
-    loaded: ClassVar[WeakValueDictionary[str, Encoder]] = WeakValueDictionary()  # those in use, by the sum of their weights
+    in_use: ClassVar[WeakValueDictionary[tuple[str, ...], Encoder]] = WeakValueDictionary()
 
     def __init__(self, folder: Path, facts: dict[str, Any]):
         self.facts = facts
@@ -110,8 +110,8 @@ class Classifier:
 class DualEncoder:
     """sigmoid(scale * cosine + offset) of comment and reply, as rankers.transformers has it."""
 
-    def __init__(self, encoder: Encoder):
-        self.encoder = encoder
+    def __init__(self, encoder: Encoder, scale: float, offset: float):
+        self.encoder, self.scale, self.offset = encoder, scale, offset
 
     def score(self, pairs: Sequence[tuple[str, str]], batch_size: int = 8) -> list[float]:
         """See rankers.Ranker. Each text is encoded once."""
@@ -122,7 +122,7 @@ class DualEncoder:
         encoded = [[facts["start"], *ids[: MAX_TOKENS - 2], facts["separator"]] for ids in self.encoder.tokens([*places])]
         vectors = self.encoder.run([(ids, [0] * len(ids)) for ids in encoded], batch_size, mean_vector, facts["width"])
         comments, replies = (vectors[[places[pair[side]] for pair in pairs]] for side in (0, 1))
-        scores: list[float] = sigmoid(facts["scale"] * (comments * replies).sum(1) + facts["offset"]).tolist()
+        scores: list[float] = sigmoid(self.scale * (comments * replies).sum(1) + self.offset).tolist()
         return scores
 
 
@@ -135,11 +135,20 @@ def mean_vector(output: Any, lengths: Array) -> Array:
     return result
 
 
+def shared(folder: Path, facts: dict[str, Any]) -> Encoder:
+    """The encoder of a serving folder; the one in use already where weights and tokenizer are the same, byte for byte."""
+    key = tuple(schema.sha256_of(folder / name) for name in ("model.bin", "tokenizer.json"))
+    encoder = Encoder.in_use.get(key) or Encoder(folder, facts)
+    Encoder.in_use[key] = encoder
+    return encoder
+
+
 def load(folder: Path) -> Classifier | DualEncoder:
     """Raises UserError if `folder` is no ranker's serving folder."""
     facts = export_ct2.read_facts(folder)
     if facts["kind"] == "generator":
         raise UserError(f"{folder}: a generator, not a ranker; set rank.realism, rank.upvote or rank.relevance to a ranker's folder")
-    encoder = Encoder.loaded.get(facts["weights"]) or Encoder(folder, facts)
-    Encoder.loaded[facts["weights"]] = encoder
-    return DualEncoder(encoder) if facts["kind"] == "dual encoder" else Classifier(encoder, folder / export_ct2.HEAD_FILE)
+    encoder = shared(folder, facts)
+    if facts["kind"] == "dual encoder":
+        return DualEncoder(encoder, facts["scale"], facts["offset"])
+    return Classifier(encoder, folder / export_ct2.HEAD_FILE)

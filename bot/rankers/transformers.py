@@ -27,9 +27,18 @@ def encode_pair(tokenizer: PreTrainedTokenizerBase, comment: str, reply: str) ->
     return join_pair(first, second, tokenizer.cls_token_id, tokenizer.sep_token_id)
 
 
+def padded_width(tokens: int) -> int:
+    """Up to a multiple of 16: PyTorch prepares its kernels anew for each shape, and keeps them.
+
+    >>> padded_width(16), padded_width(17)
+    (16, 32)
+    """
+    return -(-tokens // 16) * 16
+
+
 def logits(model: Any, tokenizer: PreTrainedTokenizerBase, batch: Sequence[Encoded]) -> torch.Tensor:
     """The model's outputs for each encoded pair, (batch, outputs)."""
-    width = -(-max(len(ids) for ids, _ in batch) // 16) * 16  # PyTorch prepares its kernels anew for each shape, and keeps them
+    width = padded_width(max(len(ids) for ids, _ in batch))
     ids = torch.full((len(batch), width), int(tokenizer.pad_token_id or 0))
     segments = torch.zeros(len(batch), width, dtype=torch.long)
     mask = torch.zeros(len(batch), width, dtype=torch.long)
@@ -81,7 +90,7 @@ def encode_text(tokenizer: PreTrainedTokenizerBase, body: str) -> list[int]:
 
 def embed(model: Any, batch: Sequence[list[int]], padding: int) -> torch.Tensor:
     """A vector of length 1 for each encoded text, (batch, width): its tokens' mean (Reimers and Gurevych 2019, arXiv:1908.10084)."""
-    width = max(map(len, batch))
+    width = padded_width(max(map(len, batch)))
     device = next(model.parameters()).device
     ids = torch.tensor([[*tokens, *[padding] * (width - len(tokens))] for tokens in batch], device=device)
     mask = torch.tensor([[1] * len(tokens) + [0] * (width - len(tokens)) for tokens in batch], device=device)

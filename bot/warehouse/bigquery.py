@@ -107,7 +107,9 @@ def rows(client: bigquery.Client, month: str, wanted: Wanted, from_: MonthTables
         job = _start(client, month, wanted, from_, bigquery.QueryJobConfig(maximum_bytes_billed=most_bytes), prefix)
         storage = None if _is_emulator(client) else bigquery_storage.BigQueryReadClient(credentials=client._credentials)
         yield from job.result(retry=RETRY).to_arrow_iterable(bqstorage_client=storage)
-    except BaseException:
+    except BaseException as error:
+        if job is None and isinstance(error, exceptions.ClientError):
+            raise  # it was refused: there is no job
         with suppress(Exception):  # the first fault is the one to tell
             # a job that was asked for, but whose answer was lost, is known by its name
             recent = [job] if job else client.list_jobs(max_results=50, retry=DEFAULT_RETRY.with_timeout(5.0), timeout=5.0)
