@@ -171,7 +171,7 @@ def ranking(folder: Path, backend: str) -> Result:
     from bot import rankers
 
     ranker = rankers.load(backend, folder / "ranker")
-    ranker.score(pairs())
+    ranker.score([(reply, comment) for comment, reply in pairs()])  # others, since ours keeps what it said last
     return timed(lambda: ranker.score(pairs()))
 
 

@@ -70,9 +70,9 @@ class GenerateSettings(Section):
 
 
 class RankWeights(Section):
-    realism: float = Field(default=0.277, ge=0)
-    upvote: float = Field(default=0.372, ge=0)
-    relevance: float = Field(default=0.351, ge=0)
+    realism: float = Field(default=0.293, ge=0)
+    upvote: float = Field(default=0.338, ge=0)
+    relevance: float = Field(default=0.369, ge=0)
 
 
 class RankSettings(Section):
@@ -92,7 +92,7 @@ class RankSettings(Section):
 
 
 class ChooseSettings(Section):
-    minimum_realism: float = Field(default=0.44, ge=0, le=1)
+    minimum_realism: float = Field(default=0.45, ge=0, le=1)
 
 
 class ConductSettings(Section):

@@ -22,6 +22,7 @@ variable BOT_BASES names another folder instead of models/base: one that several
 from __future__ import annotations
 
 import base64
+import ctypes
 import errno
 import hashlib
 import json
@@ -764,6 +765,14 @@ def quiet() -> None:
     logging.disable_progress_bar()
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
     warnings.filterwarnings("ignore", message="Could not find a config file in")  # peft looks for the base under the name in the adapter
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what tensors freed for the next ones: else a CPU asks the system for the same pages again and again."""
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
+    # malloc.h: M_MMAP_THRESHOLD, whose largest value in older releases is 32 MiB, and M_TRIM_THRESHOLD
+    if set_option and set_option(-3, 32 << 20):
+        set_option(-1, 1 << 30)
 
 
 def load(path: Path, auto_class: Any, **options: Any) -> tuple[Any, Any]:

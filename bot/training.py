@@ -6,7 +6,6 @@ would have seen. PyTorch is imported by the functions that use it, since what tr
 
 from __future__ import annotations
 
-import ctypes
 import json
 import math
 import os
@@ -225,16 +224,8 @@ def encoder_to_train(auto_class: Any, base: Path, **options: Any) -> tuple[Any, 
     for part in model.modules():
         if isinstance(part, torch.nn.Dropout):
             part.p = 0.0
-    keep_freed_memory()
+    models.keep_freed_memory()
     return model, AutoTokenizer.from_pretrained(base, local_files_only=True)
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep what tensors freed for the next ones: else each step on a CPU asks the system for the same pages again."""
-    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
-    # malloc.h: M_MMAP_THRESHOLD, whose largest value in older releases is 32 MiB, and M_TRIM_THRESHOLD
-    if set_option and set_option(-3, 32 << 20):
-        set_option(-1, 1 << 30)
 
 
 def save_adapter(model: Any, base: str, out: Path) -> None:

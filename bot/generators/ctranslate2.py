@@ -32,7 +32,7 @@ import ctranslate2
 import numpy as np
 from tokenizers import Tokenizer
 
-from bot import UserError, export_ct2, text
+from bot import UserError, export_ct2, models, text
 from bot.config import GenerateSettings
 from bot.generators import candidate_seed, shortened
 from bot.schema import Candidate
@@ -225,6 +225,7 @@ class CTranslate2:
         self.workers = min(cores, MOST_WORKERS)
         self.engines: SimpleQueue[Any] = SimpleQueue()  # those that have nothing to do
         export_ct2.prefer_avx512()
+        models.keep_freed_memory()
         with ThreadPoolExecutor(self.workers) as pool:
             for engine in pool.map(lambda _: ctranslate2.Generator(str(folder), intra_threads=cores // self.workers), range(self.workers)):
                 self.engines.put(engine)

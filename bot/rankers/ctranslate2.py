@@ -22,7 +22,7 @@ import ctranslate2
 import numpy as np
 from tokenizers import Tokenizer
 
-from bot import UserError, export_ct2, schema, text
+from bot import UserError, export_ct2, models, schema, text
 from bot.rankers import MAX_TOKENS, Encoded, batches_of_like_length, join_pair
 
 Array = np.ndarray[Any, Any]
@@ -41,6 +41,7 @@ class Encoder:
         self.tokenizer.no_padding()
         self.workers = len(os.sched_getaffinity(0))
         export_ct2.prefer_avx512()
+        models.keep_freed_memory()
         self.engine = ctranslate2.Encoder(str(folder), inter_threads=self.workers, intra_threads=1)
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
