@@ -61,8 +61,7 @@ def check_out(out: Path, backend: Backend) -> None:
     among the new ones.
     """
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=out).close()
+        tempfile.TemporaryFile(dir=next(folder for folder in (out, *out.parents) if folder.exists())).close()
     except OSError as error:
         raise UserError(f"{out}: no model can be written there ({error.strerror}); give another folder") from None
     other, file = (
