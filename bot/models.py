@@ -768,11 +768,15 @@ def quiet() -> None:
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep what tensors freed for the next ones: else a CPU asks the system for the same pages again and again."""
+    """Let glibc keep what tensors freed for the next ones, of whatever thread: else a CPU asks the system for the same pages again and again.
+
+    Call it before threads are started: those that are keep the memory of their own.
+    """
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
-    # malloc.h: M_MMAP_THRESHOLD, whose largest value in older releases is 32 MiB, and M_TRIM_THRESHOLD
+    # malloc.h: M_MMAP_THRESHOLD, whose largest value in older releases is 32 MiB, M_TRIM_THRESHOLD, M_ARENA_MAX
     if set_option and set_option(-3, 32 << 20):
         set_option(-1, 1 << 30)
+        set_option(-8, 1)
 
 
 def load(path: Path, auto_class: Any, **options: Any) -> tuple[Any, Any]:

@@ -17,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from bot import ROOT, UserError, convert, models, text
+from bot import ROOT, UserError, convert, export_ct2, models, text
 from bot.config import GenerateSettings
+from bot.generators import ctranslate2 as serving
 from bot.generators import gpt_2_simple, transformers
 from bot.models import ModelCard
 from tests import tiny
@@ -126,7 +127,15 @@ def test_it_ends_where_the_end_is_spelt(checkpoint: Path, bpe: Any, tmp_path: Pa
     monkeypatch.setattr(transformers._Nucleus, "__call__", counted)
     [[candidate]] = loaded.sample([("t1_a", "Any?")], GenerateSettings(num_candidates=1, max_new_tokens=80, top_k=1), 1)
     assert candidate.reply == reply
-    assert len(steps) == len(row) - 1 - len(prompt) + 1  # all but the line break, and the step that tells generate() of the end
+    written = len(row) - 1 - len(prompt)  # all but the line break
+    assert len(steps) == written + 1  # and the step that tells generate() of the end
+    served = serving.load(export_ct2.export(tmp_path / "out", "float32"))
+    both(served, reciter, [("t1_a", "Any?")], 80)
+    told: list[list[int]] = []
+    made = served.candidate
+    monkeypatch.setattr(served, "candidate", lambda *given: (told.append(given[3].tokens[given[4]]), made(*given))[1])
+    list(served.sample([("t1_a", "Any?")], GenerateSettings(num_candidates=1, max_new_tokens=80, top_k=1), 1))
+    assert [len(tokens) for tokens in told] == [written]
 
 
 def test_its_own_end_token_ends_a_candidate_too(checkpoint: Path, bpe: Any, tmp_path: Path) -> None:

@@ -217,6 +217,8 @@ class CTranslate2:
         self.facts = export_ct2.read_facts(folder)
         if self.facts["kind"] != "generator":
             raise UserError(f"{folder}: a ranker, not a generator; set generate.model to a generator's folder")
+        export_ct2.prefer_avx512()
+        models.keep_freed_memory()
         self.twister = Twister()
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.tokenizer.encode_special_tokens = True  # no control token is meant in what people wrote
@@ -224,8 +226,6 @@ class CTranslate2:
         cores = len(os.sched_getaffinity(0))
         self.workers = min(cores, MOST_WORKERS)
         self.engines: SimpleQueue[Any] = SimpleQueue()  # those that have nothing to do
-        export_ct2.prefer_avx512()
-        models.keep_freed_memory()
         with ThreadPoolExecutor(self.workers) as pool:
             for engine in pool.map(lambda _: ctranslate2.Generator(str(folder), intra_threads=cores // self.workers), range(self.workers)):
                 self.engines.put(engine)
@@ -314,9 +314,14 @@ class CTranslate2:
             top_k, uniform = 2, np.zeros_like(uniform)
         spelt = self.facts["spelt_end"]
 
+        def spells_end(tokens: list[int]) -> bool:
+            last = self.tokenizer.id_to_token(tokens[-1]) or ""  # who spells it is GPT-2, in whose tokens ASCII stands for itself
+            if not (spelt.endswith(last) or last.endswith(spelt)):
+                return False  # most needn't be decoded
+            return str(self.tokenizer.decode(tokens[-len(spelt) :], skip_special_tokens=False)).endswith(spelt)
+
         def is_over(row: int, tokens: list[int]) -> bool:
-            ended = spelt and str(self.tokenizer.decode(tokens[-len(spelt) :], skip_special_tokens=False)).endswith(spelt)
-            return bool(ended) or row >= rows or stop.is_set()
+            return bool(spelt and spells_end(tokens)) or row >= rows or stop.is_set()
 
         call = Call(self.twister, ahead, uniform, is_over)
 

@@ -34,14 +34,14 @@ class Encoder:
     in_use: ClassVar[WeakValueDictionary[tuple[str, ...], Encoder]] = WeakValueDictionary()
 
     def __init__(self, folder: Path, facts: dict[str, Any]):
+        export_ct2.prefer_avx512()
+        models.keep_freed_memory()
         self.facts = facts
         self.last: tuple[list[tuple[str, str]], int, Array] | None = None
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
         self.workers = len(os.sched_getaffinity(0))
-        export_ct2.prefer_avx512()
-        models.keep_freed_memory()
         self.engine = ctranslate2.Encoder(str(folder), inter_threads=self.workers, intra_threads=1)
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
