@@ -24,6 +24,7 @@ from __future__ import annotations
 import base64
 import ctypes
 import errno
+import functools
 import hashlib
 import json
 import mmap
@@ -768,9 +769,9 @@ def quiet() -> None:
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep what tensors freed for the next ones, of whatever thread: else a CPU asks the system for the same pages again and again.
+    """Let glibc keep what tensors freed for the next ones, of any thread: else a CPU asks the system for the same pages again and again.
 
-    Call it before threads are started: those that are keep the memory of their own.
+    Call it before threads are started; those that run already keep what is theirs.
     """
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     # malloc.h: M_MMAP_THRESHOLD, whose largest value in older releases is 32 MiB, M_TRIM_THRESHOLD, M_ARENA_MAX
@@ -838,8 +839,15 @@ def fingerprint(folder: Path) -> str:
     digest = hashlib.sha256()
     files = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
     for name in sorted(name for name in files if not name.parts[0].startswith("checkpoint.")):
-        digest.update(f"{name.as_posix()} {sha256_of(files[name])}\n".encode())
+        now = files[name].stat()
+        digest.update(f"{name.as_posix()} {_sha256_once(files[name], now.st_ino, now.st_size, now.st_mtime_ns)}\n".encode())
     return digest.hexdigest()
+
+
+@functools.cache
+def _sha256_once(path: Path, *_: int) -> str:
+    """A worker asks twice as it starts, for its serving folder and for its manifest: half a second each for a whole GPT-2."""
+    return sha256_of(path)
 
 
 def _check_sha256(path: Path, expected: str, what: str) -> None:
