@@ -42,7 +42,7 @@ def serving_folder(source: Path, precision: config.Precision) -> Path:
     >>> str(serving_folder(Path("models/lm"), "int8"))
     'models/.serving/lm-int8'
     """
-    return source.parent / ".serving" / f"{source.name}-{precision}"
+    return source.parent / models.SERVING / f"{source.name}-{precision}"
 
 
 def origin(source: Path) -> dict[str, Any]:

@@ -24,7 +24,6 @@ from __future__ import annotations
 import base64
 import ctypes
 import errno
-import functools
 import hashlib
 import json
 import mmap
@@ -55,6 +54,7 @@ from bot.schema import atomic_writer, sha256_of
 BASE_DIR = Path(os.environ.get("BOT_BASES") or ROOT / "models" / "base").absolute()
 BASE_FILE = "base.json"
 CARD_FILE = "model.json"
+SERVING = ".serving"  # beside a model's folder, its exports (see export_ct2)
 
 GPT2_URL = "https://openaipublic.blob.core.windows.net/gpt-2"  # the address in gpt_2_simple.download_gpt2
 GPT2_FILES = (
@@ -832,22 +832,31 @@ def described_in(path: Path) -> Path:
 def fingerprint(folder: Path) -> str:
     """sha256 over the files of a model folder, training left-overs aside: the same model, the same fingerprint, wherever it lies.
 
+    Sums are noted in .serving beside the folder, where that is, with each file's size and times, so that a run doesn't read a whole model
+    to know it again. As in git's index, what changed less than two seconds ago isn't noted: it could change again at the same time.
+
     Raises UserError where there is no such folder.
     """
     if not folder.is_dir():
         raise UserError(f"{_shown(folder)}: no model here; train it (`python run_bot.py train --help`), or name another folder")
+    store = folder.parent / SERVING / f".{folder.name}-sums.json"
+    noted: dict[str, Any] = {}
+    with suppress(OSError, ValueError, TypeError):  # none yet, or not as we write them
+        noted = dict(json.loads(store.read_text(encoding="utf-8")))
     digest = hashlib.sha256()
+    sums: dict[str, Any] = {}
     files = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
     for name in sorted(name for name in files if not name.parts[0].startswith("checkpoint.")):
         now = files[name].stat()
-        digest.update(f"{name.as_posix()} {_sha256_once(files[name], now.st_ino, now.st_size, now.st_mtime_ns)}\n".encode())
+        key = f"{name.as_posix()} {now.st_size} {now.st_mtime_ns} {now.st_ctime_ns}"
+        found = noted.get(key) or sha256_of(files[name])
+        digest.update(f"{name.as_posix()} {found}\n".encode())
+        if time.time_ns() - max(now.st_mtime_ns, now.st_ctime_ns) > 2e9:
+            sums[key] = found
+    if sums != noted and store.parent.is_dir():
+        with suppress(OSError), atomic_writer(store) as file:  # only read where it lies: then it is read each time
+            json.dump(sums, file)
     return digest.hexdigest()
-
-
-@functools.cache
-def _sha256_once(path: Path, *_: int) -> str:
-    """A worker asks twice as it starts, for its serving folder and for its manifest: half a second each for a whole GPT-2."""
-    return sha256_of(path)
 
 
 def _check_sha256(path: Path, expected: str, what: str) -> None:

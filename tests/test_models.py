@@ -705,3 +705,28 @@ def test_as_a_program_it_says_one_line_and_imports_no_heavy_library() -> None:
     heavy = "torch", "transformers", "tensorflow", "huggingface_hub", "requests", "numpy"
     program = f"import sys, bot.models; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_a_model_is_read_once_to_be_known_and_again_when_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, read = tmp_path / "lm", list[str]()
+    folder.mkdir()
+    (tmp_path / models.SERVING).mkdir()
+    (folder / "weights").write_bytes(b"one")
+    (folder / "config").write_bytes(b"{}")
+    sum_of = models.sha256_of
+    monkeypatch.setattr(models, "sha256_of", lambda path: (read.append(path.name), sum_of(path))[1])
+    first = models.fingerprint(folder)
+    assert models.fingerprint(folder) == first and read == ["config", "weights"] * 2  # just written: not to be trusted yet
+    now = time.time_ns
+    monkeypatch.setattr(models.time, "time_ns", lambda: now() + 3 * 10**9)
+    for _ in range(3):
+        assert models.fingerprint(folder) == first
+    assert read == ["config", "weights"] * 3
+    before = (folder / "weights").stat()
+    (folder / "weights").write_bytes(b"two")
+    os.utime(folder / "weights", ns=(before.st_atime_ns, before.st_mtime_ns))  # as long, as old
+    assert models.fingerprint(folder) != first and read == [*["config", "weights"] * 3, "weights"]
+    (folder / "weights").write_bytes(b"one")
+    for told in ("[]", "{", "null"):
+        (tmp_path / models.SERVING / ".lm-sums.json").write_text(told)
+        assert models.fingerprint(folder) == first
