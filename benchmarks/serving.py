@@ -158,7 +158,7 @@ def raw(folder: Path, workers: int, tuned: bool = False) -> Result:
     from bot.generators import ctranslate2 as ours
 
     if not tuned:
-        export_ct2.prefer_avx512 = models.keep_freed_memory = lambda: None
+        export_ct2.prefer_avx512 = models.keep_freed_memory = lambda **_: None
     serving = export_ct2.ready(folder / "124M-transformers", "int8")
     back_end = ours.load(serving)
     prompts = [[str(token) for token in back_end.encode_prompt(comment, 900)] for comment in COMMENTS]
@@ -297,8 +297,9 @@ def report(found: dict[str, Any], console: Console) -> None:
             f"the worker's decoding has {plain:.0%} of the faster raw engine's speed, {tuned:.0%} of the one set as the worker is"
         )
     if ranking_rows := found.get("rankers"):
-        beside = {"× transformers": RANKING[0], "× transformers, whole": RANKING[2]}
-        console.print(table(f"{PAIRS} pairs of {PAIR_TOKENS} tokens, MiniLM-L6", ranking_rows, ("pairs", PAIRS), beside))
+        for names, how in ((RANKING[:2], "one ranker"), (RANKING[2:], "3 scores, whole process")):
+            title = f"{how}: {PAIRS} pairs of {PAIR_TOKENS} tokens, MiniLM-L6"
+            console.print(table(title, {name: ranking_rows[name] for name in names}, ("pairs", PAIRS), {"× transformers": names[0]}))
     if growth := found.get("growth"):
         shown = Table("comments", "seconds", "peak MiB", title=f"growth: {GROWTH_CANDIDATES} candidates of {GROWTH_TOKENS} tokens")
         for count, row in growth.items():

@@ -768,16 +768,18 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message="Could not find a config file in")  # peft looks for the base under the name in the adapter
 
 
-def keep_freed_memory() -> None:
-    """Let glibc keep what tensors freed for the next ones, of any thread: else a CPU asks the system for the same pages again and again.
+def keep_freed_memory(one_heap: bool = False) -> None:
+    """Let glibc keep what tensors freed for the next ones: else a CPU asks the system for the same pages again and again.
 
-    Call it before threads are started; those that run already keep what is theirs.
+    one_heap: for all threads that are started from here on; each by itself can't keep more than 64 MiB. It costs a little where
+    tensors are small.
     """
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     # malloc.h: M_MMAP_THRESHOLD, whose largest value in older releases is 32 MiB, M_TRIM_THRESHOLD, M_ARENA_MAX
     if set_option and set_option(-3, 32 << 20):
         set_option(-1, 1 << 30)
-        set_option(-8, 1)
+        if one_heap:
+            set_option(-8, 1)
 
 
 def load(path: Path, auto_class: Any, **options: Any) -> tuple[Any, Any]:

@@ -218,7 +218,7 @@ class CTranslate2:
         if self.facts["kind"] != "generator":
             raise UserError(f"{folder}: a ranker, not a generator; set generate.model to a generator's folder")
         export_ct2.prefer_avx512()
-        models.keep_freed_memory()
+        models.keep_freed_memory(one_heap=True)
         self.twister = Twister()
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.tokenizer.encode_special_tokens = True  # no control token is meant in what people wrote
