@@ -11,8 +11,9 @@ answered. Parts:
 - generation: gpt_2_simple.generate with nsamples=10, as its users call it, once with the checkpoint loaded again for each comment, as
   the original bot does (timed on RELOADED comments, times 8 / RELOADED), once warm; transformers' generate; the worker; the worker's
   decoding and the raw engine;
-- rankers: 200 pairs of 96 tokens; one ranker of random weights, and 3 scores for 200 candidates as a whole process, with the rankers that
-  the config names, whose encoders we share where they are the same (transformers, the reference, runs each by itself);
+- rankers: 200 pairs of 96 tokens; one ranker of random weights, warm (the median of six times), and 3 scores for 200 candidates as a whole
+  process, with the rankers that the config names, whose encoders we share where they are the same (transformers, the reference, runs each
+  by itself);
 - growth: the worker over 1, 10, 100, 1,000 comments, 2 candidates of 20 tokens;
 - dry-run: `run_bot.py run --sandbox --limit 20` with the models that the config names.
 """
@@ -27,6 +28,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -176,8 +178,9 @@ def ranking(folder: Path, backend: str) -> Result:
     from bot import rankers
 
     ranker = rankers.load(backend, folder / "ranker")
-    ranker.score([(reply, comment) for comment, reply in pairs()])  # others, since ours keeps what it said last
-    return timed(lambda: ranker.score(pairs()))
+    turned = [(reply, comment) for comment, reply in pairs()]  # by turns, since ours keeps what it said last
+    ranker.score(turned)
+    return {"seconds": statistics.median(timed(partial(ranker.score, each))["seconds"] for each in [pairs(), turned] * 3)}
 
 
 # --- processes ---------------------------------------------------------------------------------------------------------------
