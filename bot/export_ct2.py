@@ -4,6 +4,7 @@ Reads  SOURCE: a generator or ranker as transformers has it, an adapter with its
        folder of a gpt-2-simple checkpoint). An adapter is merged into its base.
 Writes .serving/NAME-PRECISION beside SOURCE, whole or not at all: CTranslate2's model.bin, config.json and vocabulary.json, the tokenizer
        (tokenizer.json), a ranker's head (head.npz), and serving.json: what it was made from and what the back ends need to know.
+       Beside it .NAME-sums.json, by which a model is known again without reading it (models.fingerprint).
 
     python -m bot.models export                         every model that the config names, where it isn't there yet or its source changed
     python -m bot.models export models/lm --precision float32

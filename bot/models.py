@@ -771,8 +771,8 @@ def quiet() -> None:
 def keep_freed_memory(one_heap: bool = False) -> None:
     """Let glibc keep what tensors freed for the next ones: else a CPU asks the system for the same pages again and again.
 
-    one_heap: for all threads that are started from here on; each by itself can't keep more than 64 MiB. It costs a little where
-    tensors are small.
+    one_heap: no further heaps; threads that are started from here on share those there are, since one of its own can't keep more than 64
+    MiB. Call it before threads are started. It costs a little where tensors are small.
     """
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     # malloc.h: M_MMAP_THRESHOLD, whose largest value in older releases is 32 MiB, M_TRIM_THRESHOLD, M_ARENA_MAX
@@ -832,10 +832,11 @@ def described_in(path: Path) -> Path:
 
 
 def fingerprint(folder: Path) -> str:
-    """sha256 over the files of a model folder, training left-overs aside: the same model, the same fingerprint, wherever it lies.
+    """sha256 over a model folder's files, training left-overs and exports aside: the same model, the same fingerprint, wherever it lies.
 
-    Sums are noted in .serving beside the folder, where that is, with each file's size and times, so that a run doesn't read a whole model
-    to know it again. As in git's index, what changed less than two seconds ago isn't noted: it could change again at the same time.
+    Sums are noted in the .serving beside the folder, if there is one, with each file's inode, size and times, so that a run doesn't read a
+    whole model to know it again (damage that leaves the times alone goes unnoticed). As in git's index, what changed less than two seconds
+    ago isn't noted: it could change again at the same time.
 
     Raises UserError where there is no such folder.
     """
@@ -848,15 +849,16 @@ def fingerprint(folder: Path) -> str:
     digest = hashlib.sha256()
     sums: dict[str, Any] = {}
     files = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
-    for name in sorted(name for name in files if not name.parts[0].startswith("checkpoint.")):
+    for name in sorted(name for name in files if not name.parts[0].startswith("checkpoint.") and SERVING not in name.parts):
+        looked = time.time_ns()
         now = files[name].stat()
-        key = f"{name.as_posix()} {now.st_size} {now.st_mtime_ns} {now.st_ctime_ns}"
+        key = f"{name.as_posix()} {now.st_ino} {now.st_size} {now.st_mtime_ns} {now.st_ctime_ns}"
         found = noted.get(key) or sha256_of(files[name])
         digest.update(f"{name.as_posix()} {found}\n".encode())
-        if time.time_ns() - max(now.st_mtime_ns, now.st_ctime_ns) > 2e9:
+        if looked - max(now.st_mtime_ns, now.st_ctime_ns) > 2e9:
             sums[key] = found
     if sums != noted and store.parent.is_dir():
-        with suppress(OSError), atomic_writer(store) as file:  # only read where it lies: then it is read each time
+        with suppress(OSError), atomic_writer(store) as file:  # where nothing can be written, the model is read each time
             json.dump(sums, file)
     return digest.hexdigest()
 

@@ -714,19 +714,45 @@ def test_a_model_is_read_once_to_be_known_and_again_when_it_changes(tmp_path: Pa
     (folder / "weights").write_bytes(b"one")
     (folder / "config").write_bytes(b"{}")
     sum_of = models.sha256_of
-    monkeypatch.setattr(models, "sha256_of", lambda path: (read.append(path.name), sum_of(path))[1])
+    clock = [time.time_ns()]
+    monkeypatch.setattr(models.time, "time_ns", lambda: clock[0])
+
+    def slow(path: Path) -> str:
+        read.append(path.name)
+        clock[0] += 3 * 10**9  # what is fresh when it is looked at stays so, however long reading takes
+        return sum_of(path)
+
+    monkeypatch.setattr(models, "sha256_of", slow)
     first = models.fingerprint(folder)
-    assert models.fingerprint(folder) == first and read == ["config", "weights"] * 2  # just written: not to be trusted yet
-    now = time.time_ns
-    monkeypatch.setattr(models.time, "time_ns", lambda: now() + 3 * 10**9)
+    assert read == ["config", "weights"]
+    assert models.fingerprint(folder) == first and read == ["config", "weights", "config"]
     for _ in range(3):
         assert models.fingerprint(folder) == first
-    assert read == ["config", "weights"] * 3
+    assert len(read) == 3
     before = (folder / "weights").stat()
+    time.sleep(0.05)  # longer than a tick of the file system's clock
     (folder / "weights").write_bytes(b"two")
     os.utime(folder / "weights", ns=(before.st_atime_ns, before.st_mtime_ns))  # as long, as old
-    assert models.fingerprint(folder) != first and read == [*["config", "weights"] * 3, "weights"]
+    assert models.fingerprint(folder) != first and read[3:] == ["weights"]
     (folder / "weights").write_bytes(b"one")
     for told in ("[]", "{", "null"):
         (tmp_path / models.SERVING / ".lm-sums.json").write_text(told)
         assert models.fingerprint(folder) == first
+    (folder / models.SERVING).mkdir()
+    (folder / models.SERVING / "lm-int8").write_bytes(b"an export")
+    assert models.fingerprint(folder) == first
+
+
+def test_another_file_of_the_same_size_and_times_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time_ns
+    monkeypatch.setattr(models.time, "time_ns", lambda: now() + 3 * 10**9)
+    (tmp_path / models.SERVING).mkdir()
+    for name in ("lm", "new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "weights").write_bytes(name[:1].encode())
+    one, other = (models.fingerprint(tmp_path / name) for name in ("lm", "new"))
+    keys = dict(json.loads((tmp_path / models.SERVING / ".lm-sums.json").read_text()))
+    assert [key.split()[:2] for key in keys] == [["weights", str((tmp_path / "lm" / "weights").stat().st_ino)]]
+    (tmp_path / "lm").rename(tmp_path / "old")
+    (tmp_path / "new").rename(tmp_path / "lm")
+    assert models.fingerprint(tmp_path / "lm") == other != one

@@ -315,7 +315,7 @@ class CTranslate2:
         spelt = self.facts["spelt_end"]
 
         def spells_end(tokens: list[int]) -> bool:
-            last = self.tokenizer.id_to_token(tokens[-1]) or ""  # who spells it is GPT-2, in whose tokens ASCII stands for itself
+            last = self.tokenizer.id_to_token(tokens[-1]) or ""  # only GPT-2 spells its end; in its tokens ASCII stands for itself
             if not (spelt.endswith(last) or last.endswith(spelt)):
                 return False  # most needn't be decoded
             return str(self.tokenizer.decode(tokens[-len(spelt) :], skip_special_tokens=False)).endswith(spelt)
