@@ -81,7 +81,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The adapters that are shipped, copied, so that their exports lie among the tests' files."""
     folder = tmp_path_factory.mktemp("real")
-    for name in ("lm", "realism", "upvote"):
+    for name in ("lm", "realism", "upvote", "relevance"):
         shutil.copytree(ROOT / "models" / name, folder / name)
     return folder
 
@@ -333,7 +333,7 @@ def invented() -> list[tuple[str, str]]:
     return [(one, f"{other} {one[: 7 * place]}") for one in bodies for place, other in enumerate(bodies)]
 
 
-@pytest.mark.parametrize("name", ["realism", "upvote"])
+@pytest.mark.parametrize("name", ["realism", "upvote", "relevance"])
 def test_int8_scores_of_the_real_rankers(real: Path, name: str) -> None:
     """Mean difference at most 0.02; of pairs that float32 tells apart, at least 99.5 % in the same order."""
     pairs = invented()
@@ -347,7 +347,7 @@ def test_int8_scores_of_the_real_rankers(real: Path, name: str) -> None:
     assert ((found[one] > found[other]) == (expected[one] > expected[other]))[apart].mean() > 0.995
 
 
-@pytest.mark.parametrize("name", ["realism", "upvote"])
+@pytest.mark.parametrize("name", ["realism", "upvote", "relevance"])
 def test_float32_scores_of_the_real_rankers(real: Path, name: str) -> None:
     pairs = invented()[::5]
     expected = rankers.load("transformers", real / name).score(pairs)
