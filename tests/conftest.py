@@ -57,11 +57,10 @@ def closed_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def eager_again() -> Iterator[None]:
-    """gpt_2_simple turns eager execution off for the process; other tests' TensorFlow wants it."""
     yield
-    import tensorflow as tf
+    from tests import tiny
 
-    tf.compat.v1.enable_eager_execution()
+    tiny.eager_again()
 
 
 @pytest.fixture(autouse=True)

@@ -35,13 +35,10 @@ STAGES = ("fetch", "generate", "rank", "choose", "report")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four tiny models: lm, gpt2 (gpt-2-simple's), ranker, and tfhub, a ranker of that back end."""
-    import tensorflow as tf
-
     folder = tmp_path_factory.mktemp("models")
     tiny.language_model(folder / "lm")
     tiny.gpt2_checkpoint(folder / "gpt2", n_ctx=160)
-    tf.compat.v1.reset_default_graph()  # another file of tests may have used it, and then TensorFlow refuses
-    tf.compat.v1.enable_eager_execution()  # gpt_2_simple turns it off where it is imported
+    tiny.eager_again()
     tiny.encoder(folder / "ranker")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(models, "BASE_DIR", folder / "bases")

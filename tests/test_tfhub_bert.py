@@ -45,8 +45,7 @@ MINILM = ROOT / "models" / "base" / "minilm-l6"
 
 @pytest.fixture(scope="module", autouse=True)
 def eager() -> None:
-    """gpt_2_simple, which another file of tests imports, turns eager execution off for the whole process."""
-    tf.compat.v1.enable_eager_execution()
+    tiny.eager_again()  # another file of tests imports gpt_2_simple
 
 
 @pytest.fixture(scope="module")

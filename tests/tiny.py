@@ -79,6 +79,14 @@ def gpt2_checkpoint(folder: Path, n_embd: int = 32, n_layer: int = 2, n_head: in
     return folder
 
 
+def eager_again() -> None:
+    """gpt_2_simple turns eager execution off for the process where it is imported; other tests' TensorFlow wants it."""
+    import tensorflow as tf
+
+    tf.compat.v1.reset_default_graph()  # once that was used, TensorFlow refuses
+    tf.compat.v1.enable_eager_execution()
+
+
 def bert_tokenizer() -> PreTrainedTokenizerFast:
     """WordPiece over the words and letters of TEXT, in order: the trainer of the library gives other ids in each process."""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
