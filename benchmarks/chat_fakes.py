@@ -17,8 +17,10 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bot import models, run_command, schema
+from bot import schema
+from bot.cli import run_command
 from bot.schema import Candidate, LmRow
+from bot.weights import bases, loading
 
 ASKED = "You are a user of Reddit. Write one short reply to this comment, and nothing else.\n\n{comment}"
 TEMPERATURE, TOP_P, MOST_TOKENS = 0.8, 0.9, 60
@@ -35,7 +37,7 @@ def main(
     import torch
     from transformers import AutoModelForCausalLM
 
-    model, tokenizer = models.load(models.base_path(base), AutoModelForCausalLM)
+    model, tokenizer = loading.load(bases.base_path(base), AutoModelForCausalLM)
     comments = {row.comment_id: row.comment for row in schema.read_rows(data / "lm_test.csv", LmRow)}
     drawn = random.Random(seed).sample(sorted(comments), min(rows, len(comments)))
     torch.manual_seed(seed)

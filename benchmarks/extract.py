@@ -157,7 +157,19 @@ def timed(command: list[str]) -> Run:
 def ours(folder: Path) -> Run:
     """Extraction of the dump in a folder, from nothing."""
     shutil.rmtree(folder / "out", ignore_errors=True)
-    command = [sys.executable, "-m", "bot.extract", "--dumps", str(folder), "--from", MONTH, "--to", MONTH, "--out", str(folder / "out")]
+    command = [
+        sys.executable,
+        "-m",
+        "bot.corpus.extract",
+        "--dumps",
+        str(folder),
+        "--from",
+        MONTH,
+        "--to",
+        MONTH,
+        "--out",
+        str(folder / "out"),
+    ]
     return timed(command)
 
 
@@ -188,13 +200,13 @@ def main(
             make_dump(dump, count)
         usual = timed([sys.executable, __file__, "--plain", str(dump), "--folder", str(dump.parent)])
         add(count, dump, "plain Python", usual)
-        add(count, dump, "bot.extract", run := ours(dump.parent))
+        add(count, dump, "bot.corpus.extract", run := ours(dump.parent))
         table.add_row("", "", "ratio", f"{usual.seconds / run.seconds:.1f} times as fast", end_section=True)
     long = folder / f"{count}-long" / dump.name
     long.parent.mkdir(exist_ok=True)
     if not long.exists():
         make_long(dump, long)
-    add(count, long, "bot.extract, 2 GiB window", ours(long.parent))
+    add(count, long, "bot.corpus.extract, 2 GiB window", ours(long.parent))
     Console().print(table)
 
 

@@ -18,7 +18,9 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bot import conduct, run_command, schema
+from bot import schema
+from bot.cli import run_command
+from bot.conduct import what
 from bot.config import ConductSettings
 from bot.schema import LmRow
 
@@ -33,7 +35,7 @@ def main(
     count = 0
     for row in islice(schema.read_rows(data / "lm_test.csv", LmRow), rows):
         count += 1
-        if reason := conduct.may_say(row.reply, conduct.around(row.comment), ConductSettings()):
+        if reason := what.may_say(row.reply, what.around(row.comment), ConductSettings()):
             refused[reason].append(row.reply)
     total = sum(map(len, refused.values()))
     for reason, replies in [("refused", [""] * total), *sorted(refused.items(), key=lambda item: -len(item[1]))]:

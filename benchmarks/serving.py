@@ -65,9 +65,9 @@ def make_ranker(folder: Path) -> None:
     """FOLDER/ranker: the base encoder with a head of random weights."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    from bot import models
+    from bot.weights import bases
 
-    base = models.base_path("minilm-l6")
+    base = bases.base_path("minilm-l6")
     AutoModelForSequenceClassification.from_pretrained(base, num_labels=1).save_pretrained(folder / "ranker")
     AutoTokenizer.from_pretrained(base).save_pretrained(folder / "ranker")
 
@@ -156,12 +156,12 @@ def raw(folder: Path, workers: int, tuned: bool = False) -> Result:
     """
     import ctranslate2
 
-    from bot import export_ct2, models
     from bot.generators import ctranslate2 as ours
+    from bot.weights import loading, serving
 
     if not tuned:
-        export_ct2.prefer_avx512 = models.keep_freed_memory = lambda **_: None
-    serving = export_ct2.ready(folder / "124M-transformers", "int8")
+        serving.prefer_avx512 = loading.keep_freed_memory = lambda **_: None
+    serving = serving.ready(folder / "124M-transformers", "int8")
     back_end = ours.load(serving)
     prompts = [[str(token) for token in back_end.encode_prompt(comment, 900)] for comment in COMMENTS]
     cores = len(os.sched_getaffinity(0))
@@ -208,28 +208,28 @@ def side(name: str, folder: Path) -> Result:
 
 
 def generate_worker(folder: Path, comments: list[str], candidates: int, tokens: int) -> Result:
-    """`bot.generate` from start to end."""
-    from bot import schema
+    """`bot.online.generate` from start to end."""
+    from bot import files, schema
 
     source, out = folder / "comments.csv", folder / "candidates.csv"
     rows = [{"comment_id": f"t1_{n}", "comment": comment} for n, comment in enumerate(comments)]
     schema.write_table(source, ["comment_id", "comment"], rows)
-    for left in (out, schema.manifest_path(out)):
+    for left in (out, files.manifest_path(out)):
         left.unlink(missing_ok=True)
     settings = {
         "generate__model": folder / "124M-transformers", "generate__num_candidates": candidates, "generate__max_new_tokens": tokens,
         "generate__max_prompt_tokens": 900,
     }  # fmt: skip
-    return run([sys.executable, "-m", "bot.generate", "--in", source, "--out", out, "--seed", SEED], settings)[0]
+    return run([sys.executable, "-m", "bot", "generate", "--in", source, "--out", out, "--seed", SEED], settings)[0]
 
 
 def rank_worker(folder: Path, backend: str) -> Result:
-    """`bot.rank` with the config's rankers, from start to end."""
+    """`bot.online.rank` with the config's rankers, from start to end."""
     from bot import schema
 
     source, out = folder / "pairs.csv", folder / "scored.csv"
     schema.write_table(source, ["comment", "reply"], [{"comment": comment, "reply": reply} for comment, reply in pairs()])
-    return run([sys.executable, "-m", "bot.rank", "--in", source, "--out", out], {"rank__backend": backend})[0]
+    return run([sys.executable, "-m", "bot", "rank", "--in", source, "--out", out], {"rank__backend": backend})[0]
 
 
 SIDES: dict[str, Callable[[Path], Result]] = {
@@ -265,11 +265,11 @@ def prepare(folder: Path) -> None:
     if not (folder / "124M" / "checkpoint").exists():  # the Saver writes it last
         side("make", folder)
     if not (folder / "124M-transformers").exists():
-        run([sys.executable, "-m", "bot.models", "convert", folder / "124M", "--out", folder / "124M-transformers"])
+        run([sys.executable, "-m", "bot", "models", "convert", folder / "124M", "--out", folder / "124M-transformers"])
     if not (folder / "ranker" / "tokenizer.json").exists():
         side("make-ranker", folder)
-    run([sys.executable, "-m", "bot.models", "export", folder / "124M-transformers", folder / "ranker"])
-    run([sys.executable, "-m", "bot.models", "export"], {"rank__backend": "ctranslate2"})
+    run([sys.executable, "-m", "bot", "models", "export", folder / "124M-transformers", folder / "ranker"])
+    run([sys.executable, "-m", "bot", "models", "export"], {"rank__backend": "ctranslate2"})
 
 
 def measure(names: list[str], folder: Path, repeat: int) -> dict[str, Result]:

@@ -15,7 +15,8 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
-from bot import WrongSettings, text
+from bot import text
+from bot.cli import WrongSettings
 
 # [project.]dataset.table, where {month} stands once in the table's name. These names are put into SQL, so nothing else may stand in them.
 _TABLE = r"^([a-z0-9:-]+\.)?\w+\.[\w-]*\{month\}[\w-]*$"

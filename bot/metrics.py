@@ -201,3 +201,17 @@ def _numbered(groups: Sequence[Hashable]) -> np.ndarray[Any, Any]:
     """Each row's group as a number, in the order of first appearance."""
     order = {group: index for index, group in enumerate(dict.fromkeys(groups))}
     return np.array([order[group] for group in groups])
+
+
+Array = np.ndarray[Any, Any]
+Interval = tuple[float, float, float]  # value, low, high
+
+
+def mean_with_interval(values: Array, threads: Sequence[str], lowest: float = 0.0) -> Interval:
+    """values: between `lowest` and 1, one a row. One thread tells nothing of others, so its interval is everything.
+
+    >>> mean_with_interval(np.array([1.0, 0.0]), ["a", "a"])
+    (0.5, 0.0, 1.0)
+    """
+    low, high = bootstrap_mean(values, threads) if len(set(threads)) > 1 else (lowest, 1.0)
+    return round(float(np.mean(values)), 4), round(low, 4), round(high, 4)

@@ -11,26 +11,22 @@ every moment, and a manifest, where there is one, always speaks of the file besi
 from __future__ import annotations
 
 import csv
-import hashlib
-import json
 import math
-import os
+import random
 import re
 import sys
 import typing
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from bot import UserError
+from bot import files
+
+if TYPE_CHECKING:
+    pass
 
 csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # the default refuses bodies over 131,072 characters
-
-
-class SchemaError(UserError):
-    """A file that doesn't hold what its contract says; names file, row and column."""
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------
@@ -262,114 +258,6 @@ def columns_of(row_type: type) -> list[str]:
     return [field.name for field in fields(row_type)]
 
 
-# --- files, whole or not there ------------------------------------------------------------------------------------------
-
-
-def manifest_path(path: Path) -> Path:
-    return path.with_name(path.name + ".manifest.json")
-
-
-@contextmanager
-def atomic_writer(path: Path, newline: str | None = None) -> Iterator[IO[str]]:
-    """A UTF-8 text file that appears under `path` whole, flushed to disk, or not at all.
-
-    The temporary name is fixed, so what a killed process leaves behind is overwritten by the next one.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", newline=newline) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush a folder's own entry to disk, so that a rename in it survives a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_manifest(path: Path, rows: int, made_from: Mapping[str, Any], **extra: Any) -> None:
-    """Put a manifest beside `path` (already in place). `extra` are facts about the file, such as counts of dropped rows."""
-    content = {"file": path.name, "rows": rows, "sha256": sha256_of(path), "made_from": dict(made_from), **extra}
-    with atomic_writer(manifest_path(path)) as file:
-        json.dump(content, file, indent=1, sort_keys=True, ensure_ascii=False)
-        file.write("\n")
-
-
-def read_manifest(path: Path) -> dict[str, Any] | None:
-    """The manifest beside `path`, or None where there is none.
-
-    Raises:
-        SchemaError: the manifest isn't JSON or lacks its keys.
-    """
-    try:
-        content = json.loads(manifest_path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (ValueError, UnicodeDecodeError) as error:
-        raise SchemaError(f"{manifest_path(path)}: not readable ({error}); delete it and make {path.name} again") from None
-    if not isinstance(content, dict) or not {"rows", "sha256", "made_from"} <= content.keys():
-        raise SchemaError(f"{manifest_path(path)}: rows, sha256 or made_from is missing; delete it and make {path.name} again")
-    return content
-
-
-def check_manifest(path: Path, rows: int) -> None:
-    """Hold a file and the `rows` read from it to the manifest beside it, if there is one.
-
-    Raises:
-        SchemaError: another row count or checksum.
-    """
-    manifest = read_manifest(path)
-    if manifest is None:
-        return
-    if manifest["rows"] != rows:
-        raise SchemaError(f"{path}: {rows} rows, its manifest says {manifest['rows']}; the file is truncated, make it again")
-    if manifest["sha256"] != sha256_of(path):
-        raise SchemaError(f"{path}: changed since it was written (sha256 differs from its manifest); make it again or delete the manifest")
-
-
-def is_current(path: Path, made_from: Mapping[str, Any]) -> bool:
-    """True if `path` is whole, unchanged since it was written, and was made from just this. How a killed run goes on where it stopped."""
-    if not path.exists():
-        return False
-    manifest = read_manifest(path)
-    if manifest is None or manifest["made_from"] != json.loads(json.dumps(dict(made_from))):
-        return False
-    return bool(manifest["sha256"] == sha256_of(path))
-
-
-def read_part(part: Path, key: str) -> Iterator[Any]:
-    """What a stage that was interrupted left in its `.part`: the JSON of each line after the first, which is `key`.
-
-    Nothing where the first line is another, since that was made with other settings. A line cut in half ends it.
-    """
-    if not part.exists():
-        return
-    with part.open(encoding="utf-8") as file:
-        if file.readline().rstrip("\n") != key:
-            return
-        for line in file:
-            if not line.endswith("\n"):
-                return
-            yield json.loads(line)
-
-
 def write_table(
     path: Path, columns: list[str], rows: Iterable[Mapping[str, Any]], made_from: Mapping[str, Any] | None = None, **extra: Any
 ) -> int:
@@ -382,7 +270,7 @@ def write_table(
     """
     path = Path(path)
     count = 0
-    with atomic_writer(path, newline="") as file:
+    with files.atomic_writer(path, newline="") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
         for row in rows:
@@ -391,11 +279,11 @@ def write_table(
                 writer.writerow(cells)
             except UnicodeEncodeError:
                 bad = next(column for column, cell in zip(columns, cells, strict=True) if not _is_utf8(cell))
-                raise SchemaError(f"{path}: row {count + 1}, column {bad}: text that is not valid Unicode (a lone surrogate)") from None
+                raise files.FileError(f"{path}: row {count + 1}, column {bad}: text that is not valid Unicode (a lone surrogate)") from None
             count += 1
         # The old manifest goes before the new data comes, so that none ever speaks of another file.
-        manifest_path(path).unlink(missing_ok=True)
-    write_manifest(path, count, made_from or {}, **extra)
+        files.manifest_path(path).unlink(missing_ok=True)
+    files.write_manifest(path, count, made_from or {}, **extra)
     return count
 
 
@@ -411,27 +299,27 @@ def read_cells(path: Path) -> Iterator[list[str]]:
             reader = csv.reader(file, strict=True)
             header = next(reader, None)
             if not header:
-                raise SchemaError(f"{path}: empty file, expected a header row")
+                raise files.FileError(f"{path}: empty file, expected a header row")
             doubled = {column for column in header if header.count(column) > 1}
             if doubled:
-                raise SchemaError(f"{path}: column {', '.join(sorted(doubled))} stands twice in the header; keep one")
+                raise files.FileError(f"{path}: column {', '.join(sorted(doubled))} stands twice in the header; keep one")
             yield header
             for number, cells in enumerate(reader, start=1):
                 if not cells and len(header) > 1:
                     continue  # a blank line, as editors leave at the end
                 if len(cells) != len(header):
-                    raise SchemaError(
+                    raise files.FileError(
                         f"{path}: row {number} has {len(cells)} cells, the header {len(header)}; the file is truncated or not CSV"
                     )
                 yield cells
     except FileNotFoundError:
-        raise SchemaError(f"{path}: no such file; run the stage that writes it first, or check the path") from None
+        raise files.FileError(f"{path}: no such file; run the stage that writes it first, or check the path") from None
     except IsADirectoryError:
-        raise SchemaError(f"{path}: a folder, expected a CSV file") from None
+        raise files.FileError(f"{path}: a folder, expected a CSV file") from None
     except UnicodeDecodeError as error:
-        raise SchemaError(f"{path}: not UTF-8 near row {number + 1} ({error.reason}); save it as UTF-8") from None
+        raise files.FileError(f"{path}: not UTF-8 near row {number + 1} ({error.reason}); save it as UTF-8") from None
     except csv.Error as error:
-        raise SchemaError(f"{path}: row {number + 1}: {error}; the file is truncated or not CSV") from None
+        raise files.FileError(f"{path}: row {number + 1}: {error}; the file is truncated or not CSV") from None
 
 
 def read_table(path: Path, required: Iterable[str] = ()) -> tuple[list[str], list[dict[str, str]]]:
@@ -445,11 +333,11 @@ def read_table(path: Path, required: Iterable[str] = ()) -> tuple[list[str], lis
     header = next(cells)
     missing = [column for column in required if column not in header]
     if missing:
-        raise SchemaError(
+        raise files.FileError(
             f"{path}: expected column{'s' * (len(missing) > 1)} {', '.join(missing)}, found {', '.join(header)}; rename or add"
         )
     rows = [dict(zip(header, each, strict=True)) for each in cells]
-    check_manifest(path, len(rows))
+    files.check_manifest(path, len(rows))
     return header, rows
 
 
@@ -476,7 +364,7 @@ def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
                 values[column] = _from_cell(row[column], types[column])
             except ValueError:
                 found, wanted = row[column][:40], _type_name(types[column])
-                raise SchemaError(f"{path}: row {number}, column {column}: {found!r} is not {wanted}") from None
+                raise files.FileError(f"{path}: row {number}, column {column}: {found!r} is not {wanted}") from None
         typed.append(row_type(**values))
     return typed
 
@@ -523,3 +411,10 @@ def _is_utf8(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def sample_rows(rows: list[Any], count: int, seed: int) -> list[Any]:
+    """`count` rows by chance (all where there are fewer), in the order they had."""
+    if len(rows) <= count:
+        return list(rows)
+    return [rows[index] for index in sorted(random.Random(seed).sample(range(len(rows)), count))]

@@ -14,7 +14,7 @@ import pytest
 collect_ignore = ["google_sql.py"]  # a program for another environment
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when huggingface_hub is imported
-os.environ.pop("BOT_BASES", None)  # read once, when bot.models is imported
+os.environ.pop("BOT_BASES", None)  # read once, when bot.weights.pull is imported
 
 # The same examples on every run, and no deadline: a busy machine is not a bug.
 hypothesis.settings.register_profile(

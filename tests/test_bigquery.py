@@ -24,10 +24,12 @@ from google.api_core.retry import Retry
 from google.auth.credentials import AnonymousCredentials
 from google.auth.exceptions import RefreshError
 
-from bot import ROOT, UserError, config, extract, schema
-from bot.extract import Parents, Source
-from bot.warehouse import Wanted, bigquery, parameters, query
-from bot.warehouse.dumps import COMMENTS, SUBMISSIONS, translated
+from bot import config, files, schema
+from bot.cli import ROOT, UserError
+from bot.corpus import bigquery, extract
+from bot.corpus.dumps import COMMENTS, SUBMISSIONS, translated
+from bot.corpus.extract import Parents, Source
+from bot.corpus.warehouse import Wanted, parameters, query
 from tests.test_extract import comment, pairs_of, submission, utc, write_dump
 
 MONTHS = ("2016-11", "2016-12", "2017-01", "2017-02")
@@ -149,7 +151,7 @@ def test_the_same_rows_as_from_dumps(loaded: tuple[Path, Path], tmp_path: Path, 
     for month in MONTHS[1:]:
         from_dumps, from_bigquery = pairs_of(tmp_path / "dumps", month), pairs_of(tmp_path / "bigquery", month)
         assert len(from_dumps) > 15 and from_bigquery == from_dumps
-        one, other = (schema.read_manifest(tmp_path / name / f"{month}.parquet") or {} for name in ("dumps", "bigquery"))
+        one, other = (files.read_manifest(tmp_path / name / f"{month}.parquet") or {} for name in ("dumps", "bigquery"))
         assert one["dropped"] == other["dropped"] and one["cross_month"] == other["cross_month"]
         rules |= one["dropped"].keys()
     if options.get("parents") is not Parents.submission and options.get("lookback_months") != 0:

@@ -1,4 +1,4 @@
-"""bot.choose: at most one reply a submission, or none."""
+"""bot.online.choose: at most one reply a submission, or none."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot import copies, ledger, schema
-from bot.choose import choose, main, summary
+from bot import files, schema
+from bot.corpus import copies
+from bot.online.choose import choose, main, summary
+from bot.posting import ledger
 from bot.schema import Comment, Context, Scored
 
 
@@ -156,7 +158,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     told = capsys.readouterr().out
     assert "1 of 2 comments get a reply; 1 none, as all candidates are refused (low_realism 1)\n" in told
     assert [each.verdict for each in schema.read_rows(tmp_path / "scored.csv", Scored)] == ["chosen", "refused", "refused"]
-    assert schema.is_current(tmp_path / "scored.csv", {"model": "m"})  # `rank` needn't work again
+    assert files.is_current(tmp_path / "scored.csv", {"model": "m"})  # `rank` needn't work again
     assert schema.read_rows(tmp_path / "chosen.csv", Scored) == [row("0", rank=0.6, verdict="chosen")]
     monkeypatch.setenv("BOT_CHOOSE__MINIMUM_REALISM", "0.05")
     main(tmp_path)

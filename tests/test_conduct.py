@@ -1,4 +1,4 @@
-"""bot.conduct: every refusal by its name, and no comment that talks its way past one."""
+"""bot.conduct.what: every refusal by its name, and no comment that talks its way past one."""
 
 from __future__ import annotations
 
@@ -13,10 +13,15 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from bot import ROOT, UserError, conduct, copies, report
-from bot.conduct import Around, Known, Reason, Refusal, Unfit, around, may_reply_to, may_say
+from bot.cli import ROOT, UserError
+from bot.conduct import where
+from bot.conduct.what import Around, Unfit, around, may_say
+from bot.conduct.when import Refusal
+from bot.conduct.where import Known, Reason, may_reply_to
 from bot.config import ConductSettings, FetchSettings
-from bot.reddit import Thread, ThreadComment
+from bot.corpus import copies
+from bot.reddit.client import Thread, ThreadComment
+from bot.report import report
 from tests import tiny
 
 NOW = 1_700_000_000
@@ -53,7 +58,7 @@ def thread(**changes: object) -> Thread:
     return dataclasses.replace(Thread("t3_x", "Books", "a title", False, False, False, [], []), **changes)  # type: ignore[arg-type]
 
 
-def asked(there: Thread, about: ThreadComment, known: Known = conduct.NOTHING_KNOWN) -> Reason | None:
+def asked(there: Thread, about: ThreadComment, known: Known = where.NOTHING_KNOWN) -> Reason | None:
     return may_reply_to(there, about, FetchSettings(), RULES, NOW, US, (), known)
 
 

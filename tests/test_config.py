@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from bot import ROOT, UserError, config
+from bot import config
+from bot.cli import ROOT, UserError
 from bot.config import RankWeights, Settings, load
 
 EXAMPLE = ROOT / "config.example.toml"

@@ -17,11 +17,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from bot import ROOT, UserError, convert, export_ct2, models, text
+from bot import text
+from bot.cli import ROOT, UserError
 from bot.config import GenerateSettings
+from bot.export import to_ctranslate2, to_transformers
 from bot.generators import ctranslate2 as serving
 from bot.generators import gpt_2_simple, transformers
-from bot.models import ModelCard
+from bot.weights import cards
+from bot.weights.cards import ModelCard
 from tests import tiny
 from tests.test_gpt_2_simple import NASTY, edited, reciting
 
@@ -39,7 +42,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def converted(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("converted") / "new" / "tiny"
-    convert.convert(checkpoint, out)
+    to_transformers.convert(checkpoint, out)
     return out
 
 
@@ -114,7 +117,7 @@ def test_it_ends_where_the_end_is_spelt(checkpoint: Path, bpe: Any, tmp_path: Pa
     row = gpt_2_simple.encode_training_row(bpe, "Any?", reply)
     more = (row[len(prompt) :] + row)[: 150 - len(prompt)]
     reciter = reciting(checkpoint, tmp_path / "reciting", more, len(prompt))
-    convert.convert(tmp_path / "reciting", tmp_path / "out")
+    to_transformers.convert(tmp_path / "reciting", tmp_path / "out")
     loaded = transformers.load(tmp_path / "out")
     both(loaded, reciter, [("t1_a", "Any?")], 80)
     steps: list[int] = []
@@ -129,7 +132,7 @@ def test_it_ends_where_the_end_is_spelt(checkpoint: Path, bpe: Any, tmp_path: Pa
     assert candidate.reply == reply
     written = len(row) - 1 - len(prompt)  # all but the line break
     assert len(steps) == written + 1  # and the step that tells generate() of the end
-    served = serving.load(export_ct2.export(tmp_path / "out", "float32"))
+    served = serving.load(to_ctranslate2.export(tmp_path / "out", "float32"))
     both(served, reciter, [("t1_a", "Any?")], 80)
     told: list[list[int]] = []
     made = served.candidate
@@ -142,7 +145,7 @@ def test_its_own_end_token_ends_a_candidate_too(checkpoint: Path, bpe: Any, tmp_
     prompt = gpt_2_simple.encode_prompt(bpe, "Any?", 48)
     written = [*bpe.encode(" Dune"), bpe.encoder["<|endoftext|>"], *bpe.encode(" more")]
     reciter = reciting(checkpoint, tmp_path / "reciting", written, len(prompt))
-    convert.convert(tmp_path / "reciting", tmp_path / "out")
+    to_transformers.convert(tmp_path / "reciting", tmp_path / "out")
     loaded = transformers.load(tmp_path / "out")
     both(loaded, reciter, [("t1_a", "Any?")], 24)
     [[candidate]] = loaded.sample([("t1_a", "Any?")], GenerateSettings(num_candidates=1, top_k=1), 1)
@@ -155,10 +158,10 @@ def test_command_carries_the_card_over_and_loads_no_pytorch(checkpoint: Path, tm
     card = ModelCard(
         "lm", "124M", "0" * 64, "full", settings={"steps": 9}, metrics={"val_perplexity": 3.5}, created_utc="2026-01-02T03:04:05Z"
     )
-    models.write_card(folder, card)
+    cards.write_card(folder, card)
     code = (
         "import runpy, sys\n"
-        "try: runpy.run_module('bot.models', run_name='__main__')\n"
+        "try: runpy.run_module('bot.weights.pull', run_name='__main__')\n"
         "except SystemExit as end: assert not end.code, end.code\n"
         "print(sorted({'torch', 'tensorflow'} & set(sys.modules)))"
     )
@@ -169,7 +172,7 @@ def test_command_carries_the_card_over_and_loads_no_pytorch(checkpoint: Path, tm
     names = sorted(path.name for path in out.iterdir())
     assert names == ["config.json", "model.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
     assert all(path.stat().st_mode & 0o777 == 0o644 for path in out.iterdir())
-    carried = models.read_card(out)
+    carried = cards.read_card(out)
     assert carried.notes == "Converted from gpt-2-simple's layout." and (carried.settings, carried.metrics) == (card.settings, card.metrics)
     assert carried.created_utc == card.created_utc
     assert json.loads((out / "config.json").read_text())["n_positions"] == 160
@@ -180,18 +183,18 @@ def test_whole_or_not_at_all(checkpoint: Path, tmp_path: Path, monkeypatch: pyte
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(convert, "tokenizer", killed)
+        patch.setattr(to_transformers, "tokenizer", killed)
         with pytest.raises(KeyboardInterrupt):
-            convert.convert(checkpoint, tmp_path / "out")
+            to_transformers.convert(checkpoint, tmp_path / "out")
     assert not (tmp_path / "out").exists() and (tmp_path / ".out.partial" / "model.safetensors").exists()
-    convert.convert(checkpoint, tmp_path / "out")
+    to_transformers.convert(checkpoint, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     with pytest.raises(UserError, match="out: is there already; remove it, or give another --out"):
-        convert.convert(checkpoint, tmp_path / "out")
+        to_transformers.convert(checkpoint, tmp_path / "out")
     with pytest.raises(UserError, match=r"nothing: no whole gpt-2-simple checkpoint here"):
-        convert.convert(tmp_path / "nothing", tmp_path / "other")
+        to_transformers.convert(tmp_path / "nothing", tmp_path / "other")
     with pytest.raises(UserError, match=r"out: a model of the transformers back end, not of gpt-2-simple"):
-        convert.convert(tmp_path / "out", tmp_path / "other")
+        to_transformers.convert(tmp_path / "out", tmp_path / "other")
 
     def narrow(weights: dict[str, Any]) -> None:
         weights["model/h1/mlp/c_fc/w"] = weights["model/h1/mlp/c_fc/w"][:, :, 1:]
@@ -199,11 +202,11 @@ def test_whole_or_not_at_all(checkpoint: Path, tmp_path: Path, monkeypatch: pyte
     with pytest.raises(
         UserError, match=r"hparams.json doesn't fit model.ckpt: model/h1/mlp/c_fc/w is \[1, 32, 127\] there, \[1, 32, 128\]"
     ):
-        convert.convert(edited(checkpoint, tmp_path / "narrow", narrow), tmp_path / "other")
+        to_transformers.convert(edited(checkpoint, tmp_path / "narrow", narrow), tmp_path / "other")
     (tmp_path / "half").mkdir()
     for path in checkpoint.iterdir():
         content = path.read_bytes()
         (tmp_path / "half" / path.name).write_bytes(content[: len(content) // 2] if ".data-" in path.name else content)
     with pytest.raises(UserError, match="half: model.ckpt is not whole"):
-        convert.convert(tmp_path / "half", tmp_path / "other")
+        to_transformers.convert(tmp_path / "half", tmp_path / "other")
     assert not (tmp_path / "other").exists()

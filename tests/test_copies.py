@@ -1,4 +1,4 @@
-"""bot.copies: near-copies of other texts, and of the training text by its sketches."""
+"""bot.corpus.copies: near-copies of other texts, and of the training text by its sketches."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot import ROOT, UserError, copies, schema
+from bot import schema
+from bot.cli import ROOT, UserError
+from bot.corpus import copies
 from bot.schema import LmRow
+from bot.train import sketches
 
 STORY = "my first job was in a bakery and I got up at three every day but I loved it"
 OTHER = "nobody told me that the train leaves from another platform when it snows"
@@ -91,10 +94,10 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     (tmp_path / "lm").mkdir()
     rows = [LmRow("t3_a", "t1_a", f"t1_{n}", "books", "why", reply) for n, reply in enumerate((STORY, "short", OTHER))]
     schema.write_rows(tmp_path / "lm_train.csv", LmRow, rows)
-    copies.main(tmp_path, tmp_path / "lm")
+    sketches.main(tmp_path, tmp_path / "lm")
     assert "2 replies sketched" in capsys.readouterr().out
     with pytest.raises(UserError, match="no such folder"):
-        copies.main(tmp_path, tmp_path / "nowhere")
+        sketches.main(tmp_path, tmp_path / "nowhere")
 
 
 def test_passages() -> None:

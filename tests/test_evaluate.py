@@ -15,10 +15,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bot import ROOT, UserError, config, evaluate, evaluation_page, export_ct2, measures, models, rank, rankers, ranking_stage, schema, text
-from bot.measures import ScoredRows
-from bot.ranking_stage import Choice
+from bot import config, rankers, schema, text
+from bot.cli import ROOT, UserError
+from bot.evaluate import choices, evaluate, measures, page
+from bot.evaluate.choices import Choice
+from bot.evaluate.measures import ScoredRows
+from bot.export import to_ctranslate2
+from bot.online import rank
+from bot.rankers import score
 from bot.schema import Candidate, LabelledRow, LmRow, RealismRow, UpvotePair
+from bot.weights import bases, cards, pull, serving
 from tests import tiny
 
 GOOD, BAD = "short and funny and kind", "normal minutes boil essay"
@@ -146,7 +152,7 @@ def test_a_scorer_that_ran_on_some_rows_is_measured_on_those() -> None:
 
 def choice(n: int, candidates: Sequence[str], likelihoods: Sequence[float | None], person: str = "a person's") -> Choice:
     """realism counts r, upvote counts u."""
-    scores = rank.score_pairs(
+    scores = score.score_pairs(
         [("why?", each) for each in candidates], {"realism_score": Counts("r"), "upvote_score": Counts("u")}, 32, config.RankWeights()
     )
     return Choice(f"t3_{n}", "why?", person, list(candidates), scores, list(likelihoods))
@@ -156,7 +162,7 @@ COLUMNS = ["realism_score", "upvote_score"]
 
 
 def picks(one: Choice, minimum_realism: float = 0.2, first: int | None = None) -> dict[str, int | None]:
-    ways = ranking_stage.pickers(COLUMNS, config.RankWeights(realism=0.5, upvote=0.5), minimum_realism)
+    ways = choices.pickers(COLUMNS, config.RankWeights(realism=0.5, upvote=0.5), minimum_realism)
     return {name: way(one, first) for name, way in ways.items()}
 
 
@@ -178,9 +184,9 @@ def test_the_two_steps_with_another_upvote_ranker() -> None:
     one = choice(1, ["uuuu", "rrr u", "rr uuu", "rrrr", "nothing at all, at length"], [-1.0] * 5)
     one.beside["other"] = [9.0, 1.0, 2.0, 3.0, 9.0]  # the highest are of candidates without realism
     weights = config.RankWeights(realism=0.5, upvote=0.5)
-    assert ranking_stage.pickers(COLUMNS, weights, 0.2, ["other"])["two_step_other"](one, None) == 3
-    assert "two_step_other" in ranking_stage.measure_choices([one], COLUMNS, weights, 0.2, {"long": Length()})["choices"]
-    assert "two_step_other" not in ranking_stage.pickers(["upvote_score"], weights, 0.2, ["other"])  # no realism, no first step
+    assert choices.pickers(COLUMNS, weights, 0.2, ["other"])["two_step_other"](one, None) == 3
+    assert "two_step_other" in choices.measure_choices([one], COLUMNS, weights, 0.2, {"long": Length()})["choices"]
+    assert "two_step_other" not in choices.pickers(["upvote_score"], weights, 0.2, ["other"])  # no realism, no first step
 
 
 class Length:
@@ -192,7 +198,7 @@ def test_win_rates_gain_and_genericness() -> None:
     first = choice(1, ["rrrr uuu", "same words here", "u", "uu"], [-1.0, -2.0, -3.0, -4.0], "in the middle")
     second = choice(2, ["Same words, here", "rr uuu zz", "u", "longer than all the others"], [-1.0, -2.0, -3.0, -4.0], "in the middle ")
     weights = config.RankWeights(realism=0.5, upvote=0.5)
-    measured = ranking_stage.measure_choices([first, second], COLUMNS, weights, 0.2, {"long": Length()})
+    measured = choices.measure_choices([first, second], COLUMNS, weights, 0.2, {"long": Length()})
     ways = measured["choices"]
     assert ways["longest"]["long"] == (1.0, 1.0, 1.0) and ways["random"]["long"] == (0.5, 0.5, 0.5)
     assert ways["rank_score"]["long"][0] == pytest.approx((2 / 3 + 1 / 3) / 2)
@@ -211,24 +217,24 @@ def test_candidates_of_other_comments_are_refused(tmp_path: Path) -> None:
     people = [LmRow("t3_1", "t1_1", "t1_r", "s", "why?", "so"), LmRow("t3_1", "t1_1", "t1_q", "s", "why?", "later")]
     rows = [Candidate("t1_1", f"t1_1-{n}", n, body, "g", -1.0) for n, body in enumerate(["*uu*", "&gt;", "r", ""])]
     schema.write_rows(tmp_path / "c.csv", Candidate, rows)
-    (found,) = ranking_stage.read_choices(tmp_path / "c.csv", people, {"upvote_score": Counts("u")}, config.RankSettings())
+    (found,) = choices.read_choices(tmp_path / "c.csv", people, {"upvote_score": Counts("u")}, config.RankSettings())
     assert found.candidates == ["uu", "r"] and found.reply == "so" and found.scores[0]["upvote_score"] == pytest.approx(0.25)
     schema.write_rows(tmp_path / "c.csv", Candidate, [*rows, Candidate("t1_9", "t1_9-0", 1, "a", "g", -1.0)])
     with pytest.raises(UserError, match=r"t1_9 isn't in lm_test.csv; generate from that file's comments"):
-        ranking_stage.read_choices(tmp_path / "c.csv", people, {"upvote_score": Counts("u")}, config.RankSettings())
+        choices.read_choices(tmp_path / "c.csv", people, {"upvote_score": Counts("u")}, config.RankSettings())
     schema.write_rows(tmp_path / "c.csv", Candidate, rows[:1])
     with pytest.raises(UserError, match="no comment has two candidates"):
-        ranking_stage.read_choices(tmp_path / "c.csv", people, {"upvote_score": Counts("u")}, config.RankSettings())
+        choices.read_choices(tmp_path / "c.csv", people, {"upvote_score": Counts("u")}, config.RankSettings())
 
 
 def test_stock_phrases_are_many_different_and_beaten_or_not() -> None:
-    phrases = ranking_stage.STOCK_PHRASES.read_text(encoding="utf-8").splitlines()
+    phrases = choices.STOCK_PHRASES.read_text(encoding="utf-8").splitlines()
     assert (
         len(phrases) >= 40 and len(set(phrases)) == len(phrases) and {"This is a great post, thank you", "Same here", "lol"} <= {*phrases}
     )
     assert all(text.clean(phrase) == phrase != "" for phrase in phrases)
     people = [LmRow(f"t3_{n}", f"t1_{n}", f"t1_r{n}", "s", "why?", "zzzz" if n < 3 else "") for n in range(4)]
-    measured = ranking_stage.measure_stock_phrases(people, {"upvote_score": Counts("z")}, config.RankSettings(), None, seed=1)
+    measured = choices.measure_stock_phrases(people, {"upvote_score": Counts("z")}, config.RankSettings(), None, seed=1)
     with_z = sum("z" in phrase for phrase in phrases)
     expected = (3 + (0.5 * (len(phrases) - with_z)) / len(phrases)) / 4
     assert (
@@ -243,12 +249,12 @@ def test_stock_phrases_are_many_different_and_beaten_or_not() -> None:
 # --- the program ------------------------------------------------------------------------------------------------------------
 
 
-def fold(subreddit: str, accuracy: float, pairs: int = 10, gaps: Sequence[int] = (5, 20)) -> models.ModelCard:
+def fold(subreddit: str, accuracy: float, pairs: int = 10, gaps: Sequence[int] = (5, 20)) -> cards.ModelCard:
     """The card of an upvote ranker that left a subreddit out."""
     scorers = {"ranker": accuracy, "tfidf": 0.55, "longer_wins": 0.5}
     told = {name: {"pairwise_accuracy": [value, 0.0, 1.0]} for name, value in scorers.items()}
     metrics = {f"left_out_r/{subreddit}_gap_{gap}": {"pairs": pairs, "threads": 2, **told} for gap in gaps}
-    return models.ModelCard(kind="upvote", base="b", base_sha256="0" * 64, format="adapter", metrics=metrics)
+    return cards.ModelCard(kind="upvote", base="b", base_sha256="0" * 64, format="adapter", metrics=metrics)
 
 
 def write_project(folder: Path) -> None:
@@ -276,13 +282,13 @@ def write_project(folder: Path) -> None:
         for n, body in enumerate([GOOD, BAD, "short kettle", "vinegar works", row.comment])
     ]
     schema.write_rows(folder / "candidates.csv", Candidate, candidates)
-    models.pull("tiny-encoder", tiny.encoder(folder / "encoder", head=False))
+    pull.pull("tiny-encoder", tiny.encoder(folder / "encoder", head=False))
     dual = {"architecture": "dual encoder", "scale": 5.0, "offset": -1.0}
     for seed, (name, kind) in enumerate({"realism": "realism", "upvote": "upvote", "relevance": "relevance", "other": "upvote"}.items()):
         settings = dual if kind == "relevance" else {}
-        card = models.ModelCard(kind=kind, base="tiny-encoder", base_sha256="0" * 64, format="full", settings=settings)  # type: ignore[arg-type]
-        models.write_card(tiny.encoder(folder / name, seed, head=kind != "relevance"), card)
-    models.write_card(folder / "fold", fold("one", 0.6))
+        card = cards.ModelCard(kind=kind, base="tiny-encoder", base_sha256="0" * 64, format="full", settings=settings)  # type: ignore[arg-type]
+        cards.write_card(tiny.encoder(folder / name, seed, head=kind != "relevance"), card)
+    cards.write_card(folder / "fold", fold("one", 0.6))
     tiny.language_model(folder / "lm")
     (folder / "c.toml").write_text(
         f'[generate]\nmodel = "{folder}/lm"\n[choose]\nminimum_realism = 0.32\n'
@@ -295,9 +301,9 @@ def write_project(folder: Path) -> None:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "BASE_DIR", folder / "bases")
+        patch.setattr(bases, "BASE_DIR", folder / "bases")
         patch.setattr(evaluate, "LIKELIHOOD_ROWS", 6)
-        patch.setattr(ranking_stage, "STOCK_COMMENTS", 5)
+        patch.setattr(choices, "STOCK_COMMENTS", 5)
         patch.setattr(measures, "FEWEST_TOLD", 6)
         write_project(folder)
         yield folder
@@ -322,7 +328,7 @@ def test_everything_is_measured(project: Path, printed: str) -> None:
     assert told["made"]["missing"] == [] and told["made"]["rank_backend"] == "transformers"
     assert f"--candidates {project}/candidates.csv --seed 1 --beside {project}/other --left-out {project}/fold" in told["made"]["command"]
     assert told["left_out"]["gap_20"]["ranker"]["pairwise_accuracy"][0] == 0.6 and "r/one_gap_5" in told["left_out"]
-    assert told["made"]["models"]["realism"]["sha256"] == models.fingerprint(project / "realism")
+    assert told["made"]["models"]["realism"]["sha256"] == serving.fingerprint(project / "realism")
     assert told["realism"]["all"]["generator_likelihood"]["rows"] == 6 and told["realism"]["generator unseen"]["unseen_in_training"]
     assert told["upvote"]["all"]["generator_likelihood"]["pairs"] == 6 and "untuned_encoder" in told["upvote"]["gap_20"]
     assert told["relevance"]["random_10"]["queries"] == 24
@@ -367,14 +373,14 @@ def test_the_page_shows_it(project: Path, printed: str) -> None:
 def test_a_text_from_the_data_is_no_markup_on_the_page(project: Path, printed: str) -> None:
     told = metrics_of(project)
     told["realism"]["generator <script>alert(1)</script>"] = told["realism"].pop("generator unseen")
-    assert "<script>" not in evaluation_page.page(told, {}) and "alert(1)" in evaluation_page.page(told, {})
+    assert "<script>" not in page.page(told, {}) and "alert(1)" in page.page(told, {})
 
 
 def test_metrics_are_those_of_the_card(project: Path, printed: str) -> None:
     told = metrics_of(project)
     for kind in ("realism", "upvote", "relevance"):
         ranker = rankers.load("transformers", project / kind)
-        card = json.loads(json.dumps(measures.measure(models.read_card(project / kind), ranker, project / "data")))
+        card = json.loads(json.dumps(measures.measure(cards.read_card(project / kind), ranker, project / "data")))
         for content in told[kind].values():
             content.pop("generator_likelihood", None)
             content.pop("other", None)
@@ -513,7 +519,7 @@ def test_score_gives_the_numbers_of_evaluate_for_all_three(
     settings = config.load(tmp_path / "c.toml")
     if engine == "ctranslate2":
         for kind in ("realism", "upvote", "relevance"):  # in this process, where PyTorch is loaded already
-            export_ct2.export(project / kind, "float32")
+            to_ctranslate2.export(project / kind, "float32")
     found = evaluate.Evaluation()
     loaded = evaluate.load_rankers(settings.rank, found)
     evaluated: dict[str, dict[tuple[str, str], float]] = {}
@@ -551,7 +557,7 @@ def test_score_gives_the_numbers_of_evaluate_for_all_three(
 def test_score_gives_the_numbers_of_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the real ranker in float32: other order, other batch sizes, by the command line."""
     monkeypatch.setenv("BOT_RANK__BACKEND", "transformers")
-    monkeypatch.setattr(models, "BASE_DIR", MINILM.parent)
+    monkeypatch.setattr(bases, "BASE_DIR", MINILM.parent)
     settings = config.load(None).rank
     assert settings.realism is not None
     rows = [RealismRow(f"t3_{n}", f"t1_{n}", f"t1_r{n}", "s", *each, n % 2, "" if n % 2 else "g") for n, each in enumerate(INVENTED)]
@@ -559,7 +565,7 @@ def test_score_gives_the_numbers_of_evaluate(tmp_path: Path, monkeypatch: pytest
     train = [RealismRow(f"t3_{n}", f"t1_{n}", f"t1_r{n}", "s", "why?", f"so {n % 3}", n % 2, "" if n % 2 else "g") for n in range(40)]
     schema.write_rows(tmp_path / "realism_train.csv", RealismRow, train)
     folder = ROOT / settings.realism
-    evaluated = measures.score_test(models.read_card(folder), rankers.load(settings.backend, folder), tmp_path).scores["ranker"]
+    evaluated = measures.score_test(cards.read_card(folder), rankers.load(settings.backend, folder), tmp_path).scores["ranker"]
     assert len({round(float(score), 3) for score in evaluated}) > 8  # they do differ
     expected = {each: float(score) for each, score in zip(INVENTED, evaluated, strict=True)}
     monkeypatch.chdir(ROOT)

@@ -17,13 +17,17 @@ import pytest
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from bot import ROOT, UserError, config, convert, export_ct2, generators, models, rankers, schema
+from bot import config, files, generators, rankers, schema
+from bot.cli import ROOT, UserError
 from bot.config import GenerateSettings
+from bot.export import to_ctranslate2, to_transformers
 from bot.generators import ctranslate2 as serving
 from bot.generators import gpt_2_simple
 from bot.generators import transformers as reference
 from bot.rankers import ctranslate2 as serving_rankers
 from bot.schema import Candidate
+from bot.weights import bases, cards
+from bot.weights import serving as exports
 from tests import tiny
 
 pytestmark = pytest.mark.usefixtures("eager_again")
@@ -69,11 +73,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny.language_model(folder / "gpt2")
     llama(folder / "llama")
     tiny.gpt2_checkpoint(folder / "checkpoint", n_ctx=128)
-    convert.convert(folder / "checkpoint", folder / "converted")
+    to_transformers.convert(folder / "checkpoint", folder / "converted")
     tiny.encoder(folder / "ranker")
     for name in ("gpt2", "llama", "converted", "ranker"):
-        export_ct2.export(folder / name, "float32")
-    export_ct2.export(folder / "gpt2", "int8")
+        to_ctranslate2.export(folder / name, "float32")
+    to_ctranslate2.export(folder / "gpt2", "int8")
     return folder
 
 
@@ -95,7 +99,7 @@ def sampled(generator: Any, comments: list[tuple[str, str]] = COMMENTS, seed: in
 
 
 def serve(source: Path, precision: config.Precision = "float32") -> Any:
-    return serving.load(export_ct2.serving_folder(source, precision))
+    return serving.load(exports.serving_folder(source, precision))
 
 
 def next_tokens(model: Any, engine: Any, prompts: list[list[int]]) -> float:
@@ -116,14 +120,14 @@ def next_tokens(model: Any, engine: Any, prompts: list[list[int]]) -> float:
 @pytest.mark.parametrize("name", ["gpt2", "llama", "converted"])
 def test_float32_has_the_distributions_of_transformers(folder: Path, name: str) -> None:
     model, tokenizer = reference.load_model(folder / name)
-    engine = ctranslate2.Generator(str(export_ct2.serving_folder(folder / name, "float32")))
+    engine = ctranslate2.Generator(str(exports.serving_folder(folder / name, "float32")))
     prompts = [reference.encode_prompt(tokenizer, comment, 40) for _, comment in COMMENTS]
     assert next_tokens(model, engine, prompts) < 1e-4
 
 
 def test_float32_has_the_distributions_of_transformers_on_the_real_model(real: Path) -> None:
     model, tokenizer = reference.load_model(real / "lm")
-    engine = ctranslate2.Generator(str(export_ct2.export(real / "lm", "float32")))
+    engine = ctranslate2.Generator(str(to_ctranslate2.export(real / "lm", "float32")))
     prompts = [reference.encode_prompt(tokenizer, comment, 96) for _, comment in [*COMMENTS, *PAIRS]]
     assert next_tokens(model, engine, prompts) < 1e-3
 
@@ -293,32 +297,32 @@ def test_another_build_of_the_engine_is_refused(monkeypatch: pytest.MonkeyPatch)
 
 def test_rankers_score_as_transformers_does(folder: Path) -> None:
     expected = rankers.load("transformers", folder / "ranker").score(PAIRS)
-    ranker = serving_rankers.load(export_ct2.serving_folder(folder / "ranker", "float32"))
+    ranker = serving_rankers.load(exports.serving_folder(folder / "ranker", "float32"))
     assert ranker.score(PAIRS) == pytest.approx(expected, abs=1e-4) and np.std(expected) > 0.05
     assert ranker.score(PAIRS[::-1], batch_size=2)[::-1] == pytest.approx(expected, abs=1e-4)
     assert ranker.score([]) == []
 
 
 def test_a_dual_encoder_scores_as_transformers_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "BASE_DIR", tmp_path / "bases")
+    monkeypatch.setattr(bases, "BASE_DIR", tmp_path / "bases")
     source = tiny.encoder(tmp_path / "dual", head=False)
     fitted = {"architecture": "dual encoder", "scale": 9.0, "offset": -8.0}
-    models.write_card(source, models.ModelCard("relevance", "tiny", "0" * 64, "full", settings=fitted))
+    cards.write_card(source, cards.ModelCard("relevance", "tiny", "0" * 64, "full", settings=fitted))
     expected = rankers.load("transformers", source).score(PAIRS)
-    found = serving_rankers.load(export_ct2.export(source, "float32"))
+    found = serving_rankers.load(to_ctranslate2.export(source, "float32"))
     assert found.score(PAIRS) == pytest.approx(expected, abs=1e-4) and np.std(expected) > 0.05
     assert found.score([]) == []
 
 
 def test_an_encoder_is_shared_by_its_bytes_and_nothing_else_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two dual encoders of the same weights, calibrated otherwise; and one of the same weights whose tokenizer differs."""
-    monkeypatch.setattr(models, "BASE_DIR", tmp_path / "bases")
+    monkeypatch.setattr(bases, "BASE_DIR", tmp_path / "bases")
     folders = []
     for name, offset in (("one", -8.0), ("other", 3.0)):
         source = tiny.encoder(tmp_path / name, head=False)
         fitted = {"architecture": "dual encoder", "scale": 9.0, "offset": offset}
-        models.write_card(source, models.ModelCard("relevance", "tiny", "0" * 64, "full", settings=fitted))
-        folders.append(export_ct2.export(source, "float32"))
+        cards.write_card(source, cards.ModelCard("relevance", "tiny", "0" * 64, "full", settings=fitted))
+        folders.append(to_ctranslate2.export(source, "float32"))
     alone = serving_rankers.load(folders[1]).score(PAIRS)
     one, other = (serving_rankers.load(folder) for folder in folders)
     assert one.encoder is other.encoder
@@ -365,19 +369,19 @@ def test_bfloat16_is_a_setting(folder: Path) -> None:
 
 def test_exported_once_and_again_when_the_source_changes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     source = tiny.encoder(tmp_path / "ranker")
-    out = export_ct2.export(source, "int8")
-    assert out == tmp_path / ".serving" / "ranker-int8" and export_ct2.is_current(source, "int8")
-    assert not export_ct2.is_current(source, "float32")
+    out = to_ctranslate2.export(source, "int8")
+    assert out == tmp_path / ".serving" / "ranker-int8" and exports.is_current(source, "int8")
+    assert not exports.is_current(source, "float32")
     first = out.stat().st_ino
-    assert export_ct2.export(source, "int8").stat().st_ino == first
+    assert to_ctranslate2.export(source, "int8").stat().st_ino == first
     for path in source.iterdir():
         os.utime(path, (1, 1))  # as a fresh checkout does
-    assert export_ct2.is_current(source, "int8")
+    assert exports.is_current(source, "int8")
     assert capfd.readouterr().err.count("exporting it") == 1
     tiny.encoder(source, seed=3)
-    assert not export_ct2.is_current(source, "int8")
+    assert not exports.is_current(source, "int8")
     ranker = rankers.load("ctranslate2", source)  # exports anew, in a process of its own
-    assert export_ct2.is_current(source, "int8") and out.stat().st_ino != first
+    assert exports.is_current(source, "int8") and out.stat().st_ino != first
     assert ranker.score(PAIRS) == pytest.approx(rankers.load("transformers", source).score(PAIRS), abs=0.1)
     assert sorted(path.name for path in out.parent.iterdir() if not path.name.endswith((".lock", "-sums.json"))) == ["ranker-int8"]
 
@@ -389,13 +393,13 @@ def test_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(schema, "sync_folder", killed)
+        patch.setattr(files, "sync_folder", killed)
         patch.setattr(Path, "rename", killed)
         with pytest.raises(KeyboardInterrupt):
-            export_ct2.export(source, "int8")
-    out = export_ct2.serving_folder(source, "int8")
+            to_ctranslate2.export(source, "int8")
+    out = exports.serving_folder(source, "int8")
     assert not out.exists() and out.with_name(".ranker-int8.partial").exists()
-    export_ct2.export(source, "int8")
+    to_ctranslate2.export(source, "int8")
     assert out.exists() and not out.with_name(".ranker-int8.partial").exists()
 
 
@@ -407,15 +411,15 @@ def test_errors_say_what_to_do(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no serving folder .* models export"):
         serving.load(folder / "gpt2")
     with pytest.raises(UserError, match="a ranker, not a generator"):
-        serving.load(export_ct2.serving_folder(folder / "ranker", "float32"))
+        serving.load(exports.serving_folder(folder / "ranker", "float32"))
     with pytest.raises(UserError, match="a generator, not a ranker"):
-        serving_rankers.load(export_ct2.serving_folder(folder / "gpt2", "float32"))
+        serving_rankers.load(exports.serving_folder(folder / "gpt2", "float32"))
     foreign = tiny.language_model(tmp_path / "foreign")
     told = json.loads((foreign / "config.json").read_text())
     (foreign / "config.json").write_text(json.dumps({**told, "model_type": "xglm", "architectures": ["XGLMForCausalLM"]}))
     with pytest.raises(UserError, match="foreign"):
-        export_ct2.export(foreign, "int8")
-    assert not export_ct2.serving_folder(foreign, "int8").exists()
+        to_ctranslate2.export(foreign, "int8")
+    assert not exports.serving_folder(foreign, "int8").exists()
     garbled = tiny.encoder(tmp_path / "garbled")
     (garbled / "model.safetensors").write_bytes(b"\x10\x00\x00")
     with pytest.raises(UserError, match="garbled: can't be exported, the line above says why"):
@@ -428,7 +432,7 @@ def test_the_command_exports_what_the_config_names(folder: Path, tmp_path: Path)
         f'[generate]\nmodel = "{folder / "gpt2"}"\nprecision = "float32"\n[rank]\nrealism = "{folder / "ranker"}"\n'
         'upvote = ""\nrelevance = ""\n'
     )
-    command = [sys.executable, "-m", "bot.models", "export", "--config", str(path)]
+    command = [sys.executable, "-m", "bot", "models", "export", "--config", str(path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [str(folder / ".serving" / name) for name in ("gpt2-float32", "ranker-int8")]
@@ -446,7 +450,7 @@ def test_workers_hold_no_framework_and_start_at_once(folder: Path, tmp_path: Pat
         f'[generate]\nmodel = "{folder / "gpt2"}"\nmax_new_tokens = 4\n[rank]\nrealism = "{folder / "ranker"}"\n'
         'upvote = ""\nrelevance = ""\n'
     )
-    export_ct2.export(folder / "ranker", "int8")
+    to_ctranslate2.export(folder / "ranker", "int8")
     code = (
         "import runpy, sys\n"
         "module = sys.argv.pop(1)\n"
@@ -455,7 +459,7 @@ def test_workers_hold_no_framework_and_start_at_once(folder: Path, tmp_path: Pat
         "heavy = {'torch', 'tensorflow', 'transformers', 'keras', 'pandas', 'scipy', 'sklearn', 'huggingface_hub'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
-    for module, source, out in (("bot.generate", "in.csv", "out.csv"), ("bot.rank", "pairs.csv", "scored.csv")):
+    for module, source, out in (("bot.online.generate", "in.csv", "out.csv"), ("bot.online.rank", "pairs.csv", "scored.csv")):
         began = os.times()
         command = [sys.executable, "-c", code, module, "--in", tmp_path / source, "--out", tmp_path / out, "--config", tmp_path / "c.toml"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -475,7 +479,7 @@ def test_ctrl_c_keeps_what_is_finished(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text(f'[generate]\nmodel = "{folder / "gpt2"}"\nprecision = "int8"\nmax_new_tokens = 40\n')
 
     def command(out: str) -> list[Any]:
-        here = [sys.executable, "-m", "bot.generate", "--in", tmp_path / "in.csv", "--config", tmp_path / "c.toml"]
+        here = [sys.executable, "-m", "bot", "generate", "--in", tmp_path / "in.csv", "--config", tmp_path / "c.toml"]
         return [*here, "--out", tmp_path / out]
 
     process = subprocess.Popen(command("out.csv"), cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -513,5 +517,5 @@ def test_avx512_where_it_helps(
     if not told:
         monkeypatch.delenv("CT2_FORCE_CPU_ISA")
     (tmp_path / "cpuinfo").write_text(f"vendor_id\t: {vendor}\nflags\t\t: {flags}\n", encoding="utf-8")
-    export_ct2.prefer_avx512(tmp_path / "cpuinfo")
+    exports.prefer_avx512(tmp_path / "cpuinfo")
     assert os.environ.get("CT2_FORCE_CPU_ISA") == expected

@@ -1,4 +1,4 @@
-"""bot.extract on small dumps made here, in the shape of the public monthly ones."""
+"""bot.corpus.extract on small dumps made here, in the shape of the public monthly ones."""
 
 from __future__ import annotations
 
@@ -22,10 +22,12 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bot import ROOT, UserError, extract, schema, warehouse
-from bot.extract import Parents
+from bot import files, schema
+from bot.cli import ROOT, UserError
+from bot.corpus import dumps as dump_files
+from bot.corpus import extract, warehouse
+from bot.corpus.extract import Parents
 from bot.schema import Pair
-from bot.warehouse import dumps as dump_files
 from tests import count_pairs
 
 
@@ -91,7 +93,7 @@ def left_in(folder: Path) -> list[str]:
 
 def counted(dumps: Path, month: str = "2017-01") -> tuple[dict[str, int], dict[str, int]]:
     """The month's manifest: (what gave no pair, by rule; lines, by flaw)."""
-    manifest = schema.read_manifest(dumps.parent / "out" / f"{month}.parquet")
+    manifest = files.read_manifest(dumps.parent / "out" / f"{month}.parquet")
     assert manifest is not None
     return manifest["dropped"], manifest["lines"]["RC"]
 
@@ -128,7 +130,7 @@ def test_no_author_anywhere(dumps: Path) -> None:
     assert len(written) == 3  # what is staged, too
     for each in written:
         assert "Zebedee" not in str(duckdb.sql(f"SELECT * FROM read_parquet('{each}')").fetchall())
-    assert schema.read_manifest(path)["rows"] == 2  # type: ignore[index]
+    assert files.read_manifest(path)["rows"] == 2  # type: ignore[index]
 
 
 def test_depth_is_the_comments(dumps: Path) -> None:
@@ -272,7 +274,7 @@ def test_a_reply_in_a_later_month_is_found(dumps: Path) -> None:
     assert ids(extracted(dumps, lookback_months=0)) == [("t1_b", "t1_c")]
     both = extracted(dumps, "2016-12", "2017-01")
     assert ids(both) == [("t1_a", "t1_b"), ("t1_a", "t1_old"), ("t1_b", "t1_c")]
-    manifests = [schema.read_manifest(dumps.parent / "out" / f"{month}.parquet") for month in ("2016-12", "2017-01")]
+    manifests = [files.read_manifest(dumps.parent / "out" / f"{month}.parquet") for month in ("2016-12", "2017-01")]
     assert [manifest["cross_month"] for manifest in manifests if manifest] == [0, 1]
 
 
@@ -534,7 +536,7 @@ def test_the_same_as_plain_python_counts(
     assert len(by_id) == len(found)
     assert by_id == {name: row for month, group in expected.items() if not month.startswith("cross") for name, row in group.items()}
     crossing = sum(len(group) for month, group in expected.items() if month.startswith("cross"))
-    manifests = [schema.read_manifest(folder.parent / "out" / f"{month}.parquet") or {} for month in ("2016-12", "2017-01", "2017-02")]
+    manifests = [files.read_manifest(folder.parent / "out" / f"{month}.parquet") or {} for month in ("2016-12", "2017-01", "2017-02")]
     assert sum(manifest["cross_month"] for manifest in manifests) == crossing
     # every comment of the month is a pair or counted under a rule
     for month, manifest in zip(("2016-12", "2017-01", "2017-02"), manifests, strict=True):
@@ -633,7 +635,7 @@ def test_paths_with_quotes(tmp_path: Path) -> None:
     write_dump(folder / "RC_2017-01.zst", [comment("a", "t3_s"), comment("b", "t1_a")])
     write_dump(folder / "RS_2017-01.zst", [submission()])
     extract.main("2017-01", "2017-01", dump_folder=folder, out=tmp_path / "reader's out")
-    manifest = schema.read_manifest(tmp_path / "reader's out" / "2017-01.parquet")
+    manifest = files.read_manifest(tmp_path / "reader's out" / "2017-01.parquet")
     assert manifest is not None and manifest["rows"] == 1
 
 
@@ -672,7 +674,7 @@ def test_a_damaged_month_is_made_again(dumps: Path) -> None:
     assert len(extracted(dumps)) == 1
 
 
-@pytest.mark.parametrize("moment", ["duckdb.connect", "zstandard.ZstdDecompressor", "bot.schema.write_manifest"])
+@pytest.mark.parametrize("moment", ["duckdb.connect", "zstandard.ZstdDecompressor", "bot.files.write_manifest"])
 def test_killed_and_started_again(dumps: Path, moment: str) -> None:
     rows = [comment("a", "t3_s"), *(comment(f"r{number}", "t1_a") for number in range(20))]
     write_dump(dumps / "RC_2017-01.zst", rows)
@@ -709,7 +711,7 @@ def test_rows_of_another_month_and_flawed_submissions_are_counted(dumps: Path, c
     write_dump(dumps / "RC_2017-01.zst", [comment("a", "t3_s"), comment("r", "t1_a"), *late])
     write_dump(dumps / "RS_2017-01.zst", [submission(), b"{}", b"cut"])
     assert ids(extracted(dumps)) == [("t1_a", "t1_r")]
-    manifest = schema.read_manifest(dumps.parent / "out" / "2017-01.parquet") or {}
+    manifest = files.read_manifest(dumps.parent / "out" / "2017-01.parquet") or {}
     assert manifest["lines"] == {"RC": {"read": 4, "other_month": 2}, "RS": {"read": 3, "unreadable": 2}}
     printed = capsys.readouterr().out
     assert "4 lines in the months' own comment dumps: other_month 2" in printed

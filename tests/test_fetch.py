@@ -1,4 +1,4 @@
-"""bot.fetch: the pure middle on made-up threads, and the whole stage against the sandbox."""
+"""bot.online.fetch: the pure middle on made-up threads, and the whole stage against the sandbox."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot import ROOT, UserError, fetch, reddit, sandbox, schema
-from bot.conduct import Reason
+from bot import schema
+from bot.cli import ROOT, UserError
+from bot.conduct.where import Reason
 from bot.config import FetchSettings, RedditSettings, Settings
-from bot.reddit import Thread, ThreadComment
+from bot.online import fetch
+from bot.reddit import client as reddit
+from bot.reddit.client import Thread, ThreadComment
+from bot.sandbox import server
 from bot.sandbox.server import Box
 from bot.schema import Comment, Context, Skipped
 
@@ -190,7 +194,7 @@ def test_every_comment_lands_in_one_place(shape: list[list[tuple[str, int, int, 
 
 @pytest.fixture
 def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Box]:
-    with sandbox.serve(tmp_path / "sandbox.sqlite") as running:
+    with server.serve(tmp_path / "sandbox.sqlite") as running:
         monkeypatch.setenv("BOT_REDDIT__URL", running.url)
         read(monkeypatch, "sandbox_books", "sandbox_home", "sandbox_college")
         yield running
@@ -312,8 +316,8 @@ def test_the_command_without_a_network(tmp_path: Path) -> None:
     """One line, status 69, nothing written, and no model library loaded on the way."""
     code = (
         "import sys, prawcore.sessions; prawcore.sessions.time.sleep = lambda seconds: None\n"
-        "from bot import run_command; from bot.fetch import main\n"
-        "try: run_command(main, 'python -m bot.fetch')\n"
+        "from bot import run_command; from bot.online.fetch import main\n"
+        "try: run_command(main, 'python run_bot.py fetch')\n"
         "finally: print(sorted({'torch', 'tensorflow', 'transformers', 'flask'} & set(sys.modules)))"
     )
     environment = {

@@ -7,10 +7,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from bot import UserError, generate, schema, text
+from bot import files, schema, text
+from bot.cli import UserError
 from bot.config import GenerateSettings
 from bot.generators import load
 from bot.generators.transformers import encode_prompt, encode_training_row, start_and_end
+from bot.online import generate
 from bot.schema import Candidate
 from tests import tiny
 
@@ -189,8 +191,8 @@ def test_goes_on_after_a_kill_and_gives_the_same(model: Path, tmp_path: Path, mo
 def test_other_settings_do_not_go_on_with_the_old_part(model: Path, tmp_path: Path) -> None:
     part = tmp_path / "out.csv.part"
     part.write_text(json.dumps({"seed": 9}) + "\n[]\n")
-    assert list(schema.read_part(part, json.dumps({"seed": 1}))) == []
-    assert list(schema.read_part(part, json.dumps({"seed": 9}))) == [[]]
+    assert list(files.read_part(part, json.dumps({"seed": 1}))) == []
+    assert list(files.read_part(part, json.dumps({"seed": 9}))) == [[]]
 
 
 def test_same_again_does_nothing_and_another_seed_does(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

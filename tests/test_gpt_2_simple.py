@@ -20,9 +20,11 @@ from gpt_2_simple.src.load_dataset import load_dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot import ROOT, UserError, generate, generators, schema, text
+from bot import generators, schema, text
+from bot.cli import ROOT, UserError
 from bot.config import GenerateSettings
 from bot.generators import gpt_2_simple as ours
+from bot.online import generate
 from bot.schema import Candidate
 from tests import tiny
 
@@ -270,7 +272,7 @@ def test_file_to_file_without_pytorch(checkpoint: Path, tmp_path: Path) -> None:
     schema.write_table(tmp_path / "in.csv", ["comment_id", "comment"], [{"comment_id": i, "comment": c} for i, c in COMMENTS])
     code = (
         "import runpy, sys\n"
-        "try: runpy.run_module('bot.generate', run_name='__main__')\n"
+        "try: runpy.run_module('bot.online.generate', run_name='__main__')\n"
         "except SystemExit as end: assert not end.code, end.code\n"
         "print(sorted({'torch', 'transformers', 'tensorflow'} & set(sys.modules)))"
     )

@@ -1,4 +1,4 @@
-"""bot.harvest: what became of our replies, once for each age; and on from there into training."""
+"""bot.online.harvest: what became of our replies, once for each age; and on from there into training."""
 
 from __future__ import annotations
 
@@ -13,13 +13,22 @@ import time_machine
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot import UserError, harvest, ledger, models, prepare, rankers, reddit, sandbox, schema, text, train_ranker, training
+from bot import rankers, sandbox, schema, text
+from bot.cli import UserError
 from bot.config import RedditSettings
-from bot.ledger import HOUR, Reply, State
+from bot.corpus import prepare
+from bot.online import harvest
+from bot.posting import ledger
+from bot.posting.ledger import HOUR, Reply, State
 from bot.rankers.transformers import Transformers
-from bot.reddit import Standing
+from bot.reddit import client as reddit
+from bot.reddit.client import Standing
+from bot.sandbox import server
 from bot.sandbox.server import Box
 from bot.schema import Harvested, UpvotePair
+from bot.train import loop
+from bot.train import ranker as train_ranker
+from bot.weights import bases, cards, pull
 from tests import tiny
 
 POSTED = 1_700_000_000
@@ -27,7 +36,7 @@ POSTED = 1_700_000_000
 
 @pytest.fixture
 def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Box]:
-    with sandbox.serve(tmp_path / "sandbox.sqlite", now=POSTED) as running:
+    with server.serve(tmp_path / "sandbox.sqlite", now=POSTED) as running:
         monkeypatch.setenv("BOT_REDDIT__URL", running.url)
         monkeypatch.setenv("BOT_SUBMIT__LEDGER", str(tmp_path / "ledger.sqlite"))
         yield running
@@ -150,7 +159,7 @@ def test_what_is_learnt_from_is_the_last_look_in_threads_that_rankers_may_see() 
         replace(row, reply_id="t1_our5", subreddit="Home"),
         *(replace(row, reply_id=f"t1_other{n}", thread_id=f"t3_other{n}") for n in range(40)),
     ]
-    found = {each.reply_id: (each.comment, each.karma) for each in training.own_replies(rows, ["home"])}
+    found = {each.reply_id: (each.comment, each.karma) for each in loop.own_replies(rows, ["home"])}
     mine = {name: told for name, told in found.items() if "our" in name}
     assert mine == {f"t1_our{n}": ("Any good books?", karma) for n, karma in ((0, 9), (1, 0), (4, -3))}
     theirs = [f"t3_other{n}" for n in range(40)]
@@ -176,8 +185,8 @@ def test_what_was_harvested_is_learnt(box: Box, db: sqlite3.Connection, tmp_path
         ledger.settle(db, row["name"], State.POSTED, "posted", POSTED, name)
     assert len(run(tmp_path / "harvest.csv", 25)) == 8
 
-    monkeypatch.setattr(models, "BASE_DIR", tmp_path / "bases")
-    models.pull("tiny-encoder", tiny.encoder(tmp_path / "encoder", head=False))
+    monkeypatch.setattr(bases, "BASE_DIR", tmp_path / "bases")
+    pull.pull("tiny-encoder", tiny.encoder(tmp_path / "encoder", head=False))
     for each in prepare.SPLITS:
         pairs = [
             UpvotePair("t3_b", f"t1_{n}", "t1_x", "t1_y", "home", "Which book?", f"number {n}", f"number {n + 1}", 9, 0.0) for n in range(9)
@@ -191,7 +200,7 @@ def test_what_was_harvested_is_learnt(box: Box, db: sqlite3.Connection, tmp_path
         assert isinstance(ranker, Transformers)
         good, bad = ranker.logits([("Which book?", GOOD), ("Which book?", BAD)])
         margins[harvested] = good - bad
-        assert models.read_card(out).settings["own_rows"] == (8 if harvested else 0)
+        assert cards.read_card(out).settings["own_rows"] == (8 if harvested else 0)
     assert margins[tmp_path / "harvest.csv"] > margins[None] + 2, margins
     with pytest.raises(UserError, match="--harvest goes with `upvote` only"):
         train_ranker.main(train_ranker.Kind.realism, "tiny-encoder", tmp_path, tmp_path / "out", harvest=tmp_path / "harvest.csv")

@@ -1,4 +1,4 @@
-"""bot.inbox: what people ask for is done, through the real PRAW against the sandbox."""
+"""bot.online.inbox: what people ask for is done, through the real PRAW against the sandbox."""
 
 from __future__ import annotations
 
@@ -10,11 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from bot import Busy, UserError, inbox, ledger, reddit, sandbox
+from bot import sandbox
+from bot.cli import Busy, UserError
 from bot.config import RedditSettings
-from bot.inbox import Command, commands
-from bot.ledger import Reply, State
-from bot.reddit import Letter, Outcome
+from bot.online import inbox
+from bot.online.inbox import Command, commands
+from bot.posting import ledger
+from bot.posting.ledger import Reply, State
+from bot.reddit import client as reddit
+from bot.reddit.client import Letter
+from bot.reddit.outcomes import Outcome
+from bot.sandbox import server
 from bot.sandbox.server import Box
 
 NOW = int(time.time())
@@ -22,7 +28,7 @@ NOW = int(time.time())
 
 @pytest.fixture
 def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Box]:
-    with sandbox.serve(tmp_path / "sandbox.sqlite") as running:
+    with server.serve(tmp_path / "sandbox.sqlite") as running:
         monkeypatch.setenv("BOT_REDDIT__URL", running.url)
         monkeypatch.setenv("BOT_SUBMIT__LEDGER", str(tmp_path / "ledger.sqlite"))
         yield running

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from bot import ROOT, export_tfhub, models, schema
+from bot import schema
+from bot.cli import ROOT
+from bot.export import to_tfhub
 from bot.schema import Candidate, Scored
+from bot.weights import bases, pull
 from tests import tiny
 
 # Python runs this in every process that has its folder on the path: at the end it notes which frameworks are loaded, by the libraries
@@ -41,9 +44,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny.eager_again()
     tiny.encoder(folder / "ranker")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "BASE_DIR", folder / "bases")
-        models.pull("tiny", tiny.encoder(folder / "source", head=False))
-        exported = export_tfhub.export("tiny")
+        patch.setattr(bases, "BASE_DIR", folder / "bases")
+        pull.pull("tiny", tiny.encoder(folder / "source", head=False))
+        exported = to_tfhub.export("tiny")
     tiny.tfhub_ranker(exported, folder / "tfhub")
     return folder
 

@@ -1,4 +1,4 @@
-"""bot.journal and `run --quiet`: nothing on the terminal when all is well, everything in the run folder, and no secret anywhere."""
+"""bot.report.journal and `run --quiet`: nothing on the terminal when all is well, everything in the run folder, and no secret anywhere."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ import pytest
 import typer
 
 import run_bot
-from bot import ROOT, NoPermission, Unreachable, UserError, WrongSettings, journal, run_command, sandbox, schema
-from bot.journal import Journal
+from bot import sandbox, schema
+from bot.cli import ROOT, NoPermission, Unreachable, UserError, WrongSettings, run_command
+from bot.report import journal
+from bot.report.journal import Journal
+from bot.sandbox import server
 from bot.schema import Comment, Scored, Skipped, Submitted
 
 
@@ -97,7 +100,7 @@ def test_no_credential_reaches_the_run_folder(tmp_path: Path, capfd: pytest.Capt
     """The real fetch, in the sandbox and with a wrong password; what is in the environment stays there."""
     run = tmp_path / "run"
     run.mkdir()
-    with sandbox.serve(tmp_path / "sandbox.sqlite") as box:
+    with server.serve(tmp_path / "sandbox.sqlite") as box:
         environment = {**os.environ, "BOT_REDDIT__URL": box.url, "BOT_FETCH__SUBREDDITS": '["sandbox_books"]', "praw_password": "hunter2"}
         with run_bot.stages(Journal(run, quiet=True), environment) as start:
             start("fetch", ["--run", str(run)])

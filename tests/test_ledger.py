@@ -1,4 +1,4 @@
-"""bot.ledger: what was intended and what became of it, whatever happens to the process or the disk."""
+"""bot.posting.ledger: what was intended and what became of it, whatever happens to the process or the disk."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from bot import ROOT, Busy, UserError, ledger
-from bot.ledger import DAY, HOUR, Reply, State
+from bot.cli import ROOT, Busy, UserError
+from bot.posting import ledger
+from bot.posting.ledger import DAY, HOUR, Reply, State
 
 NOW = 1_700_000_000
 REPLY = Reply("t1_a", "t3_x", "Books", "Reader_1", "t1_a-3", "Read «Emma».")

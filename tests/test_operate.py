@@ -1,4 +1,4 @@
-"""bot.operate: purge leaves no trace of what it is given, and nothing else changes."""
+"""bot.posting.purge: purge leaves no trace of what it is given, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -26,21 +26,12 @@ from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot import ROOT, Busy, UserError, ledger, operate, report, schema, text
-from bot.schema import (
-    Candidate,
-    Comment,
-    Context,
-    FinetuneText,
-    LmRow,
-    Pair,
-    RealismRow,
-    Scored,
-    Skipped,
-    Submitted,
-    UpvotePair,
-    UpvoteRow,
-)
+from bot import files, schema, text
+from bot.cli import ROOT, Busy, UserError
+from bot.posting import ledger, operate
+from bot.posting import purge as purging
+from bot.report import report
+from bot.schema import Candidate, Comment, Context, FinetuneText, LmRow, Pair, RealismRow, Scored, Skipped, Submitted, UpvotePair, UpvoteRow
 
 MADE = {"files": {"RC_2017-01.zst": 123}, "lookback_months": 6}
 THREADS, COMMENTS, REPLIES = 4, 3, 3  # of each in the one before
@@ -88,13 +79,13 @@ def pairs() -> list[Pair]:
 
 
 def write_extract(path: Path, rows: Iterable[Pair], **extra: Any) -> None:
-    """As bot.extract does it."""
+    """As bot.corpus.extract does it."""
     types = {name: pa.string() if hint is str else pa.int64() for name, hint in get_type_hints(Pair).items()}
     columns = pa.schema([pa.field(name, types[name]) for name in schema.columns_of(Pair)])
     path.parent.mkdir(parents=True, exist_ok=True)
     table = pa.Table.from_pylist([{name: getattr(row, name) for name in columns.names} for row in rows], columns)
     pq.write_table(table, path, compression="zstd", row_group_size=7)
-    schema.write_manifest(path, len(table), MADE, **extra)
+    files.write_manifest(path, len(table), MADE, **extra)
 
 
 def candidate(comment_id: str, number: int = 0) -> Candidate:
@@ -177,7 +168,7 @@ def data(template: Path, tmp_path: Path) -> Path:
 def purge(folder: Path, *names: str, dry_run: bool = False, also: list[Path] | None = None) -> None:
     ids = folder.parent / "ids.txt"
     ids.write_text("\n".join(names), encoding="utf-8")
-    operate.purge_command(ids, folder, also, dry_run)
+    purging.purge_command(ids, folder, also, dry_run)
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -199,14 +190,14 @@ def places(folder: Path, *words: str) -> set[str]:
 def check_contracts(data: Path, only_manifests: bool = True) -> None:
     """Every file can be read by the stages, and fits the manifest beside it, which every file has."""
     for path in [*data.rglob("*.csv"), *data.rglob("*.parquet")]:
-        manifest = schema.read_manifest(path)
+        manifest = files.read_manifest(path)
         assert manifest is not None or not only_manifests, path
         if path.suffix == ".csv":
             schema.read_rows(path, TABLES.get(path.stem, FinetuneText))
         else:
             table = pq.read_table(path)
             assert table.column_names == schema.columns_of(Pair)
-            schema.check_manifest(path, len(table))
+            files.check_manifest(path, len(table))
 
 
 # --- what goes, and what stays ----------------------------------------------------------------------------------------------
@@ -221,7 +212,7 @@ def test_no_trace_of_a_comment_is_left(data: Path, capsys: pytest.CaptureFixture
     out = capsys.readouterr().out
     assert "raw_data/2017-01.parquet: 3 of 20 rows removed" in out and "first/comments.csv: 1 of 4 rows removed" in out
     assert "lm_train.csv: 3 of 40 rows removed; gpt2_finetune.csv made again from it" in out
-    assert "first/report.html: deleted; `python -m bot.report --run" in out and "new extraction brings the rows back" in out
+    assert "first/report.html: deleted; `python run_bot.py report --run" in out and "new extraction brings the rows back" in out
     after = tree(data)
     gone = {"raw_data/.staged/RC_2017-01.zst/bucket=0/piece0_0.parquet", "raw_data/.staged/RC_2017-01.zst/staged.json"}
     assert before.keys() - after.keys() == gone | {"runs/first/report.html"} and not after.keys() - before.keys()
@@ -243,7 +234,7 @@ def test_what_stays_is_the_rest_in_order(data: Path, template: Path) -> None:
     for name, of_type in TABLES.items():
         for path in data.rglob(f"{name}.csv"):
             rows = schema.read_rows(template / path.relative_to(data), of_type)
-            columns = [column for column in schema.columns_of(of_type) if column in operate.ID_COLUMNS]
+            columns = [column for column in schema.columns_of(of_type) if column in purging.ID_COLUMNS]
             expected = [row for row in rows if gone.isdisjoint(getattr(row, column) for column in columns)]
             assert schema.read_rows(path, of_type) == expected, path
     assert places(data, "r002", "r110") == set()
@@ -262,9 +253,9 @@ def test_an_extract_keeps_its_shape_and_manifest(data: Path, template: Path) -> 
     assert after.to_pylist() == kept and len(kept) == 14
     metadata = pq.ParquetFile(new).metadata
     assert {metadata.row_group(0).column(place).compression for place in range(13)} == {"ZSTD"}
-    assert schema.is_current(new, MADE)  # extract keeps the month
-    manifest = schema.read_manifest(new)
-    assert manifest == (schema.read_manifest(old) or {}) | {"rows": 14, "sha256": schema.sha256_of(new)}
+    assert files.is_current(new, MADE)  # extract keeps the month
+    manifest = files.read_manifest(new)
+    assert manifest == (files.read_manifest(old) or {}) | {"rows": 14, "sha256": files.sha256_of(new)}
     assert manifest["dropped"] == {"deleted": 3} and manifest["cross_month"] == 1
 
 
@@ -335,7 +326,7 @@ def test_rows_kept_are_exactly_those_without_an_id(
     kept = [row for row in table if row["comment_id"] not in gone and row["reply_id"] not in gone]
     assert schema.read_table(data / "a.csv") == schema.read_table(data / "bare.csv") == (columns, kept)
     assert pq.read_table(data / "a.parquet").to_pylist() == kept
-    manifest = schema.read_manifest(data / "a.csv") or {}
+    manifest = files.read_manifest(data / "a.csv") or {}
     assert (manifest["rows"], manifest["made_from"], manifest["note"]) == (len(kept), {"seed": 1}, "kept")
     assert {path.name for path in data.iterdir()} == {"a.csv", "a.csv.manifest.json", "a.parquet", "bare.csv"}
     if kept == table:
@@ -345,17 +336,17 @@ def test_rows_kept_are_exactly_those_without_an_id(
 
 
 def test_an_extract_in_many_batches_with_empty_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operate, "BATCH_ROWS", 10)
+    monkeypatch.setattr(purging, "BATCH_ROWS", 10)
     chance = random.Random(1)
     names = [chance.choice([None, "t1_a", "t1_b", "t1_c"]) for _ in range(95)]
     table = pa.table({"n": pa.array(range(95), pa.int32()), "reply_id": names, "comment_id": ["t1_z"] * 95})
     (tmp_path / "data").mkdir()
     pq.write_table(table, tmp_path / "data" / "a.parquet", row_group_size=40)
-    schema.write_manifest(tmp_path / "data" / "a.parquet", 95, MADE)
+    files.write_manifest(tmp_path / "data" / "a.parquet", 95, MADE)
     purge(tmp_path / "data", "t1_b")
     left = pq.read_table(tmp_path / "data" / "a.parquet")
     assert left.schema == table.schema and left["n"].to_pylist() == [n for n, name in enumerate(names) if name != "t1_b"]
-    schema.check_manifest(tmp_path / "data" / "a.parquet", len(left))
+    files.check_manifest(tmp_path / "data" / "a.parquet", len(left))
 
 
 # --- files beside the tables -------------------------------------------------------------------------------------------------
@@ -418,13 +409,13 @@ def test_gpt2_finetune_of_another_lm_train(data: Path) -> None:
 
 def test_a_file_without_a_manifest_gets_none(data: Path) -> None:
     for name in ("fakes.csv", "prepared/gpt2_finetune.csv", "raw_data/2017-01.parquet"):
-        schema.manifest_path(data / name).unlink()
+        files.manifest_path(data / name).unlink()
     (data / "mine.csv").write_bytes('\ufeffnote,parent_id\n"a ""b"", c",t1_c00x\n007,t1_c01x\n\n1e5,é\n'.encode())
     purge(data, "t1_c00x")
     assert places(data, "c00x") == set()
     assert (data / "mine.csv").read_bytes() == "note,parent_id\r\n007,t1_c01x\r\n1e5,é\r\n".encode()
     for name in ("fakes.csv", "prepared/gpt2_finetune.csv", "raw_data/2017-01.parquet", "mine.csv"):
-        assert not schema.manifest_path(data / name).exists()
+        assert not files.manifest_path(data / name).exists()
 
 
 def test_files_that_cannot_be_searched_are_named_and_the_others_are_purged(data: Path) -> None:
@@ -468,7 +459,7 @@ def test_a_full_disk_leaves_every_file_whole(data: Path, template: Path, monkeyp
         raise OSError(28, "No space left on device", str(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr(operate, "_flush", full)
+        patch.setattr(purging, "_flush", full)
         with pytest.raises(UserError, match=r"12 not purged.*No space left on device"):
             purge(data, "t1_c00x")
     assert not list(data.rglob("*.tmp"))
@@ -520,7 +511,7 @@ def purge_until(data: Path, step: int) -> None:
 
     sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     sys.addaudithook(hook)
-    operate.purge_command(data.parent / "ids.txt", data, None, False)
+    purging.purge_command(data.parent / "ids.txt", data, None, False)
 
 
 def test_killed_anywhere_and_run_again_it_is_as_if_nothing_had_happened(template: Path, tmp_path: Path) -> None:
@@ -529,7 +520,7 @@ def test_killed_anywhere_and_run_again_it_is_as_if_nothing_had_happened(template
     purge(whole, *names)
     expected = tree(whole)
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["bot.operate", "tests.test_operate"])
+    processes.set_forkserver_preload(["bot.posting.purge", "tests.test_operate"])
     step, status = 0, -signal.SIGKILL
     while status == -signal.SIGKILL:
         step += 1
@@ -574,7 +565,7 @@ def test_the_command(data: Path, tmp_path: Path) -> None:
     (data / "bad.csv").write_text("comment_id,reply\nt1_c02x\n")
     failed = command("--ids", "data/ids.csv", "--data", "data", cwd=tmp_path)
     assert failed.returncode == 1 and failed.stderr.count("\n") == 1
-    assert failed.stderr.startswith("python -m bot.operate: 1 not purged, which may hold traces: ")
+    assert failed.stderr.startswith("python run_bot.py: 1 not purged, which may hold traces: ")
     told = command("--help", cwd=tmp_path)
     assert told.returncode == 0 and "--dry-run" in told.stdout and "--also" in told.stdout
 
@@ -594,10 +585,10 @@ def test_wrong_folders_and_files(data: Path, tmp_path: Path, capsys: pytest.Capt
     with pytest.raises(UserError, match=r"nowhere: no such folder"):
         purge(data, "t1_c00x", also=[tmp_path / "nowhere"])
     with pytest.raises(UserError, match=r"absent\.txt: can't be read \(No such file or directory\); --ids names"):
-        operate.purge_command(tmp_path / "absent.txt", data, None, False)
+        purging.purge_command(tmp_path / "absent.txt", data, None, False)
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     with pytest.raises(UserError, match=r"binary: can't be read \(not UTF-8\)"):
-        operate.purge_command(tmp_path / "binary", data, None, False)
+        purging.purge_command(tmp_path / "binary", data, None, False)
     purge(data, "# nothing", "")
     assert "no ids in it; nothing to do" in capsys.readouterr().out
     assert tree(data) == before

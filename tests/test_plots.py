@@ -1,4 +1,4 @@
-"""bot.plots: what stands in a figure, against figures found in another way; that it can be drawn at all."""
+"""bot.report.plots: what stands in a figure, against figures found in another way; that it can be drawn at all."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from sklearn import metrics as sklearn_metrics
 from sklearn.calibration import calibration_curve
 
-from bot import metrics, plots
+from bot import metrics
+from bot.report import plots
 
 LABELLED = st.lists(st.tuples(st.booleans(), st.sampled_from([0.0, 0.25, 0.5, 1.0]) | st.floats(0, 1)), min_size=2, max_size=40)
 

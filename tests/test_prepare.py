@@ -1,4 +1,4 @@
-"""bot.prepare: what is kept, how siblings are paired, and that the splits share no thread."""
+"""bot.corpus.prepare: what is kept, how siblings are paired, and that the splits share no thread."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot import ROOT, UserError, prepare, schema, text
+from bot import files, schema, text
+from bot.cli import ROOT, UserError
+from bot.corpus import pairs, prepare, rules
 from bot.schema import Candidate, FinetuneText, LmRow, Pair, RankedPair, RealismRow, UpvotePair, UpvoteRow
 
 LONG_REPLY = "I read it twice last winter and both times it kept me up."
@@ -31,7 +33,7 @@ def pair(comment: str = "Any good books?", reply: str = "Dune is one.", number: 
 
 
 def write_extract(folder: Path, pairs: Sequence[Pair], month: str = "2017-01") -> Path:
-    """An extract as bot.extract writes it."""
+    """An extract as bot.corpus.extract writes it."""
     folder.mkdir(parents=True, exist_ok=True)
     columns = schema.columns_of(Pair)
     kinds = ["VARCHAR" if name in ("subreddit", "submission", "comment", "reply") or name.endswith("_id") else "BIGINT" for name in columns]
@@ -41,7 +43,7 @@ def write_extract(folder: Path, pairs: Sequence[Pair], month: str = "2017-01") -
         for each in pairs:
             db.execute(f"INSERT INTO pairs VALUES ({', '.join('?' * len(columns))})", [getattr(each, name) for name in columns])
         db.execute(f"COPY pairs TO '{path}' (FORMAT parquet)")
-    schema.write_manifest(path, len(pairs), {})
+    files.write_manifest(path, len(pairs), {})
     return path
 
 
@@ -81,27 +83,27 @@ def dropped_ids(dropped: dict[str, list[Pair]]) -> dict[str, list[str]]:
     ],
 )
 def test_each_rule(rule: str, dropped: Pair, kept: Pair) -> None:
-    rows, counts = prepare.keep([dropped])
+    rows, counts = rules.keep([dropped])
     assert rows == [] and {name: pairs for name, pairs in counts.items() if pairs} == {rule: [dropped]}
-    rows, counts = prepare.keep([kept])
+    rows, counts = rules.keep([kept])
     assert len(rows) == 1 and dropped_ids(counts) == {}
 
 
 def test_a_row_that_breaks_every_rule_is_counted_once_under_the_first() -> None:
     """The documented order, with 0 for the rules that dropped nothing."""
     names = ["deleted", "nothing_left", "bot_notice", "too_short", "too_long", "mostly_not_letters", "parroted"]
-    _, dropped = prepare.keep([pair(comment="[deleted]", reply=""), pair(comment="I am a bot", reply="9"), pair(reply="9")])
+    _, dropped = rules.keep([pair(comment="[deleted]", reply=""), pair(comment="I am a bot", reply="9"), pair(reply="9")])
     assert {rule: len(pairs) for rule, pairs in dropped.items()} == dict.fromkeys([*names, "copy_pasta", "near_duplicate"], 0) | {
         "deleted": 1, "bot_notice": 1, "too_short": 1,
     }  # fmt: skip
     assert list(dropped) == [*names, "copy_pasta", "near_duplicate"]
-    assert list(prepare.keep([], english_only=True)[1]) == [*names, "not_english", "copy_pasta", "near_duplicate"]
+    assert list(rules.keep([], english_only=True)[1]) == [*names, "not_english", "copy_pasta", "near_duplicate"]
     documented = re.findall(r"^    ([a-z_]+(?:, [a-z_]+)*)(?:  |$)", (prepare.__doc__ or "").split("In order:")[1], re.M)
     assert ", ".join(documented).split(", ") == [*names, "not_english", "copy_pasta", "near_duplicate"]
 
 
 def test_a_long_reply_twice_is_copy_pasta() -> None:
-    rows, dropped = prepare.keep(
+    rows, dropped = rules.keep(
         [
             pair(reply=LONG_REPLY, number=1),
             pair(reply="Same here.", number=2),
@@ -116,7 +118,7 @@ def test_a_long_reply_twice_is_copy_pasta() -> None:
 def test_the_first_of_those_alike_is_kept() -> None:
     other = LONG_REPLY.replace("twice", "once")
     for one, two in ((LONG_REPLY, other), (other, LONG_REPLY)):
-        rows, dropped = prepare.keep([pair(reply=one, number=1), pair(reply=two, number=2), pair(reply=one, number=3)])
+        rows, dropped = rules.keep([pair(reply=one, number=1), pair(reply=two, number=2), pair(reply=one, number=3)])
         assert [(row.reply_id, row.reply) for row in rows] == [("t1_r1", one)]
         assert dropped_ids(dropped) == {"copy_pasta": ["t1_r3"], "near_duplicate": ["t1_r2"]}
 
@@ -137,15 +139,15 @@ TEN_WORDS = "the train to the coast leaves at nine from platform four"
     ],
 )
 def test_how_much_alike_near_duplicates_are(reply: str, alike: bool) -> None:
-    assert prepare.near_duplicate([TEN_WORDS, reply]) == [False, alike]
-    assert prepare.near_duplicate([reply, TEN_WORDS]) == [False, alike]
+    assert rules.near_duplicate([TEN_WORDS, reply]) == [False, alike]
+    assert rules.near_duplicate([reply, TEN_WORDS]) == [False, alike]
 
 
 def test_nine_words_alike_are_a_coincidence() -> None:
     nine, ten = "congratulations to you I am so happy for you", "congratulations to you I am so very happy for you"
-    assert prepare.near_duplicate([nine, nine]) == [False, False]
-    assert prepare.near_duplicate([ten, ten]) == [False, True]
-    assert prepare.near_duplicate([ten, ten.replace("I am", "I'm")]) == [False, False]  # nine words again
+    assert rules.near_duplicate([nine, nine]) == [False, False]
+    assert rules.near_duplicate([ten, ten]) == [False, True]
+    assert rules.near_duplicate([ten, ten.replace("I am", "I'm")]) == [False, False]  # nine words again
 
 
 def test_a_copy_of_a_copy_is_held_to_what_was_kept() -> None:
@@ -153,7 +155,7 @@ def test_a_copy_of_a_copy_is_held_to_what_was_kept() -> None:
     chain = [TEN_WORDS]
     for old, new in (("coast leaves", "hills arrives"), ("nine from", "dawn on"), ("platform four", "track six")):
         chain.append(chain[-1].replace(old, new))
-    assert prepare.near_duplicate(chain) == [False, True, False, True]
+    assert rules.near_duplicate(chain) == [False, True, False, True]
 
 
 def edits(one: list[str], two: list[str]) -> int:
@@ -181,7 +183,7 @@ def test_what_holds_of_all_near_duplicates(changes: list[tuple[int, list[tuple[i
         for place, word in swaps:
             words[place] = word
         texts.append(" ".join(words))
-    repeated = prepare.near_duplicate(texts)
+    repeated = rules.near_duplicate(texts)
     stayed: list[list[str]] = []
     for body, drop in zip(texts, repeated, strict=True):
         words = body.split()
@@ -194,7 +196,7 @@ def test_what_holds_of_all_near_duplicates(changes: list[tuple[int, list[tuple[i
 
 def test_near_duplicates_do_not_depend_on_the_process() -> None:
     code = (
-        "from bot.prepare import near_duplicate\n"
+        "from bot.corpus.prepare import near_duplicate\n"
         "words = [f'word{number * number % 97}' for number in range(3000)]\n"
         "texts = [' '.join(words[place : place + 12]) for place in range(2900)]\n"
         "print(*map(int, near_duplicate(texts)))"
@@ -221,10 +223,10 @@ def test_english_only() -> None:
         pair(reply="Abeg make una no vex, we dey come now now", number=8),  # Pidgin
         pair(comment=GERMAN, reply="What does that mean in English, please?", number=7),
     ]
-    rows, dropped = prepare.keep(pairs, english_only=True)
+    rows, dropped = rules.keep(pairs, english_only=True)
     assert dropped_ids(dropped) == {"not_english": ["t1_r1", "t1_r2"]}
     assert len(rows) == 6
-    assert len(prepare.keep(pairs)[0]) == 8
+    assert len(rules.keep(pairs)[0]) == 8
 
 
 def test_the_language_detector_is_loaded_only_when_asked_for() -> None:
@@ -238,7 +240,7 @@ def test_the_language_detector_is_loaded_only_when_asked_for() -> None:
 @given(st.lists(st.tuples(st.sampled_from(["t1_a", "t3_x"]), st.text(max_size=60) | st.just(LONG_REPLY), st.text(max_size=60)), max_size=8))
 def test_nothing_vanishes_uncounted(bodies: list[tuple[str, str, str]]) -> None:
     pairs = [pair(comment, reply, number, comment_id=to) for number, (to, comment, reply) in enumerate(bodies)]
-    rows, dropped = prepare.keep(pairs)
+    rows, dropped = rules.keep(pairs)
     ids = [each.reply_id for each in rows] + [each.reply_id for pairs in dropped.values() for each in pairs]
     assert sorted(ids) == sorted(each.reply_id for each in pairs)
     assert [each.reply_id for each in rows] == [each.reply_id for each in pairs if each.reply_id in {row.reply_id for row in rows}]
@@ -249,18 +251,18 @@ def test_nothing_vanishes_uncounted(bodies: list[tuple[str, str, str]]) -> None:
 
 def test_explain_shows_dropped_rows_from_all_over() -> None:
     dropped = {"too_short": [pair(reply=f"{number}", number=number) for number in range(500)], "parroted": []}
-    lines = prepare.explain(dropped, 20)
+    lines = rules.explain(dropped, 20)
     assert lines[:2] == ["", "too_short: 20 of 500"] and len(lines) == 2 + 20 * 3
     shown = [int(line.split("t1_r")[1].split()[0]) for line in lines if "t1_r" in line]
     assert shown == sorted(set(shown)) and shown[0] < 100 and shown[-1] > 400
-    assert lines == prepare.explain(dropped, 20)
-    assert prepare.explain(dropped, 0) == []
-    assert prepare.explain({"too_short": dropped["too_short"][:2]}, 20)[1] == "too_short: 2 of 2"
+    assert lines == rules.explain(dropped, 20)
+    assert rules.explain(dropped, 0) == []
+    assert rules.explain({"too_short": dropped["too_short"][:2]}, 20)[1] == "too_short: 2 of 2"
 
 
 def test_an_explained_row_is_as_it_was_read_one_line_a_text() -> None:
-    dropped = prepare.keep([pair(comment="> a quote\n\nand \x1b[31mmore", reply="https://example.org/" + "x" * 200)])[1]
-    assert prepare.explain(dropped, 1) == [
+    dropped = rules.keep([pair(comment="> a quote\n\nand \x1b[31mmore", reply="https://example.org/" + "x" * 200)])[1]
+    assert rules.explain(dropped, 1) == [
         "",
         "nothing_left: 1 of 1",
         "  t1_r1 in r/books",
@@ -273,13 +275,13 @@ def test_an_explained_row_is_as_it_was_read_one_line_a_text() -> None:
 
 
 def test_kept_pairs_are_clean() -> None:
-    ((kept,), _) = prepare.keep([pair(comment="&gt; hm\n\nTom &amp; *Jerry*", reply="  See [this](http://example.org) \n\n now")])
+    ((kept,), _) = rules.keep([pair(comment="&gt; hm\n\nTom &amp; *Jerry*", reply="  See [this](http://example.org) \n\n now")])
     assert (kept.comment, kept.reply) == ("Tom & Jerry", "See this now")
 
 
 def test_a_submission_is_cut_short_and_a_comment_is_not() -> None:
     long = "word " * 300
-    ((comment, submission), _) = prepare.keep([pair(comment=long, number=1), pair(comment=long, number=2, comment_id="t3_x")])
+    ((comment, submission), _) = rules.keep([pair(comment=long, number=1), pair(comment=long, number=2, comment_id="t3_x")])
     assert len(comment.comment) == 1499
     assert len(submission.comment) == 599 and not submission.comment.endswith(" ")
 
@@ -293,7 +295,7 @@ def sibling(number: int, karma: int | None, minutes: float | None, comment_id: s
 
 
 def drawn(pairs: list[Pair], karma_gap: int = 2, hours_gap: float = 1.0) -> list[tuple[str, str, int, float]]:
-    return [(row.chosen_id, row.rejected_id, row.karma_gap, row.hours_gap) for row in prepare.sibling_pairs(pairs, karma_gap, hours_gap)]
+    return [(row.chosen_id, row.rejected_id, row.karma_gap, row.hours_gap) for row in pairs.sibling_pairs(pairs, karma_gap, hours_gap)]
 
 
 def test_the_better_one_is_chosen_and_hours_gap_has_a_sign() -> None:
@@ -334,23 +336,23 @@ def test_the_same_text_twice_is_no_pair() -> None:
 
 def test_more_neighbours_if_wanted() -> None:
     replies = [sibling(1, 9, 0), sibling(2, 1, 10), sibling(3, 5, 20), sibling(4, 20, 70)]
-    rows = prepare.sibling_pairs(replies, 2, 1.0, neighbours=2)
+    rows = pairs.sibling_pairs(replies, 2, 1.0, neighbours=2)
     assert [(row.chosen_id, row.rejected_id) for row in rows] == [
         ("t1_r1", "t1_r2"), ("t1_r1", "t1_r3"), ("t1_r3", "t1_r2"), ("t1_r4", "t1_r2"), ("t1_r4", "t1_r3"),
     ]  # fmt: skip
-    assert len(prepare.sibling_pairs(replies, 2, 1.0, neighbours=9)) == 5  # 1 and 4 are more than an hour apart
+    assert len(pairs.sibling_pairs(replies, 2, 1.0, neighbours=9)) == 5  # 1 and 4 are more than an hour apart
 
 
 def test_made_up_times_neither_part_nor_order_siblings() -> None:
     replies = [sibling(number, number, 90 * number) for number in range(1, 41)]
-    month = prepare.month_of(replies[0])
-    assert month == "2017-07" and not prepare.sibling_pairs(replies, 1, 1.0, untimed=["2017-08"])
-    rows = prepare.sibling_pairs(replies, 1, 1.0, untimed=[month])
+    month = pairs.month_of(replies[0])
+    assert month == "2017-07" and not pairs.sibling_pairs(replies, 1, 1.0, untimed=["2017-08"])
+    rows = pairs.sibling_pairs(replies, 1, 1.0, untimed=[month])
     assert len(rows) == 39 and {row.hours_gap for row in rows} == {0.0}
     assert sum(row.karma_gap == 1 for row in rows) < 10  # neighbours in time would all be one apart
     backwards = [replace(reply, reply_utc=-(reply.reply_utc or 0) + 3_000_100_000) for reply in replies[::-1]]
-    assert {prepare.month_of(reply) for reply in backwards} == {month}
-    assert prepare.sibling_pairs(backwards, 1, 1.0, untimed=[month]) == rows
+    assert {pairs.month_of(reply) for reply in backwards} == {month}
+    assert pairs.sibling_pairs(backwards, 1, 1.0, untimed=[month]) == rows
 
 
 def test_ranked_pairs_are_cleaned_and_compared_by_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -367,7 +369,7 @@ def test_ranked_pairs_are_cleaned_and_compared_by_place(tmp_path: Path, capsys: 
         ("The first one.", "The second one.", 1), ("The first one.", "The third one.", 2), ("The first one.", "Tied third.", 2),
         ("The second one.", "The third one.", 1), ("The second one.", "Tied third.", 1),
     ]  # fmt: skip
-    assert (schema.read_manifest(tmp_path / "ranked_pairs.csv") or {})["dropped"]["deleted"] == 1
+    assert (files.read_manifest(tmp_path / "ranked_pairs.csv") or {})["dropped"]["deleted"] == 1
     assert "5 rows" in capsys.readouterr().out
 
 
@@ -381,7 +383,7 @@ def test_ranked_file_of_another_shape_is_an_error(tmp_path: Path, content: str) 
 
 
 def test_all_columns_of_a_sibling_pair() -> None:
-    (row,) = prepare.sibling_pairs([sibling(1, 1, 0), sibling(2, 9, 6)], 2, 1.0)
+    (row,) = pairs.sibling_pairs([sibling(1, 1, 0), sibling(2, 9, 6)], 2, 1.0)
     assert row == UpvotePair("t3_x", "t1_a", "t1_r2", "t1_r1", "books", "Any good books?", "reply 2", "reply 1", 8, 0.1)
 
 
@@ -392,7 +394,7 @@ def test_all_columns_of_a_sibling_pair() -> None:
 def test_what_holds_of_all_sibling_pairs(replies: list[tuple[int, int, str]], chance: object) -> None:
     pairs = [sibling(number, karma, minutes, parent) for number, (karma, minutes, parent) in enumerate(replies)]
     by_id = {each.reply_id: each for each in pairs}
-    rows = prepare.sibling_pairs(pairs, 3, 1.0)
+    rows = pairs.sibling_pairs(pairs, 3, 1.0)
     assert len(rows) <= max(0, len(pairs) - 1)
     for row in rows:
         better, worse = by_id[row.chosen_id], by_id[row.rejected_id]
@@ -402,7 +404,7 @@ def test_what_holds_of_all_sibling_pairs(replies: list[tuple[int, int, str]], ch
         assert (row.chosen, row.rejected) == (better.reply, worse.reply)
     chance.shuffle(pairs)  # type: ignore[attr-defined]
     key = lambda row: (row.chosen_id, row.rejected_id)  # noqa: E731
-    assert sorted(prepare.sibling_pairs(pairs, 3, 1.0), key=key) == sorted(rows, key=key)
+    assert sorted(pairs.sibling_pairs(pairs, 3, 1.0), key=key) == sorted(rows, key=key)
 
 
 # --- realism ------------------------------------------------------------------------------------------------------------------
@@ -419,8 +421,8 @@ def fake(number: int, comment_id: str, reply: str) -> Candidate:
 def test_relevance_rows_pair_each_comment_with_its_reply_and_another_threads() -> None:
     people = [LmRow(f"t3_{n // 3}", f"t1_c{n}", f"t1_r{n}", "Books" if n < 30 else "alone", f"c{n}", f"r{n}") for n in range(32)]
     people[31] = replace(people[31], thread_id=people[30].thread_id)
-    rows = prepare.relevance_rows(people)
-    assert rows == prepare.relevance_rows(people) and {row.subreddit for row in rows} == {"Books"}  # nothing to take from elsewhere
+    rows = pairs.relevance_rows(people)
+    assert rows == pairs.relevance_rows(people) and {row.subreddit for row in rows} == {"Books"}  # nothing to take from elsewhere
     by_reply = {row.reply_id: row for row in people}
     assert [row.label for row in rows] == [1, 0] * 30
     for right, wrong in zip(rows[::2], rows[1::2], strict=True):
@@ -434,7 +436,7 @@ def test_realism_rows_hold_both_classes_for_each_comment() -> None:
     people = [person(1, "t1_a", "Dune."), person(2, "t1_b", "Emma."), person(3, "t1_a", "Ulysses."), person(4, "t1_none", "Hamlet.")]
     fakes = [fake(0, "t1_a", "I like books."), fake(1, "t1_a", "Me too."), fake(0, "t1_b", "*Yes*, [all](http://example.org) &amp; more."),
              fake(1, "t1_b", " "), fake(0, "t1_strange", "Who asked?")]  # fmt: skip
-    rows = prepare.realism_rows(people, fakes)
+    rows = pairs.realism_rows(people, fakes)
     assert [(row.comment_id, row.reply_id, row.reply, row.label, row.generator) for row in rows] == [
         ("t1_a", "t1_a-0", "I like books.", 0, "lm"),
         ("t1_a", "t1_a-1", "Me too.", 0, "lm"),
@@ -447,7 +449,7 @@ def test_realism_rows_hold_both_classes_for_each_comment() -> None:
 
 
 def test_a_comment_whose_candidates_are_all_empty_gives_no_rows() -> None:
-    assert prepare.realism_rows([person(1, "t1_a", "Dune.")], [fake(0, "t1_a", ""), fake(1, "t1_a", "http://example.org")]) == []
+    assert pairs.realism_rows([person(1, "t1_a", "Dune.")], [fake(0, "t1_a", ""), fake(1, "t1_a", "http://example.org")]) == []
 
 
 # --- the whole stage -------------------------------------------------------------------------------------------------------------
@@ -552,7 +554,7 @@ def test_manifests_say_what_was_dropped_and_from_which_files(prepared: Path) -> 
         assert sum(manifests[f"{name}_{split}"]["rows"] for split in prepare.SPLITS) == 244 - left_out
     made_from = manifests["lm_train"]["made_from"]
     assert sorted(made_from["files"]) == ["2017-01.parquet", "2017-02.parquet"]
-    assert made_from["files"]["2017-01.parquet"] == schema.sha256_of(prepared.parent / "raw" / "2017-01.parquet")
+    assert made_from["files"]["2017-01.parquet"] == files.sha256_of(prepared.parent / "raw" / "2017-01.parquet")
     assert made_from["english_only"] is False
 
 
@@ -580,7 +582,7 @@ def test_the_table_says_where_each_row_went(tmp_path: Path, capsys: pytest.Captu
 def test_options_from_the_command_line(tmp_path: Path, prepared: Path) -> None:
     raw = tmp_path / "raw"
     write_extract(raw, [pair(number=1, reply=GERMAN), pair(number=2), pair(number=3, reply="[red] it is"), pair(number=4, reply="x")])
-    command = [sys.executable, "-m", "bot.prepare", "--raw", str(raw), "--out", str(tmp_path), "--explain", "3", "--english-only"]
+    command = [sys.executable, "-m", "bot", "prepare", "--raw", str(raw), "--out", str(tmp_path), "--explain", "3", "--english-only"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     table = printed(done.stdout)
     assert (table["read"], table["- too_short"], table["- not_english"], table["= lm"]) == (4, 1, 1, 2)
@@ -609,7 +611,7 @@ def test_the_order_of_rows_in_an_extract_does_not_matter(tmp_path: Path) -> None
         write_extract(tmp_path, shuffled([*copies, *others, *alike], seed))
         read, _ = prepare.read_pairs(tmp_path)
         assert [each.reply_id for each in read] == expected
-        kept, dropped = prepare.keep(read)
+        kept, dropped = rules.keep(read)
         assert [each.reply_id for each in kept[-3:]] == ["t1_r4", "t1_r7", "t1_r9"]
         assert dropped_ids(dropped) == {"copy_pasta": ["t1_r6", "t1_r5"], "near_duplicate": ["t1_r8"]}
 
@@ -628,7 +630,7 @@ def test_the_realism_files(prepared: Path, tmp_path: Path, capsys: pytest.Captur
     schema.write_rows(tmp_path / "fakes.csv", Candidate, fakes)
     prepare.main(out=prepared, fakes=[tmp_path / "fakes.csv"])
     assert "103 candidates: nothing_left 1, comment_not_in_lm 2 - 100 used" in capsys.readouterr().out
-    manifest = schema.read_manifest(prepared / "realism_train.csv") or {}
+    manifest = files.read_manifest(prepared / "realism_train.csv") or {}
     assert (manifest["read"], manifest["dropped"]) == (103, {"nothing_left": 1, "comment_not_in_lm": 2})
     realism = every(prepared, "realism", RealismRow)
     rows = [row for split in realism.values() for row in split]
@@ -671,10 +673,10 @@ def test_an_extract_that_is_not_whole_or_not_one(tmp_path: Path) -> None:
     other = write_extract(tmp_path / "other", [pair()])
     path.write_bytes(other.read_bytes())  # whole, but with fewer rows than the manifest says
     assert "1 rows, its manifest says 50" in refusal()
-    schema.manifest_path(path).unlink()
+    files.manifest_path(path).unlink()
     duckdb.sql("SELECT 'books' AS subreddit, 't3_x' AS thread_id").write_parquet(str(path))
     assert "not an extract with columns subreddit, thread_id, submission" in refusal()
     write_extract(tmp_path, [pair()])
-    schema.manifest_path(path).unlink()
+    files.manifest_path(path).unlink()
     duckdb.sql(f"SELECT * REPLACE ('many' AS reply_karma) FROM '{other}'").write_parquet(str(path))
     assert "many" in refusal()

@@ -7,8 +7,12 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from bot import UserError, rank, rankers, schema
+from bot import rankers, schema
+from bot.cli import UserError
 from bot.config import RankSettings, RankWeights
+from bot.online import rank
+from bot.online import score as scoring
+from bot.rankers import score
 from bot.rankers.transformers import encode_pair
 from bot.schema import Candidate, Comment, Scored
 from tests import tiny
@@ -66,29 +70,29 @@ def test_rank_joins_on_id_never_on_text(model: Path, other: Path) -> None:
     comments = [comment("t1_a", "Same text"), comment("t1_b", "Same text")]
     candidates = [Candidate(c, f"{c}-{n}", n, f"Reply {c} {n}", "g", None) for n in range(2) for c in ("t1_b", "t1_a")]
     scorers = {"realism_score": rankers.load("transformers", model), "upvote_score": rankers.load("transformers", other)}
-    rows = rank.rank(comments, candidates, partial(rank.score_pairs, scorers=scorers, batch_size=8, weights=RankWeights()))
+    rows = rank.rank(comments, candidates, partial(score.score_pairs, scorers=scorers, batch_size=8, weights=RankWeights()))
     assert [(row.comment_id, row.candidate_id, row.reply) for row in rows] == [(c.comment_id, c.candidate_id, c.reply) for c in candidates]
     assert all(row.relevance_score is None and row.upvote_score != row.realism_score for row in rows)
     assert all(min(row.realism_score, row.upvote_score) <= row.rank_score <= max(row.realism_score, row.upvote_score) for row in rows)
-    score = partial(rank.score_pairs, scorers=scorers, batch_size=2, weights=RankWeights())
-    swapped = rank.rank(comments[::-1], candidates[::-1], score)[::-1]
+    scorer = partial(score.score_pairs, scorers=scorers, batch_size=2, weights=RankWeights())
+    swapped = rank.rank(comments[::-1], candidates[::-1], scorer)[::-1]
     for one, two in zip(rows, swapped, strict=True):
         assert one.realism_score == pytest.approx(two.realism_score, abs=1e-5) and one.candidate_id == two.candidate_id
 
 
 def test_rank_score_is_the_weighted_mean_of_the_log_odds() -> None:
     scores = {"realism_score": 0.9, "upvote_score": 0.2, "relevance_score": None}
-    assert rank.rank_score(scores, RankWeights(realism=1, upvote=1)) == pytest.approx(0.6)  # odds 9 and 1/4: their mean is 3/2
-    assert rank.rank_score(scores, RankWeights(realism=3, upvote=0)) == pytest.approx(0.9)
-    assert rank.rank_score({**scores, "relevance_score": 0.9}, RankWeights(realism=1, upvote=0, relevance=1)) == pytest.approx(0.9)
-    assert rank.rank_score(dict.fromkeys(scores), RankWeights()) is None
-    assert rank.rank_score({**scores, "upvote_score": 0.0}, RankWeights(realism=0)) == pytest.approx(0.001)
+    assert score.rank_score(scores, RankWeights(realism=1, upvote=1)) == pytest.approx(0.6)  # odds 9 and 1/4: their mean is 3/2
+    assert score.rank_score(scores, RankWeights(realism=3, upvote=0)) == pytest.approx(0.9)
+    assert score.rank_score({**scores, "relevance_score": 0.9}, RankWeights(realism=1, upvote=0, relevance=1)) == pytest.approx(0.9)
+    assert score.rank_score(dict.fromkeys(scores), RankWeights()) is None
+    assert score.rank_score({**scores, "upvote_score": 0.0}, RankWeights(realism=0)) == pytest.approx(0.001)
 
 
 def test_weights_that_leave_no_ranker_are_an_error(model: Path) -> None:
     settings = RankSettings(backend="transformers", realism=None, relevance=None, upvote=model, weights=RankWeights(upvote=0))
     with pytest.raises(UserError, match=r"rank.weights gives 0 to every ranker that is set \(upvote_score\)"):
-        rank.load_rankers(settings)
+        scoring.load_rankers(settings)
 
 
 def test_a_candidate_of_no_comment_is_an_error(model: Path) -> None:

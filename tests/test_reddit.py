@@ -1,4 +1,4 @@
-"""bot.reddit: what Reddit answers becomes an outcome, and a POST is sent once."""
+"""bot.reddit.client: what Reddit answers becomes an outcome, and a POST is sent once."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ import praw
 import prawcore
 import pytest
 
-from bot import UserError, reddit, sandbox
+from bot import sandbox
+from bot.cli import UserError
 from bot.config import RedditSettings
-from bot.reddit import Outcome
+from bot.reddit import client as reddit
+from bot.reddit.outcomes import Outcome
+from bot.sandbox import server
 from bot.sandbox.server import Box
 
 
 @pytest.fixture
 def box(tmp_path: Path) -> Iterator[Box]:
-    with sandbox.serve(tmp_path / "sandbox.sqlite") as running:
+    with server.serve(tmp_path / "sandbox.sqlite") as running:
         yield running
 
 

@@ -1,4 +1,4 @@
-"""bot.report: a made-up run with hostile text, as a page and as a table."""
+"""bot.report.report: a made-up run with hostile text, as a page and as a table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from bot import choose, conduct, reddit, report, schema
+from bot import files, schema
+from bot.conduct import what, when, where
+from bot.online import choose
+from bot.reddit import outcomes
+from bot.report import report
 from bot.schema import Candidate, Comment, Context, Scored, Skipped, Submitted
 
 SCRIPT = "<script>alert(1)</script> \"quoted\" & 'single'"
@@ -215,7 +219,7 @@ def test_same_run_same_page_and_nothing_left_beside_it(tmp_path: Path) -> None:
 def test_missing_file_is_named(tmp_path: Path) -> None:
     write_run(tmp_path)
     (tmp_path / "scored.csv").unlink()
-    with pytest.raises(schema.SchemaError, match=r"scored\.csv: no such file"):
+    with pytest.raises(files.FileError, match=r"scored\.csv: no such file"):
         report.main(tmp_path)
     assert not (tmp_path / "report.html").exists()
 
@@ -313,13 +317,13 @@ def test_why_nothing(rows: list[tuple[str, str]], answered: bool, why: str) -> N
 
 def test_every_name_has_words() -> None:
     """A new reason or outcome needs its words in bot/report.py."""
-    assert {reason.value for reason in conduct.Reason} <= report.SKIP_REASONS.keys()
-    assert {outcome.value for outcome in reddit.Outcome} - {"read"} <= report.OUTCOMES.keys()
-    assert {*conduct.Refusal, *conduct.Reason} <= report.OUTCOMES.keys()
+    assert {reason.value for reason in where.Reason} <= report.SKIP_REASONS.keys()
+    assert {outcome.value for outcome in outcomes.Outcome} - {"read"} <= report.OUTCOMES.keys()
+    assert {*when.Refusal, *where.Reason} <= report.OUTCOMES.keys()
     rows = [scored(0.1), replace(scored(0.9), reply=" "), *(replace(scored(0.9), candidate_id=f"t1_a-{n}") for n in (1, 2))]
     rows.append(replace(scored(0.8), comment_id="t1_b", candidate_id="t1_b-0"))
     given = choose.choose(rows, 0.5)
-    assert {row.reason for row in given} == report.CANDIDATE_REASONS.keys() - set(conduct.Unfit) | {""}
+    assert {row.reason for row in given} == report.CANDIDATE_REASONS.keys() - set(what.Unfit) | {""}
     assert {row.verdict for row in given} == report.VERDICTS.keys()
 
 

@@ -15,7 +15,10 @@ from pathlib import Path
 import pytest
 
 import run_bot
-from bot import ROOT, ledger, sandbox, schema
+from bot import sandbox, schema
+from bot.cli import ROOT
+from bot.posting import ledger
+from bot.sandbox import server
 from bot.schema import Candidate, Comment, Scored, Submitted
 from tests import tiny
 
@@ -81,7 +84,7 @@ def test_what_was_chosen_stands_in_the_sandbox_once(whole: Path, config: Path) -
     again = run(config, whole, "--post")
     assert again.returncode == 0, again.stderr
     assert [row.reply_id for row in schema.read_rows(whole / "submitted.csv", Submitted)] == [row.reply_id for row in submitted]
-    with sandbox.serve(whole / "sandbox.sqlite") as box:
+    with server.serve(whole / "sandbox.sqlite") as box:
         ours = box.store.comments_by(sandbox.USERNAME)
         assert len(ours) == len(chosen) and all("I am a bot" in row["body"] for row in ours)
 
@@ -110,7 +113,7 @@ def test_a_dry_run_sends_nothing_and_prints_a_table(whole: Path, config: Path, t
     done = run(config, tmp_path / "dry")
     assert done.returncode == 0, done.stderr
     assert "--- models" not in done.stdout  # exported when the first run asked for it
-    with sandbox.serve(tmp_path / "dry" / "sandbox.sqlite") as box:
+    with server.serve(tmp_path / "dry" / "sandbox.sqlite") as box:
         assert box.store.comments_by(sandbox.USERNAME) == []
     assert not (tmp_path / "dry" / "submitted.csv").exists()
     assert str(tmp_path / "dry") in done.stdout.replace("\n", "") and "realism" in done.stdout.lower()
@@ -223,7 +226,7 @@ def test_help_and_fetch_load_no_framework() -> None:
     check = (
         "import sys; sys.argv = ['run_bot.py', '--help']\nimport runpy\n"
         "try: runpy.run_path('run_bot.py', run_name='__main__')\nexcept SystemExit: pass\n"
-        "import bot.fetch, bot.choose, bot.report, bot.sandbox, bot.sandbox.server, bot.submit, bot.generate, bot.rank\n"
+        "import bot.online.fetch, bot.online.choose, bot.report.report, bot.sandbox, bot.sandbox.server, bot.online.submit, bot.online.generate, bot.online.rank\n"
         "loaded = {'torch', 'tensorflow', 'transformers', 'keras'} & sys.modules.keys()\nassert not loaded, loaded"
     )
     done = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -21,7 +21,9 @@ import pytest
 from praw.exceptions import RedditAPIException
 from praw.models import MoreComments
 
-from bot import ROOT, UserError, sandbox
+from bot import sandbox
+from bot.cli import ROOT, UserError
+from bot.sandbox import server
 from bot.sandbox.server import Box
 
 EVENING = "What did you finish lately? One line each!"
@@ -55,7 +57,7 @@ def get(url: str) -> tuple[int, str]:
 
 @pytest.fixture
 def box(tmp_path: Path) -> Iterator[Box]:
-    with sandbox.serve(tmp_path / "sandbox.sqlite") as running:
+    with server.serve(tmp_path / "sandbox.sqlite") as running:
         yield running
 
 
@@ -162,11 +164,11 @@ def test_a_reply_is_stored_and_found_everywhere(box: Box) -> None:
 
 def test_what_was_posted_is_there_after_a_restart(tmp_path: Path) -> None:
     db = tmp_path / "sandbox.sqlite"
-    with sandbox.serve(db) as first:
+    with server.serve(db) as first:
         thread = thread_called(first, "Which laptop")
         reply = client(first).submission(thread[3:]).reply("still here").fullname
         before = len(first.store.comments_of(thread))
-    with sandbox.serve(db) as second:
+    with server.serve(db) as second:
         assert [c.fullname for c in client(second).redditor(sandbox.USERNAME).comments.new()] == [reply]
         assert len(second.store.comments_of(thread)) == before
 
@@ -279,7 +281,7 @@ def test_every_thread_has_a_page(box: Box) -> None:
 def test_the_seed_is_the_same_each_time(tmp_path: Path) -> None:
     seen = []
     for name in ("a", "b"):
-        with sandbox.serve(tmp_path / name, now=1_700_000_000) as box:
+        with server.serve(tmp_path / name, now=1_700_000_000) as box:
             seen.append([tuple(row) for row in box.store.comments_in("sandbox_home")])
     assert seen[0] == seen[1] != []
     assert max(row[-1] for row in seen[0]) < 1_700_000_000
@@ -288,21 +290,21 @@ def test_the_seed_is_the_same_each_time(tmp_path: Path) -> None:
 def test_another_file_is_left_alone(tmp_path: Path) -> None:
     other = tmp_path / "notes.txt"
     other.write_text("not a database, and long enough to be none: " * 50)
-    with pytest.raises(UserError, match="notes.txt"), sandbox.serve(other):
+    with pytest.raises(UserError, match="notes.txt"), server.serve(other):
         pass
     assert other.read_text().startswith("not a database")
 
 
 def test_a_taken_port_is_one_clear_line(box: Box, tmp_path: Path) -> None:
     port = int(box.url.rsplit(":", 1)[1])
-    with pytest.raises(UserError, match=str(port)), sandbox.serve(tmp_path / "second.sqlite", port=port):
+    with pytest.raises(UserError, match=str(port)), server.serve(tmp_path / "second.sqlite", port=port):
         pass
 
 
 def test_as_a_process(tmp_path: Path) -> None:
     """Starts quickly, says where, and doesn't outlive its parent."""
     url_file = tmp_path / "url"
-    command = [sys.executable, "-m", "bot.sandbox", "--db", str(tmp_path / "db"), "--url-file", str(url_file), "--until-stdin-closes"]
+    command = [sys.executable, "-m", "bot", "sandbox", "--db", str(tmp_path / "db"), "--url-file", str(url_file), "--until-stdin-closes"]
     process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdin is not None and process.stdout is not None
@@ -321,11 +323,11 @@ def test_killed_at_once_it_starts_again(tmp_path: Path) -> None:
     """Killed in the middle of seeding, at whatever moment that is, the file is either empty or whole."""
     db = tmp_path / "db"
     for delay in (0.25, 0.4):
-        process = subprocess.Popen([sys.executable, "-m", "bot.sandbox", "--db", str(db)], cwd=ROOT, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen([sys.executable, "-m", "bot", "sandbox", "--db", str(db)], cwd=ROOT, stdout=subprocess.DEVNULL)
         time.sleep(delay)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    with sandbox.serve(db) as box:
+    with server.serve(db) as box:
         assert len(box.store.comments_of(thread_called(box, EVENING))) == 44
 
 

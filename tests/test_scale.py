@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bot import ROOT, config, generate, schema
+from bot import config, schema
+from bot.cli import ROOT
 from bot.config import GenerateSettings, RankSettings, RankWeights
+from bot.online import generate
 from bot.schema import Candidate
 from tests import tiny
 

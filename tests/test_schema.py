@@ -21,20 +21,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bot import ROOT, schema
-from bot.schema import (
-    Candidate,
-    Comment,
-    FinetuneText,
-    LmRow,
-    SchemaError,
-    Scored,
-    UpvotePair,
-    manifest_path,
-    read_rows,
-    read_table,
-    write_rows,
-)
+from bot import files, schema
+from bot.cli import ROOT, FileError, manifest_path
+from bot.schema import Candidate, Comment, FinetuneText, LmRow, Scored, UpvotePair, read_rows, read_table, write_rows
 
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]))  # any Unicode but lone surrogates
 AWKWARD = [
@@ -66,7 +55,7 @@ def left_in(folder: Path) -> list[str]:
 
 def refusal(path: Path, row_type: type = LmRow) -> str:
     """What read_rows says against a file: one line that names the file."""
-    with pytest.raises(SchemaError) as caught:
+    with pytest.raises(FileError) as caught:
         read_rows(path, row_type)
     message = str(caught.value)
     assert "\n" not in message and str(path) in message
@@ -146,7 +135,7 @@ def test_whatever_the_file_holds_it_is_read_or_refused_by_name(tmp_path: Path, c
     path.write_bytes(content)
     try:
         rows = read_rows(path, Mixed)
-    except SchemaError as error:
+    except FileError as error:
         assert str(path) in str(error) and "\n" not in str(error) and len(str(error)) < 400 + len(str(path))
         return
     for row in rows:
@@ -205,7 +194,7 @@ def test_lone_surrogate_names_row_and_column(tmp_path: Path) -> None:
     write_rows(path, LmRow, lm_rows("old"))
     before = path.read_bytes()
     rows = [*lm_rows("fine", "also fine"), LmRow("t3_a", "t1_a", "t1_x", "books", "fine", "bad \ud83d here")]
-    with pytest.raises(SchemaError, match=r"lm\.csv: row 3, column reply: .*surrogate"):
+    with pytest.raises(FileError, match=r"lm\.csv: row 3, column reply: .*surrogate"):
         write_rows(path, LmRow, rows)
     assert path.read_bytes() == before and read_rows(path, LmRow) == lm_rows("old")
     assert left_in(tmp_path) == ["lm.csv", "lm.csv.manifest.json"]
@@ -282,7 +271,7 @@ def test_columns_in_another_order_and_more_of_them(tmp_path: Path) -> None:
 def test_missing_columns_name_both_sides(tmp_path: Path) -> None:
     path = tmp_path / "theirs.csv"
     path.write_text("comment,answer\nhi,yo\n")
-    with pytest.raises(SchemaError, match=r"theirs\.csv: expected column reply, found comment, answer"):
+    with pytest.raises(FileError, match=r"theirs\.csv: expected column reply, found comment, answer"):
         read_table(path, ("comment", "reply"))
     assert "expected columns thread_id, comment_id, reply_id, subreddit, reply, found comment, answer" in refusal(path)
 
@@ -325,7 +314,7 @@ def test_manifest_says_what_the_file_holds(tmp_path: Path) -> None:
     assert manifest == {
         "file": "lm.csv",
         "rows": 2,
-        "sha256": schema.sha256_of(path),
+        "sha256": files.sha256_of(path),
         "made_from": {"seed": 7},
         "dropped": {"too_short": 3},
     }
@@ -334,21 +323,21 @@ def test_manifest_says_what_the_file_holds(tmp_path: Path) -> None:
 def test_a_changed_file_is_refused_and_not_current(tmp_path: Path) -> None:
     path = tmp_path / "lm.csv"
     write_rows(path, LmRow, lm_rows("abc", "def"), {"seed": 7})
-    assert schema.is_current(path, {"seed": 7}) and not schema.is_current(path, {"seed": 8})
+    assert files.is_current(path, {"seed": 7}) and not files.is_current(path, {"seed": 8})
     path.write_bytes(path.read_bytes().replace(b"abc", b"abd"))
     assert "changed since it was written" in refusal(path)
-    assert not schema.is_current(path, {"seed": 7})
+    assert not files.is_current(path, {"seed": 7})
     manifest_path(path).unlink()
     assert len(read_rows(path, LmRow)) == 2
-    assert not schema.is_current(path, {"seed": 7})
+    assert not files.is_current(path, {"seed": 7})
     path.unlink()
-    assert not schema.is_current(path, {"seed": 7})
+    assert not files.is_current(path, {"seed": 7})
 
 
 def test_made_from_is_compared_as_json(tmp_path: Path) -> None:
     made_from = {"files": ("a", "b"), "limit": None}
     write_rows(tmp_path / "lm.csv", LmRow, [], made_from)
-    assert schema.is_current(tmp_path / "lm.csv", made_from)
+    assert files.is_current(tmp_path / "lm.csv", made_from)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"rows": 1}', "\ufeff"])
@@ -363,14 +352,14 @@ def test_an_older_manifest_never_speaks_of_newer_data(tmp_path: Path, monkeypatc
     """What a kill between the two renames leaves: whole data, readable, not current."""
     path = tmp_path / "lm.csv"
     write_rows(path, LmRow, lm_rows("old"), {"seed": 7})
-    monkeypatch.setattr(schema, "write_manifest", lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(files, "write_manifest", lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
     child = os.fork()
     if child == 0:
         write_rows(path, LmRow, lm_rows("new", "newer"), {"seed": 7})
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     assert read_rows(path, LmRow) == lm_rows("new", "newer")
-    assert not schema.is_current(path, {"seed": 7})
+    assert not files.is_current(path, {"seed": 7})
     assert left_in(tmp_path) == ["lm.csv"]
 
 
@@ -405,7 +394,7 @@ def test_a_full_disk_at_the_manifest_leaves_whole_data(tmp_path: Path, monkeypat
         with pytest.raises(OSError):
             write_rows(path, LmRow, lm_rows("new"), {"seed": 7})
     assert left_in(tmp_path) == ["lm.csv"]
-    assert read_rows(path, LmRow) == lm_rows("new") and not schema.is_current(path, {"seed": 7})
+    assert read_rows(path, LmRow) == lm_rows("new") and not files.is_current(path, {"seed": 7})
 
 
 def test_an_interruption_keeps_the_old_file_and_its_manifest(tmp_path: Path) -> None:
@@ -418,7 +407,7 @@ def test_an_interruption_keeps_the_old_file_and_its_manifest(tmp_path: Path) -> 
 
     with pytest.raises(KeyboardInterrupt):
         write_rows(path, LmRow, interrupted(), {"seed": 8})
-    assert read_rows(path, LmRow) == lm_rows("old") and schema.is_current(path, {"seed": 7})
+    assert read_rows(path, LmRow) == lm_rows("old") and files.is_current(path, {"seed": 7})
     assert left_in(tmp_path) == ["lm.csv", "lm.csv.manifest.json"]
 
 

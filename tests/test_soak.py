@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 
-from bot import ROOT
+from bot.cli import ROOT
 from tests import soak
 
 

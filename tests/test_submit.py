@@ -1,4 +1,4 @@
-"""bot.submit: each reply once or not at all, and by name why not; the real PRAW against the sandbox. Kills and races are in test_soak."""
+"""bot.online.submit: each reply once or not at all, and by name why not; the real PRAW against the sandbox. Kills and races are in test_soak."""
 
 from __future__ import annotations
 
@@ -14,10 +14,16 @@ from typing import Any
 import pytest
 import time_machine
 
-from bot import Busy, UserError, conduct, ledger, operate, reddit, sandbox, schema, submit
-from bot.conduct import Facts, Refusal
+from bot import sandbox, schema
+from bot.cli import Busy, UserError
+from bot.conduct import when
+from bot.conduct.when import Facts, Refusal
 from bot.config import DISCLOSURE, Allowed, SubmitSettings
-from bot.ledger import DAY, Reply, State
+from bot.online import submit
+from bot.posting import ledger, operate
+from bot.posting.ledger import DAY, Reply, State
+from bot.reddit import client as reddit
+from bot.sandbox import server
 from bot.sandbox.server import Box
 from bot.sandbox.store import Store
 from bot.schema import Comment, Submitted
@@ -28,7 +34,7 @@ NOW = 1_700_000_000
 
 @pytest.fixture
 def box(tmp_path: Path) -> Iterator[Box]:
-    with sandbox.serve(tmp_path / "sandbox.sqlite") as running:
+    with server.serve(tmp_path / "sandbox.sqlite") as running:
         yield running
 
 
@@ -427,14 +433,14 @@ RULES = SubmitSettings(allowed=[Allowed(subreddit="books", permitted_by="u/mod")
     ],
 )
 def test_the_rules_before_a_post(facts: Facts, refusal: str | None) -> None:
-    assert conduct.may_post(NOW, REPLY, facts, RULES) == refusal
+    assert when.may_post(NOW, REPLY, facts, RULES) == refusal
 
 
 def test_the_rules_of_waiting_and_of_permission() -> None:
     tried = replace(REPLY, tries=1, first_utc=NOW - 6 * 3600)
-    assert conduct.may_post(NOW, tried, Facts(), RULES) is None
-    assert conduct.may_post(NOW + 1, tried, Facts(), RULES) is Refusal.WAITED_TOO_LONG
-    assert conduct.may_post(NOW, replace(REPLY, subreddit="book"), Facts(), RULES) is Refusal.NOT_ALLOWED
+    assert when.may_post(NOW, tried, Facts(), RULES) is None
+    assert when.may_post(NOW + 1, tried, Facts(), RULES) is Refusal.WAITED_TOO_LONG
+    assert when.may_post(NOW, replace(REPLY, subreddit="book"), Facts(), RULES) is Refusal.NOT_ALLOWED
 
 
 # --- what is wrong ------------------------------------------------------------------------------------------------------------

@@ -17,7 +17,8 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 
-from bot import ROOT, text
+from bot import text
+from bot.cli import ROOT
 
 # Arbitrary text, and text that comes close to control tokens.
 PIECES = st.sampled_from(

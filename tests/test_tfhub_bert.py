@@ -22,11 +22,18 @@ import tensorflow as tf
 import torch
 from transformers import AutoTokenizer, BertModel
 
-from bot import ROOT, UserError, config, evaluate, export_tfhub, models, rankers, schema, train_ranker, train_tfhub_bert, training
+from bot import config, files, rankers, schema
+from bot.cli import ROOT, UserError
+from bot.evaluate import evaluate
+from bot.export import to_tfhub
 from bot.rankers.tfhub_bert import INPUTS, TFHubBert, Wordpieces, inputs_of
 from bot.rankers.transformers import encode_pair
 from bot.schema import Harvested, LossRow, RealismRow, UpvotePair, UpvoteRow
-from bot.train_ranker import Backend, Classes, Kind
+from bot.train import loop, tfhub_bert
+from bot.train import ranker as train_ranker
+from bot.train.ranker import Backend, Classes, Kind
+from bot.weights import bases as weight_bases
+from bot.weights import cards, pull, serving
 from tests import tiny
 
 # by class of karma: below 1, 1, 2 to 4, 5 and more
@@ -39,7 +46,7 @@ TEXTS = [
     ("", ""),
     ("a\u200bb\tc\u0007 I" + "́", "— «so» … ok?"),
 ]
-hub = train_tfhub_bert.import_hub()
+hub = tfhub_bert.import_hub()
 MINILM = ROOT / "models" / "base" / "minilm-l6"
 
 
@@ -53,7 +60,7 @@ def bases(eager: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """tiny: a BERT; tiny-tfhub: its export; still-tfhub: that of one without dropout."""
     folder = tmp_path_factory.mktemp("bases")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "BASE_DIR", folder)
+        patch.setattr(weight_bases, "BASE_DIR", folder)
         for name, dropout in (("tiny", 0.1), ("still", 0.0)):
             source = tiny.encoder(tmp_path_factory.mktemp(name), head=False)
             sizes = json.loads((source / "config.json").read_text()) | {
@@ -61,14 +68,14 @@ def bases(eager: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "attention_probs_dropout_prob": dropout,
             }
             (source / "config.json").write_text(json.dumps(sizes))
-            models.pull(name, source)
-            export_tfhub.export(name)
+            pull.pull(name, source)
+            to_tfhub.export(name)
     return folder
 
 
 @pytest.fixture(autouse=True)
 def here(bases: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "BASE_DIR", bases)
+    monkeypatch.setattr(weight_bases, "BASE_DIR", bases)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +107,7 @@ def train(kind: Kind, data: Path, out: Path, **changes: Any) -> None:
 def realism(data: Path, bases: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("realism")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "BASE_DIR", bases)
+        patch.setattr(weight_bases, "BASE_DIR", bases)
         train(Kind.realism, data, out)
     return out
 
@@ -115,8 +122,8 @@ def realism(data: Path, bases: Path, tmp_path_factory: pytest.TempPathFactory) -
 def test_export_gives_what_transformers_gives(bases: Path, name: str) -> None:
     """All outputs, for several lengths, padded and not, with tokens in both segments."""
     if name == "minilm":
-        models.pull(name, MINILM)
-        export_tfhub.export(name)
+        pull.pull(name, MINILM)
+        to_tfhub.export(name)
     layer = hub.KerasLayer(str(bases / f"{name}-tfhub"), trainable=True)
     bert = BertModel.from_pretrained(bases / name).eval()
     chance = np.random.default_rng(0)
@@ -153,26 +160,26 @@ def test_export_can_be_trained_and_carries_its_vocabulary(bases: Path) -> None:
 
 
 def test_export_is_a_base_that_is_listed_and_made_again_the_same(bases: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    told = models.read_base("tiny-tfhub")
+    told = weight_bases.read_base("tiny-tfhub")
     assert told and told["kind"] == "tfhub" and told["source"] == "export-tfhub tiny"
-    assert models.base_sha256("tiny-tfhub") == models.base_sha256("tiny") and "assets/vocab.txt" in told["files"]
-    assert models.base_path("tiny-tfhub") == bases / "tiny-tfhub"
-    export_tfhub.export("tiny")
-    models.list_command()
+    assert weight_bases.base_sha256("tiny-tfhub") == weight_bases.base_sha256("tiny") and "assets/vocab.txt" in told["files"]
+    assert weight_bases.base_path("tiny-tfhub") == bases / "tiny-tfhub"
+    to_tfhub.export("tiny")
+    bases.list_command()
     assert "export-tfhub tiny" in capsys.readouterr().out
     assert not [path.name for path in bases.iterdir() if path.name.startswith(".tiny-tfhub.")]
 
 
 def test_export_that_fails_leaves_what_was_there(bases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="holds something that isn't an export"):
-        export_tfhub.export("tiny", tmp_path)
+        to_tfhub.export("tiny", tmp_path)
     with pytest.raises(UserError, match="models pull nothing"):
-        export_tfhub.export("nothing")
+        to_tfhub.export("nothing")
     before = (bases / "tiny-tfhub" / "base.json").read_text()
     monkeypatch.setattr(tf.saved_model, "save", lambda root, folder: Path(folder).mkdir() or 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        export_tfhub.export("tiny")
-    assert (bases / "tiny-tfhub" / "base.json").read_text() == before and models.read_base("tiny-tfhub")
+        to_tfhub.export("tiny")
+    assert (bases / "tiny-tfhub" / "base.json").read_text() == before and weight_bases.read_base("tiny-tfhub")
 
 
 def test_only_a_whole_bert_is_exported(bases: Path, tmp_path: Path) -> None:
@@ -183,14 +190,14 @@ def test_only_a_whole_bert_is_exported(bases: Path, tmp_path: Path) -> None:
     ):
         (tmp_path / "config.json").write_text(json.dumps(config | change))
         with pytest.raises(UserError, match=message):
-            export_tfhub.read_config(tmp_path)
-    right = export_tfhub.read_config(bases / "tiny")
+            to_tfhub.read_config(tmp_path)
+    right = to_tfhub.read_config(bases / "tiny")
     with pytest.raises(UserError, match="encoder.layer.2.attention.self.query.weight is missing, config.json makes it"):
-        export_tfhub.read_weights(bases / "tiny", right | {"num_hidden_layers": 3})
+        to_tfhub.read_weights(bases / "tiny", right | {"num_hidden_layers": 3})
     with pytest.raises(UserError, match="is \\[512, 32\\], config.json makes it \\[64, 32\\]"):
-        export_tfhub.read_weights(bases / "tiny", right | {"max_position_embeddings": 64})
+        to_tfhub.read_weights(bases / "tiny", right | {"max_position_embeddings": 64})
     with pytest.raises(UserError, match="no vocabulary, neither tokenizer.json nor vocab.txt"):
-        export_tfhub.read_vocabulary(tmp_path)
+        to_tfhub.read_vocabulary(tmp_path)
 
 
 # --- tokens -------------------------------------------------------------------------------------------------------------
@@ -215,10 +222,10 @@ def test_realism_is_learnt_and_measured(realism: Path, data: Path) -> None:
     ranker = rankers.load("tfhub-bert", realism)
     scores = ranker.score([("Which book, reader 99?", GOOD), ("Which book, reader 99?", BAD)])
     assert scores[0] > 0.8 and scores[1] < 0.2
-    card = models.read_card(realism)
+    card = cards.read_card(realism)
     assert (card.kind, card.base, card.format) == ("realism", "tiny-tfhub", "full")
-    assert card.base_sha256 == models.base_sha256("tiny") and card.settings["classes"] == 2
-    assert card.data["realism_train.csv"] == {"rows": 96, "sha256": schema.sha256_of(data / "realism_train.csv")}
+    assert card.base_sha256 == weight_bases.base_sha256("tiny") and card.settings["classes"] == 2
+    assert card.data["realism_train.csv"] == {"rows": 96, "sha256": files.sha256_of(data / "realism_train.csv")}
     for measure in ("accuracy", "precision", "recall", "f1", "balanced_accuracy", "roc_auc"):
         assert card.metrics["all"]["ranker"][measure] == [1.0, 1.0, 1.0]
     assert card.metrics["all"]["ranker"]["confusion"] == [[12, 0], [0, 12]]
@@ -241,7 +248,7 @@ def test_upvotes_are_learnt_by_class_and_measured_in_pairs_too(data: Path, tmp_p
     scores = rankers.load("tfhub-bert", tmp_path / "upvote").score([("Which book, reader 99?", reply) for reply in REPLIES.values()])
     right = [0, 1 / 3, 2 / 3, 1] if classes is Classes.four else [0, 0, 1, 1]
     assert scores == pytest.approx(right, abs=0.2)
-    metrics = models.read_card(tmp_path / "upvote").metrics
+    metrics = cards.read_card(tmp_path / "upvote").metrics
     assert metrics["gap_20"]["ranker"]["pairwise_accuracy"] == [1.0, 1.0, 1.0] and "earlier_wins" in metrics["all"]
     found = metrics[f"{classes.value}_classes"]
     share = int(classes.value)
@@ -254,7 +261,7 @@ def test_replies_of_our_own_are_learnt_too(data: Path, tmp_path: Path) -> None:
     ours = Harvested("t1_o", "t1_q", "t3_b", "books", "Which book?", "Dune.", 25.0, 9, 0, False)
     schema.write_rows(tmp_path / "harvest.csv", Harvested, [replace(ours, reply_id=f"t1_o{n}") for n in range(4)])
     train(Kind.upvote, data, tmp_path / "upvote", epochs=1, rows=1000, harvest=tmp_path / "harvest.csv")
-    settings = models.read_card(tmp_path / "upvote").settings
+    settings = cards.read_card(tmp_path / "upvote").settings
     assert (settings["rows"], settings["own_rows"]) == (96 + 4, 4)
 
 
@@ -275,8 +282,8 @@ def test_evaluate_scores_one_of_these_beside_rankers_of_another_back_end(realism
 
 
 def test_a_saved_model_scores_as_before_and_graphs_are_not_made_anew(bases: Path, tmp_path: Path) -> None:
-    layer, width = train_tfhub_bert.load_encoder(bases / "tiny-tfhub", "tiny-tfhub")
-    model = train_tfhub_bert.Classifier(layer, width, 4, 3)
+    layer, width = tfhub_bert.load_encoder(bases / "tiny-tfhub", "tiny-tfhub")
+    model = tfhub_bert.Classifier(layer, width, 4, 3)
     model.weight.assign_add(tf.ones_like(model.weight) * [[0.0, 0.5, -0.5, 0.1]])
     model.save(tmp_path)
     ranker = TFHubBert(tf.saved_model.load(str(tmp_path)), "saved")
@@ -288,20 +295,20 @@ def test_a_saved_model_scores_as_before_and_graphs_are_not_made_anew(bases: Path
 
 
 def fit(bases: Path, checkpoint: Path, epochs: int = 2) -> tuple[Any, list[LossRow]]:
-    layer, width = train_tfhub_bert.load_encoder(bases / "still-tfhub", "still-tfhub")
+    layer, width = tfhub_bert.load_encoder(bases / "still-tfhub", "still-tfhub")
     pairs = Wordpieces(layer.resolved_object, "").encode([("Which book?", reply) for reply in REPLIES.values()] * 4)
     labels = [0, 1, 2, 3] * 4
-    batches = train_tfhub_bert.Batches(pairs, labels, 0, 96, epochs, 1)
-    model = train_tfhub_bert.Classifier(layer, width, 4, 1)
-    losses = train_tfhub_bert.fit(model, batches, [batches[0], batches[1]], 1e-3, checkpoint, {"epochs": epochs})
+    batches = tfhub_bert.Batches(pairs, labels, 0, 96, epochs, 1)
+    model = tfhub_bert.Classifier(layer, width, 4, 1)
+    losses = tfhub_bert.fit(model, batches, [batches[0], batches[1]], 1e-3, checkpoint, {"epochs": epochs})
     return model, losses
 
 
 def test_a_killed_run_goes_on_and_ends_the_same(bases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(train_tfhub_bert, "DROPOUT", 0.0)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(tfhub_bert, "DROPOUT", 0.0)
     whole, whole_losses = fit(bases, tmp_path / "whole.npz")
-    original = train_tfhub_bert.Batches.__getitem__
+    original = tfhub_bert.Batches.__getitem__
 
     def dies_at_the_fourth(self: Any, number: int) -> Any:
         if number == 3:
@@ -310,7 +317,7 @@ def test_a_killed_run_goes_on_and_ends_the_same(bases: Path, tmp_path: Path, mon
 
     checkpoint = tmp_path / "killed.npz"
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(train_tfhub_bert.Batches, "__getitem__", dies_at_the_fourth)
+        patch.setattr(tfhub_bert.Batches, "__getitem__", dies_at_the_fourth)
         fit(bases, checkpoint)
     with pytest.raises(UserError, match="belongs to a run with other settings"):
         fit(bases, checkpoint, epochs=3)
@@ -329,7 +336,7 @@ def test_evaluate_reads_from_the_card_what_to_measure(realism: Path, data: Path,
     (tmp_path / "c.toml").write_text(f'[rank]\nbackend = "tfhub-bert"\nrealism = "{realism}"\nupvote = ""\nrelevance = ""\n')
     evaluate.main(data, tmp_path / "out", tmp_path / "c.toml")
     told = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert told["realism"] == models.read_card(realism).metrics and "upvote" not in told
+    assert told["realism"] == cards.read_card(realism).metrics and "upvote" not in told
     (tmp_path / "c.toml").write_text(f'[rank]\nbackend = "tfhub-bert"\nrealism = ""\nupvote = "{realism}"\n')
     with pytest.raises(UserError, match="a model of kind realism; set rank.upvote"):
         evaluate.main(data, tmp_path / "out", tmp_path / "c.toml")
@@ -362,7 +369,7 @@ print([name for name in ("torch", "transformers") if name in sys.modules], "tens
     assert done.stdout.splitlines()[-1] == "[] True"
     _, rows = schema.read_table(tmp_path / "out.csv")
     assert float(rows[0]["realism_score"]) > 0.8 and float(rows[1]["realism_score"]) < 0.2 and rows[0]["upvote_score"] == ""
-    assert models.read_card(tmp_path / "m").base == "export"
+    assert cards.read_card(tmp_path / "m").base == "export"
 
 
 # --- encoders from elsewhere --------------------------------------------------------------------------------------------
@@ -409,7 +416,7 @@ def test_an_encoder_by_url_is_trained_and_needed_no_more(data: Path, bases: Path
         train(Kind.realism, data, tmp_path / "out2", base=f"{url}/gone.tar.gz")
     shutil.rmtree(tmp_path / "cache")
     shutil.rmtree(folder)
-    card = models.read_card(tmp_path / "out")
+    card = cards.read_card(tmp_path / "out")
     assert card.base == f"{url}/bert.tar.gz" and card.metrics["all"]["ranker"]["roc_auc"][0] == 1.0
     scores = rankers.load("tfhub-bert", tmp_path / "out").score([("Which book?", GOOD), ("Which book?", BAD)])
     assert scores[0] - scores[1] > 0.3
@@ -480,7 +487,7 @@ def test_out_of_memory_says_what_to_lower(realism: Path, data: Path, tmp_path: P
     monkeypatch.setattr(ranker, "saved", type("Full", (), {"__call__": full, "classes": ranker.saved.classes})())  # type: ignore[attr-defined]
     with pytest.raises(UserError, match=r"out of memory \(OOM when .*\); lower rank.batch_size \(7 now\)$"):
         ranker.score(TEXTS, 7)
-    monkeypatch.setattr(train_tfhub_bert.Classifier, "logits", full)
+    monkeypatch.setattr(tfhub_bert.Classifier, "logits", full)
     with pytest.raises(UserError, match=r"out of memory \(OOM when .*\); lower --batch-tokens \(256 now\)$"):
         train(Kind.realism, data, tmp_path / "out")
 
@@ -491,11 +498,11 @@ def test_out_of_memory_says_what_to_lower(realism: Path, data: Path, tmp_path: P
 )
 def test_a_folder_that_is_not_whole_is_an_error(realism: Path, tmp_path: Path, damage: str) -> None:
     shutil.copytree(realism, tmp_path / "m")
-    before = models.fingerprint(tmp_path / "m")
-    assert before == models.fingerprint(realism)
+    before = serving.fingerprint(tmp_path / "m")
+    assert before == serving.fingerprint(realism)
     file = tmp_path / "m" / damage
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    assert models.fingerprint(tmp_path / "m") != before
+    assert serving.fingerprint(tmp_path / "m") != before
     with pytest.raises(UserError) as cut:
         rankers.load("tfhub-bert", tmp_path / "m")
     file.unlink()

@@ -11,10 +11,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from bot import UserError, export_ct2, models, prepare, rankers, schema, text, train_lm, train_ranker, train_relevance, training
+from bot import files, rankers, schema, text
+from bot.cli import UserError
+from bot.corpus import pairs
+from bot.export import to_ctranslate2
 from bot.generators.transformers import encode_training_row, load_model
 from bot.rankers import ctranslate2
 from bot.schema import LabelledRow, LmRow, LossRow, RealismRow, UpvotePair
+from bot.train import encoders, lm, lm_transformers, loop, relevance
+from bot.train import ranker as train_ranker
+from bot.weights import bases as weight_bases
+from bot.weights import cards, pull
 from tests import tiny
 
 GOOD, BAD = "short and funny and kind", "normal minutes boil essay"
@@ -24,9 +31,9 @@ GOOD, BAD = "short and funny and kind", "normal minutes boil essay"
 def bases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bases")
     patch = pytest.MonkeyPatch()
-    patch.setattr(models, "BASE_DIR", folder)
-    models.pull("tiny-lm", tiny.language_model(tmp_path_factory.mktemp("lm")))
-    models.pull("tiny-encoder", tiny.encoder(tmp_path_factory.mktemp("encoder"), head=False))
+    patch.setattr(weight_bases, "BASE_DIR", folder)
+    pull.pull("tiny-lm", tiny.language_model(tmp_path_factory.mktemp("lm")))
+    pull.pull("tiny-encoder", tiny.encoder(tmp_path_factory.mktemp("encoder"), head=False))
     patch.undo()
     return folder
 
@@ -34,7 +41,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def data(tmp_path: Path, bases: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Rows in which GOOD is what people write and like, and BAD is not."""
-    monkeypatch.setattr(models, "BASE_DIR", bases)
+    monkeypatch.setattr(weight_bases, "BASE_DIR", bases)
     for each, count in (("train", 96), ("val", 8), ("test", 24)):
         threads = tiny.numbers_of_rankers(each, count)
         ids = [(f"t3_{each}{n}", f"t1_{each}{n}", f"t1_r{each}{n}", "sandbox_books", f"Which book, reader {n}?") for n in threads]
@@ -50,18 +57,18 @@ def data(tmp_path: Path, bases: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def train(data: Path, out: Path, **changes: object) -> None:
-    options: dict = {"base": "tiny-lm", "method": train_lm.Method.lora, "pairs": 96, "epochs": 6, "max_tokens": 64, "batch_tokens": 512}
-    train_lm.main(**{**options, "data": data, "out": out, "learning_rate": 2e-2, "seed": 1, **changes})
+    options: dict = {"base": "tiny-lm", "method": lm.Method.lora, "pairs": 96, "epochs": 6, "max_tokens": 64, "batch_tokens": 512}
+    lm.main(**{**options, "data": data, "out": out, "learning_rate": 2e-2, "seed": 1, **changes})
 
 
-@pytest.mark.parametrize("method", list(train_lm.Method))
-def test_lm_learns_the_reply_and_says_so_in_its_card(data: Path, method: train_lm.Method) -> None:
+@pytest.mark.parametrize("method", list(lm.Method))
+def test_lm_learns_the_reply_and_says_so_in_its_card(data: Path, method: lm.Method) -> None:
     out = data / "lm"
     train(data, out, method=method)
-    card = models.read_card(out)
+    card = cards.read_card(out)
     assert card.kind == "lm" and card.base == "tiny-lm" and card.format == ("adapter" if method == "lora" else "full")
     assert card.metrics["test_perplexity"] < card.metrics["test_perplexity_base"] / 5
-    assert card.data["lm_train.csv"] == {"rows": 96, "sha256": schema.sha256_of(data / "lm_train.csv")}
+    assert card.data["lm_train.csv"] == {"rows": 96, "sha256": files.sha256_of(data / "lm_train.csv")}
     assert not (out / "checkpoint.pt").exists() and str(data) not in (out / "model.json").read_text()
     model, tokenizer = load_model(out)
     row, prompt_length = encode_training_row(tokenizer, "Which book, reader 3?", GOOD, 64)
@@ -90,20 +97,20 @@ def test_losses_are_written_step_by_step(data: Path) -> None:
 def test_only_the_reply_carries_loss(bases: Path) -> None:
     model, tokenizer = load_model(bases / "tiny-lm")
     row, prompt_length = encode_training_row(tokenizer, "Which book?", GOOD, 64)
-    loss, count = train_lm.batch_loss(model, [(row, prompt_length)], torch.device("cpu"))
+    loss, count = lm_transformers.batch_loss(model, [(row, prompt_length)], torch.device("cpu"))
     logp = torch.log_softmax(model(torch.tensor([row])).logits[0].float(), -1)
     expected = -sum(logp[i - 1, row[i]] for i in range(prompt_length, len(row))) / (len(row) - prompt_length)
     assert count == len(row) - prompt_length
     assert loss.item() == pytest.approx(float(expected), abs=1e-4)
-    padded, _ = train_lm.batch_loss(model, [(row, prompt_length), (row + row[prompt_length:], len(row))], torch.device("cpu"))
+    padded, _ = lm_transformers.batch_loss(model, [(row, prompt_length), (row + row[prompt_length:], len(row))], torch.device("cpu"))
     assert padded.item() != loss.item()
 
 
 def test_a_killed_run_goes_on_and_ends_the_same(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train(data, data / "whole", epochs=2)
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
     steps: list[int] = []
-    original = train_lm.batch_loss
+    original = lm_transformers.batch_loss
 
     def dies_at_the_fourth(*arguments: object) -> object:
         steps.append(1)
@@ -111,29 +118,29 @@ def test_a_killed_run_goes_on_and_ends_the_same(data: Path, monkeypatch: pytest.
             raise KeyboardInterrupt
         return original(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(train_lm, "batch_loss", dies_at_the_fourth)
+    monkeypatch.setattr(lm_transformers, "batch_loss", dies_at_the_fourth)
     with pytest.raises(KeyboardInterrupt):
         train(data, data / "killed", epochs=2)
-    monkeypatch.setattr(train_lm, "batch_loss", original)
+    monkeypatch.setattr(lm_transformers, "batch_loss", original)
     with pytest.raises(UserError, match="other settings"):
         train(data, data / "killed", epochs=3)
     train(data, data / "killed", epochs=2)
-    whole, killed = models.read_card(data / "whole"), models.read_card(data / "killed")
+    whole, killed = cards.read_card(data / "whole"), cards.read_card(data / "killed")
     assert killed.metrics["test_perplexity"] == pytest.approx(whole.metrics["test_perplexity"], rel=1e-3)
 
 
-@pytest.mark.parametrize("bfloat16", [False, training.autocast_enabled()], ids=["float32", "as here"])
+@pytest.mark.parametrize("bfloat16", [False, loop.autocast_enabled()], ids=["float32", "as here"])
 @pytest.mark.parametrize("kind", [train_ranker.Kind.realism, train_ranker.Kind.upvote])
 def test_ranker_learns_and_is_measured_beside_baselines(
     data: Path, kind: train_ranker.Kind, bfloat16: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In float32, as most CPUs train, and as this machine does: the learning must not hang on how it rounds."""
-    monkeypatch.setattr(training, "autocast_enabled", lambda: bfloat16)
+    monkeypatch.setattr(loop, "autocast_enabled", lambda: bfloat16)
     out = data / "ranker"
     train_ranker.main(kind, "tiny-encoder", data, out, 192, 16, 256, 5e-3, 1)
     scores = rankers.load("transformers", out).score([("Which book, reader 99?", GOOD), ("Which book, reader 99?", BAD)])
     assert scores[0] > 0.8 and scores[0] - scores[1] > 0.5
-    card = models.read_card(out)
+    card = cards.read_card(out)
     assert card.kind == kind.value and card.settings["scale"] > 0 and card.settings["rows"] == (96 if kind == "realism" else 192)
     if kind is train_ranker.Kind.realism:
         assert card.metrics["all"]["ranker"]["roc_auc"][0] == 1.0
@@ -158,7 +165,7 @@ def test_two_rankers_trained_together_share_their_encoder(data: Path, monkeypatc
     train_ranker.main(train_ranker.Kind.upvote, "tiny-encoder", data, upvote, **options, realism_out=realism)
     asked = [("Which book, reader 99?", GOOD), ("Which book, reader 99?", BAD)]
     for folder, kind, other, better in ((upvote, "upvote", "realism", 0), (realism, "realism", "upvote", 1)):
-        card = models.read_card(folder)
+        card = cards.read_card(folder)
         assert (card.kind, card.settings["outputs"], card.settings["trained_together"]) == (kind, 2, ["upvote", "realism"])
         scores = rankers.load("transformers", folder).score(asked)
         assert scores[better] > 0.8 and scores[better] - scores[1 - better] > 0.5
@@ -168,7 +175,7 @@ def test_two_rankers_trained_together_share_their_encoder(data: Path, monkeypatc
     assert not (upvote / "checkpoint.pt").exists()
 
     for folder, precision in itertools.product((upvote, realism), ("float32", "int8")):
-        export_ct2.export(folder, precision)
+        to_ctranslate2.export(folder, precision)
     served = [rankers.load("ctranslate2", folder) for folder in (upvote, realism)]
     assert served[0].encoder is served[1].encoder  # type: ignore[attr-defined]
     serving = [rankers.load("ctranslate2", folder, "float32") for folder in (upvote, realism)]
@@ -217,7 +224,7 @@ def test_two_rankers_whose_training_was_broken_off_end_the_same(data: Path, monk
         next(left)
         return step(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", break_off)
     with pytest.raises(StopIteration):
         both("broken")
@@ -228,9 +235,9 @@ def test_two_rankers_whose_training_was_broken_off_end_the_same(data: Path, monk
 
 
 def test_an_encoder_is_trained_without_dropout(bases: Path) -> None:
-    model, _ = training.ranker_with_lora(bases / "tiny-encoder", 4, 1, 1)
+    model, _ = encoders.ranker_with_lora(bases / "tiny-encoder", 4, 1, 1)
     assert model.training and {part.p for part in model.modules() if isinstance(part, torch.nn.Dropout)} == {0.0}
-    assert training.device().type != "cpu" or model.config._attn_implementation == "eager"
+    assert loop.device().type != "cpu" or model.config._attn_implementation == "eager"
 
 
 TOPICS = dict(
@@ -257,14 +264,14 @@ def write_relevance(folder: Path) -> None:
             for n in tiny.numbers_of_rankers(each, count)
             for topic in [list(TOPICS)[n % len(TOPICS)]]
         ]
-        schema.write_rows(folder / f"relevance_{each}.csv", LabelledRow, prepare.relevance_rows(people))
+        schema.write_rows(folder / f"relevance_{each}.csv", LabelledRow, pairs.relevance_rows(people))
 
 
 def test_relevance_is_learnt_and_measured_beside_baselines(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_relevance(data)
     out = data / "relevance"
     train_ranker.main(train_ranker.Kind.relevance, "tiny-encoder", data, out, 240, 24, 512, 1.5e-3, 1)
-    card = models.read_card(out)
+    card = cards.read_card(out)
     assert card.kind == "relevance" and card.settings["scale"] > 0
     ten = card.metrics["random_10"]
     assert ten["queries"] == 48 and "random_100" not in card.metrics  # 48 replies give no list of 100
@@ -286,19 +293,19 @@ def test_replies_of_the_same_thread_or_text_are_no_negatives() -> None:
         for n, (thread, reply) in enumerate([("a", "x"), ("a", "y"), ("b", "x"), ("c", "z")])
     ]
     cosines = torch.tensor([[0.5, 1.0, 1.0, 0.4], [1.0, 0.5, 0.5, 0.5], [1.0, 0.5, 0.5, 0.5], [0.4, 0.5, 0.5, 0.5]])
-    t = train_relevance.TEMPERATURE
+    t = relevance.TEMPERATURE
     by_row = [[0.5, 0.4], [0.5, 0.5, 0.5], [0.5, 0.5, 0.5], [0.5, 0.4, 0.5, 0.5]]  # what may be told apart, the right one first
     expected = sum(-(row[0] / t) + torch.logsumexp(torch.tensor(row) / t, 0).item() for row in by_row) / 4
-    assert train_relevance.contrastive_loss(cosines, rows).item() == pytest.approx(expected, abs=1e-4)  # the same both ways
+    assert relevance.contrastive_loss(cosines, rows).item() == pytest.approx(expected, abs=1e-4)  # the same both ways
 
 
 def test_generic_replies_are_wrong_for_every_comment_but_those_that_got_them() -> None:
     rows = [LabelledRow(f"t{n}", "t1_c", f"t1_{n}", "s", "c", reply, 1) for n, reply in enumerate(["Thanks! ", "why"])]
     cosines = torch.tensor([[0.5, 0.1, 0.9], [0.1, 0.5, 0.4]])
-    t = train_relevance.TEMPERATURE
+    t = relevance.TEMPERATURE
     by_row, by_column = [[0.5, 0.1], [0.5, 0.1, 0.4]], [[0.5, 0.1], [0.5, 0.1]]  # «thanks!» is no negative of the first
     expected = [sum(-(row[0] / t) + torch.logsumexp(torch.tensor(row) / t, 0).item() for row in both) / 2 for both in (by_row, by_column)]
-    assert train_relevance.contrastive_loss(cosines, rows, ["thanks!"]).item() == pytest.approx(sum(expected) / 2, abs=1e-4)
+    assert relevance.contrastive_loss(cosines, rows, ["thanks!"]).item() == pytest.approx(sum(expected) / 2, abs=1e-4)
 
 
 def test_rankers_learn_nothing_of_the_judges_half(data: Path) -> None:
@@ -308,14 +315,14 @@ def test_rankers_learn_nothing_of_the_judges_half(data: Path) -> None:
     rows += [replace(row, thread_id=f"t3_j{n}", label=1 - row.label, generator="h") for n, row in zip(judges, rows, strict=True)]
     schema.write_rows(data / "realism_train.csv", RealismRow, rows)
     train_ranker.main(train_ranker.Kind.realism, "tiny-encoder", data, data / "ranker", 1000, 16, 256, 5e-3, 1)
-    card = models.read_card(data / "ranker")
+    card = cards.read_card(data / "ranker")
     assert (card.settings["rows"], card.settings["generators"], card.data["realism_train.csv"]["rows"]) == (96, ["g"], 192)
     assert card.metrics["all"]["ranker"]["roc_auc"][0] == 1.0
 
 
 def test_batches_are_of_one_subreddit_and_hold_every_row_once_an_epoch() -> None:
     rows = [LabelledRow(f"t{n}", f"c{n}", f"r{n}", "Big" if n % 3 else "small", "c", "r", 1) for n in range(90)]
-    batches = train_relevance.batches_of_subreddits(rows, [10] * 90, 150, 2, 1)
+    batches = relevance.batches_of_subreddits(rows, [10] * 90, 150, 2, 1)
     assert all(len({rows[n].subreddit for n in batch}) == 1 and 8 <= len(batch) <= 15 for batch in batches)
     assert sorted(n for batch in batches for n in batch) == sorted([*range(90), *range(90)])
 
@@ -334,7 +341,7 @@ def test_a_base_that_is_not_there_is_an_error(data: Path) -> None:
 
 def test_batches_hold_every_item_once_an_epoch_and_no_more_tokens() -> None:
     items = [(n * 37) % 90 + 5 for n in range(500)]
-    batches = training.batches_by_length(items, lambda n: n, 256, 2, 1)
+    batches = loop.batches_by_length(items, lambda n: n, 256, 2, 1)
     assert sorted(item for batch in batches for item in batch) == sorted(items * 2)
     assert all(max(batch) * len(batch) <= 256 for batch in batches)
-    assert batches == training.batches_by_length(items, lambda n: n, 256, 2, 1) != training.batches_by_length(items, lambda n: n, 256, 2, 2)
+    assert batches == loop.batches_by_length(items, lambda n: n, 256, 2, 1) != loop.batches_by_length(items, lambda n: n, 256, 2, 2)

@@ -21,14 +21,18 @@ import tensorflow as tf
 from gpt_2_simple.src import encoder, load_dataset
 from gpt_2_simple.src import model as theirs
 
-from bot import ROOT, UserError, generators, models, schema, text, train_lm
-from bot import train_gpt_2_simple as training
+from bot import files, generators, schema, text
+from bot.cli import ROOT, UserError
 from bot.config import GenerateSettings
 from bot.generators import gpt_2_simple as sampling
 from bot.generators import transformers as transformers_back_end
-from bot.models import Base, OpenAI
 from bot.schema import FinetuneText, LmRow, LossRow
-from bot.train_lm import Backend, Restore
+from bot.train import lm
+from bot.train import lm_gpt_2_simple as training
+from bot.train.lm import Backend, Restore
+from bot.weights import bases as weight_bases
+from bot.weights import cards, pull
+from bot.weights.bases import Base, OpenAI
 from tests import tiny
 from tests.test_gpt_2_simple import NASTY
 from tests.test_models import serving
@@ -48,17 +52,17 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "checkpoint").write_text('model_checkpoint_path: "model.ckpt"\nall_model_checkpoint_paths: "model.ckpt"\n')
     here = tmp_path_factory.mktemp("base")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "BASE_DIR", here)
-        patch.setattr(models, "BASES", [Base("124M", "gpt2", OpenAI("124M"), "MIT", 1)])  # without the real one's sums
-        with serving({f"/models/124M/{name}": (folder / name).read_bytes() for name in models.GPT2_FILES}) as server:
-            models.pull_command(["124M"], gpt2_url=server.url)
-        assert [path for path, _ in server.requests] == [f"/models/124M/{name}" for name in models.GPT2_FILES]
+        patch.setattr(weight_bases, "BASE_DIR", here)
+        patch.setattr(weight_bases, "BASES", [Base("124M", "gpt2", OpenAI("124M"), "MIT", 1)])  # without the real one's sums
+        with serving({f"/models/124M/{name}": (folder / name).read_bytes() for name in weight_bases.GPT2_FILES}) as server:
+            pull.pull_command(["124M"], gpt2_url=server.url)
+        assert [path for path, _ in server.requests] == [f"/models/124M/{name}" for name in weight_bases.GPT2_FILES]
     return here
 
 
 @pytest.fixture(autouse=True)
 def base_dir(bases: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(models, "BASE_DIR", bases)
+    monkeypatch.setattr(weight_bases, "BASE_DIR", bases)
     return bases
 
 
@@ -88,7 +92,7 @@ def options(data: Path, out: Path, **changes: Any) -> dict[str, Any]:
 
 def train(data: Path, out: Path, **changes: Any) -> list[LossRow]:
     """Train, and the losses that were written."""
-    train_lm.main(backend=Backend.gpt_2_simple, **options(data, out, **changes))
+    lm.main(backend=Backend.gpt_2_simple, **options(data, out, **changes))
     return schema.read_rows(out / "losses.csv", LossRow)
 
 
@@ -118,7 +122,7 @@ def trained(bases: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -
     arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options(data, out).items()]
     program = (
         "import runpy, sys; from pathlib import Path; from bot import models; models.BASE_DIR = Path(sys.argv.pop(1)); "
-        "runpy.run_module('bot.train_lm', run_name='__main__')"
+        "runpy.run_module('bot.train.lm', run_name='__main__')"
     )
     command = [sys.executable, "-c", program, str(bases), "--backend=gpt-2-simple", *arguments]
     worker = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -130,7 +134,7 @@ def trained(bases: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -
     assert worker.wait() == -signal.SIGKILL
     assert not (out / "checkpoint").exists()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "BASE_DIR", bases)
+        patch.setattr(weight_bases, "BASE_DIR", bases)
         began: list[int] = []
         original = gpt_2_simple.finetune
 
@@ -161,12 +165,12 @@ def test_killed_and_gone_on_with_it_is_whole(trained: tuple[Path, str], data: Pa
 
 def test_card_tells_what_was_measured_on_what_was_saved(trained: tuple[Path, str], data: Path, base_dir: Path) -> None:
     out, _ = trained
-    card = models.read_card(out)
-    assert (card.kind, card.base, card.format, card.base_sha256) == ("lm", "124M", "full", models.base_sha256("124M"))
+    card = cards.read_card(out)
+    assert (card.kind, card.base, card.format, card.base_sha256) == ("lm", "124M", "full", weight_bases.base_sha256("124M"))
     assert (
         card.settings["steps"] == STEPS and card.settings["backend"] == "gpt-2-simple" and str(data) not in (out / "model.json").read_text()
     )
-    assert card.data[training.DATASET] == {"rows": 96, "sha256": schema.sha256_of(data / training.DATASET)}
+    assert card.data[training.DATASET] == {"rows": 96, "sha256": files.sha256_of(data / training.DATASET)}
     for suffix, folder in (("", out), ("_base", base_dir / "124M")):
         for each in ("val", "test"):
             loss, perplexity = measure(folder, schema.read_rows(data / f"lm_{each}.csv", LmRow))
@@ -196,7 +200,7 @@ def test_the_best_checkpoint_is_kept_not_the_last(tmp_path: Path, capsys: pytest
     assert 0 < best < 12 and val[12] > val[best] + 0.1
     rows = schema.read_rows(tmp_path / "lm_val.csv", LmRow)
     assert measure(tmp_path / "lm", rows)[0] == pytest.approx(val[best], rel=1e-4)
-    metrics = models.read_card(tmp_path / "lm").metrics
+    metrics = cards.read_card(tmp_path / "lm").metrics
     assert metrics["best_step"] == best and metrics["val_loss"] == pytest.approx(val[best], rel=1e-4)
     assert sampling.find_checkpoint(tmp_path / "lm").name == f"model-{best}"
     shown = capsys.readouterr().out
@@ -230,7 +234,9 @@ def test_interrupted_it_goes_on_at_that_step_if_the_settings_are_the_same(
     assert losses[:5] == before and [row.step for row in losses if row.val_loss is not None] == [0, 3, 6]
     # Adam begins anew, the weights don't: what was learnt is there at the next step
     assert losses[5].train_loss < losses[1].train_loss - 1  # type: ignore[operator]
-    base, trained = (tf.train.load_checkpoint(str(sampling.find_checkpoint(each))) for each in (models.base_path("124M"), tmp_path / "lm"))
+    base, trained = (
+        tf.train.load_checkpoint(str(sampling.find_checkpoint(each))) for each in (weight_bases.base_path("124M"), tmp_path / "lm")
+    )
     for name in base.get_variable_to_shape_map():  # frozen are the embeddings and the last norm
         assert np.array_equal(base.get_tensor(name), trained.get_tensor(name)) == ("/h" not in name), name
 
@@ -336,12 +342,12 @@ def copy_of_base(bases: Path, name: str, monkeypatch: pytest.MonkeyPatch, tmp_pa
     """A base with other sizes in hparams.json."""
     source = tmp_path / f"source-{name}"
     source.mkdir()
-    for file in models.GPT2_FILES:
+    for file in weight_bases.GPT2_FILES:
         (source / file).write_bytes((bases / "124M" / file).read_bytes())
     told = json.loads((source / "hparams.json").read_text())
     (source / "hparams.json").write_text(json.dumps({**told, **hparams}))
-    monkeypatch.setattr(models, "BASE_DIR", tmp_path / "base")
-    return models.pull(name, source)
+    monkeypatch.setattr(weight_bases, "BASE_DIR", tmp_path / "base")
+    return pull.pull(name, source)
 
 
 def test_errors_of_bases(bases: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -359,18 +365,18 @@ def test_errors_of_bases(bases: Path, data: Path, tmp_path: Path, monkeypatch: p
     damaged = tmp_path / "source-wide" / "model.ckpt.data-00000-of-00001"
     damaged.write_bytes(damaged.read_bytes()[:-99] + b"\0" * 99)
     (tmp_path / "source-wide" / "hparams.json").write_bytes((bases / "124M" / "hparams.json").read_bytes())
-    models.pull("damaged", tmp_path / "source-wide")
+    pull.pull("damaged", tmp_path / "source-wide")
     with pytest.raises(UserError, match=r"base/damaged: model.ckpt is not whole"):
         train(data, out, base="damaged")
     short = tiny.gpt2_checkpoint(tmp_path / "short", n_ctx=64)
-    models.pull("short", short)
+    pull.pull("short", short)
     with pytest.raises(UserError, match=r"hparams.json: n_ctx is 64, gpt-2-simple trains with 1024 only"):
         train(data, out, base="short")
-    models.pull("tiny-lm", tiny.language_model(tmp_path / "tiny-lm"))
+    pull.pull("tiny-lm", tiny.language_model(tmp_path / "tiny-lm"))
     with pytest.raises(UserError, match=r"tiny-lm is a transformers folder; --backend gpt-2-simple trains 124M or 355M"):
         train(data, out, base="tiny-lm")
     with pytest.raises(UserError, match=r"wide is a checkpoint of gpt-2-simple; give --backend gpt-2-simple, or take the base gpt2"):
-        train_lm.main(data=data, out=out, base="wide")
+        lm.main(data=data, out=out, base="wide")
     with pytest.raises(UserError, match=r"a model of the transformers back end, not of gpt-2-simple; set generate.backend to transformers"):
         generators.load("gpt-2-simple", tmp_path / "base" / "tiny-lm")
     with pytest.raises(
@@ -385,7 +391,7 @@ def test_errors_of_options_and_data(data: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--epochs, --pairs: not an option of --backend gpt-2-simple"):
         train(data, out, pairs=3, epochs=1)
     with pytest.raises(UserError, match=r"--freeze-embeddings: not an option of --backend transformers"):
-        train_lm.main(data=data, out=out, freeze_embeddings=False)
+        lm.main(data=data, out=out, freeze_embeddings=False)
     with pytest.raises(UserError, match=r"gpt2_finetune.csv: \d+ tokens, and gpt-2-simple trains on windows of 1024"):
         train(write_data(tmp_path, count=3), out)
     (tmp_path / training.DATASET).unlink()

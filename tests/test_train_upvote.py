@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from bot import UserError, models, rankers, schema, text, train_ranker
+from bot import rankers, schema, text
+from bot.cli import UserError
 from bot.schema import RankedPair, UpvotePair
-from bot.train_upvote import Group, calibrated, draw_evenly, groups
+from bot.train import ranker as train_ranker
+from bot.train.upvote import Group, calibrated, draw_evenly, groups
+from bot.weights import bases, cards, pull
 from tests import tiny
 
 LIKED, DISLIKED = "That one made me laugh out loud.", "Buy cheap watches now."
@@ -64,8 +67,8 @@ def test_calibration_makes_a_gap_the_share_of_pairs_won() -> None:
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """In every subreddit LIKED is liked, but in «contrary», and in the judge's half."""
-    monkeypatch.setattr(models, "BASE_DIR", tmp_path / "bases")
-    models.pull("tiny-encoder", tiny.encoder(tmp_path / "encoder", head=False))
+    monkeypatch.setattr(bases, "BASE_DIR", tmp_path / "bases")
+    pull.pull("tiny-encoder", tiny.encoder(tmp_path / "encoder", head=False))
     for each, count in (("train", 60), ("val", 12), ("test", 24)):
         rows = []
         for n in range(count):
@@ -85,7 +88,7 @@ def test_each_subreddit_left_out_is_unseen_and_measured(data: Path) -> None:
     out = data / "upvote"
     left_out = ["Contrary", "HOME"]
     train_ranker.main(train_ranker.Kind.upvote, "tiny-encoder", data, out, 1000, 12, 256, 5e-3, 1, ranked_rows=200, leave_out=left_out)
-    card = models.read_card(out)
+    card = cards.read_card(out)
     assert card.settings["rows"] == 120 + 80 and card.settings["left_out"] == ["contrary", "home"] and "ranked_pairs.csv" in card.data
     found = {name.removeprefix("left_out_"): told for name, told in card.metrics.items() if name.startswith("left_out_")}
     each = 2 * (60 + 12 + 24)  # of both halves and all three splits

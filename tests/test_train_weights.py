@@ -8,8 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bot import UserError, rank, schema, train_weights
+from bot import schema
+from bot.cli import UserError
+from bot.online import score as scoring
 from bot.schema import LabelledRow, RealismRow, UpvotePair
+from bot.train import rank_weights
 
 
 class Says:
@@ -45,8 +48,8 @@ def test_weights_are_fitted_on_val_and_measured_on_test(
     data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scorers = {"realism_score": Says("h"), "upvote_score": Says("u"), "relevance_score": Says("z")}
-    monkeypatch.setattr(rank, "load_rankers", lambda _: scorers)
-    train_weights.main(data)
+    monkeypatch.setattr(scoring, "load_rankers", lambda _: scorers)
+    rank_weights.main(data)
     printed = capsys.readouterr().out
     told = dict(line.split(" = ") for line in printed.splitlines() if " = " in line)
     assert float(told["realism"]) == pytest.approx(0.5, abs=0.01) and float(told["upvote"]) == pytest.approx(0.5, abs=0.01)
@@ -61,19 +64,19 @@ def test_better_is_label_1_of_the_same_comment_only() -> None:
         LabelledRow("t3_a", comment, f"t1_{n}", "s", "why", f"reply {n}", label)
         for n, (comment, label) in enumerate([("t1_a", 1), ("t1_b", 0), ("t1_a", 0), ("t1_a", 0), ("t1_c", 1)])
     ]
-    assert train_weights.by_label(rows) == [("t3_a", "why", "reply 0", "reply 2"), ("t3_a", "why", "reply 0", "reply 3")]
+    assert rank_weights.by_label(rows) == [("t3_a", "why", "reply 0", "reply 2"), ("t3_a", "why", "reply 0", "reply 3")]
 
 
 def test_tasks_count_alike_whatever_their_number_of_pairs() -> None:
     up, down = np.array([1.0]), np.array([-1.0])
     one_says = {"one": np.tile([1.0, 1.0, 1.0, -1.0], 25), "two": np.tile(0.0, 100)}
     two_says = {"one": np.tile(0.0, 8), "two": np.array([1.0, 1.0, 1.0, -1.0] * 2)}
-    assert train_weights.fit({"a": one_says, "b": two_says}) == {"one": 0.5, "two": 0.5}
+    assert rank_weights.fit({"a": one_says, "b": two_says}) == {"one": 0.5, "two": 0.5}
     with pytest.raises(UserError, match="no ranker orders these replies better than chance"):
-        train_weights.fit({"a": {"one": np.concatenate([down, down, down, up])}})
+        rank_weights.fit({"a": {"one": np.concatenate([down, down, down, up])}})
 
 
 def test_a_split_without_pairs_is_an_error(data: Path) -> None:
     schema.write_rows(data / "realism_val.csv", RealismRow, [])
     with pytest.raises(UserError, match="no two replies to compare for realism in the val split"):
-        train_weights.compared(data, "val", 1)
+        rank_weights.compared(data, "val", 1)

@@ -122,14 +122,15 @@ def encoder(folder: Path, seed: int = 0, head: bool = True) -> Path:
 
 def tfhub_ranker(encoder: Path, folder: Path) -> Path:
     """A ranker of back end tfhub-bert, untrained, on an encoder that `models export-tfhub` wrote."""
-    from bot import models, train_tfhub_bert
     from bot.rankers.tfhub_bert import Wordpieces
+    from bot.train import tfhub_bert
+    from bot.weights import cards
 
-    layer, width = train_tfhub_bert.load_encoder(encoder, str(encoder))
-    train_tfhub_bert.Classifier(layer, width, 2, seed=0).save(folder)
+    layer, width = tfhub_bert.load_encoder(encoder, str(encoder))
+    tfhub_bert.Classifier(layer, width, 2, seed=0).save(folder)
     settings = {"classes": 2, "vocabulary": len(Wordpieces(layer.resolved_object, str(encoder)).ids)}
-    card = models.ModelCard(kind="realism", base=encoder.name, base_sha256="0" * 64, format="full", settings=settings)
-    models.write_card(folder, card)
+    card = cards.ModelCard(kind="realism", base=encoder.name, base_sha256="0" * 64, format="full", settings=settings)
+    cards.write_card(folder, card)
     return folder
 
 

@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from bot import UserError, export_ct2
+from bot.cli import UserError
 from bot.config import GenerateSettings, Precision
 from bot.schema import Candidate
+from bot.weights import serving
 
 BACK_ENDS = {
     "ctranslate2": "bot.generators.ctranslate2",
@@ -51,6 +52,6 @@ def load(backend: str, path: Path, precision: Precision = "int8") -> Generator:
     if backend not in BACK_ENDS:
         raise UserError(f"generate.backend {backend!r} is unknown; one of {', '.join(BACK_ENDS)}")
     if backend == "ctranslate2":
-        path = export_ct2.ready(path, precision)
+        path = serving.ready(path, precision)
     generator: Generator = importlib.import_module(BACK_ENDS[backend]).load(path)
     return generator

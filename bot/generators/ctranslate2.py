@@ -2,7 +2,7 @@
 
 Reads a serving folder (see export_ct2). Neither PyTorch nor transformers is imported: a run starts at once.
 
-    BOT_GENERATE__BACKEND=ctranslate2 python -m bot.generate --in comments.csv --out candidates.csv
+    BOT_GENERATE__BACKEND=ctranslate2 python run_bot.py generate --in comments.csv --out candidates.csv
 
 Each worker is an engine with a thread of its own. It is given a few comments of like length at a time (a call): a prompt is read once for
 all its candidates, and a candidate that has ended takes no more part.
@@ -32,10 +32,12 @@ import ctranslate2
 import numpy as np
 from tokenizers import Tokenizer
 
-from bot import UserError, export_ct2, models, text
+from bot import text
+from bot.cli import UserError
 from bot.config import GenerateSettings
 from bot.generators import candidate_seed, shortened
 from bot.schema import Candidate
+from bot.weights import loading, serving
 
 MOST_WORKERS = 4  # each has the weights in memory; with more cores than that, a worker has several
 STATE_WORDS = 624  # of a Mersenne Twister (Matsumoto and Nishimura 1998)
@@ -214,11 +216,11 @@ def free_bytes() -> int:
 
 class CTranslate2:
     def __init__(self, folder: Path):
-        self.facts = export_ct2.read_facts(folder)
+        self.facts = serving.read_facts(folder)
         if self.facts["kind"] != "generator":
             raise UserError(f"{folder}: a ranker, not a generator; set generate.model to a generator's folder")
-        export_ct2.prefer_avx512()
-        models.keep_freed_memory(one_heap=True)
+        serving.prefer_avx512()
+        loading.keep_freed_memory(one_heap=True)
         self.twister = Twister()
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.tokenizer.encode_special_tokens = True  # no control token is meant in what people wrote

@@ -2,7 +2,7 @@
 
 Reads a folder with `checkpoint`, model*.index, model*.data-…, hparams.json, encoder.json and vocab.bpe (models/base/124M, checkpoint/run1):
 
-    BOT_GENERATE__BACKEND=gpt-2-simple BOT_GENERATE__MODEL=models/base/124M python -m bot.generate --in comments.csv --out candidates.csv
+    BOT_GENERATE__BACKEND=gpt-2-simple BOT_GENERATE__MODEL=models/base/124M python run_bot.py generate --in comments.csv --out candidates.csv
 
 The graph is built once, in `load`, and fed everything that differs from comment to comment. A prompt is read once for all its candidates,
 several comments are one batch, and a candidate that has ended takes no more part; where all have, decoding stops.
@@ -28,7 +28,8 @@ import gpt_2_simple
 import tensorflow as tf
 from gpt_2_simple.src import encoder, model
 
-from bot import UserError, text
+from bot import text
+from bot.cli import UserError
 from bot.config import GenerateSettings
 from bot.generators import candidate_seed, shortened
 from bot.schema import Candidate

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import AutoModelForCausalLM, LogitsProcessor, LogitsProcessorList
 
-from bot import UserError, models, text
+from bot import text
+from bot.cli import UserError
 from bot.config import GenerateSettings
 from bot.generators import candidate_seed, shortened
 from bot.schema import Candidate
+from bot.weights import loading
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -65,7 +67,7 @@ def _plain(tokenizer: PreTrainedTokenizerBase, written: str) -> list[int]:
 
 def load_model(path: Path) -> tuple[Any, PreTrainedTokenizerBase]:
     """See models.load."""
-    return models.load(path, AutoModelForCausalLM)
+    return loading.load(path, AutoModelForCausalLM)
 
 
 class _Nucleus(LogitsProcessor):

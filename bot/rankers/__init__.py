@@ -13,8 +13,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from bot import UserError, export_ct2
+from bot.cli import UserError
 from bot.config import Precision
+from bot.weights import serving
 
 BACK_ENDS = {
     "ctranslate2": "bot.rankers.ctranslate2",
@@ -71,6 +72,6 @@ def load(backend: str, path: Path, precision: Precision = "int8") -> Ranker:
     if backend not in BACK_ENDS:
         raise UserError(f"rank.backend {backend!r} is unknown; one of {', '.join(BACK_ENDS)}")
     if backend == "ctranslate2":
-        path = export_ct2.ready(path, precision)
+        path = serving.ready(path, precision)
     ranker: Ranker = importlib.import_module(BACK_ENDS[backend]).load(path)
     return ranker

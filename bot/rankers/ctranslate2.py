@@ -3,7 +3,7 @@
 Reads a serving folder (see export_ct2) of a classifier, `[CLS] comment [SEP] reply [SEP]` -> one logit, or of a dual encoder. Neither
 PyTorch nor transformers is imported.
 
-    BOT_RANK__BACKEND=ctranslate2 python -m bot.rank --in pairs.csv --out scored.csv
+    BOT_RANK__BACKEND=ctranslate2 python run_bot.py score --in pairs.csv --out scored.csv
 
 Rankers that were trained together have the same encoder, each its own head: it is loaded once (`shared`), and one forward pass gives all
 their scores (`Encoder.pooled`).
@@ -22,8 +22,10 @@ import ctranslate2
 import numpy as np
 from tokenizers import Tokenizer
 
-from bot import UserError, export_ct2, models, schema, text
+from bot import files, text
+from bot.cli import UserError
 from bot.rankers import MAX_TOKENS, Encoded, batches_of_like_length, join_pair
+from bot.weights import loading, serving
 
 Array = np.ndarray[Any, Any]
 
@@ -34,8 +36,8 @@ class Encoder:
     in_use: ClassVar[WeakValueDictionary[tuple[str, ...], Encoder]] = WeakValueDictionary()
 
     def __init__(self, folder: Path, facts: dict[str, Any]):
-        export_ct2.prefer_avx512()
-        models.keep_freed_memory()
+        serving.prefer_avx512()
+        loading.keep_freed_memory()
         self.facts = facts
         self.last: tuple[list[tuple[str, str]], int, Array] | None = None
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -138,7 +140,7 @@ def mean_vector(output: Any, lengths: Array) -> Array:
 
 def shared(folder: Path, facts: dict[str, Any]) -> Encoder:
     """The encoder of a serving folder; the one in use already where weights and tokenizer are the same, byte for byte."""
-    key = tuple(schema.sha256_of(folder / name) for name in ("model.bin", "tokenizer.json"))
+    key = tuple(files.sha256_of(folder / name) for name in ("model.bin", "tokenizer.json"))
     encoder = Encoder.in_use.get(key) or Encoder(folder, facts)
     Encoder.in_use[key] = encoder
     return encoder
@@ -146,10 +148,10 @@ def shared(folder: Path, facts: dict[str, Any]) -> Encoder:
 
 def load(folder: Path) -> Classifier | DualEncoder:
     """Raises UserError if `folder` is no ranker's serving folder."""
-    facts = export_ct2.read_facts(folder)
+    facts = serving.read_facts(folder)
     if facts["kind"] == "generator":
         raise UserError(f"{folder}: a generator, not a ranker; set rank.realism, rank.upvote or rank.relevance to a ranker's folder")
     encoder = shared(folder, facts)
     if facts["kind"] == "dual encoder":
         return DualEncoder(encoder, facts["scale"], facts["offset"])
-    return Classifier(encoder, folder / export_ct2.HEAD_FILE)
+    return Classifier(encoder, folder / serving.HEAD_FILE)

@@ -3,7 +3,7 @@
 Reads a folder that `train realism|upvote --backend tfhub-bert` wrote: a SavedModel that turns input_word_ids, input_mask and
 input_type_ids, int32 (batch, time), into the probability of each class, (batch, classes); its vocabulary; model.json.
 
-    BOT_RANK__BACKEND=tfhub-bert BOT_RANK__REALISM=models/realism-tfhub python -m bot.rank --in pairs.csv --out scored.csv
+    BOT_RANK__BACKEND=tfhub-bert BOT_RANK__REALISM=models/realism-tfhub python run_bot.py score --in pairs.csv --out scored.csv
 
 `Wordpieces` and `inputs_of` are what train_tfhub_bert uses too. Neither PyTorch nor transformers is imported.
 """
@@ -25,8 +25,10 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # TensorFlow Hub's layers are
 
 import tensorflow as tf
 
-from bot import UserError, models, text
+from bot import text
+from bot.cli import UserError
 from bot.rankers import Encoded, batches_of_like_length, join_pair
+from bot.weights import cards
 
 INPUTS = ("input_word_ids", "input_mask", "input_type_ids")
 WIDTH_STEP = 8  # widths are multiples of it: oneDNN prepares its products anew for each shape
@@ -130,7 +132,7 @@ def load(path: Path) -> TFHubBert:
     """Raises UserError if the folder holds no whole model of this back end."""
     if not (path / "saved_model.pb").exists() and ((path / "adapter_config.json").exists() or (path / "config.json").exists()):
         raise UserError(f'{path}: a model of back end transformers; set rank.backend = "transformers", or train one for tfhub-bert')
-    card = models.read_card(path)
+    card = cards.read_card(path)
     try:
         saved = tf.saved_model.load(str(path))
         ranker = TFHubBert(saved, str(path))

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import AutoModel, AutoModelForSequenceClassification
 
-from bot import models, text
+from bot import text
 from bot.rankers import MAX_TOKENS, Encoded, batches_of_like_length, join_pair
+from bot.weights import bases, cards, loading
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -79,7 +80,7 @@ class Transformers:
 
 def load_encoder(base: str) -> tuple[Any, PreTrainedTokenizerBase]:
     """A base as it was pulled, for `embed`. Raises UserError if it isn't there."""
-    return models.load(models.base_path(base), AutoModel)
+    return loading.load(bases.base_path(base), AutoModel)
 
 
 def encode_text(tokenizer: PreTrainedTokenizerBase, body: str) -> list[int]:
@@ -131,9 +132,9 @@ class DualEncoder:
 
 def load(path: Path) -> Transformers | DualEncoder:
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    settings = models.read_card(path).settings if (path / models.CARD_FILE).exists() else {}
+    settings = cards.read_card(path).settings if (path / cards.CARD_FILE).exists() else {}
     if settings.get("architecture") == "dual encoder":
-        model, tokenizer = models.load(path, AutoModel)
+        model, tokenizer = loading.load(path, AutoModel)
         return DualEncoder(model.to(device), tokenizer, settings["scale"], settings["offset"])
-    model, tokenizer = models.load(path, AutoModelForSequenceClassification, num_labels=settings.get("outputs", 1))
+    model, tokenizer = loading.load(path, AutoModelForSequenceClassification, num_labels=settings.get("outputs", 1))
     return Transformers(model.to(device), tokenizer, settings.get("scale", 1.0), settings.get("offset", 0.0), settings.get("output", 0))

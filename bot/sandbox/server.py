@@ -25,7 +25,7 @@ from flask import Flask, Response, abort, g, jsonify, redirect, render_template,
 from werkzeug.exceptions import HTTPException
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
-from bot import UserError
+from bot.cli import UserError
 from bot.sandbox import CLIENT_ID, CLIENT_SECRET, PASSWORD, USERNAME
 from bot.sandbox.seed import GONE
 from bot.sandbox.store import Store

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from bot import UserError
+from bot.cli import UserError
 from bot.sandbox import seed
 
 LAYOUT = 2  # PRAGMA user_version of a file that is whole and seeded

@@ -1,0 +1,126 @@
+"""The command line. `python run_bot.py STAGE …` and `python -m bot STAGE …` do exactly the same.
+
+    python run_bot.py run --sandbox                  the whole online pipeline, dry, against the local sandbox
+    python run_bot.py STAGE --help                   the options of one stage
+
+Exit status: 0 done, 1 something is wrong (one line says what), 2 wrong options, 69 Reddit is not reachable, 74 the disk is full, 75
+another run holds the run folder or the ledger, 77 Reddit refuses the credentials, 78 a setting is wrong, 130 interrupted, 143 stopped.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from bot import cli
+
+
+class Stage(NamedTuple):
+    """A command: a function in a module, whose typer annotations are the options."""
+
+    module: str
+    function: str
+    help: str
+    first: tuple[str, ...] = ()  # arguments put before those that are given
+
+
+# `run_bot.py NAME …` calls the function. A new stage is one line here. Imported only when it is called, so that a process holds one
+# framework at most.
+STAGES = {
+    "run": Stage("bot.pipeline", "run", "fetch, generate, rank, choose, report; with --post also submit"),
+    "extract": Stage("bot.corpus.extract", "main", "monthly dumps or BigQuery -> reply pairs"),
+    "prepare": Stage("bot.corpus.prepare", "main", "reply pairs -> cleaned, split training files"),
+    "train lm": Stage("bot.train.lm", "main", "fine-tune the generator"),
+    "train realism": Stage("bot.train.ranker", "main", "fine-tune the realism ranker", ("realism",)),
+    "train upvote": Stage("bot.train.ranker", "main", "fine-tune the upvote ranker", ("upvote",)),
+    "train relevance": Stage("bot.train.ranker", "main", "fine-tune the relevance ranker", ("relevance",)),
+    "train weights": Stage("bot.train.rank_weights", "main", "fit how much each ranker counts in rank_score"),
+    "train sketches": Stage("bot.train.sketches", "main", "sketch a generator's training replies, so that `choose` refuses near-copies"),
+    "evaluate": Stage("bot.evaluate.evaluate", "main", "measure the rankers on the test split, beside their baselines"),
+    "models pull": Stage("bot.weights.pull", "pull_command", "get base weights into models/base"),
+    "models list": Stage("bot.weights.bases", "list_command", "show the known bases and which are here"),
+    "models card": Stage("bot.weights.cards", "card_command", "renew the words of a trained model's card"),
+    "models convert": Stage("bot.export.to_transformers", "convert_command", "a gpt-2-simple checkpoint -> a transformers folder"),
+    "models export": Stage("bot.export.to_ctranslate2", "export_command", "trained models -> serving folders for CTranslate2"),
+    "models export-tfhub": Stage("bot.export.to_tfhub", "export_tfhub_command", "a BERT -> a TensorFlow Hub SavedModel"),
+    "fetch": Stage("bot.online.fetch", "main", "comments to answer -> RUN/comments.csv"),
+    "generate": Stage("bot.online.generate", "main", "comments -> candidates"),
+    "rank": Stage("bot.online.rank", "main", "RUN/candidates.csv -> RUN/scores.csv"),
+    "score": Stage("bot.online.score", "main", "any CSV with comment,reply -> the same with scores"),
+    "choose": Stage("bot.online.choose", "main", "RUN/scores.csv -> RUN/scored.csv and RUN/chosen.csv"),
+    "submit": Stage("bot.online.submit", "main", "RUN/chosen.csv -> replies on Reddit, each once (with --post)"),
+    "report": Stage("bot.report.report", "main", "a run as a table and as RUN/report.html"),
+    "sandbox": Stage("bot.sandbox.program", "main", "a local Reddit for demos and tests"),
+    "inbox": Stage("bot.online.inbox", "main", "obey !stop and !delete, withdraw unwanted replies; a posting run begins with it"),
+    "harvest": Stage("bot.online.harvest", "main", "karma, replies and removal of own replies -> data/harvest.csv"),
+    "pause": Stage("bot.posting.operate", "pause_command", "post nothing until resume"),
+    "resume": Stage("bot.posting.operate", "resume_command", "post again"),
+    "forget": Stage("bot.posting.operate", "forget_command", "forget USER: remove what is known of a person, never reply to them again"),
+    "status": Stage("bot.posting.operate", "status_command", "what was posted, refused, parked and capped, and why"),
+    "resolve": Stage("bot.posting.operate", "resolve_command", "say what became of replies that may have been posted"),
+    "purge": Stage("bot.posting.purge", "purge_command", "remove every trace of deleted comments: purge --ids FILE"),
+}
+GROUPS = {"train": "Fine-tune a model.", "models": "Base weights, exports and cards."}
+
+
+def command_of(stage: str) -> Callable[..., Any]:
+    """The function that the stage calls."""
+    command: Callable[..., Any] = getattr(importlib.import_module(STAGES[stage].module), STAGES[stage].function)
+    return command
+
+
+def find(arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """The stage that stands at the beginning, empty where none does, and the arguments after it.
+
+    >>> find(["train", "lm", "--seed", "2"]), find(["--help"])
+    (('train lm', ['--seed', '2']), ('', ['--help']))
+    """
+    for words in (2, 1):
+        if (name := " ".join(arguments[:words])) in STAGES:
+            return name, list(arguments[words:])
+    return "", list(arguments)
+
+
+def overview() -> Any:
+    """A typer app that lists the stages and refuses what is none."""
+    import typer
+
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
+    groups = {name: typer.Typer(no_args_is_help=True, help=text) for name, text in GROUPS.items()}
+    app.callback(help="A Reddit reply bot that generates, then ranks. COMMAND --help shows a command's options.")(lambda: None)
+    for name, each in groups.items():
+        app.add_typer(each, name=name)
+    for name, stage in STAGES.items():
+        group, _, last = name.rpartition(" ")
+        (groups[group] if group else app).command(last, help=stage.help)(lambda: None)
+    return app
+
+
+def main(program: str = "python -m bot") -> None:
+    """program: what was typed, for usage lines and errors."""
+    stage, arguments = find(sys.argv[1:])
+    try:
+        import typer  # noqa: F401
+    except ModuleNotFoundError:
+        start_in_environment(program)
+    if stage:
+        cli.run_command(command_of(stage), f"{program} {stage}", [*STAGES[stage].first, *arguments])
+    else:
+        cli.run_command(overview(), program, arguments)
+
+
+def start_in_environment(program: str) -> None:
+    """Start the same command again with .venv's Python; exits with one line where there is no usable .venv."""
+    python = cli.ROOT / ".venv" / "bin" / "python"
+    if python.exists() and os.environ.get("BOT_RESTARTED") != str(os.getpid()):
+        os.environ["BOT_RESTARTED"] = str(os.getpid())  # exec keeps the process id: a .venv without packages is not tried for ever
+        call = [str(python), *(["-m", "bot"] if program == "python -m bot" else [str(cli.ROOT / "run_bot.py")]), *sys.argv[1:]]
+        os.execve(call[0], call, cli.with_root(os.environ))
+    sys.exit(f"{program}: the packages of requirements.txt are not installed; run `make setup` in {cli.ROOT}, then the same command again")
+
+
+if __name__ == "__main__":
+    main()

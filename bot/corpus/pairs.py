@@ -1,0 +1,114 @@
+"""TODO: bot.corpus.pairs"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import permutations
+
+from bot import schema, text
+from bot.schema import LabelledRow, LmRow, Pair, RankedPair, RealismRow, UpvotePair
+
+
+def sibling_pairs(
+    pairs: Iterable[Pair], karma_gap: int, hours_gap: float, neighbours: int = 1, untimed: Collection[str] = ()
+) -> list[UpvotePair]:
+    """Each of the replies to one comment with the `neighbours` after it in time, if they are at most `hours_gap` apart and their karma
+    differs by at least `karma_gap`.
+
+    Only siblings are compared, so subreddit, age and exposure of the parent cancel. One neighbour is DialogRPT's rule (Gao et al. 2020,
+    arXiv:2009.06978); without a limit a thread with a thousand replies would give half a million pairs. untimed: months («2023-04») whose
+    times aren't real. Their siblings stand in an order of chance, no two are too far apart, and hours_gap is 0.
+    """
+    siblings: dict[str, list[Pair]] = defaultdict(list)
+    for pair in pairs:
+        if pair.reply_karma is not None and pair.reply_utc is not None:
+            siblings[pair.comment_id].append(pair)
+    rows = []
+    for comment_id, replies in siblings.items():
+        real = not any(month_of(reply) in untimed for reply in replies)
+        replies.sort(key=lambda reply: (reply.reply_utc, reply.reply_id))
+        if not real:
+            replies.sort(key=lambda reply: reply.reply_id)  # the same order, whatever the made-up times say, for chance to begin with
+            random.Random(comment_id).shuffle(replies)
+        for place, one in enumerate(replies):
+            for other in replies[place + 1 : place + 1 + neighbours]:
+                better, worse = (one, other) if (one.reply_karma or 0) > (other.reply_karma or 0) else (other, one)
+                gap = (better.reply_karma or 0) - (worse.reply_karma or 0)
+                hours = ((better.reply_utc or 0) - (worse.reply_utc or 0)) / 3600 if real else 0.0
+                if gap >= karma_gap and abs(hours) <= hours_gap and better.reply != worse.reply:
+                    row = UpvotePair(
+                        better.thread_id, comment_id, better.reply_id, worse.reply_id, better.subreddit, better.comment,
+                        better.reply, worse.reply, gap, round(hours, 4),
+                    )  # fmt: skip
+                    rows.append(row)
+    return rows
+
+
+def month_of(reply: Pair) -> str:
+    """The month of the reply's time, UTC, as «2023-04»."""
+    return datetime.fromtimestamp(reply.reply_utc or 0, UTC).strftime("%Y-%m")
+
+
+def ranked_pairs(replies: Iterable[Pair], rank: Mapping[str, int]) -> list[RankedPair]:
+    """Each reply with every sibling that Reddit listed below it. rank: by reply_id, 1 is the first."""
+    siblings: dict[str, list[Pair]] = defaultdict(list)
+    for reply in replies:
+        siblings[reply.comment_id].append(reply)
+    return [
+        RankedPair(one.subreddit, one.comment, one.reply, other.reply, rank[other.reply_id] - rank[one.reply_id])
+        for found in siblings.values()
+        for one, other in permutations(found, 2)
+        if rank[one.reply_id] < rank[other.reply_id] and one.reply != other.reply
+    ]
+
+
+def relevance_rows(rows: Sequence[LmRow]) -> list[LabelledRow]:
+    """For each row its reply (label 1), then one of another thread of its subreddit (label 0, by chance); none where there is no other.
+
+    Give it the rows of one split, so that no reply crosses to another.
+    """
+    by_subreddit: dict[str, list[LmRow]] = defaultdict(list)
+    for row in rows:
+        by_subreddit[row.subreddit.lower()].append(row)
+    result = []
+    for name, members in by_subreddit.items():
+        if len({row.thread_id for row in members}) < 2:
+            continue
+        chance = random.Random(name)
+        for row in members:
+            other = row
+            while other.thread_id == row.thread_id:
+                other = chance.choice(members)
+            where = (row.thread_id, row.comment_id)
+            result.append(LabelledRow(*where, row.reply_id, row.subreddit, row.comment, row.reply, 1))
+            if other.reply != row.reply:
+                result.append(LabelledRow(*where, other.reply_id, row.subreddit, row.comment, other.reply, 0))
+    return result
+
+
+def realism_rows(people: Iterable[LmRow], fakes: Iterable[schema.Candidate]) -> list[RealismRow]:
+    """For each comment that has a candidate: the candidates (label 0), then the person's reply (label 1).
+
+    A comment with several candidates gives as many rows of each kind as it can: people's replies are not repeated. Candidates are
+    cleaned as people's replies are, and as `rank` cleans both; otherwise a stray asterisk would tell them apart.
+    """
+    by_comment: dict[str, list[schema.Candidate]] = defaultdict(list)
+    for fake in fakes:
+        fake = replace(fake, reply=text.clean(fake.reply))
+        if fake.reply:
+            by_comment[fake.comment_id].append(fake)
+    rows = []
+    for row in people:
+        for fake in by_comment.get(row.comment_id, []):
+            rows.append(
+                RealismRow(row.thread_id, row.comment_id, fake.candidate_id, row.subreddit, row.comment, fake.reply, 0, fake.generator)
+            )
+        if row.comment_id in by_comment:
+            rows.append(RealismRow(row.thread_id, row.comment_id, row.reply_id, row.subreddit, row.comment, row.reply, 1, ""))
+            # a second reply of a person to the same comment stays, its candidates are there already
+            by_comment[row.comment_id] = []
+    return rows

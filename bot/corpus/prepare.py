@@ -1,0 +1,241 @@
+"""prepare: reply pairs -> cleaned, split training files; and, with --fakes, the realism files.
+
+Reads  RAW/*.parquet (schema.Pair) and, for realism, a candidates.csv that `generate` wrote for the comments of OUT/lm_*.csv.
+Writes OUT/lm_{train,val,test}.csv, gpt2_finetune.csv, upvote_{…}.csv, upvote_pairs_{…}.csv, relevance_{…}.csv; with --fakes
+       OUT/realism_{…}.csv instead, with --ranked OUT/ranked_pairs.csv.
+
+    python run_bot.py prepare --raw data/raw_data --out data/prepared
+    python run_bot.py prepare --raw data/raw_data --out data/prepared --explain 20
+    python run_bot.py prepare --out data/prepared --fakes data/fakes.csv --fakes data/fakes_hot.csv
+    python run_bot.py prepare --out data/prepared --ranked pairs.jsonl.zst
+
+Each row read is kept or counted under the first rule that drops it; the table is printed and stands in every file's manifest. In order:
+
+    deleted             Reddit's mark stands in the place of comment or reply
+    nothing_left        no text in comment or reply but quotes, links and images
+    bot_notice          comment or reply says that it is a bot's
+    too_short, too_long
+    mostly_not_letters
+    parroted            the reply says the comment again
+    not_english         with --english-only: a detector is sure of it
+    copy_pasta          letter for letter a reply that came earlier
+    near_duplicate      but for few words a reply that came earlier
+
+What makes text of markdown, entities, quotes, links and images is `text.clean`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import duckdb
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from bot import files, schema, text
+from bot.cli import UserError
+from bot.corpus import pairs, rules
+from bot.schema import FinetuneText, LabelledRow, LmRow, Pair, RankedPair, RealismRow, UpvotePair, UpvoteRow
+
+SPLITS = ("train", "val", "test")
+SUBMISSION_CHARACTERS = 600  # of a submission's title and text, when that is what was replied to
+
+
+def read_pairs(raw: Path) -> tuple[list[Pair], dict[str, str]]:
+    """All rows of RAW/*.parquet, by file and within it by the reply's time and id, and the files' checksums.
+
+    An extract's rows lie in no order, and which of several like replies is kept must not depend on it.
+
+    Raises:
+        UserError: no such files, other columns or types, or a file that isn't what its manifest says.
+    """
+    months = sorted(raw.glob("*.parquet"))
+    if not months:
+        raise UserError(f"{raw}: no Parquet file; run `python run_bot.py extract` first, or give --raw")
+    columns = schema.columns_of(Pair)
+    typed = [f"CAST({name} AS {'VARCHAR' if kind is str else 'BIGINT'})" for name, kind in get_type_hints(Pair).items()]
+    read: list[Pair] = []
+    with duckdb.connect() as db:
+        for file in track(months, description="reading", transient=True):
+            try:
+                query = f"SELECT {', '.join(typed)} FROM read_parquet(?) ORDER BY reply_utc NULLS LAST, reply_id"
+                rows = db.execute(query, [str(file)]).fetchall()
+            except duckdb.Error as error:
+                reason = str(error).splitlines()[0]
+                raise UserError(f"{file}: not an extract with columns {', '.join(columns)} ({reason}); extract that month again") from None
+            files.check_manifest(file, len(rows))
+            read += [Pair(*row) for row in rows]
+    return read, {file.name: files.sha256_of(file) for file in months}
+
+
+def read_ranked(file: Path) -> tuple[list[Pair], dict[str, int]]:
+    """Replies whose place in Reddit's own order is known but not their karma, and that place by reply_id.
+
+    One JSON object a line (also .zst, .gz): subreddit, kind (post, comment), parent, reply, rank. Ids are made here, for this file alone.
+
+    Raises:
+        UserError: the file is not like that.
+    """
+    query = """
+        SELECT subreddit, kind, parent, reply, rank, dense_rank() OVER (ORDER BY subreddit, kind, parent), row_number() OVER ()
+        FROM read_json(?, columns = {subreddit: 'VARCHAR', kind: 'VARCHAR', parent: 'VARCHAR', reply: 'VARCHAR', rank: 'INTEGER'},
+                       format = 'newline_delimited')
+        WHERE columns(*) IS NOT NULL
+        ORDER BY ALL
+    """
+    try:
+        with duckdb.connect() as db:
+            rows = db.execute(query, [str(file)]).fetchall()
+    except duckdb.Error as error:
+        raise UserError(f"{file}: not JSON lines with subreddit, kind, parent, reply, rank ({str(error).splitlines()[0]})") from None
+    if not rows:
+        raise UserError(f"{file}: no line has subreddit, kind, parent, reply and rank; is it the right file?")
+    replies = [
+        Pair(subreddit, "", "", None, f"{'t3' if kind == 'post' else 't1'}_{parent_id}", parent, None, None, str(reply_id), reply,
+             None, None, None)
+        for subreddit, kind, parent, reply, _, parent_id, reply_id in rows
+    ]  # fmt: skip
+    return replies, {str(reply_id): rank for *_, rank, _, reply_id in rows}
+
+
+def write_ranked(out: Path, file: Path) -> None:
+    replies, rank = read_ranked(file)
+    kept, dropped = rules.keep(track(replies, description="cleaning", transient=True))
+    cleaning = {"read": len(replies), "dropped": {rule: len(rows) for rule, rows in dropped.items()}, "kept": len(kept)}
+    made_from = {"ranked": files.sha256_of(file)}
+    count = schema.write_rows(out / "ranked_pairs.csv", RankedPair, pairs.ranked_pairs(kept, rank), made_from, **cleaning)
+    Console().print(rules_table(cleaning, {}))
+    print(f"{out}/ranked_pairs.csv: {count:,} rows")
+
+
+def main(
+    raw: Annotated[Path, typer.Option(help="folder of extracts")] = Path("data/raw_data"),
+    out: Annotated[Path, typer.Option(help="folder for the training files")] = Path("data/prepared"),
+    minimum_karma: Annotated[int, typer.Option(help="lm files: leave out replies with less karma")] = 1,
+    karma_gap: Annotated[int, typer.Option(min=1, help="upvote pairs: least difference in karma")] = 2,
+    hours_gap: Annotated[float, typer.Option(min=0, help="upvote pairs: most hours between the two")] = 1.0,
+    neighbours: Annotated[int, typer.Option(min=1, help="upvote pairs: each reply with so many of the next siblings in time")] = 4,
+    untimed: Annotated[
+        list[str] | None, typer.Option(help="month (2023-04) whose times are made up: no rule of time for its upvote pairs")
+    ] = None,
+    english_only: Annotated[bool, typer.Option("--english-only", help="drop replies that are surely not in English")] = False,
+    explain_rows: Annotated[int, typer.Option("--explain", min=0, help="show this many dropped rows of each rule")] = 0,
+    fakes: Annotated[
+        list[Path] | None,
+        typer.Option(help="candidates.csv for the comments of OUT/lm_*.csv: write the realism files; may be given several times"),
+    ] = None,
+    ranked: Annotated[
+        Path | None, typer.Option(help="JSON lines of subreddit, kind, parent, reply, rank: write OUT/ranked_pairs.csv for train upvote")
+    ] = None,
+) -> None:
+    """Clean and split reply pairs into training files."""
+    if fakes:
+        return write_realism(out, fakes)
+    if ranked is not None:
+        return write_ranked(out, ranked)
+    read, sums = read_pairs(raw)
+    kept, dropped = rules.keep(track(read, description="cleaning", transient=True), english_only)
+    made_from = {
+        "files": sums, "minimum_karma": minimum_karma, "karma_gap": karma_gap, "hours_gap": hours_gap, "neighbours": neighbours,
+        "untimed": sorted(untimed or []), "english_only": english_only,
+    }  # fmt: skip
+    split = {pair.thread_id: text.split_for(pair.thread_id) for pair in kept}
+
+    to_comments = [pair for pair in kept if pair.comment_id.startswith("t1_")]
+    lm = [pair for pair in to_comments if (pair.reply_karma or 0) >= minimum_karma]
+    lm_rows = [LmRow(p.thread_id, p.comment_id, p.reply_id, p.subreddit, p.comment, p.reply) for p in lm]
+    upvote_rows = [
+        UpvoteRow(p.thread_id, p.comment_id, p.reply_id, p.subreddit, p.comment, p.reply, p.reply_karma, p.reply_utc)
+        for p in kept
+        if p.reply_karma is not None and p.reply_utc is not None
+    ]
+    upvote_pairs = pairs.sibling_pairs(kept, karma_gap, hours_gap, neighbours, untimed or [])
+
+    cleaning = {"read": len(read), "dropped": {rule: len(rows) for rule, rows in dropped.items()}, "kept": len(kept)}
+    left_out = {
+        "lm": {"to_submission": len(kept) - len(to_comments), "low_karma": len(to_comments) - len(lm)},
+        "upvote": {"no_karma_or_time": len(kept) - len(upvote_rows)},
+    }
+    lm_facts, upvote_facts = ({**cleaning, "left_out": left_out[name]} for name in ("lm", "upvote"))
+    table = Table("file", *SPLITS)
+    for name, row_type, rows, facts in (
+        ("lm", LmRow, lm_rows, lm_facts),
+        ("upvote", UpvoteRow, upvote_rows, upvote_facts),
+        ("upvote_pairs", UpvotePair, upvote_pairs, cleaning),
+    ):
+        counts = [write_split(out, name, row_type, rows, each, split, made_from, facts) for each in SPLITS]
+        table.add_row(name, *(f"{count:,}" for count in counts))
+    relevance = [row for each in SPLITS for row in pairs.relevance_rows([row for row in lm_rows if split[row.thread_id] == each])]
+    counts = [write_split(out, "relevance", LabelledRow, relevance, each, split, made_from, lm_facts) for each in SPLITS]
+    table.add_row("relevance", *(f"{count:,}" for count in counts))
+    finetune = (FinetuneText(text.format_training_text(r.comment, r.reply)) for r in lm_rows if split[r.thread_id] == "train")
+    count = schema.write_rows(out / "gpt2_finetune.csv", FinetuneText, finetune, made_from, **lm_facts)
+    table.add_row("gpt2_finetune", f"{count:,}", "", "")
+
+    for line in rules.explain(dropped, explain_rows):
+        print(line)
+    Console().print(rules_table(cleaning, left_out), table)
+
+
+def rules_table(cleaning: dict[str, Any], left_out: dict[str, dict[str, int]]) -> Table:
+    """Where each row read went: dropped by a rule or kept; and which of those kept don't stand in the lm and the upvote files."""
+    table = Table("rule")
+    table.add_column("rows", justify="right")
+    table.add_row("read", f"{cleaning['read']:,}")
+    for rule, count in cleaning["dropped"].items():
+        table.add_row(f"- {rule}", f"{count:,}")
+    table.add_row("= kept", f"{cleaning['kept']:,}")
+    for name, reasons in left_out.items():
+        table.add_section()
+        for reason, count in reasons.items():
+            table.add_row(f"kept, but not in {name}: {reason}", f"{count:,}")
+        table.add_row(f"= {name}", f"{cleaning['kept'] - sum(reasons.values()):,}")
+    return table
+
+
+def setting_of(fakes: Path) -> str:
+    """How the candidates were drawn, for the generator's label: « temperature=0.8 top_p=0.9», or nothing where no manifest says it."""
+    settings = (files.read_manifest(fakes) or {}).get("made_from", {}).get("settings", {})
+    return "".join(f" {name}={settings[name]:g}" for name in ("temperature", "top_p") if name in settings)
+
+
+def write_realism(out: Path, fakes: Sequence[Path]) -> None:
+    people = [row for each in SPLITS for row in schema.read_rows(out / f"lm_{each}.csv", LmRow)]
+    candidates = [
+        replace(candidate, generator=candidate.generator + setting_of(file))
+        for file in fakes
+        for candidate in schema.read_rows(file, schema.Candidate)
+    ]
+    rows = pairs.realism_rows(people, candidates)
+    if not rows:
+        named = ", ".join(map(str, fakes))
+        raise UserError(f"{named}: none of its comment_ids stands in {out}/lm_*.csv; generate from one of those files")
+    made_from = {"fakes": {file.name: files.sha256_of(file) for file in fakes}}
+    used = sum(row.label == 0 for row in rows)
+    empty = sum(not text.clean(candidate.reply) for candidate in candidates)
+    dropped = {"nothing_left": empty, "comment_not_in_lm": len(candidates) - used - empty}
+    print(f"{len(candidates):,} candidates:", ", ".join(f"{rule} {count:,}" for rule, count in dropped.items()), f"- {used:,} used")
+    facts = {"read": len(candidates), "dropped": dropped}
+    split = {row.thread_id: text.split_for(row.thread_id) for row in rows}
+    for each in SPLITS:
+        count = write_split(out, "realism", RealismRow, rows, each, split, made_from, facts)
+        print(f"{out}/realism_{each}.csv: {count:,} rows")
+
+
+def write_split(
+    out: Path,
+    name: str,
+    row_type: type,
+    rows: list[Any],
+    each: str,
+    split: dict[str, str],
+    made_from: dict[str, Any],
+    facts: dict[str, Any],
+) -> int:
+    chosen = (row for row in rows if split[row.thread_id] == each)
+    return schema.write_rows(out / f"{name}_{each}.csv", row_type, chosen, made_from, **facts)

@@ -1,0 +1,153 @@
+"""choose: at most one reply a submission, or none.
+
+Reads  RUN/scored.csv and, where there are any, RUN/comments.csv and RUN/context.csv and the ledger (what a reply may
+       not copy), and MODEL/replies.npy.
+Writes RUN/scored.csv again, each row with its verdict (chosen, kept or refused) and reason, and RUN/chosen.csv.
+
+    python run_bot.py choose --run data/runs/X
+
+The rule is the original bot's two steps: drop what the realism ranker gives less than choose.minimum_realism, then take the best
+rank_score of what is left; of several comments in one submission the best one is answered. Nothing passes: nothing is chosen. The
+threshold's target is stated: nine in ten of people's own replies would pass; `train weights` fits it to that on the validation split.
+Before the second step conduct.may_say drops what may not be posted, whoever wrote the comment and whatever it says.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bot import config, files, schema
+from bot.conduct import what
+from bot.corpus import copies
+from bot.posting import ledger
+from bot.schema import Comment, Context, Scored
+
+Fault = Callable[[Scored], str | None]  # why a candidate may not be posted, if so
+
+
+def choose(rows: Sequence[Scored], minimum_realism: float, fault: Fault = lambda row: None) -> list[Scored]:
+    """The rows, in order, each with verdict and reason; what they said before is forgotten.
+
+    refused: empty, low_realism, or what `fault` says. kept: another candidate of the comment is better (not_best), or another comment of
+    the submission is answered (other_comment_in_submission). Ties go to the smaller candidate_id, so that the order of rows doesn't
+    matter; no rank_score comes last.
+    """
+    refusals = [refusal(row, minimum_realism) or fault(row) or "" for row in rows]
+    order = sorted(
+        (index for index, reason in enumerate(refusals) if not reason),
+        key=lambda index: (rows[index].rank_score is None, -(rows[index].rank_score or 0.0), rows[index].candidate_id),
+    )
+    best_of_thread: dict[str, int] = {}
+    best_of_comment: dict[str, int] = {}
+    for index in order:
+        best_of_thread.setdefault(rows[index].thread_id, index)
+        best_of_comment.setdefault(rows[index].comment_id, index)
+    result = []
+    for index, (row, reason) in enumerate(zip(rows, refusals, strict=True)):
+        verdict = "refused" if reason else "kept"
+        if not reason:
+            if best_of_thread[row.thread_id] == index:
+                verdict = "chosen"
+            elif best_of_comment[row.comment_id] == index:
+                reason = "other_comment_in_submission"
+            else:
+                reason = "not_best"
+        result.append(replace(row, verdict=verdict, reason=reason))
+    return result
+
+
+def summary(rows: Sequence[Scored]) -> str:
+    """How many comments get a reply, and why the others don't.
+
+    >>> row = Scored("t1_a", "t3_a", "s", "why", "t1_a-0", "so", 0.1, 0.2, None, 0.2, "refused", "low_realism")
+    >>> summary([row, replace(row, comment_id="t1_b", verdict="chosen", reason="")])
+    '1 of 2 comments get a reply; 1 none, as all candidates are refused (low_realism 1)'
+    """
+    verdicts: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        verdicts[row.comment_id].add(row.verdict)
+    answered = sum("chosen" in found for found in verdicts.values())
+    abstained = {comment_id for comment_id, found in verdicts.items() if found == {"refused"}}
+    said = f"{answered} of {len(verdicts)} comments get a reply"
+    if abstained:
+        reasons = Counter(row.reason for row in rows if row.comment_id in abstained).most_common()
+        why = ", ".join(f"{reason} {count}" for reason, count in reasons)
+        said += f"; {len(abstained)} none, as all candidates are refused ({why})"
+    if waiting := len(verdicts) - answered - len(abstained):
+        said += f"; {waiting} none, as another comment of the submission is answered"
+    return said
+
+
+def refusal(row: Scored, minimum_realism: float) -> str:
+    """Why a candidate may not be chosen, by its scores; empty if it may."""
+    if not row.reply.strip():
+        return "empty"
+    if row.realism_score is not None and row.realism_score < minimum_realism:
+        return "low_realism"
+    return ""
+
+
+def fault_finder(
+    comments: Sequence[Comment], context: Sequence[Context], own: Sequence[str], settings: config.Settings
+) -> tuple[Fault, bool]:
+    """conduct.may_say with all that it needs to know, and whether there are sketches of the training text. own: what we wrote before.
+
+    Raises:
+        UserError: the sketches can't be read.
+    """
+    said_in: dict[str, list[tuple[str, str]]] = defaultdict(list)  # thread -> (comment_id, text)
+    titles = {comment.thread_id: comment.title for comment in comments}
+    for comment in comments:
+        said_in[comment.thread_id].append((comment.comment_id, comment.comment))
+    for other in context:
+        said_in[other.thread_id].append((other.comment_id, other.comment))
+    training = copies.read(settings.generate.model)
+    own = [copies.plain(each) for each in own]
+    known: dict[str, what.Around] = {}
+
+    def fault(row: Scored) -> str | None:
+        if row.comment_id not in known:
+            others = [said for comment_id, said in said_in[row.thread_id] if comment_id != row.comment_id]
+            known[row.comment_id] = what.around(row.comment, [titles.get(row.thread_id, ""), *others], own, training)
+        return what.may_say(row.reply, known[row.comment_id], settings.conduct)
+
+    return fault, training is not None
+
+
+def main(
+    run: Annotated[Path, typer.Option(help="run folder: reads and completes scored.csv, writes chosen.csv")],
+    config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings")] = None,
+) -> None:
+    """Choose the reply to post, at most one a submission, or none."""
+    settings = config.load(config_file)
+    scored = run / "scored.csv"
+    before = schema.read_rows(scored, Scored)
+    comments = schema.read_rows(run / "comments.csv", Comment) if (run / "comments.csv").exists() else []
+    context = schema.read_rows(run / "context.csv", Context) if (run / "context.csv").exists() else []
+    own: list[str] = []
+    if settings.submit.ledger.exists():
+        with closing(ledger.open_ledger(settings.submit.ledger)) as db:
+            own = ledger.own_texts(db, but_to={row.comment_id for row in before})  # a run that has posted may choose again, and the same
+    fault, with_training = fault_finder(comments, context, own, settings)
+    rows = choose(before, settings.choose.minimum_realism, fault)
+    # scored.csv stays `rank`'s work: what it was made from is passed on, so that a second run knows it is current
+    schema.write_rows(scored, Scored, rows, (files.read_manifest(scored) or {"made_from": {}})["made_from"])
+    made_from = {
+        "scored": files.sha256_of(scored),
+        "settings": settings.choose.model_dump(mode="json"),
+        "conduct": settings.conduct.model_dump(mode="json"),
+        "training_sketches": with_training,
+    }
+    schema.write_rows(run / "chosen.csv", Scored, (row for row in rows if row.verdict == "chosen"), made_from)
+    print(summary(rows))
+    if not with_training:
+        print(
+            f"not checked for copies of the training text: no {settings.generate.model / copies.FILE}; see `python run_bot.py train sketches --help`"
+        )

@@ -1,0 +1,178 @@
+"""Read Reddit: which comments to answer, which not and why, and what else stands in their threads.
+
+    python run_bot.py fetch --config FILE --run RUN [--limit N]
+
+Reads Reddit, or the sandbox that reddit.url names. Writes RUN/context.csv, RUN/skipped.csv and, last, RUN/comments.csv; where all three are
+there, whole and made with the same settings, it does nothing, so a run that was killed goes on with the comments it had.
+Which comments are answered is conduct.may_reply_to's to say; where there is a ledger, what it knows counts.
+Each comment that was seen stands in comments.csv or in skipped.csv, never in both and never in neither.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import closing
+from itertools import zip_longest
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bot import config, files, schema, text
+from bot.cli import UserError
+from bot.conduct import where
+from bot.conduct.where import NOTHING_KNOWN, Known, Reason
+from bot.config import FetchSettings, Settings
+from bot.posting import ledger
+from bot.posting.ledger import State
+from bot.reddit import client as reddit
+from bot.reddit.client import Thread, ThreadComment
+from bot.reddit.outcomes import Outcome
+from bot.schema import Comment, Context, Skipped
+
+
+def take_up(
+    threads: list[Thread],
+    settings: Settings,
+    now: float,
+    us: str = "",
+    limit: int | None = None,
+    known: Known = NOTHING_KNOWN,
+) -> tuple[list[Comment], list[Context], list[Skipped]]:
+    """Share out the comments of threads: to answer; context (the other readable comments of those threads); not to answer, and why.
+
+    now: epoch seconds. us: our account's name, empty for none. known: what the ledger knows. Comments to answer come in turns,
+    one a thread, best karma first, in the order of the threads; `limit` cuts there, so that no thread uses it up.
+    """
+    answerable: list[list[tuple[Thread, ThreadComment]]] = []
+    skipped: list[Skipped] = []
+    for thread in threads:
+        answered = {comment.parent_id for comment in thread.comments if where.same_name(comment.author, us)}
+        good = []
+        for comment in thread.comments:
+            reason = where.may_reply_to(thread, comment, settings.fetch, settings.conduct, now, us, answered, known)
+            if reason is None:
+                good.append((thread, comment))
+            else:
+                skipped.append(Skipped(comment.comment_id, thread.thread_id, thread.subreddit, reason))
+        seen = {comment.comment_id for comment in thread.comments}
+        hidden = [name for name in dict.fromkeys(thread.behind_more) if name not in seen]
+        skipped += [Skipped(name, thread.thread_id, thread.subreddit, Reason.BEHIND_MORE) for name in hidden]
+        answerable.append(sorted(good, key=lambda pair: (-pair[1].karma, pair[1].created_utc, pair[1].comment_id)))
+
+    in_turns = [pair for turn in zip_longest(*answerable) for pair in turn if pair is not None]
+    taken, over = in_turns[:limit], in_turns[len(in_turns) if limit is None else limit :]
+    skipped += [Skipped(comment.comment_id, thread.thread_id, thread.subreddit, Reason.OVER_LIMIT) for thread, comment in over]
+
+    taken_ids = {comment.comment_id for _, comment in taken}
+    taken_threads = {thread.thread_id for thread, _ in taken}
+    context = [
+        Context(thread.thread_id, comment.comment_id, comment.parent_id, text.well_formed(comment.body))
+        for thread in threads
+        if thread.thread_id in taken_threads
+        for comment in thread.comments
+        if comment.comment_id not in taken_ids and not text.is_deleted(comment.body)
+    ]
+    return [_row(thread, comment) for thread, comment in taken], context, skipped
+
+
+def _row(thread: Thread, comment: ThreadComment) -> Comment:
+    return Comment(
+        comment_id=comment.comment_id,
+        thread_id=thread.thread_id,
+        subreddit=thread.subreddit,
+        title=text.well_formed(thread.title),
+        comment=text.well_formed(comment.body),
+        comment_karma=comment.karma,
+        comment_utc=comment.created_utc,
+        depth=comment.depth,
+        author=comment.author,
+        over_18=thread.over_18,
+        permalink=comment.permalink,
+    )
+
+
+def read_threads(client: reddit.Client, rules: FetchSettings) -> tuple[list[Thread], dict[str, Outcome]]:
+    """The threads that the rules name, the first of each subreddit, then the second of each, …; and how each subreddit answered.
+
+    Raises:
+        UserError: no network, or wrong credentials.
+    """
+    answers: dict[str, Outcome] = {}
+    by_subreddit: list[list[Thread]] = []
+    for name in dict.fromkeys(where.subreddit_name(name) for name in rules.subreddits):
+        answers[name], thread_ids = reddit.list_submissions(client, name, rules.listing, rules.submissions)
+        threads = []
+        for thread_id in thread_ids:
+            outcome, thread = reddit.read_thread(client, thread_id, rules.replace_more_limit)
+            if thread is not None:
+                threads.append(thread)
+            elif outcome is Outcome.RATE_LIMITED:
+                answers[name] = outcome
+                break
+        by_subreddit.append(threads)
+    return [thread for turn in zip_longest(*by_subreddit) for thread in turn if thread is not None], answers
+
+
+def known_to(path: Path, now: float) -> Known:
+    """What the ledger at `path` knows; nothing where there is none. Raises UserError where it is damaged."""
+    if not path.exists():
+        return NOTHING_KNOWN
+    with closing(ledger.open_ledger(path)) as db:
+        sent = ledger.in_state(db, *ledger.SENT)
+        return Known(
+            opted_out=ledger.everyone_opted_out(db),
+            benched=ledger.benched(db, int(now)),
+            comments={reply.comment_id for reply in sent},
+            threads={reply.thread_id for reply in sent},
+            tried={reply.comment_id for reply in ledger.in_state(db, State.READY, State.REJECTED)},
+        )
+
+
+def main(
+    run: Annotated[Path, typer.Option(help="run folder; made where there is none")],
+    config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="take up at most this many comments, spread over submissions")] = None,
+) -> None:
+    """Read Reddit: the comments to answer, the rest with a reason, and their threads' other comments."""
+    settings = config.load(config_file)
+    if run.exists() and not run.is_dir():
+        raise UserError(f"{run}: is a file; --run names the run folder")
+    comments_csv, context_csv, skipped_csv = run / "comments.csv", run / "context.csv", run / "skipped.csv"
+    made_from = {
+        "fetch": settings.fetch.model_dump(mode="json"),
+        "sensitive_subreddits": settings.conduct.sensitive_subreddits,
+        "source": "sandbox" if reddit.is_sandbox(settings.reddit.url) else "reddit",  # the sandbox's port may change when a run goes on
+        "limit": limit,
+    }
+    if all(files.is_current(path, made_from) for path in (context_csv, skipped_csv, comments_csv)):
+        print(f"fetch: {comments_csv} is there and whole; nothing to do")
+        return
+    if not settings.fetch.subreddits:
+        raise UserError("fetch.subreddits is empty; name at least one subreddit in the config, see config.example.toml")
+
+    client = reddit.connect(settings.reddit)
+    us = reddit.account_name(client)
+    threads, answers = read_threads(client, settings.fetch)
+    refused = {name: outcome for name, outcome in answers.items() if outcome is not Outcome.READ}
+    if len(refused) == len(answers):
+        raise UserError(f"no subreddit could be read ({_counted(refused)}); check fetch.subreddits")
+    for name, outcome in refused.items():
+        print(f"fetch: r/{name} is left out: {outcome}")
+    now = time.time()
+    comments, context, skipped = take_up(threads, settings, now, us, limit, known_to(settings.submit.ledger, now))
+
+    schema.write_rows(context_csv, Context, context, made_from)
+    schema.write_rows(skipped_csv, Skipped, skipped, made_from)
+    schema.write_rows(comments_csv, Comment, comments, made_from, subreddits=answers)
+    reasons = Counter(row.reason for row in skipped)
+    print(
+        f"fetch: {len(comments)} comments of {len({row.thread_id for row in comments})} submissions to answer;"
+        f" {len(skipped)} kept out ({_counted(dict(reasons.most_common())) or 'none'}); {len(context)} for context -> {comments_csv}"
+    )
+
+
+def _counted(parts: Mapping[str, object]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in parts.items())

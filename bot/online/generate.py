@@ -1,0 +1,134 @@
+"""generate: candidate replies for every comment.
+
+Reads  RUN/comments.csv, or with --in any CSV with the columns comment_id and comment, or several of them.
+Writes RUN/candidates.csv, or --out: exactly num_candidates rows a comment, in the comments' order.
+
+    python run_bot.py generate --run data/runs/X
+    python run_bot.py generate --in lm_train.csv --in lm_val.csv --in lm_test.csv --out fakes.csv --sample 4500 --num-candidates 1 --seed 7
+
+While it works, whole comments lie in `OUT.part` (one JSON array of candidates a line); a killed run goes on from there.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bot import config, files, generators, schema, text
+from bot.cli import UserError, progress_bar
+from bot.schema import Candidate
+from bot.weights import serving
+
+
+def answerable(rows: Iterable[dict[str, str]]) -> tuple[list[tuple[str, str]], dict[str, int]]:
+    """(comment_id, comment) of the rows that can be answered, each id once, and how many were left out under each reason.
+
+    >>> answerable([{"comment_id": "a", "comment": "hi"}, {"comment_id": "b", "comment": "[deleted]"}])
+    ([('a', 'hi')], {'deleted': 1})
+    """
+    taken: dict[str, str] = {}
+    left_out: dict[str, int] = {}
+    for row in rows:
+        body = text.clean(row["comment"])
+        if text.is_deleted(row["comment"]):
+            reason = "deleted" if row["comment"].strip() else "empty"
+        elif not body:
+            reason = "empty"
+        elif len(row["comment"]) >= text.UNANSWERABLE_LENGTH:
+            reason = "too_long"
+        elif row["comment_id"] in taken:
+            reason = "same_id"
+        else:
+            taken[row["comment_id"]] = body
+            continue
+        left_out[reason] = left_out.get(reason, 0) + 1
+    return list(taken.items()), left_out
+
+
+def generate(sources: Sequence[Path], out: Path, settings: config.GenerateSettings, seed: int, sample: int | None = None) -> int:
+    """Write `out` for the comments of all `sources`; returns the number of candidates. Does nothing if `out` is there and current.
+
+    Raises:
+        UserError: a column is missing, no comment can be answered, or there is no model.
+    """
+    table = [row for source in sources for row in schema.read_table(source, ("comment_id", "comment"))[1]]
+    comments, left_out = answerable(table)
+    if sample is not None and sample < len(comments):
+        comments = [comments[index] for index in sorted(random.Random(seed).sample(range(len(comments)), sample))]
+    made_from = {
+        "input": [files.sha256_of(source) for source in sources],
+        "model": serving.fingerprint(settings.model),
+        "settings": settings.model_dump(mode="json"),
+        "seed": seed,
+        "sample": sample,
+    }
+    if files.is_current(out, made_from):
+        print(f"{out} is there already")
+        return int((files.read_manifest(out) or {})["rows"])
+    for reason, count in left_out.items():
+        print(f"{count} comments left out: {reason}")
+    if table and not comments:
+        names, reasons = ", ".join(map(str, sources)), ", ".join(f"{count} {reason}" for reason, count in left_out.items())
+        raise UserError(f"{names}: no comment can be answered ({reasons})")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(out.name + ".part")
+    key = json.dumps(made_from, sort_keys=True)
+    left_there = ([Candidate(**candidate) for candidate in line] for line in files.read_part(part, key))
+    done = {candidates[0].comment_id: candidates for candidates in left_there}
+    if done:
+        print(f"going on after {len(done)} of {len(comments)} comments")
+    # comments of like length together: a batch is as wide as its longest
+    left = sorted((pair for pair in comments if pair[0] not in done), key=lambda pair: len(pair[1]))
+    generator = generators.load(settings.backend, settings.model, settings.precision) if left else None
+    with part.open("w", encoding="utf-8") as file, progress_bar() as progress:
+        file.write(key + "\n")
+        for candidates in done.values():
+            file.write(_line(candidates))
+        file.flush()
+        task = progress.add_task("comments", total=len(comments), completed=len(done))
+        for candidates in generator.sample(left, settings, seed) if generator else ():
+            if len(candidates) != settings.num_candidates:
+                raise AssertionError(f"{settings.backend} gave {len(candidates)} candidates, {settings.num_candidates} were asked for")
+            file.write(_line(candidates))
+            file.flush()
+            done[candidates[0].comment_id] = candidates
+            progress.advance(task)
+    rows = (candidate for comment_id, _ in comments for candidate in done[comment_id])
+    count = schema.write_rows(out, Candidate, rows, made_from, left_out=left_out)
+    part.unlink()
+    print(f"{count:,} candidates for {len(comments):,} comments in {out}")
+    return count
+
+
+def _line(candidates: list[Candidate]) -> str:
+    entries: list[dict[str, Any]] = [asdict(candidate) for candidate in candidates]
+    return json.dumps(entries) + "\n"
+
+
+def main(
+    run: Annotated[Path | None, typer.Option(help="run folder: reads comments.csv, writes candidates.csv")] = None,
+    sources: Annotated[
+        list[Path] | None, typer.Option("--in", help="any CSV with comment_id and comment; may be given several times")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="the CSV to write, with --in")] = None,
+    config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings")] = None,
+    num_candidates: Annotated[int | None, typer.Option(min=1, help="candidates a comment [default: generate.num_candidates]")] = None,
+    seed: Annotated[int, typer.Option(help="the same seed gives the same text")] = 1,
+    sample: Annotated[int | None, typer.Option(min=1, help="only so many of the comments, drawn by chance")] = None,
+) -> None:
+    """Write candidate replies for comments."""
+    if (run is None) == (not sources) or (not sources) != (out is None):
+        raise UserError("give either --run DIR, or --in FILE.csv and --out FILE.csv")
+    settings = config.load(config_file).generate
+    if num_candidates:
+        settings = settings.model_copy(update={"num_candidates": num_candidates})
+    if run is not None:
+        sources, out = [run / "comments.csv"], run / "candidates.csv"
+    assert sources and out is not None
+    generate(sources, out, settings, seed, sample)

@@ -1,0 +1,108 @@
+"""harvest: what became of our replies on Reddit, 1 hour, 24 hours and 7 days after they were posted.
+
+Reads  the ledger, and the replies and the comments they answer on Reddit.
+Writes data/harvest.csv, one row a reply and age; rows that stand there stay.
+
+    python run_bot.py harvest --config FILE --out data/harvest.csv
+
+Run it every hour or two. A reply is looked at when it is 1 to 2 hours, 24 to 48 hours and 7 to 14 days old, once each; what nobody looked
+at in that time is left out, never guessed. age_hours is its true age at the look, by Reddit's clock. Killed, it goes on where it stopped.
+
+The comment is read anew and left empty where it was deleted meanwhile. Our reply stands there without its disclosure line; removed means
+that it isn't to be seen any more, whoever took it away. `train upvote --harvest` learns from all that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bot import config, schema, text
+from bot.cli import UserError
+from bot.posting import ledger
+from bot.posting.ledger import HOUR, Reply, State
+from bot.reddit import client as reddit
+from bot.reddit.client import Standing
+from bot.schema import Harvested
+
+AGES_HOURS = (1, 24, 168)  # looked at from this age on, up to twice the age
+BATCH = 50  # replies between two writings of the file
+
+
+def age_of(hours: float) -> int | None:
+    """Which of AGES_HOURS a look at this age counts for, None for none.
+
+    >>> [age_of(hours) for hours in (0.9, 1, 1.9, 2, 30, 47.9, 48, 200)]
+    [None, 1, 1, None, 24, 24, None, 168]
+    """
+    return next((age for age in AGES_HOURS if age <= hours < 2 * age), None)
+
+
+def due(replies: Iterable[Reply], rows: Iterable[Harvested], now: float) -> list[Reply]:
+    """Our replies that are to be looked at now. now: epoch seconds."""
+    seen = {(row.reply_id, age_of(row.age_hours)) for row in rows}
+    found = []
+    for reply in replies:
+        age = age_of((now - reply.intent_utc) / HOUR)
+        if reply.reply_id and age is not None and (reply.reply_id, age) not in seen:
+            found.append(reply)
+    return found
+
+
+def look(reply: Reply, standings: Mapping[str, Standing], count: Callable[[str], int], now: float) -> Harvested | None:
+    """A row, or None where Reddit doesn't give the reply. Not there any more is removed; by whom isn't told."""
+    ours, theirs = standings.get(reply.reply_id), standings.get(reply.comment_id)
+    if ours is None:
+        return None
+    removed = ours.removed or not ours.body
+    return Harvested(
+        reply_id=reply.reply_id,
+        comment_id=reply.comment_id,
+        thread_id=reply.thread_id,
+        subreddit=reply.subreddit,
+        comment=text.well_formed(theirs.body) if theirs else "",
+        reply=reply.body,
+        age_hours=round((now - ours.created_utc) / HOUR, 2),
+        karma=ours.karma,
+        replies=count(reply.reply_id),
+        removed=removed,
+    )
+
+
+def harvest(client: reddit.Client, replies: Sequence[Reply], out: Path, now: float) -> int:
+    """Add a row for each of our replies that is due; returns how many.
+
+    Raises:
+        UserError: Reddit can't be reached or read, or `out` isn't what it should be; what was read is kept.
+    """
+    rows = schema.read_rows(out, Harvested) if out.exists() else []
+    before = len(rows)
+    wanted = due(replies, rows, now)
+    for start in range(0, len(wanted), BATCH):
+        batch = wanted[start : start + BATCH]
+        standings = reddit.standings(client, [name for reply in batch for name in (reply.reply_id, reply.comment_id)])
+        looked = (look(reply, standings, lambda name: reddit.count_replies(client, name), now) for reply in batch)
+        rows += [row for row in looked if row is not None and age_of(row.age_hours) is not None]
+        schema.write_rows(out, Harvested, rows)
+    return len(rows) - before
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="the CSV to write; rows that stand there stay")] = Path("data/harvest.csv"),
+    config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings")] = None,
+) -> None:
+    """Record karma, replies and removal of our own replies."""
+    settings = config.load(config_file)
+    path = settings.submit.ledger
+    if not path.exists():
+        raise UserError(f"{path}: no ledger, so nothing was posted; submit.ledger in the config names it")
+    with closing(ledger.open_ledger(path)) as db:
+        client = reddit.connect(settings.reddit)
+        ledger.claim(db, reddit.site(client), reddit.account_name(client))
+        replies = ledger.in_state(db, State.POSTED, State.WITHDRAWN)
+    count = harvest(client, replies, out, reddit.server_utc(client))
+    print(f"harvest: {count} rows added; {out}")

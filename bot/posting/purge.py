@@ -1,0 +1,488 @@
+"""purge: remove every trace of what was deleted on Reddit.
+
+Reads  FILE: one fullname a line, t1_… (comment or reply; abc alone means t1_abc) or t3_… (whole thread); blank lines and # lines are
+       skipped. And every CSV and Parquet file under --data and each --also, at any depth.
+Writes those again, with their manifests, without the rows that name one of the ids; a file without such a row stays as it is, byte for
+       byte. gpt2_finetune.csv, which has no ids, is made again from the lm_train.csv beside it. Deletes a report.html and a .part of
+       generate's that show one of the ids, extract's cache `.staged`, and temporary files of killed stages.
+
+    python run_bot.py purge --ids FILE
+    python run_bot.py purge --ids FILE --also /elsewhere/run --dry-run
+
+Run it while no other stage is at work on these folders; after a kill, run it again and it finishes. A file that can't be searched is
+left alone and named in the error at the end. Dumps, BigQuery tables, trained models and the sandbox's own database are not changed.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Annotated, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import typer
+from filelock import FileLock, Timeout
+from rich.progress import track
+
+from bot import files, schema, text
+from bot.cli import UserError
+from bot.corpus.extract import STAGED
+from bot.files import FileError
+from bot.posting import operate
+from bot.schema import FinetuneText
+
+ID_COLUMNS = ("comment_id", "reply_id", "parent_id", "thread_id", "chosen_id", "rejected_id")
+FINETUNE, LM_TRAIN, PAGE = "gpt2_finetune.csv", "lm_train.csv", "report.html"
+NOTHING = """
+    .gitkeep metrics.json summary.txt log.jsonl sandbox.sqlite sandbox.sqlite-shm sandbox.sqlite-wal sandbox.log sandbox.url STOP
+    ledger.sqlite ledger.sqlite-shm ledger.sqlite-wal ledger.sqlite.lock ledger.run.lock
+"""  # files that hold no text of other people's; the ledger is `forget`'s, the sandbox's people are invented
+KINDS = {FINETUNE: "finetune", PAGE: "page", ".lock": "lock"} | dict.fromkeys(NOTHING.split(), "nothing")
+FULLNAME = re.compile(r"t[13]_[0-9a-z]+")
+BATCH_ROWS = 20_000  # of a Parquet file in memory at once
+
+
+# --- the ids and the files ----------------------------------------------------------------------------------------------
+
+
+def parse_ids(lines: Iterable[str], where: str) -> set[str]:
+    """Fullnames, one a line. where: names the lines in an error.
+
+    >>> sorted(parse_ids(["# deleted", "t1_abc", "", " def ", "t3_abc"], "ids.txt"))
+    ['t1_abc', 't1_def', 't3_abc']
+    """
+    ids = set()
+    for number, line in enumerate(map(str.strip, lines), start=1):
+        if not line or line.startswith("#"):
+            continue
+        name = line if "_" in line else f"t1_{line}"
+        if not FULLNAME.fullmatch(name):
+            raise UserError(f"{where}: line {number}: {line[:40]!r} is not an id; write t1_abc (comment or reply) or t3_abc (thread)")
+        ids.add(name)
+    return ids
+
+
+def kind(path: Path) -> str:
+    """What purge does with a file, judged by its name.
+
+    >>> [kind(Path(name)) for name in ("lm_train.csv", ".lm_train.csv.tmp", "fakes.csv.part", "sandbox.sqlite", "RC_2017-01.zst")]
+    ['table', 'leftover', 'part', 'nothing', 'other']
+    """
+    name = path.name
+    if name.startswith(".") and name.endswith(".tmp"):
+        return "leftover"
+    if name.endswith(".manifest.json"):
+        return "nothing"
+    by_suffix = {".csv": "table", ".parquet": "table", ".part": "part"}
+    return KINDS.get(name) or by_suffix.get(path.suffix.lower(), "other")
+
+
+def files_in(folders: Iterable[Path], unreadable: Callable[[OSError], None]) -> dict[str, list[Path]]:
+    """All files under the folders by kind, each once under its real name, and under `STAGED` those caches, not looked into.
+
+    Links are followed: a raw_data that lies on another disk is searched too.
+    """
+    files: dict[str, set[Path]] = defaultdict(set)
+    seen: set[Path] = set()
+    for top in folders:
+        for name, folders_in_it, names in os.walk(top.resolve(), followlinks=True, onerror=unreadable):
+            folder = Path(name).resolve()
+            if folder in seen:
+                folders_in_it.clear()
+                continue
+            seen.add(folder)
+            if STAGED in folders_in_it:
+                folders_in_it.remove(STAGED)
+                files[STAGED].add(folder / STAGED)
+            for path in (folder / each for each in names):
+                files[kind(path)].add(path.resolve())
+    return defaultdict(list, {each: sorted(paths) for each, paths in files.items()})
+
+
+# --- looking ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Held:
+    """What a table holds of the ids. of_threads: the comments in its rows of purged threads."""
+
+    rows: int = 0
+    removed: int = 0
+    ids: set[str] = field(default_factory=set)
+    of_threads: set[str] = field(default_factory=set)
+
+
+def look(columns: list[str], rows: Iterable[list[Any]], ids: set[str]) -> Held:
+    """rows: the cells of `columns`, of each row.
+
+    >>> held = look(["comment_id", "thread_id"], [["t1_a", "t3_x"], ["t1_b", "t3_y"], ["t1_c", "t3_x"]], {"t3_y", "t1_c"})
+    >>> held.rows, held.removed, held.of_threads
+    (3, 2, {'t1_b'})
+    """
+    held = Held()
+    for cells in rows:
+        held.rows += 1
+        if ids.isdisjoint(cells):
+            continue
+        held.removed += 1
+        held.ids |= ids.intersection(cells)
+        named = dict(zip(columns, cells, strict=True))
+        if named.get("thread_id") in ids and named.get("comment_id"):  # an empty cell would be found in every file
+            held.of_threads.add(named["comment_id"])
+    return held
+
+
+@contextmanager
+def parquet(path: Path) -> Iterator[pq.ParquetFile]:
+    try:
+        with pq.ParquetFile(path) as file:
+            yield file
+    except pa.ArrowException as error:
+        raise FileError(f"{path}: not a whole Parquet file ({str(error).splitlines()[0]}); extract that month again") from None
+
+
+def id_columns(path: Path) -> list[str]:
+    """Those of ID_COLUMNS that a table has. Raises SchemaError where it has none: then nobody can tell what it holds."""
+    if path.suffix.lower() == ".parquet":
+        with parquet(path) as file:
+            header = file.schema_arrow.names
+    else:
+        header = next(schema.read_cells(path))
+    columns = [name for name in header if name in ID_COLUMNS]
+    if not columns:
+        raise FileError(f"{path}: has none of the columns {', '.join(ID_COLUMNS)}; delete it or keep it elsewhere")
+    return columns
+
+
+def id_cells(path: Path, columns: list[str]) -> Iterator[list[Any]]:
+    """The cells of `columns`, row by row."""
+    if path.suffix.lower() == ".parquet":
+        with parquet(path) as file:
+            for batch in file.iter_batches(BATCH_ROWS, columns=columns):
+                yield from _rows(batch, columns)
+        return
+    rows = schema.read_cells(path)
+    header = next(rows)
+    places = [header.index(column) for column in columns]
+    for cells in rows:
+        yield [cells[place] for place in places]
+
+
+def names_in(path: Path) -> set[str]:
+    """Every fullname in a text file.
+
+    A page and a .part name each comment whose text, or whose candidates, they hold.
+    """
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return {name for line in file for name in FULLNAME.findall(line)}
+
+
+def check_finetune(path: Path, train: Held | None) -> None:
+    """Hold gpt2_finetune.csv to the lm_train.csv beside it, which alone tells what it holds. train: what that one holds.
+
+    Raises:
+        SchemaError: there is no lm_train.csv, or it isn't the one that this was made from.
+    """
+    source = path.with_name(LM_TRAIN)
+    if not source.exists():
+        raise FileError(f"{path}: there is no {LM_TRAIN} beside it to tell whose text it holds; prepare again, or delete it")
+    if train is None or train.removed:
+        return  # lm_train.csv has its own error, or both are going to be made again
+    rows = sum(1 for _ in schema.read_cells(path)) - 1
+    files.check_manifest(path, rows)
+    manifest, other = files.read_manifest(path), files.read_manifest(source)
+    if rows != train.rows or (manifest and other and manifest["made_from"] != other["made_from"]):
+        raise FileError(
+            f"{path}: not made from the {LM_TRAIN} beside it, so whose text it holds can't be told; prepare again, or delete it"
+        )
+
+
+# --- writing ------------------------------------------------------------------------------------------------------------
+
+
+def rewrite(path: Path, write: Callable[[Path], int]) -> None:
+    """Put what `write` writes to a temporary name (it returns the rows) in the place of `path`, whole or not at all.
+
+    The manifest beside it, if there is one, then tells the new rows and checksum, and for the rest what it told before. It isn't lost in
+    a kill either (without it extract would fetch the month, and so the rows, again): the new one is on disk before the old one goes.
+    """
+    manifest = files.read_manifest(path)
+    target, temporary = files.manifest_path(path), _temporary(path)
+    note = _temporary(target)
+    try:
+        rows = write(temporary)
+        _flush(temporary)
+        if manifest is not None:
+            told = {**manifest, "rows": rows, "sha256": files.sha256_of(temporary)}
+            note.write_text(json.dumps(told, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+            _flush(note)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        note.unlink(missing_ok=True)
+        raise
+    target.unlink(missing_ok=True)
+    temporary.replace(path)
+    if manifest is not None:
+        note.replace(target)
+    files.sync_folder(path.parent)
+
+
+def complete(leftovers: Iterable[Path]) -> None:
+    """Do the renames that a kill kept `rewrite` from: where a manifest is gone, and the next one lies there with the data it speaks of."""
+    for note in leftovers:
+        if not note.name.endswith(".manifest.json.tmp"):
+            continue
+        target = note.with_name(note.name[1:].removesuffix(".tmp"))
+        path = target.with_name(target.name.removesuffix(".manifest.json"))
+        try:
+            sha256 = json.loads(note.read_text(encoding="utf-8"))["sha256"]
+        except (ValueError, KeyError, TypeError):
+            continue  # killed while this was written: the manifest before it is still there
+        if target.exists():
+            continue
+        if _temporary(path).exists() and files.sha256_of(_temporary(path)) == sha256:
+            _temporary(path).replace(path)
+        if path.exists() and files.sha256_of(path) == sha256:
+            note.replace(target)
+
+
+def kept_csv(path: Path, ids: set[str]) -> Iterator[list[str]]:
+    """The header, then the rows without any of the ids."""
+    rows = schema.read_cells(path)
+    header = next(rows)
+    places = [place for place, name in enumerate(header) if name in ID_COLUMNS]
+    yield header
+    for cells in rows:
+        if ids.isdisjoint([cells[place] for place in places]):
+            yield cells
+
+
+def write_csv(rows: Iterable[list[str]], out: Path) -> int:
+    """Write header and rows as `schema.write_table` does; returns the number of rows."""
+    count = -1  # the header
+    with out.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        for cells in rows:
+            writer.writerow(cells)
+            count += 1
+    return count
+
+
+def write_parquet(path: Path, ids: set[str], out: Path) -> int:
+    """Write the rows of `path` without any of the ids, in order, to `out`; returns their number."""
+    count = 0
+    with parquet(path) as file, pq.ParquetWriter(out, file.schema_arrow, compression="zstd") as writer:
+        columns = [name for name in file.schema_arrow.names if name in ID_COLUMNS]
+        for batch in file.iter_batches(BATCH_ROWS):
+            kept = batch.filter(pa.array([ids.isdisjoint(cells) for cells in _rows(batch, columns)], pa.bool_()))
+            if len(kept):
+                writer.write_batch(kept)
+            count += len(kept)
+    return count
+
+
+def write_table(path: Path, ids: set[str], out: Path) -> int:
+    return write_parquet(path, ids, out) if path.suffix.lower() == ".parquet" else write_csv(kept_csv(path, ids), out)
+
+
+def write_finetune(train: Path, ids: set[str], out: Path) -> int:
+    """gpt2_finetune.csv as `prepare` makes it, from the rows of lm_train.csv without any of the ids."""
+    rows = kept_csv(train, ids)
+    header = next(rows)
+    if missing := {"comment", "reply"} - set(header):
+        raise FileError(f"{train}: expected column {', '.join(sorted(missing))}, found {', '.join(header)}; prepare again")
+    comment, reply = header.index("comment"), header.index("reply")
+    texts = ([text.format_training_text(cells[comment], cells[reply])] for cells in rows)
+    return write_csv(chain([schema.columns_of(FinetuneText)], texts), out)
+
+
+def delete_staged(folder: Path) -> None:
+    """Delete extract's cache. Its notes go first, so that after a kill no half of a dump passes for a whole one."""
+    for note in folder.glob("*/staged.json"):
+        note.unlink()
+    shutil.rmtree(folder.resolve())
+    if folder.is_symlink():
+        folder.unlink()
+
+
+# --- purge --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One file to change. what: said of it; do: the change; rows: how many go; ids: those that it names."""
+
+    path: Path
+    what: str
+    do: Callable[[], object]
+    rows: int = 0
+    ids: frozenset[str] = frozenset()
+
+
+def search(tables: Iterable[Path], ids: set[str], problems: list[str]) -> tuple[dict[Path, Held], set[str]]:
+    """What each table holds, in the order to write them; and the ids together with the comments of purged threads.
+
+    Candidates name their comment, but not its thread: files with both columns tell which comments stand in a purged thread. Those files
+    are read first and written last, so that after a kill they still tell.
+    """
+    columns: dict[Path, list[str]] = {}
+    for path in tables:
+        with noted(problems, path):
+            columns[path] = id_columns(path)
+    wanted = set(ids)
+    held: dict[Path, Held] = {}
+    for told in (True, False):
+        these = [path for path in columns if ("thread_id" in columns[path]) is told]
+        looking_for = ids if told else wanted
+        for path in track(these, description="searching", transient=True, disable=not sys.stdout.isatty()):
+            with noted(problems, path):
+                found = look(columns[path], id_cells(path, columns[path]), looking_for)
+                files.check_manifest(path, found.rows)
+                wanted |= found.of_threads
+                held[path] = found
+    return dict(reversed(held.items())), wanted
+
+
+def plan(files: dict[str, list[Path]], ids: set[str], problems: list[str]) -> list[Step]:
+    """All that is to be changed, in an order that can be broken off anywhere: what is made from a table goes before the table does."""
+    held, wanted = search(files["table"], ids, problems)
+    for path in files["finetune"]:
+        with noted(problems, path):
+            check_finetune(path, held.get(path.with_name(LM_TRAIN)))
+    touched = {path.parent for path, each in held.items() if each.removed}
+    steps = []
+    for path in [*files["part"], *files["page"]]:
+        with noted(problems, path):
+            names = names_in(path)
+            if not wanted.isdisjoint(names) or (path.name == PAGE and path.parent in touched):
+                maker = f"`python run_bot.py report --run {shown(path.parent)}`" if path.name == PAGE else "`generate`"
+                steps.append(Step(path, f"deleted; {maker} makes it again", path.unlink, ids=frozenset(ids & names)))
+    steps += [Step(path, "deleted; a killed stage left it behind", path.unlink) for path in files["leftover"] if path.exists()]
+    steps += [Step(path, "deleted; a cache that `extract` makes again", partial(delete_staged, path)) for path in files[STAGED]]
+    for path, each in held.items():
+        if each.removed:
+            with_finetune = path.name == LM_TRAIN and path.with_name(FINETUNE).exists()
+            what = f"{each.removed:,} of {each.rows:,} rows removed" + f"; {FINETUNE} made again from it" * with_finetune
+            do = partial(remove_rows, path, wanted, with_finetune)
+            steps.append(Step(path, what, do, each.removed, frozenset(each.ids & ids)))
+    return steps
+
+
+def remove_rows(path: Path, ids: set[str], with_finetune: bool) -> None:
+    if with_finetune:  # first, while lm_train.csv still has the rows that say it is to be done
+        rewrite(path.with_name(FINETUNE), partial(write_finetune, path, ids))
+    rewrite(path, partial(write_table, path, ids))
+
+
+@contextmanager
+def noted(problems: list[str], path: Path) -> Iterator[None]:
+    """Go on with the other files after something is wrong with one."""
+    try:
+        yield
+    except UserError as error:
+        problems.append(str(error))
+    except OSError as error:
+        problems.append(f"{path}: {error.strerror or str(error).splitlines()[0]}")
+
+
+def hold(lock: Path, stack: ExitStack) -> None:
+    """Keep runs out of a run folder, as long as `stack` is open. Raises UserError where one is at work."""
+    try:
+        stack.enter_context(FileLock(lock, blocking=False))
+    except Timeout:
+        raise UserError(f"{shown(lock.parent)}: a run is at work there; nothing is purged, run it again when that is done") from None
+
+
+def shown(path: Path) -> str:
+    """As a person would type it."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def listed(names: list[str]) -> str:
+    """
+    >>> listed([str(number) for number in range(10)])
+    '0, 1, 2, 3, 4, 5, 6, 7 and 2 more'
+    """
+    return ", ".join(names[: operate.LISTED]) + (f" and {len(names) - operate.LISTED:,} more" if len(names) > operate.LISTED else "")
+
+
+def _rows(batch: pa.RecordBatch, columns: list[str]) -> Iterator[list[Any]]:
+    return map(list, zip(*(batch.column(name).to_pylist() for name in columns), strict=True))
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.tmp")
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def purge_command(
+    ids_file: Annotated[Path, typer.Option("--ids", metavar="FILE", help="one id a line: t1_… a comment or reply, t3_… a whole thread")],
+    data: Annotated[Path, typer.Option(metavar="DIR", help="searched with all that lies in it")] = Path("data"),
+    also: Annotated[list[Path] | None, typer.Option(metavar="DIR", help="another such folder; may be given several times")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would go")] = False,
+) -> None:
+    """Remove every trace of comments, replies and threads from extracts, prepared files and run folders."""
+    try:
+        ids = parse_ids(ids_file.read_text(encoding="utf-8-sig").splitlines(), str(ids_file))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise UserError(f"{ids_file}: can't be read ({reason}); --ids names a text file with one id a line") from None
+    if not ids:
+        print(f"{ids_file}: no ids in it; nothing to do")
+        return
+    purge(ids, [data, *(also or [])], dry_run, ids_file)
+
+
+def purge(ids: set[str], folders: Sequence[Path], dry_run: bool, ids_file: Path | None = None) -> None:
+    """Remove every trace of the ids from all files in the folders; ids_file is none of them. Prints what is done.
+
+    Raises:
+        UserError: no such folder, a run is at work, or a file couldn't be searched; the rest was done then.
+    """
+    if absent := [str(folder) for folder in folders if not folder.is_dir()]:
+        raise UserError(f"{', '.join(absent)}: no such folder; --data and --also name folders to search")
+    problems: list[str] = []
+    files = files_in(folders, lambda error: problems.append(f"{error.filename}: {error.strerror}"))
+    for paths in files.values():
+        if ids_file is not None and ids_file.resolve() in paths:
+            paths.remove(ids_file.resolve())
+    done: list[Step] = []
+    with ExitStack() as stack:
+        if dry_run:
+            print("dry run, nothing is changed:")
+        else:
+            for lock in files["lock"]:
+                hold(lock, stack)
+            complete(files["leftover"])
+        for step in plan(files, ids, problems):
+            with noted(problems, step.path):
+                if not dry_run:
+                    step.do()
+                print(f"{shown(step.path)}: {step.what}")
+                done.append(step)
+    print(f"{sum(step.rows for step in done):,} rows removed from {sum(step.rows > 0 for step in done)} of {len(files['table'])} files")
+    if nowhere := sorted(ids.difference(*(step.ids for step in done))):
+        print(f"{len(nowhere):,} of {len(ids):,} ids found nowhere: {listed(nowhere)}")
+    if files["other"]:
+        print(f"not searched, being neither CSV nor Parquet: {listed([shown(path) for path in files['other']])}")
+    print(
+        "not changed: dumps and BigQuery tables (a new extraction brings the rows back: purge again), and models trained on the text before"
+    )
+    if problems:
+        raise UserError(f"{len(problems)} not purged, which may hold traces: {'; '.join(problems)}")

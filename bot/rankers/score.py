@@ -1,0 +1,55 @@
+"""TODO: bot.rankers.score"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bot import config, rankers, text
+
+SCORES = ("realism_score", "upvote_score", "relevance_score")
+Scorers = Mapping[str, rankers.Ranker]  # by score column
+Scores = dict[str, float | None]  # by score column
+
+
+def cleaned(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """What rankers are given, here and in `evaluate`: text as it was cleaned for training."""
+    return [(text.clean(comment), text.clean(reply)) for comment, reply in pairs]
+
+
+def score_pairs(pairs: Sequence[tuple[str, str]], scorers: Scorers, batch_size: int, weights: config.RankWeights) -> list[Scores]:
+    """For each (comment, reply): the four scores by column, None where there is no ranker. Text is cleaned as for training first."""
+    clean = cleaned(pairs)
+    columns = {column: scorers[column].score(clean, batch_size) if column in scorers else [None] * len(pairs) for column in SCORES}
+    rows = []
+    for index in range(len(pairs)):
+        row: Scores = {column: columns[column][index] for column in SCORES}
+        rows.append({**row, "rank_score": rank_score(row, weights)})
+    return rows
+
+
+def log_odds(scores: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """log(p / (1 - p)), p held between 0.001 and 0.999: how sure a ranker is beyond that means little.
+
+    >>> log_odds(np.array([0.5, 1.0])).round(2)
+    array([0.  , 6.91])
+    """
+    held = np.clip(scores, 1e-3, 1 - 1e-3)
+    return np.log(held / (1 - held))
+
+
+def rank_score(scores: Mapping[str, float | None], weights: config.RankWeights) -> float | None:
+    """What `choose` orders by: the weighted mean of the log-odds of the scores that there are, as a probability again; None without any.
+
+    >>> rank_score({"realism_score": 0.9, "upvote_score": 0.4, "relevance_score": None}, config.RankWeights(realism=0, upvote=1))
+    0.4
+    """
+    there = [(getattr(weights, column.removesuffix("_score")), score) for column, score in scores.items() if score is not None]
+    total = sum(weight for weight, _ in there)
+    if not total:
+        return None
+    mean = sum(weight * float(log_odds(np.array(score))) for weight, score in there) / total
+    return round(1 / (1 + math.exp(-mean)), 12)

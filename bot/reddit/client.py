@@ -1,0 +1,455 @@
+"""Reddit over PRAW, and the only module that imports it.
+
+What Reddit can answer (a private subreddit, a locked thread, …) is an `Outcome`; what a person has to put right (no network, wrong
+credentials) is a `UserError`. The sandbox is Reddit at a loopback URL with its own fixed account. For Reddit itself the credentials come
+from PRAW's environment variables (praw_client_id, praw_client_secret, praw_username, praw_password) or praw.ini, never from the config.
+"""
+
+from __future__ import annotations
+
+import configparser
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import praw
+import prawcore
+import requests
+import tenacity
+from praw.exceptions import ClientException, MissingRequiredAttributeException
+from praw.models import MoreComments
+
+from bot import sandbox, text
+from bot.cli import NoPermission, Unreachable, WrongSettings
+from bot.config import RedditSettings
+from bot.reddit import outcomes, requestor
+
+REDDIT_URL = "https://www.reddit.com"
+OAUTH_URL = "https://oauth.reddit.com"
+LONGEST_WAIT_SECONDS = 120.0  # for one «slow down» when reading
+
+Client = praw.Reddit  # so that others can name it without importing praw
+Value = TypeVar("Value")
+# What Reddit asks for: platform:app id:version (by /u/account)
+USER_AGENT = re.compile(r"[\w.-]+:[\w.-]+:v?\d[\w.-]* \(by /?u/[\w-]{3,20}\)")
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadComment:
+    """A comment as Reddit has it. author is empty where the account is gone; depth 0 = directly under the submission."""
+
+    comment_id: str
+    parent_id: str
+    author: str
+    body: str
+    karma: int
+    created_utc: int
+    depth: int
+    locked: bool
+    permalink: str
+    stickied: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Thread:
+    """A submission and its comments, parents before their replies. behind_more: fullnames of comments that were not read."""
+
+    thread_id: str
+    subreddit: str
+    title: str
+    over_18: bool
+    locked: bool
+    archived: bool
+    comments: list[ThreadComment]
+    behind_more: list[str]
+    quarantined: bool = False
+    stickied: bool = False
+    flair: str = ""
+
+
+def is_sandbox(url: str) -> bool:
+    """True for a URL on this machine's loopback.
+
+    >>> is_sandbox("http://127.0.0.1:8000"), is_sandbox("https://www.reddit.com"), is_sandbox("http://127.0.0.1.example.org")
+    (True, False, False)
+    """
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def connect(settings: RedditSettings) -> Client:
+    """A PRAW client for Reddit (`settings.url` empty) or for a sandbox (a loopback URL). Nothing is sent yet.
+
+    Raises:
+        UserError: credentials or the user agent are missing, or the URL is neither.
+    """
+    requestor_kwargs: dict[str, Any] = {"timeout_seconds": settings.timeout_seconds}
+    arguments: dict[str, Any] = {"reddit_url": REDDIT_URL, "oauth_url": OAUTH_URL}
+    if is_sandbox(settings.url):
+        session = requests.Session()
+        session.trust_env = False  # neither a proxy nor ~/.netrc has business with loopback
+        requestor_kwargs["session"] = session
+        url = settings.url.rstrip("/")
+        arguments = {"reddit_url": url, "oauth_url": url, "client_id": sandbox.CLIENT_ID, "client_secret": sandbox.CLIENT_SECRET}
+        arguments |= {"username": sandbox.USERNAME, "password": sandbox.PASSWORD}
+    elif settings.url:
+        raise WrongSettings(f"reddit.url: {settings.url!r} is not a loopback address; leave it empty for Reddit itself")
+    elif not USER_AGENT.fullmatch(settings.user_agent) or "u/unknown)" in settings.user_agent:
+        raise WrongSettings(
+            f"reddit.user_agent: {settings.user_agent!r} doesn't say who it is; Reddit wants `<platform>:<app id>:<version> (by /u/<you>)`"
+        )
+    try:
+        return praw.Reddit(
+            user_agent=settings.user_agent,
+            check_for_updates=False,
+            ratelimit_seconds=-1,  # waiting is ours: PRAW's own would post again by itself, with 0 still after «500 milliseconds»
+            requestor_class=requestor.Requestor,
+            requestor_kwargs=requestor_kwargs,
+            **arguments,
+        )
+    except (MissingRequiredAttributeException, ClientException, configparser.Error) as error:
+        raise NoPermission(
+            "no Reddit credentials: set praw_client_id, praw_client_secret, praw_username and praw_password in the environment,"
+            f" or write a praw.ini ({requestor.one_line(error)})"
+        ) from None
+
+
+def site(reddit: Client) -> str:
+    """What the client talks to; the same for each sandbox, whose port changes."""
+    return "the sandbox" if is_sandbox(reddit.config.oauth_url) else str(reddit.config.oauth_url)
+
+
+def account_name(reddit: Client) -> str:
+    """The name of the account we act as; empty for a client that can only read.
+
+    Raises:
+        UserError: no network, or wrong credentials.
+    """
+    if reddit.read_only:
+        return ""
+    outcome, name = _read(reddit, lambda: str(reddit.user.me()))
+    if name is None:
+        raise NoPermission(f"{reddit.config.oauth_url}: logging in was answered with {outcome}; check the account")
+    return name
+
+
+def list_submissions(reddit: Client, subreddit: str, listing: str, count: int) -> tuple[outcomes.Outcome, list[str]]:
+    """Fullnames of the first `count` submissions of a listing (rising, hot or new).
+
+    Raises:
+        UserError: no network, or wrong credentials.
+    """
+
+    def names() -> list[str] | outcomes.Outcome:
+        found = reddit.subreddit(subreddit)
+        if getattr(found, "user_is_banned", False):
+            return outcomes.Outcome.FORBIDDEN
+        if getattr(found, "over18", False):
+            return outcomes.Outcome.NSFW
+        if getattr(found, "quarantine", False):
+            return outcomes.Outcome.QUARANTINED
+        return [submission.fullname for submission in getattr(found, listing)(limit=count)]
+
+    outcome, answer = _read(reddit, names)
+    return (answer, []) if isinstance(answer, outcomes.Outcome) else (outcome, answer or [])
+
+
+def read_thread(reddit: Client, thread_id: str, replace_more_limit: int) -> tuple[outcomes.Outcome, Thread | None]:
+    """A submission with its comments. Each of at most `replace_more_limit` «more» nodes costs one call; the largest go first.
+
+    Raises:
+        UserError: no network, or wrong credentials.
+    """
+
+    def thread() -> Thread:
+        submission = reddit.submission(thread_id.removeprefix("t3_"))  # a new object each try: a half-filled tree can't be filled twice
+        left: list[Any] = []
+        try:
+            left = submission.comments.replace_more(limit=replace_more_limit)
+        except (ClientException, AssertionError):
+            # The thread changed between two calls; PRAW stops there. What it has read is sound.
+            left = [node for node in submission.comments.list() if isinstance(node, MoreComments)]
+        depths: dict[str, int] = {}
+        comments = []
+        for comment in submission.comments.list():
+            if isinstance(comment, MoreComments):
+                continue
+            # Reddit's own depth starts anew behind «continue this thread».
+            depths[comment.fullname] = depths.get(comment.parent_id, -1) + 1
+            comments.append(_thread_comment(reddit, comment, depths[comment.fullname]))
+        return _thread_of(submission, comments, [f"t1_{child}" for node in left for child in node.children])
+
+    return _read(reddit, thread)
+
+
+def read_comment(reddit: Client, thread_id: str, comment_id: str) -> tuple[outcomes.Outcome, Thread | None]:
+    """A comment as it stands now, in its thread without the others, for `conduct.may_reply_to`; MISSING where it isn't in that thread.
+
+    Raises:
+        UserError: no network, or wrong credentials.
+    """
+
+    def thread() -> Thread | None:
+        found = {each.fullname: each for each in reddit.info(fullnames=[thread_id, comment_id])}
+        if len(found) < 2 or found[comment_id].link_id != thread_id:
+            return None
+        return _thread_of(found[thread_id], [_thread_comment(reddit, found[comment_id], 0)], [])
+
+    outcome, there = _read(reddit, thread)
+    return (outcomes.Outcome.MISSING if there is None and outcome is outcomes.Outcome.READ else outcome), there
+
+
+def _thread_of(submission: Any, comments: list[ThreadComment], behind_more: list[str]) -> Thread:
+    return Thread(
+        thread_id=submission.fullname,
+        subreddit=submission.subreddit.display_name,
+        title=submission.title,
+        over_18=bool(submission.over_18),
+        locked=bool(submission.locked),
+        archived=bool(submission.archived),
+        comments=comments,
+        behind_more=behind_more,
+        quarantined=bool(getattr(submission, "quarantine", False)),
+        stickied=bool(getattr(submission, "stickied", False)),
+        flair=str(getattr(submission, "link_flair_text", None) or ""),
+    )
+
+
+def _thread_comment(reddit: Client, comment: Any, depth: int) -> ThreadComment:
+    return ThreadComment(
+        comment_id=comment.fullname,
+        parent_id=comment.parent_id,
+        author=comment.author.name if comment.author else "",
+        body=comment.body,
+        karma=int(comment.score),
+        created_utc=int(comment.created_utc),
+        depth=depth,
+        locked=bool(getattr(comment, "locked", False)),
+        permalink=f"{reddit.config.reddit_url}{comment.permalink}",
+        stickied=bool(getattr(comment, "stickied", False)),
+    )
+
+
+def is_suspended(reddit: Client) -> bool:
+    """True if Reddit has suspended our account. Raises UserError as `account_name`."""
+    account_name(reddit)
+    return bool(getattr(reddit.user.me(), "is_suspended", False))
+
+
+def server_utc(reddit: Client) -> int:
+    """The time by Reddit's clock, whatever this machine's clock says. Something was read before.
+
+    Raises:
+        UserError: Reddit never said what time it is.
+    """
+    seen = requestor.requestor_of(reddit).clock
+    if seen is None:
+        raise Unreachable(f"{reddit.config.oauth_url}: no answer has a Date; without Reddit's clock nothing is posted")
+    return int(seen[0] + time.monotonic() - seen[1])
+
+
+def wait_for_turn(reddit: Client) -> None:
+    """Sleep as long as Reddit's rate-limit headers ask for; the next call is sent at once."""
+    requestor.core_of(reddit).rate_limiter.delay()
+
+
+def find_reply(reddit: Client, us: str, comment_id: str) -> tuple[outcomes.Outcome, str]:
+    """Look for a reply of `us` to a comment in our newest 100 comments, then among its own 100 newest replies.
+
+    Returns its fullname with READ; READ and an empty name: it is in neither; anything else: one of the two can't be read.
+
+    Raises:
+        UserError: no network, or wrong credentials.
+    """
+
+    def among_ours() -> str:
+        return next((c.fullname for c in reddit.redditor(us).comments.new(limit=100) if c.parent_id == comment_id), "")
+
+    def below_it() -> str | None:
+        comment = reddit.comment(comment_id.removeprefix("t1_"))
+        comment.reply_sort, comment.reply_limit = "new", 100
+        try:
+            comment.refresh()
+        except ClientException:  # it isn't there any more
+            return None
+        replies = [r for r in comment.replies.list() if r.parent_id == comment_id and not isinstance(r, MoreComments) and r.author]
+        return next((r.fullname for r in replies if r.author.name.lower() == us.lower()), "")
+
+    for place in (among_ours, below_it):
+        outcome, found = _read(reddit, place)
+        if found is None:
+            return (outcomes.Outcome.MISSING if outcome is outcomes.Outcome.READ else outcome), ""
+        if found:
+            return outcomes.Outcome.READ, found
+    return outcomes.Outcome.READ, ""
+
+
+def reply(reddit: Client, comment_id: str, text: str) -> outcomes.Answer:
+    """Post one reply, with at most one POST, and say whether it can be there. Raises nothing that Reddit or the network could cause."""
+    sender = requestor.requestor_of(reddit)
+    sender.in_doubt = False
+    try:
+        posted = reddit.comment(comment_id.removeprefix("t1_")).reply(text)
+        return outcomes.Answer(outcomes.Outcome.POSTED, posted.fullname if posted else "")
+    except Exception as error:  # from anywhere in PRAW: what counts is whether the comment can be there
+        return (
+            outcomes.answer_to(error) if sender.in_doubt else outcomes.Answer(outcomes.Outcome.NOT_SENT, detail=requestor.one_line(error))
+        )
+
+
+# --- our inbox, and what became of our replies -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """Something unread in our inbox. name: t1_… a reply to us, t4_… a private message; parent_id: what the reply answers, else empty."""
+
+    name: str
+    author: str
+    body: str
+    parent_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A comment as it stands now; body is empty where it was deleted or removed, author where the account is gone.
+
+    removed: by a moderator or by Reddit.
+    """
+
+    name: str
+    parent_id: str
+    thread_id: str
+    subreddit: str
+    author: str
+    body: str
+    karma: int
+    created_utc: int
+    removed: bool
+
+
+def unread(reddit: Client) -> list[Letter]:
+    """All that is unread, the oldest first. Raises UserError as `read_thread`."""
+    outcome, found = _read(reddit, lambda: list(reddit.inbox.unread(limit=None)))
+    if found is None:
+        raise Unreachable(f"{reddit.config.reddit_url}: our inbox can't be read ({outcome}); nothing was posted")
+    letters = [
+        Letter(item.fullname, item.author.name, item.body, item.parent_id if item.was_comment else "")
+        for item in found
+        if item.author  # Reddit's own notices have none
+    ]
+    return letters[::-1]
+
+
+def mark_read(reddit: Client, name: str) -> None:
+    """Mark one thing in our inbox as read. Raises UserError as `read_thread`."""
+    _read(reddit, lambda: reddit.post("api/read_message", data={"id": name}))
+
+
+def delete(reddit: Client, reply_id: str) -> outcomes.Outcome:
+    """Delete a reply of ours: DELETED, or what kept it there. Doing it again does no harm.
+
+    Raises:
+        UserError: as `read_thread`.
+    """
+    outcome, _ = _read(reddit, lambda: reddit.comment(reply_id.removeprefix("t1_")).delete())
+    return outcomes.Outcome.DELETED if outcome is outcomes.Outcome.READ else outcome
+
+
+def standings(reddit: Client, names: Sequence[str]) -> dict[str, Standing]:
+    """How comments stand now, by fullname; those that Reddit doesn't give are left out. Costs one call a hundred.
+
+    Raises:
+        UserError: as `read_thread`.
+    """
+    outcome, found = _read(reddit, lambda: list(reddit.info(fullnames=list(names))) if names else [])
+    if found is None:
+        raise Unreachable(f"{reddit.config.reddit_url}: comments can't be read ({outcome}); try the same again later")
+    result = {}
+    for comment in found:
+        marked = text.is_deleted(comment.body)
+        # What a moderator removed still looks whole to its author, but for these.
+        removed = (marked and "removed" in comment.body) or any(getattr(comment, name, None) for name in ("removed", "banned_by"))
+        result[comment.fullname] = Standing(
+            comment.fullname,
+            comment.parent_id,
+            comment.link_id,
+            str(comment.subreddit.display_name),
+            comment.author.name if comment.author else "",
+            "" if marked else comment.body,
+            int(comment.score),
+            int(comment.created_utc),
+            bool(removed),
+        )
+    return result
+
+
+def count_replies(reddit: Client, name: str) -> int:
+    """How many comments stand under a comment, at any depth. Those behind «more» count as Reddit counts them. Raises UserError."""
+
+    def count() -> int:
+        comment = reddit.comment(name.removeprefix("t1_"))
+        try:
+            comment.refresh()
+        except ClientException:  # it isn't there any more
+            return 0
+        return sum(each.count if isinstance(each, MoreComments) else 1 for each in comment.replies.list())
+
+    return _read(reddit, count)[1] or 0
+
+
+# --- answers --------------------------------------------------------------------------------------------------------------
+
+
+def _wait_seconds(state: tenacity.RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    asked = float(getattr(error, "retry_after", None) or 2**state.attempt_number)
+    return min(asked, LONGEST_WAIT_SECONDS)
+
+
+# prawcore itself repeats a GET twice on time-outs, resets and 5xx; a 429 it leaves to us.
+_patiently = tenacity.Retrying(
+    retry=tenacity.retry_if_exception_type(prawcore.TooManyRequests),
+    wait=_wait_seconds,
+    stop=tenacity.stop_after_attempt(4),
+    reraise=True,
+)
+
+
+def _read(reddit: Client, call: Callable[[], Value]) -> tuple[outcomes.Outcome, Value | None]:
+    """Do a reading call; it may be repeated."""
+    url = reddit.config.oauth_url
+    try:
+        return outcomes.Outcome.READ, _patiently(call)
+    except prawcore.TooManyRequests:
+        return outcomes.Outcome.RATE_LIMITED, None
+    except (prawcore.Forbidden, prawcore.NotFound) as error:
+        return outcomes.refusal_of(error), None
+    except (prawcore.Redirect, prawcore.UnavailableForLegalReasons) as error:
+        return (outcomes.Outcome.MISSING if isinstance(error, prawcore.Redirect) else outcomes.Outcome.FORBIDDEN), None
+    except prawcore.OAuthException as error:
+        raise _wrong_credentials(reddit, error) from None
+    except prawcore.RequestException as error:
+        raise Unreachable(
+            f"{url}: can't be reached ({requestor.cause(error.original_exception)}); check the network, then run the same again"
+        ) from None
+    except requests.JSONDecodeError:  # where a token was asked for
+        raise Unreachable(f"{url}: answered with an answer that is not JSON; try the same again later") from None
+    except prawcore.ResponseException as error:
+        if error.response.status_code == 401:
+            raise _wrong_credentials(reddit, error) from None
+        what = "an answer that is not JSON" if isinstance(error, prawcore.BadJSON) else f"status {error.response.status_code}"
+        raise Unreachable(f"{url}: answered with {what}; try the same again later") from None
+
+
+def _wrong_credentials(reddit: Client, error: Exception) -> NoPermission:
+    return NoPermission(
+        f"{reddit.config.reddit_url}: wrong account or client ({requestor.one_line(error)}); check the praw_… environment variables or praw.ini"
+    )

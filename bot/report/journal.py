@@ -1,0 +1,84 @@
+"""journal: what a run leaves for a monitor and for whoever looks later.
+
+Writes RUN/log.jsonl (an event a line, appended), RUN/metrics.json and RUN/summary.txt (one line); the last two also where a run failed.
+Read by nobody here. They hold counts, names of rules, paths and what stages print, never a comment, a reply or a credential.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bot import files, schema
+from bot.schema import Scored, Skipped, Submitted
+
+LOG, METRICS, SUMMARY = "log.jsonl", "metrics.json", "summary.txt"
+
+
+@dataclass
+class Journal:
+    """quiet: what stages print goes into the log, not to the terminal."""
+
+    run: Path
+    quiet: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)  # by stage
+    began: float = field(default_factory=time.monotonic)
+
+    def note(self, event: str, **facts: Any) -> None:
+        """Append a line: utc (epoch seconds), event, facts."""
+        line = json.dumps({"utc": round(time.time(), 3), "event": event, **facts}, ensure_ascii=False)
+        with (self.run / LOG).open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(line + "\n")
+
+    def close(self, status: int) -> None:
+        """Write metrics and summary of a run that ends with this exit status."""
+        counts = {"status": status, "seconds_total": round(time.monotonic() - self.began, 1), "seconds": self.seconds, **count(self.run)}
+        line = summary(self.run.resolve().name, counts)
+        with files.atomic_writer(self.run / METRICS) as file:
+            json.dump({"run": self.run.resolve().name, "finished_utc": int(time.time()), **counts}, file, indent=1)
+            file.write("\n")
+        with files.atomic_writer(self.run / SUMMARY) as file:
+            file.write(line + "\n")
+        self.note("end", status=status, summary=line)
+
+
+def count(run: Path) -> dict[str, Any]:
+    """What the files of a run hold; a file that isn't there (yet), or can't be read, counts as nothing."""
+
+    def column(name: str, row_type: type[schema.Row], *columns: str) -> list[tuple[str, ...]]:
+        try:
+            return [tuple(getattr(row, each) for each in columns) for row in schema.read_rows(run / name, row_type)]
+        except files.FileError:
+            return []
+
+    scored = column("scored.csv", Scored, "verdict", "reason", "comment_id")
+    return {
+        "comments": len(column("comments.csv", schema.Comment)),
+        "skipped": _counted(reason for (reason,) in column("skipped.csv", Skipped, "reason")),
+        "candidates": len(scored),
+        "refused": _counted(reason for verdict, reason, _ in scored if verdict == "refused"),
+        "chosen": sum(verdict == "chosen" for verdict, _, _ in scored),
+        "abstained": len({comment for *_, comment in scored} - {comment for verdict, _, comment in scored if verdict != "refused"}),
+        "submitted": _counted(outcome for (outcome,) in column("submitted.csv", Submitted, "outcome")),
+    }
+
+
+def summary(name: str, counts: dict[str, Any]) -> str:
+    """
+    >>> counts = {"status": 0, "seconds_total": 34.2, "comments": 10, "candidates": 100, "chosen": 3, "abstained": 6,
+    ...           "submitted": {"posted": 2}}
+    >>> summary("today", counts)  # of one comment another of its submission was chosen
+    'today: status 0, 34 s, 10 comments, 100 candidates, 3 chosen, 6 abstained; posted 2'
+    """
+    sent = ", ".join(f"{outcome} {number}" for outcome, number in counts["submitted"].items()) or "nothing submitted"
+    made = ", ".join(f"{counts[each]} {each}" for each in ("comments", "candidates", "chosen", "abstained"))
+    return f"{name}: status {counts['status']}, {counts['seconds_total']:.0f} s, {made}; {sent}"
+
+
+def _counted(names: Any) -> dict[str, int]:
+    """The most frequent first."""
+    return dict(Counter(names).most_common())

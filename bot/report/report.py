@@ -1,0 +1,539 @@
+"""report: what became of a run, as a page and as a table.
+
+Reads  RUN/comments.csv, RUN/candidates.csv, RUN/scored.csv, RUN/chosen.csv, their manifests, and where there are any RUN/context.csv,
+       RUN/skipped.csv and RUN/submitted.csv.
+Writes RUN/report.html: one file that needs nothing else, no network and no script; and RUN/for_spreadsheet.csv, the candidates once more
+       for a spreadsheet, with nothing in it that one would run. Prints the table, then the path of the page.
+
+    python run_bot.py report --run data/runs/X
+
+All text in a run is other people's or a model's: the page escapes it (and its content policy lets nothing load), the table prints it
+without control characters and never reads it as markup.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import jinja2
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bot import files, schema
+from bot.schema import Candidate, Comment, Context, Scored, Skipped, Submitted
+
+# --- words ------------------------------------------------------------------------------------------------------------
+# The names in the CSV files, said for a person. A name that isn't here is shown as it is.
+
+SKIP_REASONS = {
+    "own_comment": "written by the bot's own account",
+    "deleted": "deleted by its author",
+    "removed": "removed by a moderator or by Reddit",
+    "deleted_author": "its author's account is gone",
+    "opted_out": "its author asked not to be replied to",
+    "empty": "no text left without quotes and links",
+    "too_long": "10,000 characters or more",
+    "bot_author": "written by a bot",
+    "sensitive_subreddit": "in a subreddit about grief, crisis or illness",
+    "benched": "in a subreddit that refused or removed the bot's replies lately",
+    "serious": "in a thread that asks for serious replies only",
+    "quarantined": "in a quarantined subreddit",
+    "nsfw": "its submission is marked NSFW (over 18)",
+    "locked": "the comment or its submission is locked",
+    "archived": "its submission is archived",
+    "stickied": "the comment or its submission is stuck to the top by a moderator",
+    "already_replied_by_us": "the bot has replied to it before",
+    "already_in_thread": "the bot has replied to another comment of this submission before",
+    "tried_before": "a reply to it was refused before, or waits for its time",
+    "too_deep": "deeper in its thread than the settings allow",
+    "too_old": "older than the settings allow",
+    "low_karma": "less karma than the settings ask for",
+    "over_limit": "could have been taken up, but the limit of the run was reached",
+    "behind_more": "behind a «more comments» link that was not opened, so known by its id only",
+    "same_id": "the same comment again",
+}
+CANDIDATE_REASONS = {
+    "empty": "the generator gave no text",
+    "low_realism": "realism score under the threshold",
+    "hidden_characters": "has characters that can't be seen or that turn text around",
+    "over_long": "longer than the settings allow",
+    "ping": "names a user or a subreddit, who would be called",
+    "image": "has an image",
+    "link": "has a link",
+    "e_mail": "has an e-mail address",
+    "phone_number": "has a phone number",
+    "slur": "has a swear word or a slur",
+    "threat": "threatens somebody",
+    "toxic": "a classifier finds it offensive",
+    "copy_of_comment": "says the comment again",
+    "copy_of_thread": "says what stands in the thread already",
+    "copy_of_own": "says what the bot has written before",
+    "copy_of_training": "says what the generator was trained on",
+    "other_language": "not in the thread's language",
+    "not_best": "another candidate for the same comment has a better rank score",
+    "other_comment_in_submission": "the best for its comment, but another comment of the submission is answered",
+}
+VERDICTS = {
+    "chosen": "the reply to post: the best rank score of all that may be posted in its submission",
+    "kept": "could have been posted, but another candidate is better",
+    "refused": "may not be posted",
+}
+SCORES = {
+    "realism_score": ("Realism", "how much the reply reads as written by a person, from 0 to 1"),
+    "upvote_score": ("Upvote", "how well the reply would do among other replies to the same comment, from 0 to 1"),
+    "relevance_score": ("Relevance", "how much the reply belongs to this comment, from 0 to 1"),
+    "rank_score": ("Rank", "what candidates are ordered by, from 0 to 1"),
+}
+OUTCOMES = {
+    **{name: f"not posted, by then: {words}" for name, words in SKIP_REASONS.items()},
+    "posted": "the reply is on the site",
+    "locked": "not posted, the thread is locked",
+    "too_old": "not posted, the thread is too old",
+    "deleted": "not posted, the comment is gone",
+    "too_long": "not posted, the text is too long",
+    "no_text": "not posted, no text",
+    "forbidden": "not posted, the account may not post there",
+    "private": "not posted, the subreddit is private",
+    "banned": "not posted, the subreddit is closed",
+    "nsfw": "not read, the subreddit is for adults",
+    "quarantined": "not read, the subreddit is quarantined",
+    "missing": "not posted, the comment can't be found",
+    "rate_limited": "not posted, the site asked to slow down",
+    "rejected": "not posted, refused by the site",
+    "not_sent": "not posted, the site wasn't reached",
+    "kill_switch": "not posted, the file that stops everything is there",
+    "paused": "not posted, posting is paused",
+    "waited_too_long": "not posted, too late to be read",
+    "not_allowed": "not posted, nobody permitted the bot there",
+    "benched": "not posted, the subreddit is left in peace for a while",
+    "opted_out": "not posted, its author asked not to be replied to",
+    "already_in_thread": "not posted, the thread has a reply of the bot's",
+    "told_to_wait": "not posted, the site asked the account to wait",
+    "hour_cap": "not posted, enough for this hour",
+    "day_cap": "not posted, enough for this day",
+    "too_soon": "not posted, too soon after the last one",
+    "already_replied": "not posted, a reply of the bot's stands there",
+    "suspended": "not posted, the account is suspended",
+    "in_doubt": "not posted, since one before it may be there or not",
+    "unwelcome": "not posted, after replies that were refused or removed in a row",
+    "parked": "it may have been posted and can't be found: a person has to look",
+    "never": "not posted, a person gave it up",
+    "forgotten": "not posted, its author was forgotten",
+    "unknown": "no clear answer: it may have been posted",
+}
+# Which file's manifest tells a setting, where in it, what it is called, and what it means.
+SETTINGS: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
+    ("comments", ("fetch", "subreddits"), "subreddits", "where comments were read"),
+    ("comments", ("fetch", "listing"), "listing", "which list of a subreddit's submissions was read"),
+    ("comments", ("fetch", "submissions"), "submissions", "read from each list"),
+    ("comments", ("fetch", "depth"), "greatest depth", "0 is a comment directly under the submission"),
+    ("comments", ("fetch", "minimum_karma"), "least karma", "of a comment"),
+    ("comments", ("fetch", "maximum_age_hours"), "greatest age", "of a comment, in hours"),
+    ("comments", ("limit",), "limit", "comments taken up at most"),
+    ("candidates", ("settings", "model"), "generator", "folder of the model that wrote the candidates"),
+    ("candidates", ("settings", "num_candidates"), "candidates", "for each comment"),
+    ("candidates", ("settings", "temperature"), "temperature", "of sampling; lower is more predictable"),
+    ("candidates", ("settings", "top_p"), "top_p", "tokens are drawn from the likeliest that make up this share of the probability"),
+    ("candidates", ("settings", "max_new_tokens"), "most tokens", "in a candidate"),
+    ("candidates", ("seed",), "seed", "the same seed and model give the same candidates"),
+    ("candidates", ("model",), "generator's checksum", "sha256 over the model's files, its first 12 digits"),
+    ("scored", ("settings", "realism"), "realism ranker", "folder of the model"),
+    ("scored", ("models", "realism"), "realism ranker's checksum", "as above"),
+    ("scored", ("settings", "upvote"), "upvote ranker", "folder of the model"),
+    ("scored", ("models", "upvote"), "upvote ranker's checksum", "as above"),
+    ("scored", ("settings", "relevance"), "relevance ranker", "folder of the model"),
+    ("scored", ("models", "relevance"), "relevance ranker's checksum", "as above"),
+    ("scored", ("settings", "weights"), "weights", "how much each ranker counts in rank_score"),
+    ("chosen", ("settings", "minimum_realism"), "realism threshold", "a candidate with a lower realism score is refused"),
+)
+# Shown without unfolding the rest.
+MAIN_SETTINGS = frozenset(
+    {"generator", "candidates", "temperature", "top_p", "seed", "realism ranker", "upvote ranker", "relevance ranker", "realism threshold"}
+)
+
+BINS = 20  # of a histogram, over [0, 1]
+PLOT_WIDTH, PLOT_HEIGHT = 320, 110  # of the plot's inside, in SVG units
+CARDS_SHOWN_OPEN = 12  # with more comments than this, the lists of candidates start closed
+
+# Bidirectional controls can turn a whole terminal line around; they carry no text of their own.
+_BIDI = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# C0 and C1 controls, escape sequences among them; tab and line feed are white space.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+# --- a run --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run folder, read. submitted is None where nothing was ever submitted: a dry run. made_from: by file, from its manifest."""
+
+    name: str
+    comments: list[Comment]
+    context: list[Context]
+    skipped: list[Skipped]
+    candidates: list[Candidate]
+    scored: list[Scored]
+    chosen: list[Scored]
+    submitted: list[Submitted] | None
+    left_out: dict[str, int]  # comments without candidates, by reason
+    made_from: dict[str, dict[str, Any]]
+
+
+def read_run(folder: Path) -> Run:
+    """Raises SchemaError where a file is missing or isn't what it should be."""
+
+    def optional(name: str, row_type: type[schema.Row]) -> list[schema.Row]:
+        return schema.read_rows(folder / name, row_type) if (folder / name).exists() else []
+
+    manifests = {stem: files.read_manifest(folder / f"{stem}.csv") or {} for stem in ("comments", "candidates", "scored", "chosen")}
+    return Run(
+        name=folder.resolve().name,
+        comments=schema.read_rows(folder / "comments.csv", Comment),
+        context=optional("context.csv", Context),
+        skipped=optional("skipped.csv", Skipped),
+        candidates=schema.read_rows(folder / "candidates.csv", Candidate),
+        scored=schema.read_rows(folder / "scored.csv", Scored),
+        chosen=schema.read_rows(folder / "chosen.csv", Scored),
+        submitted=schema.read_rows(folder / "submitted.csv", Submitted) if (folder / "submitted.csv").exists() else None,
+        left_out=manifests["candidates"].get("left_out") or {},
+        made_from={stem: manifest.get("made_from") or {} for stem, manifest in manifests.items()},
+    )
+
+
+def dig(tree: Any, keys: Sequence[str]) -> Any:
+    """What stands under nested keys, None where there is nothing.
+
+    >>> dig({"settings": {"model": "m"}}, ["settings", "model"]), dig({}, ["settings", "model"])
+    ('m', None)
+    """
+    for key in keys:
+        tree = tree.get(key) if isinstance(tree, Mapping) else None
+    return tree
+
+
+def by_comment(rows: Iterable[Scored]) -> dict[str, list[Scored]]:
+    """Rows of each comment_id, best rank_score first, equals by candidate_id: `choose`'s own order."""
+    groups: dict[str, list[Scored]] = {}
+    for row in rows:
+        groups.setdefault(row.comment_id, []).append(row)
+    return {name: sorted(group, key=lambda row: (-(row.rank_score or 0.0), row.candidate_id)) for name, group in groups.items()}
+
+
+def counted(names: Iterable[str]) -> str:
+    """How often each name stands there, the most frequent first.
+
+    >>> counted(["b", "a", "b"])
+    'b 2, a 1'
+    """
+    return ", ".join(f"{name} {count}" for name, count in sorted(Counter(names).items(), key=lambda item: (-item[1], item[0])))
+
+
+def why_nothing(rows: Sequence[Scored], thread_answered: bool) -> str:
+    """Why a comment with these candidates gets no reply.
+
+    >>> why_nothing([], False)
+    'nothing: no candidates were made'
+    """
+    if not rows:
+        return "nothing: no candidates were made"
+    refused = [row.reason for row in rows if row.verdict == "refused"]
+    if len(refused) == len(rows):
+        return f"nothing: all {len(rows)} refused ({counted(refused)})"
+    if thread_answered:
+        return "another comment of this submission was answered"
+    return f"nothing: {len(rows) - len(refused)} of {len(rows)} kept, none chosen"
+
+
+def sent(run: Run) -> str:
+    """One sentence: whether anything was sent, where to, and what came of it."""
+    if run.submitted is None:
+        return "Dry run: nothing was sent."
+    posted = sum(row.outcome == "posted" for row in run.submitted)
+    failed = counted(row.outcome for row in run.submitted if row.outcome != "posted")
+    where = " in the local sandbox" if dig(run.made_from, ["comments", "source"]) == "sandbox" else ""
+    return f"Submitted: {posted} of {_many(len(run.submitted), 'reply', 'replies')} posted{where}{f' ({failed})' if failed else ''}."
+
+
+def _many(count: int, one: str, more: str) -> str:
+    return f"{count:,} {one if count == 1 else more}"
+
+
+# --- the table ----------------------------------------------------------------------------------------------------------
+
+
+def one_line(text: str) -> str:
+    """Text that a terminal shows and does not obey: one line, no control characters.
+
+    >>> one_line(" a\\n\\tb \\x1b[31mred")
+    'a b [31mred'
+    """
+    return " ".join(_BIDI.sub("", _CONTROL.sub(" ", text)).split())
+
+
+def shorten(text: str, length: int) -> str:
+    """At most `length` characters.
+
+    >>> shorten("one two three", 8)
+    'one two…'
+    """
+    return text if len(text) <= length else text[: length - 1].rstrip() + "…"
+
+
+def number(value: float | None) -> str:
+    """A score cut (not rounded: 0.499 must not look as if it had passed 0.50) to two places; – where its ranker does not exist.
+
+    >>> number(0.4999), number(0.57), number(None)
+    ('0.49', '0.57', '–')
+    """
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{math.floor(value * 100 + 1e-9) / 100:.2f}"
+
+
+def table(run: Run, width: int) -> Table:
+    """One row a comment: the comment, the reply that was chosen and its scores, or why there is none. width: terminal columns."""
+    chosen = {row.comment_id: row for row in run.chosen}
+    threads = {row.thread_id for row in run.chosen}
+    groups = by_comment(run.scored)
+    result = Table(box=box.HORIZONTALS, show_lines=True, width=min(width, 180), pad_edge=False, header_style="bold")
+    result.add_column("comment", ratio=4, overflow="fold")
+    result.add_column("best reply", ratio=7, overflow="fold")
+    for name in ("realism", "upvote", "relevance" if width >= 100 else "rele-\nvance"):
+        result.add_column(name, justify="right", no_wrap=True)
+    for comment in run.comments:
+        said = Text(f"{one_line(comment.author) or '(unknown)'}: ", style="dim")
+        said.append(shorten(one_line(comment.comment), max(40, int(width * 0.9))), style="not dim")
+        row = chosen.get(comment.comment_id)
+        if row is None:
+            why = why_nothing(groups.get(comment.comment_id, []), comment.thread_id in threads)
+            result.add_row(said, Text(why, style="italic yellow"), *[Text("–", style="dim")] * 3)
+        else:
+            scores = (row.realism_score, row.upvote_score, row.relevance_score)
+            result.add_row(said, Text(one_line(row.reply)), *(Text(number(score)) for score in scores))
+    return result
+
+
+def print_table(folder: Path, console: Console | None = None) -> None:
+    """Print a run as a table and its counts; colours on a terminal only.
+
+    Raises:
+        SchemaError: a file of the run is missing or isn't what it should be.
+    """
+    _print(read_run(folder), console or Console(highlight=False))
+
+
+def _print(run: Run, console: Console) -> None:
+    if isinstance(console.file, io.TextIOWrapper):
+        console.file.reconfigure(errors="replace")  # a terminal that can't show an emoji is no reason to stop
+    if not run.comments:
+        why = counted(row.reason for row in run.skipped)
+        console.print(Text(f"No comments were taken up; {len(run.skipped)} were skipped{f' ({why})' if why else ''}. {sent(run)}"))
+        return
+    console.print(table(run, console.width))
+    verdicts = Counter(row.verdict for row in run.scored)
+    reasons = counted(row.reason for row in run.scored if row.verdict == "refused")
+    console.print(
+        Text(
+            f"{len(run.chosen)} of {_many(len(run.comments), 'comment gets', 'comments get')} a reply. "
+            f"{_many(len(run.scored), 'candidate', 'candidates')}: {verdicts['chosen']} chosen, {verdicts['kept']} kept, "
+            f"{verdicts['refused']} refused{f' ({reasons})' if reasons else ''}. {sent(run)}"
+        )
+    )
+
+
+# --- for a spreadsheet --------------------------------------------------------------------------------------------------
+
+
+def safe_cell(body: str) -> str:
+    """Text that a spreadsheet shows and doesn't run: what starts like a formula gets an apostrophe before it (OWASP, «CSV injection»).
+
+    >>> safe_cell("=cmd|' /C calc'!A0"), safe_cell(" -1"), safe_cell("\\tx"), safe_cell("1 + 1 = 2")
+    ("'=cmd|' /C calc'!A0", "' -1", "'\\tx", '1 + 1 = 2')
+    """
+    shown = _BIDI.sub("\ufffd", _CONTROL.sub("\ufffd", body))[:CELL_CHARACTERS]
+    return f"'{shown}" if shown[:1] in ("\t", "\n", "\ufffd") or shown.lstrip()[:1] in _FORMULA else shown
+
+
+CELL_CHARACTERS = 32_000  # a spreadsheet's cell holds 32,767
+_FORMULA = tuple("=+-@＝＋－＠")  # some take the full-width ones too
+
+
+def write_spreadsheet(rows: Iterable[Scored], path: Path) -> None:
+    """The rows with every cell quoted, so that no separator in a text starts a cell anywhere, and a mark that says UTF-8."""
+    columns = schema.columns_of(Scored)
+    with files.atomic_writer(path, newline="") as file:
+        file.write("\ufeff")
+        writer = csv.writer(file, quoting=csv.QUOTE_ALL)
+        writer.writerow(columns)
+        for row in rows:
+            cells = (getattr(row, column) for column in columns)
+            writer.writerow([safe_cell(cell) if isinstance(cell, str) else cell for cell in cells])
+
+
+# --- the page -----------------------------------------------------------------------------------------------------------
+
+
+def histogram(rows: Sequence[Scored], column: str, threshold: float | None = None) -> dict[str, Any] | None:
+    """What the template draws: bars of `column` in 20 bins, chosen under kept under refused. None where no row has the score."""
+    bins = [Counter[str]() for _ in range(BINS)]
+    for row in rows:
+        score = getattr(row, column)
+        if score is not None and math.isfinite(score):
+            bins[min(max(int(score * BINS), 0), BINS - 1)][row.verdict] += 1
+    highest = max(count.total() for count in bins)
+    if not highest:
+        return None
+    step, bars = PLOT_WIDTH / BINS, []
+    for place, counts in enumerate(bins):
+        top = float(PLOT_HEIGHT)
+        for verdict in VERDICTS:
+            if not counts[verdict]:
+                continue
+            height = PLOT_HEIGHT * counts[verdict] / highest
+            top -= height
+            tip = f"{place / BINS:.2f} to {(place + 1) / BINS:.2f}: {_many(counts[verdict], 'candidate', 'candidates')} {verdict}"
+            bars.append({"x": place * step + 1, "y": top, "width": step - 2, "height": height, "verdict": verdict, "tip": tip})
+    label, meaning = SCORES[column]
+    return {"label": label, "meaning": meaning, "bars": bars, "highest": highest, "threshold": threshold}
+
+
+def settings_rows(made_from: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """(name, value, meaning) of what the manifests tell; nothing for what they don't."""
+    rows = []
+    for stem, keys, name, meaning in SETTINGS:
+        value = dig(made_from, [stem, *keys])
+        if value is None or value == []:
+            continue
+        if isinstance(value, dict):
+            parts = [f"{each} {_plain(part)}" for each, part in value.items()]
+        else:
+            parts = [_plain(part) for part in (value if isinstance(value, list) else [value])]
+        shown = ", ".join(parts)
+        rows.append((name, shown[:12] if name.endswith("checksum") else shown, meaning))
+    return rows
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def moment(utc: int) -> str:
+    """Epoch seconds for a person; as they are, where no calendar has them.
+
+    >>> moment(1700000000)
+    '14 Nov 2023, 22:13 UTC'
+    """
+    try:
+        return f"{datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=utc):%d %b %Y, %H:%M} UTC"
+    except OverflowError:
+        return f"{utc} s"
+
+
+def _card(comment: Comment, rows: list[Scored], run: Run, likelihoods: Mapping[tuple[str, str], float | None]) -> dict[str, Any]:
+    """What the template shows of one comment."""
+    chosen = next((row for row in run.chosen if row.comment_id == comment.comment_id), None)
+    answered = next((row.comment_id for row in run.chosen if row.thread_id == comment.thread_id), None)
+    # a link into the sandbox is dead once the run is over
+    linked = dig(run.made_from, ["comments", "source"]) != "sandbox" and urlsplit(comment.permalink).scheme in ("http", "https")
+    return {
+        "comment": comment,
+        "when": moment(comment.comment_utc),
+        "link": comment.permalink if linked else "",
+        "rows": [(row, likelihoods.get((row.comment_id, row.candidate_id))) for row in rows],
+        "verdicts": Counter(row.verdict for row in rows),
+        "chosen": chosen,
+        "why": "" if chosen else why_nothing(rows, answered is not None),
+        "answered": answered,
+        "attempt": next((row for row in run.submitted or [] if row.comment_id == comment.comment_id), None),
+    }
+
+
+def templates() -> jinja2.Environment:
+    """The pages' templates, beside this file; whatever they are given is escaped."""
+    return jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+    )
+
+
+def page(run: Run) -> str:
+    """The whole of report.html."""
+    groups = by_comment(run.scored)
+    likelihoods = {(row.comment_id, row.candidate_id): row.log_likelihood for row in run.candidates}
+    cards = [_card(comment, groups.get(comment.comment_id, []), run, likelihoods) for comment in run.comments]
+    columns = [name for name in SCORES if any(getattr(row, name) is not None for row in run.scored)]
+    ordered_by = next((name for name in columns if all(getattr(row, name) == row.rank_score for row in run.scored)), "rank_score")
+    if ordered_by != "rank_score":
+        columns.remove("rank_score")  # the same numbers once more
+    threshold = dig(run.made_from, ["chosen", "settings", "minimum_realism"])
+    thresholds = {"realism_score": threshold if isinstance(threshold, int | float) else None}
+    plots = [histogram(run.scored, name, thresholds.get(name)) for name in columns if name != "rank_score"]
+    environment = templates()
+    environment.filters["visible"] = lambda text: _CONTROL.sub("\ufffd", text)
+    environment.filters["number"] = number
+    environment.filters["share"] = lambda score: f"{100 * min(max(score, 0.0), 1.0):.1f}" if math.isfinite(score) else "0"
+    environment.filters["plain"] = lambda name: name.replace("_", " ")
+    return environment.get_template("report.html.j2").render(
+        run=run,
+        sent=sent(run),
+        sections=[
+            ("Answered", [card for card in cards if card["chosen"]]),
+            ("Not answered", [card for card in cards if not card["chosen"]]),
+        ],
+        columns=columns,
+        ordered_by=ordered_by,
+        scores=SCORES,
+        thresholds=thresholds,
+        verdict_counts=Counter(row.verdict for row in run.scored),
+        skip_counts=Counter(row.reason for row in run.skipped).most_common(),
+        left_out=run.left_out,
+        refusal_counts=Counter(row.reason for row in run.scored if row.verdict == "refused").most_common(),
+        kept_counts=Counter(row.reason for row in run.scored if row.verdict == "kept" and row.reason).most_common(),
+        candidate_reasons=CANDIDATE_REASONS,
+        skip_reasons=SKIP_REASONS,
+        verdicts=VERDICTS,
+        outcomes=OUTCOMES,
+        generators=sorted({row.generator for row in run.candidates if row.generator}),
+        settings=settings_rows(run.made_from),
+        main_settings=MAIN_SETTINGS,
+        plots=[plot for plot in plots if plot],
+        plot_width=PLOT_WIDTH,
+        plot_height=PLOT_HEIGHT,
+        with_likelihood=any(value is not None for value in likelihoods.values()),
+        lists_open=len(cards) <= CARDS_SHOWN_OPEN,
+        sandbox=dig(run.made_from, ["comments", "source"]) == "sandbox",
+    )
+
+
+def write_page(run: Run, path: Path) -> None:
+    content = page(run)
+    with files.atomic_writer(path) as file:
+        file.write(content)
+
+
+def main(run: Annotated[Path, typer.Option(help="run folder: reads its CSV files, writes report.html")]) -> None:
+    """Show a run: a table here, and a page to look at."""
+    rows = read_run(run)
+    write_page(rows, run / "report.html")
+    write_spreadsheet(rows.scored, run / "for_spreadsheet.csv")
+    _print(rows, Console(highlight=False))
+    sys.stdout.flush()
+    print(run / "report.html")

@@ -1,0 +1,48 @@
+"""Run the sandbox until it is stopped:
+
+    python run_bot.py sandbox --db FILE [--port 0] [--url-file PATH] [--until-stdin-closes]
+
+Reads and writes only the SQLite file; prints the URL, and writes it to PATH (whole or not at all) once it listens.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bot.files import atomic_writer
+from bot.sandbox import CLIENT_ID, CLIENT_SECRET, PASSWORD, USERNAME
+from bot.sandbox.server import listen
+
+
+def main(
+    db: Annotated[Path, typer.Option(help="SQLite file; made and seeded where there is none")] = Path("data/sandbox.sqlite"),
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="port on 127.0.0.1; 0 takes a free one")] = 0,
+    url_file: Annotated[Path | None, typer.Option(help="file to write the URL to, once the sandbox listens")] = None,
+    until_stdin_closes: Annotated[
+        bool, typer.Option("--until-stdin-closes", help="stop when standard input ends, so that no sandbox outlives a killed parent")
+    ] = False,
+) -> None:
+    """A local Reddit for demos and tests, on 127.0.0.1 only."""
+    box, server = listen(db, port)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    if until_stdin_closes:
+        threading.Thread(target=_wait_for_end_of_input, daemon=True).start()
+    if url_file is not None:
+        with atomic_writer(url_file) as file:
+            file.write(box.url + "\n")
+    print(box.url, flush=True)
+    print(f"account {USERNAME}, password {PASSWORD}, client {CLIENT_ID}, secret {CLIENT_SECRET}; Ctrl-C stops it", flush=True)
+    server.serve_forever()
+
+
+def _wait_for_end_of_input() -> None:
+    while os.read(0, 4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)

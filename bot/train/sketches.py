@@ -1,0 +1,34 @@
+"""TODO: bot.train.sketches"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bot import schema
+from bot.cli import UserError
+from bot.corpus import copies
+from bot.schema import LmRow
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="folder with lm_train.csv")] = Path("data/prepared"),
+    model: Annotated[Path, typer.Option(help="the generator's folder")] = Path("models/lm"),
+    sketch_bytes: Annotated[
+        int, typer.Option("--bytes", min=copies.LEAST_BYTES, max=copies.SKETCH_BYTES, help="of each reply")
+    ] = copies.SKETCH_BYTES,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="only rows that `train lm --max-tokens` took [default: all]")] = None,
+) -> None:
+    """Sketch the training replies of a generator, so that `choose` refuses near-copies of them."""
+    if not model.is_dir():
+        raise UserError(f"{model}: no such folder; --model names the generator's")
+    rows = schema.read_rows(data / "lm_train.csv", LmRow)
+    if max_tokens is not None:
+        from bot.generators.transformers import encode_training_row, load_model
+
+        tokenizer = load_model(model)[1]
+        rows = [row for row in rows if len(encode_training_row(tokenizer, row.comment, row.reply, max_tokens)[0]) <= max_tokens]
+    count = copies.write(model, [row.reply for row in rows], sketch_bytes)
+    print(f"{count:,} replies sketched in {model / copies.FILE}")
