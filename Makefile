@@ -7,7 +7,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 .PHONY: setup run test soak bench lint clean
 
 setup: .venv/.installed
-	@$(PY) -m bot.models pull --defaults
+	@$(PY) -m bot models pull --defaults
 
 .venv/.installed: requirements.txt
 	$(PYTHON) -m venv .venv

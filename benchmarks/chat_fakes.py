@@ -48,7 +48,7 @@ def main(
         with torch.inference_mode():
             whole = model.generate(**prompt, do_sample=True, temperature=TEMPERATURE, top_p=TOP_P, max_new_tokens=MOST_TOKENS)
         reply = tokenizer.decode(whole[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True).strip()
-        candidates.append(Candidate(comment_id, f"{comment_id}-0", seed, reply, f"chat:{base}", None))
+        candidates.append(Candidate(comment_id, f"{comment_id}-0", seed, comments[comment_id], reply, f"chat:{base}", None))
     written = schema.write_rows(out, Candidate, candidates)
     print(f"{written:,} candidates in {out}")
 

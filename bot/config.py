@@ -50,7 +50,7 @@ class FetchSettings(Section):
 
 
 class GenerateSettings(Section):
-    backend: str = "ctranslate2"
+    backend: str = ""  # the first of the table
     precision: Precision = "int8"
     model: Path = Path("models/lm")
     num_candidates: int = Field(default=10, ge=1, le=1000)
@@ -77,7 +77,7 @@ class RankWeights(Section):
 
 
 class RankSettings(Section):
-    backend: str = "ctranslate2"
+    backend: str = ""  # the first of the table
     precision: Precision = "int8"
     realism: Path | None = Path("models/realism")
     upvote: Path | None = Path("models/upvote")

@@ -203,19 +203,32 @@ class Skipped:
 
 @dataclass(slots=True)
 class Candidate:
-    """RUN/candidates.csv. log_likelihood: mean per token, natural log, None where a back end can't tell."""
+    """RUN/candidates.csv. comment: what it answers. log_likelihood: mean per token, natural log, None where a back end can't tell."""
 
     comment_id: str
     candidate_id: str
     seed: int
+    comment: str
     reply: str
     generator: str
     log_likelihood: float | None
 
 
 @dataclass(slots=True)
+class Scores:
+    """RUN/scores.csv: what the rankers say of a candidate. A score without a ranker is None."""
+
+    comment_id: str
+    candidate_id: str
+    realism_score: float | None
+    upvote_score: float | None
+    relevance_score: float | None
+    rank_score: float | None
+
+
+@dataclass(slots=True)
 class Scored:
-    """RUN/scored.csv and RUN/chosen.csv. A score without a ranker is None. verdict: chosen, kept or refused."""
+    """RUN/scored.csv, every candidate, and RUN/chosen.csv. A score without a ranker is None. verdict: chosen, kept or refused."""
 
     comment_id: str
     thread_id: str

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot import files, schema
+from bot import schema
+from bot.cli import UserError
 from bot.corpus import copies
-from bot.online.choose import choose, main, summary
+from bot.online.choose import choose, join, main, summary
 from bot.posting import ledger
-from bot.schema import Comment, Context, Scored
+from bot.schema import Candidate, Comment, Context, Scored, Scores
 
 
 def row(
@@ -151,14 +152,43 @@ def test_the_summary_says_who_waits_for_another_comment() -> None:
     assert summary(rows) == "1 of 2 comments get a reply; 1 none, as another comment of the submission is answered"
 
 
+def write_run(folder: Path, rows: list[Scored], comments: dict[str, str] | None = None, title: str = "T") -> None:
+    """What `rank` leaves of a run with these rows; comments: texts by id."""
+    texts = comments or {row.comment_id: row.comment for row in rows}
+    threads = {row.comment_id: row.thread_id for row in rows}
+    taken = [Comment(name, threads[name], rows[0].subreddit, title, body, 1, 1, 0, "a", False, "") for name, body in texts.items()]
+    schema.write_rows(folder / "comments.csv", Comment, taken)
+    written = [Candidate(each.comment_id, each.candidate_id, 1, texts[each.comment_id], each.reply, "g", None) for each in rows]
+    schema.write_rows(folder / "candidates.csv", Candidate, written)
+    four = ("realism_score", "upvote_score", "relevance_score", "rank_score")
+    scores = [Scores(each.comment_id, each.candidate_id, *(getattr(each, name) for name in four)) for each in rows]
+    schema.write_rows(folder / "scores.csv", Scores, scores)
+
+
+def test_scores_and_candidates_are_joined_on_ids() -> None:
+    """Two comments of the same text keep their own candidates."""
+    comments = [Comment(f"t1_{name}", f"t3_{name}", "s", "T", "Same text", 1, 1, 0, "a", False, "") for name in "ab"]
+    candidates = [Candidate(f"t1_{name}", f"t1_{name}-{n}", n, "Same text", f"{name} {n}", "g", None) for n in range(2) for name in "ba"]
+    scores = [Scores(each.comment_id, each.candidate_id, n / 10, None, None, n / 10) for n, each in enumerate(candidates)]
+    rows = join(comments, candidates, scores[::-1])
+    assert [(row.candidate_id, row.thread_id, row.reply, row.realism_score) for row in rows] == [
+        ("t1_b-0", "t3_b", "b 0", 0.0), ("t1_a-0", "t3_a", "a 0", 0.1), ("t1_b-1", "t3_b", "b 1", 0.2), ("t1_a-1", "t3_a", "a 1", 0.3),
+    ]  # fmt: skip
+    with pytest.raises(UserError, match="t1_b-0 answers t1_b"):
+        join(comments[:1], candidates, scores)
+    with pytest.raises(UserError, match="rank again"):
+        join(comments, candidates, scores[1:])
+
+
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [row("0", rank=0.6), row("1", realism=0.1), row("0", realism=0.15, comment="t1_b", thread="t3_y")]
-    schema.write_rows(tmp_path / "scored.csv", Scored, rows, {"model": "m"})
+    write_run(tmp_path, rows)
+    before = (tmp_path / "scores.csv").read_bytes()
     main(tmp_path)
     told = capsys.readouterr().out
     assert "1 of 2 comments get a reply; 1 none, as all candidates are refused (low_realism 1)\n" in told
     assert [each.verdict for each in schema.read_rows(tmp_path / "scored.csv", Scored)] == ["chosen", "refused", "refused"]
-    assert files.is_current(tmp_path / "scored.csv", {"model": "m"})  # `rank` needn't work again
+    assert (tmp_path / "scores.csv").read_bytes() == before  # no stage rewrites its input
     assert schema.read_rows(tmp_path / "chosen.csv", Scored) == [row("0", rank=0.6, verdict="chosen")]
     monkeypatch.setenv("BOT_CHOOSE__MINIMUM_REALISM", "0.05")
     main(tmp_path)
@@ -172,9 +202,8 @@ def test_what_may_not_be_said_is_refused_and_the_next_best_chosen(tmp_path: Path
         "You are an idiot.", "Middlemarch.", "It is the one with the lighthouse.",
     ]  # fmt: skip
     rows = [row(str(n), rank=0.9 - n / 100, reply=reply) for n, reply in enumerate(replies)]
-    schema.write_rows(tmp_path / "scored.csv", Scored, [*rows, row("9", realism=0.1, reply="no https://example.org")])
-    comment = Comment("t1_a", "t3_x", "books", "Books!", "Any good books?", 1, 1, 0, "a", False, "")
-    schema.write_rows(tmp_path / "comments.csv", Comment, [comment])
+    rows.append(row("9", realism=0.1, reply="no https://example.org"))
+    write_run(tmp_path, rows, {"t1_a": "Any good books?"}, "Books!")
     schema.write_rows(tmp_path / "context.csv", Context, [Context("t3_x", "t1_z", "t1_a", "Emma I think, and then Dune!")])
     monkeypatch.setenv("BOT_SUBMIT__LEDGER", str(tmp_path / "ledger.sqlite"))
     with closing(ledger.open_ledger(tmp_path / "ledger.sqlite")) as db:
@@ -194,6 +223,6 @@ def test_what_may_not_be_said_is_refused_and_the_next_best_chosen(tmp_path: Path
 
 
 def test_nothing_chosen_is_a_file_without_rows(tmp_path: Path) -> None:
-    schema.write_rows(tmp_path / "scored.csv", Scored, [row(realism=0.1)])
+    write_run(tmp_path, [row(realism=0.1)])
     main(tmp_path)
     assert schema.read_rows(tmp_path / "chosen.csv", Scored) == []

@@ -91,7 +91,7 @@ def test_an_empty_model_folder_is_none(tmp_path: Path, monkeypatch: pytest.Monke
     """Not the current folder, which an empty path would be."""
     assert load(written(tmp_path, '[rank]\nrealism = ""\n')).rank.realism is None
     monkeypatch.setenv("BOT_RANK__REALISM", "")
-    assert load(None).rank.realism is None and load(None).rank.backend == "ctranslate2"
+    assert load(None).rank.realism is None and load(None).rank.backend == ""
 
 
 def test_a_permission_says_who_gave_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

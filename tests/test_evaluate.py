@@ -215,11 +215,11 @@ def test_win_rates_gain_and_genericness() -> None:
 
 def test_candidates_of_other_comments_are_refused(tmp_path: Path) -> None:
     people = [LmRow("t3_1", "t1_1", "t1_r", "s", "why?", "so"), LmRow("t3_1", "t1_1", "t1_q", "s", "why?", "later")]
-    rows = [Candidate("t1_1", f"t1_1-{n}", n, body, "g", -1.0) for n, body in enumerate(["*uu*", "&gt;", "r", ""])]
+    rows = [Candidate("t1_1", f"t1_1-{n}", n, "?", body, "g", -1.0) for n, body in enumerate(["*uu*", "&gt;", "r", ""])]
     schema.write_rows(tmp_path / "c.csv", Candidate, rows)
     (found,) = choices.read_choices(tmp_path / "c.csv", people, {"upvote_score": Counts("u")}, config.RankSettings())
     assert found.candidates == ["uu", "r"] and found.reply == "so" and found.scores[0]["upvote_score"] == pytest.approx(0.25)
-    schema.write_rows(tmp_path / "c.csv", Candidate, [*rows, Candidate("t1_9", "t1_9-0", 1, "a", "g", -1.0)])
+    schema.write_rows(tmp_path / "c.csv", Candidate, [*rows, Candidate("t1_9", "t1_9-0", 1, "?", "a", "g", -1.0)])
     with pytest.raises(UserError, match=r"t1_9 isn't in lm_test.csv; generate from that file's comments"):
         choices.read_choices(tmp_path / "c.csv", people, {"upvote_score": Counts("u")}, config.RankSettings())
     schema.write_rows(tmp_path / "c.csv", Candidate, rows[:1])
@@ -277,7 +277,7 @@ def write_project(folder: Path) -> None:
         schema.write_rows(data / f"relevance_{each}.csv", LabelledRow, belongs)
     schema.write_rows(data / "lm_test.csv", LmRow, people)
     candidates = [
-        Candidate(row.comment_id, f"{row.comment_id}-{n}", n, body, "g", -1.0 - n)
+        Candidate(row.comment_id, f"{row.comment_id}-{n}", n, "?", body, "g", -1.0 - n)
         for row in people[:8]
         for n, body in enumerate([GOOD, BAD, "short kettle", "vinegar works", row.comment])
     ]

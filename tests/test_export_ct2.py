@@ -99,7 +99,7 @@ def sampled(generator: Any, comments: list[tuple[str, str]] = COMMENTS, seed: in
 
 
 def serve(source: Path, precision: config.Precision = "float32") -> Any:
-    return serving.load(exports.serving_folder(source, precision))
+    return serving.CTranslate2(exports.serving_folder(source, precision))
 
 
 def next_tokens(model: Any, engine: Any, prompts: list[list[int]]) -> float:
@@ -297,7 +297,7 @@ def test_another_build_of_the_engine_is_refused(monkeypatch: pytest.MonkeyPatch)
 
 def test_rankers_score_as_transformers_does(folder: Path) -> None:
     expected = rankers.load("transformers", folder / "ranker").score(PAIRS)
-    ranker = serving_rankers.load(exports.serving_folder(folder / "ranker", "float32"))
+    ranker = serving_rankers.load_export(exports.serving_folder(folder / "ranker", "float32"))
     assert ranker.score(PAIRS) == pytest.approx(expected, abs=1e-4) and np.std(expected) > 0.05
     assert ranker.score(PAIRS[::-1], batch_size=2)[::-1] == pytest.approx(expected, abs=1e-4)
     assert ranker.score([]) == []
@@ -309,7 +309,7 @@ def test_a_dual_encoder_scores_as_transformers_does(tmp_path: Path, monkeypatch:
     fitted = {"architecture": "dual encoder", "scale": 9.0, "offset": -8.0}
     cards.write_card(source, cards.ModelCard("relevance", "tiny", "0" * 64, "full", settings=fitted))
     expected = rankers.load("transformers", source).score(PAIRS)
-    found = serving_rankers.load(to_ctranslate2.export(source, "float32"))
+    found = serving_rankers.load_export(to_ctranslate2.export(source, "float32"))
     assert found.score(PAIRS) == pytest.approx(expected, abs=1e-4) and np.std(expected) > 0.05
     assert found.score([]) == []
 
@@ -323,12 +323,12 @@ def test_an_encoder_is_shared_by_its_bytes_and_nothing_else_is(tmp_path: Path, m
         fitted = {"architecture": "dual encoder", "scale": 9.0, "offset": offset}
         cards.write_card(source, cards.ModelCard("relevance", "tiny", "0" * 64, "full", settings=fitted))
         folders.append(to_ctranslate2.export(source, "float32"))
-    alone = serving_rankers.load(folders[1]).score(PAIRS)
-    one, other = (serving_rankers.load(folder) for folder in folders)
+    alone = serving_rankers.load_export(folders[1]).score(PAIRS)
+    one, other = (serving_rankers.load_export(folder) for folder in folders)
     assert one.encoder is other.encoder
     assert other.score(PAIRS) == pytest.approx(alone, abs=1e-6) and min(np.subtract(alone, one.score(PAIRS))) > 0.1
     (folders[0] / "tokenizer.json").write_text((folders[0] / "tokenizer.json").read_text() + "\n")
-    assert serving_rankers.load(folders[0]).encoder is not one.encoder
+    assert serving_rankers.load_export(folders[0]).encoder is not one.encoder
 
 
 def invented() -> list[tuple[str, str]]:
@@ -409,11 +409,11 @@ def test_errors_say_what_to_do(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="a checkpoint of gpt-2-simple; set generate.backend to gpt-2-simple"):
         generators.load("ctranslate2", folder / "checkpoint")
     with pytest.raises(UserError, match=r"no serving folder .* models export"):
-        serving.load(folder / "gpt2")
+        serving.CTranslate2(folder / "gpt2")
     with pytest.raises(UserError, match="a ranker, not a generator"):
-        serving.load(exports.serving_folder(folder / "ranker", "float32"))
+        serving.CTranslate2(exports.serving_folder(folder / "ranker", "float32"))
     with pytest.raises(UserError, match="a generator, not a ranker"):
-        serving_rankers.load(exports.serving_folder(folder / "gpt2", "float32"))
+        serving_rankers.load_export(exports.serving_folder(folder / "gpt2", "float32"))
     foreign = tiny.language_model(tmp_path / "foreign")
     told = json.loads((foreign / "config.json").read_text())
     (foreign / "config.json").write_text(json.dumps({**told, "model_type": "xglm", "architectures": ["XGLMForCausalLM"]}))

@@ -84,7 +84,7 @@ def test_nothing_of_a_longer_line_stays_behind() -> None:
 
 
 def test_table_guesses_nothing(tmp_path: Path) -> None:
-    rows = [Candidate("t1_a", "007", 3, "NA", "null", None), Candidate("t1_a", "1e5", 4, "", "g", -1.5)]
+    rows = [Candidate("t1_a", "007", 3, "?", "NA", "null", None), Candidate("t1_a", "1e5", 4, "?", "", "g", -1.5)]
     schema.write_rows(tmp_path / "c.csv", Candidate, rows)
     table = notebook.table(tmp_path / "c.csv")
     assert table[["candidate_id", "reply", "generator"]].to_numpy().tolist() == [["007", "NA", "null"], ["1e5", "", "g"]]

@@ -89,7 +89,7 @@ def write_extract(path: Path, rows: Iterable[Pair], **extra: Any) -> None:
 
 
 def candidate(comment_id: str, number: int = 0) -> Candidate:
-    return Candidate(comment_id, f"{comment_id}-{number}", 7, f"Generated for {comment_id[3:]}, {number}", "g", -1.5)
+    return Candidate(comment_id, f"{comment_id}-{number}", 7, "?", f"Generated for {comment_id[3:]}, {number}", "g", -1.5)
 
 
 def build(data: Path) -> Path:

@@ -415,7 +415,7 @@ def person(number: int, comment_id: str, reply: str) -> LmRow:
 
 
 def fake(number: int, comment_id: str, reply: str) -> Candidate:
-    return Candidate(comment_id, f"{comment_id}-{number}", 7, reply, "lm", -2.0)
+    return Candidate(comment_id, f"{comment_id}-{number}", 7, "?", reply, "lm", -2.0)
 
 
 def test_relevance_rows_pair_each_comment_with_its_reply_and_another_threads() -> None:

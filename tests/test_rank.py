@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import csv
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from bot.online import rank
 from bot.online import score as scoring
 from bot.rankers import score
 from bot.rankers.transformers import encode_pair
-from bot.schema import Candidate, Comment, Scored
+from bot.schema import Candidate, Scores
 from tests import tiny
 
 PAIRS = [
@@ -61,23 +60,15 @@ def test_pair_is_two_segments_and_control_tokens_stay_text(model: Path) -> None:
     assert len(ids) == 128 and segments.count(1) == 81
 
 
-def comment(comment_id: str, body: str) -> Comment:
-    return Comment(comment_id, "t3_1", "sandbox_books", "Title", body, 5, 1_700_000_000, 0, "reader_1", False, "/r/x")
-
-
-def test_rank_joins_on_id_never_on_text(model: Path, other: Path) -> None:
-    """Two comments of the same text keep their own candidates; a missing ranker is an empty column."""
-    comments = [comment("t1_a", "Same text"), comment("t1_b", "Same text")]
-    candidates = [Candidate(c, f"{c}-{n}", n, f"Reply {c} {n}", "g", None) for n in range(2) for c in ("t1_b", "t1_a")]
+def test_a_score_does_not_depend_on_order_or_batch(model: Path, other: Path) -> None:
+    pairs = [("Same text", f"Reply {n}") for n in range(4)]
     scorers = {"realism_score": rankers.load("transformers", model), "upvote_score": rankers.load("transformers", other)}
-    rows = rank.rank(comments, candidates, partial(score.score_pairs, scorers=scorers, batch_size=8, weights=RankWeights()))
-    assert [(row.comment_id, row.candidate_id, row.reply) for row in rows] == [(c.comment_id, c.candidate_id, c.reply) for c in candidates]
-    assert all(row.relevance_score is None and row.upvote_score != row.realism_score for row in rows)
-    assert all(min(row.realism_score, row.upvote_score) <= row.rank_score <= max(row.realism_score, row.upvote_score) for row in rows)
-    scorer = partial(score.score_pairs, scorers=scorers, batch_size=2, weights=RankWeights())
-    swapped = rank.rank(comments[::-1], candidates[::-1], scorer)[::-1]
-    for one, two in zip(rows, swapped, strict=True):
-        assert one.realism_score == pytest.approx(two.realism_score, abs=1e-5) and one.candidate_id == two.candidate_id
+    rows = score.score_pairs(pairs, scorers, 8, RankWeights())
+    for row in rows:
+        realism, upvote, combined = (row[f"{name}_score"] or 0.0 for name in ("realism", "upvote", "rank"))
+        assert row["relevance_score"] is None and realism != upvote and min(realism, upvote) <= combined <= max(realism, upvote)
+    for one, two in zip(rows, score.score_pairs(pairs[::-1], scorers, 2, RankWeights())[::-1], strict=True):
+        assert one["realism_score"] == pytest.approx(two["realism_score"], abs=1e-5)
 
 
 def test_rank_score_is_the_weighted_mean_of_the_log_odds() -> None:
@@ -95,16 +86,11 @@ def test_weights_that_leave_no_ranker_are_an_error(model: Path) -> None:
         scoring.load_rankers(settings)
 
 
-def test_a_candidate_of_no_comment_is_an_error(model: Path) -> None:
-    with pytest.raises(UserError, match="t1_z-0 answers t1_z"):
-        rank.rank([comment("t1_a", "x")], [Candidate("t1_z", "t1_z-0", 1, "r", "g", None)], lambda pairs: [])
-
-
 def test_score_any_csv_carries_other_columns(model: Path, tmp_path: Path) -> None:
     text = 'id,reply,comment,rank_score,extra\n007,"a ""b"",\nc",Any good books?,old,NA\n1e5,null,é,,=1+1\n'
     (tmp_path / "in.csv").write_text(text, encoding="utf-8")
     (tmp_path / "config.toml").write_text(f'[rank]\nbackend = "transformers"\nrealism = "{model}"\nupvote = "{model}"\nrelevance = ""\n')
-    rank.main(None, tmp_path / "in.csv", tmp_path / "out.csv", tmp_path / "config.toml")
+    scoring.main(tmp_path / "in.csv", tmp_path / "out.csv", tmp_path / "config.toml")
     with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["id", "reply", "comment", "extra", "realism_score", "upvote_score", "relevance_score", "rank_score"]
@@ -119,25 +105,22 @@ def test_score_any_csv_carries_other_columns(model: Path, tmp_path: Path) -> Non
 def test_a_run_is_ranked_once_and_again_after_a_change(
     model: Path, other: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    schema.write_rows(tmp_path / "comments.csv", Comment, [comment("t1_a", "Hi")])
-    schema.write_rows(tmp_path / "candidates.csv", Candidate, [Candidate("t1_a", "t1_a-0", 1, "Hello", "g", -1.5)])
+    schema.write_rows(tmp_path / "candidates.csv", Candidate, [Candidate("t1_a", "t1_a-0", 1, "Hi", "Hello", "g", -1.5)])
     config = tmp_path / "c.toml"
     config.write_text(f'[rank]\nbackend = "transformers"\nrealism = "{model}"\nupvote = "{other}"\nrelevance = ""\n')
-    rank.main(tmp_path, None, None, config)
-    first = schema.read_rows(tmp_path / "scored.csv", Scored)
-    rank.main(tmp_path, None, None, config)
+    rank.main(tmp_path, config)
+    first = schema.read_rows(tmp_path / "scores.csv", Scores)
+    rank.main(tmp_path, config)
     assert "is there already" in capsys.readouterr().out
     config.write_text(f'[rank]\nbackend = "transformers"\nrealism = "{other}"\nupvote = "{other}"\nrelevance = ""\n')
-    rank.main(tmp_path, None, None, config)
-    assert schema.read_rows(tmp_path / "scored.csv", Scored)[0].realism_score != first[0].realism_score
+    rank.main(tmp_path, config)
+    assert schema.read_rows(tmp_path / "scores.csv", Scores)[0].realism_score != first[0].realism_score
 
 
 def test_errors_say_what_to_do(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="either --run DIR, or --in"):
-        rank.main(None, None, None, None)
     (tmp_path / "in.csv").write_text("comment,answer\na,b\n")
     with pytest.raises(UserError, match=r"expected column reply, found comment, answer"):
-        rank.main(None, tmp_path / "in.csv", tmp_path / "out.csv", None)
+        scoring.main(tmp_path / "in.csv", tmp_path / "out.csv", None)
     with pytest.raises(UserError, match="no model here"):
         rankers.load("transformers", tmp_path)
     with pytest.raises(UserError, match="'magic' is unknown"):

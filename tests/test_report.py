@@ -20,7 +20,7 @@ from bot.conduct import what, when, where
 from bot.online import choose
 from bot.reddit import outcomes
 from bot.report import report
-from bot.schema import Candidate, Comment, Context, Scored, Skipped, Submitted
+from bot.schema import Candidate, Comment, Context, Scored, Scores, Skipped, Submitted
 
 SCRIPT = "<script>alert(1)</script> \"quoted\" & 'single'"
 MARKUP = "[bold red]not markup[/bold red] [/] :smile: [link=http://x.example]here[/link]"
@@ -54,7 +54,7 @@ def write_run(folder: Path, comments: list[Comment] = COMMENTS, threshold: float
     for number, (comment_id, reply, realism, upvote, verdict, reason) in enumerate(CANDIDATES):
         if comment_id in taken:
             comment, name = taken[comment_id], f"{comment_id}-{number}"
-            candidates.append(Candidate(comment_id, name, number, reply, "tiny", -1.5 - number))
+            candidates.append(Candidate(comment_id, name, number, "?", reply, "tiny", -1.5 - number))
             scores = (realism, upvote, None, upvote)
             scored.append(Scored(comment_id, comment.thread_id, comment.subreddit, comment.comment, name, reply, *scores, verdict, reason))
     skipped = [Skipped(f"t1_s{number}", "t3_x", "books", reason) for number, reason in enumerate(SKIPPED)]
@@ -64,7 +64,9 @@ def write_run(folder: Path, comments: list[Comment] = COMMENTS, threshold: float
         folder / "candidates.csv", Candidate, candidates, {"settings": {"temperature": 0.8}, "model": "f" * 64, "seed": 7}, left_out={}
     )
     weights = {"realism": 0.25, "upvote": 0.75, "relevance": 0.0}
-    schema.write_rows(folder / "scored.csv", Scored, scored, {"settings": {"weights": weights}})
+    scores = [Scores(s.comment_id, s.candidate_id, s.realism_score, s.upvote_score, s.relevance_score, s.rank_score) for s in scored]
+    schema.write_rows(folder / "scores.csv", Scores, scores, {"settings": {"weights": weights}})
+    schema.write_rows(folder / "scored.csv", Scored, scored)
     chosen = [row for row in scored if row.verdict == "chosen"]
     schema.write_rows(folder / "chosen.csv", Scored, chosen, {"settings": {"minimum_realism": threshold}})
     return folder

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-import run_bot
 from bot import sandbox, schema
+from bot.__main__ import STAGES
 from bot.cli import ROOT
 from bot.posting import ledger
 from bot.sandbox import server
@@ -24,7 +24,7 @@ from tests import tiny
 
 RUN = [sys.executable, str(ROOT / "run_bot.py"), "run", "--sandbox", "--limit", "3"]
 THRESHOLD = 0.01  # random rankers give anything
-FILES = ("comments.csv", "context.csv", "skipped.csv", "candidates.csv", "scored.csv", "chosen.csv", "report.html")
+FILES = ("comments.csv", "context.csv", "skipped.csv", "candidates.csv", "scores.csv", "scored.csv", "chosen.csv", "report.html")
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_a_dry_run_sends_nothing_and_prints_a_table(whole: Path, config: Path, t
     assert str(tmp_path / "dry") in done.stdout.replace("\n", "") and "realism" in done.stdout.lower()
 
 
-@pytest.mark.parametrize(("stage", "sign"), [("generate", "comments.csv"), ("rank", "candidates.csv"), ("choose", "scored.csv")])
+@pytest.mark.parametrize(("stage", "sign"), [("generate", "comments.csv"), ("rank", "candidates.csv"), ("choose", "scores.csv")])
 def test_kill_9_and_the_same_command_again(config: Path, whole: Path, tmp_path: Path, stage: str, sign: str) -> None:
     """The worker that starts when `sign` appears is killed; the second run ends as the undisturbed one did."""
     folder = tmp_path / "run"
@@ -127,7 +127,7 @@ def test_kill_9_and_the_same_command_again(config: Path, whole: Path, tmp_path: 
     deadline = time.monotonic() + 120
     killed = False
     while not killed and process.poll() is None and time.monotonic() < deadline:
-        if (folder / sign).exists() and (worker := child(process.pid, f"bot.{stage}")):
+        if (folder / sign).exists() and (worker := child(process.pid, f"bot\0{stage}")):
             os.kill(worker, signal.SIGKILL)
             killed = True
         time.sleep(0.02)
@@ -136,7 +136,7 @@ def test_kill_9_and_the_same_command_again(config: Path, whole: Path, tmp_path: 
     assert f"{stage} was killed by signal 9" in errors
     done = run(config, folder)
     assert done.returncode == 0, done.stderr
-    for name in ("candidates.csv", "scored.csv", "chosen.csv"):
+    for name in ("candidates.csv", "scores.csv", "scored.csv", "chosen.csv"):
         assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
 
 
@@ -198,7 +198,7 @@ def test_the_reference_engine_writes_other_files_by_the_same_contract(whole: Pat
     by_hand = {row.candidate_id: row for row in schema.read_rows(tmp_path / "r" / "scored.csv", Scored)}
     assert len(by_hand) == 12 and "--- models" not in done.stdout
     shown = subprocess.run([*command(config, tmp_path / "x"), "--engine", "magic"], capture_output=True, text=True, check=False)
-    assert shown.returncode == 2 and "magic" in shown.stderr
+    assert shown.returncode == 1 and "magic: no such engine; one of ctranslate2, transformers" in shown.stderr
 
 
 def test_a_second_run_on_the_folder_is_turned_away(config: Path, tmp_path: Path) -> None:
@@ -234,7 +234,38 @@ def test_help_and_fetch_load_no_framework() -> None:
     assert "generate" in done.stdout
 
 
-@pytest.mark.parametrize("stage", list(run_bot.STAGES))
-def test_every_stage_tells_its_options(stage: str) -> None:
+@pytest.mark.parametrize("stage", list(STAGES))
+def test_every_stage_shows_its_options_and_what_was_typed(stage: str) -> None:
     done = subprocess.run([sys.executable, str(ROOT / "run_bot.py"), *stage.split(), "--help"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and f"Usage: python -m {run_bot.STAGES[stage][0]}" in done.stdout
+    assert done.returncode == 0 and f"Usage: run_bot.py {stage} " in done.stdout
+
+
+def test_python_m_bot_is_the_same() -> None:
+    shown = []
+    for call in (["-m", "bot"], ["run_bot.py"]):
+        for arguments in (
+            ["--help"],
+            ["score", "--help"],
+            ["score", "--nonsense"],
+            ["train"],
+            ["nonsense"],
+            ["status", "--config", "none.toml"],
+        ):
+            done = subprocess.run([sys.executable, *call, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+            shown.append((done.returncode, *(each.replace("python -m bot", "run_bot.py") for each in (done.stdout, done.stderr))))
+    half = len(shown) // 2
+    assert [code for code, _, _ in shown[:half]] == [0, 0, 2, 2, 2, 78]
+    assert [(code, out.split(), error.split()) for code, out, error in shown[:half]] == [
+        (code, out.split(), error.split()) for code, out, error in shown[half:]
+    ]
+
+
+def test_outside_the_environment_it_says_what_to_do(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "bot", tmp_path / "bot", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "run_bot.py", tmp_path)
+    call = [
+        sys._base_executable, "-S", "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.argv = ['run_bot.py', 'status']\n"
+        "from bot.__main__ import main; main('run_bot.py')",
+    ]  # type: ignore[attr-defined]  # fmt: skip
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "run `make setup`" in done.stderr

@@ -22,7 +22,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bot import files, schema
-from bot.cli import ROOT, FileError, manifest_path
+from bot.cli import ROOT
+from bot.files import FileError, manifest_path
 from bot.schema import Candidate, Comment, FinetuneText, LmRow, Scored, UpvotePair, read_rows, read_table, write_rows
 
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]))  # any Unicode but lone surrogates
@@ -451,8 +452,8 @@ def test_carried_columns_stay_text(tmp_path: Path) -> None:
 def test_every_row_type_comes_back(tmp_path: Path) -> None:
     rows: list[Any] = [
         Comment("t1_a", "t3_a", "books", "Title", "Body", -3, 1_700_000_000, 2, "reader_1", True, "/r/books/x"),
-        Candidate("t1_a", "t1_a-0", 7, "Yes.", "lm", None),
-        Candidate("t1_a", "t1_a-1", 8, "No.", "lm", -2.25),
+        Candidate("t1_a", "t1_a-0", 7, "?", "Yes.", "lm", None),
+        Candidate("t1_a", "t1_a-1", 8, "?", "No.", "lm", -2.25),
         Scored("t1_a", "t3_a", "books", "Body", "t1_a-0", "Yes.", 0.9, 0.25, None, 0.25, "kept", ""),
         UpvotePair("t3_a", "t1_a", "t1_b", "t1_c", "books", "Body", "Yes.", "No.", 12, -0.25),
         schema.Submitted("t1_a", "t3_a", "t1_a-0", "posted", "t1_z", 1_700_000_100),

@@ -43,7 +43,6 @@ from bot.corpus import pairs, rules
 from bot.schema import FinetuneText, LabelledRow, LmRow, Pair, RankedPair, RealismRow, UpvotePair, UpvoteRow
 
 SPLITS = ("train", "val", "test")
-SUBMISSION_CHARACTERS = 600  # of a submission's title and text, when that is what was replied to
 
 
 def read_pairs(raw: Path) -> tuple[list[Pair], dict[str, str]]:

@@ -13,9 +13,9 @@ from rensa import RMinHash, RMinHashLSH  # type: ignore[import-untyped]
 from rich.progress import track
 
 from bot import text
-from bot.corpus import prepare
 from bot.schema import Pair
 
+SUBMISSION_CHARACTERS = 600  # of a submission's title and text, when that is what was replied to
 SHORTEST_REPLY, LONGEST_REPLY = 2, 1000  # characters, after cleaning
 COPY_PASTA_CHARACTERS = 40  # a text this long seen word for word again is a copy, not a coincidence
 NEAR_DUPLICATE_WORDS = 10  # two people find the same nine words, or all but one: «Congratulations! I'm so happy for you»
@@ -155,7 +155,7 @@ REPLY_RULES: tuple[Callable[[Sequence[str]], list[bool]], ...] = (copy_pasta, ne
 def clean_pair(pair: Pair) -> Pair:
     comment = text.clean(pair.comment)
     if pair.comment_id.startswith("t3_"):
-        comment = comment[: prepare.SUBMISSION_CHARACTERS]
+        comment = comment[:SUBMISSION_CHARACTERS]
     return replace(pair, comment=comment.strip(), reply=text.clean(pair.reply))
 
 

@@ -27,17 +27,17 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from bot import cli, config, files
+from bot import cli, config, files, generators, rankers
 from bot.cli import UserError
 from bot.weights import cards, loading, serving
 
 
 def wanted(settings: config.Settings) -> list[tuple[Path, config.Precision]]:
-    """Sources that these settings serve with CTranslate2, and in what precision."""
+    """Sources that the back ends of these settings run as exports, and in what precision. Raises UserError for an unknown back end."""
     found: list[tuple[Path, config.Precision]] = []
-    if settings.generate.backend == "ctranslate2":
+    if generators.back_end(settings.generate.backend).exported:
         found.append((settings.generate.model, settings.generate.precision))
-    if settings.rank.backend == "ctranslate2":
+    if rankers.back_end(settings.rank.backend).exported:
         folders = (settings.rank.realism, settings.rank.upvote, settings.rank.relevance)
         found += [(folder, settings.rank.precision) for folder in folders if folder is not None]
     return found

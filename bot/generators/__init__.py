@@ -1,4 +1,4 @@
-"""Generators: one file a back end, each with `load(path) -> Generator`. A new one is a new file here and a line in BACK_ENDS.
+"""Generators: one file a back end, each with `load(path, precision) -> Generator`. A new one is a new file here and a line in BACK_ENDS.
 
 A back end is imported by the worker that was told to use it and by nothing else, so TensorFlow and PyTorch never share a process.
 """
@@ -9,17 +9,23 @@ import hashlib
 import importlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from bot.cli import UserError
 from bot.config import GenerateSettings, Precision
 from bot.schema import Candidate
-from bot.weights import serving
 
+
+class BackEnd(NamedTuple):
+    module: str  # has `load(path, precision) -> Generator`
+    exported: bool = False  # runs the serving folder that `models export` makes of a model, see weights/serving.py
+
+
+# The first is the default. A new one is a new file here and a line in this table.
 BACK_ENDS = {
-    "ctranslate2": "bot.generators.ctranslate2",
-    "transformers": "bot.generators.transformers",
-    "gpt-2-simple": "bot.generators.gpt_2_simple",
+    "ctranslate2": BackEnd("bot.generators.ctranslate2", exported=True),
+    "transformers": BackEnd("bot.generators.transformers"),
+    "gpt-2-simple": BackEnd("bot.generators.gpt_2_simple"),
 }
 
 
@@ -47,11 +53,17 @@ def shortened(prompt: list[int], separator: list[int], most_tokens: int) -> list
     return prompt if len(prompt) <= most_tokens else prompt[: most_tokens - len(separator)] + separator
 
 
-def load(backend: str, path: Path, precision: Precision = "int8") -> Generator:
-    """Raises UserError for an unknown back end or a model that isn't there. `precision` is that of back end ctranslate2's export."""
-    if backend not in BACK_ENDS:
-        raise UserError(f"generate.backend {backend!r} is unknown; one of {', '.join(BACK_ENDS)}")
-    if backend == "ctranslate2":
-        path = serving.ready(path, precision)
-    generator: Generator = importlib.import_module(BACK_ENDS[backend]).load(path)
+def back_end(name: str) -> BackEnd:
+    """name: generate.backend; empty for the default. Raises UserError for an unknown one."""
+    if name and name not in BACK_ENDS:
+        raise UserError(f"generate.backend {name!r} is unknown; one of {', '.join(BACK_ENDS)}")
+    return BACK_ENDS[name or next(iter(BACK_ENDS))]
+
+
+def load(name: str, path: Path, precision: Precision = "int8") -> Generator:
+    """The generator in `path`. precision: of the export, for a back end that runs one.
+
+    Raises UserError for an unknown back end or a model that isn't there.
+    """
+    generator: Generator = importlib.import_module(back_end(name).module).load(path, precision)
     return generator

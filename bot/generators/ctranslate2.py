@@ -34,7 +34,7 @@ from tokenizers import Tokenizer
 
 from bot import text
 from bot.cli import UserError
-from bot.config import GenerateSettings
+from bot.config import GenerateSettings, Precision
 from bot.generators import candidate_seed, shortened
 from bot.schema import Candidate
 from bot.weights import loading, serving
@@ -348,7 +348,7 @@ class CTranslate2:
         )
         if settings.repetition_penalty != 1 or settings.min_new_tokens:  # what was told has these in it
             call.log_likelihood = self.log_likelihoods(engine, [asked[row // job.count] for row in range(rows)], call.tokens[:rows])
-        made = [self.candidate(comments[row // job.count][0], job.first + row % job.count, seeds[row], call, row) for row in range(rows)]
+        made = [self.candidate(*comments[row // job.count], job.first + row % job.count, seeds[row], call, row) for row in range(rows)]
         return [made[start : start + job.count] for start in range(0, rows, job.count)]
 
     def log_likelihoods(self, engine: Any, prompts: list[list[int]], written: list[list[int]]) -> list[float]:
@@ -357,15 +357,15 @@ class CTranslate2:
         scored = engine.score_batch(whole, max_batch_size=SCORED_AT_ONCE, max_input_length=0)
         return [sum(each.log_probs[-len(tokens) :]) for each, tokens in zip(scored, written, strict=True)]
 
-    def candidate(self, comment_id: str, index: int, seed: int, call: Call, row: int) -> Candidate:
+    def candidate(self, comment_id: str, comment: str, index: int, seed: int, call: Call, row: int) -> Candidate:
         tokens, spelt = call.tokens[row], self.facts["spelt_end"]
         decoded = str(self.tokenizer.decode([token for token in tokens if token != self.facts["end"]], skip_special_tokens=False))
         # a spelt end counts as one token: else a short reply would be rated by its end
         surplus = len(self._plain(spelt)) - 1 if spelt and decoded.endswith(spelt) else 0
         mean = call.log_likelihood[row] / max(1, len(tokens) - surplus)
-        return Candidate(comment_id, f"{comment_id}-{index}", seed, text.parse_reply(decoded), self.name, mean)
+        return Candidate(comment_id, f"{comment_id}-{index}", seed, comment, text.parse_reply(decoded), self.name, mean)
 
 
-def load(folder: Path) -> CTranslate2:
-    """Raises UserError if `folder` is no generator's serving folder."""
-    return CTranslate2(folder)
+def load(path: Path, precision: Precision = "int8") -> CTranslate2:
+    """The generator in `path`, exported first if it isn't yet. Raises UserError if there is none, or it can't be exported."""
+    return CTranslate2(serving.ready(path, precision))

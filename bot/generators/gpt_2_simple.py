@@ -30,7 +30,7 @@ from gpt_2_simple.src import encoder, model
 
 from bot import text
 from bot.cli import UserError
-from bot.config import GenerateSettings
+from bot.config import GenerateSettings, Precision
 from bot.generators import candidate_seed, shortened
 from bot.schema import Candidate
 
@@ -292,18 +292,18 @@ class GPT2Simple:
             prompts = [encode_prompt(self.bpe, comment, most) for _, comment in batch]
             seeds = [[candidate_seed(seed, comment, index) for index in range(settings.num_candidates)] for _, comment in batch]
             tokens, likelihoods = self.draw(prompts, settings, seeds)
-            for place, (comment_id, _) in enumerate(batch):
+            for place, (comment_id, comment) in enumerate(batch):
                 yield [
-                    self.candidate(comment_id, index, seeds[place][index], tokens[place, index], likelihoods[place, index])
+                    self.candidate(comment_id, comment, index, seeds[place][index], tokens[place, index], likelihoods[place, index])
                     for index in range(settings.num_candidates)
                 ]
 
-    def candidate(self, comment_id: str, index: int, seed: int, tokens: Any, likelihoods: Any) -> Candidate:
+    def candidate(self, comment_id: str, comment: str, index: int, seed: int, tokens: Any, likelihoods: Any) -> Candidate:
         written: list[int] = tokens[tokens >= 0].tolist()
         decoded = str(self.bpe.decode(written))
         surplus = end_surplus(self.bpe) if decoded.endswith(END) and written[-1] != self.marker.id else 0
         mean = float(likelihoods.sum()) / max(1, len(written) - surplus)
-        return Candidate(comment_id, f"{comment_id}-{index}", seed, text.parse_reply(decoded), self.name, mean)
+        return Candidate(comment_id, f"{comment_id}-{index}", seed, comment, text.parse_reply(decoded), self.name, mean)
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -402,5 +402,5 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
-def load(path: Path) -> GPT2Simple:
+def load(path: Path, _: Precision = "int8") -> GPT2Simple:
     return GPT2Simple(path)

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, LogitsProcessor, LogitsProcessorL
 
 from bot import text
 from bot.cli import UserError
-from bot.config import GenerateSettings
+from bot.config import GenerateSettings, Precision
 from bot.generators import candidate_seed, shortened
 from bot.schema import Candidate
 from bot.weights import loading
@@ -157,14 +157,14 @@ class Transformers:
                 )
             written = output[:, width:].cpu()
             candidates = []
-            for row, (comment_id, _) in enumerate(entry for entry in batch for _ in range(count)):
+            for row, (comment_id, comment) in enumerate(entry for entry in batch for _ in range(count)):
                 tokens = written[row, : int(nucleus.tokens[row])].tolist()
                 decoded = str(self.tokenizer.decode([token for token in tokens if token != end]))
                 # a spelt end counts as one token: else a short reply would be rated by its end
                 surplus = len(_plain(self.tokenizer, spelt_end)) - 1 if spelt_end and decoded.endswith(spelt_end) else 0
                 mean = float(nucleus.log_likelihood[row]) / max(1, len(tokens) - surplus)
                 reply = text.parse_reply(decoded)
-                candidates.append(Candidate(comment_id, f"{comment_id}-{row % count}", seeds[row], reply, self.name, mean))
+                candidates.append(Candidate(comment_id, f"{comment_id}-{row % count}", seeds[row], comment, reply, self.name, mean))
             for start in range(0, len(candidates), count):
                 yield candidates[start : start + count]
 
@@ -199,5 +199,5 @@ class Transformers:
         return result
 
 
-def load(path: Path) -> Transformers:
+def load(path: Path, _: Precision = "int8") -> Transformers:
     return Transformers(path)

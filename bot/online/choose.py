@@ -1,8 +1,8 @@
 """choose: at most one reply a submission, or none.
 
-Reads  RUN/scored.csv and, where there are any, RUN/comments.csv and RUN/context.csv and the ledger (what a reply may
-       not copy), and MODEL/replies.npy.
-Writes RUN/scored.csv again, each row with its verdict (chosen, kept or refused) and reason, and RUN/chosen.csv.
+Reads  RUN/comments.csv, RUN/candidates.csv and RUN/scores.csv; and, where there are any, RUN/context.csv and the ledger (what a reply
+       may not copy), and MODEL/replies.npy.
+Writes RUN/scored.csv, every candidate with its scores, verdict (chosen, kept or refused) and reason, and RUN/chosen.csv.
 
     python run_bot.py choose --run data/runs/X
 
@@ -24,10 +24,11 @@ from typing import Annotated
 import typer
 
 from bot import config, files, schema
+from bot.cli import UserError
 from bot.conduct import what
 from bot.corpus import copies
 from bot.posting import ledger
-from bot.schema import Comment, Context, Scored
+from bot.schema import Candidate, Comment, Context, Scored, Scores
 
 Fault = Callable[[Scored], str | None]  # why a candidate may not be posted, if so
 
@@ -121,15 +122,37 @@ def fault_finder(
     return fault, training is not None
 
 
+def join(comments: Sequence[Comment], candidates: Sequence[Candidate], scores: Sequence[Scores]) -> list[Scored]:
+    """One row a candidate, in the candidates' order, not yet decided on; joined on ids, never on text.
+
+    Raises:
+        UserError: a candidate answers a comment that isn't there, or the scores are of other candidates.
+    """
+    by_id = {comment.comment_id: comment for comment in comments}
+    if foreign := next((each for each in candidates if each.comment_id not in by_id), None):
+        raise UserError(
+            f"candidates.csv: {foreign.candidate_id} answers {foreign.comment_id}, which comments.csv doesn't have; generate again"
+        )
+    scored = {each.candidate_id: each for each in scores}
+    if scored.keys() != {each.candidate_id for each in candidates}:
+        raise UserError("scores.csv: not of the candidates in candidates.csv; rank again")
+    rows = []
+    for each in candidates:
+        comment, of = by_id[each.comment_id], scored[each.candidate_id]
+        where = (comment.comment_id, comment.thread_id, comment.subreddit, comment.comment)
+        four = (of.realism_score, of.upvote_score, of.relevance_score, of.rank_score)
+        rows.append(Scored(*where, each.candidate_id, each.reply, *four, verdict="kept", reason=""))
+    return rows
+
+
 def main(
-    run: Annotated[Path, typer.Option(help="run folder: reads and completes scored.csv, writes chosen.csv")],
+    run: Annotated[Path, typer.Option(help="run folder: reads scores.csv, writes scored.csv and chosen.csv")],
     config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings")] = None,
 ) -> None:
     """Choose the reply to post, at most one a submission, or none."""
     settings = config.load(config_file)
-    scored = run / "scored.csv"
-    before = schema.read_rows(scored, Scored)
-    comments = schema.read_rows(run / "comments.csv", Comment) if (run / "comments.csv").exists() else []
+    comments = schema.read_rows(run / "comments.csv", Comment)
+    before = join(comments, schema.read_rows(run / "candidates.csv", Candidate), schema.read_rows(run / "scores.csv", Scores))
     context = schema.read_rows(run / "context.csv", Context) if (run / "context.csv").exists() else []
     own: list[str] = []
     if settings.submit.ledger.exists():
@@ -137,17 +160,16 @@ def main(
             own = ledger.own_texts(db, but_to={row.comment_id for row in before})  # a run that has posted may choose again, and the same
     fault, with_training = fault_finder(comments, context, own, settings)
     rows = choose(before, settings.choose.minimum_realism, fault)
-    # scored.csv stays `rank`'s work: what it was made from is passed on, so that a second run knows it is current
-    schema.write_rows(scored, Scored, rows, (files.read_manifest(scored) or {"made_from": {}})["made_from"])
     made_from = {
-        "scored": files.sha256_of(scored),
+        "scores": files.sha256_of(run / "scores.csv"),
         "settings": settings.choose.model_dump(mode="json"),
         "conduct": settings.conduct.model_dump(mode="json"),
         "training_sketches": with_training,
     }
+    schema.write_rows(run / "scored.csv", Scored, rows, made_from)
     schema.write_rows(run / "chosen.csv", Scored, (row for row in rows if row.verdict == "chosen"), made_from)
     print(summary(rows))
     if not with_training:
         print(
-            f"not checked for copies of the training text: no {settings.generate.model / copies.FILE}; see `python run_bot.py train sketches --help`"
+            f"not checked for copies of the training text: no {settings.generate.model / copies.FILE}; see `run_bot.py train sketches --help`"
         )

@@ -1,13 +1,24 @@
-"""TODO: bot.online.score"""
+"""score: what the rankers say of (comment, reply) pairs. The only code that runs rankers over rows.
+
+Reads  any CSV with the columns comment and reply.
+Writes OUT: the input's columns and the four scores, each a probability in [0, 1].
+
+    python run_bot.py score --in pairs.csv --out scores.csv
+
+A score whose ranker is not set (rank.relevance = "") is an empty column. rank_score combines those that are there, see
+rankers.score.rank_score. While it works, scores lie in `OUT.part` (those of PART_PAIRS pairs a line); a killed run resumes from there.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from bot import config, files, rankers
+import typer
+
+from bot import config, files, rankers, schema
 from bot.cli import UserError, progress_bar
 from bot.rankers import score
 from bot.weights import serving
@@ -58,3 +69,21 @@ def made_with(settings: config.RankSettings) -> dict[str, Any]:
     folders = {name: getattr(settings, name) for name in ("realism", "upvote", "relevance")}
     identities = {name: serving.fingerprint(folder) for name, folder in folders.items() if folder}
     return {"settings": settings.model_dump(mode="json"), "models": identities}
+
+
+def main(
+    source: Annotated[Path, typer.Option("--in", help="any CSV with comment and reply")],
+    out: Annotated[Path, typer.Option(help="the CSV to write")],
+    config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings")] = None,
+) -> None:
+    """Score replies: realism, upvote and relevance, each a probability in [0, 1]."""
+    settings = config.load(config_file).rank
+    columns, rows = schema.read_table(source, ("comment", "reply"))
+    made_from = {"input": files.sha256_of(source), **made_with(settings)}
+    scores = score_in_parts([(row["comment"], row["reply"]) for row in rows], settings, out, made_from)
+    added = (*score.SCORES, "rank_score")
+    result = ({**row, **four} for row, four in zip(rows, scores, strict=True))
+    kept = [column for column in columns if column not in added]
+    count = schema.write_table(out, [*kept, *added], result, made_from)
+    part_of(out).unlink()
+    print(f"{count:,} rows scored in {out}")

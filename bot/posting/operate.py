@@ -32,7 +32,6 @@ from bot.posting import ledger, purge
 from bot.posting.ledger import DAY, HOUR, Reply, State
 
 USER = re.compile(r"[\w-]{3,20}", re.ASCII)
-LISTED = 8  # names in a line that a person reads
 
 
 # --- the ledger ---------------------------------------------------------------------------------------------------------

@@ -40,9 +40,9 @@ from bot import files, schema, text
 from bot.cli import UserError
 from bot.corpus.extract import STAGED
 from bot.files import FileError
-from bot.posting import operate
 from bot.schema import FinetuneText
 
+LISTED = 8  # names in a line that a person reads
 ID_COLUMNS = ("comment_id", "reply_id", "parent_id", "thread_id", "chosen_id", "rejected_id")
 FINETUNE, LM_TRAIN, PAGE = "gpt2_finetune.csv", "lm_train.csv", "report.html"
 NOTHING = """
@@ -415,7 +415,7 @@ def listed(names: list[str]) -> str:
     >>> listed([str(number) for number in range(10)])
     '0, 1, 2, 3, 4, 5, 6, 7 and 2 more'
     """
-    return ", ".join(names[: operate.LISTED]) + (f" and {len(names) - operate.LISTED:,} more" if len(names) > operate.LISTED else "")
+    return ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED:,} more" if len(names) > LISTED else "")
 
 
 def _rows(batch: pa.RecordBatch, columns: list[str]) -> Iterator[list[Any]]:

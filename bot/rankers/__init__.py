@@ -1,4 +1,4 @@
-"""Rankers: one file a back end, each with `load(path) -> Ranker`. A new one is a new file here and a line in BACK_ENDS.
+"""Rankers: one file a back end, each with `load(path, precision) -> Ranker`. A new one is a new file here and a line in BACK_ENDS.
 
 A back end is imported by the worker that was told to use it and by nothing else, so TensorFlow and PyTorch never share a process.
 """
@@ -9,18 +9,24 @@ import bisect
 import importlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from bot.cli import UserError
 from bot.config import Precision
-from bot.weights import serving
 
+
+class BackEnd(NamedTuple):
+    module: str  # has `load(path, precision) -> Ranker`
+    exported: bool = False  # runs the serving folder that `models export` makes of a model, see weights/serving.py
+
+
+# The first is the default. A new one is a new file here and a line in this table.
 BACK_ENDS = {
-    "ctranslate2": "bot.rankers.ctranslate2",
-    "transformers": "bot.rankers.transformers",
-    "tfhub-bert": "bot.rankers.tfhub_bert",
+    "ctranslate2": BackEnd("bot.rankers.ctranslate2", exported=True),
+    "transformers": BackEnd("bot.rankers.transformers"),
+    "tfhub-bert": BackEnd("bot.rankers.tfhub_bert"),
 }
 KARMA_CLASSES = {2: (2,), 4: (1, 2, 5)}  # least karma of each class but the lowest, by number of classes
 MAX_COMMENT_TOKENS, MAX_REPLY_TOKENS = 45, 80
@@ -67,11 +73,17 @@ def batches_of_like_length(encoded: Sequence[Encoded], batch_size: int) -> Itera
         yield order[start : start + batch_size]
 
 
-def load(backend: str, path: Path, precision: Precision = "int8") -> Ranker:
-    """Raises UserError for an unknown back end or a model that isn't there. `precision` is that of back end ctranslate2's export."""
-    if backend not in BACK_ENDS:
-        raise UserError(f"rank.backend {backend!r} is unknown; one of {', '.join(BACK_ENDS)}")
-    if backend == "ctranslate2":
-        path = serving.ready(path, precision)
-    ranker: Ranker = importlib.import_module(BACK_ENDS[backend]).load(path)
+def back_end(name: str) -> BackEnd:
+    """name: rank.backend; empty for the default. Raises UserError for an unknown one."""
+    if name and name not in BACK_ENDS:
+        raise UserError(f"rank.backend {name!r} is unknown; one of {', '.join(BACK_ENDS)}")
+    return BACK_ENDS[name or next(iter(BACK_ENDS))]
+
+
+def load(name: str, path: Path, precision: Precision = "int8") -> Ranker:
+    """The ranker in `path`. precision: of the export, for a back end that runs one.
+
+    Raises UserError for an unknown back end or a model that isn't there.
+    """
+    ranker: Ranker = importlib.import_module(back_end(name).module).load(path, precision)
     return ranker

@@ -24,6 +24,7 @@ from tokenizers import Tokenizer
 
 from bot import files, text
 from bot.cli import UserError
+from bot.config import Precision
 from bot.rankers import MAX_TOKENS, Encoded, batches_of_like_length, join_pair
 from bot.weights import loading, serving
 
@@ -146,7 +147,7 @@ def shared(folder: Path, facts: dict[str, Any]) -> Encoder:
     return encoder
 
 
-def load(folder: Path) -> Classifier | DualEncoder:
+def load_export(folder: Path) -> Classifier | DualEncoder:
     """Raises UserError if `folder` is no ranker's serving folder."""
     facts = serving.read_facts(folder)
     if facts["kind"] == "generator":
@@ -155,3 +156,8 @@ def load(folder: Path) -> Classifier | DualEncoder:
     if facts["kind"] == "dual encoder":
         return DualEncoder(encoder, facts["scale"], facts["offset"])
     return Classifier(encoder, folder / serving.HEAD_FILE)
+
+
+def load(path: Path, precision: Precision = "int8") -> Classifier | DualEncoder:
+    """The ranker in `path`, exported first if it isn't yet. Raises UserError if there is none, or it can't be exported."""
+    return load_export(serving.ready(path, precision))

@@ -27,6 +27,7 @@ import tensorflow as tf
 
 from bot import text
 from bot.cli import UserError
+from bot.config import Precision
 from bot.rankers import Encoded, batches_of_like_length, join_pair
 from bot.weights import cards
 
@@ -128,7 +129,7 @@ def expected_class(probabilities: Array) -> Array:
     return result
 
 
-def load(path: Path) -> TFHubBert:
+def load(path: Path, _: Precision = "int8") -> TFHubBert:
     """Raises UserError if the folder holds no whole model of this back end."""
     if not (path / "saved_model.pb").exists() and ((path / "adapter_config.json").exists() or (path / "config.json").exists()):
         raise UserError(f'{path}: a model of back end transformers; set rank.backend = "transformers", or train one for tfhub-bert')

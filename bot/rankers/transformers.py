@@ -15,6 +15,7 @@ import torch
 from transformers import AutoModel, AutoModelForSequenceClassification
 
 from bot import text
+from bot.config import Precision
 from bot.rankers import MAX_TOKENS, Encoded, batches_of_like_length, join_pair
 from bot.weights import bases, cards, loading
 
@@ -130,7 +131,7 @@ class DualEncoder:
         return scores
 
 
-def load(path: Path) -> Transformers | DualEncoder:
+def load(path: Path, _: Precision = "int8") -> Transformers | DualEncoder:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     settings = cards.read_card(path).settings if (path / cards.CARD_FILE).exists() else {}
     if settings.get("architecture") == "dual encoder":

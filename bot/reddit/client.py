@@ -27,12 +27,12 @@ from bot import sandbox, text
 from bot.cli import NoPermission, Unreachable, WrongSettings
 from bot.config import RedditSettings
 from bot.reddit import outcomes, requestor
+from bot.reddit.requestor import Client
 
 REDDIT_URL = "https://www.reddit.com"
 OAUTH_URL = "https://oauth.reddit.com"
 LONGEST_WAIT_SECONDS = 120.0  # for one «slow down» when reading
 
-Client = praw.Reddit  # so that others can name it without importing praw
 Value = TypeVar("Value")
 # What Reddit asks for: platform:app id:version (by /u/account)
 USER_AGENT = re.compile(r"[\w.-]+:[\w.-]+:v?\d[\w.-]* \(by /?u/[\w-]{3,20}\)")

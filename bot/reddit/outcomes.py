@@ -1,4 +1,4 @@
-"""TODO: bot.reddit.client.outcomes"""
+"""What Reddit can answer, reading or posting: one table, so that a refusal is data and only a surprise is an exception."""
 
 from __future__ import annotations
 

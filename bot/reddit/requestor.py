@@ -1,4 +1,4 @@
-"""TODO: bot.reddit.client.requestor"""
+"""How HTTP requests reach Reddit: a time limit for each, and each POST that changes something sent once."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from email.utils import mktime_tz, parsedate_tz
 from typing import Any
 from urllib.parse import urlsplit
 
+import praw
 import prawcore
 import requests
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
-
-from bot.reddit import client
 
 
 def cause(error: Exception) -> str:
@@ -32,17 +31,20 @@ def one_line(error: object) -> str:
     return text if len(text) <= 160 else text[:159] + "…"
 
 
+Client = praw.Reddit  # so that others can name it without importing praw
+
+
 class PostNotRepeated(Exception):
     """Stands in for the error of a POST, so that prawcore doesn't send it again."""
 
 
-def core_of(reddit: client.Client) -> prawcore.Session:
+def core_of(reddit: Client) -> prawcore.Session:
     core = reddit._core
     assert core is not None
     return core
 
 
-def requestor_of(reddit: client.Client) -> Requestor:
+def requestor_of(reddit: Client) -> Requestor:
     requestor = core_of(reddit).requestor
     assert isinstance(requestor, Requestor)
     return requestor

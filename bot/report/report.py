@@ -151,13 +151,13 @@ SETTINGS: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
     ("candidates", ("settings", "max_new_tokens"), "most tokens", "in a candidate"),
     ("candidates", ("seed",), "seed", "the same seed and model give the same candidates"),
     ("candidates", ("model",), "generator's checksum", "sha256 over the model's files, its first 12 digits"),
-    ("scored", ("settings", "realism"), "realism ranker", "folder of the model"),
+    ("scores", ("settings", "realism"), "realism ranker", "folder of the model"),
     ("scored", ("models", "realism"), "realism ranker's checksum", "as above"),
-    ("scored", ("settings", "upvote"), "upvote ranker", "folder of the model"),
+    ("scores", ("settings", "upvote"), "upvote ranker", "folder of the model"),
     ("scored", ("models", "upvote"), "upvote ranker's checksum", "as above"),
-    ("scored", ("settings", "relevance"), "relevance ranker", "folder of the model"),
+    ("scores", ("settings", "relevance"), "relevance ranker", "folder of the model"),
     ("scored", ("models", "relevance"), "relevance ranker's checksum", "as above"),
-    ("scored", ("settings", "weights"), "weights", "how much each ranker counts in rank_score"),
+    ("scores", ("settings", "weights"), "weights", "how much each ranker counts in rank_score"),
     ("chosen", ("settings", "minimum_realism"), "realism threshold", "a candidate with a lower realism score is refused"),
 )
 # Shown without unfolding the rest.
@@ -200,7 +200,7 @@ def read_run(folder: Path) -> Run:
     def optional(name: str, row_type: type[schema.Row]) -> list[schema.Row]:
         return schema.read_rows(folder / name, row_type) if (folder / name).exists() else []
 
-    manifests = {stem: files.read_manifest(folder / f"{stem}.csv") or {} for stem in ("comments", "candidates", "scored", "chosen")}
+    manifests = {stem: files.read_manifest(folder / f"{stem}.csv") or {} for stem in ("comments", "candidates", "scores", "chosen")}
     return Run(
         name=folder.resolve().name,
         comments=schema.read_rows(folder / "comments.csv", Comment),

@@ -31,11 +31,6 @@ class Backend(StrEnum):
     gpt_2_simple = "gpt-2-simple"
 
 
-class Method(StrEnum):
-    lora = "lora"
-    full = "full"
-
-
 class Restore(StrEnum):
     latest = "latest"
     fresh = "fresh"
@@ -44,7 +39,7 @@ class Restore(StrEnum):
 # The options that a back end has, and their defaults; the others' are refused.
 OPTIONS: dict[Backend, dict[str, Any]] = {
     Backend.transformers: {
-        "base": "smollm2-135m-instruct", "method": Method.lora, "pairs": 24_000, "epochs": 1, "max_tokens": 96, "batch_tokens": 1024,
+        "base": "smollm2-135m-instruct", "method": lm_transformers.Method.lora, "pairs": 24_000, "epochs": 1, "max_tokens": 96, "batch_tokens": 1024,
         "learning_rate": 5e-4,
     },
     Backend.gpt_2_simple: {
@@ -83,7 +78,7 @@ def main(
     seed: Annotated[int, typer.Option()] = 1,
     base: Annotated[str | None, _option("base", "name of a base under models/base")] = None,
     learning_rate: Annotated[float | None, _option("learning_rate", "the highest of the run", min=0)] = None,
-    method: Annotated[Method | None, _option("method", "lora: a small adapter; full: every weight")] = None,
+    method: Annotated[lm_transformers.Method | None, _option("method", "lora: a small adapter; full: every weight")] = None,
     pairs: Annotated[int | None, _option("pairs", "pairs to train on, drawn by chance", min=1)] = None,
     epochs: Annotated[int | None, _option("epochs", "times that each pair is seen", min=1)] = None,
     max_tokens: Annotated[int | None, _option("max_tokens", "longer rows are left out", min=16)] = None,

@@ -10,7 +10,6 @@ from bot import files, schema
 from bot.cli import UserError
 from bot.corpus import copies
 from bot.schema import LmRow, LossRow
-from bot.train import lm
 from bot.weights import bases, cards, loading
 
 if TYPE_CHECKING:
@@ -20,11 +19,16 @@ LORA_RANK = 16  # Hu et al. 2021, arXiv:2106.09685
 EVALUATED_ROWS = 1000  # of val and of test
 
 
+class Method(StrEnum):
+    lora = "lora"
+    full = "full"
+
+
 def train(
     base: str,
     data: Path,
     out: Path,
-    method: lm.Method,
+    method: Method,
     pairs: int,
     epochs: int,
     max_tokens: int,
@@ -57,7 +61,7 @@ def train(
     device = loop.device()
     model: Any = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
     model.to(device)
-    if method is lm.Method.lora:
+    if method is Method.lora:
         from peft import LoraConfig, get_peft_model
 
         lora = LoraConfig(r=LORA_RANK, lora_alpha=2 * LORA_RANK, target_modules="all-linear", task_type="CAUSAL_LM")
@@ -66,23 +70,23 @@ def train(
     model.train()
     settings = {
         "method": method.value, "pairs": len(encoded["train"]), "epochs": epochs, "max_tokens": max_tokens, "batch_tokens": batch_tokens,
-        "learning_rate": learning_rate, "seed": seed, "lora_rank": LORA_RANK if method is lm.Method.lora else None,
+        "learning_rate": learning_rate, "seed": seed, "lora_rank": LORA_RANK if method is Method.lora else None,
     }  # fmt: skip
     card_data = {f"lm_{each}.csv": {"rows": len(rows[each]), "sha256": files.sha256_of(data / f"lm_{each}.csv")} for each in rows}
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     batches = loop.batches_by_length(encoded["train"], lambda pair: len(pair[0]), batch_tokens, epochs, seed)
-    plain = model.get_base_model() if method is lm.Method.lora else model
+    plain = model.get_base_model() if method is Method.lora else model
     checkpoint = out / "checkpoint.pt"
     run = {**settings, "base": base, "data": card_data}
     losses = loop.fit(parameters, batches, lambda batch: batch_loss(plain, batch, device)[0], learning_rate, checkpoint, run, seed)
-    if method is lm.Method.lora:
+    if method is Method.lora:
         encoders.save_adapter(model, base, out)
     else:
         model.save_pretrained(out)
         tokenizer.save_pretrained(out)
     copies.write(out, replies["train"])
     card = cards.ModelCard(
-        kind="lm", base=base, base_sha256=bases.base_sha256(base), format="adapter" if method is lm.Method.lora else "full",
+        kind="lm", base=base, base_sha256=bases.base_sha256(base), format="adapter" if method is Method.lora else "full",
         data=card_data, settings=settings, metrics={"train_loss_last_50_steps": sum(losses[-50:]) / len(losses[-50:])},
         **cards.words("lm", settings),
     )  # fmt: skip

@@ -31,7 +31,7 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # TensorFlow Hub's layers are
 import tensorflow as tf
 import tf_keras
 
-from bot import rankers, schema, text
+from bot import files, rankers, schema, text
 from bot.cli import UserError
 from bot.evaluate import evaluate, measures
 from bot.rankers import Encoded
