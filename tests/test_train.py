@@ -57,12 +57,12 @@ def data(tmp_path: Path, bases: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def train(data: Path, out: Path, **changes: object) -> None:
-    options: dict = {"base": "tiny-lm", "method": lm.Method.lora, "pairs": 96, "epochs": 6, "max_tokens": 64, "batch_tokens": 512}
+    options: dict = {"base": "tiny-lm", "method": lm_transformers.Method.lora, "pairs": 96, "epochs": 6, "max_tokens": 64, "batch_tokens": 512}
     lm.main(**{**options, "data": data, "out": out, "learning_rate": 2e-2, "seed": 1, **changes})
 
 
-@pytest.mark.parametrize("method", list(lm.Method))
-def test_lm_learns_the_reply_and_says_so_in_its_card(data: Path, method: lm.Method) -> None:
+@pytest.mark.parametrize("method", list(lm_transformers.Method))
+def test_lm_learns_the_reply_and_says_so_in_its_card(data: Path, method: lm_transformers.Method) -> None:
     out = data / "lm"
     train(data, out, method=method)
     card = cards.read_card(out)

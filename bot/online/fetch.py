@@ -30,6 +30,7 @@ from bot.posting.ledger import State
 from bot.reddit import client as reddit
 from bot.reddit.client import Thread, ThreadComment
 from bot.reddit.outcomes import Outcome
+from bot.reddit.requestor import Client
 from bot.schema import Comment, Context, Skipped
 
 
@@ -94,7 +95,7 @@ def _row(thread: Thread, comment: ThreadComment) -> Comment:
     )
 
 
-def read_threads(client: reddit.Client, rules: FetchSettings) -> tuple[list[Thread], dict[str, Outcome]]:
+def read_threads(client: Client, rules: FetchSettings) -> tuple[list[Thread], dict[str, Outcome]]:
     """The threads that the rules name, the first of each subreddit, then the second of each, …; and how each subreddit answered.
 
     Raises:

@@ -27,6 +27,7 @@ from bot.posting import ledger
 from bot.posting.ledger import HOUR, Reply, State
 from bot.reddit import client as reddit
 from bot.reddit.client import Standing
+from bot.reddit.requestor import Client
 from bot.schema import Harvested
 
 AGES_HOURS = (1, 24, 168)  # looked at from this age on, up to twice the age
@@ -73,7 +74,7 @@ def look(reply: Reply, standings: Mapping[str, Standing], count: Callable[[str],
     )
 
 
-def harvest(client: reddit.Client, replies: Sequence[Reply], out: Path, now: float) -> int:
+def harvest(client: Client, replies: Sequence[Reply], out: Path, now: float) -> int:
     """Add a row for each of our replies that is due; returns how many.
 
     Raises:

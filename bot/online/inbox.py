@@ -36,6 +36,7 @@ from bot.posting.ledger import DAY, Reply, State
 from bot.reddit import client as reddit
 from bot.reddit.client import Letter, Standing
 from bot.reddit.outcomes import Outcome
+from bot.reddit.requestor import Client
 
 WATCHED_SECONDS = 180 * DAY  # after that Reddit archives a thread: no votes, no removals. A call a hundred replies
 
@@ -88,7 +89,7 @@ def unwanted(standings: Mapping[str, Standing], ours: Mapping[str, Reply], withd
     return [ours[name] for name, it in standings.items() if name in ours and it.body and it.karma <= withdraw_at_karma]
 
 
-def obey(client: reddit.Client, db: sqlite3.Connection, withdraw_at_karma: int, now: int) -> Counter[str]:
+def obey(client: Client, db: sqlite3.Connection, withdraw_at_karma: int, now: int) -> Counter[str]:
     """Do all that is to be done; returns how often what was done.
 
     Raises:
@@ -116,14 +117,14 @@ def obey(client: reddit.Client, db: sqlite3.Connection, withdraw_at_karma: int, 
     return +done
 
 
-def named(client: reddit.Client, letters: Sequence[Letter], ours: Mapping[str, Reply]) -> dict[str, Reply]:
+def named(client: Client, letters: Sequence[Letter], ours: Mapping[str, Reply]) -> dict[str, Reply]:
     """`ours`; where `forget` removed the name of the person replied to and a letter answers, Reddit says it anew. It isn't kept."""
     asked = [ours[letter.parent_id].comment_id for letter in letters if letter.parent_id in ours and not ours[letter.parent_id].author]
     authors = {name: it.author for name, it in reddit.standings(client, asked).items()}
     return {name: replace(reply, author=reply.author or authors.get(reply.comment_id, "")) for name, reply in ours.items()}
 
 
-def withdraw(client: reddit.Client, db: sqlite3.Connection, reply: Reply, why: Withdrawal, done: Counter[str]) -> bool:
+def withdraw(client: Client, db: sqlite3.Connection, reply: Reply, why: Withdrawal, done: Counter[str]) -> bool:
     """Delete a reply and note it; counts it in `done`. False where Reddit refused."""
     outcome = reddit.delete(client, reply.reply_id)
     if outcome is not Outcome.DELETED:

@@ -35,8 +35,8 @@ from bot.config import Settings, SubmitSettings
 from bot.posting import ledger
 from bot.posting.ledger import DAY, HOUR, Reply, State
 from bot.reddit import client as reddit
-from bot.reddit.client import Client
 from bot.reddit.outcomes import Answer, Outcome
+from bot.reddit.requestor import Client
 from bot.schema import Comment, Scored, Submitted
 
 LOOKING_SECONDS = 30 * DAY  # so long each run looks for a reply that is parked, or whose id isn't known
