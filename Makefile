@@ -1,45 +1,43 @@
-# `make run` shows the bot at work, dry, against a local Reddit; `make test` runs every test. Both set up first, which is quick when
-# nothing changed.
-PYTHON ?= python3.11
+# Python 3.11, 3.12 or 3.13, the first that is there; `make setup PYTHON=python3.13` chooses one.
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$python && break; done)
 PY := .venv/bin/python
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: setup run test soak bench lint clean
+.PHONY: help setup run test test-isa soak bench lint clean
 
-setup: .venv/.installed
+help:  ## show these lines
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1|/' | awk -F'|' '{printf "%-16s%s\n", $$1, $$2}'
+
+setup: .venv/.installed  ## make .venv with requirements.txt, and get the two base models
 	@$(PY) -m bot models pull --defaults
 
-.venv/.installed: requirements.txt
-	$(PYTHON) -m venv .venv
-	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	@touch $@
+.venv/.installed: requirements.txt deploy/install.sh
+	@PYTHON="$(PYTHON)" sh deploy/install.sh .venv requirements.txt
 
 # The BigQuery emulator of the tests; it looks for DuckDB's extension under its home.
-.venv-emulator/.installed: tests/requirements-emulator.txt
-	$(PYTHON) -m venv .venv-emulator
-	.venv-emulator/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements-emulator.txt
-	HOME=$(CURDIR)/.venv-emulator .venv-emulator/bin/python -c "import duckdb_extensions; duckdb_extensions.import_extension('spatial')"
-	@touch $@
+.venv-emulator/.installed: tests/requirements-emulator.txt deploy/install.sh
+	@PYTHON="$(PYTHON)" sh deploy/install.sh .venv-emulator tests/requirements-emulator.txt
+	@HOME=$(CURDIR)/.venv-emulator .venv-emulator/bin/python -c "import duckdb_extensions; duckdb_extensions.import_extension('spatial')"
 
-run: setup
+run: setup  ## answer ten comments of a local Reddit, dry: a table, report.html and the CSV files
 	@$(PY) run_bot.py run --sandbox --limit 10
 
-test: setup .venv-emulator/.installed
+test: setup .venv-emulator/.installed  ## every test, offline
 	@$(PY) -m pytest
 
-# The whole fault matrix of posting, and random cases up to 1,000 runs; `make test` runs a slice of it.
-soak: setup
+soak: setup  ## the whole fault matrix of posting, and random cases up to 1,000 runs; `make test` runs a slice of it
 	@$(PY) -m tests.soak
 
-bench: setup
+bench: setup  ## side-by-side timings
 	@$(PY) benchmarks/extract.py
 	@$(PY) benchmarks/gpt_2_simple.py
 	@$(PY) benchmarks/serving.py
 
-lint: setup
+lint: setup  ## ruff and mypy
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
 
-clean:
+clean:  ## remove the environments and caches
 	rm -rf .venv .venv-emulator .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from bot.posting.ledger import HOUR, Reply
-
 if TYPE_CHECKING:
     from bot.config import SubmitSettings
+    from bot.posting.ledger import Reply
 
 
 class Refusal(StrEnum):
@@ -57,7 +56,7 @@ def may_post(now: int, reply: Reply, facts: Facts, rules: SubmitSettings) -> Ref
         return Refusal.KILL_SWITCH
     if facts.paused:
         return Refusal.PAUSED
-    if reply.tries and now - reply.first_utc > rules.maximum_wait_hours * HOUR:
+    if reply.tries and now - reply.first_utc > rules.maximum_wait_hours * 3600:
         return Refusal.WAITED_TOO_LONG
     if reply.subreddit.lower() not in {each.subreddit.lower() for each in rules.allowed}:
         return Refusal.NOT_ALLOWED
