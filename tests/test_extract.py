@@ -681,7 +681,7 @@ def test_killed_and_started_again(dumps: Path, moment: str) -> None:
     out = dumps.parent / "out"
     module, name = moment.rsplit(".", 1)
     code = (
-        f"import os, {module} as module; from pathlib import Path; from bot import extract\n"
+        f"import os, {module} as module; from pathlib import Path; from bot.corpus import extract\n"
         f"module.{name} = lambda *_, **__: os.kill(os.getpid(), {int(signal.SIGKILL)})\n"
         f"extract.main('2017-01', '2017-01', dump_folder=Path({str(dumps)!r}), out=Path({str(out)!r}))"
     )

@@ -27,7 +27,7 @@ def note():
     loaded = sorted(
         name for name, library in (("tensorflow", "libtensorflow"), ("torch", "libtorch")) if name in sys.modules or library in mapped
     )
-    line = {"module": sys.argv[0], "loaded": loaded}
+    line = {"stage": sys.argv[1:2], "loaded": loaded}
     (pathlib.Path(os.environ["NOTES"]) / str(os.getpid())).write_text(json.dumps(line))
 
 atexit.register(note)
@@ -77,7 +77,7 @@ def test_no_process_holds_two_frameworks(
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     notes = [json.loads(path.read_text()) for path in (tmp_path / "notes").iterdir()]
-    loaded = {stage: note["loaded"] for note in notes for stage in STAGES if note["module"].endswith(f"bot/{stage}.py")}
+    loaded = {stage: note["loaded"] for note in notes for stage in STAGES if note["stage"] == [stage]}
     assert loaded == {**{stage: [] for stage in STAGES}, **expected}
     assert all(len(note["loaded"]) <= 1 for note in notes)
     assert len(schema.read_rows(run / "candidates.csv", Candidate)) == 6

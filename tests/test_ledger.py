@@ -84,7 +84,7 @@ def test_a_full_disk_stops_before_the_post(db: sqlite3.Connection) -> None:
 
 
 def test_one_process_holds_it(path: Path) -> None:
-    code = f"from pathlib import Path\nfrom bot import ledger\nwith ledger.lock(Path({str(path)!r})): pass"
+    code = f"from pathlib import Path\nfrom bot.posting import ledger\nwith ledger.lock(Path({str(path)!r})): pass"
     with ledger.lock(path), pytest.raises(Busy, match="another run holds this ledger") as told, ledger.lock(path):
         pass
     assert told.value.status == 75

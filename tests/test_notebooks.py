@@ -210,7 +210,7 @@ def test_set_up_clones_where_nothing_is(tmp_path: Path, monkeypatch: pytest.Monk
     content = source(NOTEBOOKS[0])
     content.cells = [*tagged(content, "parameters"), *tagged(content, "set-up")]
     content.cells.insert(1, nbformat.v4.new_code_cell(f"REPOSITORY = {str(ROOT)!r}"))
-    content.cells.append(nbformat.v4.new_code_cell("import bot\nprint(bot.ROOT, WORK.resolve(), notebook.python())"))
+    content.cells.append(nbformat.v4.new_code_cell("from bot import cli\nprint(cli.ROOT, WORK.resolve(), notebook.python())"))
     NotebookClient(content, timeout=60, resources={"metadata": {"path": str(tmp_path)}}).execute()
     clone = tmp_path / "reply-bot"
     assert outputs(content)[-1].text == f"{clone} {clone}/data/notebooks {sys.executable}\n"

@@ -171,7 +171,7 @@ def test_other_programs_read_it(tmp_path: Path) -> None:
 def test_the_header_is_the_row_type() -> None:
     """The data contracts of the README, column by column."""
     assert schema.columns_of(LmRow) == ["thread_id", "comment_id", "reply_id", "subreddit", "comment", "reply"]
-    assert schema.columns_of(Candidate) == ["comment_id", "candidate_id", "seed", "reply", "generator", "log_likelihood"]
+    assert schema.columns_of(Candidate) == ["comment_id", "candidate_id", "seed", "comment", "reply", "generator", "log_likelihood"]
     assert schema.columns_of(UpvotePair)[-5:] == ["comment", "chosen", "rejected", "karma_gap", "hours_gap"]
     assert schema.columns_of(schema.Pair) == [
         "subreddit", "thread_id", "submission", "submission_karma", "comment_id", "comment", "comment_karma", "comment_utc", "reply_id",
@@ -415,7 +415,7 @@ def test_an_interruption_keeps_the_old_file_and_its_manifest(tmp_path: Path) -> 
 def test_a_command_on_a_full_disk_is_one_line(tmp_path: Path) -> None:
     """Through `run_command`, as every stage is."""
     code = (
-        "import errno, os\nfrom pathlib import Path\nfrom bot import run_command, schema\n"
+        "import errno, os\nfrom pathlib import Path\nfrom bot import schema\nfrom bot.cli import run_command\n"
         "def full(*_): raise OSError(errno.ENOSPC, 'No space left on device')\n"
         "os.fsync = full\n"
         "def main(out: Path) -> None: schema.write_table(out, ['a'], [{'a': 1}])\n"

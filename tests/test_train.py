@@ -57,7 +57,14 @@ def data(tmp_path: Path, bases: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def train(data: Path, out: Path, **changes: object) -> None:
-    options: dict = {"base": "tiny-lm", "method": lm_transformers.Method.lora, "pairs": 96, "epochs": 6, "max_tokens": 64, "batch_tokens": 512}
+    options: dict = {
+        "base": "tiny-lm",
+        "method": lm_transformers.Method.lora,
+        "pairs": 96,
+        "epochs": 6,
+        "max_tokens": 64,
+        "batch_tokens": 512,
+    }
     lm.main(**{**options, "data": data, "out": out, "learning_rate": 2e-2, "seed": 1, **changes})
 
 
