@@ -11,8 +11,9 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -66,7 +67,7 @@ def progress_bar() -> Progress:
     from rich.console import Console
     from rich.progress import Progress
 
-    console = Console()
+    console = Console(stderr=True)
     return Progress(console=console, transient=True, disable=not console.is_terminal)
 
 
@@ -93,11 +94,25 @@ def run_command(main: Callable[..., Any], name: str, arguments: Sequence[str] | 
         print(f"{name}: interrupted; the same command resumes where it stopped", file=sys.stderr)
         sys.exit(130)
     except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            print(f"{name}: {error.filename or 'a file'}: {error.strerror}; give the permission, or another path", file=sys.stderr)
+            sys.exit(1)
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # the last: past `ulimit -f`
             raise
         where = error.filename or "while writing"
         print(f"{name}: the disk is full ({where}); free some space and run the same command again", file=sys.stderr)
         sys.exit(DISK_FULL)
+
+
+def messages_beside(out: Path | None) -> AbstractContextManager[Any]:
+    """Where the table goes to standard output (`-`), what is printed meanwhile goes to standard error."""
+    return redirect_stdout(sys.stderr) if out == Path("-") else nullcontext()
+
+
+def standard_output() -> IO[bytes]:
+    """The process's own, also while messages are redirected."""
+    assert sys.__stdout__ is not None
+    return cast("IO[bytes]", sys.__stdout__.buffer)
 
 
 def first_line(error: BaseException) -> str:

@@ -22,10 +22,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from filelock import FileLock, Timeout
 
-from bot import config, generators, rankers, sandbox
-from bot.cli import Busy, UserError, with_root
+from bot import config, files, generators, rankers, sandbox
+from bot.cli import UserError, with_root
 from bot.export import to_ctranslate2
 from bot.posting import ledger
 from bot.report.journal import Journal
@@ -57,18 +56,14 @@ def run(
     if post and not in_sandbox and not rules.allowed:
         raise UserError("--post: submit.allowed is empty; name each subreddit and who permitted the bot there, see config.example.toml")
     folder = out or Path("data/runs") / time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: not a folder; --out names the run folder")
-    folder.mkdir(parents=True, exist_ok=True)
     settings = ["--config", str(config_file)] if config_file else []
     here = ["--run", str(folder), *settings]
     environment = dict(os.environ)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a run that is stopped leaves its journal; its stage dies with it
     with ExitStack() as stack:
-        try:
-            stack.enter_context(FileLock(folder / ".lock", blocking=False))
-        except Timeout:
-            raise Busy(f"another run holds {folder}; wait for it or give another --out") from None
+        environment |= stack.enter_context(files.run_folder(folder, make=True))
+        for name in files.RUN_TABLES:
+            files.check_output(folder / f"{name}.csv")
         if in_sandbox:
             environment["BOT_REDDIT__URL"] = stack.enter_context(sandbox.process(folder))
             environment["BOT_FETCH__SUBREDDITS"] = json.dumps(sandbox.SUBREDDITS)

@@ -3,28 +3,31 @@
 Files are UTF-8 CSV as RFC 4180 has it (header row, `\\r\\n`, quotes doubled), so text with quotes, commas and newlines comes back
 byte for byte. Nothing is guessed: `NA`, `null`, `007` and `1e5` in a text column stay text, and an empty number is None.
 
-Each file that the pipeline writes has a manifest beside it (`FILE.manifest.json`): row count, sha256, and what it was made from. The
-order of writing is: drop the old manifest, rename the data into place, rename the manifest into place. So a data file is whole at
-every moment, and a manifest, where there is one, always speaks of the file beside it.
+Each file that the pipeline writes has a manifest beside it (`FILE.manifest.json`): row count, sha256, and what it was made from. A data
+file is whole at every moment, and a manifest, where there is one, always speaks of the file beside it (files.write_with_manifest).
+The path `-` is standard input to the readers and standard output, without a manifest, to the writers.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import math
 import random
 import re
 import sys
 import typing
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
-from bot import files
+from bot import cli, files
 
 if TYPE_CHECKING:
-    pass
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
 csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # the default refuses bodies over 131,072 characters
 
@@ -274,72 +277,121 @@ def columns_of(row_type: type) -> list[str]:
 def write_table(
     path: Path, columns: list[str], rows: Iterable[Mapping[str, Any]], made_from: Mapping[str, Any] | None = None, **extra: Any
 ) -> int:
-    """Write rows (mappings that have all of `columns`) and the manifest; returns the number of rows.
+    """Write rows (mappings that have all of `columns`) and the manifest; returns the number of rows. `-` is standard output.
 
     None is written as an empty cell, a bool as 0 or 1, a float so that it reads back equal.
 
     Raises:
-        SchemaError: text that UTF-8 can't hold (a lone surrogate), naming row and column.
+        FileError: text that UTF-8 can't hold (a lone surrogate), naming row and column; `path` is a link, a folder or a device.
     """
-    path = Path(path)
+    cells = ([_to_cell(row[column]) for column in columns] for row in rows)
+    return write_cells(Path(path), columns, cells, {"made_from": dict(made_from or {}), **extra})
+
+
+def write_cells(path: Path, header: list[str], rows: Iterable[list[str]], facts: Mapping[str, Any] | None) -> int:
+    """The same for cells that are text already. facts: what the manifest says beside rows and checksum; None for no manifest."""
     count = 0
-    with files.atomic_writer(path, newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        for row in rows:
-            cells = [_to_cell(row[column]) for column in columns]
+
+    def write(file: IO[bytes]) -> Mapping[str, Any] | None:
+        nonlocal count
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        writer = csv.writer(text)
+        writer.writerow(header)
+        for cells in rows:
             try:
                 writer.writerow(cells)
             except UnicodeEncodeError:
-                bad = next(column for column, cell in zip(columns, cells, strict=True) if not _is_utf8(cell))
+                bad = next(column for column, cell in zip(header, cells, strict=True) if not _is_utf8(cell))
                 raise files.FileError(f"{path}: row {count + 1}, column {bad}: text that is not valid Unicode (a lone surrogate)") from None
             count += 1
-        # The old manifest goes before the new data comes, so that none ever speaks of another file.
-        files.manifest_path(path).unlink(missing_ok=True)
-    files.write_manifest(path, count, made_from or {}, **extra)
+        text.flush()
+        text.detach()
+        return None if facts is None else {**facts, "rows": count}
+
+    if path == files.STANDARD:
+        write(cli.standard_output())
+    else:
+        files.write_with_manifest(path, write)
     return count
+
+
+def write_batches(path: Path, columns: pa.Schema, batches: Iterable[pa.RecordBatch], facts: Mapping[str, Any] | None) -> int:
+    """A Parquet file of these columns, and its manifest as for `write_cells`; returns the number of rows."""
+    import pyarrow.parquet as pq
+
+    count = 0
+
+    def write(file: IO[bytes]) -> Mapping[str, Any] | None:
+        nonlocal count
+        with pq.ParquetWriter(file, columns, compression="zstd") as writer:
+            for batch in batches:
+                if len(batch):
+                    writer.write_batch(batch)
+                count += len(batch)
+        return None if facts is None else {**facts, "rows": count}
+
+    files.write_with_manifest(path, write)
+    return count
+
+
+@contextmanager
+def parquet(path: Path) -> Iterator[pq.ParquetFile]:
+    """A Parquet file to read. Raises FileError where it isn't one."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            yield file
+    except pa.ArrowException as error:
+        raise files.FileError(f"{path}: not a whole Parquet file ({str(error).splitlines()[0]}); extract that month again") from None
+
+
+def named(path: Path) -> str:
+    """For a message."""
+    return "standard input or output" if path == files.STANDARD else str(path)
 
 
 def read_cells(path: Path) -> Iterator[list[str]]:
     """The header, then the cells of each row as the text that stands in the file, one row at a time.
 
     Raises:
-        SchemaError: no such file, not UTF-8, a doubled column, a row of another length, or an unclosed quote (a truncated file).
+        FileError: no such file, not UTF-8, a doubled column, a row of another length, or an unclosed quote (a truncated file).
     """
-    number = 0
+    where, number = named(path), 0
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:  # other people's spreadsheets write a byte order mark
+        with files.open_input(path, encoding="utf-8-sig", newline="") as file:  # other people's spreadsheets write a byte order mark
             reader = csv.reader(file, strict=True)
             header = next(reader, None)
             if not header:
-                raise files.FileError(f"{path}: empty file, expected a header row")
+                raise files.FileError(f"{where}: empty file, expected a header row")
             doubled = {column for column in header if header.count(column) > 1}
             if doubled:
-                raise files.FileError(f"{path}: column {', '.join(sorted(doubled))} stands twice in the header; keep one")
+                raise files.FileError(f"{where}: column {', '.join(sorted(doubled))} stands twice in the header; keep one")
             yield header
             for number, cells in enumerate(reader, start=1):
                 if not cells and len(header) > 1:
                     continue  # a blank line, as editors leave at the end
                 if len(cells) != len(header):
                     raise files.FileError(
-                        f"{path}: row {number} has {len(cells)} cells, the header {len(header)}; the file is truncated or not CSV"
+                        f"{where}: row {number} has {len(cells)} cells, the header {len(header)}; the file is truncated or not CSV"
                     )
                 yield cells
     except FileNotFoundError:
-        raise files.FileError(f"{path}: no such file; run the stage that writes it first, or check the path") from None
+        raise files.FileError(f"{where}: no such file; run the stage that writes it first, or check the path") from None
     except IsADirectoryError:
-        raise files.FileError(f"{path}: a folder, expected a CSV file") from None
+        raise files.FileError(f"{where}: a folder, expected a CSV file") from None
     except UnicodeDecodeError as error:
-        raise files.FileError(f"{path}: not UTF-8 near row {number + 1} ({error.reason}); save it as UTF-8") from None
+        raise files.FileError(f"{where}: not UTF-8 near row {number + 1} ({error.reason}); save it as UTF-8") from None
     except csv.Error as error:
-        raise files.FileError(f"{path}: row {number + 1}: {error}; the file is truncated or not CSV") from None
+        raise files.FileError(f"{where}: row {number + 1}: {error}; the file is truncated or not CSV") from None
 
 
 def read_table(path: Path, required: Iterable[str] = ()) -> tuple[list[str], list[dict[str, str]]]:
     """Header and rows, every cell the text that stands in the file.
 
     Raises:
-        SchemaError: as `read_cells`, a required column is missing, or a manifest beside the file says another row count or checksum.
+        FileError: as `read_cells`, a required column is missing, or a manifest beside the file says another row count or checksum.
     """
     path = Path(path)
     cells = read_cells(path)
@@ -347,7 +399,7 @@ def read_table(path: Path, required: Iterable[str] = ()) -> tuple[list[str], lis
     missing = [column for column in required if column not in header]
     if missing:
         raise files.FileError(
-            f"{path}: expected column{'s' * (len(missing) > 1)} {', '.join(missing)}, found {', '.join(header)}; rename or add"
+            f"{named(path)}: expected column{'s' * (len(missing) > 1)} {', '.join(missing)}, found {', '.join(header)}; rename or add"
         )
     rows = [dict(zip(header, each, strict=True)) for each in cells]
     files.check_manifest(path, len(rows))
@@ -364,7 +416,7 @@ def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
     """Rows of one type; columns that the type doesn't have are left out.
 
     Raises:
-        SchemaError: as `read_table`, or a cell that isn't of its column's type.
+        FileError: as `read_table`, or a cell that isn't of its column's type.
     """
     types = typing.get_type_hints(row_type)
     columns = columns_of(row_type)

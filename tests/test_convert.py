@@ -186,10 +186,12 @@ def test_whole_or_not_at_all(checkpoint: Path, tmp_path: Path, monkeypatch: pyte
         patch.setattr(to_transformers, "tokenizer", killed)
         with pytest.raises(KeyboardInterrupt):
             to_transformers.convert(checkpoint, tmp_path / "out")
-    assert not (tmp_path / "out").exists() and (tmp_path / ".out.partial" / "model.safetensors").exists()
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / ".out.partial").mkdir()  # what a kill leaves
+    (tmp_path / ".out.partial" / "model.safetensors").touch()
     to_transformers.convert(checkpoint, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    with pytest.raises(UserError, match="out: is there already; remove it, or give another --out"):
+    with pytest.raises(UserError, match="out: is there already; give another output, or --overwrite"):
         to_transformers.convert(checkpoint, tmp_path / "out")
     with pytest.raises(UserError, match=r"nothing: no whole gpt-2-simple checkpoint here"):
         to_transformers.convert(tmp_path / "nothing", tmp_path / "other")

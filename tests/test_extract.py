@@ -674,7 +674,7 @@ def test_a_damaged_month_is_made_again(dumps: Path) -> None:
     assert len(extracted(dumps)) == 1
 
 
-@pytest.mark.parametrize("moment", ["duckdb.connect", "zstandard.ZstdDecompressor", "bot.files.write_manifest"])
+@pytest.mark.parametrize("moment", ["duckdb.connect", "zstandard.ZstdDecompressor", "json.dump", "os.replace"])
 def test_killed_and_started_again(dumps: Path, moment: str) -> None:
     rows = [comment("a", "t3_s"), *(comment(f"r{number}", "t1_a") for number in range(20))]
     write_dump(dumps / "RC_2017-01.zst", rows)

@@ -189,10 +189,11 @@ def test_goes_on_after_a_kill_and_gives_the_same(model: Path, tmp_path: Path, mo
 
 
 def test_other_settings_do_not_go_on_with_the_old_part(model: Path, tmp_path: Path) -> None:
-    part = tmp_path / "out.csv.part"
-    part.write_text(json.dumps({"seed": 9}) + "\n[]\n")
-    assert list(files.read_part(part, json.dumps({"seed": 1}))) == []
-    assert list(files.read_part(part, json.dumps({"seed": 9}))) == [[]]
+    path = tmp_path / "out.csv.part"
+    for seed, done in ((9, [[]]), (1, [])):
+        path.write_text(json.dumps({"seed": 9}) + "\n[]\n")
+        with files.part(tmp_path / "out.csv", {"seed": seed}, list) as part:
+            assert part.done == done
 
 
 def test_same_again_does_nothing_and_another_seed_does(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import IO, Any, get_type_hints
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -84,8 +84,17 @@ def write_extract(path: Path, rows: Iterable[Pair], **extra: Any) -> None:
     columns = pa.schema([pa.field(name, types[name]) for name in schema.columns_of(Pair)])
     path.parent.mkdir(parents=True, exist_ok=True)
     table = pa.Table.from_pylist([{name: getattr(row, name) for name in columns.names} for row in rows], columns)
-    pq.write_table(table, path, compression="zstd", row_group_size=7)
-    files.write_manifest(path, len(table), MADE, **extra)
+    write_parquet(path, table, row_group_size=7, **extra)
+
+
+def write_parquet(path: Path, table: pa.Table, row_group_size: int, **extra: Any) -> None:
+    """With a manifest."""
+
+    def write(file: IO[bytes]) -> dict[str, Any]:
+        pq.write_table(table, file, compression="zstd", row_group_size=row_group_size)
+        return {"rows": len(table), "made_from": MADE, **extra}
+
+    files.write_with_manifest(path, write)
 
 
 def candidate(comment_id: str, number: int = 0) -> Candidate:
@@ -340,9 +349,7 @@ def test_an_extract_in_many_batches_with_empty_cells(tmp_path: Path, monkeypatch
     chance = random.Random(1)
     names = [chance.choice([None, "t1_a", "t1_b", "t1_c"]) for _ in range(95)]
     table = pa.table({"n": pa.array(range(95), pa.int32()), "reply_id": names, "comment_id": ["t1_z"] * 95})
-    (tmp_path / "data").mkdir()
-    pq.write_table(table, tmp_path / "data" / "a.parquet", row_group_size=40)
-    files.write_manifest(tmp_path / "data" / "a.parquet", 95, MADE)
+    write_parquet(tmp_path / "data" / "a.parquet", table, row_group_size=40)
     purge(tmp_path / "data", "t1_b")
     left = pq.read_table(tmp_path / "data" / "a.parquet")
     assert left.schema == table.schema and left["n"].to_pylist() == [n for n, name in enumerate(names) if name != "t1_b"]
@@ -455,11 +462,11 @@ def places_but(data: Path, word: str, names: set[str]) -> set[str]:
 
 
 def test_a_full_disk_leaves_every_file_whole(data: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(path: Path) -> None:
-        raise OSError(28, "No space left on device", str(path))
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(purging, "_flush", full)
+        patch.setattr(os, "fsync", full)
         with pytest.raises(UserError, match=r"12 not purged.*No space left on device"):
             purge(data, "t1_c00x")
     assert not list(data.rglob("*.tmp"))
@@ -488,7 +495,7 @@ def test_links_are_followed_and_other_folders_searched(data: Path, tmp_path: Pat
 
 def test_a_run_at_work_is_left_alone(data: Path) -> None:
     before = tree(data)
-    with FileLock(data / "runs" / "second" / ".lock"), pytest.raises(UserError, match=r"second: a run is at work there; nothing is purged"):
+    with FileLock(data / "runs" / "second" / ".lock"), pytest.raises(UserError, match=r"second: another run holds this folder"):
         purge(data, "t1_c00x")
     assert tree(data) == before
     purge(data, "t1_c00x")
@@ -504,7 +511,7 @@ def purge_until(data: Path, step: int) -> None:
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal left
-        if event in ("os.rename", "os.remove", "os.rmdir") or (event == "open" and isinstance(arguments[1], str) and "w" in arguments[1]):
+        if event in ("os.rename", "os.remove", "os.rmdir") or (event == "open" and isinstance(arguments[1], str) and set("wx") & set(arguments[1])):
             left -= str(data.parent) in str(arguments[0]) or event == "os.rmdir"
             if left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)

@@ -43,7 +43,9 @@ def write_extract(folder: Path, pairs: Sequence[Pair], month: str = "2017-01") -
         for each in pairs:
             db.execute(f"INSERT INTO pairs VALUES ({', '.join('?' * len(columns))})", [getattr(each, name) for name in columns])
         db.execute(f"COPY pairs TO '{path}' (FORMAT parquet)")
-    files.write_manifest(path, len(pairs), {})
+    content = path.read_bytes()
+    path.unlink()
+    files.write_with_manifest(path, lambda file: {"rows": len(pairs), "made_from": {}, "bytes": file.write(content)})
     return path
 
 

@@ -346,22 +346,29 @@ def test_a_broken_manifest_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "lm.csv"
     write_rows(path, LmRow, lm_rows("a"))
     manifest_path(path).write_text(content)
-    assert "delete it and make lm.csv again" in refusal(path)
+    assert "delete it and lm.csv, and make that again" in refusal(path)
 
 
-def test_an_older_manifest_never_speaks_of_newer_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a kill between the two renames leaves: whole data, readable, not current."""
+@pytest.mark.parametrize(("renames", "bodies"), [(0, ["old"]), (1, ["new", "newer"])])
+def test_an_older_manifest_never_speaks_of_newer_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renames: int, bodies: list[str]
+) -> None:
+    """What a kill before the renames, and between them, leaves: whole data, readable, not current; and it can be finished."""
     path = tmp_path / "lm.csv"
     write_rows(path, LmRow, lm_rows("old"), {"seed": 7})
-    monkeypatch.setattr(files, "write_manifest", lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
+    rename, left = os.replace, [None] * renames
+    monkeypatch.setattr(os, "replace", lambda *names: (left.pop(), rename(*names)) if left else os.kill(os.getpid(), signal.SIGKILL))
     child = os.fork()
     if child == 0:
         write_rows(path, LmRow, lm_rows("new", "newer"), {"seed": 7})
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-    assert read_rows(path, LmRow) == lm_rows("new", "newer")
+    monkeypatch.undo()
+    assert read_rows(path, LmRow) == lm_rows(*bodies)
     assert not files.is_current(path, {"seed": 7})
-    assert left_in(tmp_path) == ["lm.csv"]
+    files.check_output(path)
+    assert read_rows(path, LmRow) == lm_rows("new", "newer") and files.is_current(path, {"seed": 7})
+    assert left_in(tmp_path) == ["lm.csv", "lm.csv.manifest.json"]
 
 
 # --- whole or not there ------------------------------------------------------------------------------------------------------
@@ -384,18 +391,18 @@ def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.Mon
     assert caught.value.errno == errno.ENOSPC
     if before is not None:
         assert path.read_bytes() == before and read_rows(path, LmRow) == lm_rows("old")
-    assert left_in(tmp_path) == (["lm.csv"] if there_before else [])
+    assert left_in(tmp_path) == (["lm.csv", "lm.csv.manifest.json"] if there_before else [])
 
 
-def test_a_full_disk_at_the_manifest_leaves_whole_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_at_the_manifest_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "lm.csv"
     write_rows(path, LmRow, lm_rows("old"), {"seed": 7})
     with monkeypatch.context() as patch:
         patch.setattr(json, "dump", full_disk)
         with pytest.raises(OSError):
             write_rows(path, LmRow, lm_rows("new"), {"seed": 7})
-    assert left_in(tmp_path) == ["lm.csv"]
-    assert read_rows(path, LmRow) == lm_rows("new") and not files.is_current(path, {"seed": 7})
+    assert left_in(tmp_path) == ["lm.csv", "lm.csv.manifest.json"]
+    assert read_rows(path, LmRow) == lm_rows("old") and files.is_current(path, {"seed": 7})
 
 
 def test_an_interruption_keeps_the_old_file_and_its_manifest(tmp_path: Path) -> None:

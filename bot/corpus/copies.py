@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from bot import files
 from bot.cli import UserError
 
 FILE = "replies.npy"
@@ -89,10 +90,8 @@ def is_sketched(reply: str, sketches: np.ndarray[Any, Any]) -> bool:
 def write(model: Path, replies: Sequence[str], sketch_bytes: int = SKETCH_BYTES) -> int:
     """Put replies.npy into a model's folder, whole or not at all; returns its rows."""
     rows = np.unique(sketch(replies)[:, :sketch_bytes], axis=0)
-    temporary = model / f".{FILE}.tmp"
-    with temporary.open("wb") as file:
+    with files.atomic_binary_writer(model / FILE) as file:
         np.save(file, rows)
-    temporary.replace(model / FILE)
     return len(rows)
 
 

@@ -22,6 +22,7 @@ import tempfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -35,6 +36,7 @@ from sqlglot import exp
 from bot import text
 from bot.cli import UserError
 from bot.corpus.warehouse import MonthCounts, Wanted, add_months, ahead, month_start, parameters, query, window, write_month
+from bot.files import atomic_folder
 
 LONGEST_WINDOW = 2**31  # bytes; the public dumps are compressed with `--long=31`
 LONGEST_HEADER = 18  # bytes, of a zstd frame (RFC 8878)
@@ -98,7 +100,7 @@ def files(dumps: Path, month: str, lookback_months: int) -> list[Path]:
     return [path for path in found if path is not None]
 
 
-def extract_month(dumps: Path, month: str, wanted: Wanted, staging: Path, buckets: int, out: Path) -> MonthCounts:
+def extract_month(dumps: Path, month: str, wanted: Wanted, staging: Path, buckets: int, out: IO[bytes]) -> MonthCounts:
     """Write the month's reply pairs to `out` and count what isn't one. Submission files may be missing; then those columns are empty.
 
     Raises:
@@ -135,7 +137,7 @@ def extract_month(dumps: Path, month: str, wanted: Wanted, staging: Path, bucket
         counts = write_month(rows(), month, out)
     except duckdb.Error as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"{out}: can't be made ({reason}); free some space, or delete {staging}, and try again") from None
+        raise UserError(f"{month}: can't be made ({reason}); free some space, or delete {staging}, and try again") from None
     for kind, folder, each in staged:
         if each == month:
             counts.lines[kind.prefix] = json.loads((folder / "staged.json").read_text())["lines"]
@@ -181,16 +183,12 @@ def stage(dump: Path, staging: Path, kind: Kind, buckets: int, lasting: bool = F
         "bytes": status.st_size, "mtime": status.st_mtime_ns, "ctime": status.st_ctime_ns, "buckets": buckets, "bot_name": text.BOT_NAME,
         "author": "md5" if lasting else f"hash of DuckDB {duckdb.__version__}",
     }  # fmt: skip
-    note = folder / "staged.json"
-    if note.exists() and json.loads(note.read_text())["made_from"] == made_from:
-        return folder
+    with suppress(OSError, ValueError, KeyError):  # not there, or not whole after a power cut
+        if json.loads((folder / "staged.json").read_text())["made_from"] == made_from:
+            return folder
     shutil.rmtree(folder, ignore_errors=True)
-    # A fixed name, so that what a killed process leaves behind (many gigabytes) is overwritten by the next one.
-    temporary = staging / f"{dump.name}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
     try:
-        with connect(staging) as db:
+        with atomic_folder(folder, durable=False) as temporary, connect(staging) as db:
             for number, source in enumerate(sources(dump, temporary, db, kind)):
                 _keep(db, source, kind, buckets, temporary, number, lasting)
             lines: Counter[str] = Counter(read=0)
@@ -204,12 +202,11 @@ def stage(dump: Path, staging: Path, kind: Kind, buckets: int, lasting: bool = F
                 ((lines["other_month"],),) = db.execute(
                     f"SELECT count(*) FROM {_parquet(parts)} WHERE flaw = '' AND created_utc IS NOT NULL AND NOT ({inside})"
                 ).fetchall()
-        for chunk in temporary.glob("chunk*.ndjson"):
-            chunk.unlink()
-        (temporary / "staged.json").write_text(
-            json.dumps({"made_from": made_from, "lines": {name: count for name, count in lines.items() if count or name == "read"}})
-        )
-        temporary.replace(folder)
+            for chunk in temporary.glob("chunk*.ndjson"):
+                chunk.unlink()
+            (temporary / "staged.json").write_text(
+                json.dumps({"made_from": made_from, "lines": {name: count for name, count in lines.items() if count or name == "read"}})
+            )
     except duckdb.Error as error:
         said = str(error).splitlines()[0]
         if "maximum_object_size" in str(error):
@@ -217,8 +214,6 @@ def stage(dump: Path, staging: Path, kind: Kind, buckets: int, lasting: bool = F
         if dump.suffix == ".parquet" and not isinstance(error, duckdb.OutOfMemoryException) and "space" not in said:
             raise UserError(f"{dump}: not a whole Parquet file ({said}); download it again") from None
         raise UserError(f"{dump}: can't be staged in {staging} ({said}); is the disk full?") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 

@@ -19,11 +19,11 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 
 import typer
-from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -111,8 +111,8 @@ def main(
             raise UserError(f"{dump_folder}: no RC_YYYY-MM.zst in it; --dumps names the folder with the monthly dump files")
         first, last = first or there[0], last or there[-1]
     months = months_between(first, last)
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out}: not a folder; --out names the folder for YYYY-MM.parquet")
+    for month in [] if load_bigquery else months:
+        files.check_output(out / f"{month}.parquet")
     settings = config.load(config_file).bigquery
     if source is Source.bigquery and not load_bigquery:
         return from_bigquery(months, wanted, out, settings, max_gigabytes)
@@ -120,14 +120,12 @@ def main(
     if not load_bigquery and not any(dumps.find(dump_folder, dumps.COMMENTS, month) for month in months):
         raise UserError(f"{dump_folder}: no RC_YYYY-MM.zst between {months[0]} and {months[-1]}")
     (out / STAGED).mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(out / STAGED / ".lock", blocking=False):  # two would take each other's staged dumps away
-            if load_bigquery:
-                load(dump_folder, months, out / STAGED, settings)
-            else:
-                from_dumps(dump_folder, months, wanted, out)
-    except Timeout:
-        raise UserError(f"{out}: another extraction is at work there; wait for it, or give another --out") from None
+    busy = f"{out}: another extraction is at work there; wait for it, or give another --out"
+    with files.hold(out / STAGED / ".lock", busy):  # two would take each other's staged dumps away
+        if load_bigquery:
+            load(dump_folder, months, out / STAGED, settings)
+        else:
+            from_dumps(dump_folder, months, wanted, out)
 
 
 def from_dumps(folder: Path, months: list[str], wanted: Wanted, out: Path) -> None:
@@ -140,7 +138,7 @@ def from_dumps(folder: Path, months: list[str], wanted: Wanted, out: Path) -> No
     }
     each_month(
         there, wanted, out, made_from,
-        lambda month, target: dumps.extract_month(folder, month, wanted, out / STAGED, buckets, target),
+        lambda month, file: dumps.extract_month(folder, month, wanted, out / STAGED, buckets, file),
     )  # fmt: skip
 
 
@@ -159,10 +157,10 @@ def from_bigquery(months: list[str], wanted: Wanted, out: Path, settings: config
             f"that is more than --max-gigabytes {max_gigabytes:g}; raise it to spend that, or ask for fewer months or --lookback-months"
         )
 
-    def one(month: str, target: Path) -> MonthCounts:
+    def one(month: str, file: IO[bytes]) -> MonthCounts:
         with bigquery.explained(settings):
             most = bigquery.most_bytes(scanned[month], tables[month])
-            return warehouse.write_month(bigquery.rows(client, month, wanted, tables[month], most), month, target)
+            return warehouse.write_month(bigquery.rows(client, month, wanted, tables[month], most), month, file)
 
     each_month(months, wanted, out, made_from, one)
 
@@ -183,14 +181,19 @@ def is_made(target: Path, current: dict[str, Any]) -> bool:
 
 
 def each_month(
-    months: list[str], wanted: Wanted, out: Path, made_from: dict[str, dict[str, Any]], extract: Callable[[str, Path], MonthCounts]
+    months: list[str], wanted: Wanted, out: Path, made_from: dict[str, dict[str, Any]], extract: Callable[[str, IO[bytes]], MonthCounts]
 ) -> None:
     """Make what isn't there yet, go on when a month fails, and print what came of all.
 
     Raises:
         UserError: months failed; names each and why.
     """
-    out.mkdir(parents=True, exist_ok=True)
+
+    def filled(month: str, current: dict[str, Any], file: IO[bytes]) -> dict[str, Any]:
+        counts = extract(month, file)
+        facts = {"cross_month": counts.cross_month, "dropped": dict(sorted(counts.dropped.items())), "lines": counts.lines}
+        return {"rows": counts.pairs, "made_from": current, **facts}
+
     failed: dict[str, str] = {}
     done: dict[str, dict[str, Any]] = {}
     for month in track(months, description="months", transient=True):
@@ -200,7 +203,7 @@ def each_month(
             files.manifest_path(target).unlink(missing_ok=True)
             target.unlink(missing_ok=True)  # made from something else: better none than one that passes for this
             try:
-                counts = extract(month, target)
+                files.write_with_manifest(target, partial(filled, month, current))
             except UserError as error:
                 failed[month] = str(error)
                 continue
@@ -208,8 +211,6 @@ def each_month(
                 if "interrupt" in str(error).lower():  # so DuckDB passes on a Ctrl-C
                     raise KeyboardInterrupt from None
                 raise
-            facts = {"cross_month": counts.cross_month, "dropped": dict(sorted(counts.dropped.items())), "lines": counts.lines}
-            files.write_manifest(target, counts.pairs, current, **facts)
         done[month] = files.read_manifest(target) or {}
     show(done, out)
     if failed:

@@ -102,7 +102,15 @@ def read_ranked(file: Path) -> tuple[list[Pair], dict[str, int]]:
     return replies, {str(reply_id): rank for *_, rank, _, reply_id in rows}
 
 
-def write_ranked(out: Path, file: Path) -> None:
+def check_outputs(out: Path, names: Sequence[str], inputs: Sequence[Path], overwrite: bool) -> None:
+    """See files.check_output; names: `lm` stands for lm_train.csv, lm_val.csv and lm_test.csv."""
+    for name in names:
+        for file in [name] if name.endswith(".csv") else [f"{name}_{each}.csv" for each in SPLITS]:
+            files.check_output(out / file, inputs, overwrite)
+
+
+def write_ranked(out: Path, file: Path, overwrite: bool = False) -> None:
+    check_outputs(out, ["ranked_pairs.csv"], [file], overwrite)
     replies, rank = read_ranked(file)
     kept, dropped = rules.keep(track(replies, description="cleaning", transient=True))
     cleaning = {"read": len(replies), "dropped": {rule: len(rows) for rule, rows in dropped.items()}, "kept": len(kept)}
@@ -131,12 +139,14 @@ def main(
     ranked: Annotated[
         Path | None, typer.Option(help="JSON lines of subreddit, kind, parent, reply, rank: write OUT/ranked_pairs.csv for train upvote")
     ] = None,
+    overwrite: files.Overwrite = False,
 ) -> None:
     """Clean and split reply pairs into training files."""
     if fakes:
-        return write_realism(out, fakes)
+        return write_realism(out, fakes, overwrite)
     if ranked is not None:
-        return write_ranked(out, ranked)
+        return write_ranked(out, ranked, overwrite)
+    check_outputs(out, ["lm", "upvote", "upvote_pairs", "relevance", "gpt2_finetune.csv"], [], overwrite)
     read, sums = read_pairs(raw)
     kept, dropped = rules.keep(track(read, description="cleaning", transient=True), english_only)
     made_from = {
@@ -203,7 +213,8 @@ def setting_of(fakes: Path) -> str:
     return "".join(f" {name}={settings[name]:g}" for name in ("temperature", "top_p") if name in settings)
 
 
-def write_realism(out: Path, fakes: Sequence[Path]) -> None:
+def write_realism(out: Path, fakes: Sequence[Path], overwrite: bool = False) -> None:
+    check_outputs(out, ["realism"], fakes, overwrite)
     people = [row for each in SPLITS for row in schema.read_rows(out / f"lm_{each}.csv", LmRow)]
     candidates = [
         replace(candidate, generator=candidate.generator + setting_of(file))

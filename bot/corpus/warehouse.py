@@ -5,14 +5,12 @@ What the two share: months, the query with its parameters, and how the rows that
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import IO, Any, TypeVar, get_type_hints
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -110,8 +108,8 @@ def ahead(items: Iterator[Item]) -> Iterator[Item]:
             yield item
 
 
-def write_month(batches: Iterator[pa.RecordBatch], month: str, out: Path) -> MonthCounts:
-    """Write the pairs among the query's rows to `out` (schema.Pair, in no order), whole or not at all; count the others by rule.
+def write_month(batches: Iterator[pa.RecordBatch], month: str, out: IO[bytes]) -> MonthCounts:
+    """Write the pairs among the query's rows to `out`, as Parquet (schema.Pair, in no order); count the others by rule.
 
     While the query makes the rows of the next row group, a thread writes this one.
     """
@@ -119,29 +117,22 @@ def write_month(batches: Iterator[pa.RecordBatch], month: str, out: Path) -> Mon
     columns = pa.schema([(name, types[name]) for name in schema.columns_of(schema.Pair)])
     repeated = ["subreddit", "thread_id", "submission", "comment_id"]  # a dictionary of the other texts costs time and saves nothing
     counts = MonthCounts()
-    temporary = out.with_name(f".{out.name}.tmp")
-    try:
-        with pq.ParquetWriter(temporary, columns, compression="zstd", use_dictionary=repeated) as writer, ThreadPoolExecutor(1) as pool:
+    with pq.ParquetWriter(out, columns, compression="zstd", use_dictionary=repeated) as writer, ThreadPoolExecutor(1) as pool:
 
-            def write(rows: pa.Table) -> None:
-                for each in pc.value_counts(rows["rule"]).to_pylist():
-                    counts.dropped[each["values"]] += each["counts"]
-                pairs = rows.filter(pc.equal(rows["rule"], "")).select(columns.names).cast(columns)
-                counts.cross_month += pc.sum(pc.less(pairs["comment_utc"], month_start(month))).as_py() or 0
-                writer.write_table(pairs)
+        def write(rows: pa.Table) -> None:
+            for each in pc.value_counts(rows["rule"]).to_pylist():
+                counts.dropped[each["values"]] += each["counts"]
+            pairs = rows.filter(pc.equal(rows["rule"], "")).select(columns.names).cast(columns)
+            counts.cross_month += pc.sum(pc.less(pairs["comment_utc"], month_start(month))).as_py() or 0
+            writer.write_table(pairs)
 
-            writing: Future[None] | None = None
-            for rows in row_groups(batches):
-                if writing is not None:
-                    writing.result()
-                writing = pool.submit(write, rows)
+        writing: Future[None] | None = None
+        for rows in row_groups(batches):
             if writing is not None:
                 writing.result()
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
+            writing = pool.submit(write, rows)
+        if writing is not None:
+            writing.result()
     counts.pairs = counts.dropped.pop("", 0)
     return counts
 

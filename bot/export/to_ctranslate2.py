@@ -6,7 +6,7 @@ Writes .serving/NAME-PRECISION beside SOURCE, whole or not at all: CTranslate2's
        (tokenizer.json), a ranker's head (head.npz), and serving.json: what it was made from and what the back ends need to know.
        Beside it .NAME-sums.json, by which a model is known again without reading it (models.fingerprint).
 
-    python run_bot.py models export                         every model that the config names, where it isn't there yet or its source changed
+    python run_bot.py models export                         what the config names, where it isn't there yet or its source changed
     python run_bot.py models export models/lm --precision float32
 
 `ready` is what the workers call: it starts an export as a process of its own, so that a worker never holds PyTorch. What lies in .serving
@@ -17,8 +17,6 @@ alone.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -66,22 +64,13 @@ def export(source: Path, precision: config.Precision) -> Path:
 
 
 def _build(source: Path, precision: config.Precision, out: Path) -> None:
-    """Make it beside `out`, then rename."""
+    """Export `source` to the folder `out`, whole or not at all."""
     made_from = serving.origin(source)  # before it is read: what changes meanwhile makes the export stale
-    new, old = out.with_name(f".{out.name}.partial"), out.with_name(f".{out.name}.old")
-    for left in (new, old):
-        shutil.rmtree(left, ignore_errors=True)
     facts, save = _ranker(source) if _is_ranker(source) else _generator(source)
-    save(new, precision)
-    (new / serving.SERVING_FILE).write_text(json.dumps({"precision": precision, **facts, "made_from": made_from}, indent=1) + "\n", "utf-8")
-    for path in new.iterdir():
-        with path.open("rb+") as file:
-            os.fsync(file.fileno())
-    if out.exists():
-        out.rename(old)
-    new.rename(out)
-    files.sync_folder(out.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    content = {"precision": precision, **facts, "made_from": made_from}
+    with files.atomic_folder(out) as new:
+        save(new, precision)
+        (new / serving.SERVING_FILE).write_text(json.dumps(content, indent=1) + "\n", "utf-8")
 
 
 def _is_ranker(source: Path) -> bool:
@@ -163,7 +152,7 @@ def _save(source: Path, model: Any, tokenizer: Any, folder: Path, precision: con
             return spec
 
     try:
-        Converter(str(loading.described_in(source))).convert(str(folder), quantization=precision)
+        Converter(str(loading.described_in(source))).convert(str(folder), quantization=precision, force=True)
     except (ValueError, NotImplementedError) as error:
         raise UserError(f"{source}: CTranslate2 can't take it ({error}); use the back end transformers") from None
     tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))

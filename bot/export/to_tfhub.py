@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -182,39 +181,39 @@ def save(folder: Path, config: dict[str, Any], values: Mapping[str, Any], vocabu
         tf.saved_model.save(root, str(folder))
 
 
-def export(name: str, out: Path | None = None) -> Path:
-    """Export the base `name` to `out` (models/base/NAME-tfhub), whole or not at all; an earlier export there is replaced.
+def export(name: str, out: Path | None = None, overwrite: bool = False) -> Path:
+    """Export the base `name` to `out` (models/base/NAME-tfhub), whole or not at all; an earlier export of it there is replaced.
 
     Raises:
-        UserError: the base isn't there or isn't BERT, or `out` holds something else.
+        UserError: the base isn't there or isn't BERT, or `out` holds something else (overwrite: than an export).
     """
-    source = bases.base_path(name)
     out = out or bases.base_folder(f"{name}-tfhub")
+    again = overwrite or origin_of(out) == str(bases.Export(name, ""))
+    files.check_output_folder(out, [bases.base_folder(name)], again, lambda folder: origin_of(folder).startswith("export-tfhub "))
+    source = bases.base_path(name)
     origin = bases.Export(name, bases.base_sha256(name))
-    if out.exists() and (not (out / bases.BASE_FILE).exists() or not (out / "saved_model.pb").exists()):
-        raise UserError(f"{out} holds something that isn't an export; remove it, or give another --out")
     config = read_config(source)
     vocabulary, lower = read_vocabulary(source)
     values = read_weights(source, config)
-    partial, old = out.with_name(f".{out.name}.partial"), out.with_name(f".{out.name}.old")
-    for left in (partial, old):
-        shutil.rmtree(left, ignore_errors=True)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    save(partial, config, values, vocabulary, lower)
     licence = str((bases.read_base(name) or {})["licence"])
-    bases.write_manifest(bases.Base(out.name, "tfhub", origin, licence, size_mb=0), partial, None)
-    if out.exists():
-        out.rename(old)
-    partial.rename(out)
-    shutil.rmtree(old, ignore_errors=True)
+    with files.atomic_folder(out) as new:
+        save(new, config, values, vocabulary, lower)
+        bases.write_manifest(bases.Base(out.name, "tfhub", origin, licence, size_mb=0), new, None)
     return out
+
+
+def origin_of(folder: Path) -> str:
+    """What base.json says that a folder was made from; empty where it has none."""
+    try:
+        return str(json.loads((folder / bases.BASE_FILE).read_text(encoding="utf-8"))["source"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def export_tfhub_command(
     name: Annotated[str, typer.Argument(help="A BERT under models/base.")] = "minilm-l6",
     out: Annotated[Path | None, typer.Option(help="Folder to write (default: models/base/NAME-tfhub).")] = None,
+    overwrite: files.Overwrite = False,
 ) -> None:
     """Export a transformers BERT as a SavedModel of TensorFlow Hub's kind, for the ranker back end tfhub-bert."""
-    pass
-
-    print(files.shown(export(name, out)))
+    print(files.shown(export(name, out, overwrite)))

@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import re
-import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,10 +24,10 @@ from bot.cli import UserError
 from bot.weights import cards
 
 
-def convert(folder: Path, out: Path) -> None:
-    """Raises UserError: `folder` holds no whole checkpoint, or `out` is there already."""
-    if out.exists():
-        raise UserError(f"{out}: is there already; remove it, or give another --out")
+def convert(folder: Path, out: Path, overwrite: bool = False) -> None:
+    """Raises UserError: `folder` holds no whole checkpoint, or `out` is there already (overwrite: and is no model)."""
+    models = ("config.json", cards.CARD_FILE)
+    files.check_output_folder(out, [folder], overwrite, lambda there: any((there / name).exists() for name in models))
 
     from bot.generators.gpt_2_simple import END, START, open_checkpoint
 
@@ -46,22 +44,14 @@ def convert(folder: Path, out: Path) -> None:
         "add_prefix_space": False, "clean_up_tokenization_spaces": False, "model_max_length": hparams.n_ctx,
         "spelt_start": START, "spelt_end": END,
     }  # fmt: skip
-    new = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
-    write_weights(checkpoint, new / "model.safetensors")
-    tokenizer(bpe).save(str(new / "tokenizer.json"))
-    for name, content in (("config.json", config), ("tokenizer_config.json", tokenizer_config)):
-        (new / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    if card is not None:
-        card.notes = f"{card.notes} Converted from gpt-2-simple's layout.".strip()
-        cards.write_card(new, card)
-    for path in new.iterdir():
-        path.chmod(0o644)  # safetensors writes for the owner only
-        with path.open("rb+") as file:
-            os.fsync(file.fileno())
-    new.rename(out)
-    files.sync_folder(out.parent)
+    with files.atomic_folder(out) as new:
+        write_weights(checkpoint, new / "model.safetensors")
+        tokenizer(bpe).save(str(new / "tokenizer.json"))
+        for name, content in (("config.json", config), ("tokenizer_config.json", tokenizer_config)):
+            (new / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        if card is not None:
+            card.notes = f"{card.notes} Converted from gpt-2-simple's layout.".strip()
+            cards.write_card(new, card)
 
 
 def transformers_name(name: str) -> str:
@@ -112,9 +102,8 @@ def tokenizer(bpe: Any) -> Any:
 def convert_command(
     folder: Annotated[Path, typer.Argument(help="A checkpoint of gpt-2-simple: a trained model, or models/base/124M.")],
     out: Annotated[Path, typer.Option(help="The transformers folder to write.")],
+    overwrite: files.Overwrite = False,
 ) -> None:
     """Make a transformers folder of a gpt-2-simple checkpoint, for generate.backend = "transformers"."""
-    pass
-
-    convert(folder, out)
+    convert(folder, out, overwrite)
     print(files.shown(out))

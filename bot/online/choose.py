@@ -151,6 +151,13 @@ def main(
 ) -> None:
     """Choose the reply to post, at most one a submission, or none."""
     settings = config.load(config_file)
+    with files.run_folder(run):
+        for name in ("scored.csv", "chosen.csv"):
+            files.check_output(run / name, [run / each for each in ("comments.csv", "candidates.csv", "scores.csv", "context.csv")])
+        choose_in(run, settings)
+
+
+def choose_in(run: Path, settings: config.Settings) -> None:
     comments = schema.read_rows(run / "comments.csv", Comment)
     before = join(comments, schema.read_rows(run / "candidates.csv", Candidate), schema.read_rows(run / "scores.csv", Scores))
     context = schema.read_rows(run / "context.csv", Context) if (run / "context.csv").exists() else []
@@ -170,6 +177,5 @@ def main(
     schema.write_rows(run / "chosen.csv", Scored, (row for row in rows if row.verdict == "chosen"), made_from)
     print(summary(rows))
     if not with_training:
-        print(
-            f"not checked for copies of the training text: no {settings.generate.model / copies.FILE}; see `run_bot.py train sketches --help`"
-        )
+        sketches = settings.generate.model / copies.FILE
+        print(f"not checked for copies of the training text: no {sketches}; see `run_bot.py train sketches --help`")

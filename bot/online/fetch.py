@@ -139,9 +139,15 @@ def main(
 ) -> None:
     """Read Reddit: the comments to answer, the rest with a reason, and their threads' other comments."""
     settings = config.load(config_file)
-    if run.exists() and not run.is_dir():
-        raise UserError(f"{run}: is a file; --run names the run folder")
+    with files.run_folder(run, make=True):
+        fetch(run, settings, limit)
+
+
+def fetch(run: Path, settings: Settings, limit: int | None) -> None:
+    """Write the three files of a run folder. Raises UserError: one of them may not be written, or nothing can be read."""
     comments_csv, context_csv, skipped_csv = run / "comments.csv", run / "context.csv", run / "skipped.csv"
+    for path in (comments_csv, context_csv, skipped_csv):
+        files.check_output(path)
     made_from = {
         "fetch": settings.fetch.model_dump(mode="json"),
         "sensitive_subreddits": settings.conduct.sensitive_subreddits,

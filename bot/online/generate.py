@@ -5,13 +5,14 @@ Writes RUN/candidates.csv, or --out: exactly num_candidates rows a comment, in t
 
     python run_bot.py generate --run data/runs/X
     python run_bot.py generate --in lm_train.csv --in lm_val.csv --in lm_test.csv --out fakes.csv --sample 4500 --num-candidates 1 --seed 7
+    python run_bot.py generate --in - --out - < comments.csv > candidates.csv
 
-While it works, whole comments lie in `OUT.part` (one JSON array of candidates a line); a killed run goes on from there.
+While it works, whole comments lie in `OUT.part` (one JSON array of candidates a line); a killed run goes on from there. Standard output
+gets the table alone, without part and manifest; messages go to standard error.
 """
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -21,7 +22,7 @@ from typing import Annotated, Any
 import typer
 
 from bot import config, files, generators, schema, text
-from bot.cli import UserError, progress_bar
+from bot.cli import UserError, messages_beside, progress_bar
 from bot.schema import Candidate
 from bot.weights import serving
 
@@ -51,12 +52,15 @@ def answerable(rows: Iterable[dict[str, str]]) -> tuple[list[tuple[str, str]], d
     return list(taken.items()), left_out
 
 
-def generate(sources: Sequence[Path], out: Path, settings: config.GenerateSettings, seed: int, sample: int | None = None) -> int:
+def generate(
+    sources: Sequence[Path], out: Path, settings: config.GenerateSettings, seed: int, sample: int | None = None, overwrite: bool = False
+) -> int:
     """Write `out` for the comments of all `sources`; returns the number of candidates. Does nothing if `out` is there and current.
 
     Raises:
-        UserError: a column is missing, no comment can be answered, or there is no model.
+        UserError: `out` may not be written, a column is missing, no comment can be answered, or there is no model.
     """
+    files.check_output(out, sources, overwrite)
     table = [row for source in sources for row in schema.read_table(source, ("comment_id", "comment"))[1]]
     comments, left_out = answerable(table)
     if sample is not None and sample < len(comments):
@@ -74,53 +78,55 @@ def generate(sources: Sequence[Path], out: Path, settings: config.GenerateSettin
     for reason, count in left_out.items():
         print(f"{count} comments left out: {reason}")
     if table and not comments:
-        names, reasons = ", ".join(map(str, sources)), ", ".join(f"{count} {reason}" for reason, count in left_out.items())
+        names, reasons = ", ".join(map(schema.named, sources)), ", ".join(f"{count} {reason}" for reason, count in left_out.items())
         raise UserError(f"{names}: no comment can be answered ({reasons})")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(out.name + ".part")
-    key = json.dumps(made_from, sort_keys=True)
-    left_there = ([Candidate(**candidate) for candidate in line] for line in files.read_part(part, key))
-    done = {candidates[0].comment_id: candidates for candidates in left_there}
+    with files.part(out, made_from, _candidates) as part:
+        done = answered(comments, part, settings, seed)
+        rows = (candidate for comment_id, _ in comments for candidate in done[comment_id])
+        count = schema.write_rows(out, Candidate, rows, made_from, left_out=left_out)
+    print(f"{count:,} candidates for {len(comments):,} comments in {schema.named(out)}")
+    return count
+
+
+def answered(
+    comments: Sequence[tuple[str, str]], part: files.Part[list[Candidate]], settings: config.GenerateSettings, seed: int
+) -> dict[str, list[Candidate]]:
+    """The candidates for each comment, by its id; those in `part` are not made again, and each that is made is kept there."""
+    done = {candidates[0].comment_id: candidates for candidates in part.done}
     if done:
         print(f"going on after {len(done)} of {len(comments)} comments")
     # comments of like length together: a batch is as wide as its longest
     left = sorted((pair for pair in comments if pair[0] not in done), key=lambda pair: len(pair[1]))
     generator = generators.load(settings.backend, settings.model, settings.precision) if left else None
-    with part.open("w", encoding="utf-8") as file, progress_bar() as progress:
-        file.write(key + "\n")
-        for candidates in done.values():
-            file.write(_line(candidates))
-        file.flush()
+    with progress_bar() as progress:
         task = progress.add_task("comments", total=len(comments), completed=len(done))
         for candidates in generator.sample(left, settings, seed) if generator else ():
             if len(candidates) != settings.num_candidates:
                 raise AssertionError(f"{settings.backend} gave {len(candidates)} candidates, {settings.num_candidates} were asked for")
-            file.write(_line(candidates))
-            file.flush()
+            part.add([asdict(candidate) for candidate in candidates])
             done[candidates[0].comment_id] = candidates
             progress.advance(task)
-    rows = (candidate for comment_id, _ in comments for candidate in done[comment_id])
-    count = schema.write_rows(out, Candidate, rows, made_from, left_out=left_out)
-    part.unlink()
-    print(f"{count:,} candidates for {len(comments):,} comments in {out}")
-    return count
+    return done
 
 
-def _line(candidates: list[Candidate]) -> str:
-    entries: list[dict[str, Any]] = [asdict(candidate) for candidate in candidates]
-    return json.dumps(entries) + "\n"
+def _candidates(piece: list[dict[str, Any]]) -> list[Candidate]:
+    """A comment's candidates as `answered` keeps them. Raises TypeError or IndexError for anything else."""
+    candidates = [Candidate(**each) for each in piece]
+    return [candidates[0], *candidates[1:]]
 
 
 def main(
     run: Annotated[Path | None, typer.Option(help="run folder: reads comments.csv, writes candidates.csv")] = None,
     sources: Annotated[
-        list[Path] | None, typer.Option("--in", help="any CSV with comment_id and comment; may be given several times")
+        list[Path] | None,
+        typer.Option("--in", help="any CSV with comment_id and comment (-: standard input); may be given several times"),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="the CSV to write, with --in")] = None,
+    out: Annotated[Path | None, typer.Option(help="the CSV to write, with --in; - for standard output")] = None,
     config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings")] = None,
     num_candidates: Annotated[int | None, typer.Option(min=1, help="candidates a comment [default: generate.num_candidates]")] = None,
     seed: Annotated[int, typer.Option(help="the same seed gives the same text")] = 1,
     sample: Annotated[int | None, typer.Option(min=1, help="only so many of the comments, drawn by chance")] = None,
+    overwrite: files.Overwrite = False,
 ) -> None:
     """Write candidate replies for comments."""
     if (run is None) == (not sources) or (not sources) != (out is None):
@@ -129,6 +135,8 @@ def main(
     if num_candidates:
         settings = settings.model_copy(update={"num_candidates": num_candidates})
     if run is not None:
-        sources, out = [run / "comments.csv"], run / "candidates.csv"
-    assert sources and out is not None
-    generate(sources, out, settings, seed, sample)
+        with files.run_folder(run):
+            generate([run / "comments.csv"], run / "candidates.csv", settings, seed, sample, overwrite)
+    elif sources and out is not None:
+        with messages_beside(out):
+            generate(sources, out, settings, seed, sample, overwrite)

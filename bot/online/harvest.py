@@ -21,7 +21,7 @@ from typing import Annotated
 
 import typer
 
-from bot import config, schema, text
+from bot import config, files, schema, text
 from bot.cli import UserError
 from bot.posting import ledger
 from bot.posting.ledger import HOUR, Reply, State
@@ -98,6 +98,7 @@ def main(
 ) -> None:
     """Record karma, replies and removal of our own replies."""
     settings = config.load(config_file)
+    files.check_output(out)
     path = settings.submit.ledger
     if not path.exists():
         raise UserError(f"{path}: no ledger, so nothing was posted; submit.ledger in the config names it")

@@ -27,13 +27,14 @@ def main(
     """Score a run's candidates: realism, upvote and relevance, each a probability in [0, 1]."""
     settings = config.load(config_file).rank
     source, out = run / "candidates.csv", run / "scores.csv"
-    candidates = schema.read_rows(source, Candidate)
-    made_from = {"candidates": files.sha256_of(source), **score.made_with(settings)}
-    if files.is_current(out, made_from):
-        print(f"{out} is there already")
-        return
-    scored = score.score_in_parts([(each.comment, each.reply) for each in candidates], settings, out, made_from)
-    rows = (Scores(each.comment_id, each.candidate_id, **four) for each, four in zip(candidates, scored, strict=True))
-    count = schema.write_rows(out, Scores, rows, made_from)
-    score.part_of(out).unlink()
-    print(f"{count:,} candidates scored in {out}")
+    with files.run_folder(run):
+        files.check_output(out, [source])
+        candidates = schema.read_rows(source, Candidate)
+        made_from = {"candidates": files.sha256_of(source), **score.made_with(settings)}
+        if files.is_current(out, made_from):
+            print(f"{out} is there already")
+            return
+        with score.scored_in_parts([(each.comment, each.reply) for each in candidates], settings, out, made_from) as scored:
+            rows = (Scores(each.comment_id, each.candidate_id, **four) for each, four in zip(candidates, scored, strict=True))
+            count = schema.write_rows(out, Scores, rows, made_from)
+        print(f"{count:,} candidates scored in {out}")

@@ -4,6 +4,7 @@ Reads  any CSV with the columns comment and reply.
 Writes OUT: the input's columns and the four scores, each a probability in [0, 1].
 
     python run_bot.py score --in pairs.csv --out scores.csv
+    python run_bot.py score --in - --out - < pairs.csv > scores.csv
 
 A score whose ranker is not set (rank.relevance = "") is an empty column. rank_score combines those that are there, see
 rankers.score.rank_score. While it works, scores lie in `OUT.part` (those of PART_PAIRS pairs a line); a killed run resumes from there.
@@ -11,18 +12,19 @@ rankers.score.rank_score. While it works, scores lie in `OUT.part` (those of PAR
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from bot import config, files, rankers, schema
-from bot.cli import UserError, progress_bar
+from bot.cli import UserError, messages_beside, progress_bar
 from bot.rankers import score
 from bot.weights import serving
 
+COLUMNS = (*score.SCORES, "rank_score")
 PART_PAIRS = 1000
 
 
@@ -38,30 +40,29 @@ def load_rankers(settings: config.RankSettings) -> dict[str, rankers.Ranker]:
     return loaded
 
 
-def score_in_parts(
+@contextmanager
+def scored_in_parts(
     pairs: Sequence[tuple[str, str]], settings: config.RankSettings, out: Path, made_from: Mapping[str, Any]
-) -> list[score.Scores]:
-    """See score_pairs. What an interrupted run left beside `out` isn't done again; the caller removes it when `out` is there."""
-    part, key = part_of(out), json.dumps(made_from, sort_keys=True)
-    done: list[score.Scores] = [row for rows in files.read_part(part, key) for row in rows]
-    if done:
-        print(f"going on after {len(done):,} of {len(pairs):,} pairs")
-    scorers = load_rankers(settings)
-    part.parent.mkdir(parents=True, exist_ok=True)
-    with part.open("w", encoding="utf-8") as file, progress_bar() as progress:
-        file.write(key + "\n" + "".join(json.dumps(done[at : at + PART_PAIRS]) + "\n" for at in range(0, len(done), PART_PAIRS)))
-        task = progress.add_task("pairs", total=len(pairs), completed=len(done))
-        for start in range(len(done), len(pairs), PART_PAIRS):
-            scores = score.score_pairs(pairs[start : start + PART_PAIRS], scorers, settings.batch_size, settings.weights)
-            file.write(json.dumps(scores) + "\n")
-            file.flush()
-            done += scores
-            progress.update(task, completed=len(done))
-    return done
+) -> Iterator[list[score.Scores]]:
+    """Yields what score_pairs gives, for the caller to write to `out`. What an interrupted run left beside that isn't done again."""
+    with files.part(out, made_from, _scores) as part:
+        done = [row for rows in part.done for row in rows]
+        if done:
+            print(f"going on after {len(done):,} of {len(pairs):,} pairs")
+        scorers = load_rankers(settings)
+        with progress_bar() as progress:
+            task = progress.add_task("pairs", total=len(pairs), completed=len(done))
+            for start in range(len(done), len(pairs), PART_PAIRS):
+                scores = score.score_pairs(pairs[start : start + PART_PAIRS], scorers, settings.batch_size, settings.weights)
+                part.add(scores)
+                done += scores
+                progress.update(task, completed=len(done))
+        yield done
 
 
-def part_of(out: Path) -> Path:
-    return out.with_name(out.name + ".part")
+def _scores(piece: list[dict[str, float | None]]) -> list[score.Scores]:
+    """Scores as `scored_in_parts` keeps them. Raises TypeError or KeyError for anything else."""
+    return [{column: row[column] for column in COLUMNS} for row in piece]
 
 
 def made_with(settings: config.RankSettings) -> dict[str, Any]:
@@ -71,19 +72,29 @@ def made_with(settings: config.RankSettings) -> dict[str, Any]:
     return {"settings": settings.model_dump(mode="json"), "models": identities}
 
 
+def score_file(source: Path, out: Path, settings: config.RankSettings, overwrite: bool = False) -> int:
+    """Write `out`, the rows of `source` with their scores; returns their number.
+
+    Raises:
+        UserError: `out` may not be written, a column is missing, or there is no ranker.
+    """
+    files.check_output(out, [source], overwrite)
+    columns, rows = schema.read_table(source, ("comment", "reply"))
+    made_from = {"input": files.sha256_of(source), **made_with(settings)}
+    kept = [column for column in columns if column not in COLUMNS]
+    with scored_in_parts([(row["comment"], row["reply"]) for row in rows], settings, out, made_from) as scores:
+        result = ({**row, **four} for row, four in zip(rows, scores, strict=True))
+        return schema.write_table(out, [*kept, *COLUMNS], result, made_from)
+
+
 def main(
-    source: Annotated[Path, typer.Option("--in", help="any CSV with comment and reply")],
-    out: Annotated[Path, typer.Option(help="the CSV to write")],
+    source: Annotated[Path, typer.Option("--in", help="any CSV with comment and reply; - for standard input")],
+    out: Annotated[Path, typer.Option(help="the CSV to write; - for standard output")],
     config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings")] = None,
+    overwrite: files.Overwrite = False,
 ) -> None:
     """Score replies: realism, upvote and relevance, each a probability in [0, 1]."""
     settings = config.load(config_file).rank
-    columns, rows = schema.read_table(source, ("comment", "reply"))
-    made_from = {"input": files.sha256_of(source), **made_with(settings)}
-    scores = score_in_parts([(row["comment"], row["reply"]) for row in rows], settings, out, made_from)
-    added = (*score.SCORES, "rank_score")
-    result = ({**row, **four} for row, four in zip(rows, scores, strict=True))
-    kept = [column for column in columns if column not in added]
-    count = schema.write_table(out, [*kept, *added], result, made_from)
-    part_of(out).unlink()
-    print(f"{count:,} rows scored in {out}")
+    with messages_beside(out):
+        count = score_file(source, out, settings, overwrite)
+        print(f"{count:,} rows scored in {schema.named(out)}")

@@ -178,7 +178,7 @@ def attempt_of(reply: Reply, outcome: str, reply_id: str, utc: int) -> Submitted
 
 
 def read_chosen(run: Path) -> list[Reply]:
-    """Raises SchemaError as schema.read_rows; UserError where a comment isn't in comments.csv."""
+    """Raises FileError as schema.read_rows; UserError where a comment isn't in comments.csv."""
     authors = {row.comment_id: row.author for row in schema.read_rows(run / "comments.csv", Comment)}
     chosen = schema.read_rows(run / "chosen.csv", Scored)
     if missing := next((row.comment_id for row in chosen if row.comment_id not in authors), None):
@@ -193,10 +193,17 @@ def main(
 ) -> None:
     """Post what was chosen, each reply once or not at all."""
     settings = config.load(config_file)
-    chosen = read_chosen(run)
-    if not send:
-        print(f"{len(chosen)} replies are chosen; nothing is sent without --post")
-        return
+    with files.run_folder(run):
+        files.check_output(run / "submitted.csv", [run / "chosen.csv", run / "comments.csv"])
+        chosen = read_chosen(run)
+        if send:
+            submit_chosen(run, chosen, settings)
+        else:
+            print(f"{len(chosen)} replies are chosen; nothing is sent without --post")
+
+
+def submit_chosen(run: Path, chosen: list[Reply], settings: Settings) -> None:
+    """Post them, and write submitted.csv, whatever happens. Raises as `submit`."""
     path = settings.submit.ledger
     with ledger.lock(path), closing(ledger.open_ledger(path)) as db:
         ledger.recover(db)

@@ -3,7 +3,7 @@
 Reads  FILE: one fullname a line, t1_… (comment or reply; abc alone means t1_abc) or t3_… (whole thread); blank lines and # lines are
        skipped. And every CSV and Parquet file under --data and each --also, at any depth.
 Writes those again, with their manifests, without the rows that name one of the ids; a file without such a row stays as it is, byte for
-       byte. gpt2_finetune.csv, which has no ids, is made again from the lm_train.csv beside it. Deletes a report.html and a .part of
+       byte. gpt2_finetune.csv, which has no ids, is made again from the lm_train.csv beside it. Deletes report's pages and a .part of
        generate's that show one of the ids, extract's cache `.staged`, and temporary files of killed stages.
 
     python run_bot.py purge --ids FILE
@@ -15,8 +15,6 @@ left alone and named in the error at the end. Dumps, BigQuery tables, trained mo
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 import re
 import shutil
@@ -26,14 +24,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
-from filelock import FileLock, Timeout
 from rich.progress import track
 
 from bot import files, schema, text
@@ -44,12 +40,12 @@ from bot.schema import FinetuneText
 
 LISTED = 8  # names in a line that a person reads
 ID_COLUMNS = ("comment_id", "reply_id", "parent_id", "thread_id", "chosen_id", "rejected_id")
-FINETUNE, LM_TRAIN, PAGE = "gpt2_finetune.csv", "lm_train.csv", "report.html"
+FINETUNE, LM_TRAIN, PAGE, SPREADSHEET = "gpt2_finetune.csv", "lm_train.csv", "report.html", "for_spreadsheet.csv"
 NOTHING = """
     .gitkeep metrics.json summary.txt log.jsonl sandbox.sqlite sandbox.sqlite-shm sandbox.sqlite-wal sandbox.log sandbox.url STOP
     ledger.sqlite ledger.sqlite-shm ledger.sqlite-wal ledger.sqlite.lock ledger.run.lock
 """  # files that hold no text of other people's; the ledger is `forget`'s, the sandbox's people are invented
-KINDS = {FINETUNE: "finetune", PAGE: "page", ".lock": "lock"} | dict.fromkeys(NOTHING.split(), "nothing")
+KINDS = {FINETUNE: "finetune", PAGE: "page", SPREADSHEET: "page", files.RUN_LOCK: "lock"} | dict.fromkeys(NOTHING.split(), "nothing")
 FULLNAME = re.compile(r"t[13]_[0-9a-z]+")
 BATCH_ROWS = 20_000  # of a Parquet file in memory at once
 
@@ -81,7 +77,7 @@ def kind(path: Path) -> str:
     ['table', 'leftover', 'part', 'nothing', 'other']
     """
     name = path.name
-    if name.startswith(".") and name.endswith(".tmp"):
+    if files.is_temporary(path):
         return "leftover"
     if name.endswith(".manifest.json"):
         return "nothing"
@@ -89,13 +85,17 @@ def kind(path: Path) -> str:
     return KINDS.get(name) or by_suffix.get(path.suffix.lower(), "other")
 
 
-def files_in(folders: Iterable[Path], unreadable: Callable[[OSError], None]) -> dict[str, list[Path]]:
-    """All files under the folders by kind, each once under its real name, and under `STAGED` those caches, not looked into.
+def files_in(folders: Iterable[Path], ids_file: Path | None, problems: list[str]) -> dict[str, list[Path]]:
+    """All files under the folders but ids_file by kind, each once under its real name; and under `STAGED` those caches, not looked into.
 
     Links are followed: a raw_data that lies on another disk is searched too.
     """
-    files: dict[str, set[Path]] = defaultdict(set)
+    found: dict[str, set[Path]] = defaultdict(set)
     seen: set[Path] = set()
+
+    def unreadable(error: OSError) -> None:
+        problems.append(f"{error.filename}: {error.strerror}")
+
     for top in folders:
         for name, folders_in_it, names in os.walk(top.resolve(), followlinks=True, onerror=unreadable):
             folder = Path(name).resolve()
@@ -105,10 +105,11 @@ def files_in(folders: Iterable[Path], unreadable: Callable[[OSError], None]) -> 
             seen.add(folder)
             if STAGED in folders_in_it:
                 folders_in_it.remove(STAGED)
-                files[STAGED].add(folder / STAGED)
+                found[STAGED].add(folder / STAGED)
             for path in (folder / each for each in names):
-                files[kind(path)].add(path.resolve())
-    return defaultdict(list, {each: sorted(paths) for each, paths in files.items()})
+                if ids_file is None or path.resolve() != ids_file.resolve():
+                    found[kind(path)].add(path.resolve())
+    return defaultdict(list, {each: sorted(paths) for each, paths in found.items()})
 
 
 # --- looking ------------------------------------------------------------------------------------------------------------
@@ -144,19 +145,10 @@ def look(columns: list[str], rows: Iterable[list[Any]], ids: set[str]) -> Held:
     return held
 
 
-@contextmanager
-def parquet(path: Path) -> Iterator[pq.ParquetFile]:
-    try:
-        with pq.ParquetFile(path) as file:
-            yield file
-    except pa.ArrowException as error:
-        raise FileError(f"{path}: not a whole Parquet file ({str(error).splitlines()[0]}); extract that month again") from None
-
-
 def id_columns(path: Path) -> list[str]:
-    """Those of ID_COLUMNS that a table has. Raises SchemaError where it has none: then nobody can tell what it holds."""
+    """Those of ID_COLUMNS that a table has. Raises FileError where it has none: then nobody can tell what it holds."""
     if path.suffix.lower() == ".parquet":
-        with parquet(path) as file:
+        with schema.parquet(path) as file:
             header = file.schema_arrow.names
     else:
         header = next(schema.read_cells(path))
@@ -169,7 +161,7 @@ def id_columns(path: Path) -> list[str]:
 def id_cells(path: Path, columns: list[str]) -> Iterator[list[Any]]:
     """The cells of `columns`, row by row."""
     if path.suffix.lower() == ".parquet":
-        with parquet(path) as file:
+        with schema.parquet(path) as file:
             for batch in file.iter_batches(BATCH_ROWS, columns=columns):
                 yield from _rows(batch, columns)
         return
@@ -193,7 +185,7 @@ def check_finetune(path: Path, train: Held | None) -> None:
     """Hold gpt2_finetune.csv to the lm_train.csv beside it, which alone tells what it holds. train: what that one holds.
 
     Raises:
-        SchemaError: there is no lm_train.csv, or it isn't the one that this was made from.
+        FileError: there is no lm_train.csv, or it isn't the one that this was made from.
     """
     source = path.with_name(LM_TRAIN)
     if not source.exists():
@@ -212,54 +204,8 @@ def check_finetune(path: Path, train: Held | None) -> None:
 # --- writing ------------------------------------------------------------------------------------------------------------
 
 
-def rewrite(path: Path, write: Callable[[Path], int]) -> None:
-    """Put what `write` writes to a temporary name (it returns the rows) in the place of `path`, whole or not at all.
-
-    The manifest beside it, if there is one, then tells the new rows and checksum, and for the rest what it told before. It isn't lost in
-    a kill either (without it extract would fetch the month, and so the rows, again): the new one is on disk before the old one goes.
-    """
-    manifest = files.read_manifest(path)
-    target, temporary = files.manifest_path(path), _temporary(path)
-    note = _temporary(target)
-    try:
-        rows = write(temporary)
-        _flush(temporary)
-        if manifest is not None:
-            told = {**manifest, "rows": rows, "sha256": files.sha256_of(temporary)}
-            note.write_text(json.dumps(told, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
-            _flush(note)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        note.unlink(missing_ok=True)
-        raise
-    target.unlink(missing_ok=True)
-    temporary.replace(path)
-    if manifest is not None:
-        note.replace(target)
-    files.sync_folder(path.parent)
-
-
-def complete(leftovers: Iterable[Path]) -> None:
-    """Do the renames that a kill kept `rewrite` from: where a manifest is gone, and the next one lies there with the data it speaks of."""
-    for note in leftovers:
-        if not note.name.endswith(".manifest.json.tmp"):
-            continue
-        target = note.with_name(note.name[1:].removesuffix(".tmp"))
-        path = target.with_name(target.name.removesuffix(".manifest.json"))
-        try:
-            sha256 = json.loads(note.read_text(encoding="utf-8"))["sha256"]
-        except (ValueError, KeyError, TypeError):
-            continue  # killed while this was written: the manifest before it is still there
-        if target.exists():
-            continue
-        if _temporary(path).exists() and files.sha256_of(_temporary(path)) == sha256:
-            _temporary(path).replace(path)
-        if path.exists() and files.sha256_of(path) == sha256:
-            note.replace(target)
-
-
-def kept_csv(path: Path, ids: set[str]) -> Iterator[list[str]]:
-    """The header, then the rows without any of the ids."""
+def kept_cells(path: Path, ids: set[str]) -> Iterator[list[str]]:
+    """The header of a CSV file, then its rows without any of the ids."""
     rows = schema.read_cells(path)
     header = next(rows)
     places = [place for place, name in enumerate(header) if name in ID_COLUMNS]
@@ -269,43 +215,23 @@ def kept_csv(path: Path, ids: set[str]) -> Iterator[list[str]]:
             yield cells
 
 
-def write_csv(rows: Iterable[list[str]], out: Path) -> int:
-    """Write header and rows as `schema.write_table` does; returns the number of rows."""
-    count = -1  # the header
-    with out.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        for cells in rows:
-            writer.writerow(cells)
-            count += 1
-    return count
+def kept_batches(file: pq.ParquetFile, ids: set[str]) -> Iterator[pa.RecordBatch]:
+    """The rows of a Parquet file without any of the ids, in order."""
+    columns = [name for name in file.schema_arrow.names if name in ID_COLUMNS]
+    for batch in file.iter_batches(BATCH_ROWS):
+        yield batch.filter(pa.array([ids.isdisjoint(cells) for cells in _rows(batch, columns)], pa.bool_()))
 
 
-def write_parquet(path: Path, ids: set[str], out: Path) -> int:
-    """Write the rows of `path` without any of the ids, in order, to `out`; returns their number."""
-    count = 0
-    with parquet(path) as file, pq.ParquetWriter(out, file.schema_arrow, compression="zstd") as writer:
-        columns = [name for name in file.schema_arrow.names if name in ID_COLUMNS]
-        for batch in file.iter_batches(BATCH_ROWS):
-            kept = batch.filter(pa.array([ids.isdisjoint(cells) for cells in _rows(batch, columns)], pa.bool_()))
-            if len(kept):
-                writer.write_batch(kept)
-            count += len(kept)
-    return count
-
-
-def write_table(path: Path, ids: set[str], out: Path) -> int:
-    return write_parquet(path, ids, out) if path.suffix.lower() == ".parquet" else write_csv(kept_csv(path, ids), out)
-
-
-def write_finetune(train: Path, ids: set[str], out: Path) -> int:
+def write_finetune(train: Path, ids: set[str]) -> None:
     """gpt2_finetune.csv as `prepare` makes it, from the rows of lm_train.csv without any of the ids."""
-    rows = kept_csv(train, ids)
+    rows = kept_cells(train, ids)
     header = next(rows)
     if missing := {"comment", "reply"} - set(header):
         raise FileError(f"{train}: expected column {', '.join(sorted(missing))}, found {', '.join(header)}; prepare again")
     comment, reply = header.index("comment"), header.index("reply")
     texts = ([text.format_training_text(cells[comment], cells[reply])] for cells in rows)
-    return write_csv(chain([schema.columns_of(FinetuneText)], texts), out)
+    path = train.with_name(FINETUNE)
+    schema.write_cells(path, schema.columns_of(FinetuneText), texts, files.read_manifest(path))
 
 
 def delete_staged(folder: Path) -> None:
@@ -355,22 +281,23 @@ def search(tables: Iterable[Path], ids: set[str], problems: list[str]) -> tuple[
     return dict(reversed(held.items())), wanted
 
 
-def plan(files: dict[str, list[Path]], ids: set[str], problems: list[str]) -> list[Step]:
+def plan(found: dict[str, list[Path]], ids: set[str], problems: list[str]) -> list[Step]:
     """All that is to be changed, in an order that can be broken off anywhere: what is made from a table goes before the table does."""
-    held, wanted = search(files["table"], ids, problems)
-    for path in files["finetune"]:
+    held, wanted = search(found["table"], ids, problems)
+    for path in found["finetune"]:
         with noted(problems, path):
             check_finetune(path, held.get(path.with_name(LM_TRAIN)))
     touched = {path.parent for path, each in held.items() if each.removed}
     steps = []
-    for path in [*files["part"], *files["page"]]:
+    for path in [*found["part"], *found["page"]]:
         with noted(problems, path):
             names = names_in(path)
-            if not wanted.isdisjoint(names) or (path.name == PAGE and path.parent in touched):
-                maker = f"`python run_bot.py report --run {shown(path.parent)}`" if path.name == PAGE else "`generate`"
+            of_report = kind(path) == "page"
+            if not wanted.isdisjoint(names) or (of_report and path.parent in touched):
+                maker = f"`python run_bot.py report --run {shown(path.parent)}`" if of_report else "`generate`"
                 steps.append(Step(path, f"deleted; {maker} makes it again", path.unlink, ids=frozenset(ids & names)))
-    steps += [Step(path, "deleted; a killed stage left it behind", path.unlink) for path in files["leftover"] if path.exists()]
-    steps += [Step(path, "deleted; a cache that `extract` makes again", partial(delete_staged, path)) for path in files[STAGED]]
+    steps += [Step(path, "deleted; a killed stage left it behind", path.unlink) for path in found["leftover"] if path.exists()]
+    steps += [Step(path, "deleted; a cache that `extract` makes again", partial(delete_staged, path)) for path in found[STAGED]]
     for path, each in held.items():
         if each.removed:
             with_finetune = path.name == LM_TRAIN and path.with_name(FINETUNE).exists()
@@ -381,9 +308,16 @@ def plan(files: dict[str, list[Path]], ids: set[str], problems: list[str]) -> li
 
 
 def remove_rows(path: Path, ids: set[str], with_finetune: bool) -> None:
+    """Write a table again without the rows that name one of the ids. Its manifest stays, but for rows and checksum."""
     if with_finetune:  # first, while lm_train.csv still has the rows that say it is to be done
-        rewrite(path.with_name(FINETUNE), partial(write_finetune, path, ids))
-    rewrite(path, partial(write_table, path, ids))
+        write_finetune(path, ids)
+    manifest = files.read_manifest(path)
+    if path.suffix.lower() == ".parquet":
+        with schema.parquet(path) as file:
+            schema.write_batches(path, file.schema_arrow, kept_batches(file, ids), manifest)
+    else:
+        header, rows = next(cells := kept_cells(path, ids)), cells
+        schema.write_cells(path, header, rows, manifest)
 
 
 @contextmanager
@@ -395,14 +329,6 @@ def noted(problems: list[str], path: Path) -> Iterator[None]:
         problems.append(str(error))
     except OSError as error:
         problems.append(f"{path}: {error.strerror or str(error).splitlines()[0]}")
-
-
-def hold(lock: Path, stack: ExitStack) -> None:
-    """Keep runs out of a run folder, as long as `stack` is open. Raises UserError where one is at work."""
-    try:
-        stack.enter_context(FileLock(lock, blocking=False))
-    except Timeout:
-        raise UserError(f"{shown(lock.parent)}: a run is at work there; nothing is purged, run it again when that is done") from None
 
 
 def shown(path: Path) -> str:
@@ -420,15 +346,6 @@ def listed(names: list[str]) -> str:
 
 def _rows(batch: pa.RecordBatch, columns: list[str]) -> Iterator[list[Any]]:
     return map(list, zip(*(batch.column(name).to_pylist() for name in columns), strict=True))
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.tmp")
-
-
-def _flush(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def purge_command(
@@ -458,29 +375,28 @@ def purge(ids: set[str], folders: Sequence[Path], dry_run: bool, ids_file: Path 
     if absent := [str(folder) for folder in folders if not folder.is_dir()]:
         raise UserError(f"{', '.join(absent)}: no such folder; --data and --also name folders to search")
     problems: list[str] = []
-    files = files_in(folders, lambda error: problems.append(f"{error.filename}: {error.strerror}"))
-    for paths in files.values():
-        if ids_file is not None and ids_file.resolve() in paths:
-            paths.remove(ids_file.resolve())
+    found = files_in(folders, ids_file, problems)
     done: list[Step] = []
     with ExitStack() as stack:
         if dry_run:
             print("dry run, nothing is changed:")
         else:
-            for lock in files["lock"]:
-                hold(lock, stack)
-            complete(files["leftover"])
-        for step in plan(files, ids, problems):
+            for lock in found["lock"]:
+                stack.enter_context(files.run_folder(lock.parent))
+            for note in found["leftover"]:
+                files.finish(note.with_name(note.name[1:].removesuffix(".manifest.json.tmp")))
+            found = files_in(folders, ids_file, [])  # with what that put in its place
+        for step in plan(found, ids, problems):
             with noted(problems, step.path):
                 if not dry_run:
                     step.do()
                 print(f"{shown(step.path)}: {step.what}")
                 done.append(step)
-    print(f"{sum(step.rows for step in done):,} rows removed from {sum(step.rows > 0 for step in done)} of {len(files['table'])} files")
+    print(f"{sum(step.rows for step in done):,} rows removed from {sum(step.rows > 0 for step in done)} of {len(found['table'])} files")
     if nowhere := sorted(ids.difference(*(step.ids for step in done))):
         print(f"{len(nowhere):,} of {len(ids):,} ids found nowhere: {listed(nowhere)}")
-    if files["other"]:
-        print(f"not searched, being neither CSV nor Parquet: {listed([shown(path) for path in files['other']])}")
+    if found["other"]:
+        print(f"not searched, being neither CSV nor Parquet: {listed([shown(path) for path in found['other']])}")
     print(
         "not changed: dumps and BigQuery tables (a new extraction brings the rows back: purge again), and models trained on the text before"
     )

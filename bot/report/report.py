@@ -195,7 +195,7 @@ class Run:
 
 
 def read_run(folder: Path) -> Run:
-    """Raises SchemaError where a file is missing or isn't what it should be."""
+    """Raises FileError where a file is missing or isn't what it should be."""
 
     def optional(name: str, row_type: type[schema.Row]) -> list[schema.Row]:
         return schema.read_rows(folder / name, row_type) if (folder / name).exists() else []
@@ -332,7 +332,7 @@ def print_table(folder: Path, console: Console | None = None) -> None:
     """Print a run as a table and its counts; colours on a terminal only.
 
     Raises:
-        SchemaError: a file of the run is missing or isn't what it should be.
+        FileError: a file of the run is missing or isn't what it should be.
     """
     _print(read_run(folder), console or Console(highlight=False))
 
@@ -531,9 +531,13 @@ def write_page(run: Run, path: Path) -> None:
 
 def main(run: Annotated[Path, typer.Option(help="run folder: reads its CSV files, writes report.html")]) -> None:
     """Show a run: a table here, and a page to look at."""
-    rows = read_run(run)
-    write_page(rows, run / "report.html")
-    write_spreadsheet(rows.scored, run / "for_spreadsheet.csv")
+    page_file, spreadsheet = run / "report.html", run / "for_spreadsheet.csv"
+    with files.run_folder(run):
+        for path in (page_file, spreadsheet):
+            files.check_output(path, is_ours=lambda _: True)  # of a run folder, these names are this stage's
+        rows = read_run(run)
+        write_page(rows, page_file)
+        write_spreadsheet(rows.scored, spreadsheet)
     _print(rows, Console(highlight=False))
     sys.stdout.flush()
-    print(run / "report.html")
+    print(page_file)

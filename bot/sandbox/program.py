@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from bot.files import atomic_writer
+from bot import files
 from bot.sandbox import CLIENT_ID, CLIENT_SECRET, PASSWORD, USERNAME
 from bot.sandbox.server import listen
 
@@ -30,12 +30,14 @@ def main(
     ] = False,
 ) -> None:
     """A local Reddit for demos and tests, on 127.0.0.1 only."""
+    if url_file is not None:
+        files.check_output(url_file, [db], is_ours=lambda path: path.read_bytes().startswith(b"http://127.0.0.1:"))
     box, server = listen(db, port)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     if until_stdin_closes:
         threading.Thread(target=_wait_for_end_of_input, daemon=True).start()
     if url_file is not None:
-        with atomic_writer(url_file) as file:
+        with files.atomic_writer(url_file) as file:
             file.write(box.url + "\n")
     print(box.url, flush=True)
     print(f"account {USERNAME}, password {PASSWORD}, client {CLIENT_ID}, secret {CLIENT_SECRET}; Ctrl-C stops it", flush=True)

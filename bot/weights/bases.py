@@ -232,12 +232,9 @@ def base_sha256(name: str) -> str:
 
 
 def write_manifest(base: Base, folder: Path, revision: str | None) -> None:
-    """base.json, last of all; the files are flushed first, so that a power cut can't leave sizes without content."""
+    """base.json, last of all; see files.put_folder for a power cut."""
     files = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != BASE_FILE):
-        path.chmod(0o644)  # safetensors writes for the owner only
-        with path.open("rb+") as file:
-            os.fsync(file.fileno())
         files[path.relative_to(folder).as_posix()] = {"sha256": sha256_of(path), "bytes": path.stat().st_size}
     manifest = {
         "name": base.name,

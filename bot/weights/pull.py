@@ -71,15 +71,14 @@ def pull(name: str, source_folder: Path | None = None, gpt2_url: str = bases.GPT
         if present is not None and present["source"].startswith("folder "):
             return folder  # a person put it there on purpose, perhaps because the network can't
         base = bases.find_base(name)
-    partial, old = folder.with_name(f".{folder.name}.partial"), folder.with_name(f".{folder.name}.old")
-    if _is_current(base) and not partial.exists() and not old.exists():
+    if _is_current(base) and not files.leftovers(folder):
         return folder
     try:
         with files.alone(folder.with_name(f".{folder.name}.lock"), f"{name}: another pull is at work on it; waiting for that"):
             if not _is_current(base):
-                _build(base, folder, partial, old, gpt2_url)
-            files.remove(partial)
-            files.remove(old)
+                _build(base, folder, gpt2_url)
+            for left in files.leftovers(folder):
+                files.remove(left)
     except PermissionError as error:
         raise UserError(
             f"{name}: no permission to write {files.shown(Path(error.filename or folder))}; give it, or run as its owner"
@@ -87,7 +86,7 @@ def pull(name: str, source_folder: Path | None = None, gpt2_url: str = bases.GPT
     except (gguf.DiskFull, OSError) as error:
         if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        files.remove(partial)  # on a full disk, space helps more than a head start
+        files.remove(files.partial_path(folder))  # on a full disk, space helps more than a head start
         room = f"about {base.needs_mb} MB" if base.needs_mb else "more room"
         raise UserError(
             f"{name}: the disk with {files.shown(bases.BASE_DIR)} is full; free {room} and run the same command again"
@@ -107,9 +106,10 @@ def _is_current(base: bases.Base) -> bool:
     return False
 
 
-def _build(base: bases.Base, folder: Path, partial: Path, old: Path, gpt2_url: str) -> None:
-    """Get, check, convert and describe it in `partial`; only then rename it to `folder`."""
+def _build(base: bases.Base, folder: Path, gpt2_url: str) -> None:
+    """Get, check, convert and describe it beside `folder`; only then put it there."""
     _check_free_space(base)
+    partial = files.partial_path(folder)
     origin = partial / "source.txt"
     if partial.exists() and (not origin.exists() or origin.read_text(encoding="utf-8") != str(base.source)):
         files.remove(partial)  # left by a pull of something else under this name
@@ -136,19 +136,15 @@ def _build(base: bases.Base, folder: Path, partial: Path, old: Path, gpt2_url: s
             files.remove(partial)  # nothing to go on from
         raise
     bases.write_manifest(base, new, revision)
-    files.remove(old)
-    if folder.exists():  # incomplete, or of another version
-        folder.rename(old)
-    new.rename(folder)
+    files.put_folder(new, folder)
     cli.say(f"{base.name}: ready in {files.shown(folder)} ({time.monotonic() - started:.0f} s)")
 
 
 def _check_free_space(base: bases.Base) -> None:
     free_mb = shutil.disk_usage(bases.BASE_DIR).free // 1_000_000
     if free_mb < base.needs_mb:
-        raise UserError(
-            f"{base.name} needs about {base.needs_mb} MB of free disk at {files.shown(bases.BASE_DIR)}, and {free_mb} MB are free; free some"
-        )
+        place = files.shown(bases.BASE_DIR)
+        raise UserError(f"{base.name} needs about {base.needs_mb} MB of free disk at {place}, and {free_mb} MB are free; free some")
 
 
 # --- from a wheel -----------------------------------------------------------------------------------------------------

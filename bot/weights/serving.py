@@ -38,7 +38,9 @@ def fingerprint(folder: Path) -> str:
     digest = hashlib.sha256()
     sums: dict[str, Any] = {}
     parts = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
-    for name in sorted(name for name in parts if not name.parts[0].startswith("checkpoint.") and SERVING not in name.parts):
+    for name in sorted(parts):
+        if name.parts[0].startswith("checkpoint.") or SERVING in name.parts or files.is_temporary(name):
+            continue
         looked = time.time_ns()
         now = parts[name].stat()
         key = f"{name.as_posix()} {now.st_ino} {now.st_size} {now.st_mtime_ns} {now.st_ctime_ns}"
