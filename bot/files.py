@@ -507,15 +507,8 @@ def run_folder(folder: Path, make: bool = False) -> Iterator[dict[str, str]]:
         Busy: another process holds it.
         UserError: no such folder, or it has a file of somebody else under a name that runs use.
     """
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: is a file; name a run folder")
-    if not make and not folder.exists():
-        raise UserError(f"{folder}: no such run folder; `run` makes one, and so does `fetch`")
-    is_run = (folder / RUN_LOCK).exists() or has_manifest(folder / "comments.csv")
-    if foreign := next((name for name in RUN_FILES if not is_run and os.path.lexists(folder / name)), None):
-        raise FileError(f"{folder / foreign}: is there already, and no run was here; move it, or give another run folder")
     try:
-        _check_writable(folder)
+        _check_run_folder(folder, make)
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder}: can't be written ({error.strerror}); give another run folder") from None
@@ -526,3 +519,14 @@ def run_folder(folder: Path, make: bool = False) -> Iterator[dict[str, str]]:
             if os.environ.get(_RUN_HELD) != f"{os.getppid()} {folder.resolve()}":  # a run's own stage is its child, so none is mistaken
                 raise
         yield {_RUN_HELD: f"{os.getpid()} {folder.resolve()}"}
+
+
+def _check_run_folder(folder: Path, make: bool) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file; name a run folder")
+    if not make and not folder.exists():
+        raise UserError(f"{folder}: no such run folder; `run` makes one, and so does `fetch`")
+    is_run = (folder / RUN_LOCK).exists() or has_manifest(folder / "comments.csv")
+    if foreign := next((name for name in RUN_FILES if not is_run and os.path.lexists(folder / name)), None):
+        raise FileError(f"{folder / foreign}: is there already, and no run was here; move it, or give another run folder")
+    _check_writable(folder)

@@ -1,0 +1,590 @@
+"""bot.files: whole or not at all, never over what isn't ours, and one line that says so before a stage does anything."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bot import cli, files, schema
+from bot.__main__ import STAGES, command_of
+from bot.cli import ROOT, Busy, UserError
+from bot.config import GenerateSettings
+from bot.files import FileError
+from bot.online import generate
+from tests import tiny
+
+MADE = {"seed": 7}
+NOBODY = 65534
+
+
+def write(path: Path, body: str = "ours") -> None:
+    files.write_with_manifest(path, lambda file: {"rows": 1, "made_from": MADE, "bytes": file.write(body.encode())})
+
+
+def tree(folder: Path) -> dict[str, Any]:
+    """What lies there: the bytes of files, where links lead; nothing is opened that isn't an ordinary file."""
+    found: dict[str, Any] = {}
+    for path in sorted(folder.rglob("*")):
+        content = str(path.readlink()) if path.is_symlink() else path.read_bytes() if path.is_file() else None
+        found[str(path.relative_to(folder))] = content
+    return found
+
+
+def as_nobody(action: Callable[[], object]) -> str:
+    """The action's error as somebody without rights meets it; empty for none."""
+    reader, writer = os.pipe()
+    if not (child := os.fork()):
+        try:
+            if os.geteuid() == 0:
+                os.setgid(NOBODY)
+                os.setuid(NOBODY)
+            action()
+        except Exception as error:
+            os.write(writer, f"{type(error).__name__}: {error}".encode())
+        os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    with os.fdopen(reader) as file:
+        return file.read()
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder that everybody may enter."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+# --- writing --------------------------------------------------------------------------------------------------------------
+
+
+def planted(temporary: Path, what: str, victim: Path) -> None:
+    if what == "link":
+        temporary.symlink_to(victim)
+    elif what == "dangling link":
+        temporary.symlink_to(victim.with_name("nowhere"))
+    elif what == "hard link":
+        temporary.hardlink_to(victim)
+    elif what == "folder":
+        (temporary / "deeper").mkdir(parents=True)
+    else:
+        os.mkfifo(temporary)
+
+
+PLANTED = ["link", "dangling link", "hard link", "folder", "fifo"]
+
+
+@pytest.mark.parametrize("what", PLANTED)
+def test_what_lies_under_a_temporary_name_is_not_written_through(tmp_path: Path, what: str) -> None:
+    victim, out = tmp_path / "victim", tmp_path / "out.csv"
+    victim.write_text("precious")
+    for path in (out, files.manifest_path(out)):
+        planted(files.temporary_path(path), what, victim)
+    write(out)
+    assert victim.read_text() == "precious" and not (tmp_path / "nowhere").exists()
+    assert out.read_text() == "ours" and not out.is_symlink() and files.is_current(out, MADE)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "out.csv.manifest.json", "victim"]
+
+
+@pytest.mark.parametrize("what", PLANTED)
+def test_a_folder_in_the_making_is_not_written_through(tmp_path: Path, what: str) -> None:
+    victim, out = tmp_path / "victim", tmp_path / "model"
+    victim.mkdir()
+    if what != "hard link":
+        planted(files.partial_path(out), what, victim)
+    with files.atomic_folder(out) as new:
+        (new / "deeper").mkdir()
+        (new / "deeper" / "weights").write_text("w")
+        (new / "deeper" / "weights").chmod(0o600)
+    assert tree(victim) == {} and not (tmp_path / "nowhere").exists()
+    assert tree(out) == {"deeper": None, "deeper/weights": b"w"}
+    assert (out / "deeper" / "weights").stat().st_mode & 0o777 == 0o644
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "victim"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "full"), UserError("wrong")])
+def test_a_folder_is_there_whole_or_as_it_was(tmp_path: Path, error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "model"
+    with files.atomic_folder(out) as new:
+        (new / "weights").write_text("old")
+    with pytest.raises(BaseException), files.atomic_folder(out) as new:  # noqa: B017
+        (new / "weights").write_text("half")
+        raise error
+    assert tree(tmp_path) == {"model": None, "model/weights": b"old"}
+    rename = Path.rename
+
+    def second_fails(path: Path, target: Path) -> Path:
+        if path == files.partial_path(out):
+            raise OSError(28, "full")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", second_fails)
+    with pytest.raises(OSError), files.atomic_folder(out) as new:
+        (new / "weights").write_text("new")
+    assert tree(tmp_path) == {"model": None, "model/weights": b"old"}
+
+
+@pytest.mark.parametrize("place", ["link", "folder", "fifo"])
+def test_the_last_door_is_shut_too(tmp_path: Path, place: str) -> None:
+    """A writer that is called without check_output."""
+    (tmp_path / "victim").write_text("precious")
+    planted(tmp_path / "out", place, tmp_path / "victim")
+    before = tree(tmp_path)
+    for act in (files.atomic_writer, files.atomic_binary_writer):
+        with pytest.raises(FileError, match="out: (a link|a folder|not an ordinary file)"), act(tmp_path / "out"):
+            pass
+    with pytest.raises(FileError):
+        write(tmp_path / "out")
+    assert tree(tmp_path) == before
+
+
+def test_what_is_on_disk_before_what(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a power cut at any moment: data and manifest are flushed before anything is renamed, and the folder after all renames."""
+    out = tmp_path / "out.csv"
+    write(out, "old")
+    done: list[str] = []
+    fsync, replace, unlink = os.fsync, os.replace, os.unlink
+    monkeypatch.setattr(os, "fsync", lambda fd: (done.append(f"flush {Path(f'/proc/self/fd/{fd}').readlink().name}"), fsync(fd)))
+    monkeypatch.setattr(os, "replace", lambda *names: (done.append(f"rename {Path(names[0]).name}"), replace(*names)))
+    monkeypatch.setattr(os, "unlink", lambda name: (done.append(f"drop {Path(name).name}") if Path(name).exists() else None, unlink(name)))
+    write(out, "new")
+    data, note = ".out.csv.tmp", ".out.csv.manifest.json.tmp"
+    first = max(done.index(f"flush {data}"), done.index(f"flush {note}"))
+    assert first < done.index("drop out.csv.manifest.json") < done.index(f"rename {data}") < done.index(f"rename {note}")
+    assert done[-1] == f"flush {tmp_path.name}"
+
+
+# --- what an output may be written over -----------------------------------------------------------------------------------
+
+
+def refusal(path: Path, *inputs: Path, overwrite: bool | None = None) -> str:
+    with pytest.raises(FileError) as caught:
+        files.check_output(path, inputs, overwrite)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("overwrite", [None, False, True])
+def test_never_over_links_folders_and_devices(tmp_path: Path, overwrite: bool | None) -> None:
+    for what in ("link", "dangling link", "folder", "fifo"):
+        path = tmp_path / what.replace(" ", "_")
+        planted(path, what, tmp_path / "victim")
+        assert path.name in refusal(path, overwrite=overwrite)
+    for device in ("/dev/null", "/dev/stdout", "/dev/stdin", "/dev/full"):
+        assert Path(device).lstat()
+        assert device in refusal(Path(device), overwrite=overwrite)
+    for beside in (files.manifest_path, files.part_path):
+        path = tmp_path / f"{beside.__name__}.csv"
+        beside(path).mkdir()
+        assert "a folder" in refusal(path, overwrite=overwrite)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_never_over_an_input(tmp_path: Path, overwrite: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its own name, a relative one, another name of the same file, and names that are used beside an output."""
+    source = tmp_path / "in.csv"
+    write(source)
+    (tmp_path / "hard.csv").hardlink_to(source)
+    (tmp_path / "link.csv").symlink_to(source)
+    (tmp_path / "folder").symlink_to(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for path in (source, Path("in.csv"), tmp_path / "folder" / "in.csv", tmp_path / "hard.csv"):
+        assert "would destroy the input" in refusal(path, source, overwrite=overwrite)
+    assert "would destroy the input" in refusal(source, tmp_path / "link.csv", overwrite=overwrite)
+    for beside in (files.part_path, files.manifest_path, files.temporary_path):
+        out = tmp_path / "out.csv"
+        beside(out).write_text("comment_id,comment\n")
+        assert "would destroy the input" in refusal(out, beside(out), overwrite=overwrite)
+        beside(out).unlink()
+    files.check_output(tmp_path / "other.csv", [source, tmp_path / "missing.csv", files.STANDARD], overwrite)
+    files.check_output(files.STANDARD, [source], overwrite)
+
+
+def test_a_file_of_somebody_else_goes_with_overwrite_alone(tmp_path: Path) -> None:
+    ours, theirs = tmp_path / "ours.csv", tmp_path / "theirs.csv"
+    write(ours)
+    theirs.write_text("mine")
+    files.check_output(ours)
+    ours.write_text("damaged")  # with its manifest: «make it again»
+    files.check_output(ours)
+    assert "theirs.csv: is there already" in refusal(theirs) and "--overwrite" not in refusal(theirs)
+    assert "or --overwrite" in refusal(theirs, overwrite=False)
+    files.check_output(theirs, overwrite=True)
+    shutil.copy(files.manifest_path(ours), files.manifest_path(theirs))  # speaks of another file
+    assert "theirs.csv: is there already" in refusal(theirs)
+    files.manifest_path(theirs).write_text("{")  # garbled, but by its name ours
+    files.check_output(theirs)
+    files.manifest_path(ours).unlink()  # how a person makes a file their own
+    assert "ours.csv: is there already" in refusal(ours)
+
+
+def test_places_that_cannot_be_written(tmp_path: Path, public: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    assert "file: not a folder" in refusal(tmp_path / "file" / "deeper" / "out.csv")
+    (tmp_path / "broken").symlink_to(tmp_path / "nowhere")
+    assert "broken: not a folder" in refusal(tmp_path / "broken" / "out.csv")
+    assert "can't be written" in refusal(tmp_path / ("x" * 300))
+    assert "can't be written" in refusal(Path("/proc/nothing/out.csv"))
+    (public / "shut").mkdir(mode=0o555)
+    (public / "closed").mkdir(mode=0o000)
+    for folder in ("shut", "closed", "shut/deeper"):
+        for check in (
+            lambda path: files.check_output(path),
+            lambda path: files.check_output_folder(path, [], True, lambda _: True),
+            lambda path: files.run_folder(path.parent, make=True).__enter__(),
+        ):
+            said = as_nobody(lambda check=check, folder=folder: check(public / folder / "out"))  # type: ignore[misc]
+            assert "can't be written (Permission denied)" in said and "\n" not in said
+    assert as_nobody(lambda: files.check_output(Path(tempfile.gettempdir()) / "a_name_of_nobody.csv")) == ""
+
+
+def test_whole_folders(tmp_path: Path) -> None:
+    def check(path: Path, overwrite: bool = False) -> None:
+        files.check_output_folder(path, [tmp_path / "source"], overwrite, lambda folder: (folder / "model.json").exists())
+
+    (tmp_path / "source" / "deeper").mkdir(parents=True)
+    (tmp_path / "source" / "model.json").touch()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "letter").write_text("dear")
+    shutil.copytree(tmp_path / "source", tmp_path / "model")
+    for name in ("empty", "new", "deeper/new"):
+        check(tmp_path / name)
+    check(tmp_path / "model", overwrite=True)
+    for name, overwrite, why in (
+        ("file", True, "a file"), ("link", True, "a link"), ("home", True, "didn't write"), ("model", False, "is there already"),
+        ("source", True, "destroy the input"), ("", True, "destroy the input"), ("link/../source", True, "destroy the input"),
+    ):  # fmt: skip
+        with pytest.raises(FileError, match=why):
+            check(tmp_path / name, overwrite)
+
+
+# --- parts ----------------------------------------------------------------------------------------------------------------
+
+GARBAGE = {
+    "a line cut in half": b'["c"', "a NUL": b"\0", "a block of NULs and an end": b"\0" * 4096 + b"\n", "not UTF-8": b'["\xff"]\n',
+    "another shape": b"7\n", "an empty list": b"[]\n", "words": b"hello\n", "an object": b'{"a": 1}\n', "a blank line": b"\n",
+}  # fmt: skip
+
+
+def parse(value: Any) -> tuple[str, ...]:
+    return (value[0], *value[1:])
+
+
+@pytest.mark.parametrize("name", GARBAGE)
+@pytest.mark.parametrize("more", [b"", b'["d"]\n'])
+def test_a_part_is_cut_at_its_last_whole_piece(tmp_path: Path, name: str, more: bytes) -> None:
+    """And what follows garbage isn't trusted. A second interruption loses nothing of what was kept."""
+    out, path = tmp_path / "out.csv", tmp_path / "out.csv.part"
+    with pytest.raises(KeyboardInterrupt), files.part(out, MADE, parse) as part:
+        part.add(["a"])
+        part.add(["b"])
+        raise KeyboardInterrupt
+    kept = path.read_bytes()
+    path.write_bytes(kept + GARBAGE[name] + more)
+    with pytest.raises(KeyboardInterrupt), files.part(out, MADE, parse) as part:
+        assert part.done == [("a",), ("b",)]
+        raise KeyboardInterrupt
+    assert path.read_bytes() == kept
+    with files.part(out, MADE, parse) as part:
+        assert part.done == [("a",), ("b",)]
+        part.add(["c"])
+        assert path.read_bytes() == kept + b'["c"]\n'
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("first", [b"", b"\0\0\0", b'{"seed": 8}\n["a"]\n', b'{"seed": 7}', b"\xff\n", b"comment_id\r\n"])
+def test_a_part_of_something_else_is_left_out(tmp_path: Path, first: bytes) -> None:
+    (tmp_path / "out.csv.part").write_bytes(first)
+    with files.part(tmp_path / "out.csv", MADE, parse) as part:
+        assert part.done == []
+        part.add(["a"])
+        assert (tmp_path / "out.csv.part").read_bytes() == b'{"seed": 7}\n["a"]\n'
+
+
+@pytest.mark.parametrize("what", ["link", "hard link", "dangling link"])
+def test_a_part_is_not_written_through_a_link(tmp_path: Path, what: str) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text('{"seed": 7}\n["a"]\n["b')
+    planted(tmp_path / "out.csv.part", what, victim)
+    with files.part(tmp_path / "out.csv", MADE, parse) as part:
+        assert part.done == []
+        part.add(["c"])
+    assert victim.read_text() == '{"seed": 7}\n["a"]\n["b' and [path.name for path in tmp_path.iterdir()] == ["victim"]
+
+
+# --- locks ----------------------------------------------------------------------------------------------------------------
+
+HOLD = (
+    "import sys; from pathlib import Path; from bot import files\n"
+    "try:\n    with files.run_folder(Path(sys.argv[1])): print('held')\n"
+    "except files.Busy as error: print(error.status, error)\n"
+)
+
+
+def start(folder: Path, **environment: str) -> str:
+    call = [sys.executable, "-c", HOLD, str(folder)]
+    return subprocess.run(call, env={"PYTHONPATH": str(ROOT), **environment}, capture_output=True, text=True, check=True).stdout
+
+
+def test_a_run_folder_is_held_by_one_and_by_its_own_stages(tmp_path: Path) -> None:
+    run, other = tmp_path / "run", tmp_path / "other"
+    with pytest.raises(UserError, match="no such run folder"), files.run_folder(run):
+        pass
+    assert not run.exists()
+    with files.run_folder(run, make=True) as environment, files.run_folder(other, make=True) as elsewhere:
+        busy = f"75 {run}: another run holds this folder; wait for it, or give another one\n"
+        assert start(run) == busy
+        assert start(run, **environment) == "held\n"
+        assert start(tmp_path / "." / "other" / ".." / "run", **environment) == "held\n"
+        assert start(run, **elsewhere) == busy  # of another folder
+        name, value = next(iter(environment.items()))
+        stale = {name: value.replace(str(os.getpid()), "1")}  # of a run that is gone
+        assert start(run, **stale) == busy
+        child = f"[sys.executable, '-c', {HOLD!r}, {str(run)!r}]"
+        deeper = f"import subprocess, sys; print(subprocess.run({child}, text=True, capture_output=True).stdout)"
+        call = [sys.executable, "-c", deeper]
+        done = subprocess.run(call, env={"PYTHONPATH": str(ROOT), **environment}, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == busy.strip()  # not this process's child
+    assert start(run, **environment) == "held\n"  # the lock is free, whatever the variable says
+    with files.run_folder(run), pytest.raises(Busy), files.run_folder(run):
+        pass
+
+
+def test_a_run_folder_with_files_of_somebody_else(tmp_path: Path) -> None:
+    for name in files.RUN_FILES:
+        folder = tmp_path / name / "run"
+        folder.mkdir(parents=True)
+        (folder / name).write_text("mine")
+        with pytest.raises(FileError, match=f"{name}: is there already, and no run was here"), files.run_folder(folder, make=True):
+            pass
+        assert tree(folder) == {name: b"mine"}
+        write(folder / "comments.csv")  # a run, copied without the files that begin with a dot
+        with files.run_folder(folder):
+            pass
+        files.manifest_path(folder / "comments.csv").unlink()
+        with files.run_folder(folder):  # a run was here
+            pass
+    (tmp_path / "planted").mkdir()
+    (tmp_path / "planted" / ".lock").symlink_to(tmp_path / "victim")
+    with pytest.raises(UserError, match="can't be locked"), files.run_folder(tmp_path / "planted"):
+        pass
+    assert not (tmp_path / "victim").exists()
+
+
+# --- every stage ----------------------------------------------------------------------------------------------------------
+# What each stage writes, relative to a folder `work`, and the command. All inputs are missing or no good: a refusal that names the output
+# came before anything was read.
+
+FILES = {
+    "extract": ("raw/2017-01.parquet", "--dumps dumps --from 2017-01 --to 2017-01 --out raw"),
+    "prepare": ("prepared/lm_val.csv", "--raw nowhere --out prepared"),
+    "prepare (fakes)": ("prepared/realism_test.csv", "--fakes nowhere.csv --out prepared"),
+    "prepare (ranked)": ("prepared/ranked_pairs.csv", "--ranked nowhere.jsonl --out prepared"),
+    "run": ("run/chosen.csv", "--out run"),
+    "fetch": ("run/skipped.csv", "--run run"),
+    "generate": ("out.csv", "--in nowhere.csv --out out.csv"),
+    "generate (run)": ("run/candidates.csv", "--run run"),
+    "score": ("out.csv", "--in nowhere.csv --out out.csv"),
+    "rank": ("run/scores.csv", "--run run"),
+    "choose": ("run/chosen.csv", "--run run"),
+    "submit": ("run/submitted.csv", "--run run --post"),
+    "report": ("run/report.html", "--run run"),
+    "report (spreadsheet)": ("run/for_spreadsheet.csv", "--run run"),
+    "sandbox": ("url.txt", "--db box.sqlite --url-file url.txt"),
+    "harvest": ("harvest.csv", "--out harvest.csv"),
+}
+FOLDERS = {
+    "models convert": ("model", "checkpoint --out model"),
+    "models export-tfhub": ("model", "minilm-l6 --out model"),
+}
+ELSEWHERE = {  # stages that write nothing a person names, and what they write instead
+    "train weights": "", "models list": "", "status": "",
+    "models card": "the card of a model", "models pull": "models/base", "models export": ".serving beside a model", "purge": "in place",
+    "inbox": "the ledger", "pause": "the ledger", "resume": "the ledger", "forget": "the ledger", "resolve": "the ledger",
+}  # fmt: skip
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "work"
+    for name in ("dumps", "run"):
+        (folder / name).mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def refused(stage: str, arguments: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that the stage ends with."""
+    name = stage.partition(" (")[0]
+    before = tree(Path())
+    with pytest.raises(SystemExit) as ended:
+        cli.run_command(command_of(name), f"run_bot.py {name}", [*STAGES[name].first, *arguments.split()])
+    out, error = capsys.readouterr()
+    assert ended.value.code == 1 and out == "" and error.count("\n") == 1, (out, error)
+    after = tree(Path())
+    assert {path: content for path, content in after.items() if not path.endswith(".lock")} == before
+    return error
+
+
+@pytest.mark.parametrize("obstacle", ["folder", "link", "dangling link", "fifo", "foreign", "parent"])
+@pytest.mark.parametrize("stage", FILES)
+def test_a_stage_refuses_an_output_at_once(stage: str, obstacle: str, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name, arguments = FILES[stage]
+    out = Path(name)
+    shutil.rmtree("run" if out.parent != Path("run") or obstacle == "parent" else "nowhere", ignore_errors=True)
+    if obstacle == "parent":
+        if out.parent == Path():
+            out, arguments = Path("deeper") / name, arguments.replace(name, f"deeper/{name}")
+        out.parent.write_text("a file")
+        assert str(out.parent) in refused(stage, arguments, capsys)
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if obstacle == "foreign":
+        out.write_text("mine")
+    else:
+        Path("victim").write_text("precious")
+        planted(out, obstacle, Path("victim").absolute())
+    assert str(out) in refused(stage, arguments, capsys)
+
+
+@pytest.mark.parametrize("obstacle", ["file", "link", "foreign"])
+@pytest.mark.parametrize("stage", FOLDERS)
+def test_a_stage_refuses_a_folder_at_once(stage: str, obstacle: str, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name, arguments = FOLDERS[stage]
+    out = Path(name)
+    if obstacle == "file":
+        out.write_text("mine")
+    elif obstacle == "link":
+        Path("victim").mkdir()
+        out.symlink_to(Path("victim").absolute())
+    else:
+        out.mkdir()
+        (out / "letter").write_text("dear")
+    assert str(out) in refused(stage, arguments, capsys)
+    assert str(out) in refused(stage, f"{arguments} --overwrite", capsys)
+
+
+INPUTS = {
+    "generate": "--in {in} --out {out}",
+    "score": "--in {in} --out {out}",
+    "prepare (fakes)": "--fakes {in} --out prepared",
+    "prepare (ranked)": "--ranked {in} --out prepared",
+}
+
+
+@pytest.mark.parametrize("way", ["itself", "hard link", "link"])
+@pytest.mark.parametrize("stage", INPUTS)
+def test_a_stage_refuses_its_own_input_at_once(stage: str, way: str, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = Path(FILES[stage][0])
+    out.parent.mkdir(exist_ok=True)
+    out.write_text("comment_id,comment,reply\nt1_a,Hi,Ho\n")
+    source = out
+    if way != "itself":
+        source = Path("source.csv")
+        planted(source, way, out.absolute())
+    for more in ("", " --overwrite"):
+        line = refused(stage, INPUTS[stage].format_map({"in": source, "out": out}) + more, capsys)
+        assert f"{out}: writing it would destroy the input {source}" in line
+
+
+def test_every_stage_is_looked_at() -> None:
+    """A new stage says here what it writes."""
+    assert {*(name.partition(" (")[0] for name in (*FILES, *FOLDERS)), *ELSEWHERE} == STAGES.keys()
+
+
+@pytest.mark.parametrize("stage", [stage for stage, (_, arguments) in FILES.items() if "--run" in arguments])
+def test_a_stage_waits_for_no_run_that_holds_its_folder(stage: str, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = stage.partition(" (")[0]
+    with files.run_folder(Path("run")), pytest.raises(SystemExit) as ended:
+        cli.run_command(command_of(name), f"run_bot.py {name}", FILES[stage][1].split())
+    out, error = capsys.readouterr()
+    assert ended.value.code == 75 and out == "" and error.count("\n") == 1 and "another run holds this folder" in error
+
+
+# --- standard input and output --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    lm, ranker = tiny.language_model(folder / "lm"), tiny.encoder(folder / "ranker")
+    path = folder / "config.toml"
+    path.write_text(
+        f'[generate]\nbackend = "transformers"\nmodel = "{lm}"\nnum_candidates = 2\nmax_new_tokens = 6\n'
+        f'[rank]\nbackend = "transformers"\nrealism = "{ranker}"\nupvote = ""\nrelevance = ""\n'
+    )
+    return path
+
+
+def command(*arguments: str, cwd: Path, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([sys.executable, str(ROOT / "run_bot.py"), *arguments], input=given, capture_output=True, check=False, cwd=cwd)
+
+
+def test_generate_and_score_in_a_pipe(tmp_path: Path, models: Path) -> None:
+    """The same bytes as with files, messages on standard error, nothing beside it."""
+    rows = [{"comment_id": f"t1_{n}", "comment": f"Comment {n}, «ü»\r\n"} for n in range(3)] + [
+        {"comment_id": "t1_d", "comment": "[deleted]"}
+    ]
+    schema.write_table(tmp_path / "in.csv", ["comment_id", "comment"], rows)
+    config = ["--config", str(models)]
+    assert command("generate", "--in", "in.csv", "--out", "made.csv", *config, cwd=tmp_path).returncode == 0
+    assert command("score", "--in", "made.csv", "--out", "scored.csv", *config, cwd=tmp_path).returncode == 0
+    before = tree(tmp_path)
+    made = command("generate", "--in", "-", "--out", "-", *config, cwd=tmp_path, given=(tmp_path / "in.csv").read_bytes())
+    assert made.stdout == (tmp_path / "made.csv").read_bytes() and b"1 comments left out: deleted" in made.stderr
+    scored = command("score", "--in", "-", "--out", "-", *config, cwd=tmp_path, given=made.stdout)
+    assert scored.stdout == (tmp_path / "scored.csv").read_bytes() and b"6 rows scored" in scored.stderr
+    assert (made.returncode, scored.returncode) == (0, 0) and tree(tmp_path) == before
+    done = command("score", "--in", "-", "--out", "again.csv", *config, cwd=tmp_path, given=made.stdout)
+    assert done.returncode == 0 and (tmp_path / "again.csv").read_bytes() == scored.stdout
+    one, other = (json.loads(files.manifest_path(tmp_path / name).read_text()) for name in ("again.csv", "scored.csv"))
+    assert one["made_from"] == other["made_from"]
+    bad = command("score", "--in", "-", "--out", "-", *config, cwd=tmp_path, given=b"comment,answer\n")
+    assert bad.returncode == 1 and bad.stdout == b"" and bad.stderr.count(b"\n") == 1 and b"standard input" in bad.stderr
+
+
+def test_garbage_in_a_part_does_not_stop_generate(tmp_path: Path, models: Path) -> None:
+    from bot import config
+
+    settings: GenerateSettings = config.load(models).generate
+    schema.write_table(
+        tmp_path / "in.csv", ["comment_id", "comment"], [{"comment_id": f"t1_{n}", "comment": f"Comment {n}"} for n in range(3)]
+    )
+    generate.generate([tmp_path / "in.csv"], tmp_path / "whole.csv", settings, 1)
+    made_from = (files.read_manifest(tmp_path / "whole.csv") or {})["made_from"]
+    for garbage in ("\0", "\0\n", "[]\n", '[{"comment_id": "t1_0"}]\n', '{"a": 1}\n', "[7]\n", "null\n"):
+        (tmp_path / "out.csv.part").write_text(json.dumps(made_from, sort_keys=True) + "\n" + garbage)
+        generate.generate([tmp_path / "in.csv"], tmp_path / "out.csv", settings, 1)
+        assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+        (tmp_path / "out.csv").unlink()
+        files.manifest_path(tmp_path / "out.csv").unlink()
+
+
+def test_the_same_command_needs_no_overwrite_and_another_s_file_does(tmp_path: Path, models: Path) -> None:
+    schema.write_table(tmp_path / "in.csv", ["comment", "reply"], [{"comment": "Hi", "reply": "Ho"}])
+    call = ["score", "--in", "in.csv", "--out", "out.csv", "--config", str(models)]
+    (tmp_path / "out.csv").write_text("mine")
+    failed = command(*call, cwd=tmp_path)
+    assert failed.returncode == 1 and b"out.csv: is there already" in failed.stderr and (tmp_path / "out.csv").read_text() == "mine"
+    assert command(*call, "--overwrite", cwd=tmp_path).returncode == 0
+    assert command(*call, cwd=tmp_path).returncode == 0
+    killed = f"import os; os.replace = lambda *_: os.kill(os.getpid(), {int(signal.SIGKILL)})\n"  # data and manifest wait for their renames
+    program = f"import sys; sys.argv = ['run_bot.py', *{call!r}]\n{killed}from bot.__main__ import main; main('run_bot.py')"
+    done = subprocess.run([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=tmp_path, check=False)
+    assert done.returncode == -signal.SIGKILL and not (tmp_path / "out.csv.manifest.json").exists()
+    assert command(*call, cwd=tmp_path).returncode == 0
+    assert files.has_manifest(tmp_path / "out.csv") and not list(tmp_path.glob(".*.tmp")) and not list(tmp_path.glob("*.part"))
