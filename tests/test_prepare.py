@@ -196,7 +196,7 @@ def test_what_holds_of_all_near_duplicates(changes: list[tuple[int, list[tuple[i
 
 def test_near_duplicates_do_not_depend_on_the_process() -> None:
     code = (
-        "from bot.corpus.prepare import near_duplicate\n"
+        "from bot.corpus.rules import near_duplicate\n"
         "words = [f'word{number * number % 97}' for number in range(3000)]\n"
         "texts = [' '.join(words[place : place + 12]) for place in range(2900)]\n"
         "print(*map(int, near_duplicate(texts)))"
@@ -231,7 +231,7 @@ def test_english_only() -> None:
 
 def test_the_language_detector_is_loaded_only_when_asked_for() -> None:
     code = (
-        "import sys; from bot import prepare; prepare.keep([prepare._pair('why', 'because it is so')]); print('py3langid' in sys.modules)"
+        "import sys; from bot.corpus import rules; from tests.test_prepare import pair; rules.keep([pair()]); print('py3langid' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

@@ -408,8 +408,8 @@ def test_gpt2_left_over_that_has_all_or_too_much(gpt2_server: Server, base_dir: 
 def test_gpt2_pull_killed_outright(gpt2_server: Server, base_dir: Path) -> None:
     gpt2_server.cut_after, gpt2_server.hold = 200_000, True
     program = (
-        "import sys; from pathlib import Path; from bot import models; models.BASE_DIR = Path(sys.argv[1]); "
-        "models.BASES = [models.Base('124M', 'gpt2', models.OpenAI('124M'), 'MIT', 1)]; models.pull('124M', gpt2_url=sys.argv[2])"
+        "import sys; from pathlib import Path; from bot.weights import bases, pull; bases.BASE_DIR = Path(sys.argv[1]); "
+        "bases.BASES = [bases.Base('124M', 'gpt2', bases.OpenAI('124M'), 'MIT', 1)]; pull.pull('124M', gpt2_url=sys.argv[2])"
     )
     worker = subprocess.Popen([sys.executable, "-c", program, str(base_dir), gpt2_server.url], cwd=ROOT, stderr=subprocess.DEVNULL)
     part = base_dir / ".124M.partial" / "folder" / f"{DATA_FILE}.part"
