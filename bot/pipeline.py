@@ -29,6 +29,7 @@ from bot.cli import Busy, UserError, with_root
 from bot.export import to_ctranslate2
 from bot.posting import ledger
 from bot.report.journal import Journal
+from bot.sandbox.process import sandbox_process
 from bot.weights import serving
 
 # Back ends that run both the generator and the rankers.
@@ -70,7 +71,7 @@ def run(
         except Timeout:
             raise Busy(f"another run holds {folder}; wait for it or give another --out") from None
         if in_sandbox:
-            environment["BOT_REDDIT__URL"] = stack.enter_context(sandbox.process(folder))
+            environment["BOT_REDDIT__URL"] = stack.enter_context(sandbox_process(folder))
             environment["BOT_FETCH__SUBREDDITS"] = json.dumps(sandbox.SUBREDDITS)
             environment["BOT_SUBMIT__ALLOWED"] = json.dumps([{"subreddit": each, "permitted_by": "nobody"} for each in sandbox.SUBREDDITS])
             environment["BOT_SUBMIT__LEDGER"] = str(folder / "ledger.sqlite")
