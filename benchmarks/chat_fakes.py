@@ -1,7 +1,7 @@
 """Fakes by a generator that no ranker learnt from: the base model in its own chat format, asked for a reply, as most would ask one.
 
 Reads  DATA/lm_test.csv and a chat model in models/base/.
-Writes OUT, a CSV of candidates; `prepare --fakes` puts it among the others, and `evaluate` measures realism against it by itself.
+Writes OUT, a CSV of candidates; `prepare realism` puts it among the others, and `evaluate` measures realism against it by itself.
 
     python benchmarks/chat_fakes.py --data data/prepared --rows 130 --out data/fakes_chat.csv
 """

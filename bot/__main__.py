@@ -33,6 +33,8 @@ STAGES = {
     "run": Stage("bot.pipeline", "run", "fetch, generate, rank, choose, report; with --post also submit"),
     "extract": Stage("bot.corpus.extract", "main", "monthly dumps or BigQuery -> reply pairs"),
     "prepare": Stage("bot.corpus.prepare", "main", "reply pairs -> cleaned, split training files"),
+    "prepare realism": Stage("bot.corpus.prepare", "realism_command", "training files and generated replies -> the realism files"),
+    "prepare ranked": Stage("bot.corpus.prepare", "ranked_command", "replies in Reddit's own order -> weak pairs for the upvote ranker"),
     "train lm": Stage("bot.train.lm", "main", "fine-tune the generator"),
     "train realism": Stage("bot.train.ranker", "main", "fine-tune the realism ranker", ("realism",)),
     "train upvote": Stage("bot.train.ranker", "main", "fine-tune the upvote ranker", ("upvote",)),
@@ -95,7 +97,8 @@ def overview() -> Any:
         app.add_typer(each, name=name)
     for name, stage in STAGES.items():
         group, _, last = name.rpartition(" ")
-        (groups[group] if group else app).command(last, help=stage.help)(lambda: None)
+        within, shown = (groups[group], last) if group in groups else (app, name)
+        within.command(shown, help=stage.help)(lambda: None)
     return app
 
 

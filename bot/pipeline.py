@@ -28,6 +28,7 @@ from bot.cli import UserError, with_root
 from bot.export import to_ctranslate2
 from bot.posting import ledger
 from bot.report.journal import Journal
+from bot.sandbox.process import sandbox_process
 from bot.weights import serving
 
 # Back ends that run both the generator and the rankers.
@@ -65,7 +66,7 @@ def run(
         for name in files.RUN_TABLES:
             files.check_output(folder / f"{name}.csv")
         if in_sandbox:
-            environment["BOT_REDDIT__URL"] = stack.enter_context(sandbox.process(folder))
+            environment["BOT_REDDIT__URL"] = stack.enter_context(sandbox_process(folder))
             environment["BOT_FETCH__SUBREDDITS"] = json.dumps(sandbox.SUBREDDITS)
             environment["BOT_SUBMIT__ALLOWED"] = json.dumps([{"subreddit": each, "permitted_by": "nobody"} for each in sandbox.SUBREDDITS])
             environment["BOT_SUBMIT__LEDGER"] = str(folder / "ledger.sqlite")

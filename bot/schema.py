@@ -20,8 +20,9 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from enum import StrEnum
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
 
 from bot import cli, files
 
@@ -30,6 +31,50 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # the default refuses bodies over 131,072 characters
+
+
+# --- names in columns -------------------------------------------------------------------------------------------------
+
+
+class Phrased(StrEnum):
+    """Names that stand in a column (a verdict, a reason, an outcome), each with the phrase that explains it to people.
+
+    >>> class Size(Phrased):
+    ...     SMALL = "small", "fits in a pocket"
+    >>> Size("small").phrase, str(Size.SMALL), phrases(Size)
+    ('fits in a pocket', 'small', {'small': 'fits in a pocket'})
+    """
+
+    _value_: str
+    phrase: str
+
+    def __new__(cls, name: str, phrase: str) -> Self:
+        member = str.__new__(cls, name)
+        member._value_ = name
+        member.phrase = phrase
+        return member
+
+
+def phrases(*names: type[Phrased]) -> dict[str, str]:
+    """The phrase of each name; where two have the same name, that of the last one."""
+    return {str(each): each.phrase for members in names for each in members}
+
+
+class Verdict(Phrased):
+    """What became of a candidate."""
+
+    CHOSEN = "chosen", "the reply to post: the best rank score of all that may be posted in its submission"
+    KEPT = "kept", "could have been posted, but another candidate is better"
+    REFUSED = "refused", "may not be posted"
+
+
+class NotChosen(Phrased):
+    """Why a candidate isn't chosen, besides the faults that `conduct.may_say` finds in its text."""
+
+    EMPTY = "empty", "the generator gave no text"
+    LOW_REALISM = "low_realism", "realism score under the threshold"
+    NOT_BEST = "not_best", "another candidate for the same comment has a better rank score"
+    OTHER_COMMENT = "other_comment_in_submission", "the best for its comment, but another comment of the submission is answered"
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------
@@ -231,7 +276,7 @@ class Scores:
 
 @dataclass(slots=True)
 class Scored:
-    """RUN/scored.csv, every candidate, and RUN/chosen.csv. A score without a ranker is None. verdict: chosen, kept or refused."""
+    """RUN/scored.csv, every candidate, and RUN/chosen.csv. A score without a ranker is None. verdict: a `Verdict`."""
 
     comment_id: str
     thread_id: str
@@ -249,7 +294,7 @@ class Scored:
 
 @dataclass(slots=True)
 class Submitted:
-    """RUN/submitted.csv: one attempt; outcome is a name from reddit.Outcome or conduct.Refusal, or parked, or never (a person said so)."""
+    """RUN/submitted.csv: one attempt; outcome: a name from Reason, Refusal, Outcome or Settled."""
 
     comment_id: str
     thread_id: str

@@ -49,6 +49,7 @@ from bot.cli import DISK_FULL, run_command
 from bot.online import submit
 from bot.posting import ledger
 from bot.posting.ledger import DAY, State
+from bot.reddit import calls
 from bot.reddit import client as reddit
 from bot.sandbox.server import Box, listen
 from bot.sandbox.store import Store
@@ -242,7 +243,7 @@ def run_round(case: Case, each: Round, folder: Path, box: Box, chosen: list[Comm
             os.read(reading, 1)
             os.environ.update(environment)
             prawcore.sessions.FiniteRetryStrategy._sleep_seconds = lambda self: 0.01 if self.retries < 2 else None  # type: ignore[method-assign]
-            reddit._patiently.sleep = lambda seconds: None
+            calls.retrying.sleep = lambda seconds: None
             if case.naive:
                 post_naively(run, box.url, timeout)
             else:

@@ -20,7 +20,7 @@ from bot.conduct.where import Reason
 from bot.config import FetchSettings, RedditSettings, Settings
 from bot.online import fetch
 from bot.reddit import client as reddit
-from bot.reddit.client import Thread, ThreadComment
+from bot.reddit.threads import Thread, ThreadComment
 from bot.sandbox import server
 from bot.sandbox.server import Box
 from bot.schema import Comment, Context, Skipped
@@ -316,7 +316,7 @@ def test_the_command_without_a_network(tmp_path: Path) -> None:
     """One line, status 69, nothing written, and no model library loaded on the way."""
     code = (
         "import sys, prawcore.sessions; prawcore.sessions.time.sleep = lambda seconds: None\n"
-        "from bot import run_command; from bot.online.fetch import main\n"
+        "from bot.cli import run_command; from bot.online.fetch import main\n"
         "try: run_command(main, 'python run_bot.py fetch')\n"
         "finally: print(sorted({'torch', 'tensorflow', 'transformers', 'flask'} & set(sys.modules)))"
     )

@@ -22,7 +22,7 @@ from bot.posting import ledger
 from bot.posting.ledger import HOUR, Reply, State
 from bot.rankers.transformers import Transformers
 from bot.reddit import client as reddit
-from bot.reddit.client import Standing
+from bot.reddit.threads import Standing
 from bot.sandbox import server
 from bot.sandbox.server import Box
 from bot.schema import Harvested, UpvotePair

@@ -18,8 +18,8 @@ from bot.online.inbox import Command, commands
 from bot.posting import ledger
 from bot.posting.ledger import Reply, State
 from bot.reddit import client as reddit
-from bot.reddit.client import Letter
 from bot.reddit.outcomes import Outcome
+from bot.reddit.threads import Letter
 from bot.sandbox import server
 from bot.sandbox.server import Box
 

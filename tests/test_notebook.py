@@ -54,7 +54,7 @@ def test_a_stage_that_fails_is_an_error_and_its_own_line_is_shown(tmp_path: Path
 
 def test_interrupting_the_cell_interrupts_the_stage_once(tmp_path: Path) -> None:
     """As Jupyter does it: the kernel's whole process group is told."""
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom bot import notebook\n"
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom bot.report import notebook\n"
     code += f"notebook.stage('sandbox', '--db', {str(tmp_path / 's')!r})"
     manager, client = start_new_kernel(env={**os.environ, "IPYTHONDIR": str(tmp_path / "ipython")})
     try:

@@ -198,7 +198,7 @@ def test_what_holds_of_all_near_duplicates(changes: list[tuple[int, list[tuple[i
 
 def test_near_duplicates_do_not_depend_on_the_process() -> None:
     code = (
-        "from bot.corpus.prepare import near_duplicate\n"
+        "from bot.corpus.rules import near_duplicate\n"
         "words = [f'word{number * number % 97}' for number in range(3000)]\n"
         "texts = [' '.join(words[place : place + 12]) for place in range(2900)]\n"
         "print(*map(int, near_duplicate(texts)))"
@@ -233,7 +233,8 @@ def test_english_only() -> None:
 
 def test_the_language_detector_is_loaded_only_when_asked_for() -> None:
     code = (
-        "import sys; from bot import prepare; prepare.keep([prepare._pair('why', 'because it is so')]); print('py3langid' in sys.modules)"
+        "import sys; from bot.corpus import rules; from tests.test_prepare import pair\n"
+        "rules.keep([pair()]); print('py3langid' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
@@ -296,8 +297,8 @@ def sibling(number: int, karma: int | None, minutes: float | None, comment_id: s
     return pair(reply=f"reply {number}", number=number, reply_karma=karma, reply_utc=utc, comment_id=comment_id)
 
 
-def drawn(pairs: list[Pair], karma_gap: int = 2, hours_gap: float = 1.0) -> list[tuple[str, str, int, float]]:
-    return [(row.chosen_id, row.rejected_id, row.karma_gap, row.hours_gap) for row in pairs.sibling_pairs(pairs, karma_gap, hours_gap)]
+def drawn(siblings: list[Pair], karma_gap: int = 2, hours_gap: float = 1.0) -> list[tuple[str, str, int, float]]:
+    return [(row.chosen_id, row.rejected_id, row.karma_gap, row.hours_gap) for row in pairs.sibling_pairs(siblings, karma_gap, hours_gap)]
 
 
 def test_the_better_one_is_chosen_and_hours_gap_has_a_sign() -> None:
@@ -357,6 +358,13 @@ def test_made_up_times_neither_part_nor_order_siblings() -> None:
     assert pairs.sibling_pairs(backwards, 1, 1.0, untimed=[month]) == rows
 
 
+@pytest.mark.parametrize("command", [["realism", "fakes.csv"], ["ranked", "pairs.jsonl"]])
+def test_an_option_of_the_main_command_is_refused_elsewhere(command: list[str]) -> None:
+    line = [sys.executable, str(ROOT / "run_bot.py"), "prepare", *command, "--english-only"]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "No such option" in done.stderr and "--english-only" in done.stderr
+
+
 def test_ranked_pairs_are_cleaned_and_compared_by_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = [
         {"subreddit": "Books", "kind": "comment", "parent": "Which *book*?", "reply": reply, "rank": rank}
@@ -364,7 +372,7 @@ def test_ranked_pairs_are_cleaned_and_compared_by_place(tmp_path: Path, capsys: 
     ]
     lines += [{**lines[0], "kind": "post", "reply": "Alone under a submission."}, {"subreddit": "Books", "kind": "post", "parent": "p"}]
     (tmp_path / "ranked.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    prepare.main(out=tmp_path, ranked=tmp_path / "ranked.jsonl")
+    prepare.ranked_command(tmp_path / "ranked.jsonl", tmp_path)
     rows = schema.read_rows(tmp_path / "ranked_pairs.csv", RankedPair)
     assert {(row.subreddit, row.comment) for row in rows} == {("Books", "Which book?")}
     assert sorted((row.chosen, row.rejected, row.rank_gap) for row in rows) == [
@@ -381,7 +389,7 @@ def test_ranked_pairs_are_cleaned_and_compared_by_place(tmp_path: Path, capsys: 
 def test_ranked_file_of_another_shape_is_an_error(tmp_path: Path, content: str) -> None:
     (tmp_path / "ranked.jsonl").write_text(content)
     with pytest.raises(UserError, match=r"ranked.jsonl: .*subreddit"):
-        prepare.main(out=tmp_path, ranked=tmp_path / "ranked.jsonl")
+        prepare.ranked_command(tmp_path / "ranked.jsonl", tmp_path)
 
 
 def test_all_columns_of_a_sibling_pair() -> None:
@@ -394,19 +402,19 @@ def test_all_columns_of_a_sibling_pair() -> None:
     st.randoms(use_true_random=False),
 )
 def test_what_holds_of_all_sibling_pairs(replies: list[tuple[int, int, str]], chance: object) -> None:
-    pairs = [sibling(number, karma, minutes, parent) for number, (karma, minutes, parent) in enumerate(replies)]
-    by_id = {each.reply_id: each for each in pairs}
-    rows = pairs.sibling_pairs(pairs, 3, 1.0)
-    assert len(rows) <= max(0, len(pairs) - 1)
+    siblings = [sibling(number, karma, minutes, parent) for number, (karma, minutes, parent) in enumerate(replies)]
+    by_id = {each.reply_id: each for each in siblings}
+    rows = pairs.sibling_pairs(siblings, 3, 1.0)
+    assert len(rows) <= max(0, len(siblings) - 1)
     for row in rows:
         better, worse = by_id[row.chosen_id], by_id[row.rejected_id]
         assert better.comment_id == worse.comment_id == row.comment_id
         assert (better.reply_karma or 0) - (worse.reply_karma or 0) == row.karma_gap >= 3
         assert abs((better.reply_utc or 0) - (worse.reply_utc or 0)) <= 3600
         assert (row.chosen, row.rejected) == (better.reply, worse.reply)
-    chance.shuffle(pairs)  # type: ignore[attr-defined]
+    chance.shuffle(siblings)  # type: ignore[attr-defined]
     key = lambda row: (row.chosen_id, row.rejected_id)  # noqa: E731
-    assert sorted(pairs.sibling_pairs(pairs, 3, 1.0), key=key) == sorted(rows, key=key)
+    assert sorted(pairs.sibling_pairs(siblings, 3, 1.0), key=key) == sorted(rows, key=key)
 
 
 # --- realism ------------------------------------------------------------------------------------------------------------------
@@ -630,7 +638,7 @@ def test_the_realism_files(prepared: Path, tmp_path: Path, capsys: pytest.Captur
     fakes = [fake(0, comment, f"Generated for {comment}") for comment in comments[:100]]
     fakes += [fake(1, comments[0], "http://example.org"), fake(0, "t1_elsewhere", "Hello."), fake(1, "t1_elsewhere", "Hi.")]
     schema.write_rows(tmp_path / "fakes.csv", Candidate, fakes)
-    prepare.main(out=prepared, fakes=[tmp_path / "fakes.csv"])
+    prepare.realism_command([tmp_path / "fakes.csv"], prepared)
     assert "103 candidates: nothing_left 1, comment_not_in_lm 2 - 100 used" in capsys.readouterr().out
     manifest = files.read_manifest(prepared / "realism_train.csv") or {}
     assert (manifest["read"], manifest["dropped"]) == (103, {"nothing_left": 1, "comment_not_in_lm": 2})
@@ -642,13 +650,13 @@ def test_the_realism_files(prepared: Path, tmp_path: Path, capsys: pytest.Captur
     assert all(text.split_for(row.thread_id) == split for split, each in realism.items() for row in each)
     settings = {"settings": {"temperature": 1.0, "top_p": 0.95, "top_k": 0}}
     schema.write_rows(tmp_path / "hot.csv", Candidate, [fake(0, comment, f"Hot for {comment}") for comment in comments[50:60]], settings)
-    prepare.main(out=prepared, fakes=[tmp_path / "fakes.csv", tmp_path / "hot.csv"])
+    prepare.realism_command([tmp_path / "fakes.csv", tmp_path / "hot.csv"], prepared)
     rows = [row for split in every(prepared, "realism", RealismRow).values() for row in split]
     assert Counter(row.generator for row in rows if not row.label) == {"lm": 100, "lm temperature=1 top_p=0.95": 10}
     assert sum(row.label for row in rows) == 200  # no person's reply comes twice
     schema.write_rows(tmp_path / "strange.csv", Candidate, [fake(0, "t1_elsewhere", "Hello.")])
     with pytest.raises(UserError, match=r"strange\.csv: none of its comment_ids stands in"):
-        prepare.main(out=prepared, fakes=[tmp_path / "strange.csv"])
+        prepare.realism_command([tmp_path / "strange.csv"], prepared)
 
 
 # --- what is wrong with extracts ----------------------------------------------------------------------------------------------------

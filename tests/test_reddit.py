@@ -18,6 +18,7 @@ import pytest
 from bot import sandbox
 from bot.cli import UserError
 from bot.config import RedditSettings
+from bot.reddit import calls
 from bot.reddit import client as reddit
 from bot.reddit.outcomes import Outcome
 from bot.sandbox import server
@@ -35,7 +36,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Sleeps between repeats take no time; the list holds how long they would have been."""
     slept: list[float] = []
     monkeypatch.setattr("prawcore.sessions.time.sleep", slept.append)
-    monkeypatch.setattr(reddit._patiently, "sleep", slept.append)
+    monkeypatch.setattr(calls.retrying, "sleep", slept.append)
     return slept
 
 
@@ -243,7 +244,7 @@ def test_reading_gives_up_after_four_tries(no_waiting: list[float]) -> None:
     with scripted(me=[(429, {"Retry-After": "9999"}, "")]) as (server, client):
         with pytest.raises(UserError, match="rate_limited"):
             reddit.account_name(client)
-        assert no_waiting == [reddit.LONGEST_WAIT_SECONDS] * 3
+        assert no_waiting == [calls.LONGEST_WAIT_SECONDS] * 3
         assert server.asked.count(("GET", "/api/v1/me")) == 4
 
 

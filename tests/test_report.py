@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from bot import files, schema
-from bot.conduct import what, when, where
-from bot.online import choose
-from bot.reddit import outcomes
+from bot.conduct.what import Unfit
+from bot.conduct.when import Refusal
+from bot.conduct.where import Reason
+from bot.posting.ledger import Settled
+from bot.reddit.outcomes import Outcome
 from bot.report import report
-from bot.schema import Candidate, Comment, Context, Scored, Scores, Skipped, Submitted
+from bot.schema import Candidate, Comment, Context, NotChosen, Phrased, Scored, Scores, Skipped, Submitted, Verdict
 
 SCRIPT = "<script>alert(1)</script> \"quoted\" & 'single'"
 MARKUP = "[bold red]not markup[/bold red] [/] :smile: [link=http://x.example]here[/link]"
@@ -139,8 +141,8 @@ def test_page_counts_and_reasons(tmp_path: Path) -> None:
     text = page_of(write_run(tmp_path)).flat()
     for told in ("4 comments taken up", "4 comments skipped", "8 candidates", "3 refused", "2 replies chosen", "context 23"):
         assert told in text
-    assert f"2 too old – {report.SKIP_REASONS['too_old']}" in text and "1 a reason without words" in text
-    assert f"2 low realism – {report.CANDIDATE_REASONS['low_realism']}" in text and f"1 empty – {report.CANDIDATE_REASONS['empty']}" in text
+    assert f"2 too old – {Reason.TOO_OLD.phrase}" in text and "1 a reason without words" in text
+    assert f"2 low realism – {NotChosen.LOW_REALISM.phrase}" in text and f"1 empty – {NotChosen.EMPTY.phrase}" in text
     assert "Dry run: nothing was sent." in text
     assert "Answered (2)" in text and "Not answered (2)" in text
     assert "No reply: all 2 refused (empty 1, low realism 1)." in text
@@ -317,16 +319,10 @@ def test_why_nothing(rows: list[tuple[str, str]], answered: bool, why: str) -> N
 # --- words --------------------------------------------------------------------------------------------------------------
 
 
-def test_every_name_has_words() -> None:
-    """A new reason or outcome needs its words in bot/report.py."""
-    assert {reason.value for reason in where.Reason} <= report.SKIP_REASONS.keys()
-    assert {outcome.value for outcome in outcomes.Outcome} - {"read"} <= report.OUTCOMES.keys()
-    assert {*when.Refusal, *where.Reason} <= report.OUTCOMES.keys()
-    rows = [scored(0.1), replace(scored(0.9), reply=" "), *(replace(scored(0.9), candidate_id=f"t1_a-{n}") for n in (1, 2))]
-    rows.append(replace(scored(0.8), comment_id="t1_b", candidate_id="t1_b-0"))
-    given = choose.choose(rows, 0.5)
-    assert {row.reason for row in given} == report.CANDIDATE_REASONS.keys() - set(what.Unfit) | {""}
-    assert {row.verdict for row in given} == report.VERDICTS.keys()
+@pytest.mark.parametrize("names", [Reason, Refusal, Unfit, Outcome, Settled, NotChosen, Verdict])
+def test_every_name_has_a_phrase_of_its_own(names: type[Phrased]) -> None:
+    assert all(each.phrase and each.phrase != each for each in names)
+    assert len({each.phrase for each in names}) == len(names)
 
 
 # --- for a spreadsheet --------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from bot.__main__ import STAGES
 from bot.cli import ROOT
 from bot.posting import ledger
 from bot.sandbox import server
+from bot.sandbox.process import sandbox_process
 from bot.schema import Candidate, Comment, Scored, Submitted
 from tests import tiny
 
@@ -96,7 +97,7 @@ def test_posting_keeps_to_the_permissions(whole: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     for name in ("comments.csv", "chosen.csv"):
         shutil.copy(whole / name, tmp_path / "run")
-    with sandbox.process(tmp_path) as url:
+    with sandbox_process(tmp_path) as url:
         settings.write_text(
             f'[reddit]\nurl = "{url}"\n[submit]\nledger = "{tmp_path}/ledger.sqlite"\nkill_switch = "{tmp_path}/STOP"\n'
             '[[submit.allowed]]\nsubreddit = "sandbox_home"\npermitted_by = "u/a_moderator"\n'

@@ -24,6 +24,7 @@ from praw.models import MoreComments
 from bot import sandbox
 from bot.cli import ROOT, UserError
 from bot.sandbox import server
+from bot.sandbox.process import sandbox_process
 from bot.sandbox.server import Box
 
 EVENING = "What did you finish lately? One line each!"
@@ -337,12 +338,12 @@ def test_it_needs_no_model_library() -> None:
 
 
 def test_a_process_that_does_not_start_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"the sandbox didn't start; .*sandbox\.log says why"), sandbox.process(tmp_path, "/bin/false"):
+    with pytest.raises(UserError, match=r"the sandbox didn't start; .*sandbox\.log says why"), sandbox_process(tmp_path, "/bin/false"):
         pytest.fail("it started")
 
 
 def test_the_process_ends_with_its_block(tmp_path: Path) -> None:
-    with sandbox.process(tmp_path) as url:
+    with sandbox_process(tmp_path) as url:
         assert get(f"{url}/")[0] in (200, 404)
     with pytest.raises(urllib.error.URLError):
         get(f"{url}/")

@@ -24,6 +24,7 @@ from bot.posting import ledger, operate
 from bot.posting.ledger import DAY, Reply, State
 from bot.reddit import client as reddit
 from bot.sandbox import server
+from bot.sandbox.process import sandbox_process
 from bot.sandbox.server import Box
 from bot.sandbox.store import Store
 from bot.schema import Comment, Submitted
@@ -335,7 +336,7 @@ def test_caps_hold_over_runs(box: Box, run: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_caps_go_by_reddits_clock(tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """This machine's clock is a day off, either way; the sandbox, a process of its own, keeps the time."""
-    with sandbox.process(tmp_path) as url:
+    with sandbox_process(tmp_path) as url:
         box = Box(url, tmp_path / "sandbox.sqlite", Store(tmp_path / "sandbox.sqlite", 0))
         configure(monkeypatch, reddit__url=url, submit__posts_a_day=1)
         prepared(box, run, 2)

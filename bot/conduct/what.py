@@ -1,13 +1,12 @@
-"""conduct: may the bot reply here, may this text be posted, may it be posted now? Pure functions; every refusal has a name.
+"""what: may this text be posted? Pure, but for a classifier's files; every refusal is an `Unfit`.
 
-    may_reply_to   asked by `fetch` of every comment it sees; `Reason` in skipped.csv
     may_say        asked by `choose` of every candidate that could be chosen; `Unfit` in scored.csv
-    may_post       asked by `submit` twice before each POST, the second time as the last thing before the intent is written down; `Refusal`
 
 What a comment says can't switch a check off: none of them looks for instructions. All that is learnt from the thread is its texts, which a
 reply may not copy, and their language, which the comment that is answered tells only where nothing else does.
 
-The libraries behind `may_say` are loaded on first use: alt-profanity-check brings scikit-learn, which takes seconds.
+A new refusal is a member of `Unfit`, with its phrase, and a line in `may_say`, the cheap checks first. The libraries behind `may_say` are
+loaded on first use: alt-profanity-check brings scikit-learn, which takes seconds.
 """
 
 from __future__ import annotations
@@ -17,15 +16,15 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bot import text
 from bot.cli import UserError
-from bot.conduct import where
+from bot.conduct import words
 from bot.corpus import copies
+from bot.schema import Phrased
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,24 +32,24 @@ if TYPE_CHECKING:
     from bot.config import ConductSettings
 
 
-class Unfit(StrEnum):
+class Unfit(Phrased):
     """Why a text is not posted, in the order of asking."""
 
-    HIDDEN_CHARACTERS = "hidden_characters"  # zero-width, direction-changing, control characters, lone surrogates
-    OVER_LONG = "over_long"
-    PING = "ping"  # u/somebody, r/somewhere
-    IMAGE = "image"
-    LINK = "link"
-    E_MAIL = "e_mail"
-    PHONE_NUMBER = "phone_number"
-    SLUR = "slur"  # a word of the list, however it is spelt
-    THREAT = "threat"
-    TOXIC = "toxic"  # a classifier's verdict
-    COPY_OF_COMMENT = "copy_of_comment"
-    COPY_OF_THREAD = "copy_of_thread"
-    COPY_OF_OWN = "copy_of_own"  # of what the bot wrote before
-    COPY_OF_TRAINING = "copy_of_training"
-    OTHER_LANGUAGE = "other_language"  # than the thread's
+    HIDDEN_CHARACTERS = "hidden_characters", "has characters that can't be seen or that turn text around"
+    OVER_LONG = "over_long", "longer than the settings allow"
+    PING = "ping", "names a user or a subreddit, who would be called"  # u/somebody, r/somewhere
+    IMAGE = "image", "has an image"
+    LINK = "link", "has a link"
+    E_MAIL = "e_mail", "has an e-mail address"
+    PHONE_NUMBER = "phone_number", "has a phone number"
+    SLUR = "slur", "has a swear word or a slur"  # a word of the list, however it is spelt
+    THREAT = "threat", "threatens somebody"
+    TOXIC = "toxic", "a classifier finds it offensive"
+    COPY_OF_COMMENT = "copy_of_comment", "says the comment again"
+    COPY_OF_THREAD = "copy_of_thread", "says what stands in the thread already"
+    COPY_OF_OWN = "copy_of_own", "says what the bot has written before"
+    COPY_OF_TRAINING = "copy_of_training", "says what the generator was trained on"
+    OTHER_LANGUAGE = "other_language", "not in the thread's language"
 
 
 # --- may this be posted? -------------------------------------------------------------------------------------------------------
@@ -135,18 +134,20 @@ _EMOJI = "\u2190-\u2bff\U0001f000-\U0001faff"
 _JOINER = re.compile(f"(?<=[{_EMOJI}\ufe0f])\u200d(?=[{_EMOJI}])")
 _NUMBER = re.compile(r"(?<!\w)\d[\d.,:/%+$-]+(?![^\W\d_])")  # the word list's digits are letters: «4.5/5» would be one of its words
 # Detoxify's. The other labels of its «unbiased» models say who is spoken of, which is no fault.
-TOXIC_LABELS = where._names("""
-    toxic toxicity severe_toxic severe_toxicity obscene threat insult identity_hate identity_attack sexual_explicit
-""")
-# Of the word list what is ordinary talk: «bs» is a bachelor of science, too, and anybody meets «the girl on the train».
-MILD_WORDS = [
-    *where._names("""
-        barenaked bs butt cornhole domination escort eunuch grope hardcore intercourse knobbing lmfao omfg pissed pissing playboy santorum
-        scissoring sex simp skeet snatch snowballing spunk suck sucks swinger tushy twinkie undressing wtf xx xxx
-    """),
-    "big black", "girl on", "hard core", "hot chick", "huge fat", "jelly donut", "make me come", "strip club", "tainted love", "taste my",
-    "tied up", "tight white", "wrapping men",
-]  # fmt: skip
+TOXIC_LABELS = frozenset(
+    [
+        "toxic",
+        "toxicity",
+        "severe_toxic",
+        "severe_toxicity",
+        "obscene",
+        "threat",
+        "insult",
+        "identity_hate",
+        "identity_attack",
+        "sexual_explicit",
+    ]
+)
 
 
 def has_hidden_characters(body: str) -> bool:
@@ -175,7 +176,7 @@ def has_phone_number(body: str) -> bool:
 
 
 def bad_words(body: str) -> list[str]:
-    """Words of glin-profanity's English list but MILD_WORDS, and their plurals; spelt with digits, signs or gaps too.
+    """Words of glin-profanity's English list but words.MILD_WORDS, and their plurals; spelt with digits, signs or gaps too.
 
     >>> bad_words("you sh1t"), bad_words("s h i t"), bad_words("that gay couple is nice, in Scunthorpe")
     (['shit', 'sh1t'], ['shit'], [])
@@ -189,10 +190,10 @@ def _word_filter() -> Any:
     from glin_profanity import Filter
     from glin_profanity.data.dictionary import dictionary
 
-    words = set(dictionary.get_words("english")).difference(MILD_WORDS)
-    plurals = [plural(word) for word in words if word[-1].isalpha()]  # the list has few of them
+    listed = set(dictionary.get_words("english")).difference(words.MILD_WORDS)
+    plurals = [plural(word) for word in listed if word[-1].isalpha()]  # the list has few of them
     settings = {"languages": ["english"], "detect_leetspeak": True, "leetspeak_level": "moderate"}
-    return Filter({**settings, "ignore_words": MILD_WORDS, "custom_words": plurals})
+    return Filter({**settings, "ignore_words": sorted(words.MILD_WORDS), "custom_words": plurals})
 
 
 def plural(word: str) -> str:

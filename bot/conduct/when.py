@@ -1,35 +1,41 @@
-"""TODO: bot.conduct.what.when"""
+"""when: may this reply be posted at this moment? Pure; every refusal is a `Refusal`.
+
+    may_post       asked by `submit` twice before each POST, the second time as the last thing before the intent is written down
+
+A new refusal is a member of `Refusal`, with its phrase, a line in `may_post`, and what it needs to know in `Facts`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
+
+from bot.schema import Phrased
 
 if TYPE_CHECKING:
     from bot.config import SubmitSettings
     from bot.posting.ledger import Reply
 
 
-class Refusal(StrEnum):
+class Refusal(Phrased):
     """Why a reply is not posted, in the order of asking: the first that fits is written down."""
 
-    KILL_SWITCH = "kill_switch"  # the file submit.kill_switch is there
-    PAUSED = "paused"
-    WAITED_TOO_LONG = "waited_too_long"  # since the reply was first tried
-    NOT_ALLOWED = "not_allowed"  # the subreddit is not in submit.allowed
-    BENCHED = "benched"  # it didn't want us lately
-    OPTED_OUT = "opted_out"
-    ALREADY_IN_THREAD = "already_in_thread"
-    TOLD_TO_WAIT = "told_to_wait"  # Reddit's rate limit, for the account
-    HOUR_CAP = "hour_cap"
-    DAY_CAP = "day_cap"
-    TOO_SOON = "too_soon"  # after the last one; the only one that `submit` waits out
+    KILL_SWITCH = "kill_switch", "not posted, the file that stops everything is there"
+    PAUSED = "paused", "not posted, posting is paused"
+    WAITED_TOO_LONG = "waited_too_long", "not posted, too late to be read"  # since the reply was first tried
+    NOT_ALLOWED = "not_allowed", "not posted, nobody permitted the bot there"  # the subreddit is not in submit.allowed
+    BENCHED = "benched", "not posted, the subreddit is left in peace for a while"
+    OPTED_OUT = "opted_out", "not posted, its author asked not to be replied to"
+    ALREADY_IN_THREAD = "already_in_thread", "not posted, the thread has a reply of the bot's"
+    TOLD_TO_WAIT = "told_to_wait", "not posted, the site asked the account to wait"  # Reddit's rate limit, for the account
+    HOUR_CAP = "hour_cap", "not posted, enough for this hour"
+    DAY_CAP = "day_cap", "not posted, enough for this day"
+    TOO_SOON = "too_soon", "not posted, too soon after the last one"  # the only one that `submit` waits out
     # These `submit` finds out by itself.
-    ALREADY_REPLIED = "already_replied"  # there is a reply of ours under the comment
-    SUSPENDED = "suspended"  # our account
-    IN_DOUBT = "in_doubt"  # after a reply of this run had to be parked
-    UNWELCOME = "unwelcome"  # after a row of 403s or removals
+    ALREADY_REPLIED = "already_replied", "not posted, a reply of the bot's stands there"
+    SUSPENDED = "suspended", "not posted, the account is suspended"
+    IN_DOUBT = "in_doubt", "not posted, since one before it may be there or not"
+    UNWELCOME = "unwelcome", "not posted, after replies that were refused or removed in a row"
 
 
 # --- may it be posted now? --------------------------------------------------------------------------------------------------------

@@ -1,67 +1,59 @@
-"""TODO: bot.conduct.what.where"""
+"""where: may the bot reply to this comment? Pure; every refusal is a `Reason`.
+
+    may_reply_to   asked by `fetch` of every comment it sees, and by `submit` again before it posts; `Reason` in skipped.csv
+
+A new refusal is a member of `Reason`, with its phrase, and a line in `may_reply_to`. Lists of names are in words.py's files.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from bot import text
+from bot.conduct import words
+from bot.schema import Phrased
 
 if TYPE_CHECKING:
     from bot.config import ConductSettings, FetchSettings
-    from bot.reddit.client import Thread, ThreadComment
+    from bot.reddit.threads import Thread, ThreadComment
 
 
-class Reason(StrEnum):
+class Reason(Phrased):
     """Why a comment is not taken up, in the order of asking: the first that fits is written down."""
 
-    OWN_COMMENT = "own_comment"
-    REMOVED = "removed"  # by a moderator or by Reddit
-    DELETED = "deleted"  # by its author
-    DELETED_AUTHOR = "deleted_author"  # the text is there, the account isn't
-    OPTED_OUT = "opted_out"  # its author asked not to be replied to
-    TOO_LONG = "too_long"
-    EMPTY = "empty"  # or nothing left without quotes and links
-    BOT_AUTHOR = "bot_author"
-    SENSITIVE_SUBREDDIT = "sensitive_subreddit"  # grief, crisis, illness, …
-    BENCHED = "benched"  # the subreddit is left in peace for a while
-    SERIOUS = "serious"  # its thread is marked [Serious]
-    QUARANTINED = "quarantined"
-    NSFW = "nsfw"
-    LOCKED = "locked"
-    ARCHIVED = "archived"
-    STICKIED = "stickied"  # a moderator's notice, or a thread of announcements
-    ALREADY_REPLIED_BY_US = "already_replied_by_us"
-    ALREADY_IN_THREAD = "already_in_thread"  # we replied to another comment there: one reply a thread
-    TRIED_BEFORE = "tried_before"  # the ledger has a reply to it that Reddit refused, or that waits for its time
-    TOO_DEEP = "too_deep"
-    TOO_OLD = "too_old"
-    LOW_KARMA = "low_karma"
-    OVER_LIMIT = "over_limit"  # could have been taken up, but for --limit
-    BEHIND_MORE = "behind_more"  # known by id only: beyond fetch.replace_more_limit
+    OWN_COMMENT = "own_comment", "written by the bot's own account"
+    REMOVED = "removed", "removed by a moderator or by Reddit"
+    DELETED = "deleted", "deleted by its author"
+    DELETED_AUTHOR = "deleted_author", "its author's account is gone"  # the text is there, the account isn't
+    OPTED_OUT = "opted_out", "its author asked not to be replied to"
+    TOO_LONG = "too_long", "10,000 characters or more"
+    EMPTY = "empty", "no text left without quotes and links"
+    BOT_AUTHOR = "bot_author", "written by a bot"
+    SENSITIVE_SUBREDDIT = "sensitive_subreddit", "in a subreddit about grief, crisis or illness"
+    BENCHED = "benched", "in a subreddit that refused or removed the bot's replies lately"
+    SERIOUS = "serious", "in a thread that asks for serious replies only"
+    QUARANTINED = "quarantined", "in a quarantined subreddit"
+    NSFW = "nsfw", "its submission is marked NSFW (over 18)"
+    LOCKED = "locked", "the comment or its submission is locked"
+    ARCHIVED = "archived", "its submission is archived"
+    STICKIED = "stickied", "the comment or its submission is stuck to the top by a moderator"
+    ALREADY_REPLIED_BY_US = "already_replied_by_us", "the bot has replied to it before"
+    ALREADY_IN_THREAD = "already_in_thread", "the bot has replied to another comment of this submission before"
+    TRIED_BEFORE = (
+        "tried_before",
+        "a reply to it was refused before, or waits for its time",
+    )  # the ledger has a reply to it that Reddit refused, or that waits for its time
+    TOO_DEEP = "too_deep", "deeper in its thread than the settings allow"
+    TOO_OLD = "too_old", "older than the settings allow"
+    LOW_KARMA = "low_karma", "less karma than the settings ask for"
+    OVER_LIMIT = "over_limit", "could have been taken up, but the limit of the run was reached"
+    BEHIND_MORE = "behind_more", "behind a «more comments» link that was not opened, so known by its id only"
+    SAME_ID = "same_id", "the same comment again"
 
 
-# --- may the bot reply here? ----------------------------------------------------------------------------------------------
-
-
-def _names(words: str) -> frozenset[str]:
-    return frozenset(words.lower().split())
-
-
-# Where people grieve, are ill or in danger: a program's small talk has no business there. `conduct.sensitive_subreddits` adds to them.
-SENSITIVE_SUBREDDITS = _names("""
-    abusiverelationships addiction alanon alcoholicsanonymous alcoholism alzheimers anxiety askdocs babyloss bereavement bipolar
-    bipolarreddit bpd breastcancer cancer cancercaregivers childloss cptsd dementia depressed depression depression_help domesticviolence
-    eating_disorders edanonymous emotionalabuse grief griefsupport hospice infertility lonely lossofalovedone mentalhealth mentalillness
-    miscarriage mmfb narcissisticabuse offmychest opiates opiatesrecovery panicattack petloss ptsd raisedbynarcissists rape rapecounseling
-    redditorsinrecovery schizophrenia selfharm sexualassault stopdrinking suicidebereavement suicidewatch survivorsofabuse
-    survivorsofsuicide trueoffmychest ttcafterloss vent widowers youngwidowers
-""")
-# Those whose names don't give them away; the others end in «bot».
-BOTS = _names("automoderator autotldr imguralbumbot savevideo vredditdownloader totesmessenger youtubefactsbot gifreversingbot")
 _SERIOUS = re.compile(
     r"(?i)[\[(<{|]\s*(?:very\s+|replies\s+)?serious\b|\bserious\s+(?:replies|answers|discussion|responses?)\b|^\s*serious\s*$"
 )
@@ -89,7 +81,7 @@ def is_bot(author: str, body: str) -> bool:
     >>> is_bot("Talbot", "My robot vacuum is a bot I love")
     False
     """
-    return author.lower() in BOTS or bool(re.search(text.BOT_NAME, author) or re.search(text.BOT_SAYS_SO, body))
+    return author.lower() in words.BOTS or bool(re.search(text.BOT_NAME, author) or re.search(text.BOT_SAYS_SO, body))
 
 
 def is_serious(title: str, flair: str = "") -> bool:
@@ -115,7 +107,7 @@ def may_reply_to(
     seen to have replied to in this thread.
     """
     body, subreddit = comment.body.strip().lower(), thread.subreddit.lower()
-    sensitive = SENSITIVE_SUBREDDITS.union(subreddit_name(name) for name in conduct.sensitive_subreddits)
+    sensitive = words.SENSITIVE_SUBREDDITS.union(subreddit_name(name) for name in conduct.sensitive_subreddits)
     checks: tuple[tuple[Reason, bool], ...] = (
         (Reason.OWN_COMMENT, same_name(comment.author, us)),
         (Reason.REMOVED, bool(body) and text.is_deleted(body) and "removed" in body),

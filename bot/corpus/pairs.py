@@ -1,4 +1,4 @@
-"""TODO: bot.corpus.pairs"""
+"""Cleaned replies -> rows of the training files: pairs of siblings, weak pairs, pairings that belong or not, fakes beside people. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,22 @@ from datetime import UTC, datetime
 from itertools import permutations
 
 from bot import schema, text
-from bot.schema import LabelledRow, LmRow, Pair, RankedPair, RealismRow, UpvotePair
+from bot.schema import LabelledRow, LmRow, Pair, RankedPair, RealismRow, UpvotePair, UpvoteRow
+
+
+def lm_rows(replies: Iterable[Pair], minimum_karma: int) -> list[LmRow]:
+    """Replies with at least that karma; one without any counts as 0."""
+    good = (each for each in replies if (each.reply_karma or 0) >= minimum_karma)
+    return [LmRow(p.thread_id, p.comment_id, p.reply_id, p.subreddit, p.comment, p.reply) for p in good]
+
+
+def upvote_rows(replies: Iterable[Pair]) -> list[UpvoteRow]:
+    """Replies whose karma and time are known."""
+    return [
+        UpvoteRow(p.thread_id, p.comment_id, p.reply_id, p.subreddit, p.comment, p.reply, p.reply_karma, p.reply_utc)
+        for p in replies
+        if p.reply_karma is not None and p.reply_utc is not None
+    ]
 
 
 def sibling_pairs(

@@ -1,13 +1,15 @@
-"""prepare: reply pairs -> cleaned, split training files; and, with --fakes, the realism files.
+"""prepare: reply pairs -> cleaned, split training files; prepare realism: these and fakes -> the realism files; prepare ranked: weak pairs.
 
-Reads  RAW/*.parquet (schema.Pair) and, for realism, a candidates.csv that `generate` wrote for the comments of OUT/lm_*.csv.
-Writes OUT/lm_{train,val,test}.csv, gpt2_finetune.csv, upvote_{…}.csv, upvote_pairs_{…}.csv, relevance_{…}.csv; with --fakes
-       OUT/realism_{…}.csv instead, with --ranked OUT/ranked_pairs.csv.
+                  reads                                                 writes
+prepare           RAW/*.parquet (schema.Pair)                           OUT/lm_{train,val,test}.csv, gpt2_finetune.csv, upvote_{…}.csv,
+                                                                        upvote_pairs_{…}.csv, relevance_{…}.csv
+prepare realism   candidates that `generate` wrote for OUT/lm_*.csv     OUT/realism_{…}.csv
+prepare ranked    replies whose place is known, but not their karma     OUT/ranked_pairs.csv
 
     python run_bot.py prepare --raw data/raw_data --out data/prepared
     python run_bot.py prepare --raw data/raw_data --out data/prepared --explain 20
-    python run_bot.py prepare --out data/prepared --fakes data/fakes.csv --fakes data/fakes_hot.csv
-    python run_bot.py prepare --out data/prepared --ranked pairs.jsonl.zst
+    python run_bot.py prepare realism data/fakes.csv data/fakes_hot.csv --out data/prepared
+    python run_bot.py prepare ranked pairs.jsonl.zst --out data/prepared
 
 Each row read is kept or counted under the first rule that drops it; the table is printed and stands in every file's manifest. In order:
 
@@ -43,6 +45,7 @@ from bot.corpus import pairs, rules
 from bot.schema import FinetuneText, LabelledRow, LmRow, Pair, RankedPair, RealismRow, UpvotePair, UpvoteRow
 
 SPLITS = ("train", "val", "test")
+OUT = Path("data/prepared")
 
 
 def read_pairs(raw: Path) -> tuple[list[Pair], dict[str, str]]:
@@ -109,20 +112,9 @@ def check_outputs(out: Path, names: Sequence[str], inputs: Sequence[Path], overw
             files.check_output(out / file, inputs, overwrite)
 
 
-def write_ranked(out: Path, file: Path, overwrite: bool = False) -> None:
-    check_outputs(out, ["ranked_pairs.csv"], [file], overwrite)
-    replies, rank = read_ranked(file)
-    kept, dropped = rules.keep(track(replies, description="cleaning", transient=True))
-    cleaning = {"read": len(replies), "dropped": {rule: len(rows) for rule, rows in dropped.items()}, "kept": len(kept)}
-    made_from = {"ranked": files.sha256_of(file)}
-    count = schema.write_rows(out / "ranked_pairs.csv", RankedPair, pairs.ranked_pairs(kept, rank), made_from, **cleaning)
-    Console().print(rules_table(cleaning, {}))
-    print(f"{out}/ranked_pairs.csv: {count:,} rows")
-
-
 def main(
     raw: Annotated[Path, typer.Option(help="folder of extracts")] = Path("data/raw_data"),
-    out: Annotated[Path, typer.Option(help="folder for the training files")] = Path("data/prepared"),
+    out: Annotated[Path, typer.Option(help="folder for the training files")] = OUT,
     minimum_karma: Annotated[int, typer.Option(help="lm files: leave out replies with less karma")] = 1,
     karma_gap: Annotated[int, typer.Option(min=1, help="upvote pairs: least difference in karma")] = 2,
     hours_gap: Annotated[float, typer.Option(min=0, help="upvote pairs: most hours between the two")] = 1.0,
@@ -132,20 +124,9 @@ def main(
     ] = None,
     english_only: Annotated[bool, typer.Option("--english-only", help="drop replies that are surely not in English")] = False,
     explain_rows: Annotated[int, typer.Option("--explain", min=0, help="show this many dropped rows of each rule")] = 0,
-    fakes: Annotated[
-        list[Path] | None,
-        typer.Option(help="candidates.csv for the comments of OUT/lm_*.csv: write the realism files; may be given several times"),
-    ] = None,
-    ranked: Annotated[
-        Path | None, typer.Option(help="JSON lines of subreddit, kind, parent, reply, rank: write OUT/ranked_pairs.csv for train upvote")
-    ] = None,
     overwrite: files.Overwrite = False,
 ) -> None:
     """Clean and split reply pairs into training files."""
-    if fakes:
-        return write_realism(out, fakes, overwrite)
-    if ranked is not None:
-        return write_ranked(out, ranked, overwrite)
     check_outputs(out, ["lm", "upvote", "upvote_pairs", "relevance", "gpt2_finetune.csv"], [], overwrite)
     read, sums = read_pairs(raw)
     kept, dropped = rules.keep(track(read, description="cleaning", transient=True), english_only)
@@ -156,32 +137,26 @@ def main(
     split = {pair.thread_id: text.split_for(pair.thread_id) for pair in kept}
 
     to_comments = [pair for pair in kept if pair.comment_id.startswith("t1_")]
-    lm = [pair for pair in to_comments if (pair.reply_karma or 0) >= minimum_karma]
-    lm_rows = [LmRow(p.thread_id, p.comment_id, p.reply_id, p.subreddit, p.comment, p.reply) for p in lm]
-    upvote_rows = [
-        UpvoteRow(p.thread_id, p.comment_id, p.reply_id, p.subreddit, p.comment, p.reply, p.reply_karma, p.reply_utc)
-        for p in kept
-        if p.reply_karma is not None and p.reply_utc is not None
-    ]
+    lm_rows = pairs.lm_rows(to_comments, minimum_karma)
+    upvote_rows = pairs.upvote_rows(kept)
     upvote_pairs = pairs.sibling_pairs(kept, karma_gap, hours_gap, neighbours, untimed or [])
 
-    cleaning = {"read": len(read), "dropped": {rule: len(rows) for rule, rows in dropped.items()}, "kept": len(kept)}
+    cleaning = counts_of(read, dropped, kept)
     left_out = {
-        "lm": {"to_submission": len(kept) - len(to_comments), "low_karma": len(to_comments) - len(lm)},
+        "lm": {"to_submission": len(kept) - len(to_comments), "low_karma": len(to_comments) - len(lm_rows)},
         "upvote": {"no_karma_or_time": len(kept) - len(upvote_rows)},
     }
     lm_facts, upvote_facts = ({**cleaning, "left_out": left_out[name]} for name in ("lm", "upvote"))
+    relevance = [row for each in SPLITS for row in pairs.relevance_rows([row for row in lm_rows if split[row.thread_id] == each])]
     table = Table("file", *SPLITS)
     for name, row_type, rows, facts in (
         ("lm", LmRow, lm_rows, lm_facts),
         ("upvote", UpvoteRow, upvote_rows, upvote_facts),
         ("upvote_pairs", UpvotePair, upvote_pairs, cleaning),
+        ("relevance", LabelledRow, relevance, lm_facts),
     ):
         counts = [write_split(out, name, row_type, rows, each, split, made_from, facts) for each in SPLITS]
         table.add_row(name, *(f"{count:,}" for count in counts))
-    relevance = [row for each in SPLITS for row in pairs.relevance_rows([row for row in lm_rows if split[row.thread_id] == each])]
-    counts = [write_split(out, "relevance", LabelledRow, relevance, each, split, made_from, lm_facts) for each in SPLITS]
-    table.add_row("relevance", *(f"{count:,}" for count in counts))
     finetune = (FinetuneText(text.format_training_text(r.comment, r.reply)) for r in lm_rows if split[r.thread_id] == "train")
     count = schema.write_rows(out / "gpt2_finetune.csv", FinetuneText, finetune, made_from, **lm_facts)
     table.add_row("gpt2_finetune", f"{count:,}", "", "")
@@ -189,6 +164,11 @@ def main(
     for line in rules.explain(dropped, explain_rows):
         print(line)
     Console().print(rules_table(cleaning, left_out), table)
+
+
+def counts_of(read: Sequence[Pair], dropped: dict[str, list[Pair]], kept: Sequence[Pair]) -> dict[str, Any]:
+    """What cleaning did, for manifests and for the table."""
+    return {"read": len(read), "dropped": {rule: len(rows) for rule, rows in dropped.items()}, "kept": len(kept)}
 
 
 def rules_table(cleaning: dict[str, Any], left_out: dict[str, dict[str, int]]) -> Table:
@@ -213,7 +193,26 @@ def setting_of(fakes: Path) -> str:
     return "".join(f" {name}={settings[name]:g}" for name in ("temperature", "top_p") if name in settings)
 
 
-def write_realism(out: Path, fakes: Sequence[Path], overwrite: bool = False) -> None:
+def write_split(
+    out: Path,
+    name: str,
+    row_type: type,
+    rows: list[Any],
+    each: str,
+    split: dict[str, str],
+    made_from: dict[str, Any],
+    facts: dict[str, Any],
+) -> int:
+    chosen = (row for row in rows if split[row.thread_id] == each)
+    return schema.write_rows(out / f"{name}_{each}.csv", row_type, chosen, made_from, **facts)
+
+
+def realism_command(
+    fakes: Annotated[list[Path], typer.Argument(metavar="FILE...", help="candidates.csv of `generate` for the comments of OUT/lm_*.csv")],
+    out: Annotated[Path, typer.Option(help="folder with the training files; the realism files are written there, too")] = OUT,
+    overwrite: files.Overwrite = False,
+) -> None:
+    """Put generated replies beside the people's replies to the same comments."""
     check_outputs(out, ["realism"], fakes, overwrite)
     people = [row for each in SPLITS for row in schema.read_rows(out / f"lm_{each}.csv", LmRow)]
     candidates = [
@@ -237,15 +236,17 @@ def write_realism(out: Path, fakes: Sequence[Path], overwrite: bool = False) -> 
         print(f"{out}/realism_{each}.csv: {count:,} rows")
 
 
-def write_split(
-    out: Path,
-    name: str,
-    row_type: type,
-    rows: list[Any],
-    each: str,
-    split: dict[str, str],
-    made_from: dict[str, Any],
-    facts: dict[str, Any],
-) -> int:
-    chosen = (row for row in rows if split[row.thread_id] == each)
-    return schema.write_rows(out / f"{name}_{each}.csv", row_type, chosen, made_from, **facts)
+def ranked_command(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="JSON lines of subreddit, kind, parent, reply, rank; also .zst or .gz")],
+    out: Annotated[Path, typer.Option(help="folder for ranked_pairs.csv, which `train upvote --ranked-rows` reads")] = OUT,
+    overwrite: files.Overwrite = False,
+) -> None:
+    """Make weak pairs of replies whose place in Reddit's own order is known but not their karma."""
+    check_outputs(out, ["ranked_pairs.csv"], [file], overwrite)
+    replies, rank = read_ranked(file)
+    kept, dropped = rules.keep(track(replies, description="cleaning", transient=True))
+    cleaning = counts_of(replies, dropped, kept)
+    made_from = {"ranked": files.sha256_of(file)}
+    count = schema.write_rows(out / "ranked_pairs.csv", RankedPair, pairs.ranked_pairs(kept, rank), made_from, **cleaning)
+    Console().print(rules_table(cleaning, {}))
+    print(f"{out}/ranked_pairs.csv: {count:,} rows")

@@ -1,4 +1,4 @@
-"""TODO: bot.corpus.rules"""
+"""The rules by which `prepare` drops a reply, in their order; prepare.py's docstring lists them. A new rule is a line in `keep`."""
 
 from __future__ import annotations
 

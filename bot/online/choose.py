@@ -28,7 +28,7 @@ from bot.cli import UserError
 from bot.conduct import what
 from bot.corpus import copies
 from bot.posting import ledger
-from bot.schema import Candidate, Comment, Context, Scored, Scores
+from bot.schema import Candidate, Comment, Context, NotChosen, Scored, Scores, Verdict
 
 Fault = Callable[[Scored], str | None]  # why a candidate may not be posted, if so
 
@@ -52,14 +52,14 @@ def choose(rows: Sequence[Scored], minimum_realism: float, fault: Fault = lambda
         best_of_comment.setdefault(rows[index].comment_id, index)
     result = []
     for index, (row, reason) in enumerate(zip(rows, refusals, strict=True)):
-        verdict = "refused" if reason else "kept"
+        verdict = Verdict.REFUSED if reason else Verdict.KEPT
         if not reason:
             if best_of_thread[row.thread_id] == index:
-                verdict = "chosen"
+                verdict = Verdict.CHOSEN
             elif best_of_comment[row.comment_id] == index:
-                reason = "other_comment_in_submission"
+                reason = NotChosen.OTHER_COMMENT
             else:
-                reason = "not_best"
+                reason = NotChosen.NOT_BEST
         result.append(replace(row, verdict=verdict, reason=reason))
     return result
 
@@ -89,9 +89,9 @@ def summary(rows: Sequence[Scored]) -> str:
 def refusal(row: Scored, minimum_realism: float) -> str:
     """Why a candidate may not be chosen, by its scores; empty if it may."""
     if not row.reply.strip():
-        return "empty"
+        return NotChosen.EMPTY
     if row.realism_score is not None and row.realism_score < minimum_realism:
-        return "low_realism"
+        return NotChosen.LOW_REALISM
     return ""
 
 
@@ -141,7 +141,7 @@ def join(comments: Sequence[Comment], candidates: Sequence[Candidate], scores: S
         comment, of = by_id[each.comment_id], scored[each.candidate_id]
         where = (comment.comment_id, comment.thread_id, comment.subreddit, comment.comment)
         four = (of.realism_score, of.upvote_score, of.relevance_score, of.rank_score)
-        rows.append(Scored(*where, each.candidate_id, each.reply, *four, verdict="kept", reason=""))
+        rows.append(Scored(*where, each.candidate_id, each.reply, *four, verdict=Verdict.KEPT, reason=""))
     return rows
 
 
@@ -174,7 +174,7 @@ def choose_in(run: Path, settings: config.Settings) -> None:
         "training_sketches": with_training,
     }
     schema.write_rows(run / "scored.csv", Scored, rows, made_from)
-    schema.write_rows(run / "chosen.csv", Scored, (row for row in rows if row.verdict == "chosen"), made_from)
+    schema.write_rows(run / "chosen.csv", Scored, (row for row in rows if row.verdict == Verdict.CHOSEN), made_from)
     print(summary(rows))
     if not with_training:
         sketches = settings.generate.model / copies.FILE

@@ -28,9 +28,9 @@ from bot.config import FetchSettings, Settings
 from bot.posting import ledger
 from bot.posting.ledger import State
 from bot.reddit import client as reddit
-from bot.reddit.client import Thread, ThreadComment
 from bot.reddit.outcomes import Outcome
 from bot.reddit.requestor import Client
+from bot.reddit.threads import Thread, ThreadComment
 from bot.schema import Comment, Context, Skipped
 
 

@@ -23,6 +23,7 @@ import typer
 
 from bot import config, files, generators, schema, text
 from bot.cli import UserError, messages_beside, progress_bar
+from bot.conduct.where import Reason
 from bot.schema import Candidate
 from bot.weights import serving
 
@@ -38,17 +39,17 @@ def answerable(rows: Iterable[dict[str, str]]) -> tuple[list[tuple[str, str]], d
     for row in rows:
         body = text.clean(row["comment"])
         if text.is_deleted(row["comment"]):
-            reason = "deleted" if row["comment"].strip() else "empty"
+            reason = Reason.DELETED if row["comment"].strip() else Reason.EMPTY
         elif not body:
-            reason = "empty"
+            reason = Reason.EMPTY
         elif len(row["comment"]) >= text.UNANSWERABLE_LENGTH:
-            reason = "too_long"
+            reason = Reason.TOO_LONG
         elif row["comment_id"] in taken:
-            reason = "same_id"
+            reason = Reason.SAME_ID
         else:
             taken[row["comment_id"]] = body
             continue
-        left_out[reason] = left_out.get(reason, 0) + 1
+        left_out[str(reason)] = left_out.get(reason, 0) + 1
     return list(taken.items()), left_out
 
 

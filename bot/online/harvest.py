@@ -26,8 +26,8 @@ from bot.cli import UserError
 from bot.posting import ledger
 from bot.posting.ledger import HOUR, Reply, State
 from bot.reddit import client as reddit
-from bot.reddit.client import Standing
 from bot.reddit.requestor import Client
+from bot.reddit.threads import Standing
 from bot.schema import Harvested
 
 AGES_HOURS = (1, 24, 168)  # looked at from this age on, up to twice the age

@@ -34,9 +34,9 @@ from bot.conduct import where
 from bot.posting import ledger
 from bot.posting.ledger import DAY, Reply, State
 from bot.reddit import client as reddit
-from bot.reddit.client import Letter, Standing
 from bot.reddit.outcomes import Outcome
 from bot.reddit.requestor import Client
+from bot.reddit.threads import Letter, Standing
 
 WATCHED_SECONDS = 180 * DAY  # after that Reddit archives a thread: no votes, no removals. A call a hundred replies
 

@@ -33,7 +33,7 @@ from bot.conduct.when import Facts, Refusal
 from bot.conduct.where import Reason
 from bot.config import Settings, SubmitSettings
 from bot.posting import ledger
-from bot.posting.ledger import DAY, HOUR, Reply, State
+from bot.posting.ledger import DAY, HOUR, Reply, Settled, State
 from bot.reddit import client as reddit
 from bot.reddit.outcomes import Answer, Outcome
 from bot.reddit.requestor import Client
@@ -155,12 +155,12 @@ def look_for(db: sqlite3.Connection, client: Client, us: str, reply: Reply) -> N
     if reply_id or known.state == State.POSTED:
         ledger.settle(db, reply.comment_id, State.POSTED, Outcome.POSTED, now, reply_id, error=known.error)
     else:
-        ledger.settle(db, reply.comment_id, State.PARKED, State.PARKED, now, error=known.error)
+        ledger.settle(db, reply.comment_id, State.PARKED, Settled.PARKED, now, error=known.error)
 
 
 def reason_to_stop(db: sqlite3.Connection, client: Client, reply: Reply, outcome: str) -> Refusal | None:
     """Why nothing more is posted in this run, if so."""
-    if outcome == State.PARKED:
+    if outcome == Settled.PARKED:
         return Refusal.IN_DOUBT
     if outcome in ledger.UNWELCOME and ledger.bench_if_unwelcome(db, reply.subreddit, reddit.server_utc(client)):
         return Refusal.UNWELCOME

@@ -27,6 +27,7 @@ from filelock import FileLock, Timeout
 
 from bot.cli import Busy, UserError
 from bot.files import sync_folder
+from bot.schema import Phrased
 
 LAYOUT = 1  # PRAGMA user_version
 HOUR, DAY = 3600, 86_400
@@ -43,6 +44,14 @@ class State(StrEnum):
     UNKNOWN = "unknown"  # may be there
     PARKED = "parked"  # may be there, was looked for and not found
     WITHDRAWN = "withdrawn"  # was there, and was deleted by us
+
+
+class Settled(Phrased):
+    """Outcomes that neither Reddit nor a rule gave."""
+
+    PARKED = "parked", "it may have been posted and can't be found: a person has to look"
+    NEVER = "never", "not posted, a person gave it up"
+    FORGOTTEN = "forgotten", "not posted, its author was forgotten"
 
 
 # May be there now, or was: it counts against caps, and its thread has its reply.
@@ -410,7 +419,8 @@ def forget(db: sqlite3.Connection, author: str) -> int:
     """
     with change(db):
         db.execute(
-            "UPDATE reply SET state = 'rejected', outcome = 'forgotten' WHERE lower(author) = ? AND state = 'ready'", (author.lower(),)
+            "UPDATE reply SET state = 'rejected', outcome = ? WHERE lower(author) = ? AND state = 'ready'",
+            (Settled.FORGOTTEN, author.lower()),
         )
         return db.execute("UPDATE reply SET author = '', body = '' WHERE lower(author) = ?", (author.lower(),)).rowcount
 

@@ -78,7 +78,7 @@ def resolve(db: sqlite3.Connection, comment_id: str, answer: str) -> None:
     if answer == "posted":
         ledger.settle(db, comment_id, State.POSTED, "posted", when, error=reply.error)
     elif answer == "never":
-        ledger.settle(db, comment_id, State.REJECTED, "never", when, error=reply.error)
+        ledger.settle(db, comment_id, State.REJECTED, ledger.Settled.NEVER, when, error=reply.error)
     elif not reply.body:
         raise UserError(f"{comment_id}: its text was forgotten, it can't be sent again; say posted or never")
     else:

@@ -1,4 +1,4 @@
-"""Reddit over PRAW, and the only module that imports it.
+"""What the bot asks of Reddit, over PRAW.
 
 What Reddit can answer (a private subreddit, a locked thread, …) is an `Outcome`; what a person has to put right (no network, wrong
 credentials) is a `UserError`. The sandbox is Reddit at a loopback URL with its own fixed account. For Reddit itself the credentials come
@@ -10,65 +10,29 @@ from __future__ import annotations
 import configparser
 import re
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from ipaddress import ip_address
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import praw
-import prawcore
 import requests
-import tenacity
 from praw.exceptions import ClientException, MissingRequiredAttributeException
 from praw.models import MoreComments
 
 from bot import sandbox, text
 from bot.cli import NoPermission, Unreachable, WrongSettings
 from bot.config import RedditSettings
-from bot.reddit import outcomes, requestor
-from bot.reddit.requestor import Client
+from bot.reddit.calls import answer_to, read
+from bot.reddit.outcomes import Answer, Outcome
+from bot.reddit.requestor import Client, Requestor, core_of, one_line, requestor_of
+from bot.reddit.threads import Letter, Standing, Thread, ThreadComment
 
 REDDIT_URL = "https://www.reddit.com"
 OAUTH_URL = "https://oauth.reddit.com"
-LONGEST_WAIT_SECONDS = 120.0  # for one «slow down» when reading
 
-Value = TypeVar("Value")
 # What Reddit asks for: platform:app id:version (by /u/account)
 USER_AGENT = re.compile(r"[\w.-]+:[\w.-]+:v?\d[\w.-]* \(by /?u/[\w-]{3,20}\)")
-
-
-@dataclass(frozen=True, slots=True)
-class ThreadComment:
-    """A comment as Reddit has it. author is empty where the account is gone; depth 0 = directly under the submission."""
-
-    comment_id: str
-    parent_id: str
-    author: str
-    body: str
-    karma: int
-    created_utc: int
-    depth: int
-    locked: bool
-    permalink: str
-    stickied: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Thread:
-    """A submission and its comments, parents before their replies. behind_more: fullnames of comments that were not read."""
-
-    thread_id: str
-    subreddit: str
-    title: str
-    over_18: bool
-    locked: bool
-    archived: bool
-    comments: list[ThreadComment]
-    behind_more: list[str]
-    quarantined: bool = False
-    stickied: bool = False
-    flair: str = ""
 
 
 def is_sandbox(url: str) -> bool:
@@ -110,14 +74,14 @@ def connect(settings: RedditSettings) -> Client:
             user_agent=settings.user_agent,
             check_for_updates=False,
             ratelimit_seconds=-1,  # waiting is ours: PRAW's own would post again by itself, with 0 still after «500 milliseconds»
-            requestor_class=requestor.Requestor,
+            requestor_class=Requestor,
             requestor_kwargs=requestor_kwargs,
             **arguments,
         )
     except (MissingRequiredAttributeException, ClientException, configparser.Error) as error:
         raise NoPermission(
             "no Reddit credentials: set praw_client_id, praw_client_secret, praw_username and praw_password in the environment,"
-            f" or write a praw.ini ({requestor.one_line(error)})"
+            f" or write a praw.ini ({one_line(error)})"
         ) from None
 
 
@@ -134,34 +98,34 @@ def account_name(reddit: Client) -> str:
     """
     if reddit.read_only:
         return ""
-    outcome, name = _read(reddit, lambda: str(reddit.user.me()))
+    outcome, name = read(reddit, lambda: str(reddit.user.me()))
     if name is None:
         raise NoPermission(f"{reddit.config.oauth_url}: logging in was answered with {outcome}; check the account")
     return name
 
 
-def list_submissions(reddit: Client, subreddit: str, listing: str, count: int) -> tuple[outcomes.Outcome, list[str]]:
+def list_submissions(reddit: Client, subreddit: str, listing: str, count: int) -> tuple[Outcome, list[str]]:
     """Fullnames of the first `count` submissions of a listing (rising, hot or new).
 
     Raises:
         UserError: no network, or wrong credentials.
     """
 
-    def names() -> list[str] | outcomes.Outcome:
+    def names() -> list[str] | Outcome:
         found = reddit.subreddit(subreddit)
         if getattr(found, "user_is_banned", False):
-            return outcomes.Outcome.FORBIDDEN
+            return Outcome.FORBIDDEN
         if getattr(found, "over18", False):
-            return outcomes.Outcome.NSFW
+            return Outcome.NSFW
         if getattr(found, "quarantine", False):
-            return outcomes.Outcome.QUARANTINED
+            return Outcome.QUARANTINED
         return [submission.fullname for submission in getattr(found, listing)(limit=count)]
 
-    outcome, answer = _read(reddit, names)
-    return (answer, []) if isinstance(answer, outcomes.Outcome) else (outcome, answer or [])
+    outcome, answer = read(reddit, names)
+    return (answer, []) if isinstance(answer, Outcome) else (outcome, answer or [])
 
 
-def read_thread(reddit: Client, thread_id: str, replace_more_limit: int) -> tuple[outcomes.Outcome, Thread | None]:
+def read_thread(reddit: Client, thread_id: str, replace_more_limit: int) -> tuple[Outcome, Thread | None]:
     """A submission with its comments. Each of at most `replace_more_limit` «more» nodes costs one call; the largest go first.
 
     Raises:
@@ -186,10 +150,10 @@ def read_thread(reddit: Client, thread_id: str, replace_more_limit: int) -> tupl
             comments.append(_thread_comment(reddit, comment, depths[comment.fullname]))
         return _thread_of(submission, comments, [f"t1_{child}" for node in left for child in node.children])
 
-    return _read(reddit, thread)
+    return read(reddit, thread)
 
 
-def read_comment(reddit: Client, thread_id: str, comment_id: str) -> tuple[outcomes.Outcome, Thread | None]:
+def read_comment(reddit: Client, thread_id: str, comment_id: str) -> tuple[Outcome, Thread | None]:
     """A comment as it stands now, in its thread without the others, for `conduct.may_reply_to`; MISSING where it isn't in that thread.
 
     Raises:
@@ -202,8 +166,8 @@ def read_comment(reddit: Client, thread_id: str, comment_id: str) -> tuple[outco
             return None
         return _thread_of(found[thread_id], [_thread_comment(reddit, found[comment_id], 0)], [])
 
-    outcome, there = _read(reddit, thread)
-    return (outcomes.Outcome.MISSING if there is None and outcome is outcomes.Outcome.READ else outcome), there
+    outcome, there = read(reddit, thread)
+    return (Outcome.MISSING if there is None and outcome is Outcome.READ else outcome), there
 
 
 def _thread_of(submission: Any, comments: list[ThreadComment], behind_more: list[str]) -> Thread:
@@ -249,7 +213,7 @@ def server_utc(reddit: Client) -> int:
     Raises:
         UserError: Reddit never said what time it is.
     """
-    seen = requestor.requestor_of(reddit).clock
+    seen = requestor_of(reddit).clock
     if seen is None:
         raise Unreachable(f"{reddit.config.oauth_url}: no answer has a Date; without Reddit's clock nothing is posted")
     return int(seen[0] + time.monotonic() - seen[1])
@@ -257,10 +221,10 @@ def server_utc(reddit: Client) -> int:
 
 def wait_for_turn(reddit: Client) -> None:
     """Sleep as long as Reddit's rate-limit headers ask for; the next call is sent at once."""
-    requestor.core_of(reddit).rate_limiter.delay()
+    core_of(reddit).rate_limiter.delay()
 
 
-def find_reply(reddit: Client, us: str, comment_id: str) -> tuple[outcomes.Outcome, str]:
+def find_reply(reddit: Client, us: str, comment_id: str) -> tuple[Outcome, str]:
     """Look for a reply of `us` to a comment in our newest 100 comments, then among its own 100 newest replies.
 
     Returns its fullname with READ; READ and an empty name: it is in neither; anything else: one of the two can't be read.
@@ -283,61 +247,31 @@ def find_reply(reddit: Client, us: str, comment_id: str) -> tuple[outcomes.Outco
         return next((r.fullname for r in replies if r.author.name.lower() == us.lower()), "")
 
     for place in (among_ours, below_it):
-        outcome, found = _read(reddit, place)
+        outcome, found = read(reddit, place)
         if found is None:
-            return (outcomes.Outcome.MISSING if outcome is outcomes.Outcome.READ else outcome), ""
+            return (Outcome.MISSING if outcome is Outcome.READ else outcome), ""
         if found:
-            return outcomes.Outcome.READ, found
-    return outcomes.Outcome.READ, ""
+            return Outcome.READ, found
+    return Outcome.READ, ""
 
 
-def reply(reddit: Client, comment_id: str, text: str) -> outcomes.Answer:
+def reply(reddit: Client, comment_id: str, text: str) -> Answer:
     """Post one reply, with at most one POST, and say whether it can be there. Raises nothing that Reddit or the network could cause."""
-    sender = requestor.requestor_of(reddit)
+    sender = requestor_of(reddit)
     sender.in_doubt = False
     try:
         posted = reddit.comment(comment_id.removeprefix("t1_")).reply(text)
-        return outcomes.Answer(outcomes.Outcome.POSTED, posted.fullname if posted else "")
+        return Answer(Outcome.POSTED, posted.fullname if posted else "")
     except Exception as error:  # from anywhere in PRAW: what counts is whether the comment can be there
-        return (
-            outcomes.answer_to(error) if sender.in_doubt else outcomes.Answer(outcomes.Outcome.NOT_SENT, detail=requestor.one_line(error))
-        )
+        return answer_to(error) if sender.in_doubt else Answer(Outcome.NOT_SENT, detail=one_line(error))
 
 
 # --- our inbox, and what became of our replies -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Letter:
-    """Something unread in our inbox. name: t1_… a reply to us, t4_… a private message; parent_id: what the reply answers, else empty."""
-
-    name: str
-    author: str
-    body: str
-    parent_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """A comment as it stands now; body is empty where it was deleted or removed, author where the account is gone.
-
-    removed: by a moderator or by Reddit.
-    """
-
-    name: str
-    parent_id: str
-    thread_id: str
-    subreddit: str
-    author: str
-    body: str
-    karma: int
-    created_utc: int
-    removed: bool
-
-
 def unread(reddit: Client) -> list[Letter]:
     """All that is unread, the oldest first. Raises UserError as `read_thread`."""
-    outcome, found = _read(reddit, lambda: list(reddit.inbox.unread(limit=None)))
+    outcome, found = read(reddit, lambda: list(reddit.inbox.unread(limit=None)))
     if found is None:
         raise Unreachable(f"{reddit.config.reddit_url}: our inbox can't be read ({outcome}); nothing was posted")
     letters = [
@@ -350,17 +284,17 @@ def unread(reddit: Client) -> list[Letter]:
 
 def mark_read(reddit: Client, name: str) -> None:
     """Mark one thing in our inbox as read. Raises UserError as `read_thread`."""
-    _read(reddit, lambda: reddit.post("api/read_message", data={"id": name}))
+    read(reddit, lambda: reddit.post("api/read_message", data={"id": name}))
 
 
-def delete(reddit: Client, reply_id: str) -> outcomes.Outcome:
+def delete(reddit: Client, reply_id: str) -> Outcome:
     """Delete a reply of ours: DELETED, or what kept it there. Doing it again does no harm.
 
     Raises:
         UserError: as `read_thread`.
     """
-    outcome, _ = _read(reddit, lambda: reddit.comment(reply_id.removeprefix("t1_")).delete())
-    return outcomes.Outcome.DELETED if outcome is outcomes.Outcome.READ else outcome
+    outcome, _ = read(reddit, lambda: reddit.comment(reply_id.removeprefix("t1_")).delete())
+    return Outcome.DELETED if outcome is Outcome.READ else outcome
 
 
 def standings(reddit: Client, names: Sequence[str]) -> dict[str, Standing]:
@@ -369,7 +303,7 @@ def standings(reddit: Client, names: Sequence[str]) -> dict[str, Standing]:
     Raises:
         UserError: as `read_thread`.
     """
-    outcome, found = _read(reddit, lambda: list(reddit.info(fullnames=list(names))) if names else [])
+    outcome, found = read(reddit, lambda: list(reddit.info(fullnames=list(names))) if names else [])
     if found is None:
         raise Unreachable(f"{reddit.config.reddit_url}: comments can't be read ({outcome}); try the same again later")
     result = {}
@@ -402,54 +336,4 @@ def count_replies(reddit: Client, name: str) -> int:
             return 0
         return sum(each.count if isinstance(each, MoreComments) else 1 for each in comment.replies.list())
 
-    return _read(reddit, count)[1] or 0
-
-
-# --- answers --------------------------------------------------------------------------------------------------------------
-
-
-def _wait_seconds(state: tenacity.RetryCallState) -> float:
-    error = state.outcome.exception() if state.outcome else None
-    asked = float(getattr(error, "retry_after", None) or 2**state.attempt_number)
-    return min(asked, LONGEST_WAIT_SECONDS)
-
-
-# prawcore itself repeats a GET twice on time-outs, resets and 5xx; a 429 it leaves to us.
-_patiently = tenacity.Retrying(
-    retry=tenacity.retry_if_exception_type(prawcore.TooManyRequests),
-    wait=_wait_seconds,
-    stop=tenacity.stop_after_attempt(4),
-    reraise=True,
-)
-
-
-def _read(reddit: Client, call: Callable[[], Value]) -> tuple[outcomes.Outcome, Value | None]:
-    """Do a reading call; it may be repeated."""
-    url = reddit.config.oauth_url
-    try:
-        return outcomes.Outcome.READ, _patiently(call)
-    except prawcore.TooManyRequests:
-        return outcomes.Outcome.RATE_LIMITED, None
-    except (prawcore.Forbidden, prawcore.NotFound) as error:
-        return outcomes.refusal_of(error), None
-    except (prawcore.Redirect, prawcore.UnavailableForLegalReasons) as error:
-        return (outcomes.Outcome.MISSING if isinstance(error, prawcore.Redirect) else outcomes.Outcome.FORBIDDEN), None
-    except prawcore.OAuthException as error:
-        raise _wrong_credentials(reddit, error) from None
-    except prawcore.RequestException as error:
-        raise Unreachable(
-            f"{url}: can't be reached ({requestor.cause(error.original_exception)}); check the network, then run the same again"
-        ) from None
-    except requests.JSONDecodeError:  # where a token was asked for
-        raise Unreachable(f"{url}: answered with an answer that is not JSON; try the same again later") from None
-    except prawcore.ResponseException as error:
-        if error.response.status_code == 401:
-            raise _wrong_credentials(reddit, error) from None
-        what = "an answer that is not JSON" if isinstance(error, prawcore.BadJSON) else f"status {error.response.status_code}"
-        raise Unreachable(f"{url}: answered with {what}; try the same again later") from None
-
-
-def _wrong_credentials(reddit: Client, error: Exception) -> NoPermission:
-    return NoPermission(
-        f"{reddit.config.reddit_url}: wrong account or client ({requestor.one_line(error)}); check the praw_… environment variables or praw.ini"
-    )
+    return read(reddit, count)[1] or 0

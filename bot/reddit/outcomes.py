@@ -1,38 +1,38 @@
-"""What Reddit can answer, reading or posting: one table, so that a refusal is data and only a surprise is an exception."""
+"""What Reddit can answer, reading or posting: one table, so that a refusal is data and only a surprise is an exception.
+
+A new answer of Reddit's is a member of `Outcome`, with its phrase, and a line in `REFUSALS` or `REASONS`, by the name that Reddit gives it.
+Nothing here knows PRAW; calls.py turns its exceptions into these.
+"""
 
 from __future__ import annotations
 
 import math
 import re
 from dataclasses import dataclass
-from enum import StrEnum
 
-import prawcore
-from praw.exceptions import RedditAPIException
-
-from bot.reddit import requestor
+from bot.schema import Phrased
 
 
-class Outcome(StrEnum):
+class Outcome(Phrased):
     """All that Reddit can answer, reading or posting."""
 
-    READ = "read"
-    POSTED = "posted"
-    LOCKED = "locked"
-    TOO_OLD = "too_old"
-    DELETED = "deleted"
-    TOO_LONG = "too_long"
-    NO_TEXT = "no_text"
-    FORBIDDEN = "forbidden"  # our account may not; banned from the subreddit, say
-    PRIVATE = "private"
-    BANNED = "banned"  # the subreddit itself was closed
-    NSFW = "nsfw"  # the whole subreddit
-    QUARANTINED = "quarantined"
-    MISSING = "missing"
-    RATE_LIMITED = "rate_limited"
-    REJECTED = "rejected"  # any other refusal by name: it was not posted
-    NOT_SENT = "not_sent"  # Reddit wasn't reached: it was not posted
-    UNKNOWN = "unknown"  # it may have been posted
+    READ = "read", "Reddit answered"
+    POSTED = "posted", "the reply is on the site"
+    LOCKED = "locked", "not posted, the thread is locked"
+    TOO_OLD = "too_old", "not posted, the thread is too old"
+    DELETED = "deleted", "not posted, the comment is gone"
+    TOO_LONG = "too_long", "not posted, the text is too long"
+    NO_TEXT = "no_text", "not posted, no text"
+    FORBIDDEN = "forbidden", "not posted, the account may not post there"
+    PRIVATE = "private", "not posted, the subreddit is private"
+    BANNED = "banned", "not posted, the subreddit is closed"  # the subreddit itself was closed
+    NSFW = "nsfw", "not read, the subreddit is for adults"  # the whole subreddit
+    QUARANTINED = "quarantined", "not read, the subreddit is quarantined"
+    MISSING = "missing", "not posted, the comment can't be found"
+    RATE_LIMITED = "rate_limited", "not posted, the site asked to slow down"
+    REJECTED = "rejected", "not posted, refused by the site"  # any other refusal by name: it was not posted
+    NOT_SENT = "not_sent", "not posted, the site wasn't reached"
+    UNKNOWN = "unknown", "no clear answer: it may have been posted"
 
 
 # Reddit's names of refusals, which come with status 200.
@@ -61,21 +61,6 @@ class Answer:
     wait_seconds: int | None = None
 
 
-def answer_to(error: Exception) -> Answer:
-    """What the error of a POST that was sent says: a refusal that Reddit names, else nothing."""
-    if isinstance(error, RedditAPIException):
-        item = error.items[0]
-        outcome = REFUSALS.get(item.error_type, Outcome.REJECTED)
-        wait = wait_asked(item.message or "") if outcome is Outcome.RATE_LIMITED else None
-        return Answer(outcome, "", requestor.one_line(f"{item.error_type}: {item.message}"), wait)
-    if isinstance(error, prawcore.TooManyRequests):
-        seconds = math.ceil(float(error.retry_after)) if error.retry_after else WAIT_SECONDS
-        return Answer(Outcome.RATE_LIMITED, "", requestor.one_line(error), seconds)
-    if isinstance(error, (prawcore.Forbidden, prawcore.InsufficientScope, prawcore.NotFound)):
-        return Answer(refusal_of(error), "", requestor.one_line(error))
-    return Answer(Outcome.UNKNOWN, "", requestor.one_line(f"{type(error).__name__}: {error}"))
-
-
 def wait_asked(message: str) -> int:
     """Seconds that the text of a RATELIMIT asks for.
 
@@ -87,12 +72,3 @@ def wait_asked(message: str) -> int:
     units = {"hours": 3600, "minutes": 60, "seconds": 1, "milliseconds": 0.001}
     found = [int(number) * next(size for name, size in units.items() if name.startswith(unit)) for number, unit in WAIT.findall(message)]
     return math.ceil(sum(found)) if found else WAIT_SECONDS
-
-
-def refusal_of(error: prawcore.ResponseException) -> Outcome:
-    otherwise = Outcome.MISSING if isinstance(error, prawcore.NotFound) else Outcome.FORBIDDEN
-    try:
-        body = error.response.json()
-    except ValueError:
-        return otherwise
-    return REASONS.get(body.get("reason", ""), otherwise) if isinstance(body, dict) else otherwise

