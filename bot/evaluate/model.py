@@ -17,7 +17,8 @@ from typing import Any
 from bot.cli import UserError
 from bot.evaluate import realism, relevance, upvote
 from bot.evaluate.measures import ScoredRows, drawn, learnt, read
-from bot.rankers.score_files import Scorer, Scores, start
+from bot.rankers import score_files
+from bot.rankers.score_files import Scorer, Scores
 from bot.schema import LabelledRow, RealismRow, UpvotePair, UpvoteRow
 from bot.weights import bases, cards
 
@@ -88,15 +89,15 @@ def measure_model(folder: Path, data: Path, scores: Scores) -> dict[str, Any]:
 def measure_generator(folder: Path, card: cards.ModelCard, data: Path, out: Path) -> dict[str, Any]:
     """Perplexity of people's replies of the validation and test split, and the same of the base; see generators.perplexity.
 
-    Written to OUT/SPLIT.MODEL.json by a process of its own.
+    Written to OUT/perplexity.MODEL.json by a process of its own.
     """
     result: dict[str, Any] = {}
-    for split in ("val", "test"):
-        for suffix, measured in (("", folder), ("_base", bases.base_path(card.base))):
-            path = out / f"lm_{split}.{measured.name}.json"
-            source = data / f"lm_{split}.csv"
-            start(["perplexity", "--model", str(measured), "--card", str(folder), "--in", str(source), "--out", str(path)], {})
-            values = json.loads(path.read_text(encoding="utf-8"))
+    sources = [part for split in ("val", "test") for part in ("--in", str(data / f"lm_{split}.csv"))]
+    for suffix, measured in (("", folder), ("_base", bases.base_path(card.base))):
+        path = out / f"perplexity.{measured.name}.json"
+        score_files.start(["perplexity", "--model", str(measured), "--card", str(folder), *sources, "--out", str(path)], {})
+        for name, values in json.loads(path.read_text(encoding="utf-8")).items():
+            split = name.removeprefix("lm_")
             result[f"{split}_rows"] = values.pop("rows")
-            result |= {f"{split}_{name}{suffix}": value for name, value in values.items()}
+            result |= {f"{split}_{measure}{suffix}": value for measure, value in values.items()}
     return result

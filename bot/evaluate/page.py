@@ -66,6 +66,7 @@ MEASURES = {
     "macro_precision": ("macro precision", "mean over the classes"),
     "macro_recall": ("macro recall", "mean over the classes"),
     "macro_f1": ("macro F1", "mean over the classes"),
+    "roc_auc_cuts": ("ROC-AUC", "chance that the reply of the higher class scores higher, mean over the cuts between classes"),
     "hits_at_1": ("hits@1", "share of comments whose own reply scores highest of its list; a tie counts as missed"),
     "answered": ("comments", "that get a pick"),
     "near_verbatim": (
@@ -331,7 +332,7 @@ def page(result: Mapping[str, Any], tested: Mapping[str, ScoredRows]) -> str:
     }
     told = scorers_of(realism.get("all", {}))
     return (
-        templates()
+        templates(Path(__file__).parent)
         .get_template("evaluation.html.j2")
         .render(
             result=result,

@@ -75,8 +75,8 @@ def lists_of_replies(test: Sequence[LabelledRow], untuned: Scorer | None) -> Lis
     for name, count in (("random_100", 99), ("random_10", 9)):
         enough = [(row, replies[:count]) for row, replies in others if len(replies) >= count]
         result[name] = [row for row, _ in enough], [replies for _, replies in enough]
-    if untuned:
-        many = [(row, replies) for row, replies in others if len(replies) >= 99]  # of fewer the nearest would be near to nothing
+    many = [(row, replies) for row, replies in others if len(replies) >= 99]  # of fewer the nearest would be near to nothing
+    if untuned and many:
         near = untuned([(row.reply, reply) for row, replies in many for reply in replies], "relevance_nearest")
         parts = np.split(near, np.cumsum([len(replies) for _, replies in many])[:-1])
         nearest = [[replies[place] for place in np.argsort(-part)[:9]] for (_, replies), part in zip(many, parts, strict=True)]

@@ -209,4 +209,4 @@ def class_measures(labels: Array, scores: Array, classes: int) -> dict[str, floa
     means = metrics.precision_recall_f1(metrics.confusion_matrix(labels, predicted, classes)).mean(axis=1)
     result = {"accuracy": float(np.mean(labels == predicted))}
     result |= {f"macro_{name}": float(mean) for name, mean in zip(("precision", "recall", "f1"), means, strict=True)}
-    return {**result, "roc_auc": metrics.roc_auc_of_cuts(labels, scores, classes)}
+    return {**result, "roc_auc_cuts": metrics.roc_auc_of_cuts(labels, scores, classes)}

@@ -1,7 +1,8 @@
 """perplexity: how well a generator predicts people's replies to held-out comments.
 
-Reads  FILE, a CSV of LmRow such as lm_test.csv; the model, and a card that says how it was trained: its back end, longest row, and seed.
-Writes OUT, JSON: what the back end's `reply_perplexity` returns, at least rows and perplexity (over the reply's tokens and its end).
+Reads  CSVs such as lm_test.csv; the model, and a card that says how it was trained: its back end, longest row, and seed.
+Writes OUT, JSON: by file, as `lm_test`, what the back end's `reply_perplexity` returns: rows, perplexity (over the tokens of the replies
+       and their ends), and perhaps more.
 
     python run_bot.py perplexity --model models/lm --in data/prepared/lm_test.csv --out lm_test.json
     python run_bot.py perplexity --model models/base/smollm2-135m-instruct --card models/lm --in … --out …    the base, on the same rows
@@ -26,7 +27,7 @@ ROWS = 1000  # measured at most, drawn at random
 
 def main(
     model: Annotated[Path, typer.Option(help="folder of a generator")],
-    source: Annotated[Path, typer.Option("--in", help="lm_val.csv or lm_test.csv")],
+    sources: Annotated[list[Path], typer.Option("--in", help="lm_val.csv, lm_test.csv; may be given several times")],
     out: Annotated[Path, typer.Option(help="the JSON file to write")],
     card: Annotated[Path | None, typer.Option(help="folder of the trained model whose card counts, if not --model's")] = None,
 ) -> None:
@@ -36,7 +37,7 @@ def main(
     measure = getattr(importlib.import_module(back_end.likelihoods or back_end.module), "reply_perplexity", None)
     if measure is None:
         raise UserError(f"{model}: its back end can't measure given replies")
-    found = measure(model, schema.read_rows(source, LmRow), ROWS, settings)
+    found = {source.stem: measure(model, schema.read_rows(source, LmRow), ROWS, settings) for source in sources}
     with files.atomic_writer(out) as file:
         json.dump(found, file, indent=1)
     print(out)
