@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -104,19 +104,14 @@ def precision_recall_f1(confusion: ArrayLike) -> np.ndarray[Any, Any]:
     return np.stack([precision, recall, 2 * right / np.maximum(counts.sum(axis=0) + counts.sum(axis=1), 1)])
 
 
-def roc_auc_one_vs_rest(labels: ArrayLike, probabilities: ArrayLike, average: Literal["macro", "micro"]) -> float:
-    """ROC-AUC of several classes, each against the others; probabilities: (rows, classes). macro: the mean over classes (NaN where one
-    has no rows); micro: every (row, class) is one yes-or-no question.
+def roc_auc_of_cuts(labels: ArrayLike, scores: ArrayLike, classes: int) -> float:
+    """ROC-AUC of ordered classes 0, 1, …: the mean, over the cuts between two neighbours, of that of lying above the cut. Of two classes
+    it is `roc_auc`. NaN where nothing lies on one side of a cut.
 
-    >>> p = [[.8, .1, .1], [.2, .5, .3], [.3, .4, .3]]
-    >>> roc_auc_one_vs_rest([0, 1, 2], p, "macro"), round(roc_auc_one_vs_rest([0, 1, 2], p, "micro"), 3)
-    (0.9166666666666666, 0.889)
+    >>> roc_auc_of_cuts([0, 1, 2], [.1, .2, .3], 3), roc_auc_of_cuts([0, 1, 2], [.1, .3, .2], 3)
+    (1.0, 0.75)
     """
-    p = np.asarray(probabilities, float)
-    is_class = np.asarray(labels, int)[:, None] == np.arange(p.shape[1])
-    if average == "micro":
-        return roc_auc(is_class.ravel(), p.ravel())
-    return float(np.mean([roc_auc(is_class[:, each], p[:, each]) for each in range(p.shape[1])]))
+    return float(np.mean([roc_auc(np.asarray(labels, int) >= cut, scores) for cut in range(1, classes)]))
 
 
 def hits_at_k(scores: ArrayLike, k: int) -> float:
@@ -215,3 +210,19 @@ def mean_with_interval(values: Array, threads: Sequence[str], lowest: float = 0.
     """
     low, high = bootstrap_mean(values, threads) if len(set(threads)) > 1 else (lowest, 1.0)
     return round(float(np.mean(values)), 4), round(low, 4), round(high, 4)
+
+
+def with_intervals(measure: Callable[[Array], Mapping[str, float]], threads: Sequence[str]) -> dict[str, Interval]:
+    """Each number in [0, 1] that `measure` makes of row indices, with its interval, to four places; one that isn't defined is left out.
+
+    >>> with_intervals(lambda rows: {"rows": len(rows) / 2, "undefined": float("nan")}, ["a", "b"])
+    {'rows': (1.0, 1.0, 1.0)}
+    """
+    whole = measure(np.arange(len(threads)))
+    one_thread = len(set(threads)) == 1
+    bounds = [(0.0, 1.0)] * len(whole) if one_thread else bootstrap_intervals(lambda rows: [*measure(rows).values()], threads)
+    return {
+        name: (round(value, 4), round(low, 4), round(high, 4))
+        for (name, value), (low, high) in zip(whole.items(), bounds, strict=True)
+        if not np.isnan(value)
+    }

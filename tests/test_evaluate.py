@@ -1,9 +1,10 @@
-"""evaluate: rankers and their picks on invented rows, the files it writes, and that `score` gives the same numbers."""
+"""evaluate: rankers and their picks on invented rows, the files it reads and writes, and one model for its card."""
 
 from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -15,31 +16,24 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bot import config, rankers, schema, text
-from bot.cli import ROOT, UserError
-from bot.evaluate import choices, evaluate, measures, page
+from bot import cli, config, rankers, schema, text
+from bot.__main__ import command_of, find
+from bot.cli import UserError
+from bot.evaluate import choices, evaluate, measures, page, realism, upvote
 from bot.evaluate.choices import Choice
 from bot.evaluate.measures import ScoredRows
 from bot.export import to_ctranslate2
-from bot.online import rank
-from bot.rankers import score
-from bot.schema import Candidate, LabelledRow, LmRow, RealismRow, UpvotePair
+from bot.rankers import score, score_files, scoring
+from bot.schema import Candidate, LabelledRow, LmRow, RealismRow, UpvotePair, UpvoteRow
 from bot.weights import bases, cards, pull, serving
 from tests import tiny
 
 GOOD, BAD = "short and funny and kind", "normal minutes boil essay"
 
 
-class Counts:
-    """A ranker that counts a letter, and remembers what it was asked."""
-
-    def __init__(self, letter: str = "x"):
-        self.letter = letter
-        self.asked: list[tuple[str, str]] = []
-
-    def score(self, pairs: Sequence[tuple[str, str]], batch_size: int = 32) -> list[float]:
-        self.asked += pairs
-        return [min(0.95, 0.05 + 0.1 * reply.count(self.letter)) for _, reply in pairs]
+def counts(letter: str = "x") -> score_files.Scorer:
+    """Counts a letter of the reply."""
+    return lambda pairs, name: np.array([min(0.95, 0.05 + 0.1 * reply.count(letter)) for _, reply in pairs])
 
 
 def pair(n: int, chosen: str, rejected: str, gap: int = 9, hours: float = 0.5, subreddit: str = "s") -> UpvotePair:
@@ -59,14 +53,14 @@ TRAIN = [pair(n, f"word{n % 3} x", f"word{n % 3} y") for n in range(8)]
 
 
 def test_siblings_too_far_apart_in_time_are_left_out_and_made_up_times_count_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    ranker = Counts()
-    assert "earlier_wins" not in measures.measure_upvote(measures.score_upvote(ranker, None, TRAIN, SIBLINGS))["all"]  # 3 of 4
-    monkeypatch.setattr(measures, "FEWEST_TOLD", 3)
-    tested = measures.score_upvote(ranker, None, TRAIN, SIBLINGS)
+    ranker = counts()
+    assert "earlier_wins" not in upvote.measure(upvote.score_pairs(ranker, None, TRAIN, SIBLINGS))["all"]  # 3 of 4
+    monkeypatch.setattr(upvote, "FEWEST_TOLD", 3)
+    tested = upvote.score_pairs(ranker, None, TRAIN, SIBLINGS)
     assert [row.karma_gap for row in tested.rows] == [25, 4, 120, 5]
     assert tested.scores["ranker"].tolist() == pytest.approx(np.array([[0.25, 0.15], [0.15, 0.15], [0.05, 0.15], [0.35, 0.15]]))
     assert np.isnan(tested.scores["earlier_wins"][2]).all()
-    measured = measures.measure_upvote(tested)
+    measured = upvote.measure(tested)
     everything = measured["all"]
     assert everything["pairs"] == 4 and everything["threads"] == 3
     assert everything["ranker"]["pairwise_accuracy"][0] == pytest.approx(2.5 / 4)
@@ -78,10 +72,10 @@ def test_siblings_too_far_apart_in_time_are_left_out_and_made_up_times_count_for
     assert everything["earlier_wins"]["behind_ranker"][0] == pytest.approx((2.5 - 2) / 3, abs=1e-4)  # of the three that it tells
     assert everything["ranker_and_earlier"]["pairwise_accuracy"][0] == pytest.approx(1 / 3, abs=1e-4)  # in TRAIN the later one always wins
     often = [*TRAIN[:2], *(pair(n, "x", "y", hours=-0.5) for n in range(6))]  # three in four times the earlier one
-    told = measures.measure_upvote(measures.score_upvote(ranker, None, often, SIBLINGS))["all"]["ranker_and_earlier"]
+    told = upvote.measure(upvote.score_pairs(ranker, None, often, SIBLINGS))["all"]["ranker_and_earlier"]
     assert told["pairwise_accuracy"][0] == pytest.approx(2 / 3, abs=1e-4) and told["pairs"] == 3  # it decides the tie, wrongly
     timeless = [pair(n, "x", "y", hours=0.0) for n in range(8)]
-    assert "ranker_and_earlier" not in measures.score_upvote(ranker, None, timeless, SIBLINGS).scores
+    assert "ranker_and_earlier" not in upvote.score_pairs(ranker, None, timeless, SIBLINGS).scores
     assert measured["gap_5"]["pairs"] == 3 and measured["gap_20"]["pairs"] == 2
     assert measured["gap_20"]["ranker"]["pairwise_accuracy"] == (0.5, 0.0, 1.0)
     assert measured["like_length"]["pairs"] == 2 and "like_length_gap_20" not in measured
@@ -95,22 +89,28 @@ def test_subreddits_of_many_pairs_and_threads_stand_alone() -> None:
     rows = [pair(n, "xx", "x", 20 + n % 2, subreddit="Big") for n in range(50)] + [pair(n, "xx", "x", subreddit="small") for n in range(49)]
     rows += [pair(n % 4, "xx", "x", subreddit="few") for n in range(60)]
     rows += [pair(n % 5, "xx", "x", 30 if n % 5 < 4 else 9, subreddit="some") for n in range(60)]  # large gaps in four of five threads
-    found = measures.upvote_subsets(rows)
+    found = upvote.subsets_of(rows)
     assert found["r/Big"].sum() == 50 and found["r/Big_gap_20"].sum() == 50 and found["r/some"].sum() == 60
     assert not {"r/small", "r/few", "r/some_gap_20"} & found.keys()
 
 
-def test_what_is_scored_is_cleaned_and_scored_once() -> None:
-    ranker = Counts()
-    scores = measures.ranker_scores(ranker, [("why?", "*xx*"), ("why?", "y"), ("why?", "*xx*")])
-    assert ranker.asked == [("why?", "xx"), ("why?", "y")] and scores.tolist() == pytest.approx([0.25, 0.05, 0.25])
-
-
 def test_the_stated_chance_of_a_pair() -> None:
     scores = np.array([[0.9, 0.9], [0.75, 0.5], [0.5, 0.75]])
-    assert measures.pair_chances("ranker", scores) == pytest.approx([0.5, 0.75, 0.25])
-    assert measures.pair_calibration_error(np.array([0.75] * 3 + [0.25])) == pytest.approx(0.0)  # three of four, as it says
-    assert measures.pair_calibration_error(np.array([0.95] * 2 + [0.05] * 2)) == pytest.approx(0.45)
+    assert upvote.pair_chances("ranker", scores) == pytest.approx([0.5, 0.75, 0.25])
+    assert upvote.pair_calibration_error(np.array([0.75] * 3 + [0.25])) == pytest.approx(0.0)  # three of four, as it says
+    assert upvote.pair_calibration_error(np.array([0.95] * 2 + [0.05] * 2)) == pytest.approx(0.45)
+
+
+def test_classes_are_told_by_the_score_alone() -> None:
+    """Of 4 classes, below 1, 1, 2 to 4, 5 and more, a score of 0.35 is the second; of 2 a score of 0.5 the upper one."""
+    rows = [UpvoteRow(f"t3_{n}", f"t1_{n}", f"t1_r{n}", "s", "why?", "x" * n, karma, None) for n, karma in ((0, 0), (3, 1), (3, 3), (9, 7))]
+    four = upvote.measure_classes(counts(), rows, rows, 4)["4_classes"]
+    assert four["ranker"]["confusion"] == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]]
+    assert four["ranker"]["accuracy"][0] == 0.75 and four["rows"] == 4
+    assert four["ranker"]["roc_auc_cuts"][0] == pytest.approx((1 + 3.5 / 4 + 1) / 3, abs=1e-4)  # the second cut goes through a tie
+    assert four["majority"]["roc_auc_cuts"][0] == 0.5 and four["majority"]["accuracy"][0] == 0.25
+    two = upvote.measure_classes(counts(), rows, rows, 2)["2_classes"]
+    assert two["ranker"]["confusion"] == [[2, 0], [1, 1]] and two["ranker"]["roc_auc_cuts"][0] == pytest.approx(3.5 / 4, abs=1e-4)
 
 
 # --- realism ----------------------------------------------------------------------------------------------------------------
@@ -125,7 +125,7 @@ def test_realism_overall_and_by_generator() -> None:
     test = (
         [reply(n, "xxxxxx") for n in range(4)] + [reply(4, "x")] + [reply(n, "xx", "old") for n in range(4)] + [reply(9, "xxxxxxx", "new")]
     )
-    measured = measures.measure_realism(measures.score_realism(Counts(), None, train, test))
+    measured = realism.measure(realism.score_rows(counts(), None, train, test))
     everything = measured["all"]
     assert (everything["rows"], everything["real"], everything["threads"]) == (10, 5, 6)
     assert everything["ranker"]["confusion"] == [[4, 1], [1, 4]] and everything["ranker"]["accuracy"][0] == pytest.approx(0.8)
@@ -143,7 +143,7 @@ def test_a_scorer_that_ran_on_some_rows_is_measured_on_those() -> None:
     rows = [reply(n, "x" * 6) for n in range(4)] + [reply(n, "x", "old") for n in range(4)]
     some = np.array([0.9, 0.1, np.nan, np.nan, 0.5, np.nan, np.nan, np.nan])
     tested = ScoredRows(rows, {"ranker": np.ones(8), "generator_likelihood": some}, frozenset({"old"}))
-    told = measures.measure_realism(tested)["all"]["generator_likelihood"]
+    told = realism.measure(tested)["all"]["generator_likelihood"]
     assert told["roc_auc"][0] == 0.5 and told["rows"] == 3
 
 
@@ -152,9 +152,8 @@ def test_a_scorer_that_ran_on_some_rows_is_measured_on_those() -> None:
 
 def choice(n: int, candidates: Sequence[str], likelihoods: Sequence[float | None], person: str = "a person's") -> Choice:
     """realism counts r, upvote counts u."""
-    scores = score.score_pairs(
-        [("why?", each) for each in candidates], {"realism_score": Counts("r"), "upvote_score": Counts("u")}, 32, config.RankWeights()
-    )
+    pairs = [("why?", each) for each in candidates]
+    scores = choices.scores_of(pairs, {"realism_score": counts("r"), "upvote_score": counts("u")}, config.RankWeights(), "")
     return Choice(f"t3_{n}", "why?", person, list(candidates), scores, list(likelihoods))
 
 
@@ -217,14 +216,14 @@ def test_candidates_of_other_comments_are_refused(tmp_path: Path) -> None:
     people = [LmRow("t3_1", "t1_1", "t1_r", "s", "why?", "so"), LmRow("t3_1", "t1_1", "t1_q", "s", "why?", "later")]
     rows = [Candidate("t1_1", f"t1_1-{n}", n, "?", body, "g", -1.0) for n, body in enumerate(["*uu*", "&gt;", "r", ""])]
     schema.write_rows(tmp_path / "c.csv", Candidate, rows)
-    (found,) = choices.read_choices(tmp_path / "c.csv", people, {"upvote_score": Counts("u")}, config.RankSettings())
+    (found,) = choices.read_choices(tmp_path / "c.csv", people, {"upvote_score": counts("u")}, config.RankWeights())
     assert found.candidates == ["uu", "r"] and found.reply == "so" and found.scores[0]["upvote_score"] == pytest.approx(0.25)
     schema.write_rows(tmp_path / "c.csv", Candidate, [*rows, Candidate("t1_9", "t1_9-0", 1, "?", "a", "g", -1.0)])
     with pytest.raises(UserError, match=r"t1_9 isn't in lm_test.csv; generate from that file's comments"):
-        choices.read_choices(tmp_path / "c.csv", people, {"upvote_score": Counts("u")}, config.RankSettings())
+        choices.read_choices(tmp_path / "c.csv", people, {"upvote_score": counts("u")}, config.RankWeights())
     schema.write_rows(tmp_path / "c.csv", Candidate, rows[:1])
     with pytest.raises(UserError, match="no comment has two candidates"):
-        choices.read_choices(tmp_path / "c.csv", people, {"upvote_score": Counts("u")}, config.RankSettings())
+        choices.read_choices(tmp_path / "c.csv", people, {"upvote_score": counts("u")}, config.RankWeights())
 
 
 def test_stock_phrases_are_many_different_and_beaten_or_not() -> None:
@@ -234,7 +233,7 @@ def test_stock_phrases_are_many_different_and_beaten_or_not() -> None:
     )
     assert all(text.clean(phrase) == phrase != "" for phrase in phrases)
     people = [LmRow(f"t3_{n}", f"t1_{n}", f"t1_r{n}", "s", "why?", "zzzz" if n < 3 else "") for n in range(4)]
-    measured = choices.measure_stock_phrases(people, {"upvote_score": Counts("z")}, config.RankSettings(), None, seed=1)
+    measured = choices.measure_stock_phrases(people, {"upvote_score": counts("z")}, config.RankWeights(), None, seed=1)
     with_z = sum("z" in phrase for phrase in phrases)
     expected = (3 + (0.5 * (len(phrases) - with_z)) / len(phrases)) / 4
     assert (
@@ -297,6 +296,20 @@ def write_project(folder: Path) -> None:
     )
 
 
+start_process = score_files.start
+
+
+def start_here(arguments: list[str], variables: dict[str, Any]) -> None:
+    """`score_files.start` without a new process: PyTorch is loaded already here."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+        for name, value in variables.items():
+            patch.setenv(f"BOT_{name}", str(value))
+        stage, options = find(arguments)
+        cli.run_command(command_of(stage), stage, options)
+    if ended.value.code:
+        raise UserError("failed")
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("project")
@@ -304,7 +317,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr(bases, "BASE_DIR", folder / "bases")
         patch.setattr(evaluate, "LIKELIHOOD_ROWS", 6)
         patch.setattr(choices, "STOCK_COMMENTS", 5)
-        patch.setattr(measures, "FEWEST_TOLD", 6)
+        patch.setattr(upvote, "FEWEST_TOLD", 6)
+        patch.setattr(score_files, "start", start_here)
         write_project(folder)
         yield folder
 
@@ -376,15 +390,70 @@ def test_a_text_from_the_data_is_no_markup_on_the_page(project: Path, printed: s
     assert "<script>" not in page.page(told, {}) and "alert(1)" in page.page(told, {})
 
 
-def test_metrics_are_those_of_the_card(project: Path, printed: str) -> None:
+def test_what_a_model_is_measured_as_stands_in_its_card(project: Path, printed: str, tmp_path: Path) -> None:
     told = metrics_of(project)
     for kind in ("realism", "upvote", "relevance"):
-        ranker = rankers.load("transformers", project / kind)
-        card = json.loads(json.dumps(measures.measure(cards.read_card(project / kind), ranker, project / "data")))
+        folder = Path(shutil.copytree(project / kind, tmp_path / kind))
+        before = serving.fingerprint(folder)
+        evaluate.main(project / "data", tmp_path / "out", project / "c.toml", one=folder)
         for content in told[kind].values():
             content.pop("generator_likelihood", None)
             content.pop("other", None)
-        assert card == told[kind]
+        assert cards.read_card(folder).metrics == told[kind] and serving.fingerprint(folder) == before
+    assert {path.name for path in (tmp_path / "out" / "scores").glob("*_test.realism.csv")} == {"realism_test.realism.csv"}
+    with pytest.raises(UserError, match="--model measures one model by itself; leave --candidates, --beside and --left-out out"):
+        evaluate.main(project / "data", tmp_path, project / "c.toml", project / "candidates.csv", one=project / "upvote")
+    with pytest.raises(UserError, match=r"model.json is missing"):
+        evaluate.main(project / "data", tmp_path, project / "c.toml", one=project / "lm")
+
+
+def test_subreddits_left_out_are_measured_over_all_splits(project: Path, tmp_path: Path) -> None:
+    shutil.copytree(project / "data", tmp_path / "data")
+    for each, number in (("train", 30), ("val", 1), ("test", 2)):
+        path = tmp_path / "data" / f"upvote_pairs_{each}.csv"
+        rows = schema.read_rows(path, UpvotePair) if path.exists() else []
+        schema.write_rows(path, UpvotePair, [*rows, *(pair(n, f"{GOOD} {n}", BAD, 5 + 20 * n, subreddit="New") for n in range(number))])
+    shutil.copytree(project / "upvote", tmp_path / "fold")
+    card = cards.read_card(tmp_path / "fold")
+    card.settings["left_out"] = ["new"]
+    cards.write_card(tmp_path / "fold", card)
+    evaluate.main(tmp_path / "data", tmp_path / "out", project / "c.toml", one=tmp_path / "fold")
+    metrics = cards.read_card(tmp_path / "fold").metrics
+    assert (
+        metrics["left_out_r/new_gap_5"]["pairs"] == metrics["left_out_gap_5"]["pairs"] == 33 and metrics["left_out_gap_20"]["pairs"] == 30
+    )
+    assert metrics["left_out_gap_5"].keys() >= {"ranker", "tfidf", "longer_wins"} and metrics["all"]["pairs"] == 26
+
+
+def test_a_generator_is_measured_beside_its_base(project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pull.pull("tiny-lm", tiny.language_model(tmp_path / "source"))
+    model = Path(shutil.copytree(project / "lm", tmp_path / "model"))
+    settings = {"max_tokens": 64, "seed": 1}
+    cards.write_card(
+        model, cards.ModelCard("lm", "tiny-lm", "0" * 64, "full", settings=settings, metrics={"train_loss_last_50_steps": 3.0})
+    )
+    people = schema.read_rows(project / "data" / "lm_test.csv", LmRow)
+    schema.write_rows(
+        tmp_path / "lm_test.csv",
+        LmRow,
+        [
+            *people,
+            LmRow(
+                "t3_l",
+                "t1_l",
+                "t1_m",
+                "s",
+                "long",
+                "train " * 300,
+            ),
+        ],
+    )
+    schema.write_rows(tmp_path / "lm_val.csv", LmRow, people[:5])
+    evaluate.main(tmp_path, tmp_path / "out", project / "c.toml", one=model)
+    metrics = cards.read_card(model).metrics
+    assert metrics["train_loss_last_50_steps"] == 3.0 and (metrics["val_rows"], metrics["test_rows"]) == (5, 24)  # the long one is left out
+    assert metrics["val_perplexity"] == pytest.approx(metrics["val_perplexity_base"]) and metrics["test_perplexity"] > 1  # the same weights
+    assert "test_perplexity" in capsys.readouterr().out
 
 
 def test_what_is_not_there_is_named_and_the_rest_measured(project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -435,36 +504,32 @@ def test_what_cannot_stand_beside_is_an_error(project: Path, tmp_path: Path) -> 
         run(beside=[tmp_path / "tfidf"])
     (tmp_path / "broken").mkdir()
     shutil.copy(project / "other" / "model.json", tmp_path / "broken")
-    with pytest.raises(UserError, match="broken: can't be scored, the line above says why"):
-        evaluate.scores_beside(tmp_path / "broken", [("why?", "so")], config.RankSettings(backend="transformers"))
+    with pytest.raises(UserError, match="failed"):
+        run(beside=[tmp_path / "broken"])
     with pytest.raises(UserError, match="upvote: it left out no subreddit"):
         run(left_out=[project / "upvote"])
     with pytest.raises(UserError, match="r/one was left out of two of these rankers"):
-        measures.gather_left_out([fold("one", 0.6), fold("one", 0.5)])
+        upvote.gather_left_out([fold("one", 0.6), fold("one", 0.5)])
 
 
 def test_subreddits_left_out_are_gathered_by_their_pairs() -> None:
-    found = measures.gather_left_out([fold("b", 0.5, 30), fold("a", 0.9, 10, gaps=(20,))])
+    found = upvote.gather_left_out([fold("b", 0.5, 30), fold("a", 0.9, 10, gaps=(20,))])
     assert list(found) == ["gap_20", "gap_5", "r/a_gap_20", "r/b_gap_20", "r/b_gap_5"]
     assert found["gap_20"]["pairs"] == 40 and found["gap_20"]["subreddits"] == 2
     assert found["gap_20"]["ranker"]["pairwise_accuracy"] == (0.6, 0.5, 0.9)  # subreddits are drawn again, whole
     assert found["gap_5"]["ranker"]["pairwise_accuracy"] == (0.5, 0.0, 1.0)  # one tells nothing of others
 
 
-def test_the_engine_is_that_of_a_run_unless_told_and_is_named(
-    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_engine_is_that_of_a_run_unless_told_and_is_named(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data").mkdir()
     for each in ("train", "test"):
         shutil.copy(project / "data" / f"upvote_pairs_{each}.csv", tmp_path / "data")
     (tmp_path / "c.toml").write_text(
         f'[generate]\nmodel = "{tmp_path}/none"\n[rank]\nrealism = ""\nrelevance = ""\nupvote = "{project}/upvote"\n'
     )
-    asked, load = [], rankers.load
-    monkeypatch.setattr(rankers, "load", lambda *how: asked.append(how) or load(*how))  # type: ignore[func-returns-value]
+    to_ctranslate2.export(project / "upvote", "int8")  # in this process, where PyTorch is loaded already
     evaluate.main(tmp_path / "data", tmp_path / "out", tmp_path / "c.toml")
     evaluate.main(tmp_path / "data", tmp_path / "out2", tmp_path / "c.toml", engine="transformers")
-    assert [how[0] for how in asked] == ["ctranslate2", "transformers"] and asked[0][2] == "int8"
     first, second = (metrics_of(tmp_path, out)["made"] for out in ("out", "out2"))
     assert (first["rank_backend"], first["rank_precision"], first["engine_of_run"]) == ("ctranslate2", "int8", True)
     assert (second["rank_backend"], second["rank_precision"], second["engine_of_run"]) == ("transformers", "float32", False)
@@ -476,7 +541,6 @@ def test_the_engine_is_that_of_a_run_unless_told_and_is_named(
 
 # --- score and evaluate agree -------------------------------------------------------------------------------------------------
 
-MINILM = ROOT / "models" / "base" / "minilm-l6"
 INVENTED = [
     ("Which book made you laugh?", "Dune, but only the footnotes."),
     ("Which book made you laugh?", "lol"),
@@ -493,94 +557,84 @@ INVENTED = [
 ]
 
 
-def write_invented(data: Path) -> None:
-    """Test rows of all three kinds, their texts as they come from outside; each text a thread of its own but for siblings."""
-    for each in ("train", "test"):
-        texts = INVENTED if each == "test" else [("why?", f"so {n % 3} so") for n in range(40)]
-        ids = [(f"t3_{each}{n}", f"t1_{each}{n}", f"t1_r{each}{n}", "s") for n in range(len(texts))]
-        realism = [RealismRow(*where, *both, n % 2, "" if n % 2 else "g") for n, (where, both) in enumerate(zip(ids, texts, strict=True))]
-        schema.write_rows(data / f"realism_{each}.csv", RealismRow, realism)
-        belongs = [LabelledRow(*where, *both, 1) for where, both in zip(ids, texts, strict=True)]
-        schema.write_rows(data / f"relevance_{each}.csv", LabelledRow, belongs)
-        siblings = zip(ids[::2], texts[::2], texts[1::2], strict=True)
-        pairs = [UpvotePair(t, c, f"{r}x", f"{r}y", s, one[0], one[1], other[1], 20, 0.5) for (t, c, r, s), one, other in siblings]
-        schema.write_rows(data / f"upvote_pairs_{each}.csv", UpvotePair, pairs)
-
-
 @pytest.mark.parametrize("engine", ["transformers", "ctranslate2"])
-def test_score_gives_the_numbers_of_evaluate_for_all_three(
-    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
-) -> None:
-    """Cross-encoders and the dual encoder, in float32: other order, other batch sizes, by the command line."""
-    write_invented(tmp_path / "data")
-    told = (project / "c.toml").read_text().replace('backend = "transformers"', f'backend = "{engine}"\nprecision = "float32"')
-    told = told.replace(f"{project}/lm", f"{tmp_path}/none")  # texts here are longer than its context
-    (tmp_path / "c.toml").write_text(told)
-    settings = config.load(tmp_path / "c.toml")
+def test_one_ranker_scores_as_all_together_in_any_order(project: Path, tmp_path: Path, engine: str) -> None:
+    """Cross-encoders and the dual encoder, in float32: other order, other batch sizes, and twice the same comment and reply."""
+    written = (project / "c.toml").read_text().replace('backend = "transformers"', f'backend = "{engine}"\nprecision = "float32"')
     if engine == "ctranslate2":
         for kind in ("realism", "upvote", "relevance"):  # in this process, where PyTorch is loaded already
             to_ctranslate2.export(project / kind, "float32")
-    found = evaluate.Evaluation()
-    loaded = evaluate.load_rankers(settings.rank, found)
-    evaluated: dict[str, dict[tuple[str, str], float]] = {}
-    score = measures.ranker_scores
-
-    def recorded(ranker: rankers.Ranker, pairs: Sequence[tuple[str, str]]) -> Any:
-        scores = score(ranker, pairs)
-        kind = next(name for name, (_, each) in loaded.items() if each is ranker)
-        evaluated.setdefault(kind, {}).update(zip(pairs, scores.tolist(), strict=True))
-        return scores
-
-    monkeypatch.setattr(measures, "ranker_scores", recorded)
-    evaluate.evaluate_rankers(loaded, tmp_path / "data", settings, [], found)
-    assert evaluated.keys() == loaded.keys() and set(evaluated["realism"]) == set(evaluated["upvote"]) == set(INVENTED)
-    assert all(len({round(score, 3) for score in scores.values()}) > 8 for scores in evaluated.values())  # they do differ
-    pairs = list(dict.fromkeys(pair for scores in evaluated.values() for pair in scores))  # replies of other comments too, for relevance
-    assert len(pairs) > 60
-    for number, (order, batch_size) in enumerate([(pairs[::-1], 1), (pairs[50:] + pairs[:50], 5), (pairs, 64)]):
-        source, out = tmp_path / f"{number}.csv", tmp_path / f"{number}-scored.csv"
-        schema.write_table(source, ["comment", "reply"], [{"comment": comment, "reply": body} for comment, body in order])
-        monkeypatch.setenv("BOT_RANK__BATCH_SIZE", str(batch_size))
-        if number == 1:
-            command = [sys.executable, str(ROOT / "run_bot.py"), "score", "--config", str(tmp_path / "c.toml")]
-            done = subprocess.run([*command, "--in", str(source), "--out", str(out)], capture_output=True, text=True, check=False)
-            assert done.returncode == 0, done.stderr
-        else:
-            rank.main(None, source, out, tmp_path / "c.toml")
-        scored = {(row["comment"], row["reply"]): row for row in schema.read_table(out)[1]}
-        for kind, scores in evaluated.items():
-            assert {*scores} <= {*scored}
-            assert [float(scored[pair][f"{kind}_score"]) for pair in scores] == pytest.approx([*scores.values()], abs=1e-4)
+    for name, order, batch_size in (("one", INVENTED, 64), ("all", INVENTED[::-1] + INVENTED[:3], 5)):
+        schema.write_table(tmp_path / f"{name}.csv", ["comment", "reply"], [{"comment": c, "reply": r} for c, r in order])
+        (tmp_path / f"{name}.toml").write_text(written.replace("[rank]\n", f"[rank]\nbatch_size = {batch_size}\n"))
+    scoring.main(tmp_path / "all.csv", tmp_path / "all-scored.csv", tmp_path / "all.toml")
+    header, rows = schema.read_table(tmp_path / "all-scored.csv")
+    assert header == ["comment", "reply", *score.SCORES, "rank_score"]
+    together = {(row["comment"], row["reply"]): row for row in rows}
+    for kind in ("realism", "upvote", "relevance"):
+        scoring.main(tmp_path / "one.csv", tmp_path / f"{kind}.csv", tmp_path / "one.toml", model=project / kind)
+        header, rows = schema.read_table(tmp_path / f"{kind}.csv")
+        assert header == ["comment", "reply", f"{kind}_score"] and [(row["comment"], row["reply"]) for row in rows] == INVENTED
+        scores = [float(row[f"{kind}_score"]) for row in rows]
+        assert len({round(each, 3) for each in scores}) > 8  # they do differ
+        assert scores == pytest.approx([float(together[pair][f"{kind}_score"]) for pair in INVENTED], abs=1e-4)
 
 
-@pytest.mark.skipif(not MINILM.exists(), reason="python run_bot.py models pull minilm-l6")
-def test_score_gives_the_numbers_of_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the real ranker in float32: other order, other batch sizes, by the command line."""
-    monkeypatch.setenv("BOT_RANK__BACKEND", "transformers")
-    monkeypatch.setattr(bases, "BASE_DIR", MINILM.parent)
-    settings = config.load(None).rank
-    assert settings.realism is not None
-    rows = [RealismRow(f"t3_{n}", f"t1_{n}", f"t1_r{n}", "s", *each, n % 2, "" if n % 2 else "g") for n, each in enumerate(INVENTED)]
-    schema.write_rows(tmp_path / "realism_test.csv", RealismRow, rows)
-    train = [RealismRow(f"t3_{n}", f"t1_{n}", f"t1_r{n}", "s", "why?", f"so {n % 3}", n % 2, "" if n % 2 else "g") for n in range(40)]
-    schema.write_rows(tmp_path / "realism_train.csv", RealismRow, train)
-    folder = ROOT / settings.realism
-    evaluated = measures.score_test(cards.read_card(folder), rankers.load(settings.backend, folder), tmp_path).scores["ranker"]
-    assert len({round(float(score), 3) for score in evaluated}) > 8  # they do differ
-    expected = {each: float(score) for each, score in zip(INVENTED, evaluated, strict=True)}
-    monkeypatch.chdir(ROOT)
-    for other in ("UPVOTE", "RELEVANCE"):  # one ranker is enough, and a third of the time
-        monkeypatch.setenv(f"BOT_RANK__{other}", "")
-    for number, (order, batch_size) in enumerate([(INVENTED[::-1], 1), (INVENTED[5:] + INVENTED[:5], 5), (INVENTED[:7], 64)]):
-        source, out = tmp_path / f"{number}.csv", tmp_path / f"{number}-scored.csv"
-        schema.write_table(source, ["comment", "reply"], [{"comment": comment, "reply": body} for comment, body in order])
-        monkeypatch.setenv("BOT_RANK__BATCH_SIZE", str(batch_size))
-        if number == 1:
-            command = [sys.executable, "run_bot.py", "score", "--in", str(source), "--out", str(out)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            assert done.returncode == 0, done.stderr
-        else:
-            rank.main(None, source, out, None)
-        _, scored = schema.read_table(out)
-        assert [(row["comment"], row["reply"]) for row in scored] == order
-        assert [float(row["realism_score"]) for row in scored] == pytest.approx([expected[each] for each in order], abs=1e-4)
+# --- processes --------------------------------------------------------------------------------------------------------------
+
+
+def test_evaluate_holds_no_framework_and_scores_once(project: Path, tmp_path: Path) -> None:
+    """A ranker, its untuned base and the generator, each in a process of its own; the second time none is started."""
+    (tmp_path / "data").mkdir()
+    for each in ("train", "test"):
+        shutil.copy(project / "data" / f"upvote_pairs_{each}.csv", tmp_path / "data")
+    (tmp_path / "c.toml").write_text(
+        f'[generate]\nmodel = "{project}/lm"\n[rank]\nbackend = "transformers"\nrealism = ""\nrelevance = ""\nupvote = "{project}/upvote"\n'
+    )
+    program = f"""
+import sys
+from pathlib import Path
+from bot.evaluate import evaluate
+here = Path({str(tmp_path)!r})
+evaluate.main(here / "data", here / "out", here / "c.toml")
+print("frameworks:", [name for name in ("torch", "tensorflow", "transformers", "ctranslate2") if name in sys.modules])
+"""
+    environment = cli.with_root(os.environ) | {"BOT_BASES": str(project / "bases")}
+    made, written = [], []
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "frameworks: []" in done.stdout
+        made.append(sorted(path.name for path in (tmp_path / "out" / "scores").glob("*.*.csv")))
+        written.append([(tmp_path / "out" / "scores" / name).stat().st_mtime_ns for name in made[-1]])
+    assert made[0] == ["likelihood.lm.csv", "upvote_pairs_test.tiny-encoder.csv", "upvote_pairs_test.upvote.csv"]
+    assert made[0] == made[1] and written[0] == written[1]
+    _, rows = schema.read_table(tmp_path / "out" / "scores" / "upvote_pairs_test.upvote.csv")
+    expected = rankers.load("transformers", project / "upvote").score([(row["comment"], row["reply"]) for row in rows])
+    assert [float(row["upvote_score"]) for row in rows] == pytest.approx(expected, abs=1e-5) and len(set(expected)) > 10
+
+
+def test_a_score_file_is_made_again_when_the_pairs_or_the_model_change(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setattr(score_files, "start", lambda *how: started.append(how[0]) or start_here(*how))  # type: ignore[func-returns-value]
+    model = Path(shutil.copytree(project / "upvote", tmp_path / "model"))
+    settings = config.load(project / "c.toml")
+    scorer = score_files.Scores(tmp_path, settings).of_model(model)
+    pairs = [("why?", "*so*"), ("why?", "so"), ("why?", "*so*"), ("Why?", "007")]
+    scores = scorer(pairs, "some")
+    assert scores[0] == scores[2] and scores[0] == pytest.approx(scores[1], abs=1e-6) and scores[3] != scores[0]  # cleaned first
+    header, rows = schema.read_table(tmp_path / "some.model.csv")
+    assert header == ["comment", "reply", "upvote_score"] and [row["reply"] for row in rows] == ["*so*", "so", "007"]  # each pair once
+    assert [float(row["upvote_score"]) for row in rows] == [scores[0], scores[1], scores[3]]  # equal, not nearly
+    assert scorer(pairs, "some").tolist() == scores.tolist() and len(started) == 1
+    scorer([*pairs, ("more", "more")], "some")
+    assert len(started) == 2
+    shutil.copy(project / "other" / "model.safetensors", model)
+    assert scorer([*pairs, ("more", "more")], "some")[0] != scores[0] and len(started) == 3
+
+
+def test_a_process_that_fails_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"`python run_bot.py score --in .* failed, the line above says why"):
+        start_process(["score", "--in", str(tmp_path / "none.csv"), "--out", str(tmp_path / "out.csv")], {})

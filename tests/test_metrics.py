@@ -65,15 +65,12 @@ def test_confusion_precision_recall_f1_are_sklearns(rows: list[tuple[int, int]])
     assert metrics.precision_recall_f1(confusion) == pytest.approx(np.array(expected))
 
 
-@given(rows=st.lists(st.tuples(st.integers(0, 2), FEW_SCORES, FEW_SCORES, FEW_SCORES), max_size=30))
-def test_roc_auc_one_vs_rest_is_sklearns(rows: list[tuple[int, float, float, float]]) -> None:
-    rows = [*rows, (0, 0.5, 0.25, 0.25), (1, 0.75, 0.25, 0.0), (2, 0.1, 0.25, 0.75)]  # every class is there
-    labels, scores = np.array([row[0] for row in rows]), np.array([row[1:] for row in rows])
-    one_hot = np.eye(3)[labels]
-    for average in ("macro", "micro"):
-        expected = sklearn_metrics.roc_auc_score(one_hot, scores, average=average)
-        assert metrics.roc_auc_one_vs_rest(labels, scores, average) == pytest.approx(expected)
-    assert math.isnan(metrics.roc_auc_one_vs_rest([0, 1], scores[:2], "macro"))
+@given(rows=st.lists(st.tuples(st.integers(0, 2), FEW_SCORES), max_size=30))
+def test_roc_auc_of_cuts_is_sklearns_at_each_cut(rows: list[tuple[int, float]]) -> None:
+    labels, scores = np.array([*rows, (0, 0.5), (1, 0.75), (2, 0.1)]).T  # every class is there
+    expected = np.mean([sklearn_metrics.roc_auc_score(labels >= cut, scores) for cut in (1, 2)])
+    assert metrics.roc_auc_of_cuts(labels, scores, 3) == pytest.approx(expected)
+    assert math.isnan(metrics.roc_auc_of_cuts([0, 1], [0.5, 0.75], 3))
 
 
 def test_hits_at_k() -> None:

@@ -511,7 +511,9 @@ def purge_until(data: Path, step: int) -> None:
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal left
-        if event in ("os.rename", "os.remove", "os.rmdir") or (event == "open" and isinstance(arguments[1], str) and set("wx") & set(arguments[1])):
+        if event in ("os.rename", "os.remove", "os.rmdir") or (
+            event == "open" and isinstance(arguments[1], str) and set("wx") & set(arguments[1])
+        ):
             left -= str(data.parent) in str(arguments[0]) or event == "os.rmdir"
             if left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)

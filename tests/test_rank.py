@@ -10,8 +10,7 @@ from bot import rankers, schema
 from bot.cli import UserError
 from bot.config import RankSettings, RankWeights
 from bot.online import rank
-from bot.online import score as scoring
-from bot.rankers import score
+from bot.rankers import score, scoring
 from bot.rankers.transformers import encode_pair
 from bot.schema import Candidate, Scores
 from tests import tiny

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,19 +9,15 @@ import pytest
 
 from bot import schema
 from bot.cli import UserError
-from bot.online import score as scoring
+from bot.corpus import compared
+from bot.rankers import score_files
 from bot.schema import LabelledRow, RealismRow, UpvotePair
 from bot.train import rank_weights
 
 
-class Says:
-    """A ranker that likes replies with its letter, the more of them the better."""
-
-    def __init__(self, letter: str):
-        self.letter = letter
-
-    def score(self, pairs: Sequence[tuple[str, str]], batch_size: int = 32) -> list[float]:
-        return [0.2 + 0.2 * min(3, reply.count(self.letter)) for _, reply in pairs]
+def says(letter: str) -> score_files.Scorer:
+    """Likes replies with its letter, the more of them the better."""
+    return lambda pairs, name: np.array([0.2 + 0.2 * min(3, reply.count(letter)) for _, reply in pairs])
 
 
 @pytest.fixture
@@ -47,8 +42,8 @@ def data(tmp_path: Path) -> Path:
 def test_weights_are_fitted_on_val_and_measured_on_test(
     data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    scorers = {"realism_score": Says("h"), "upvote_score": Says("u"), "relevance_score": Says("z")}
-    monkeypatch.setattr(scoring, "load_rankers", lambda _: scorers)
+    letters = {"realism": "h", "upvote": "u", "relevance": "z"}
+    monkeypatch.setattr(score_files.Scores, "of_model", lambda self, model: says(letters[model.name]))
     rank_weights.main(data)
     printed = capsys.readouterr().out
     told = dict(line.split(" = ") for line in printed.splitlines() if " = " in line)
@@ -64,7 +59,7 @@ def test_better_is_label_1_of_the_same_comment_only() -> None:
         LabelledRow("t3_a", comment, f"t1_{n}", "s", "why", f"reply {n}", label)
         for n, (comment, label) in enumerate([("t1_a", 1), ("t1_b", 0), ("t1_a", 0), ("t1_a", 0), ("t1_c", 1)])
     ]
-    assert rank_weights.by_label(rows) == [("t3_a", "why", "reply 0", "reply 2"), ("t3_a", "why", "reply 0", "reply 3")]
+    assert compared.by_label(rows) == [("t3_a", "why", "reply 0", "reply 2"), ("t3_a", "why", "reply 0", "reply 3")]
 
 
 def test_tasks_count_alike_whatever_their_number_of_pairs() -> None:
@@ -79,4 +74,4 @@ def test_tasks_count_alike_whatever_their_number_of_pairs() -> None:
 def test_a_split_without_pairs_is_an_error(data: Path) -> None:
     schema.write_rows(data / "realism_val.csv", RealismRow, [])
     with pytest.raises(UserError, match="no two replies to compare for realism in the val split"):
-        rank_weights.compared(data, "val", 1)
+        rank_weights.drawn_pairs(data, "val", 1)

@@ -1,6 +1,6 @@
-"""What rankers are measured against: TF-IDF with logistic regression, an untuned encoder's cosine, the generator's own likelihood.
+"""Baselines that learn in this process, in seconds: TF-IDF of the reply with logistic regression, of rows or of pairs.
 
-Read by `evaluate`; each is a plain function over (comment, reply) pairs. PyTorch is imported by the functions that use it only.
+The others, an untuned encoder's cosine and the generator's own likelihood, are score files (see rankers.score_files).
 """
 
 from __future__ import annotations
@@ -10,10 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from bot import config, generators
-
-Pairs = Sequence[tuple[str, str]]  # (comment, reply)
-WITH_LIKELIHOODS = ("transformers", "ctranslate2")  # generator back ends whose model folder PyTorch reads, which tells a reply's
 PAIRWISE_C = 0.1  # scikit-learn's C, the best on validation pairs among 0.03 to 1
 
 
@@ -55,16 +51,3 @@ def tfidf_pairwise(better: Sequence[str], worse: Sequence[str]) -> Callable[[Seq
     bag = words().fit([*better, *worse])
     weights = fit_differences(bag.transform(better), bag.transform(worse), PAIRWISE_C)
     return lambda replies: np.asarray(bag.transform(replies) @ weights)
-
-
-def cosines(base: str, pairs: Pairs) -> np.ndarray[Any, Any]:
-    """Of comment and reply under the encoder `base` as it was pulled, (pairs,). Raises UserError if it isn't there."""
-    from bot.rankers.transformers import DualEncoder, load_encoder
-
-    return np.array(DualEncoder(*load_encoder(base), scale=1.0, offset=0.0).cosines(pairs))
-
-
-def likelihoods(settings: config.GenerateSettings, pairs: Pairs) -> np.ndarray[Any, Any]:
-    """Mean log-likelihood of a reply's tokens given the comment, (pairs,), under the model that the config names, in float32."""
-    generator: Any = generators.load("transformers", settings.model)
-    return np.array(generator.log_likelihoods(pairs, settings))

@@ -1,6 +1,6 @@
 """What the ranking stage picks from candidates, measured: who would judge the picks good, how generic they are, and stock phrases.
 
-Used by `evaluate`; reads rows and gives numbers. A pick's win rate is the share of the comment's other candidates that a judge (judge.py)
+Reads rows, candidates and score files. A pick's win rate is the share of the comment's other candidates that a judge (judges.py)
 puts below it, a tie counting half: 0.5 by chance. Intervals come from drawing threads again.
 """
 
@@ -10,15 +10,17 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from bot import config, metrics, schema, text
 from bot.cli import UserError
-from bot.evaluate import baselines
+from bot.evaluate.judges import Judge
 from bot.metrics import Array, Interval, mean_with_interval
 from bot.rankers import score
+from bot.rankers.score_files import Scorer
+from bot.rankers.scoring import Pairs
 from bot.schema import Candidate, LmRow, sample_rows
 
 NUMBERS_OF_CANDIDATES = (1, 2, 5, 10, 20)
@@ -27,14 +29,20 @@ STOCK_PHRASES = Path(__file__).with_name("stock_phrases.txt")
 STOCK_COMMENTS = 300
 HARDEST_PHRASES = 8
 
+# Ways to pick, and what is compared with them, for a person; «without_KIND» and «two_step_NAME» are told from their names.
+WAYS = {
+    "rank_score": "best rank_score",
+    "choose": "as choose does it: realism above the threshold, then best rank_score",
+    "two_step": "two-step: realism above the threshold, then best upvote",
+    "most_likely": "the most likely",
+    "longest": "the longest",
+    "random": "a random one",
+    "person": "the person's own reply",
+}
 GAIN_WAYS = ("rank_score", "most_likely", "longest")
 
 
 Way = Callable[["Choice", int | None], int | None]  # a comment and how many of its candidates to look at -> the number of one, if any
-
-
-class Scores(Protocol):
-    def score(self, pairs: Sequence[tuple[str, str]]) -> Array: ...
 
 
 @dataclass
@@ -56,8 +64,16 @@ class Choice:
         return None if len(known) < len(head) or not head else max(range(len(head)), key=lambda place: known[place])
 
 
-def read_choices(candidates: Path, people: Sequence[LmRow], scorers: score.Scorers, settings: config.RankSettings) -> list[Choice]:
+def read_choices(
+    candidates: Path,
+    people: Sequence[LmRow],
+    rankers: Mapping[str, Scorer],
+    weights: config.RankWeights,
+    beside: Mapping[str, Scorer] | None = None,
+) -> list[Choice]:
     """Comments of `candidates` with at least two candidates that have text, scored.
+
+    rankers: by the column that each fills. beside: other upvote rankers, by name.
 
     Raises:
         UserError: a comment isn't among `people`, or none has two candidates.
@@ -73,14 +89,21 @@ def read_choices(candidates: Path, people: Sequence[LmRow], scorers: score.Score
     if not groups:
         raise UserError(f"{candidates}: no comment has two candidates; generate with --num-candidates 20")
     pairs = [(by_id[name].comment, candidate.reply) for name, group in groups.items() for candidate in group]
-    scores = iter(score.score_pairs(pairs, scorers, settings.batch_size, settings.weights))
+    scores = iter(scores_of(pairs, rankers, weights, "candidates"))
+    others = {name: iter(scorer(pairs, "candidates").tolist()) for name, scorer in (beside or {}).items()}
     return [
         Choice(
             by_id[name].thread_id, by_id[name].comment, by_id[name].reply, [text.clean(candidate.reply) for candidate in group],
             [next(scores) for _ in group], [candidate.log_likelihood for candidate in group],
+            {other: [next(values) for _ in group] for other, values in others.items()},
         )
         for name, group in groups.items()
     ]  # fmt: skip
+
+
+def scores_of(pairs: Pairs, rankers: Mapping[str, Scorer], weights: config.RankWeights, name: str) -> list[score.Scores]:
+    """The four scores of each pair, as `score` writes them. name: of the set of pairs."""
+    return score.combined({column: scorer(pairs, name).tolist() for column, scorer in rankers.items()}, len(pairs), weights)
 
 
 def first_replies(people: Sequence[LmRow]) -> dict[str, LmRow]:
@@ -143,7 +166,7 @@ def win_rates(values: Array) -> Array:
 
 
 def measure_choices(
-    choices: Sequence[Choice], columns: Sequence[str], weights: config.RankWeights, minimum_realism: float, judges: Mapping[str, Scores]
+    choices: Sequence[Choice], columns: Sequence[str], weights: config.RankWeights, minimum_realism: float, judges: Mapping[str, Judge]
 ) -> dict[str, Any]:
     """{comments, candidates, choices: {way: {answered, judge: interval, near_verbatim: interval, distinct_1, distinct_2}}, gain: …}.
 
@@ -237,17 +260,17 @@ def near_verbatim(choices: Sequence[Choice]) -> list[Array]:
 
 
 def measure_stock_phrases(
-    people: Sequence[LmRow], scorers: score.Scorers, settings: config.RankSettings, encoder: str | None, seed: int
+    people: Sequence[LmRow], rankers: Mapping[str, Scorer], weights: config.RankWeights, untuned: Scorer | None, seed: int
 ) -> dict[str, Any]:
     """How often a person's reply scores above a phrase that would fit nearly any comment: {scorer: {pairwise_accuracy: interval}}."""
     phrases = STOCK_PHRASES.read_text(encoding="utf-8").splitlines()
     rows = sample_rows(list(first_replies(people).values()), STOCK_COMMENTS, seed)
     pairs = [(row.comment, reply) for row in rows for reply in (row.reply, *phrases)]
-    scored = score.score_pairs(pairs, scorers, settings.batch_size, settings.weights)
-    values: dict[str, Any] = {column: [scores[column] for scores in scored] for column in ("rank_score", *scorers)}
+    scored = scores_of(pairs, rankers, weights, "stock_phrases")
+    values: dict[str, Any] = {column: [scores[column] for scores in scored] for column in ("rank_score", *rankers)}
     values["longer_wins"] = [len(reply) for _, reply in pairs]
-    if encoder is not None:
-        values["untuned_encoder"] = baselines.cosines(encoder, pairs)
+    if untuned:
+        values["untuned_encoder"] = untuned(pairs, "stock_phrases")
     threads = [row.thread_id for row in rows]
     result: dict[str, Any] = {"comments": len(rows), "threads": len(set(threads)), "phrases": len(phrases)}
     for name, found in values.items():

@@ -1,61 +1,63 @@
-"""evaluate: measure the rankers and what they pick on the test split, each measure's baselines in the same table.
+"""evaluate: measure the rankers and what they pick on the test split, each measure's baselines in the same table; or one model, for its
+card.
 
 Reads  DATA/realism_{train,test}.csv, upvote_pairs_{train,test}.csv, relevance_{train,test}.csv and lm_test.csv; for an upvote ranker that
-       was trained on classes of karma, upvote_{train,test}.csv too; the rankers and the generator that the config names; with
-       --candidates what `generate` wrote for comments of lm_test.csv.
-Writes OUT/metrics.json and OUT/evaluation.html.
+       was trained on classes of karma, upvote_{train,test}.csv too; with --candidates what `generate` wrote for comments of lm_test.csv.
+Writes OUT/metrics.json, OUT/evaluation.html, and OUT/scores/: score files (see rankers.score_files), which `score` makes of the models that
+       the config names, each in a process of its own. Those that are current already are read as they are.
 
     python run_bot.py evaluate --data data/prepared --out data/evaluation
     python run_bot.py generate --in data/prepared/lm_test.csv --sample 100 --num-candidates 20 --out data/candidates_test.csv
     python run_bot.py evaluate --data data/prepared --out data/evaluation --candidates data/candidates_test.csv
     python run_bot.py evaluate --engine transformers                            instead of the config's engine, with which `run` ranks
     python run_bot.py evaluate --beside models/upvote-tfhub                     another upvote ranker on the same pairs and candidates
-    python run_bot.py evaluate --left-out models/fold-1 --left-out models/fold-2   what `train upvote --leave-out` found of unseen subreddits
+    python run_bot.py evaluate --left-out models/fold-1 --left-out models/fold-2   rankers of `train upvote --leave-out`, by their cards
+    python run_bot.py evaluate --model models/upvote --data data/prepared       one model, see model.py; writes its card's metrics instead
 
-A part whose ranker or file isn't there is named as missing: on the screen, in metrics.json and on the page. measures.py measures rankers
-(and makes the numbers of model cards), ranking_stage.py measures what they pick, judge.py judges that.
+A part whose ranker or file isn't there is named as missing: on the screen, in metrics.json and on the page.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shlex
-import subprocess
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from bot import config, files, rankers, schema
-from bot.cli import UserError, with_root
-from bot.evaluate import baselines, choices, judges, measures
-from bot.evaluate.baselines import Pairs
+from bot import config, files, generators, rankers, schema
+from bot.cli import UserError
+from bot.corpus.compared import STEMS
+from bot.evaluate import choices, judges, model, show, upvote
 from bot.evaluate.measures import ScoredRows
-from bot.metrics import Array
+from bot.rankers.score_files import Scorer, Scores
 from bot.schema import LmRow, sample_rows
 from bot.weights import cards, serving
 
-FILES = {"realism": "realism", "upvote": "upvote_pairs", "relevance": "relevance"}  # by kind
-LIKELIHOOD_ROWS = 250  # test rows, and as many pairs, drawn by chance: a model of 135M takes a second for some four replies on two cores
+LIKELIHOOD_ROWS = 250  # test rows, and as many pairs, drawn at random: a large model takes a second for a few
 
 
-Loaded = dict[str, tuple[cards.ModelCard, rankers.Ranker]]  # by kind
+@dataclass(frozen=True)
+class Ranker:
+    folder: Path
+    card: cards.ModelCard
+    scorer: Scorer
 
 
 @dataclass
 class Evaluation:
-    """What was found (metrics.json), what the curves of the page are drawn from, and what could not be measured, with its reason."""
+    """What was measured (metrics.json), what the curves of the page are drawn from, and what could not be measured, with its reason."""
 
+    data: Path
+    settings: config.Settings
+    scores: Scores
+    beside: dict[str, Scorer] = field(default_factory=dict)  # other upvote rankers, by name
     metrics: dict[str, Any] = field(default_factory=dict)
     tested: dict[str, ScoredRows] = field(default_factory=dict)  # by kind
     missing: list[str] = field(default_factory=list)
@@ -64,273 +66,202 @@ class Evaluation:
         self.missing.append(f"{what}: {why}")
         print(f"missing: {self.missing[-1]}", flush=True)
 
+    def lacks_files(self, what: str, names: Iterable[str]) -> bool:
+        """Whether a file of DATA isn't there; then `what` is missing."""
+        absent = [str(self.data / name) for name in names if not (self.data / name).exists()]
+        if absent:
+            self.misses(what, f"{', '.join(absent)} isn't there")
+        return bool(absent)
 
-def load_rankers(settings: config.RankSettings, found: Evaluation) -> Loaded:
+
+def find_rankers(run: Evaluation) -> dict[str, Ranker]:
     """Those that are set and there, by kind. Raises UserError: a folder holds another kind, or no ranker is there."""
-    loaded: Loaded = {}
-    for kind in FILES:
-        folder: Path | None = getattr(settings, kind)
+    there: dict[str, Ranker] = {}
+    for kind in STEMS:
+        folder: Path | None = getattr(run.settings.rank, kind)
         if folder is None or not (folder / cards.CARD_FILE).exists():
-            found.misses(kind, f"rank.{kind} is not set" if folder is None else f"{folder} holds no model")
+            run.misses(kind, f"rank.{kind} is not set" if folder is None else f"{folder} holds no model")
             continue
         card = cards.read_card(folder)
         if card.kind != kind:
             raise UserError(f"{folder}: a model of kind {card.kind}; set rank.{kind} to a folder of kind {kind}")
-        loaded[kind] = card, rankers.load(settings.backend, folder, settings.precision)
-    if not loaded:
+        there[kind] = Ranker(folder, card, run.scores.of_model(folder))
+    if not there:
         raise UserError("no ranker is set (rank.realism, rank.upvote, rank.relevance) and there; there is nothing to evaluate")
-    return loaded
+    return there
 
 
-def evaluate_rankers(loaded: Loaded, data: Path, settings: config.Settings, beside: Sequence[Path], found: Evaluation) -> None:
+def evaluate_rankers(run: Evaluation, there: dict[str, Ranker]) -> None:
     """Each ranker as its card measures it, generator likelihood beside realism and upvote, and other rankers beside upvote."""
-    there: Loaded = {}
-    for kind, (card, ranker) in loaded.items():
-        files = [data / f"{FILES[kind]}_{each}.csv" for each in ("train", "test")]
-        if absent := [str(file) for file in files if not file.exists()]:
-            found.misses(kind, f"{', '.join(absent)} isn't there")
-            continue
-        there[kind] = card, ranker
+    there = {kind: each for kind, each in there.items() if not run.lacks_files(kind, [f"{STEMS[kind]}_{s}.csv" for s in ("train", "test")])}
+    encoders = {kind: model.untuned(ranker.card, run.scores) for kind, ranker in there.items()}
+    for kind, ranker in there.items():
+        if encoders[kind] is None:
+            run.misses(f"{kind}, untuned encoder similarity", f"{ranker.card.base} is no encoder under models/base")
         if kind != "relevance":
-            found.tested[kind] = measures.score_test(card, ranker, data)
-            if measures.encoder_of(card) is None:
-                found.misses(f"{kind}, untuned encoder similarity", f"{card.base} is no encoder that PyTorch reads")
-    add_likelihoods(settings, found)
-    if tested := found.tested.get("upvote"):
-        pairs = [(row.comment, reply) for row in tested.rows for reply in (row.chosen, row.rejected)]
-        tested.scores |= {folder.name: scores_beside(folder, pairs, settings.rank).reshape(-1, 2) for folder in beside}
-    elif beside:
-        found.misses(", ".join(folder.name for folder in beside), "no upvote ranker to stand beside")
-    for kind, (card, ranker) in there.items():
-        found.metrics[kind] = measures.measure(card, ranker, data, found.tested.get(kind))
-        show(kind, found.metrics[kind])
+            run.tested[kind] = model.score_test(ranker.card, ranker.scorer, encoders[kind], run.data)
+    if run.tested:
+        add_likelihoods(run)
+    if tested := run.tested.get("upvote"):
+        pairs = [(row.comment, row.chosen) for row in tested.rows] + [(row.comment, row.rejected) for row in tested.rows]
+        tested.scores |= {name: upvote.sides(scorer(pairs, "upvote_pairs_test")) for name, scorer in run.beside.items()}
+    elif run.beside:
+        run.misses(", ".join(run.beside), "no upvote ranker to stand beside")
+    for kind, ranker in there.items():
+        run.metrics[kind] = model.measure(ranker.card, ranker.scorer, encoders[kind], run.data, run.tested.get(kind))
+        show.show(kind, run.metrics[kind])
 
 
-def add_likelihoods(settings: config.Settings, found: Evaluation) -> None:
+def add_likelihoods(run: Evaluation) -> None:
     """Score a draw of each kind's test rows by how likely the generator holds the reply; for realism, the less likely the more real."""
-    generate, what = settings.generate, "generator likelihood"
-    if not found.tested:
-        return None
-    if settings.rank.backend == "tfhub-bert":
-        return found.misses(what, "TensorFlow's rankers share no process with PyTorch")
-    if generate.backend not in baselines.WITH_LIKELIHOODS:
-        return found.misses(what, f"generate.backend {generate.backend} can't tell it for a given reply")
+    generate, what = run.settings.generate, "generator likelihood"
+    if not generators.back_end(generate.backend).likelihoods:
+        return run.misses(what, f"generate.backend {generate.backend} can't tell it for a given reply")
     if not generate.model.exists():
-        return found.misses(what, f"no generator in {generate.model}")
-    drawn = {kind: sample_rows(list(range(len(tested.rows))), LIKELIHOOD_ROWS, 1) for kind, tested in found.tested.items()}
+        return run.misses(what, f"no generator in {generate.model}")
+    drawn = {kind: sample_rows(list(range(len(tested.rows))), LIKELIHOOD_ROWS, 1) for kind, tested in run.tested.items()}
     pairs = {
         kind: [
             (row.comment, reply)
-            for row in (found.tested[kind].rows[number] for number in numbers)
+            for row in (run.tested[kind].rows[number] for number in numbers)
             for reply in ([row.chosen, row.rejected] if kind == "upvote" else [row.reply])
         ]
         for kind, numbers in drawn.items()
     }
-    told = iter(baselines.likelihoods(generate, [pair for each in pairs.values() for pair in each]))
+    likelihoods = iter(run.scores.likelihoods([pair for each in pairs.values() for pair in each], "likelihood").tolist())
     for kind, numbers in drawn.items():
-        tested = found.tested[kind]
+        tested = run.tested[kind]
         scores = np.full(tested.scores["ranker"].shape, np.nan)
         for number in numbers:
-            scores[number] = [next(told), next(told)] if kind == "upvote" else -next(told)
+            scores[number] = [next(likelihoods), next(likelihoods)] if kind == "upvote" else -next(likelihoods)
         tested.scores["generator_likelihood"] = scores
 
 
-def check_beside(folders: Sequence[Path]) -> None:
-    """Raises UserError: one is no upvote ranker, or its name wouldn't tell it from another scorer."""
+def check_beside(folders: Sequence[Path], own: Path | None) -> None:
+    """own: the config's upvote ranker. Raises UserError: one is no upvote ranker, or its name wouldn't tell it from another scorer."""
     for folder in folders:
         if (kind := cards.read_card(folder).kind) != "upvote":
             raise UserError(f"--beside {folder}: a model of kind {kind}; name a ranker of kind upvote")
     names = [folder.name for folder in folders]
-    if taken := next((name for name in names if names.count(name) > 1 or name in measures.UPVOTE_SCORERS), None):
-        raise UserError(f"--beside: {taken} names more than one scorer; copy the ranker to a folder of another name")
+    taken = (*upvote.SCORERS, own.name if own else "")
+    if twice := next((name for name in names if names.count(name) > 1 or name in taken), None):
+        raise UserError(f"--beside: {twice} names more than one scorer; copy the ranker to a folder of another name")
 
 
-def scores_beside(folder: Path, pairs: Pairs, settings: config.RankSettings) -> Array:
-    """upvote_score of each pair by another ranker, (pairs,), in a process of its own: TensorFlow shares none with PyTorch.
-
-    Its card says if it is of back end tfhub-bert; else it runs as the bot's rankers do. Raises UserError: `rank` can't score them.
-    """
-    engine = "transformers" if settings.backend == "tfhub-bert" else settings.backend
-    told = {
-        "BACKEND": cards.read_card(folder).settings.get("backend", engine), "PRECISION": settings.precision,
-        "REALISM": "", "UPVOTE": str(folder.absolute()), "RELEVANCE": "", "WEIGHTS__UPVOTE": "1", "BATCH_SIZE": str(settings.batch_size),
-    }  # fmt: skip
-    environment = with_root(os.environ) | {f"BOT_RANK__{name}": value for name, value in told.items()}
-    different = list(dict.fromkeys(pairs))
-    with TemporaryDirectory() as scratch:
-        source, out = Path(scratch) / "pairs.csv", Path(scratch) / "scored.csv"
-        schema.write_table(source, ["comment", "reply"], ({"comment": comment, "reply": reply} for comment, reply in different))
-        command = [sys.executable, "-m", "bot", "rank", "--in", str(source), "--out", str(out)]
-        if subprocess.run(command, stdout=subprocess.DEVNULL, env=environment, check=False).returncode:
-            raise UserError(f"--beside {folder}: can't be scored, the line above says why")
-        scores = {pair: float(row["upvote_score"]) for pair, row in zip(different, schema.read_table(out)[1], strict=True)}
-    return np.array([scores[pair] for pair in pairs])
-
-
-def evaluate_left_out(folders: Sequence[Path], found: Evaluation) -> None:
+def evaluate_left_out(run: Evaluation, folders: Sequence[Path]) -> None:
     """What the cards of upvote rankers say of subreddits that they didn't learn from. Raises UserError: a card says nothing of any."""
     if not folders:
-        return found.misses("subreddits left out of training", "no --left-out")
-    cards = [cards.read_card(folder) for folder in folders]
-    for folder, card in zip(folders, cards, strict=True):
-        if not any(name.startswith(measures.LEFT_OUT) for name in card.metrics):
+        return run.misses("subreddits left out of training", "no --left-out")
+    those = [cards.read_card(folder) for folder in folders]
+    for folder, card in zip(folders, those, strict=True):
+        if not any(name.startswith(upvote.LEFT_OUT) for name in card.metrics):
             raise UserError(f"--left-out {folder}: it left out no subreddit; name one trained by `train upvote --leave-out SUBREDDIT`")
-    found.metrics["left_out"] = measures.gather_left_out(cards)
-    show("upvote, subreddits left out of training", found.metrics["left_out"])
+    run.metrics["left_out"] = upvote.gather_left_out(those)
+    show.show("upvote, subreddits left out of training", run.metrics["left_out"])
 
 
-def evaluate_stage(
-    loaded: Loaded, data: Path, candidates: Path | None, settings: config.Settings, beside: Sequence[Path], seed: int, found: Evaluation
-) -> None:
+def evaluate_stage(run: Evaluation, there: dict[str, Ranker], candidates: Path | None, seed: int) -> None:
     """Stock phrases; and of candidates, what is picked, as judges see it."""
-    if not (data / "lm_test.csv").exists():
-        return found.misses("stock phrases and ranking stage", f"{data}/lm_test.csv isn't there")
-    people = schema.read_rows(data / "lm_test.csv", LmRow)
-    scorers = {f"{kind}_score": ranker for kind, (_, ranker) in loaded.items()}
-    if not any(getattr(settings.rank.weights, kind) for kind in loaded):
-        return found.misses("stock phrases and ranking stage", f"rank.weights gives 0 to every ranker there is ({', '.join(loaded)})")
-    encoder = measures.encoder_of(next(iter(loaded.values()))[0])
-    found.metrics["stock_phrases"] = choices.measure_stock_phrases(people, scorers, settings.rank, encoder, seed)
-    show("stock phrases", {"all": found.metrics["stock_phrases"]})
+    if run.lacks_files("stock phrases and ranking stage", ["lm_test.csv"]):
+        return None
+    weights = run.settings.rank.weights
+    if not any(getattr(weights, kind) for kind in there):
+        return run.misses("stock phrases and ranking stage", f"rank.weights gives 0 to every ranker there is ({', '.join(there)})")
+    people = schema.read_rows(run.data / "lm_test.csv", LmRow)
+    scorers = {f"{kind}_score": ranker.scorer for kind, ranker in there.items()}
+    encoder = model.untuned(next(iter(there.values())).card, run.scores)
+    run.metrics["stock_phrases"] = choices.measure_stock_phrases(people, scorers, weights, encoder, seed)
+    show.show("stock phrases", {"all": run.metrics["stock_phrases"]})
     if candidates is None:
-        return found.misses("ranking stage, genericness", "no --candidates")
-    read = choices.read_choices(candidates, people, scorers, settings.rank)
-    for folder in beside:
-        told = iter(scores_beside(folder, [(choice.comment, reply) for choice in read for reply in choice.candidates], settings.rank))
-        for choice in read:
-            choice.beside[folder.name] = [float(next(told)) for _ in choice.candidates]
+        return run.misses("ranking stage, genericness", "no --candidates")
+    read = choices.read_choices(candidates, people, scorers, weights, run.beside)
+    appointed = appoint_judges(run, seed)
+    minimum_realism = run.settings.choose.minimum_realism
+    run.metrics["ranking_stage"] = choices.measure_choices(read, list(scorers), weights, minimum_realism, appointed)
+    show.show_choices(run.metrics["ranking_stage"])
+
+
+def appoint_judges(run: Evaluation, seed: int) -> dict[str, judges.Judge]:
+    """Those that can be fitted."""
     appointed: dict[str, judges.Judge] = {}
-    found.metrics["judges"] = {}
-    for name, (stem, _) in judges.JUDGES.items():
-        absent = [f"{data}/{stem}_{each}.csv" for each in ("train", "test") if not (data / f"{stem}_{each}.csv").exists()]
-        if absent:
-            found.misses(f"judge {name}", f"{', '.join(absent)} isn't there")
+    run.metrics["judges"] = {}
+    for name, (kind, _) in judges.JUDGES.items():
+        if run.lacks_files(f"judge {name}", [f"{STEMS[kind]}_{each}.csv" for each in ("train", "test")]):
             continue
         try:
-            appointed[name], found.metrics["judges"][name] = judges.appoint(name, data, seed)
+            appointed[name], run.metrics["judges"][name] = judges.appoint(name, run.data, seed)
         except judges.NothingToLearn as error:
-            found.misses(f"judge {name}", str(error))
-    show("judge", found.metrics["judges"])
-    found.metrics["ranking_stage"] = choices.measure_choices(
-        read, list(scorers), settings.rank.weights, settings.choose.minimum_realism, appointed
-    )
-    show_choices(found.metrics["ranking_stage"])
+            run.misses(f"judge {name}", str(error))
+    show.show("judge", run.metrics["judges"])
+    return appointed
 
 
-HEADLINES = ("pairwise_accuracy", "hits_at_1", "roc_auc")  # the one measure by which subsets stand in one table
-
-
-def show(kind: str, measured: dict[str, Any]) -> None:
-    """Where there is more than one measure, a table of «all»: a column a scorer, a row a measure. Then one with a row a subset."""
-    names = list(measures.main_subsets(measured))
-    whole = [name for name in names if name == "all" or name.endswith("_classes")]
-    for name in whole:
-        told = _scorers(measured[name])
-        columns = [f"{scorer}{_fewer(values)}" for scorer, values in told.items()]
-        table = Table("", *columns, title=f"{kind}, {_facts(name, measured[name])}; 95 % intervals over threads")
-        for each in dict.fromkeys(each for values in told.values() for each in values if each not in ("rows", "pairs")):
-            table.add_row(
-                "true (down) × predicted" if each == "confusion" else each, *(_cell(values.get(each)) for values in told.values())
-            )
-        _print(table)
-    if rest := [name for name in names if name not in whole]:
-        headline = next(each for each in HEADLINES if any(each in values for values in _scorers(measured[rest[0]]).values()))
-        columns = list(dict.fromkeys(scorer for name in rest for scorer in _scorers(measured[name])))
-        table = Table(headline, *columns, title=f"{kind}; 95 % intervals over threads")
-        for name in rest:
-            told = _scorers(measured[name])
-            cells = [f"{_cell(told.get(scorer, {}).get(headline))}{_fewer(told.get(scorer, {}))}" for scorer in columns]
-            table.add_row(_facts(name, measured[name]), *cells)
-        _print(table)
-
-
-def _scorers(content: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {name: values for name, values in content.items() if isinstance(values, dict)}
-
-
-def _facts(name: str, content: dict[str, Any]) -> str:
-    """The subset's name and its counts."""
-    counts = ", ".join(f"{value:,} {each}" for each, value in content.items() if isinstance(value, int) and not isinstance(value, bool))
-    return f"{name}{' (unseen in training)' if content.get('unseen_in_training') else ''}: {counts}"
-
-
-def _fewer(values: dict[str, Any]) -> str:
-    """The number of a scorer's rows or pairs, where it didn't score all."""
-    return next((f" ({values[each]:,} {each})" for each in ("rows", "pairs") if each in values), "")
-
-
-def _print(table: Table) -> None:
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
-
-
-def show_choices(measured: dict[str, Any]) -> None:
-    facts = f"{measured['comments']} comments, {measured['candidates']} candidates"
-    columns = dict.fromkeys(column for values in measured["choices"].values() for column in values)
-    table = Table("the pick", *columns, title=f"ranking stage, {facts}: win rates by judge, and how generic the picks are")
-    for name, values in measured["choices"].items():
-        table.add_row(name, *(_cell(values.get(column)) for column in columns))
-    _print(table)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, int | float):
-        return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
-    if isinstance(value[0], list):  # a confusion matrix
-        return "\n".join(" ".join(f"{count:>6}" for count in row) for row in value)
-    middle, low, high = value
-    return f"{middle:.3f} [{low:.3f}, {high:.3f}]"
+def facts(run: Evaluation, there: dict[str, Ranker], others: dict[str, Path]) -> dict[str, Any]:
+    """What metrics.json says of how it was made. others: more model folders, by what they are."""
+    rank = run.settings.rank
+    names = list(dict.fromkeys(rankers.needed(each.card, rank.backend) for each in there.values()))
+    precisions = dict.fromkeys(rank.precision if rankers.back_end(name).exported else "float32" for name in names)
+    folders = {kind: each.folder for kind, each in there.items()} | {"generator": run.settings.generate.model} | others
+    return {
+        "utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "rank_backend": ", ".join(names),
+        "rank_precision": ", ".join(precisions),
+        "weights": rank.weights.model_dump(),
+        "minimum_realism": run.settings.choose.minimum_realism,
+        "models": {name: {"folder": str(path), "sha256": serving.fingerprint(path)} for name, path in folders.items() if path.exists()},
+        "data": str(run.data),
+        "missing": run.missing,
+    }
 
 
 def main(
     data: Annotated[Path, typer.Option(help="folder of prepared files")] = Path("data/prepared"),
-    out: Annotated[Path, typer.Option(help="folder for metrics.json and evaluation.html")] = Path("data/evaluation"),
+    out: Annotated[Path, typer.Option(help="folder for metrics.json, evaluation.html and scores/")] = Path("data/evaluation"),
     config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings; names rankers and generator")] = None,
     candidates: Annotated[Path | None, typer.Option(help="candidates for comments of DATA/lm_test.csv, for the ranking stage")] = None,
     seed: Annotated[int, typer.Option(help="of what is drawn: comments, judges' training pairs")] = 1,
     engine: Annotated[
-        Literal["ctranslate2", "transformers", "tfhub-bert"] | None,
-        typer.Option(help="back end of the rankers, instead of the config's, with which `run` ranks; transformers is the reference"),
+        str | None,
+        typer.Option(help="back end of the rankers, instead of the config's, with which `run` ranks"),
     ] = None,
     beside: Annotated[list[Path] | None, typer.Option(help="another upvote ranker to measure on the same pairs and candidates")] = None,
     left_out: Annotated[
         list[Path] | None, typer.Option(help="an upvote ranker trained with --leave-out, whose card says how it does on those subreddits")
     ] = None,
+    one: Annotated[Path | None, typer.Option("--model", help="measure this model only, and write its card's metrics")] = None,
 ) -> None:
     """Measure the rankers and what they pick on the test split, beside their baselines."""
-    from bot.evaluate import page
-
-    settings, began = config.load(config_file), time.monotonic()
+    settings, began, beside, left_out = config.load(config_file), time.monotonic(), beside or [], left_out or []
     if engine:
-        settings = settings.model_copy(update={"rank": settings.rank.model_copy(update={"backend": engine})})
-    beside, left_out = beside or [], left_out or []
-    check_beside(beside)
-    found = Evaluation()
-    evaluate_left_out(left_out, found)
-    loaded = load_rankers(settings.rank, found)
-    evaluate_rankers(loaded, data, settings, beside, found)
-    evaluate_stage(loaded, data, candidates, settings, beside, seed, found)
-    folders = {kind: getattr(settings.rank, kind) for kind in loaded} | {"generator": settings.generate.model}
-    folders |= {f"beside: {each.name}": each for each in beside} | {f"left out: {each.name}": each for each in left_out}
+        settings = settings.model_copy(update={"rank": settings.rank.model_copy(update={"backend": rankers.chosen(engine)})})
+    scores = Scores(out / "scores", settings)
+    if one:
+        if candidates or beside or left_out:
+            raise UserError("--model measures one model by itself; leave --candidates, --beside and --left-out out")
+        return show.show_model(cards.read_card(one).kind, model.measure_model(one, data, scores))
+    check_beside(beside, settings.rank.upvote)
+    run = Evaluation(data, settings, scores, {folder.name: scores.of_model(folder) for folder in beside})
+    evaluate_left_out(run, left_out)
+    there = find_rankers(run)
+    evaluate_rankers(run, there)
+    evaluate_stage(run, there, candidates, seed)
     options = [("--data", data), ("--config", config_file), ("--candidates", candidates), ("--engine", engine), ("--seed", seed)]
     options += [*(("--beside", each) for each in beside), *(("--left-out", each) for each in left_out)]
+    others = {f"beside: {each.name}": each for each in beside} | {f"left out: {each.name}": each for each in left_out}
     made = {
-        "utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        **facts(run, there, others),
         "seconds": round(time.monotonic() - began),
         "command": shlex.join(["python", "run_bot.py", "evaluate", *(str(part) for each in options if each[1] for part in each)]),
-        "rank_backend": settings.rank.backend,
-        "rank_precision": settings.rank.precision if settings.rank.backend == "ctranslate2" else "float32",
         "engine_of_run": not engine,
-        "weights": settings.rank.weights.model_dump(),
-        "minimum_realism": settings.choose.minimum_realism,
-        "models": {name: {"folder": str(path), "sha256": serving.fingerprint(path)} for name, path in folders.items() if path.exists()},
-        "data": str(data),
         "candidates": str(candidates) if candidates else None,
-        "missing": found.missing,
     }
-    result = {"made": made, **found.metrics}
+    write({"made": made, **run.metrics}, run.tested, out)
+
+
+def write(result: dict[str, Any], tested: dict[str, ScoredRows], out: Path) -> None:
+    from bot.evaluate import page  # matplotlib takes a second
+
     with files.atomic_writer(out / "metrics.json") as file:
         json.dump(result, file, indent=1, allow_nan=False)
-    page.write(result, found.tested, out / "evaluation.html")
+    page.write(result, tested, out / "evaluation.html")
     print(out / "metrics.json", out / "evaluation.html", sep="\n")

@@ -4,27 +4,29 @@ A judge shares nothing with the rankers: it learns from the threads of the other
 words and characters where they are encoders, and nothing is tuned on it. `evaluate` fits it anew each time, in seconds, and puts its own
 accuracy on test pairs beside what it says, so that a reader knows how far to trust it.
 
-liked    which of two siblings got more karma      upvote_pairs_train.csv
-real     which of two replies a person wrote       realism_train.csv
-belongs  which of two replies is the comment's own relevance_train.csv
+Reads DATA/{upvote_pairs,realism,relevance}_{train,test}.csv.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bot import metrics, schema, text
-from bot.evaluate.baselines import Pairs, fit_differences
-from bot.schema import LabelledRow, RealismRow, UpvotePair, sample_rows
+from bot import metrics, text
+from bot.corpus import compared
+from bot.corpus.compared import Compared
+from bot.evaluate.baselines import fit_differences
+from bot.rankers.scoring import Pairs
+from bot.schema import sample_rows
 
+# By name: the kind of ranker that is asked the same, and what a judge is asked.
 JUDGES = {
-    "liked": ("upvote_pairs", "which of two replies to one comment got more karma"),
+    "liked": ("upvote", "which of two replies to one comment got more karma"),
     "real": ("realism", "which of two replies to one comment a person wrote"),
     "belongs": ("relevance", "which of two replies is the comment's own, and which is from another thread of the subreddit"),
 }
@@ -34,29 +36,6 @@ LEAST_KARMA_GAP = 5  # of siblings that `liked` learns from: nearer ones are hal
 STRENGTH = 0.1  # scikit-learn's C, chosen for `liked` on validation pairs among 0.003 to 1
 LETTERS = 400  # characters of a reply whose letters are counted; the rest of a long one costs time and tells little more
 _WORD = re.compile(r"\w+")
-
-Compared = tuple[str, str, str, str]  # thread_id, comment, the better reply, the worse one
-
-
-def by_label(rows: Sequence[RealismRow] | Sequence[LabelledRow]) -> list[Compared]:
-    """Each comment's replies of label 1 against each of its replies of label 0.
-
-    >>> rows = [LabelledRow("t3_a", "t1_a", "t1_b", "s", "why", "so", 1), LabelledRow("t3_a", "t1_a", "t1_z", "s", "why", "no", 0)]
-    >>> by_label(rows)
-    [('t3_a', 'why', 'so', 'no')]
-    """
-    replies: dict[tuple[str, str, str], tuple[list[str], list[str]]] = defaultdict(lambda: ([], []))
-    for row in rows:
-        replies[row.thread_id, row.comment_id, row.comment][1 - row.label].append(row.reply)
-    return [(thread, comment, good, bad) for (thread, _, comment), (goods, bads) in replies.items() for good in goods for bad in bads]
-
-
-def read_compared(path: Path) -> list[Compared]:
-    """Pairs of a prepared file of siblings (LEAST_KARMA_GAP apart), realism or relevance rows, told by its name. Raises SchemaError."""
-    if path.name.startswith("upvote_pairs"):
-        siblings = schema.read_rows(path, UpvotePair)
-        return [(row.thread_id, row.comment, row.chosen, row.rejected) for row in siblings if row.karma_gap >= LEAST_KARMA_GAP]
-    return by_label(schema.read_rows(path, RealismRow) if path.name.startswith("realism") else schema.read_rows(path, LabelledRow))
 
 
 class NothingToLearn(Exception):
@@ -110,12 +89,12 @@ def appoint(name: str, data: Path, seed: int) -> tuple[Judge, dict[str, Any]]:
         SchemaError: a file is missing or isn't what it should be.
         NothingToLearn: no training pair of the judge's half, or no test pair.
     """
-    stem, question = JUDGES[name]
-    half = [pair for pair in read_compared(data / f"{stem}_train.csv") if text.half_for(pair[0]) == "judge"]
+    kind, question = JUDGES[name]
+    half = [pair for pair in compared.read(data, kind, "train", LEAST_KARMA_GAP) if text.half_for(pair[0]) == "judge"]
     train = sample_rows(half, TRAINING_PAIRS, seed)
-    test = sample_rows(read_compared(data / f"{stem}_test.csv"), TEST_PAIRS, seed)
+    test = sample_rows(compared.read(data, kind, "test", LEAST_KARMA_GAP), TEST_PAIRS, seed)
     if not train or not test:
-        raise NothingToLearn(f"{data}/{stem}_{'test' if train else 'train'}.csv has no pair to compare")
+        raise NothingToLearn(f"{data}/{compared.STEMS[kind]}_{'test' if train else 'train'}.csv has no pair to compare")
     judge = Judge(train)
     threads = [thread for thread, *_ in test]
     better, worse = (judge.score([(comment, replies[side]) for _, comment, *replies in test]) for side in (0, 1))

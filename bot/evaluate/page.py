@@ -17,9 +17,10 @@ from matplotlib.figure import Figure
 
 from bot import files
 from bot.evaluate import measures
-from bot.evaluate.choices import NEAR_VERBATIM
+from bot.evaluate.choices import NEAR_VERBATIM, WAYS
 from bot.evaluate.judges import JUDGES
 from bot.evaluate.measures import ScoredRows
+from bot.evaluate.upvote import TOLD_THE_TIME, pair_chances
 from bot.report import plots
 from bot.report.report import templates
 
@@ -36,7 +37,7 @@ SCORERS = {
     "untuned_encoder": ("untuned encoder", "cosine of comment and reply under the ranker's base before training"),
     "longer_wins": ("the longer wins", "more characters"),
     "earlier_wins": ("the earlier wins", "only pairs whose times are real"),
-    measures.TOLD_THE_TIME: (
+    TOLD_THE_TIME: (
         "told the time",
         "the ranker, told which reply came first: its log-odds and those that the earlier one wins. So much of karma is time, which"
         " candidates don't have; no baseline",
@@ -65,8 +66,7 @@ MEASURES = {
     "macro_precision": ("macro precision", "mean over the classes"),
     "macro_recall": ("macro recall", "mean over the classes"),
     "macro_f1": ("macro F1", "mean over the classes"),
-    "roc_auc_macro": ("ROC-AUC, macro", "each class against the others, mean over the classes"),
-    "roc_auc_micro": ("ROC-AUC, micro", "each (reply, class) as one yes-or-no question"),
+    "roc_auc_cuts": ("ROC-AUC", "chance that the reply of the higher class scores higher, mean over the cuts between classes"),
     "hits_at_1": ("hits@1", "share of comments whose own reply scores highest of its list; a tie counts as missed"),
     "answered": ("comments", "that get a pick"),
     "near_verbatim": (
@@ -78,15 +78,6 @@ MEASURES = {
     **{name: (f"«{name}»", f"win rate by the judge of {question}: the share of the other candidates that it puts below")
        for name, (_, question) in JUDGES.items()},
 }  # fmt: skip
-WAYS = {
-    "rank_score": "best rank_score",
-    "choose": "as choose does it: realism above the threshold, then best rank_score",
-    "two_step": "two-step: realism above the threshold, then best upvote",
-    "most_likely": "the most likely",
-    "longest": "the longest",
-    "random": "a random one",
-    "person": "the person's own reply",
-}
 SUBSETS = {
     "all": "all",
     "gap_5": "karma gap of at least 5",
@@ -219,7 +210,7 @@ def realism_plots(tested: ScoredRows) -> dict[str, str]:
 
 
 def upvote_plots(tested: ScoredRows, measured: Mapping[str, Any]) -> dict[str, str]:
-    chances = measures.pair_chances("ranker", tested.scores["ranker"])
+    chances = pair_chances("ranker", tested.scores["ranker"])
     both = np.concatenate([chances, 1 - chances])  # each pair both ways round
     tables = list(measures.main_subsets(measured))
     bins = {name.removeprefix("gap_"): content for name, content in measured.items() if name not in tables}
@@ -260,7 +251,7 @@ def tile(name: str, content: Mapping[str, Any], own: str, measure: str, target: 
     """The bot's own number with the best baseline's; a target counts as met by the number, not by its interval."""
     scorers = scorers_of(content)
     value, interval = cell(scorers[own][measure])
-    baselines = scorers.keys() & SCORERS.keys() - {own, measures.TOLD_THE_TIME}
+    baselines = scorers.keys() & SCORERS.keys() - {own, TOLD_THE_TIME}
     others = [(scorers[name][measure][0], name) for name in baselines if measure in scorers[name] and not name.endswith("_score")]
     beside = chance
     if others:
@@ -341,7 +332,7 @@ def page(result: Mapping[str, Any], tested: Mapping[str, ScoredRows]) -> str:
     }
     told = scorers_of(realism.get("all", {}))
     return (
-        templates()
+        templates(Path(__file__).parent)
         .get_template("evaluation.html.j2")
         .render(
             result=result,

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from bot.cli import UserError
 from bot.config import GenerateSettings, Precision
@@ -19,12 +19,13 @@ from bot.schema import Candidate
 class BackEnd(NamedTuple):
     module: str  # has `load(path, precision) -> Generator`
     exported: bool = False  # runs the serving folder that `models export` makes of a model, see weights/serving.py
+    likelihoods: str = ""  # module whose generators have `log_likelihoods`, of the same model folders; empty: none
 
 
 # The first is the default. A new one is a new file here and a line in this table.
 BACK_ENDS = {
-    "ctranslate2": BackEnd("bot.generators.ctranslate2", exported=True),
-    "transformers": BackEnd("bot.generators.transformers"),
+    "ctranslate2": BackEnd("bot.generators.ctranslate2", exported=True, likelihoods="bot.generators.transformers"),
+    "transformers": BackEnd("bot.generators.transformers", likelihoods="bot.generators.transformers"),
     "gpt-2-simple": BackEnd("bot.generators.gpt_2_simple"),
 }
 
@@ -67,3 +68,11 @@ def load(name: str, path: Path, precision: Precision = "int8") -> Generator:
     """
     generator: Generator = importlib.import_module(back_end(name).module).load(path, precision)
     return generator
+
+
+def likelihoods(name: str) -> Callable[[], Any]:
+    """Gives the module of that back end's `log_likelihoods`, imported when it is called. Raises UserError where there is none."""
+    module = back_end(name).likelihoods
+    if not module:
+        raise UserError(f"generate.backend {name} has no likelihoods of given replies")
+    return lambda: importlib.import_module(module)

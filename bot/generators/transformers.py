@@ -9,7 +9,8 @@ beside it. Its tokenizer_config.json says so (`spelt_start`, `spelt_end`), and t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from bot import text
 from bot.cli import UserError
 from bot.config import GenerateSettings, Precision
 from bot.generators import candidate_seed, shortened
-from bot.schema import Candidate
+from bot.schema import Candidate, LmRow, sample_rows
 from bot.weights import loading
 
 if TYPE_CHECKING:
@@ -197,6 +198,25 @@ class Transformers:
                     total = -torch.nn.functional.cross_entropy(logits, reply, reduction="sum")
                     result[row] = float(total) / (len(reply) - (surplus if len(whole[row][0]) <= context else 0))
         return result
+
+
+def reply_perplexity(path: Path, rows: Sequence[LmRow], most_rows: int, settings: Mapping[str, Any]) -> dict[str, float]:
+    """rows and perplexity, over the tokens of the reply and its end, of up to most_rows rows drawn at random.
+
+    settings: of the card; rows of more than its max_tokens are left out. Raises UserError where all are.
+    """
+    generator, most, seed = Transformers(path), settings.get("max_tokens", 96), settings.get("seed", 0)
+    drawn = sample_rows(list(rows), 3 * most_rows, seed)
+    encoded = [(row, *encode_training_row(generator.tokenizer, row.comment, row.reply, most)) for row in drawn]
+    kept = sample_rows([(row, len(ids) - prompt) for row, ids, prompt in encoded if len(ids) <= most], most_rows, seed)
+    if not kept:
+        raise UserError(f"no row of at most {most} tokens to measure; prepare more data")
+    _, spelt_end = spelt_ends(generator.tokenizer)
+    surplus = len(_plain(generator.tokenizer, spelt_end)) - 1 if spelt_end else 0
+    tokens = [count - surplus for _, count in kept]
+    means = generator.log_likelihoods([(row.comment, row.reply) for row, _ in kept], GenerateSettings(max_prompt_tokens=most))
+    nats = -sum(mean * count for mean, count in zip(means, tokens, strict=True))
+    return {"rows": len(kept), "perplexity": math.exp(nats / sum(tokens))}
 
 
 def load(path: Path, _: Precision = "int8") -> Transformers:

@@ -5,7 +5,7 @@ Writes RUN/scores.csv, one row a candidate.
 
     python run_bot.py rank --run data/runs/X
 
-How they are scored is online/score.py's work. `choose` decides what becomes of each candidate.
+How they are scored is rankers/scoring.py's work. `choose` decides what becomes of each candidate.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from bot import config, files, schema
-from bot.online import score
+from bot.rankers import scoring
 from bot.schema import Candidate, Scores
 
 
@@ -30,11 +30,12 @@ def main(
     with files.run_folder(run):
         files.check_output(out, [source])
         candidates = schema.read_rows(source, Candidate)
-        made_from = {"candidates": files.sha256_of(source), **score.made_with(settings)}
+        how = scoring.by_all(settings)
+        made_from = {"candidates": files.sha256_of(source), **how.made_with}
         if files.is_current(out, made_from):
             print(f"{out} is there already")
             return
-        with score.scored_in_parts([(each.comment, each.reply) for each in candidates], settings, out, made_from) as scored:
+        with scoring.scored_in_parts([(each.comment, each.reply) for each in candidates], how, out, made_from) as scored:
             rows = (Scores(each.comment_id, each.candidate_id, **four) for each, four in zip(candidates, scored, strict=True))
             count = schema.write_rows(out, Scores, rows, made_from)
         print(f"{count:,} candidates scored in {out}")

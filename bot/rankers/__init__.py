@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import bisect
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -15,21 +15,24 @@ import numpy as np
 
 from bot.cli import UserError
 from bot.config import Precision
+from bot.weights import cards
 
 
 class BackEnd(NamedTuple):
     module: str  # has `load(path, precision) -> Ranker`
     exported: bool = False  # runs the serving folder that `models export` makes of a model, see weights/serving.py
+    reads_bases: bool = False  # has `load_base(name) -> Encoder`, of a base encoder as it was pulled
 
 
 # The first is the default. A new one is a new file here and a line in this table.
 BACK_ENDS = {
     "ctranslate2": BackEnd("bot.rankers.ctranslate2", exported=True),
-    "transformers": BackEnd("bot.rankers.transformers"),
+    "transformers": BackEnd("bot.rankers.transformers", reads_bases=True),
     "tfhub-bert": BackEnd("bot.rankers.tfhub_bert"),
 }
 KARMA_CLASSES = {2: (2,), 4: (1, 2, 5)}  # least karma of each class but the lowest, by number of classes
 MAX_COMMENT_TOKENS, MAX_REPLY_TOKENS = 45, 80
+KEPT_TEXTS = 50_000  # some 80 MB at a width of 384
 MAX_TOKENS = MAX_COMMENT_TOKENS + MAX_REPLY_TOKENS + 3  # of a pair, with its three control tokens
 
 Encoded = tuple[list[int], list[int]]  # token ids, segment ids
@@ -41,10 +44,27 @@ class Ranker(Protocol):
         ...
 
 
-class Classifier(Ranker, Protocol):
-    def probabilities(self, pairs: Sequence[tuple[str, str]], batch_size: int = 32) -> np.ndarray[Any, Any]:
-        """Of each class for each (comment, reply), (pairs, classes)."""
+class Encoder(Protocol):
+    def cosines(self, pairs: Sequence[tuple[str, str]], batch_size: int = 32) -> np.ndarray[Any, Any]:
+        """Of comment and reply, in [-1, 1], (pairs,)."""
         ...
+
+
+class Vectors:
+    """Vectors of length 1 of texts. Those of the last texts are kept, since many pairs share a comment or a reply."""
+
+    def __init__(self, encode: Callable[[list[str], int], np.ndarray[Any, Any]]):
+        """encode: (texts, batch size) -> (texts, width)."""
+        self.encode = encode
+        self.kept: dict[str, np.ndarray[Any, Any]] = {}
+
+    def cosines(self, pairs: Sequence[tuple[str, str]], batch_size: int) -> np.ndarray[Any, Any]:
+        """See Encoder."""
+        if len(self.kept) > KEPT_TEXTS:
+            self.kept = {}
+        if new := [*dict.fromkeys(body for pair in pairs for body in pair if body not in self.kept)]:
+            self.kept |= zip(new, self.encode(new, batch_size), strict=True)
+        return np.array([self.kept[comment] @ self.kept[reply] for comment, reply in pairs], np.float64)
 
 
 def karma_class(karma: int, classes: int) -> int:
@@ -75,9 +95,20 @@ def batches_of_like_length(encoded: Sequence[Encoded], batch_size: int) -> Itera
 
 def back_end(name: str) -> BackEnd:
     """name: rank.backend; empty for the default. Raises UserError for an unknown one."""
+    return BACK_ENDS[chosen(name)]
+
+
+def chosen(name: str) -> str:
+    """The back end's name, that of the default for an empty one. Raises UserError for an unknown one."""
     if name and name not in BACK_ENDS:
         raise UserError(f"rank.backend {name!r} is unknown; one of {', '.join(BACK_ENDS)}")
-    return BACK_ENDS[name or next(iter(BACK_ENDS))]
+    return name or next(iter(BACK_ENDS))
+
+
+def needed(card: cards.ModelCard, name: str) -> str:
+    """The back end that runs the ranker with this card: the one it was trained for, else `name` (see chosen)."""
+    own = card.settings.get("backend")
+    return own if own in BACK_ENDS else chosen(name)
 
 
 def load(name: str, path: Path, precision: Precision = "int8") -> Ranker:
@@ -87,3 +118,10 @@ def load(name: str, path: Path, precision: Precision = "int8") -> Ranker:
     """
     ranker: Ranker = importlib.import_module(back_end(name).module).load(path, precision)
     return ranker
+
+
+def load_base(name: str) -> Encoder:
+    """The base encoder `name` as it was pulled. Raises UserError if it isn't there."""
+    module = next(each.module for each in BACK_ENDS.values() if each.reads_bases)
+    encoder: Encoder = importlib.import_module(module).load_base(name)
+    return encoder

@@ -25,7 +25,7 @@ from tokenizers import Tokenizer
 from bot import files, text
 from bot.cli import UserError
 from bot.config import Precision
-from bot.rankers import MAX_TOKENS, Encoded, batches_of_like_length, join_pair
+from bot.rankers import MAX_TOKENS, Encoded, Vectors, batches_of_like_length, join_pair
 from bot.weights import loading, serving
 
 Array = np.ndarray[Any, Any]
@@ -94,7 +94,7 @@ def padded(rows: list[list[int]]) -> list[list[int]]:
 
 
 def sigmoid(x: Array) -> Array:
-    result: Array = (1 + np.tanh(x / 2)) / 2  # the usual form overflows
+    result: Array = (1 + np.tanh(np.asarray(x, np.float64) / 2)) / 2  # the usual form overflows, and float32 makes ties of high scores
     return result
 
 
@@ -116,17 +116,17 @@ class DualEncoder:
 
     def __init__(self, encoder: Encoder, scale: float, offset: float):
         self.encoder, self.scale, self.offset = encoder, scale, offset
+        self.vectors = Vectors(self.encode)
+
+    def encode(self, texts: list[str], batch_size: int) -> Array:
+        """See mean_vector, (texts, width)."""
+        facts = self.encoder.facts
+        encoded = [[facts["start"], *ids[: MAX_TOKENS - 2], facts["separator"]] for ids in self.encoder.tokens(texts)]
+        return self.encoder.run([(ids, [0] * len(ids)) for ids in encoded], batch_size, mean_vector, facts["width"])
 
     def score(self, pairs: Sequence[tuple[str, str]], batch_size: int = 8) -> list[float]:
-        """See rankers.Ranker. Each text is encoded once."""
-        facts = self.encoder.facts
-        places: dict[str, int] = {}
-        for body in (body for pair in pairs for body in pair):
-            places.setdefault(body, len(places))
-        encoded = [[facts["start"], *ids[: MAX_TOKENS - 2], facts["separator"]] for ids in self.encoder.tokens([*places])]
-        vectors = self.encoder.run([(ids, [0] * len(ids)) for ids in encoded], batch_size, mean_vector, facts["width"])
-        comments, replies = (vectors[[places[pair[side]] for pair in pairs]] for side in (0, 1))
-        scores: list[float] = sigmoid(self.scale * (comments * replies).sum(1) + self.offset).tolist()
+        """See rankers.Ranker."""
+        scores: list[float] = sigmoid(self.scale * self.vectors.cosines(pairs, batch_size) + self.offset).tolist()
         return scores
 
 

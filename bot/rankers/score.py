@@ -1,4 +1,7 @@
-"""TODO: bot.rankers.score"""
+"""From rankers to scores, and from the scores of a reply to its rank_score: pure functions over rows.
+
+`score` and `rank` write what `score_pairs` returns; `evaluate` and `train weights` combine the columns of score files.
+"""
 
 from __future__ import annotations
 
@@ -15,20 +18,28 @@ Scorers = Mapping[str, rankers.Ranker]  # by score column
 Scores = dict[str, float | None]  # by score column
 
 
-def cleaned(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """What rankers are given, here and in `evaluate`: text as it was cleaned for training."""
-    return [(text.clean(comment), text.clean(reply)) for comment, reply in pairs]
-
-
 def score_pairs(pairs: Sequence[tuple[str, str]], scorers: Scorers, batch_size: int, weights: config.RankWeights) -> list[Scores]:
     """For each (comment, reply): the four scores by column, None where there is no ranker. Text is cleaned as for training first."""
     clean = cleaned(pairs)
-    columns = {column: scorers[column].score(clean, batch_size) if column in scorers else [None] * len(pairs) for column in SCORES}
-    rows = []
-    for index in range(len(pairs)):
-        row: Scores = {column: columns[column][index] for column in SCORES}
-        rows.append({**row, "rank_score": rank_score(row, weights)})
-    return rows
+    return combined({column: scorer.score(clean, batch_size) for column, scorer in scorers.items()}, len(pairs), weights)
+
+
+def cleaned(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """What rankers are given: text as it was cleaned for training."""
+    return [(text.clean(comment), text.clean(reply)) for comment, reply in pairs]
+
+
+def combined(columns: Mapping[str, Sequence[float]], rows: int, weights: config.RankWeights) -> list[Scores]:
+    """Each row's scores with their rank_score. columns: the scores of all rows, for those of SCORES that have a ranker.
+
+    >>> combined({"upvote_score": [0.4]}, 1, config.RankWeights(upvote=1))
+    [{'realism_score': None, 'upvote_score': 0.4, 'relevance_score': None, 'rank_score': 0.4}]
+    """
+    result = []
+    for row in range(rows):
+        scores: Scores = {column: columns[column][row] if column in columns else None for column in SCORES}
+        result.append({**scores, "rank_score": rank_score(scores, weights)})
+    return result
 
 
 def log_odds(scores: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

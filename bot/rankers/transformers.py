@@ -16,7 +16,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 
 from bot import text
 from bot.config import Precision
-from bot.rankers import MAX_TOKENS, Encoded, batches_of_like_length, join_pair
+from bot.rankers import MAX_TOKENS, Encoded, Vectors, batches_of_like_length, join_pair
 from bot.weights import bases, cards, loading
 
 if TYPE_CHECKING:
@@ -75,13 +75,13 @@ class Transformers:
 
     def score(self, pairs: Sequence[tuple[str, str]], batch_size: int = 32) -> list[float]:
         """See rankers.Ranker."""
-        scores: list[float] = torch.sigmoid(self.scale * torch.tensor(self.logits(pairs, batch_size)) + self.offset).tolist()
-        return scores
+        return probabilities(self.logits(pairs, batch_size), self.scale, self.offset)
 
 
-def load_encoder(base: str) -> tuple[Any, PreTrainedTokenizerBase]:
-    """A base as it was pulled, for `embed`. Raises UserError if it isn't there."""
-    return loading.load(bases.base_path(base), AutoModel)
+def probabilities(values: Any, scale: float, offset: float) -> list[float]:
+    """sigmoid(scale * value + offset), in float64: float32 makes ties of high scores."""
+    found: list[float] = torch.sigmoid(scale * torch.as_tensor(values, dtype=torch.float64) + offset).tolist()
+    return found
 
 
 def encode_text(tokenizer: PreTrainedTokenizerBase, body: str) -> list[int]:
@@ -106,29 +106,30 @@ class DualEncoder:
 
     def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, scale: float, offset: float):
         self.model, self.tokenizer, self.scale, self.offset = model, tokenizer, scale, offset
+        self.vectors = Vectors(self.encode)
 
-    def vectors(self, texts: Sequence[str], batch_size: int = 32) -> torch.Tensor:
-        """See embed; (texts, width)."""
+    def encode(self, texts: list[str], batch_size: int = 32) -> Any:
+        """See embed; (texts, width), numpy."""
         encoded = [encode_text(self.tokenizer, body) for body in texts]
         result = torch.zeros(len(encoded), int(self.model.config.hidden_size))
         with torch.inference_mode():
             for rows in batches_of_like_length([(ids, []) for ids in encoded], batch_size):
                 result[rows] = embed(self.model, [encoded[row] for row in rows], int(self.tokenizer.pad_token_id or 0)).cpu()
-        return result
+        return result.numpy()
 
-    def cosines(self, pairs: Sequence[tuple[str, str]], batch_size: int = 32) -> torch.Tensor:
-        """(pairs,), each text encoded once."""
-        places: dict[str, int] = {}
-        for body in (body for pair in pairs for body in pair):
-            places.setdefault(body, len(places))
-        vectors = self.vectors([*places], batch_size)
-        comments, replies = ([places[pair[side]] for pair in pairs] for side in (0, 1))
-        return (vectors[comments] * vectors[replies]).sum(1)
+    def cosines(self, pairs: Sequence[tuple[str, str]], batch_size: int = 32) -> Any:
+        """See rankers.Encoder."""
+        return self.vectors.cosines(pairs, batch_size)
 
     def score(self, pairs: Sequence[tuple[str, str]], batch_size: int = 32) -> list[float]:
         """See rankers.Ranker."""
-        scores: list[float] = torch.sigmoid(self.scale * self.cosines(pairs, batch_size) + self.offset).tolist() if pairs else []
-        return scores
+        return probabilities(self.cosines(pairs, batch_size), self.scale, self.offset)
+
+
+def load_base(name: str) -> DualEncoder:
+    """See rankers.load_base."""
+    model, tokenizer = loading.load(bases.base_path(name), AutoModel)
+    return DualEncoder(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, 1.0, 0.0)
 
 
 def load(path: Path, _: Precision = "int8") -> Transformers | DualEncoder:

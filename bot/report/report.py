@@ -385,14 +385,14 @@ def _card(comment: Comment, rows: list[Scored], run: Run, likelihoods: Mapping[t
     }
 
 
-def templates() -> jinja2.Environment:
-    """The pages' templates, beside this file; whatever they are given is escaped."""
+def templates(folder: Path = Path(__file__).parent) -> jinja2.Environment:
+    """A folder's page templates; whatever they are given is escaped."""
     return jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader(folder),
     )
 
 

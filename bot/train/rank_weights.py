@@ -1,6 +1,7 @@
 """train weights: how much each ranker counts in rank_score, fitted on the validation split.
 
 Reads  DATA/realism_{val,test}.csv, upvote_pairs_{val,test}.csv, relevance_{val,test}.csv and the rankers that the config names.
+Writes OUT/scores/weights.MODEL.csv, see rankers.score_files; they are read as they are where they are current.
 Prints the weights and the threshold choose.minimum_realism, which lets nine in ten of people's validation replies pass, as lines for the
 config; and how often the better of two replies to one comment scores higher, on the test split.
 
@@ -17,52 +18,49 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from bot import config, metrics, schema
+from bot import config, metrics
 from bot.cli import UserError
-from bot.evaluate.judges import Compared, by_label
-from bot.metrics import Interval, mean_with_interval
-from bot.online import score as scoring
+from bot.corpus import compared
+from bot.corpus.compared import Compared
+from bot.metrics import Array, Interval, mean_with_interval
 from bot.rankers import score
-from bot.schema import LabelledRow, RealismRow, UpvotePair, sample_rows
+from bot.rankers.score_files import Scores
+from bot.schema import sample_rows
 
 PAIRS = 600  # of each of the three
 PEOPLE_PASS = 0.9  # the share of people's replies that choose.minimum_realism is to let pass
 TITLE = "how often the better reply scores higher, test split; 95 % intervals over threads"
 
 
-def compared(data: Path, split: str, seed: int) -> dict[str, list[Compared]]:
+def drawn_pairs(data: Path, split: str, seed: int) -> dict[str, list[Compared]]:
     """Pairs of replies of a split, by what makes one better. Raises UserError where a file has none."""
-    siblings = schema.read_rows(data / f"upvote_pairs_{split}.csv", UpvotePair)
-    found = {
-        "realism": by_label(schema.read_rows(data / f"realism_{split}.csv", RealismRow)),
-        "upvote": [(row.thread_id, row.comment, row.chosen, row.rejected) for row in siblings],
-        "relevance": by_label(schema.read_rows(data / f"relevance_{split}.csv", LabelledRow)),
-    }
-    for name, pairs in found.items():
+    found = {kind: compared.read(data, kind, split) for kind in compared.STEMS}
+    for kind, pairs in found.items():
         if not pairs:
-            raise UserError(f"{data}: no two replies to compare for {name} in the {split} split; prepare more data")
-    return {name: sample_rows(pairs, PAIRS, seed) for name, pairs in found.items()}
+            raise UserError(f"{data}: no two replies to compare for {kind} in the {split} split; prepare more data")
+    return {kind: sample_rows(pairs, PAIRS, seed) for kind, pairs in found.items()}
 
 
-def differences(pairs: Sequence[Compared], scorers: score.Scorers, batch_size: int) -> dict[str, np.ndarray[Any, Any]]:
+Scored = Mapping[tuple[str, str], float]  # a ranker's score of each (comment, reply)
+
+
+def differences(pairs: Sequence[Compared], scores: Mapping[str, Scored]) -> dict[str, Array]:
     """By ranker: how much higher the better reply's log-odds are, (pairs,)."""
     result = {}
-    for name, scorer in scorers.items():
-        better, worse = (
-            np.array(scorer.score([(comment, replies[side]) for _, comment, *replies in pairs], batch_size)) for side in (0, 1)
-        )
-        result[name.removesuffix("_score")] = score.log_odds(better) - score.log_odds(worse)
+    for name, scored in scores.items():
+        better, worse = (np.array([scored[comment, replies[side]] for _, comment, *replies in pairs]) for side in (0, 1))
+        result[name] = score.log_odds(better) - score.log_odds(worse)
     return result
 
 
-def fit(by_task: Mapping[str, Mapping[str, np.ndarray[Any, Any]]]) -> dict[str, float]:
+def fit(by_task: Mapping[str, Mapping[str, Array]]) -> dict[str, float]:
     """Weights that sum to 1, by ranker, from each task's `differences`.
 
     >>> fit({"a": {"one": np.array([2.0, 1.0, 1.0, -1.0]), "two": np.array([-1.0, -1.0, 1.0, -1.0])}})
@@ -87,24 +85,30 @@ def main(
     data: Annotated[Path, typer.Option(help="folder of prepared files")] = Path("data/prepared"),
     config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings; names the rankers")] = None,
     seed: Annotated[int, typer.Option()] = 1,
+    out: Annotated[Path, typer.Option(help="folder for scores/, as of `evaluate`")] = Path("data/evaluation"),
 ) -> None:
     """Fit how much each ranker counts in rank_score."""
-    settings = config.load(config_file).rank
-    scorers = scoring.load_rankers(settings)
-    on_val = {name: differences(pairs, scorers, settings.batch_size) for name, pairs in compared(data, "val", seed).items()}
-    weights = fit(on_val)
+    settings = config.load(config_file)
+    folders = {kind: folder for kind in compared.STEMS if (folder := getattr(settings.rank, kind))}
+    if not folders:
+        raise UserError("no ranker is set; set rank.realism or rank.upvote to a model folder")
+    by_split = {split: drawn_pairs(data, split, seed) for split in ("val", "test")}
+    every = [(comment, reply) for pairs in by_split.values() for each in pairs.values() for _, comment, *both in each for reply in both]
+    files = Scores(out / "scores", settings)
+    scores = {kind: dict(zip(every, files.of_model(folder)(every, "weights").tolist(), strict=True)) for kind, folder in folders.items()}
+    weights = fit({name: differences(pairs, scores) for name, pairs in by_split["val"].items()})
     table = Table("better than the other", *weights, "rank_score", title=TITLE)
-    for name, pairs in compared(data, "test", seed).items():
-        found = differences(pairs, scorers, settings.batch_size)
+    for name, pairs in by_split["test"].items():
+        found = differences(pairs, scores)
         combined = np.sum([weights[ranker] * found[ranker] for ranker in weights], axis=0)
         threads = [thread for thread, *_ in pairs]
         cells = [accuracy(values, threads) for values in (*found.values(), combined)]
         table.add_row(f"{name}: {len(pairs)} pairs", *(f"{value:.3f} [{low:.3f}, {high:.3f}]" for value, low, high in cells))
     Console(width=140).print(table)
     print("[rank.weights]", *(f"{name} = {weight}" for name, weight in weights.items()), sep="\n")
-    if "realism_score" in scorers:
-        people = list(dict.fromkeys((comment, reply) for _, comment, reply, _ in compared(data, "val", seed)["realism"]))  # not one a fake
-        print("[choose]", f"minimum_realism = {threshold(scorers['realism_score'].score(people, settings.batch_size))}", sep="\n")
+    if "realism" in scores:
+        people = dict.fromkeys((comment, reply) for _, comment, reply, _ in by_split["val"]["realism"])  # not one a fake
+        print("[choose]", f"minimum_realism = {threshold([scores['realism'][pair] for pair in people])}", sep="\n")
 
 
 def threshold(scores: Sequence[float]) -> float:
@@ -117,5 +121,5 @@ def threshold(scores: Sequence[float]) -> float:
     return float(np.floor(lowest * 100 + 1e-9) / 100)
 
 
-def accuracy(gaps: np.ndarray[Any, Any], threads: Sequence[str]) -> Interval:
+def accuracy(gaps: Array, threads: Sequence[str]) -> Interval:
     return mean_with_interval(metrics.wins(gaps, np.zeros(len(gaps))), threads)

@@ -5,6 +5,7 @@ python run_bot.py models card models/upvote          puts it into an older card;
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -129,11 +130,18 @@ def read_card(folder: Path) -> ModelCard:
     return ModelCard(**told)
 
 
+def identity(path: Path) -> str:
+    """sha256 of a card without its metrics: they say how well the model does, not what it is. Of the file where it is no card."""
+    try:
+        content = {**json.loads(path.read_text(encoding="utf-8")), "metrics": {}}
+    except (ValueError, TypeError):
+        return files.sha256_of(path)
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def card_command(
     folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Folders of trained models.")],
 ) -> None:
     """Write split, intended use and limits of its kind into the card of a trained model again; weights and metrics stay."""
-    pass
-
     for folder in folders:
         print(files.shown(write_words(folder)))

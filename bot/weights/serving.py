@@ -21,7 +21,8 @@ SERVING = ".serving"  # beside a model's folder, its exports (see export_ct2)
 
 
 def fingerprint(folder: Path) -> str:
-    """sha256 over a model folder's files, training left-overs and exports aside: the same model, the same fingerprint, wherever it lies.
+    """sha256 over a model folder's files: the same model, the same fingerprint, wherever it lies. Left-overs of training, exports and the
+    card's metrics don't count.
 
     Sums are noted in the .serving beside the folder, if there is one, with each file's inode, size and times, so that a run doesn't read a
     whole model to know it again (damage that leaves the times alone goes unnoticed). As in git's index, what changed less than two seconds
@@ -44,7 +45,7 @@ def fingerprint(folder: Path) -> str:
         looked = time.time_ns()
         now = parts[name].stat()
         key = f"{name.as_posix()} {now.st_ino} {now.st_size} {now.st_mtime_ns} {now.st_ctime_ns}"
-        found = noted.get(key) or sha256_of(parts[name])
+        found = noted.get(key) or (cards.identity(parts[name]) if name == Path(cards.CARD_FILE) else sha256_of(parts[name]))
         digest.update(f"{name.as_posix()} {found}\n".encode())
         if looked - max(now.st_mtime_ns, now.st_ctime_ns) > 2e9:
             sums[key] = found

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from bot import schema, text
+from bot.corpus import compared
 from bot.evaluate import judges
 from bot.schema import LabelledRow, RealismRow, UpvotePair
 
@@ -60,7 +61,7 @@ def test_realism_pairs_are_of_one_comment(tmp_path: Path) -> None:
         RealismRow("t3_a", "t1_2", "t1_2-0", "s", "how?", "alone", 0, "g"),
     ]
     schema.write_rows(tmp_path / "realism_test.csv", RealismRow, rows)
-    found = judges.read_compared(tmp_path / "realism_test.csv")
+    found = compared.read(tmp_path, "realism", "test")
     assert found == [("t3_a", "why?", "a person's", "a model's"), ("t3_a", "why?", "a person's", "another model's")]
 
 

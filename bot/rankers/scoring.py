@@ -1,0 +1,178 @@
+"""score: what models say of (comment, reply) pairs. The only code that runs rankers over rows.
+
+Reads  any CSV with the columns comment and reply.
+Writes OUT: the input's columns and
+
+    python run_bot.py score --in pairs.csv --out scores.csv                        realism_score, upvote_score, relevance_score, rank_score
+    python run_bot.py score --in - --out - < pairs.csv > scores.csv
+    python run_bot.py score --in pairs.csv --out scores.csv --model models/upvote  KIND_score of one ranker, its kind as its card says
+    python run_bot.py score --in pairs.csv --out scores.csv --base minilm-l6       cosine of comment and reply under an untuned encoder
+    python run_bot.py score --in pairs.csv --out scores.csv --likelihood           log_likelihood of the reply under generate.model
+
+Scores are probabilities in [0, 1]; one whose ranker is not set (rank.relevance = "") is an empty column. rank_score combines those that
+are there, see rankers.score.rank_score. cosine is in [-1, 1]; log_likelihood is the mean per token, in nats. All are written so that they
+read back equal.
+
+While it works, scores lie in `OUT.part` (those of some pairs a line); a killed run resumes from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bot import config, files, generators, rankers, schema
+from bot.cli import UserError, messages_beside, progress_bar
+from bot.rankers import score
+from bot.weights import bases, cards, serving
+
+PART_PAIRS = 1000
+LIKELIHOOD_PART_PAIRS = 40  # a model of 135M takes a second for some four replies on two cores
+
+Pairs = Sequence[tuple[str, str]]  # (comment, reply)
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """A way to score pairs."""
+
+    columns: tuple[str, ...]
+    made_with: dict[str, Any]  # for manifests: settings, and what identifies the models
+    load: Callable[[], Callable[[Pairs], list[score.Scores]]]  # the models; what is loaded gives the columns of each pair
+    part_pairs: int = PART_PAIRS  # scored at once
+
+
+# --- ways to score --------------------------------------------------------------------------------------------------------
+
+
+def by_all(settings: config.RankSettings) -> Scoring:
+    """The rankers that the config names, and rank_score."""
+
+    def load() -> Callable[[Pairs], list[score.Scores]]:
+        scorers = load_rankers(settings)
+        return lambda pairs: score.score_pairs(pairs, scorers, settings.batch_size, settings.weights)
+
+    folders = {name: getattr(settings, name) for name in ("realism", "upvote", "relevance")}
+    identities = {name: serving.fingerprint(folder) for name, folder in folders.items() if folder}
+    return Scoring((*score.SCORES, "rank_score"), {"settings": settings.model_dump(mode="json"), "models": identities}, load)
+
+
+def load_rankers(settings: config.RankSettings) -> dict[str, rankers.Ranker]:
+    """The rankers that are set, by the column that each fills. Raises UserError where one isn't there, or none is set."""
+    folders = {"realism_score": settings.realism, "upvote_score": settings.upvote, "relevance_score": settings.relevance}
+    there = {column: folder for column, folder in folders.items() if folder is not None}
+    loaded = {column: rankers.load(settings.backend, folder, settings.precision) for column, folder in there.items()}
+    if not loaded:
+        raise UserError("no ranker is set; set rank.realism or rank.upvote to a model folder")
+    if not any(getattr(settings.weights, column.removesuffix("_score")) for column in loaded):
+        raise UserError(f"rank.weights gives 0 to every ranker that is set ({', '.join(loaded)}); give one of them a weight")
+    return loaded
+
+
+def by_model(model: Path, settings: config.RankSettings) -> Scoring:
+    """One ranker, by the back end that its card needs. Raises UserError where `model` holds no ranker."""
+    card = cards.read_card(model)
+    if f"{card.kind}_score" not in score.SCORES:
+        raise UserError(f"{model}: a model of kind {card.kind}, no ranker; name a ranker's folder, or give --likelihood")
+    name = rankers.needed(card, settings.backend)
+    precision = settings.precision if rankers.back_end(name).exported else "float32"
+    made_with = {"model": serving.fingerprint(model), "backend": name, "precision": precision}
+    return one_column(
+        f"{card.kind}_score", made_with, lambda: rankers.load(name, model, settings.precision).score, batch_size=settings.batch_size
+    )
+
+
+def by_base(base: str) -> Scoring:
+    """The cosine under an encoder as it was pulled. Raises UserError where it isn't there."""
+    return one_column("cosine", {"base": bases.base_sha256(base)}, lambda: rankers.load_base(base).cosines)
+
+
+def by_likelihood(settings: config.GenerateSettings) -> Scoring:
+    """How likely a reply is under the generator, in float32. Raises UserError where its back end has no likelihoods of given replies."""
+    module = generators.likelihoods(settings.backend)
+    made_with = {"model": serving.fingerprint(settings.model), "max_prompt_tokens": settings.max_prompt_tokens}
+    how = one_column("log_likelihood", made_with, lambda: module().load(settings.model).log_likelihoods, settings=settings)
+    return replace(how, part_pairs=LIKELIHOOD_PART_PAIRS)
+
+
+def one_column(column: str, made_with: dict[str, Any], load: Callable[[], Callable[..., Any]], **options: Any) -> Scoring:
+    """load: the function that gives the column's values for (cleaned pairs, **options)."""
+
+    def loaded() -> Callable[[Pairs], list[score.Scores]]:
+        values_of = load()
+        return lambda pairs: [{column: float(value)} for value in values_of(score.cleaned(pairs), **options)]
+
+    return Scoring((column,), made_with, loaded)
+
+
+# --- rows -----------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def scored_in_parts(pairs: Pairs, scoring: Scoring, out: Path, made_from: dict[str, Any]) -> Iterator[list[score.Scores]]:
+    """Yields the columns of each pair, for the caller to write to `out`. What an interrupted run left beside that isn't done again."""
+
+    def parse(piece: list[dict[str, float | None]]) -> list[score.Scores]:
+        return [{column: row[column] for column in scoring.columns} for row in piece]
+
+    with files.part(out, made_from, parse) as part:
+        done = [row for rows in part.done for row in rows]
+        if done:
+            print(f"resuming after {len(done):,} of {len(pairs):,} pairs")
+        score_part = scoring.load()
+        with progress_bar() as progress:
+            task = progress.add_task("pairs", total=len(pairs), completed=len(done))
+            for start in range(len(done), len(pairs), scoring.part_pairs):
+                scores = score_part(pairs[start : start + scoring.part_pairs])
+                part.add(scores)
+                done += scores
+                progress.update(task, completed=len(done))
+        yield done
+
+
+def made_from(source: Path, scoring: Scoring) -> dict[str, Any]:
+    """What a score file's manifest says that it was made from."""
+    return {"input": files.sha256_of(source), **scoring.made_with}
+
+
+def score_file(source: Path, out: Path, scoring: Scoring, overwrite: bool = False) -> int:
+    """Write `out`, the rows of `source` with their scores; returns their number.
+
+    Raises:
+        UserError: `out` may not be written, a column is missing, or there is no model.
+    """
+    files.check_output(out, [source], overwrite)
+    columns, rows = schema.read_table(source, ("comment", "reply"))
+    made = made_from(source, scoring)
+    kept = [column for column in columns if column not in scoring.columns]
+    with scored_in_parts([(row["comment"], row["reply"]) for row in rows], scoring, out, made) as scores:
+        result = ({**row, **own} for row, own in zip(rows, scores, strict=True))
+        return schema.write_table(out, [*kept, *scoring.columns], result, made)
+
+
+def main(
+    source: Annotated[Path, typer.Option("--in", help="any CSV with comment and reply; - for standard input")],
+    out: Annotated[Path, typer.Option(help="the CSV to write; - for standard output")],
+    config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings")] = None,
+    model: Annotated[Path | None, typer.Option(help="one ranker, instead of those that the config names")] = None,
+    base: Annotated[str | None, typer.Option(help="an encoder under models/base, untuned: writes the cosine of comment and reply")] = None,
+    likelihood: Annotated[bool, typer.Option("--likelihood", help="write how likely the generator holds the reply")] = False,
+    overwrite: files.Overwrite = False,
+) -> None:
+    """Score replies: realism, upvote and relevance, each a probability in [0, 1]."""
+    settings = config.load(config_file)
+    if sum((model is not None, base is not None, likelihood)) > 1:
+        raise UserError("--model, --base and --likelihood each write columns of their own; give one of them")
+    if model is not None:
+        scoring = by_model(model, settings.rank)
+    elif base is not None:
+        scoring = by_base(base)
+    else:
+        scoring = by_likelihood(settings.generate) if likelihood else by_all(settings.rank)
+    with messages_beside(out):
+        print(f"{score_file(source, out, scoring, overwrite):,} rows scored in {schema.named(out)}")
