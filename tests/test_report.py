@@ -126,7 +126,8 @@ def test_page_escapes_everything(tmp_path: Path) -> None:
     attributes = [(name, value or "") for _, given in page.tags for name, value in given.items()]
     assert not [name for name, _ in attributes if name.startswith("on")]
     assert {value for name, value in attributes if name == "href"} == {"https://example.org/a", "#t1_a"}
-    assert not [name for name, _ in attributes if name == "src"] and "url(" not in content and "@import" not in content
+    assert not [name for name, _ in attributes if name == "src"] and "@import" not in content
+    assert not re.search(r"url\((?!#)", content)  # nothing but parts of a drawing
 
 
 def test_page_shows_texts_in_their_own_direction(tmp_path: Path) -> None:
@@ -235,21 +236,23 @@ def scored(realism: float | None, verdict: str = "kept") -> Scored:
     return Scored("t1_a", "t3_x", "books", "c", "t1_a-0", "r", realism, None, None, realism, verdict, "")
 
 
-def test_histogram_holds_every_candidate_once() -> None:
+def test_plot_counts_every_candidate_once(tmp_path: Path) -> None:
     values = [0.0, 0.04, 0.05, 0.5, 0.999, 1.0, float("nan"), None]
-    rows = [scored(value) for value in values] + [scored(1.0, "chosen")]
-    plot = report.histogram(rows, "realism_score", 0.5)
-    assert plot is not None and plot["highest"] == 3 and plot["threshold"] == 0.5
-    told = [re.fullmatch(r"([\d.]+) to [\d.]+: (\d+) candidates? (\w+)", bar["tip"]) for bar in plot["bars"]]
-    counts = {(match[1], match[3]): int(match[2]) for match in told if match}
-    assert counts == {("0.00", "kept"): 2, ("0.05", "kept"): 1, ("0.50", "kept"): 1, ("0.95", "kept"): 2, ("0.95", "chosen"): 1}
-    top = [bar for bar in plot["bars"] if bar["tip"].startswith("0.95")]
-    assert min(bar["y"] for bar in top) == pytest.approx(0) and sum(bar["height"] for bar in top) == pytest.approx(report.PLOT_HEIGHT)
+    drawn = report.plot([scored(value) for value in values] + [scored(1.0, "chosen")], "realism_score", 0.5)
+    assert drawn is not None and drawn["label"] == "Realism"
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", drawn["svg"])
+    assert {"chosen: 1", "kept: 6", "refused: 0", "threshold 0.5"} <= set(texts)
 
 
-def test_histogram_of_nothing() -> None:
-    assert report.histogram([scored(None)], "realism_score") is None
-    assert report.histogram([], "realism_score") is None
+def test_plot_reads_on_light_and_on_dark() -> None:
+    drawn = report.plot([scored(0.3)], "realism_score", 0.5)
+    assert drawn is not None and "currentColor" in drawn["svg"]
+    assert not re.search(r"(?i)#000000|#ffffff|<style>[^<]*(?:black|white)", drawn["svg"])
+
+
+def test_plot_of_nothing() -> None:
+    assert report.plot([scored(None)], "realism_score") is None
+    assert report.plot([], "realism_score") is None
 
 
 # --- the table ----------------------------------------------------------------------------------------------------------

@@ -5,22 +5,26 @@ A figure that a notebook is to show is the last expression of its cell.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import matplotlib
 import numpy as np
-import pandas as pd  # type: ignore[import-untyped]
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
 from numpy.typing import ArrayLike
 
 from bot import metrics
+from bot.schema import Verdict
+
+if TYPE_CHECKING:  # else inside functions: `report` draws without it, half a second sooner
+    import pandas as pd  # type: ignore[import-untyped]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito: told apart by all eyes
 GREY = "#777777"
-VERDICT_COLOURS = {"chosen": COLOURS[2], "kept": COLOURS[5], "refused": "#BBBBBB"}
-SCORE_NAMES = {"realism_score": "Realism score", "upvote_score": "Upvote score", "relevance_score": "Relevance score"}
+VERDICT_COLOURS = {Verdict.CHOSEN: COLOURS[2], Verdict.KEPT: COLOURS[5], Verdict.REFUSED: "#BBBBBB"}
 KARMA_GAPS = (1, 2, 3, 5, 10, 20, 50, 100)  # least gap of each bin of accuracy_by_karma_gap; the last is open
 
 
@@ -234,6 +238,8 @@ def calibration_bins(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10
     >>> calibration_bins([1, 0, 1], [.92, .98, .15]).round(2).to_dict("list")
     {'stated': [0.15, 0.95], 'found': [1.0, 0.5], 'rows': [1, 2]}
     """
+    import pandas as pd
+
     labels, probabilities = np.asarray(labels, float), np.asarray(probabilities, float)
     frame = pd.DataFrame({"bin": np.minimum((probabilities * bins).astype(int), bins - 1), "stated": probabilities, "found": labels})
     grouped = frame.groupby("bin").agg(stated=("stated", "mean"), found=("found", "mean"), rows=("found", "size"))
@@ -300,6 +306,8 @@ def gap_accuracies(pairs: pd.DataFrame, gaps: Sequence[int] = KARMA_GAPS) -> pd.
 
     low, high: 95 % from drawing threads again. longer_wins: the accuracy of taking the longer reply. Gaps without pairs are left out.
     """
+    import pandas as pd
+
     rows = []
     for low, high in zip(gaps, (*gaps[1:], float("inf")), strict=True):
         inside = pairs[(pairs["karma_gap"] >= low) & (pairs["karma_gap"] < high)]
@@ -357,26 +365,42 @@ def log_likelihoods(candidates: pd.DataFrame) -> Figure:
 
 
 def scores(scored: pd.DataFrame, minimum_realism: float | None = None) -> Figure:
-    """A panel for each score that a ranker gave: candidates in 20 bins over [0, 1], chosen, kept and refused on top of one another.
+    """A panel for each score that a ranker gave, see `score_histogram`; scored: rows of scored.csv.
 
-    The dashed line is choose.minimum_realism. What to look for: whether a score tells candidates apart at all, and how many the threshold
-    refuses.
+    What to look for: whether a score tells candidates apart at all, and how many the threshold (choose.minimum_realism) refuses.
     """
-    given = [name for name in SCORE_NAMES if scored[name].notna().any()]
+    given = [name for name in ("realism_score", "upvote_score", "relevance_score") if scored[name].notna().any()]
     figure, panels = _figure(max(1, len(given)), width=9.0 if len(given) < 2 else 5.2 * len(given), height=3.6)
     for axes, name in zip(panels, given, strict=False):
-        members = [scored.loc[scored["verdict"] == verdict, name].dropna() for verdict in VERDICT_COLOURS]
-        labels = [f"{verdict}: {len(each):,}" for verdict, each in zip(VERDICT_COLOURS, members, strict=True)]
-        axes.hist(members, bins=20, range=(0, 1), stacked=True, color=list(VERDICT_COLOURS.values()), label=labels)
-        if name == "realism_score" and minimum_realism is not None:
-            axes.axvline(minimum_realism, color="black", linestyle="--", linewidth=1, label=f"threshold {minimum_realism:g}")
-        axes.set(
-            title=f"{SCORE_NAMES[name]} of {scored[name].notna().sum():,} candidates", xlabel=SCORE_NAMES[name].lower(), ylabel="candidates"
-        )
-        axes.set_xlim(0, 1)
-        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend()
+        members = {verdict: scored.loc[scored["verdict"] == verdict, name].dropna() for verdict in VERDICT_COLOURS}
+        score_histogram(axes, name.replace("_", " "), members, minimum_realism if name == "realism_score" else None)
+        axes.set_title(f"{name.replace('_', ' ').capitalize()} of {scored[name].notna().sum():,} candidates")
     return figure
+
+
+def score_histogram(axes: Axes, name: str, members: Mapping[Verdict, Sequence[float]], threshold: float | None = None) -> None:
+    """Candidates in 20 bins of a score over [0, 1], chosen, kept and refused on top of one another; the dashed line is the threshold."""
+    labels = [f"{verdict}: {len(members[verdict]):,}" for verdict in VERDICT_COLOURS]
+    stacked = [members[verdict] for verdict in VERDICT_COLOURS]
+    axes.hist(stacked, bins=20, range=(0, 1), stacked=True, color=list(VERDICT_COLOURS.values()), label=labels)
+    if threshold is not None:
+        axes.axvline(threshold, color="black", linestyle="--", linewidth=1, label=f"threshold {threshold:g}")
+    axes.set(xlabel=name, ylabel="candidates", xlim=(0, 1))
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(frameon=False)
+
+
+def score_svg(name: str, members: Mapping[Verdict, Sequence[float]], threshold: float | None = None) -> str:
+    """`score_histogram` as an <svg> for a page. Black becomes the page's text colour, so that it reads on light and on dark."""
+    figure, (axes,) = _figure(width=5.6, height=2.4)
+    figure.set_layout_engine(None)  # which would draw everything twice
+    figure.subplots_adjust(left=0.1, right=0.98, bottom=0.2, top=0.97)
+    score_histogram(axes, name, members, threshold)
+    written = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "report"}):  # text as text; the same figure, the same ids
+        figure.savefig(written, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    _, _, svg = written.getvalue().partition("<svg ")
+    return f'<svg role="img" aria-label="Histogram of the {name} of candidates" {svg.replace("#000000", "currentColor")}'
 
 
 # --- small helpers ------------------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from urllib.parse import urlsplit
 
 import jinja2
 import typer
+from markupsafe import Markup
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -39,6 +40,7 @@ from bot.conduct.when import Refusal
 from bot.conduct.where import Reason
 from bot.posting.ledger import Settled
 from bot.reddit.outcomes import Outcome
+from bot.report import plots
 from bot.schema import Candidate, Comment, Context, NotChosen, Scored, Skipped, Submitted, Verdict
 
 # --- words ------------------------------------------------------------------------------------------------------------
@@ -87,8 +89,6 @@ MAIN_SETTINGS = frozenset(
     {"generator", "candidates", "temperature", "top_p", "seed", "realism ranker", "upvote ranker", "relevance ranker", "realism threshold"}
 )
 
-BINS = 20  # of a histogram, over [0, 1]
-PLOT_WIDTH, PLOT_HEIGHT = 320, 110  # of the plot's inside, in SVG units
 CARDS_SHOWN_OPEN = 12  # with more comments than this, the lists of candidates start closed
 
 # Bidirectional controls can turn a whole terminal line around; they carry no text of their own.
@@ -310,28 +310,14 @@ def write_spreadsheet(rows: Iterable[Scored], path: Path) -> None:
 # --- the page -----------------------------------------------------------------------------------------------------------
 
 
-def histogram(rows: Sequence[Scored], column: str, threshold: float | None = None) -> dict[str, Any] | None:
-    """What the template draws: bars of `column` in 20 bins, chosen under kept under refused. None where no row has the score."""
-    bins = [Counter[str]() for _ in range(BINS)]
-    for row in rows:
-        score = getattr(row, column)
-        if score is not None and math.isfinite(score):
-            bins[min(max(int(score * BINS), 0), BINS - 1)][row.verdict] += 1
-    highest = max(count.total() for count in bins)
-    if not highest:
+def plot(rows: Sequence[Scored], column: str, threshold: float | None = None) -> dict[str, str] | None:
+    """What the template shows of a score of all candidates. None where no row has it."""
+    known = [(row.verdict, score) for row in rows if (score := getattr(row, column)) is not None and math.isfinite(score)]
+    members = {verdict: [score for each, score in known if each == verdict] for verdict in Verdict}
+    if not any(members.values()):
         return None
-    step, bars = PLOT_WIDTH / BINS, []
-    for place, counts in enumerate(bins):
-        top = float(PLOT_HEIGHT)
-        for verdict in VERDICTS:
-            if not counts[verdict]:
-                continue
-            height = PLOT_HEIGHT * counts[verdict] / highest
-            top -= height
-            tip = f"{place / BINS:.2f} to {(place + 1) / BINS:.2f}: {_many(counts[verdict], 'candidate', 'candidates')} {verdict}"
-            bars.append({"x": place * step + 1, "y": top, "width": step - 2, "height": height, "verdict": verdict, "tip": tip})
     label, meaning = SCORES[column]
-    return {"label": label, "meaning": meaning, "bars": bars, "highest": highest, "threshold": threshold}
+    return {"label": label, "meaning": meaning, "svg": Markup(plots.score_svg(f"{label.lower()} score", members, threshold))}
 
 
 def settings_rows(made_from: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -407,7 +393,7 @@ def page(run: Run) -> str:
         columns.remove("rank_score")  # the same numbers once more
     threshold = dig(run.made_from, ["chosen", "settings", "minimum_realism"])
     thresholds = {"realism_score": threshold if isinstance(threshold, int | float) else None}
-    plots = [histogram(run.scored, name, thresholds.get(name)) for name in columns if name != "rank_score"]
+    drawn = [plot(run.scored, name, thresholds.get(name)) for name in columns if name != "rank_score"]
     environment = templates()
     environment.filters["visible"] = lambda text: _CONTROL.sub("\ufffd", text)
     environment.filters["number"] = number
@@ -436,9 +422,7 @@ def page(run: Run) -> str:
         generators=sorted({row.generator for row in run.candidates if row.generator}),
         settings=settings_rows(run.made_from),
         main_settings=MAIN_SETTINGS,
-        plots=[plot for plot in plots if plot],
-        plot_width=PLOT_WIDTH,
-        plot_height=PLOT_HEIGHT,
+        plots=[each for each in drawn if each],
         with_likelihood=any(value is not None for value in likelihoods.values()),
         lists_open=len(cards) <= CARDS_SHOWN_OPEN,
         sandbox=dig(run.made_from, ["comments", "source"]) == "sandbox",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 
@@ -17,13 +18,12 @@ def convert_gguf(path: Path, folder: Path, digits_alone: bool = False) -> None:
     float16 suffices: a 4-bit weight is one of 16 steps of a float16 scale, and rounding their product to 11 bits is an error a
     hundred times below that of the quantisation itself.
     """
+    os.environ["TQDM_DISABLE"] = "1"  # tqdm reads it on import: three progress bars of transformers' otherwise
     import torch
     import transformers
     from safetensors import SafetensorError
     from tokenizers import pre_tokenizers
 
-    progress_bars = transformers.utils.logging.is_progress_bar_enabled()
-    transformers.utils.logging.disable_progress_bar()
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
         packed = transformers.AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
@@ -40,9 +40,6 @@ def convert_gguf(path: Path, folder: Path, digits_alone: bool = False) -> None:
         tokenizer.save_pretrained(folder)
     except (OSError, SafetensorError) as error:
         raise (DiskFull(str(error)) if "No space left" in str(error) else error) from error
-    finally:
-        if progress_bars:
-            transformers.utils.logging.enable_progress_bar()
     # stored in half the space, but to be computed with in float32: CPUs are slow at float16 and training in it diverges
     saved = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     saved["dtype"] = "float32"
