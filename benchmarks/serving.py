@@ -45,6 +45,7 @@ COMMENTS = [
 ]
 CANDIDATES, TOKENS, SEED = 10, 60, 1
 RELOADED = 2
+NATURAL = 40  # comments
 PAIRS, PAIR_TOKENS = 200, 96
 GROWTH, GROWTH_CANDIDATES, GROWTH_TOKENS = (1, 10, 100, 1000), 2, 20
 Part = Literal["generation", "rankers", "growth", "dry-run"]
@@ -149,6 +150,21 @@ def decoding(folder: Path) -> Result:
     return timed(lambda: list(generator.sample([(str(n), comment) for n, comment in enumerate(COMMENTS)], one, SEED)))
 
 
+def natural(_: Path) -> Result:
+    """The same with the generator that the config names, over comments of the sandbox: its replies end by themselves."""
+    from bot import config, generators
+    from bot.sandbox import seed
+
+    def bodies(comments: list[seed.Comment]) -> list[str]:
+        return [body for each in comments for body in (each.body, *bodies([*each.replies]))]
+
+    settings = config.load(None).generate
+    asked = [(str(n), body) for n, body in enumerate(bodies([each for one in seed.SUBMISSIONS for each in one.comments])[:NATURAL])]
+    generator = generators.load("ctranslate2", settings.model)
+    list(generator.sample(asked[:1], settings, SEED))
+    return timed(lambda: list(generator.sample(asked, settings, SEED)))
+
+
 def raw(folder: Path, workers: int, tuned: bool = False) -> Result:
     """The engine's own call for all prompts: one worker with all cores, or a worker a core, each given two prompts at a time.
 
@@ -239,6 +255,7 @@ SIDES: dict[str, Callable[[Path], Result]] = {
     "gpt-2-simple, warm": gpt_2_simple_warm,
     "transformers generate": transformers_generate,
     "worker, decoding alone": decoding,
+    "worker, natural lengths": natural,
     "raw engine, one call": lambda folder: raw(folder, 1),
     "raw engine, a worker a core": lambda folder: raw(folder, len(os.sched_getaffinity(0))),
     "the same, set as the worker": lambda folder: raw(folder, len(os.sched_getaffinity(0)), tuned=True),

@@ -34,14 +34,16 @@ class Generator(Protocol):
     def sample(self, comments: Sequence[tuple[str, str]], settings: GenerateSettings, seed: int) -> Iterator[list[Candidate]]:
         """For each (comment_id, comment) `settings.num_candidates` candidates, yielded as whole comments are done, in any order.
 
-        The same seed gives the same text for a comment whatever stands beside it. A comment's ids are `comment_id-0`, `-1`, ….
+        The same comments, settings and seed give the same text on the same machine and versions; other comments beside one may change its
+        text. A comment's ids are `comment_id-0`, `-1`, …; a candidate's `seed` is that of the random stream it was drawn from, which may be
+        its own or one that many share.
         """
         ...
 
 
-def candidate_seed(seed: int, comment: str, index: int) -> int:
-    """Seed of one candidate, in [0, 2**31): from the run's seed, the comment's text and the candidate's number, so order doesn't matter."""
-    digest = hashlib.sha256(f"{seed}\n{index}\n{comment}".encode("utf-8", "replace")).digest()
+def stream_seed(seed: int, *parts: object) -> int:
+    """Seed of a random stream, in [0, 2**31): from the run's seed and what tells the stream from others (a worker; a comment, a number)."""
+    digest = hashlib.sha256("\n".join(map(str, (seed, *parts))).encode("utf-8", "replace")).digest()
     return int.from_bytes(digest[:4], "big") >> 1
 
 

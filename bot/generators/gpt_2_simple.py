@@ -31,7 +31,7 @@ from gpt_2_simple.src import encoder, model
 from bot import text
 from bot.cli import UserError
 from bot.config import GenerateSettings, Precision
-from bot.generators import candidate_seed, shortened
+from bot.generators import shortened, stream_seed
 from bot.schema import Candidate
 
 START, END = "<|startoftext|>", "<|endoftext|>"  # as in gpt_2_simple.src.load_dataset
@@ -290,7 +290,7 @@ class GPT2Simple:
         for first in range(0, len(comments), together):
             batch = comments[first : first + together]
             prompts = [encode_prompt(self.bpe, comment, most) for _, comment in batch]
-            seeds = [[candidate_seed(seed, comment, index) for index in range(settings.num_candidates)] for _, comment in batch]
+            seeds = [[stream_seed(seed, index, comment) for index in range(settings.num_candidates)] for _, comment in batch]
             tokens, likelihoods = self.draw(prompts, settings, seeds)
             for place, (comment_id, comment) in enumerate(batch):
                 yield [

@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, LogitsProcessor, LogitsProcessorL
 from bot import text
 from bot.cli import UserError
 from bot.config import GenerateSettings, Precision
-from bot.generators import candidate_seed, shortened
+from bot.generators import shortened, stream_seed
 from bot.schema import Candidate, LmRow, sample_rows
 from bot.weights import loading
 
@@ -144,7 +144,7 @@ class Transformers:
             width = max(map(len, prompts))
             ids = torch.tensor([[end] * (width - len(prompt)) + prompt for prompt in prompts]).repeat_interleave(count, 0)
             mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]).repeat_interleave(count, 0)
-            seeds = [candidate_seed(seed, comment, index) for _, comment in batch for index in range(count)]
+            seeds = [stream_seed(seed, index, comment) for _, comment in batch for index in range(count)]
             nucleus = _Nucleus(seeds, settings, self.tokenizer, width)
             with torch.inference_mode():
                 output: Any = self.model.generate(
