@@ -24,7 +24,6 @@ class Stage(NamedTuple):
     module: str
     function: str
     help: str
-    first: tuple[str, ...] = ()  # arguments put before those that are given
 
 
 # `run_bot.py NAME …` calls the function. A new stage is one line here. Imported only when it is called, so that a process holds one
@@ -35,16 +34,16 @@ STAGES = {
     "prepare": Stage("bot.corpus.prepare", "main", "reply pairs -> cleaned, split training files"),
     "prepare realism": Stage("bot.corpus.prepare", "realism_command", "training files and generated replies -> the realism files"),
     "prepare ranked": Stage("bot.corpus.prepare", "ranked_command", "replies in Reddit's own order -> weak pairs for the upvote ranker"),
-    "train lm": Stage("bot.train.lm", "main", "fine-tune the generator"),
-    "train realism": Stage("bot.train.ranker", "main", "fine-tune the realism ranker", ("realism",)),
-    "train upvote": Stage("bot.train.ranker", "main", "fine-tune the upvote ranker", ("upvote",)),
-    "train relevance": Stage("bot.train.ranker", "main", "fine-tune the relevance ranker", ("relevance",)),
+    "train lm": Stage("bot.train.command", "lm", "fine-tune the generator"),
+    "train realism": Stage("bot.train.command", "realism", "fine-tune the realism ranker"),
+    "train upvote": Stage("bot.train.command", "upvote", "fine-tune the upvote ranker"),
+    "train relevance": Stage("bot.train.command", "relevance", "fine-tune the relevance ranker"),
     "train weights": Stage("bot.train.rank_weights", "main", "fit how much each ranker counts in rank_score"),
     "train sketches": Stage("bot.train.sketches", "main", "sketch a generator's training replies, so that `choose` refuses near-copies"),
     "evaluate": Stage("bot.evaluate.evaluate", "main", "measure the rankers on the test split, beside their baselines"),
     "models pull": Stage("bot.weights.pull", "pull_command", "get base weights into models/base"),
     "models list": Stage("bot.weights.bases", "list_command", "show the known bases and which are here"),
-    "models card": Stage("bot.weights.cards", "card_command", "renew the words of a trained model's card"),
+    "models card": Stage("bot.train.words", "card_command", "renew the words of a trained model's card"),
     "models convert": Stage("bot.export.to_transformers", "convert_command", "a gpt-2-simple checkpoint -> a transformers folder"),
     "models export": Stage("bot.export.to_ctranslate2", "export_command", "trained models -> serving folders for CTranslate2"),
     "models export-tfhub": Stage("bot.export.to_tfhub", "export_tfhub_command", "a BERT -> a TensorFlow Hub SavedModel"),
@@ -111,7 +110,7 @@ def main(program: str = "python -m bot") -> None:
     except ModuleNotFoundError:
         start_in_environment(program)
     if stage:
-        cli.run_command(command_of(stage), f"{program} {stage}", [*STAGES[stage].first, *arguments])
+        cli.run_command(command_of(stage), f"{program} {stage}", arguments)
     else:
         cli.run_command(overview(), program, arguments)
 

@@ -15,8 +15,9 @@ which a fine-tuned model never saw, ends a candidate too.
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,15 @@ from bot import text
 from bot.cli import UserError
 from bot.config import GenerateSettings, Precision
 from bot.generators import shortened, stream_seed
-from bot.schema import Candidate
+from bot.schema import Candidate, LmRow, sample_rows
 
 START, END = "<|startoftext|>", "<|endoftext|>"  # as in gpt_2_simple.src.load_dataset
 FILES = ("checkpoint", "hparams.json", "encoder.json", "vocab.bpe")
 REMEDY = "pull it again (`python run_bot.py models pull 124M`), or name another folder in the config"
+MEASURED_TOKENS = 1024  # at once, padding counted: measuring takes no more memory than a training step
 MASKED = -1e10  # what gpt_2_simple.src.model gives to what may not be seen
 
+Encoded = tuple[list[int], int]  # a row's ids, and how many of them are the prompt's
 Attend = Callable[[int, Any, Any, Any], Any]  # layer, queries, keys, values -> what the heads saw, each (comments, heads, time, features)
 
 
@@ -400,6 +403,75 @@ def restore_weights(saver: Any, session: Any, checkpoint: Path) -> None:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+# --- how likely given replies are ---------------------------------------------------------------------------------------
+
+
+def reply_perplexity(path: Path, rows: Sequence[LmRow], most_rows: int, settings: Mapping[str, Any]) -> dict[str, float]:
+    """rows, and loss and perplexity (see Measure), of up to most_rows rows drawn at random.
+
+    settings: of the card; its seed draws. Raises UserError where no row fits into the model's context.
+    """
+    checkpoint, hparams, bpe = open_checkpoint(path)
+    encoded = encode_held_out(bpe, rows, most_rows, settings.get("seed", 0), hparams.n_ctx)
+    if not encoded:
+        raise UserError(f"{path}: no row of at most {hparams.n_ctx} tokens to measure it on; prepare more data")
+    return {"rows": len(encoded), **measure_checkpoint(hparams, bpe, checkpoint, encoded)}
+
+
+def encode_held_out(bpe: Any, rows: Sequence[LmRow], most_rows: int, seed: int, most_tokens: int) -> list[Encoded]:
+    """Some of the rows, drawn at random, as they would be trained on; those that are longer than most_tokens are left out."""
+    drawn = sample_rows(list(rows), most_rows, seed)
+    encoded = [(encode_training_row(bpe, row.comment, row.reply), len(encode_prompt(bpe, row.comment, most_tokens))) for row in drawn]
+    return [(ids, prompt) for ids, prompt in encoded if len(ids) <= most_tokens]
+
+
+class Measure:
+    """Loss over held-out rows with the default graph's variables, which it makes where there are none."""
+
+    def __init__(self, hparams: Any, bpe: Any):
+        self.surplus = end_surplus(bpe)
+        self.tokens = tf.compat.v1.placeholder(tf.int32, [None, None])  # (rows, time)
+        self.parts = tf.compat.v1.placeholder(tf.float32, [2, None, None])  # (whole row or reply, rows, time - 1): 1 where it counts
+        logits = model.model(hparams, self.tokens, reuse=tf.compat.v1.AUTO_REUSE)["logits"]
+        nats = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=self.tokens[:, 1:], logits=logits[:, :-1])
+        self.sums = tf.reduce_sum(nats * self.parts, axis=[1, 2])
+
+    def __call__(self, session: Any, rows: Sequence[Encoded]) -> dict[str, float]:
+        """loss: nats per token of whole rows. perplexity: of the reply's tokens, what it spells its end with counted as one."""
+        nats = [0.0, 0.0]
+        for batch in measured_together(rows):
+            width = len(batch[0][0])
+            tokens = [ids + [0] * (width - len(ids)) for ids, _ in batch]
+            whole = [[1] * (len(ids) - 1) + [0] * (width - len(ids)) for ids, _ in batch]
+            reply = [[0] * (prompt - 1) + [1] * (len(ids) - 1 - prompt) + [0] * (width - len(ids) + 1) for ids, prompt in batch]
+            sums = session.run(self.sums, {self.tokens: tokens, self.parts: [whole, reply]})
+            nats = [total + float(more) for total, more in zip(nats, sums, strict=True)]
+        reply_tokens = sum(max(1, len(ids) - 1 - prompt - self.surplus) for ids, prompt in rows)
+        perplexity = math.exp(min(nats[1] / reply_tokens, 700.0))  # more would be no float
+        return {"loss": nats[0] / sum(len(ids) - 1 for ids, _ in rows), "perplexity": perplexity}
+
+
+def measured_together(rows: Sequence[Encoded]) -> Iterator[list[Encoded]]:
+    """The longest first, each batch at most MEASURED_TOKENS or one row.
+
+    >>> [len(batch) for batch in measured_together([([0] * 400, 9), ([0] * 300, 9), ([0] * 500, 9)])]
+    [2, 1]
+    """
+    left = sorted(rows, key=lambda row: len(row[0]), reverse=True)
+    while left:
+        count = max(1, MEASURED_TOKENS // len(left[0][0]))
+        yield left[:count]
+        left = left[count:]
+
+
+def measure_checkpoint(hparams: Any, bpe: Any, checkpoint: Path, rows: Sequence[Encoded]) -> dict[str, float]:
+    """See Measure; of a checkpoint's files."""
+    with tf.Graph().as_default(), gpt_2_simple.start_tf_sess() as session:
+        measure = Measure(hparams, bpe)
+        restore_weights(tf.compat.v1.train.Saver(), session, checkpoint)
+        return measure(session, rows)
 
 
 def load(path: Path, _: Precision = "int8") -> GPT2Simple:

@@ -1,1 +1,38 @@
-"""TODO train"""
+"""Training: one file for each task and back end, with `Options` and `train(options)`. A new one is a new file here and a line in TRAINERS.
+
+    python run_bot.py train TASK [--backend NAME] [--OPTION VALUE …]
+
+`Options` is a frozen data class: its fields are the command's options, its defaults theirs. `train` reads prepared files and a base, and
+writes a model folder. A trainer's file imports its framework inside functions, since the command lists the options of all of them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from bot.weights.bases import Kind
+
+
+class Trainer(NamedTuple):
+    module: str  # has `Options`, `LIMITS` (for cards) and `train(options)`
+    bases: tuple[Kind, ...] = ()  # kinds of base that it trains; empty: it checks the base itself
+
+
+# By task, then by back end; the first of a task is its default.
+TRAINERS = {
+    "lm": {
+        "transformers": Trainer("bot.train.lm_transformers", ("lm", "encoder")),
+        "gpt-2-simple": Trainer("bot.train.lm_gpt_2_simple", ("gpt2",)),
+    },
+    "realism": {
+        "transformers": Trainer("bot.train.realism_transformers", ("lm", "encoder")),
+        "tfhub-bert": Trainer("bot.train.realism_tfhub_bert"),
+    },
+    "upvote": {
+        "transformers": Trainer("bot.train.upvote_transformers", ("lm", "encoder")),
+        "tfhub-bert": Trainer("bot.train.upvote_tfhub_bert"),
+    },
+    "relevance": {
+        "transformers": Trainer("bot.train.relevance_transformers", ("lm", "encoder")),
+    },
+}  # fmt: skip

@@ -1,4 +1,6 @@
-"""What every training here shares: batches, learning rate, progress, a checkpoint that can be resumed; and `fit`, the loop in PyTorch.
+"""The loop: batches, learning rate, progress, a checkpoint from which a run resumes. `fit` is the loop in PyTorch.
+
+Reads and writes OUT/checkpoint.pt (`fit`), every two minutes.
 
 `fit` is given the batches of the whole run in order. They are made from the seed alone, so that a resumed run sees what the broken one
 would have seen. PyTorch is imported by the functions that use it, since what trains with TensorFlow imports this module too.
@@ -8,19 +10,16 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bot import files, text
+from bot import files
 from bot.cli import UserError
-from bot.schema import Harvested
 
 if TYPE_CHECKING:
     import torch
@@ -29,34 +28,6 @@ Item = TypeVar("Item")
 CHECKPOINT_SECONDS = 120.0
 WARMUP = 0.05  # share of all steps
 LARGEST_GRADIENT = 1.0  # norm
-HARVEST_HOURS = 24  # votes are in by then
-
-
-def own_replies(rows: Iterable[Harvested], left_out: Iterable[str] = ()) -> list[Harvested]:
-    """Of `harvest`'s rows those that an upvote ranker learns from, cleaned: the last look of each reply that is at least a day old.
-
-    What was removed or deleted counts as disliked, whatever its karma was. A reply whose comment is gone is left out: there is nothing to
-    learn it from; so are those in threads of the other splits and of the judges' half, and in subreddits (lower case) of left_out.
-
-    >>> row = Harvested("t1_r", "t1_c", "t3_b", "books", "Any good *books*?", "Dune.", 1.5, 1, 0, False)
-    >>> later = replace(row, age_hours=25.0, karma=7)
-    >>> [(each.comment, each.karma) for each in own_replies([later, row])], own_replies([row]), own_replies([later], ["books"])
-    ([('Any good books?', 7)], [], [])
-    >>> own_replies([replace(later, removed=True)])[0].karma
-    0
-    """
-    latest: dict[str, Harvested] = {}
-    for row in rows:
-        if row.age_hours >= HARVEST_HOURS and (row.reply_id not in latest or row.age_hours > latest[row.reply_id].age_hours):
-            latest[row.reply_id] = row
-    result = []
-    for row in latest.values():
-        comment, reply = text.clean(row.comment), text.clean(row.reply)
-        is_ours = text.split_for(row.thread_id) == "train" and text.half_for(row.thread_id) == "rankers"
-        if comment and reply and is_ours and row.subreddit.lower() not in left_out:
-            karma = min(row.karma, 0) if row.removed else row.karma
-            result.append(replace(row, comment=comment, reply=reply, karma=karma))
-    return result
 
 
 def device() -> torch.device:
@@ -158,7 +129,7 @@ def fit(
                 parameter.copy_(value)
         optimizer.load_state_dict(state["optimizer"])
         losses = state["losses"]
-        print(f"going on at step {len(losses)} of {len(batches)} ({checkpoint})")
+        print(f"resuming at step {len(losses)} of {len(batches)} ({checkpoint})")
 
     def one_step(step: int) -> float:
         torch.manual_seed(seed * len(batches) + step)  # so that dropout after a resume is what it would have been
@@ -179,7 +150,8 @@ def fit(
             "losses": losses,
             "settings": key,
         }
-        write_checkpoint(checkpoint, lambda file: torch.save(state, file))
+        with files.atomic_binary_writer(checkpoint) as file:
+            torch.save(state, file)
 
     take_steps(losses, len(batches), one_step, save)
     return losses
@@ -194,11 +166,19 @@ def take_steps(losses: list[float], steps: int, one_step: Callable[[int], float]
         task = progress.add_task("training", total=steps, completed=len(losses), loss=math.nan)
         for step in range(len(losses), steps):
             losses.append(one_step(step))
-            recent = losses[-50:]
-            progress.update(task, advance=1, loss=sum(recent) / len(recent))
+            progress.update(task, advance=1, loss=mean_of_last(losses))
             if time.monotonic() - saved > CHECKPOINT_SECONDS or step + 1 == steps:
                 save()
                 saved = time.monotonic()
+
+
+def mean_of_last(losses: Sequence[float], steps: int = 50) -> float:
+    """
+    >>> mean_of_last([9.0, 1.0, 3.0], 2)
+    2.0
+    """
+    last = losses[-steps:]
+    return sum(last) / len(last)
 
 
 def settings_key(settings: dict[str, Any]) -> str:
@@ -209,15 +189,3 @@ def check_settings(checkpoint: Path, found: str, key: str) -> None:
     """Raises UserError if the checkpoint is of a run with other settings."""
     if found != key:
         raise UserError(f"{checkpoint}: belongs to a run with other settings; delete it, or give another --out")
-
-
-def write_checkpoint(checkpoint: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Let `write` fill the checkpoint, which is there whole, flushed to disk, or as it was."""
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    temporary = checkpoint.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(checkpoint)
-    files.sync_folder(checkpoint.parent)

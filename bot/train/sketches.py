@@ -1,4 +1,11 @@
-"""TODO: bot.train.sketches"""
+"""train sketches: sketch the replies that a generator was trained on, so that `choose` refuses near-copies of them (see copies).
+
+Reads  DATA/lm_train.csv; with --max-tokens the generator's tokenizer.
+Writes MODEL/replies.npy. `train lm` does that itself; this is for a model that was trained without, or elsewhere.
+
+    python run_bot.py train sketches --data data/prepared --model models/lm
+    python run_bot.py train sketches --data data/prepared --model models/lm --bytes 16 --max-tokens 96      small enough for git
+"""
 
 from __future__ import annotations
 

@@ -1,15 +1,11 @@
-"""train realism | upvote --backend tfhub-bert: fine-tune a BERT from TensorFlow Hub to classify (comment, reply) pairs.
+"""Fine-tune a BERT from TensorFlow Hub to classify (comment, reply) pairs: what the two rankers of this back end share.
 
-Reads  DATA/realism_{train,val}.csv or DATA/upvote_{train,val}.csv, what evaluate reads, and an encoder: a TensorFlow Hub URL, a
-       SavedModel's folder, or a base that `models export-tfhub` made.
+Reads  an encoder: a TensorFlow Hub URL, a SavedModel's folder, or a base that `models export-tfhub` made.
 Writes OUT: the fine-tuned encoder with its classifier and vocabulary as a SavedModel, model.json and losses.csv; while it trains,
        OUT/checkpoint.npz.
 
-    python run_bot.py train realism --backend tfhub-bert --base minilm-l6-tfhub --data data/prepared --out models/realism-tfhub
-    python run_bot.py train upvote --backend tfhub-bert --classes 4 --data data/prepared --out models/upvote-tfhub
-
-realism has two classes, generated and a person's. upvote has those of the reply's karma, see rankers.karma_class. Every weight is
-trained. The masks of an encoder's dropout come from its own random stream, so a resumed run ends near the unbroken one, not on it.
+Every weight is trained. The masks of an encoder's dropout come from its own random stream, so a resumed run ends near the unbroken one,
+not on it.
 """
 
 from __future__ import annotations
@@ -21,23 +17,25 @@ import sys
 import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's reports on the processor, at every start
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # else nothing of a GPU is left to the process that measures the model
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # TensorFlow Hub's layers are Keras 2's; read when tensorflow is first imported
 
 import tensorflow as tf
 import tf_keras
 
-from bot import files, rankers, schema, text
+from bot import files, schema, text
 from bot.cli import UserError
-from bot.evaluate import evaluate, measures
 from bot.rankers import Encoded
-from bot.rankers.tfhub_bert import INPUTS, Array, TFHubBert, Wordpieces, enough_memory, first_line, inputs_of, load, padded
-from bot.schema import Harvested, LossRow, RealismRow, UpvoteRow, sample_rows
+from bot.rankers.tfhub_bert import INPUTS, Array, Wordpieces, enough_memory, first_line, inputs_of, padded
+from bot.schema import LossRow, sample_rows
 from bot.train import loop
+from bot.train.options import RankerOptions
+from bot.train.words import data_facts, words
 from bot.weights import bases, cards, pull, serving
 
 DROPOUT = 0.1  # before the classifier, as in BERT's own fine-tuning
@@ -184,7 +182,7 @@ def fit(
     state = [*model.variables, *optimizer.variables]
     if checkpoint.exists():
         read_checkpoint(checkpoint, key, state, losses, measured)
-        print(f"going on at step {len(losses)} of {len(batches)} ({checkpoint})")
+        print(f"resuming at step {len(losses)} of {len(batches)} ({checkpoint})")
     every = max(1, len(batches) // VALIDATIONS)
 
     def one_step(step: int) -> float:
@@ -198,9 +196,8 @@ def fit(
     def save() -> None:
         arrays = {f"state{number}": variable.numpy() for number, variable in enumerate(state)}
         at, values = list(measured), list(measured.values())
-        loop.write_checkpoint(
-            checkpoint, lambda file: np.savez(file, settings=key, losses=losses, measured_at=at, measured=values, **arrays)
-        )
+        with files.atomic_binary_writer(checkpoint) as file:
+            np.savez(file, settings=key, losses=losses, measured_at=at, measured=values, **arrays)
 
     loop.take_steps(losses, len(batches), one_step, save)
     return [LossRow(step + 1, loss, measured.get(step)) for step, loss in enumerate(losses)]
@@ -241,59 +238,59 @@ class Batches:
 
 
 def train(
-    kind: str, handle: str, data: Path, out: Path, classes: int, rows: int, epochs: int, batch_tokens: int, learning_rate: float, seed: int,
-    harvest: Path | None = None,
-) -> None:  # fmt: skip
-    """kind: realism (classes 2) or upvote (classes 2 or 4). See train_ranker for the options."""
-    row_type: type = RealismRow if kind == "realism" else UpvoteRow
-    paths = {each: data / f"{kind}_{each}.csv" for each in ("train", "val", "test")}
-    read: dict[str, list[Any]] = {each: schema.read_rows(path, row_type) for each, path in paths.items()}
-    for each, found in read.items():
-        if not found:
-            raise UserError(f"{paths[each]}: no rows; prepare more data")
-    folder, base, base_sha256 = find_encoder(handle)
-    encoder, width = load_encoder(folder, handle)
-    wordpieces = Wordpieces(encoder.resolved_object, handle)
-    label_of: Callable[[Any], int] = (
-        (lambda row: row.label) if kind == "realism" else lambda row: rankers.karma_class(row.reply_karma, classes)
-    )
+    options: RankerOptions,
+    kind: Literal["realism", "upvote"],
+    classes: int,
+    read: dict[str, list[Any]],
+    label_of: Callable[[Any], int],
+    own: Sequence[Any] = (),
+    more_settings: dict[str, Any] | None = None,
+    card_words: dict[str, str] | None = None,
+) -> None:
+    """Train a classifier of rows and write its folder.
+
+    read: rows of DATA/KIND_{train,val,test}.csv, by split; label_of: the class of one of them; own: more rows to train on. more_settings
+    and card_words are for the card.
+    """
+    names = {each: f"{kind}_{each}.csv" for each in read}
+    for each, rows in read.items():
+        if not rows:
+            raise UserError(f"{options.data / names[each]}: no rows; prepare more data")
+    folder, base, base_sha256 = find_encoder(options.base)
+    encoder, width = load_encoder(folder, options.base)
+    wordpieces = Wordpieces(encoder.resolved_object, options.base)
     half = [row for row in read["train"] if text.half_for(row.thread_id) == "rankers"]
-    own = loop.own_replies(schema.read_rows(harvest, Harvested)) if harvest else []
-    half += [UpvoteRow(r.thread_id, r.comment_id, r.reply_id, r.subreddit, r.comment, r.reply, r.karma, None) for r in own]
-    drawn = {"train": sample_rows(half, rows, seed), "val": sample_rows(read["val"], VALIDATION_ROWS, seed)}
-    missing = set(range(classes)) - {label_of(row) for row in drawn["train"]}
-    if missing:
-        raise UserError(f"{paths['train']}: no row of class {min(missing)} among {len(drawn['train'])}; raise --rows or prepare more data")
+    drawn = {
+        "train": sample_rows([*half, *own], options.rows, options.seed),
+        "val": sample_rows(read["val"], VALIDATION_ROWS, options.seed),
+    }
+    if missing := set(range(classes)) - {label_of(row) for row in drawn["train"]}:
+        file, count = options.data / names["train"], len(drawn["train"])
+        raise UserError(f"{file}: no row of class {min(missing)} among {count}; raise --rows or prepare more data")
     encoded = {
         each: (wordpieces.encode([(row.comment, row.reply) for row in some]), [label_of(row) for row in some])
         for each, some in drawn.items()
     }
     settings = {
-        "backend": "tfhub-bert", "classes": classes, "rows": len(drawn["train"]), "epochs": epochs, "batch_tokens": batch_tokens,
-        "learning_rate": learning_rate, "seed": seed, "vocabulary": len(wordpieces.ids),
-        "own_rows": len(own), "harvest_sha256": files.sha256_of(harvest) if harvest else "",
+        "backend": "tfhub-bert", "classes": classes, "rows": len(drawn["train"]), "epochs": options.epochs,
+        "batch_tokens": options.batch_tokens, "learning_rate": options.learning_rate, "seed": options.seed,
+        "vocabulary": len(wordpieces.ids), **(more_settings or {}),
     }  # fmt: skip
-    card_data = {path.name: {"rows": len(read[each]), "sha256": files.sha256_of(path)} for each, path in paths.items()}
-    del read, drawn
-    tf.random.set_seed(seed)
-    model = Classifier(encoder, width, classes, seed)
-    padding = wordpieces.ids["[PAD]"]
-    batches = Batches(*encoded["train"], padding, batch_tokens, epochs, seed)
-    validation = Batches(*encoded["val"], padding, batch_tokens, 1, seed)
-    with enough_memory(f"--batch-tokens ({batch_tokens} now)"):
-        run = {**settings, "kind": kind, "base": base, "base_sha256": base_sha256, "data": card_data}
-        losses = fit(model, batches, [validation[n] for n in range(len(validation))], learning_rate, out / CHECKPOINT, run)
-    (out / cards.CARD_FILE).unlink(missing_ok=True)  # without it there is no model here, until the next one is whole
-    model.save(out)
-    schema.write_rows(out / "losses.csv", LossRow, losses)
     card = cards.ModelCard(
-        kind="upvote" if kind == "upvote" else "realism", base=base, base_sha256=base_sha256, format="full",
-        data=card_data, settings=settings,
-        **cards.words(kind, settings),
+        kind=kind, base=base, base_sha256=base_sha256, format="full", settings=settings,
+        data=data_facts(options.data, {names[each]: len(rows) for each, rows in read.items()}),
+        **(card_words or words(kind)),
     )  # fmt: skip
-    cards.write_card(out, card)
-    ranker: TFHubBert = load(out)  # what was saved is what is measured
-    card.metrics = measures.measure(card, ranker, data)
-    cards.write_card(out, card)
-    (out / CHECKPOINT).unlink()
-    evaluate.show(kind, card.metrics)
+    tf.random.set_seed(options.seed)
+    model = Classifier(encoder, width, classes, options.seed)
+    padding = wordpieces.ids["[PAD]"]
+    batches = Batches(*encoded["train"], padding, options.batch_tokens, options.epochs, options.seed)
+    validation = Batches(*encoded["val"], padding, options.batch_tokens, 1, options.seed)
+    with enough_memory(f"--batch-tokens ({options.batch_tokens} now)"):
+        run = {**settings, "kind": kind, "base": base, "base_sha256": base_sha256, "data": card.data}
+        measured_on = [validation[number] for number in range(len(validation))]
+        losses = fit(model, batches, measured_on, options.learning_rate, options.out / CHECKPOINT, run)
+    with files.atomic_folder(options.out) as new:
+        model.save(new)
+        schema.write_rows(new / "losses.csv", LossRow, losses)
+        cards.write_card(new, card)

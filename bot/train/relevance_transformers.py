@@ -1,4 +1,4 @@
-"""train relevance: fine-tune a dual encoder to tell whether a reply belongs to a comment.
+"""train relevance with PyTorch: fine-tune a dual encoder to tell whether a reply belongs to a comment.
 
 Reads  DATA/relevance_{train,val,test}.csv and a sentence encoder in models/base/.
 Writes OUT: a LoRA adapter, model.json and losses.csv; while it trains, OUT/checkpoint.pt.
@@ -15,74 +15,88 @@ from __future__ import annotations
 import random
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from bot import schema, text
 from bot.cli import UserError
-from bot.rankers.transformers import embed, encode_text
 from bot.schema import LabelledRow, sample_rows
 from bot.train import encoders, loop
-from bot.train.tasks import Task, calibrated, fit_and_measure
+from bot.train.options import Out, RankerOptions
 from bot.weights import bases
 
-LORA_RANK = 32
+if TYPE_CHECKING:
+    import torch
+
 TEMPERATURE = 0.05  # of the softmax over cosines, as sentence encoders are trained
 EMBEDDED = 32  # texts at once
 FEWEST_IN_BATCH = 8  # replies to tell apart; smaller rests of a subreddit are left out
 GENERIC, GENERIC_IN_BATCH = 256, 16  # replies that most comments got word for word, wrong for every comment that didn't
 
 
-def train(base: str, data: Path, out: Path, rows: int, epochs: int, batch_tokens: int, learning_rate: float, seed: int) -> None:
-    """`train_ranker.main` says what the options are. Raises UserError."""
-    folder = bases.base_path(base)
-    read = {each: schema.read_rows(data / f"relevance_{each}.csv", LabelledRow) for each in ("train", "val", "test")}
-    for each, found in read.items():
-        if {row.label for row in found} != {0, 1}:
-            raise UserError(f"{data}/relevance_{each}.csv: rows of both labels are needed; prepare more data")
-    to_learn = [row for row in read["train"] if row.label == 1 and text.half_for(row.thread_id) == "rankers"]
-    belongs = sample_rows(to_learn, rows, seed)
+@dataclass(frozen=True, kw_only=True)
+class Options(RankerOptions):
+    out: Out = Path("models/relevance")
 
-    from peft import LoraConfig, get_peft_model
+
+def train(options: Options) -> None:
+    """Raises UserError: a file or the base is missing, or there is too little to learn from."""
+    folder = bases.base_path(options.base)
+    read = {each: schema.read_rows(options.data / f"relevance_{each}.csv", LabelledRow) for each in ("train", "val", "test")}
+    for each, rows in read.items():
+        if {row.label for row in rows} != {0, 1}:
+            raise UserError(f"{options.data}/relevance_{each}.csv: rows of both labels are needed; prepare more data")
+    to_learn = [row for row in read["train"] if row.label == 1 and text.half_for(row.thread_id) == "rankers"]
+    belongs = sample_rows(to_learn, options.rows, options.seed)
+
+    import torch
     from transformers import AutoModel
 
-    torch.manual_seed(seed)
+    from bot.rankers.transformers import encode_text
+
+    torch.manual_seed(options.seed)
     plain, tokenizer = encoders.encoder_to_train(AutoModel, folder)
-    lora = LoraConfig(r=LORA_RANK, lora_alpha=2 * LORA_RANK, target_modules="all-linear", task_type="FEATURE_EXTRACTION")
-    model: Any = get_peft_model(plain, lora).to(loop.device())
-    model.train()
+    model = encoders.with_lora(plain, "FEATURE_EXTRACTION", encoders.LORA_RANK)
     encoded = [(encode_text(tokenizer, row.comment), encode_text(tokenizer, row.reply)) for row in belongs]
-    batches = batches_of_subreddits(belongs, [sum(map(len, pair)) for pair in encoded], batch_tokens, epochs, seed)
+    lengths = [sum(map(len, pair)) for pair in encoded]
+    batches = batches_of_subreddits(belongs, lengths, options.batch_tokens, options.epochs, options.seed)
     if not batches:
-        raise UserError(f"{data}/relevance_train.csv: no subreddit has {FEWEST_IN_BATCH} replies; prepare more data, or raise --rows")
-    padding = int(tokenizer.pad_token_id or 0)
-
-    generic = most_given([row.reply for row in to_learn], GENERIC)
-    encoded_generic = [encode_text(tokenizer, reply) for reply in generic]
-
-    def loss_of(batch: list[int]) -> torch.Tensor:
-        drawn = random.Random(batch[0]).sample(range(len(generic)), min(GENERIC_IN_BATCH, len(generic)))
-        texts = [encoded[row][side] for side in (0, 1) for row in batch] + [encoded_generic[place] for place in drawn]
-        order = sorted(range(len(texts)), key=lambda place: len(texts[place]))  # those of like length together, so that little is padded
-        parts = [order[start : start + EMBEDDED] for start in range(0, len(order), EMBEDDED)]
-        vectors = torch.cat([embed(model, [texts[place] for place in part], padding) for part in parts])
-        vectors = vectors[torch.tensor(order, device=vectors.device).argsort()]
-        comments, replies = vectors[: len(batch)], vectors[len(batch) :]
-        return contrastive_loss(comments @ replies.T, [belongs[row] for row in batch], [generic[place] for place in drawn])
-
+        raise UserError(
+            f"{options.data}/relevance_train.csv: no subreddit has {FEWEST_IN_BATCH} replies; prepare more data, or raise --rows"
+        )
+    generic = {reply: encode_text(tokenizer, reply) for reply in most_given([row.reply for row in to_learn], GENERIC)}
     settings: dict[str, Any] = {
-        "architecture": "dual encoder", "rows": len(belongs), "epochs": epochs, "batch_tokens": batch_tokens, "lora_rank": LORA_RANK,
+        "architecture": "dual encoder", "rows": len(belongs), "epochs": options.epochs, "batch_tokens": options.batch_tokens,
         "temperature": TEMPERATURE,
     }  # fmt: skip
-    sources = {f"relevance_{each}.csv": len(found) for each, found in read.items()}
     pairs = [(row.comment, row.reply) for row in read["val"]]
-    task = Task(
-        "relevance", out, settings, sources, batches, loss_of,
-        calibrate=lambda ranker: calibrated(ranker.cosines(pairs).tolist(), read["val"]),
+    task = encoders.Task(
+        "relevance", options.out, settings, {f"relevance_{each}.csv": len(rows) for each, rows in read.items()}, batches,
+        loss_of=lambda batch: batch_loss(model, tokenizer, batch, belongs, encoded, generic),
+        calibrate=lambda ranker: encoders.calibrated(ranker.cosines(pairs).tolist(), read["val"]),
     )  # fmt: skip
-    fit_and_measure(base, data, model, [task], learning_rate, seed)
+    encoders.fit(options, model, [task])
+
+
+def batch_loss(
+    model: Any, tokenizer: Any, batch: list[int], rows: list[LabelledRow], encoded: list[tuple[list[int], list[int]]],
+    generic: dict[str, list[int]],
+) -> torch.Tensor:  # fmt: skip
+    """Mean loss (nats) of a batch, numbers of rows. encoded: comment and reply of each row; generic: encoded, by reply."""
+    import torch
+
+    from bot.rankers.transformers import embed
+
+    drawn = random.Random(batch[0]).sample(list(generic), min(GENERIC_IN_BATCH, len(generic)))
+    texts = [encoded[row][side] for side in (0, 1) for row in batch] + [generic[reply] for reply in drawn]
+    order = sorted(range(len(texts)), key=lambda place: len(texts[place]))  # those of like length together, so that little is padded
+    parts = [order[start : start + EMBEDDED] for start in range(0, len(order), EMBEDDED)]
+    padding = int(tokenizer.pad_token_id or 0)
+    vectors = torch.cat([embed(model, [texts[place] for place in part], padding) for part in parts])
+    vectors = vectors[torch.tensor(order, device=vectors.device).argsort()]
+    comments, replies = vectors[: len(batch)], vectors[len(batch) :]
+    return contrastive_loss(comments @ replies.T, [rows[row] for row in batch], drawn)
 
 
 def batches_of_subreddits(rows: list[LabelledRow], lengths: list[int], batch_tokens: int, epochs: int, seed: int) -> list[list[int]]:
@@ -118,6 +132,8 @@ def contrastive_loss(cosines: torch.Tensor, rows: list[LabelledRow], generic: Se
     cosines: (comments, replies and then the generic ones). Pairs of the same thread, or with the same reply, are no negatives: they may
     well belong.
     """
+    import torch
+
     threads = [row.thread_id for row in rows]
     own = [row.reply.strip().lower() for row in rows]
     alike = torch.tensor(
@@ -128,5 +144,5 @@ def contrastive_loss(cosines: torch.Tensor, rows: list[LabelledRow], generic: Se
     ).to(cosines.device)
     logits = (cosines / TEMPERATURE).masked_fill(alike, -torch.inf)
     right = torch.arange(len(rows), device=cosines.device)
-    found: torch.Tensor = torch.nn.functional.cross_entropy(logits, right)
-    return (found + torch.nn.functional.cross_entropy(logits[:, : len(rows)].T, right)) / 2
+    by_comment: torch.Tensor = torch.nn.functional.cross_entropy(logits, right)
+    return (by_comment + torch.nn.functional.cross_entropy(logits[:, : len(rows)].T, right)) / 2
