@@ -59,7 +59,7 @@ def command(task: str, purpose: str) -> Callable[..., None]:
     names = typer.Option(help="what trains", click_type=click.Choice(list(TRAINERS[task])))
     parameters = {
         "backend": (Annotated[str, names], next(iter(TRAINERS[task]))),
-        **{name: (annotation, None) for name, annotation in annotations(task).items()},
+        **{name: (annotation, None) for name, annotation in options_of(task).items()},
         "overwrite": (files.Overwrite, False),
         "evaluate": (Annotated[bool, typer.Option(help="measure the model in the end, for its card")], True),
     }
@@ -74,7 +74,7 @@ def command(task: str, purpose: str) -> Callable[..., None]:
 # --- options ------------------------------------------------------------------------------------------------------------
 
 
-def annotations(task: str) -> dict[str, Any]:
+def options_of(task: str) -> dict[str, Any]:
     """By name, the option of each field that any back end of the task has, as typer reads it; not given, it is None.
 
     Its help tells the default, by back end where they differ; an option that not every back end has stands under those that have it.

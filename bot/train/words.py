@@ -44,12 +44,12 @@ LIMITS = {
 }  # fmt: skip
 
 
-def words(task: str, limits: str = "") -> dict[str, str]:
+def words(task: str, limits: str = "") -> dict[str, Any]:
     """split, intended_use and limits of a card; those of the task without `limits`."""
     return {"split": SPLIT if task == "lm" else RANKER_SPLIT, "intended_use": INTENDED_USE[task], "limits": limits or LIMITS[task]}
 
 
-def words_of(card: cards.ModelCard) -> dict[str, str]:
+def words_of(card: cards.ModelCard) -> dict[str, Any]:
     """The words of a model that has been trained, by the back end that its card names (the first, where it names none)."""
     back_ends = TRAINERS[card.kind]
     trainer = back_ends.get(card.settings.get("backend", ""), next(iter(back_ends.values())))
