@@ -24,9 +24,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Annotated, Any, Optional, get_args, get_type_hints
+from typing import Annotated, Any, Literal, Optional, get_args, get_type_hints
 
-import click
 import typer
 
 from bot import cli, files
@@ -56,9 +55,9 @@ def command(task: str, purpose: str) -> Callable[..., None]:
         importlib.import_module(TRAINERS[task][backend].module).train(options)
         measure(options.folders, options.data, evaluate)
 
-    names = typer.Option(help="what trains", click_type=click.Choice(list(TRAINERS[task])))
+    names = Literal[tuple(TRAINERS[task])]  # type: ignore[valid-type]
     parameters = {
-        "backend": (Annotated[str, names], next(iter(TRAINERS[task]))),
+        "backend": (Annotated[names, typer.Option(help="what trains")], next(iter(TRAINERS[task]))),
         **{name: (annotation, None) for name, annotation in options_of(task).items()},
         "overwrite": (files.Overwrite, False),
         "evaluate": (Annotated[bool, typer.Option(help="measure the model in the end, for its card")], True),
