@@ -397,6 +397,15 @@ def named(path: Path) -> str:
     return "standard input or output" if path == files.STANDARD else str(path)
 
 
+def one_line(text: str) -> str:
+    """A text of somebody else's for an error: no line breaks, at most 200 characters.
+
+    >>> one_line("a\\n b")
+    'a b'
+    """
+    return " ".join(text.split())[:200]
+
+
 def read_cells(path: Path) -> Iterator[list[str]]:
     """The header, then the cells of each row as the text that stands in the file, one row at a time.
 
@@ -412,7 +421,7 @@ def read_cells(path: Path) -> Iterator[list[str]]:
                 raise files.FileError(f"{where}: empty file, expected a header row")
             doubled = {column for column in header if header.count(column) > 1}
             if doubled:
-                raise files.FileError(f"{where}: column {', '.join(sorted(doubled))} stands twice in the header; keep one")
+                raise files.FileError(f"{where}: column {one_line(', '.join(sorted(doubled)))} stands twice in the header; keep one")
             yield header
             for number, cells in enumerate(reader, start=1):
                 if not cells and len(header) > 1:
@@ -444,7 +453,7 @@ def read_table(path: Path, required: Iterable[str] = ()) -> tuple[list[str], lis
     missing = [column for column in required if column not in header]
     if missing:
         raise files.FileError(
-            f"{named(path)}: expected column{'s' * (len(missing) > 1)} {', '.join(missing)}, found {', '.join(header)}; rename or add"
+            f"{named(path)}: expected column{'s' * (len(missing) > 1)} {', '.join(missing)}, found {one_line(', '.join(header))}; rename or add"
         )
     rows = [dict(zip(header, each, strict=True)) for each in cells]
     files.check_manifest(path, len(rows))

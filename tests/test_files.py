@@ -392,8 +392,8 @@ def test_a_run_folder_with_files_of_somebody_else(tmp_path: Path) -> None:
 FILES = {
     "extract": ("raw/2017-01.parquet", "--dumps dumps --from 2017-01 --to 2017-01 --out raw"),
     "prepare": ("prepared/lm_val.csv", "--raw nowhere --out prepared"),
-    "prepare (fakes)": ("prepared/realism_test.csv", "--fakes nowhere.csv --out prepared"),
-    "prepare (ranked)": ("prepared/ranked_pairs.csv", "--ranked nowhere.jsonl --out prepared"),
+    "prepare realism": ("prepared/realism_test.csv", "nowhere.csv --out prepared"),
+    "prepare ranked": ("prepared/ranked_pairs.csv", "nowhere.jsonl --out prepared"),
     "run": ("run/chosen.csv", "--out run"),
     "fetch": ("run/skipped.csv", "--run run"),
     "generate": ("out.csv", "--in nowhere.csv --out out.csv"),
@@ -406,13 +406,17 @@ FILES = {
     "report (spreadsheet)": ("run/for_spreadsheet.csv", "--run run"),
     "sandbox": ("url.txt", "--db box.sqlite --url-file url.txt"),
     "harvest": ("harvest.csv", "--out harvest.csv"),
+    "perplexity": ("out.json", "--model nowhere --in nowhere.csv --out out.json"),
+    "evaluate": ("out/metrics.json", "--data nowhere --out out"),
+    "evaluate (page)": ("out/evaluation.html", "--data nowhere --out out"),
 }
 FOLDERS = {
     "models convert": ("model", "checkpoint --out model"),
     "models export-tfhub": ("model", "minilm-l6 --out model"),
+    **{f"train {task}": ("model", "--data nowhere --out model") for task in ("lm", "realism", "upvote", "relevance")},
 }
 ELSEWHERE = {  # stages that write nothing a person names, and what they write instead
-    "train weights": "", "models list": "", "status": "",
+    "train weights": "", "train sketches": "replies.npy of a model", "models list": "", "status": "",
     "models card": "the card of a model", "models pull": "models/base", "models export": ".serving beside a model", "purge": "in place",
     "inbox": "the ledger", "pause": "the ledger", "resume": "the ledger", "forget": "the ledger", "resolve": "the ledger",
 }  # fmt: skip
@@ -432,7 +436,7 @@ def refused(stage: str, arguments: str, capsys: pytest.CaptureFixture[str]) -> s
     name = stage.partition(" (")[0]
     before = tree(Path())
     with pytest.raises(SystemExit) as ended:
-        cli.run_command(command_of(name), f"run_bot.py {name}", [*STAGES[name].first, *arguments.split()])
+        cli.run_command(command_of(name), f"run_bot.py {name}", arguments.split())
     out, error = capsys.readouterr()
     assert ended.value.code == 1 and out == "" and error.count("\n") == 1, (out, error)
     after = tree(Path())
@@ -481,8 +485,8 @@ def test_a_stage_refuses_a_folder_at_once(stage: str, obstacle: str, work: Path,
 INPUTS = {
     "generate": "--in {in} --out {out}",
     "score": "--in {in} --out {out}",
-    "prepare (fakes)": "--fakes {in} --out prepared",
-    "prepare (ranked)": "--ranked {in} --out prepared",
+    "prepare realism": "{in} --out prepared",
+    "prepare ranked": "{in} --out prepared",
 }
 
 

@@ -26,8 +26,7 @@ from bot.reddit.threads import Standing
 from bot.sandbox import server
 from bot.sandbox.server import Box
 from bot.schema import Harvested, UpvotePair
-from bot.train import loop
-from bot.train import ranker as train_ranker
+from bot.train import harvested as of_harvest
 from bot.weights import bases, cards, pull
 from tests import tiny
 
@@ -159,7 +158,7 @@ def test_what_is_learnt_from_is_the_last_look_in_threads_that_rankers_may_see() 
         replace(row, reply_id="t1_our5", subreddit="Home"),
         *(replace(row, reply_id=f"t1_other{n}", thread_id=f"t3_other{n}") for n in range(40)),
     ]
-    found = {each.reply_id: (each.comment, each.karma) for each in loop.own_replies(rows, ["home"])}
+    found = {each.reply_id: (each.comment, each.karma) for each in of_harvest.own_replies(rows, ["home"])}
     mine = {name: told for name, told in found.items() if "our" in name}
     assert mine == {f"t1_our{n}": ("Any good books?", karma) for n, karma in ((0, 9), (1, 0), (4, -3))}
     theirs = [f"t3_other{n}" for n in range(40)]
@@ -195,12 +194,11 @@ def test_what_was_harvested_is_learnt(box: Box, db: sqlite3.Connection, tmp_path
     margins = {}
     for harvested in (None, tmp_path / "harvest.csv"):
         out = tmp_path / f"upvote-{harvested is not None}"
-        train_ranker.main(train_ranker.Kind.upvote, "tiny-encoder", tmp_path, out, 100, 24, 256, 5e-3, 1, harvest=harvested)
+        few = {"rows": 100, "epochs": 24, "batch_tokens": 256, "learning_rate": 5e-3}
+        tiny.train("upvote", base="tiny-encoder", data=tmp_path, out=out, **few, harvest=harvested)
         ranker = rankers.load("transformers", out)
         assert isinstance(ranker, Transformers)
         good, bad = ranker.logits([("Which book?", GOOD), ("Which book?", BAD)])
         margins[harvested] = good - bad
         assert cards.read_card(out).settings["own_rows"] == (8 if harvested else 0)
     assert margins[tmp_path / "harvest.csv"] > margins[None] + 2, margins
-    with pytest.raises(UserError, match="--harvest goes with `upvote` only"):
-        train_ranker.main(train_ranker.Kind.realism, "tiny-encoder", tmp_path, tmp_path / "out", harvest=tmp_path / "harvest.csv")

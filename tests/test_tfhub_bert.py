@@ -22,7 +22,7 @@ import tensorflow as tf
 import torch
 from transformers import AutoTokenizer, BertModel
 
-from bot import config, files, rankers, schema
+from bot import files, rankers, schema
 from bot.cli import ROOT, UserError
 from bot.evaluate import evaluate
 from bot.export import to_tfhub
@@ -30,8 +30,7 @@ from bot.rankers.tfhub_bert import INPUTS, TFHubBert, Wordpieces, inputs_of
 from bot.rankers.transformers import encode_pair
 from bot.schema import Harvested, LossRow, RealismRow, UpvotePair, UpvoteRow
 from bot.train import loop, tfhub_bert
-from bot.train import ranker as train_ranker
-from bot.train.ranker import Backend, Classes, Kind
+from bot.train.upvote_tfhub_bert import Classes
 from bot.weights import bases as weight_bases
 from bot.weights import cards, pull, serving
 from tests import tiny
@@ -98,9 +97,9 @@ def write_realism(folder: Path, each: str, rows: list[RealismRow]) -> None:
     schema.write_rows(folder / f"realism_{each}.csv", RealismRow, rows)
 
 
-def train(kind: Kind, data: Path, out: Path, **changes: Any) -> None:
-    options = {"base": "tiny-tfhub", "rows": 96, "epochs": 8, "batch_tokens": 256, "learning_rate": 5e-3, "seed": 1, "classes": None}
-    train_ranker.main(kind, data=data, out=out, backend=Backend.tfhub_bert, **(options | changes))
+def train(kind: str, data: Path, out: Path, **changes: Any) -> None:
+    options = {"base": "tiny-tfhub", "rows": 96, "epochs": 8, "batch_tokens": 256, "learning_rate": 5e-3, "seed": 1}
+    tiny.train(kind, "tfhub-bert", data=data, out=out, **(options | changes))
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +107,7 @@ def realism(data: Path, bases: Path, tmp_path_factory: pytest.TempPathFactory) -
     out = tmp_path_factory.mktemp("realism")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(weight_bases, "BASE_DIR", bases)
-        train(Kind.realism, data, out)
+        train("realism", data, out)
     return out
 
 
@@ -218,7 +217,7 @@ def test_tokens_are_those_of_the_transformers_ranker(bases: Path) -> None:
 # --- training and scoring -----------------------------------------------------------------------------------------------
 
 
-def test_realism_is_learnt_and_measured(realism: Path, data: Path) -> None:
+def test_realism_is_learnt(realism: Path, data: Path) -> None:
     ranker = rankers.load("tfhub-bert", realism)
     scores = ranker.score([("Which book, reader 99?", GOOD), ("Which book, reader 99?", BAD)])
     assert scores[0] > 0.8 and scores[1] < 0.2
@@ -226,11 +225,6 @@ def test_realism_is_learnt_and_measured(realism: Path, data: Path) -> None:
     assert (card.kind, card.base, card.format) == ("realism", "tiny-tfhub", "full")
     assert card.base_sha256 == weight_bases.base_sha256("tiny") and card.settings["classes"] == 2
     assert card.data["realism_train.csv"] == {"rows": 96, "sha256": files.sha256_of(data / "realism_train.csv")}
-    for measure in ("accuracy", "precision", "recall", "f1", "balanced_accuracy", "roc_auc"):
-        assert card.metrics["all"]["ranker"][measure] == [1.0, 1.0, 1.0]
-    assert card.metrics["all"]["ranker"]["confusion"] == [[12, 0], [0, 12]]
-    assert card.metrics["all"]["always_real"]["confusion"] == [[0, 12], [0, 12]]
-    assert card.metrics["all"]["always_real"]["f1"][0] == 0.6667 and card.metrics["all"]["tfidf"].keys()
     assert {path.name for path in realism.iterdir()} >= {"saved_model.pb", "variables", "assets", "model.json", "losses.csv"}
     assert not list(realism.glob("checkpoint.*")) and str(data) not in (realism / "model.json").read_text()
     losses = schema.read_rows(realism / "losses.csv", LossRow)
@@ -243,24 +237,27 @@ def test_realism_is_learnt_and_measured(realism: Path, data: Path) -> None:
 
 
 @pytest.mark.parametrize("classes", list(Classes))
-def test_upvotes_are_learnt_by_class_and_measured_in_pairs_too(data: Path, tmp_path: Path, classes: Classes) -> None:
-    train(Kind.upvote, data, tmp_path / "upvote", classes=classes, epochs=16)
+def test_upvotes_are_learnt_by_class_and_measured_in_pairs_too(
+    data: Path, tmp_path: Path, classes: Classes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train("upvote", data, tmp_path / "upvote", classes=classes, epochs=16)
     scores = rankers.load("tfhub-bert", tmp_path / "upvote").score([("Which book, reader 99?", reply) for reply in REPLIES.values()])
     right = [0, 1 / 3, 2 / 3, 1] if classes is Classes.four else [0, 0, 1, 1]
     assert scores == pytest.approx(right, abs=0.2)
+    monkeypatch.setenv("BOT_BASES", str(weight_bases.BASE_DIR))  # for the processes that score
+    evaluate.main(data=data, one=tmp_path / "upvote")
     metrics = cards.read_card(tmp_path / "upvote").metrics
     assert metrics["gap_20"]["ranker"]["pairwise_accuracy"] == [1.0, 1.0, 1.0] and "earlier_wins" in metrics["all"]
     found = metrics[f"{classes.value}_classes"]
     share = int(classes.value)
     assert found["ranker"]["macro_f1"][0] == 1.0 and np.array_equal(found["ranker"]["confusion"], np.eye(share) * 24 / share)
     assert found["majority"]["accuracy"][0] == 1 / share and found["majority"]["macro_recall"][0] == 1 / share
-    assert ("roc_auc" in found["tfidf"]) == (share == 2) and ("roc_auc_micro" in found["tfidf"]) == (share == 4)
 
 
 def test_replies_of_our_own_are_learnt_too(data: Path, tmp_path: Path) -> None:
     ours = Harvested("t1_o", "t1_q", "t3_b", "books", "Which book?", "Dune.", 25.0, 9, 0, False)
     schema.write_rows(tmp_path / "harvest.csv", Harvested, [replace(ours, reply_id=f"t1_o{n}") for n in range(4)])
-    train(Kind.upvote, data, tmp_path / "upvote", epochs=1, rows=1000, harvest=tmp_path / "harvest.csv")
+    train("upvote", data, tmp_path / "upvote", epochs=1, rows=1000, harvest=tmp_path / "harvest.csv")
     settings = cards.read_card(tmp_path / "upvote").settings
     assert (settings["rows"], settings["own_rows"]) == (96 + 4, 4)
 
@@ -275,12 +272,6 @@ def test_scores_do_not_depend_on_order_or_batch(realism: Path) -> None:
     assert ranker.score([]) == []
 
 
-def test_evaluate_scores_one_of_these_beside_rankers_of_another_back_end(realism: Path) -> None:
-    pairs = [("Which book?", GOOD), ("Which book?", BAD), ("Which book?", GOOD)]
-    told = evaluate.scores_beside(realism, pairs, config.RankSettings(backend="transformers", batch_size=2))
-    assert told.tolist() == pytest.approx(rankers.load("tfhub-bert", realism).score(pairs), abs=1e-4) and told[0] > told[1]
-
-
 def test_a_saved_model_scores_as_before_and_graphs_are_not_made_anew(bases: Path, tmp_path: Path) -> None:
     layer, width = tfhub_bert.load_encoder(bases / "tiny-tfhub", "tiny-tfhub")
     model = tfhub_bert.Classifier(layer, width, 4, 3)
@@ -289,8 +280,10 @@ def test_a_saved_model_scores_as_before_and_graphs_are_not_made_anew(bases: Path
     ranker = TFHubBert(tf.saved_model.load(str(tmp_path)), "saved")
     inputs = {name: tf.constant(value) for name, value in inputs_of(ranker.wordpieces.encode(TEXTS), 0).items()}
     before = tf.nn.softmax(model.logits(inputs, False)).numpy()
-    assert np.abs(ranker.probabilities(TEXTS) - before).max() < 1e-6 and before.std() > 0.01
-    assert ranker.score(TEXTS) == pytest.approx((before @ [0, 1 / 3, 2 / 3, 1]).tolist(), abs=1e-6)
+    # the same float32 operations in another graph, whose sums may come in another order: some units in the last place of numbers near 1
+    bound = 1e-5
+    assert np.abs(ranker.probabilities(TEXTS) - before).max() < bound < before.std() / 100
+    assert ranker.score(TEXTS) == pytest.approx((before @ [0, 1 / 3, 2 / 3, 1]).tolist(), abs=bound)
     assert len(ranker.saved.__call__.concrete_functions) == 1
 
 
@@ -332,33 +325,25 @@ def test_a_killed_run_goes_on_and_ends_the_same(bases: Path, tmp_path: Path, mon
         fit(bases, checkpoint)
 
 
-def test_evaluate_reads_from_the_card_what_to_measure(realism: Path, data: Path, tmp_path: Path) -> None:
-    (tmp_path / "c.toml").write_text(f'[rank]\nbackend = "tfhub-bert"\nrealism = "{realism}"\nupvote = ""\nrelevance = ""\n')
-    evaluate.main(data, tmp_path / "out", tmp_path / "c.toml")
-    told = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert told["realism"] == cards.read_card(realism).metrics and "upvote" not in told
-    (tmp_path / "c.toml").write_text(f'[rank]\nbackend = "tfhub-bert"\nrealism = ""\nupvote = "{realism}"\n')
-    with pytest.raises(UserError, match="a model of kind realism; set rank.upvote"):
-        evaluate.main(data, tmp_path / "out", tmp_path / "c.toml")
-
-
 def test_no_program_of_this_back_end_loads_pytorch(realism: Path, data: Path, bases: Path, tmp_path: Path) -> None:
-    """Scoring, evaluating, exporting and training, one after the other in one process."""
+    """Scoring, exporting and training, one after the other in one process."""
     (tmp_path / "in.csv").write_text(f"comment,reply\nWhich book?,{GOOD}\nWhich book?,{BAD}\n")
     program = f"""
 import sys
 from pathlib import Path
-from bot import evaluate, models, rank, train_ranker
-models.BASE_DIR = Path({str(bases)!r})
+from bot.export import to_tfhub
+from bot.rankers import scoring
+from bot.train import command
 here, data = Path({str(tmp_path)!r}), Path({str(data)!r})
-rank.main(None, here / "in.csv", here / "out.csv", None)
-evaluate.main(data, here, None)
-models.export_tfhub_command("tiny", here / "export")
-train_ranker.main(train_ranker.Kind.realism, str(here / "export"), data, here / "m", 8, 1, 256, backend=train_ranker.Backend.tfhub_bert)
+scoring.main(here / "in.csv", here / "out.csv", None)
+to_tfhub.export_tfhub_command("tiny", here / "export")
+few = dict(rows=8, epochs=1, batch_tokens=256)
+command.realism(backend="tfhub-bert", base=str(here / "export"), data=data, out=here / "m", evaluate=False, **few)
 print([name for name in ("torch", "transformers") if name in sys.modules], "tensorflow" in sys.modules)
 """
     environment = {
         **os.environ,
+        "BOT_BASES": str(bases),
         "BOT_RANK__BACKEND": "tfhub-bert",
         "BOT_RANK__REALISM": str(realism),
         "BOT_RANK__UPVOTE": "",
@@ -408,16 +393,16 @@ def test_an_encoder_by_url_is_trained_and_needed_no_more(data: Path, bases: Path
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_address[1]}"
-        train(Kind.realism, data, tmp_path / "out", base=f"{url}/bert.tar.gz", epochs=4, learning_rate=1e-2)
+        train("realism", data, tmp_path / "out", base=f"{url}/bert.tar.gz", epochs=4, learning_rate=1e-2)
         with pytest.raises(UserError, match=r"/none.tar.gz: the encoder can't be reached \(HTTP Error 404.*check the network"):
-            train(Kind.realism, data, tmp_path / "out2", base=f"{url}/none.tar.gz")
+            train("realism", data, tmp_path / "out2", base=f"{url}/none.tar.gz")
         server.shutdown()
     with pytest.raises(UserError, match=r"/gone.tar.gz: the encoder can't be reached .*refused.*; check the network"):
-        train(Kind.realism, data, tmp_path / "out2", base=f"{url}/gone.tar.gz")
+        train("realism", data, tmp_path / "out2", base=f"{url}/gone.tar.gz")
     shutil.rmtree(tmp_path / "cache")
     shutil.rmtree(folder)
     card = cards.read_card(tmp_path / "out")
-    assert card.base == f"{url}/bert.tar.gz" and card.metrics["all"]["ranker"]["roc_auc"][0] == 1.0
+    assert card.base == f"{url}/bert.tar.gz"
     scores = rankers.load("tfhub-bert", tmp_path / "out").score([("Which book?", GOOD), ("Which book?", BAD)])
     assert scores[0] - scores[1] > 0.3
 
@@ -430,7 +415,7 @@ def test_a_handle_that_is_no_encoder_is_an_error(data: Path, bases: Path, tmp_pa
         (str(tmp_path), "no SavedModel there .saved_model.pb is missing"),
     ):
         with pytest.raises(UserError, match=message):
-            train(Kind.realism, data, tmp_path / "out", base=handle)
+            train("realism", data, tmp_path / "out", base=handle)
     assert not (tmp_path / "out").exists()
 
 
@@ -461,7 +446,7 @@ def test_a_saved_model_that_is_no_bert_is_an_error(data: Path, tmp_path: Path) -
         (save("dumb", pooled, dictionary), r"dumb: no vocabulary \(vocab_file and do_lower_case\)"),
     ):
         with pytest.raises(UserError, match=message):
-            train(Kind.realism, data, tmp_path / "out", base=handle)
+            train("realism", data, tmp_path / "out", base=handle)
 
 
 # --- errors -------------------------------------------------------------------------------------------------------------
@@ -471,12 +456,12 @@ def test_data_that_will_not_do_is_an_error(data: Path, tmp_path: Path) -> None:
     shutil.copytree(data, tmp_path / "data")
     write_realism(tmp_path / "data", "val", [])
     with pytest.raises(UserError, match="realism_val.csv: no rows; prepare more data"):
-        train(Kind.realism, tmp_path / "data", tmp_path / "out")
+        train("realism", tmp_path / "data", tmp_path / "out")
     people = [row for row in schema.read_rows(data / "realism_train.csv", RealismRow) if row.label]
     write_realism(tmp_path / "data", "val", people)
     write_realism(tmp_path / "data", "train", people)
     with pytest.raises(UserError, match="realism_train.csv: no row of class 0 among 48; raise --rows"):
-        train(Kind.realism, tmp_path / "data", tmp_path / "out")
+        train("realism", tmp_path / "data", tmp_path / "out")
 
 
 def test_out_of_memory_says_what_to_lower(realism: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -489,7 +474,7 @@ def test_out_of_memory_says_what_to_lower(realism: Path, data: Path, tmp_path: P
         ranker.score(TEXTS, 7)
     monkeypatch.setattr(tfhub_bert.Classifier, "logits", full)
     with pytest.raises(UserError, match=r"out of memory \(OOM when .*\); lower --batch-tokens \(256 now\)$"):
-        train(Kind.realism, data, tmp_path / "out")
+        train("realism", data, tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -520,16 +505,5 @@ def test_a_model_of_the_other_back_end_is_an_error(realism: Path, bases: Path, d
         rankers.load("tfhub-bert", tmp_path)
     with pytest.raises(UserError, match='a model of back end tfhub-bert; set rank.backend = "tfhub-bert"'):
         rankers.load("transformers", realism)
-    with pytest.raises(UserError, match="holds a model of back end transformers .adapter_config.json.; give another --out"):
-        train(Kind.realism, data, tmp_path)
-    with pytest.raises(UserError, match="holds a model of back end tfhub-bert .saved_model.pb.; give another --out"):
-        train_ranker.main(Kind.realism, "tiny", data, realism)
     with pytest.raises(UserError, match="holds no model"):
         rankers.load("tfhub-bert", bases / "tiny-tfhub")
-
-
-def test_options_of_the_other_back_end_are_an_error(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--classes goes with `upvote --backend tfhub-bert` only"):
-        train_ranker.main(Kind.upvote, "tiny", data, tmp_path / "out", classes=Classes.two)
-    with pytest.raises(UserError, match="--classes goes with `upvote --backend tfhub-bert` only"):
-        train(Kind.realism, data, tmp_path / "out", classes=Classes.two)

@@ -14,12 +14,10 @@ import torch
 from bot import files, rankers, schema, text
 from bot.cli import UserError
 from bot.corpus import pairs
-from bot.export import to_ctranslate2
-from bot.generators.transformers import encode_training_row, load_model
-from bot.rankers import ctranslate2
+from bot.generators.transformers import encode_training_row, load_model, reply_perplexity
 from bot.schema import LabelledRow, LmRow, LossRow, RealismRow, UpvotePair
-from bot.train import encoders, lm, lm_transformers, loop, relevance
-from bot.train import ranker as train_ranker
+from bot.train import command, encoders, lm_transformers, loop
+from bot.train import relevance_transformers as relevance
 from bot.weights import bases as weight_bases
 from bot.weights import cards, pull
 from tests import tiny
@@ -65,7 +63,7 @@ def train(data: Path, out: Path, **changes: object) -> None:
         "max_tokens": 64,
         "batch_tokens": 512,
     }
-    lm.main(**{**options, "data": data, "out": out, "learning_rate": 2e-2, "seed": 1, **changes})
+    tiny.train("lm", **{**options, "data": data, "out": out, "learning_rate": 2e-2, "seed": 1, **changes})
 
 
 @pytest.mark.parametrize("method", list(lm_transformers.Method))
@@ -74,7 +72,9 @@ def test_lm_learns_the_reply_and_says_so_in_its_card(data: Path, method: lm_tran
     train(data, out, method=method)
     card = cards.read_card(out)
     assert card.kind == "lm" and card.base == "tiny-lm" and card.format == ("adapter" if method == "lora" else "full")
-    assert card.metrics["test_perplexity"] < card.metrics["test_perplexity_base"] / 5
+    rows = schema.read_rows(data / "lm_test.csv", LmRow)
+    perplexity = [reply_perplexity(each, rows, 24, card.settings)["perplexity"] for each in (out, weight_bases.base_path("tiny-lm"))]
+    assert perplexity[0] < perplexity[1] / 5
     assert card.data["lm_train.csv"] == {"rows": 96, "sha256": files.sha256_of(data / "lm_train.csv")}
     assert not (out / "checkpoint.pt").exists() and str(data) not in (out / "model.json").read_text()
     model, tokenizer = load_model(out)
@@ -104,12 +104,11 @@ def test_losses_are_written_step_by_step(data: Path) -> None:
 def test_only_the_reply_carries_loss(bases: Path) -> None:
     model, tokenizer = load_model(bases / "tiny-lm")
     row, prompt_length = encode_training_row(tokenizer, "Which book?", GOOD, 64)
-    loss, count = lm_transformers.batch_loss(model, [(row, prompt_length)], torch.device("cpu"))
+    loss = lm_transformers.batch_loss(model, [(row, prompt_length)], torch.device("cpu"))
     logp = torch.log_softmax(model(torch.tensor([row])).logits[0].float(), -1)
     expected = -sum(logp[i - 1, row[i]] for i in range(prompt_length, len(row))) / (len(row) - prompt_length)
-    assert count == len(row) - prompt_length
     assert loss.item() == pytest.approx(float(expected), abs=1e-4)
-    padded, _ = lm_transformers.batch_loss(model, [(row, prompt_length), (row + row[prompt_length:], len(row))], torch.device("cpu"))
+    padded = lm_transformers.batch_loss(model, [(row, prompt_length), (row + row[prompt_length:], len(row))], torch.device("cpu"))
     assert padded.item() != loss.item()
 
 
@@ -132,32 +131,45 @@ def test_a_killed_run_goes_on_and_ends_the_same(data: Path, monkeypatch: pytest.
     with pytest.raises(UserError, match="other settings"):
         train(data, data / "killed", epochs=3)
     train(data, data / "killed", epochs=2)
-    whole, killed = cards.read_card(data / "whole"), cards.read_card(data / "killed")
-    assert killed.metrics["test_perplexity"] == pytest.approx(whole.metrics["test_perplexity"], rel=1e-3)
+    whole, killed = ([row.train_loss for row in schema.read_rows(data / name / "losses.csv", LossRow)] for name in ("whole", "killed"))
+    assert killed == pytest.approx(whole, rel=1e-3)  # the optimiser's state is stored in float32, and sums come in another order
+
+
+RANKER = {"base": "tiny-encoder", "rows": 192, "epochs": 16, "batch_tokens": 256, "learning_rate": 5e-3, "seed": 1}
 
 
 @pytest.mark.parametrize("bfloat16", [False, loop.autocast_enabled()], ids=["float32", "as here"])
-@pytest.mark.parametrize("kind", [train_ranker.Kind.realism, train_ranker.Kind.upvote])
-def test_ranker_learns_and_is_measured_beside_baselines(
-    data: Path, kind: train_ranker.Kind, bfloat16: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In float32, as most CPUs train, and as this machine does: the learning must not hang on how it rounds."""
+@pytest.mark.parametrize("kind", ["realism", "upvote"])
+def test_ranker_learns(data: Path, kind: str, bfloat16: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In float32, as most CPUs train, and as this machine does: what is learnt must not depend on how it rounds."""
     monkeypatch.setattr(loop, "autocast_enabled", lambda: bfloat16)
     out = data / "ranker"
-    train_ranker.main(kind, "tiny-encoder", data, out, 192, 16, 256, 5e-3, 1)
+    tiny.train(kind, **RANKER, data=data, out=out)
     scores = rankers.load("transformers", out).score([("Which book, reader 99?", GOOD), ("Which book, reader 99?", BAD)])
     assert scores[0] > 0.8 and scores[0] - scores[1] > 0.5
     card = cards.read_card(out)
-    assert card.kind == kind.value and card.settings["scale"] > 0 and card.settings["rows"] == (96 if kind == "realism" else 192)
-    if kind is train_ranker.Kind.realism:
-        assert card.metrics["all"]["ranker"]["roc_auc"][0] == 1.0
-        assert card.metrics["all"]["always_real"]["balanced_accuracy"][0] == 0.5
-        assert {"accuracy", "calibration_error"} <= card.metrics["all"]["tfidf"].keys()
-    else:
-        assert card.metrics["gap_20"]["ranker"]["pairwise_accuracy"] == [1.0, 1.0, 1.0]
-        assert card.metrics["gap_20"]["longer_wins"]["pairwise_accuracy"][0] == float(len(GOOD) > len(BAD))
-        assert card.metrics["gap_20"]["earlier_wins"]["pairwise_accuracy"][0] == 0.0  # the chosen ones came half an hour later
-    assert "always_real" in capsys.readouterr().out or kind is train_ranker.Kind.upvote
+    assert card.kind == kind and card.settings["scale"] > 0 and card.settings["rows"] == (96 if kind == "realism" else 192)
+
+
+def test_the_command_trains_then_measures_for_the_card(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BOT_BASES", str(weight_bases.BASE_DIR))  # for the processes that measure
+    monkeypatch.setenv("BOT_RANK__BACKEND", "transformers")
+    out = data / "ranker"
+    command.realism(**RANKER, data=data, out=out, evaluate=False)
+    printed = capfd.readouterr().out
+    assert f"python run_bot.py evaluate --model {out} --data {data}" in printed and "roc_auc" not in cards.read_card(out).metrics
+    with pytest.raises(UserError, match="overwrite"):
+        command.realism(**RANKER, data=data, out=out, evaluate=False)
+    command.realism(**{**RANKER, "seed": 2}, data=data, out=out, overwrite=True)
+    card = cards.read_card(out)
+    assert card.settings["seed"] == 2 and card.metrics["all"]["ranker"]["roc_auc"][0] == 1.0
+    assert card.metrics["all"]["always_real"]["balanced_accuracy"][0] == 0.5
+    with pytest.raises(UserError, match=r"--classes: not an option of --backend transformers"):
+        command.upvote(**RANKER, data=data, out=data / "x", classes="2")
+    with pytest.raises(UserError, match="tiny-encoder is a base of kind encoder, and --backend gpt-2-simple trains gpt2"):
+        command.lm(backend="gpt-2-simple", base="tiny-encoder", data=data, out=data / "x")
 
 
 def test_two_rankers_trained_together_share_their_encoder(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +181,7 @@ def test_two_rankers_trained_together_share_their_encoder(data: Path, monkeypatc
         )
     options = {"rows": 192, "epochs": 16, "batch_tokens": 256, "learning_rate": 5e-3, "seed": 1}
     upvote, realism = data / "upvote", data / "realism"
-    train_ranker.main(train_ranker.Kind.upvote, "tiny-encoder", data, upvote, **options, realism_out=realism)
+    tiny.train("upvote", base="tiny-encoder", data=data, out=upvote, **options, realism_out=realism)
     asked = [("Which book, reader 99?", GOOD), ("Which book, reader 99?", BAD)]
     for folder, kind, other, better in ((upvote, "upvote", "realism", 0), (realism, "realism", "upvote", 1)):
         card = cards.read_card(folder)
@@ -181,38 +193,17 @@ def test_two_rankers_trained_together_share_their_encoder(data: Path, monkeypatc
     assert (upvote / "adapter_model.safetensors").read_bytes() == (realism / "adapter_model.safetensors").read_bytes()
     assert not (upvote / "checkpoint.pt").exists()
 
-    for folder, precision in itertools.product((upvote, realism), ("float32", "int8")):
-        to_ctranslate2.export(folder, precision)
-    served = [rankers.load("ctranslate2", folder) for folder in (upvote, realism)]
-    assert served[0].encoder is served[1].encoder  # type: ignore[attr-defined]
-    serving = [rankers.load("ctranslate2", folder, "float32") for folder in (upvote, realism)]
-    alone = [rankers.load("transformers", folder).score(asked) for folder in (upvote, realism)]
-    passes: list[int] = []
-    run = ctranslate2.Encoder.run
-    monkeypatch.setattr(
-        ctranslate2.Encoder, "run", lambda self, encoded, *rest: (passes.append(len(encoded)), run(self, encoded, *rest))[1]
-    )
-    assert [ranker.score(list(asked)) for ranker in serving] == [pytest.approx(scores, abs=1e-4) for scores in alone]
-    assert passes == [2]
-    assert serving[0].score(asked[:1]) == pytest.approx(alone[0][:1], abs=1e-4) and passes == [2, 1]
-    assert serving[1].score(asked) == pytest.approx(alone[1], abs=1e-4) and passes == [2, 1, 2]
-
 
 def test_the_two_folders_of_rankers_trained_together_must_differ(data: Path) -> None:
+    both = {"base": "tiny-encoder", "data": data, "evaluate": False}
     with pytest.raises(UserError, match=r"--realism-out and --out are the same folder, .*r; give two"):
-        train_ranker.main(train_ranker.Kind.upvote, "tiny-encoder", data, data / "r", realism_out=data / "x" / ".." / "r")
-    with pytest.raises(UserError, match="--realism-out go with `upvote`"):
-        train_ranker.main(train_ranker.Kind.realism, "tiny-encoder", data, data / "r", realism_out=data / "s")
+        command.upvote(**both, out=data / "r", realism_out=data / "x" / ".." / "r")
+    with pytest.raises(UserError, match="--leave-out would leave nothing out"):
+        command.upvote(**both, out=data / "r", realism_out=data / "t", leave_out=["s"])
     (data / "file").touch()
     for folder in (data / "file", Path("/proc/no")):
-        with pytest.raises(UserError, match=r"no model can be written there .*; give another folder"):
-            train_ranker.main(train_ranker.Kind.upvote, "tiny-encoder", data, data / "r", realism_out=folder)
-    (data / "s").mkdir()
-    (data / "s" / "checkpoint.pt").touch()
-    with pytest.raises(UserError, match=r"s/checkpoint.pt: of a training that was interrupted"):
-        train_ranker.main(train_ranker.Kind.upvote, "tiny-encoder", data, data / "r", realism_out=data / "s")
-    with pytest.raises(UserError, match="--leave-out would leave nothing out"):
-        train_ranker.main(train_ranker.Kind.upvote, "tiny-encoder", data, data / "r", realism_out=data / "t", leave_out=["s"])
+        with pytest.raises(UserError, match=str(folder)):
+            command.upvote(**both, out=data / "r", realism_out=folder)
 
 
 def test_two_rankers_whose_training_was_broken_off_end_the_same(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,7 +211,7 @@ def test_two_rankers_whose_training_was_broken_off_end_the_same(data: Path, monk
 
     def both(name: str) -> list[str]:
         folders = [data / f"{name}-upvote", data / f"{name}-realism"]
-        train_ranker.main(train_ranker.Kind.upvote, "tiny-encoder", data, folders[0], **options, realism_out=folders[1])
+        tiny.train("upvote", base="tiny-encoder", data=data, out=folders[0], **options, realism_out=folders[1])
         return [(folder / file).read_text() for folder in folders for file in ("losses.csv",)]
 
     whole = both("whole")
@@ -242,7 +233,7 @@ def test_two_rankers_whose_training_was_broken_off_end_the_same(data: Path, monk
 
 
 def test_an_encoder_is_trained_without_dropout(bases: Path) -> None:
-    model, _ = encoders.ranker_with_lora(bases / "tiny-encoder", 4, 1, 1)
+    model, _ = encoders.ranker_with_lora(bases / "tiny-encoder", 1, 1)
     assert model.training and {part.p for part in model.modules() if isinstance(part, torch.nn.Dropout)} == {0.0}
     assert loop.device().type != "cpu" or model.config._attn_implementation == "eager"
 
@@ -274,16 +265,12 @@ def write_relevance(folder: Path) -> None:
         schema.write_rows(folder / f"relevance_{each}.csv", LabelledRow, pairs.relevance_rows(people))
 
 
-def test_relevance_is_learnt_and_measured_beside_baselines(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_relevance_is_learnt(data: Path) -> None:
     write_relevance(data)
     out = data / "relevance"
-    train_ranker.main(train_ranker.Kind.relevance, "tiny-encoder", data, out, 240, 24, 512, 1.5e-3, 1)
+    tiny.train("relevance", base="tiny-encoder", data=data, out=out, rows=240, epochs=24, batch_tokens=512, learning_rate=1.5e-3)
     card = cards.read_card(out)
     assert card.kind == "relevance" and card.settings["scale"] > 0
-    ten = card.metrics["random_10"]
-    assert ten["queries"] == 48 and "random_100" not in card.metrics  # 48 replies give no list of 100
-    assert ten["ranker"]["hits_at_1"][0] > 0.6 > 0.45 > ten["untuned_encoder"]["hits_at_1"][0]
-    assert ten["tfidf"]["hits_at_1"][0] < 0.1 and ten["longest"]["hits_at_1"][0] < 0.3
     ranker = rankers.load("transformers", out)
     pairs = [(f"Which {topic}?", f"The {topic} is {word}") for topic, word in TOPICS.items()]
     wrong = [(comment, reply) for (comment, _), (_, reply) in zip(pairs, [*pairs[1:], pairs[0]], strict=True)]
@@ -291,7 +278,7 @@ def test_relevance_is_learnt_and_measured_beside_baselines(data: Path, capsys: p
     assert sum(right) / 12 > sum(ranker.score(wrong)) / 12 + 0.3
     shuffled = [pairs[n] for n in (5, 0, 11)]
     assert ranker.score(shuffled, batch_size=1) == pytest.approx([right[n] for n in (5, 0, 11)], abs=1e-4)
-    assert "untuned_encoder" in capsys.readouterr().out and ranker.score([]) == []
+    assert ranker.score([]) == []
 
 
 def test_replies_of_the_same_thread_or_text_are_no_negatives() -> None:
@@ -321,10 +308,11 @@ def test_rankers_learn_nothing_of_the_judges_half(data: Path) -> None:
     judges = islice((n for n in itertools.count() if text.half_for(f"t3_j{n}") == "judge"), len(rows))
     rows += [replace(row, thread_id=f"t3_j{n}", label=1 - row.label, generator="h") for n, row in zip(judges, rows, strict=True)]
     schema.write_rows(data / "realism_train.csv", RealismRow, rows)
-    train_ranker.main(train_ranker.Kind.realism, "tiny-encoder", data, data / "ranker", 1000, 16, 256, 5e-3, 1)
+    tiny.train("realism", **{**RANKER, "rows": 1000}, data=data, out=data / "ranker")
     card = cards.read_card(data / "ranker")
     assert (card.settings["rows"], card.settings["generators"], card.data["realism_train.csv"]["rows"]) == (96, ["g"], 192)
-    assert card.metrics["all"]["ranker"]["roc_auc"][0] == 1.0
+    right, wrong = rankers.load("transformers", data / "ranker").score([("Which book, reader 99?", GOOD), ("Which book, reader 99?", BAD)])
+    assert right - wrong > 0.5
 
 
 def test_batches_are_of_one_subreddit_and_hold_every_row_once_an_epoch() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-import random
+import os
 import signal
 import subprocess
 import sys
@@ -20,6 +20,7 @@ import pytest
 import tensorflow as tf
 from gpt_2_simple.src import encoder, load_dataset
 from gpt_2_simple.src import model as theirs
+from tests.test_models import serving
 
 from bot import files, generators, schema, text
 from bot.cli import ROOT, UserError
@@ -27,15 +28,14 @@ from bot.config import GenerateSettings
 from bot.generators import gpt_2_simple as sampling
 from bot.generators import transformers as transformers_back_end
 from bot.schema import FinetuneText, LmRow, LossRow
-from bot.train import lm
+from bot.train import command
 from bot.train import lm_gpt_2_simple as training
-from bot.train.lm import Backend, Restore
+from bot.train.lm_gpt_2_simple import Restore
 from bot.weights import bases as weight_bases
 from bot.weights import cards, pull
 from bot.weights.bases import Base, OpenAI
 from tests import tiny
 from tests.test_gpt_2_simple import NASTY
-from tests.test_models import serving
 
 COMMENT, REPLY, OTHER = "Which book?", "Try the one about winning!", "Vinegar works on a kettle."
 STEPS, SAVE_INTERVAL = 90, 30
@@ -92,7 +92,7 @@ def options(data: Path, out: Path, **changes: Any) -> dict[str, Any]:
 
 def train(data: Path, out: Path, **changes: Any) -> list[LossRow]:
     """Train, and the losses that were written."""
-    lm.main(backend=Backend.gpt_2_simple, **options(data, out, **changes))
+    tiny.train("lm", "gpt-2-simple", **options(data, out, **changes))
     return schema.read_rows(out / "losses.csv", LossRow)
 
 
@@ -120,12 +120,9 @@ def trained(bases: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -
     """A model whose training was killed outright after its first checkpoint and begun again; and what was loaded when it was killed."""
     out = tmp_path_factory.mktemp("trained") / "lm"
     arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options(data, out).items()]
-    program = (
-        "import runpy, sys; from pathlib import Path; from bot import models; models.BASE_DIR = Path(sys.argv.pop(1)); "
-        "runpy.run_module('bot.train.lm', run_name='__main__')"
-    )
-    command = [sys.executable, "-c", program, str(bases), "--backend=gpt-2-simple", *arguments]
-    worker = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    call = [sys.executable, "-m", "bot", "train", "lm", "--backend=gpt-2-simple", "--no-evaluate", *arguments]
+    told = {**os.environ, "BOT_BASES": str(bases)}
+    worker = subprocess.Popen(call, cwd=ROOT, env=told, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not (out / training.RUN / f"step-{SAVE_INTERVAL}.index").exists():
         assert worker.poll() is None
         time.sleep(0.02)
@@ -171,16 +168,17 @@ def test_card_tells_what_was_measured_on_what_was_saved(trained: tuple[Path, str
         card.settings["steps"] == STEPS and card.settings["backend"] == "gpt-2-simple" and str(data) not in (out / "model.json").read_text()
     )
     assert card.data[training.DATASET] == {"rows": 96, "sha256": files.sha256_of(data / training.DATASET)}
+    losses = {}
     for suffix, folder in (("", out), ("_base", base_dir / "124M")):
         for each in ("val", "test"):
             loss, perplexity = measure(folder, schema.read_rows(data / f"lm_{each}.csv", LmRow))
-            assert card.metrics[f"{each}_loss{suffix}"] == pytest.approx(loss, rel=1e-4)
-            assert card.metrics[f"{each}_perplexity{suffix}"] == pytest.approx(perplexity, rel=1e-3)
-    assert card.metrics["test_loss"] < card.metrics["test_loss_base"] / 5
-    losses = schema.read_rows(out / "losses.csv", LossRow)
-    assert losses[0].val_loss == pytest.approx(card.metrics["val_loss_base"]) and losses[-1].val_loss == pytest.approx(
-        card.metrics["val_loss"]
-    )
+            measured = sampling.reply_perplexity(folder, schema.read_rows(data / f"lm_{each}.csv", LmRow), 12, card.settings)
+            # sums of float32 losses in another order
+            assert measured["loss"] == pytest.approx(loss, rel=1e-4) and measured["perplexity"] == pytest.approx(perplexity, rel=1e-3)
+            losses[each, suffix] = loss
+    assert losses["test", ""] < losses["test", "_base"] / 5
+    written = schema.read_rows(out / "losses.csv", LossRow)
+    assert [written[0].val_loss, written[-1].val_loss] == pytest.approx([losses["val", "_base"], losses["val", ""]], rel=1e-4)
 
 
 def test_its_candidates_are_what_it_was_taught(trained: tuple[Path, str], base_dir: Path) -> None:
@@ -200,8 +198,7 @@ def test_the_best_checkpoint_is_kept_not_the_last(tmp_path: Path, capsys: pytest
     assert 0 < best < 12 and val[12] > val[best] + 0.1
     rows = schema.read_rows(tmp_path / "lm_val.csv", LmRow)
     assert measure(tmp_path / "lm", rows)[0] == pytest.approx(val[best], rel=1e-4)
-    metrics = cards.read_card(tmp_path / "lm").metrics
-    assert metrics["best_step"] == best and metrics["val_loss"] == pytest.approx(val[best], rel=1e-4)
+    assert cards.read_card(tmp_path / "lm").metrics["best_step"] == best
     assert sampling.find_checkpoint(tmp_path / "lm").name == f"model-{best}"
     shown = capsys.readouterr().out
     assert "======== SAMPLE 1 ========" in shown and "[10 | " in shown and "loss=" in shown
@@ -230,7 +227,7 @@ def test_interrupted_it_goes_on_at_that_step_if_the_settings_are_the_same(
     with pytest.raises(UserError, match=r"checkpoint.run: belongs to a run with other settings or data; give --restore fresh"):
         train(data, tmp_path / "lm", **{**few, "learning_rate": 5e-3})
     losses = train(data, tmp_path / "lm", **few)
-    assert "going on at step 4 of 6" in capsys.readouterr().out
+    assert "at step 4 of 6" in capsys.readouterr().out
     assert losses[:5] == before and [row.step for row in losses if row.val_loss is not None] == [0, 3, 6]
     # Adam begins anew, the weights don't: what was learnt is there at the next step
     assert losses[5].train_loss < losses[1].train_loss - 1  # type: ignore[operator]
@@ -330,14 +327,6 @@ def test_a_window_and_one_token_is_enough_for_its_sampler_and_less_is_an_error(b
             training.read_dataset(path, bpe)
 
 
-def test_batches_hold_each_row_once_and_few_tokens() -> None:
-    rows = [([0] * random.Random(n).randint(2, 1024), n) for n in range(50)]
-    batches = list(training.batches(rows))
-    assert sorted(prompt for batch in batches for _, prompt in batch) == list(range(50))
-    assert all(len(batch) == 1 or len(batch) * max(len(ids) for ids, _ in batch) <= 1024 for batch in batches)
-    assert len(batches) < 50
-
-
 def copy_of_base(bases: Path, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **hparams: int) -> Path:
     """A base with other sizes in hparams.json."""
     source = tmp_path / f"source-{name}"
@@ -373,10 +362,6 @@ def test_errors_of_bases(bases: Path, data: Path, tmp_path: Path, monkeypatch: p
     with pytest.raises(UserError, match=r"hparams.json: n_ctx is 64, gpt-2-simple trains with 1024 only"):
         train(data, out, base="short")
     pull.pull("tiny-lm", tiny.language_model(tmp_path / "tiny-lm"))
-    with pytest.raises(UserError, match=r"tiny-lm is a transformers folder; --backend gpt-2-simple trains 124M or 355M"):
-        train(data, out, base="tiny-lm")
-    with pytest.raises(UserError, match=r"wide is a checkpoint of gpt-2-simple; give --backend gpt-2-simple, or take the base gpt2"):
-        lm.main(data=data, out=out, base="wide")
     with pytest.raises(UserError, match=r"a model of the transformers back end, not of gpt-2-simple; set generate.backend to transformers"):
         generators.load("gpt-2-simple", tmp_path / "base" / "tiny-lm")
     with pytest.raises(
@@ -389,9 +374,9 @@ def test_errors_of_bases(bases: Path, data: Path, tmp_path: Path, monkeypatch: p
 def test_errors_of_options_and_data(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "lm"
     with pytest.raises(UserError, match=r"--epochs, --pairs: not an option of --backend gpt-2-simple"):
-        train(data, out, pairs=3, epochs=1)
+        command.lm(backend="gpt-2-simple", data=data, out=out, pairs=3, epochs=1)
     with pytest.raises(UserError, match=r"--freeze-embeddings: not an option of --backend transformers"):
-        lm.main(data=data, out=out, freeze_embeddings=False)
+        command.lm(data=data, out=out, freeze_embeddings=False)
     with pytest.raises(UserError, match=r"gpt2_finetune.csv: \d+ tokens, and gpt-2-simple trains on windows of 1024"):
         train(write_data(tmp_path, count=3), out)
     (tmp_path / training.DATASET).unlink()
@@ -402,10 +387,6 @@ def test_errors_of_options_and_data(data: Path, tmp_path: Path) -> None:
     (tmp_path / f"{training.DATASET}.manifest.json").unlink()
     with pytest.raises(UserError, match=r"gpt2_finetune.csv: the first column is id, and gpt-2-simple reads that one"):
         train(tmp_path, out)
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "adapter_config.json").write_text("{}")
-    with pytest.raises(UserError, match=r"other: holds a model of the transformers back end; give another --out"):
-        train(data, tmp_path / "other")
     assert not out.exists()
 
 
@@ -422,7 +403,7 @@ def test_errors_while_it_trains(data: Path, tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(training.Watch, "run", run)
     few = {"steps": 2, "save_interval": 1}
-    monkeypatch.setattr(training, "measured", lambda *_: {"loss": 6.0, "perplexity": 9.0})
+    monkeypatch.setattr(sampling, "measure_checkpoint", lambda *_: {"loss": 6.0, "perplexity": 9.0})
     fault = tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor with shape[4,1023,50257]")
     with pytest.raises(UserError, match=r"^out of memory at step 1; give --batch-size lower than 2, and --restore fresh$"):
         train(data, tmp_path / "lm", batch_size=2, **few)

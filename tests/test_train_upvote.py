@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bot import rankers, schema, text
 from bot.cli import UserError
+from bot.evaluate import evaluate
 from bot.schema import RankedPair, UpvotePair
-from bot.train import ranker as train_ranker
-from bot.train.upvote import Group, calibrated, draw_evenly, groups
+from bot.train.upvote_transformers import Group, calibrated_pairs, draw_evenly, groups
 from bot.weights import bases, cards, pull
 from tests import tiny
 
@@ -60,7 +61,7 @@ class Logits:
 
 def test_calibration_makes_a_gap_the_share_of_pairs_won() -> None:
     pairs = [upvote_pair("t1_a", "3", "2")] * 3 + [upvote_pair("t1_a", "2", "3")]  # a gap of 1 wins three in four
-    scale, offset = calibrated(Logits(), pairs)  # type: ignore[arg-type]
+    scale, offset = calibrated_pairs(Logits(), pairs)  # type: ignore[arg-type]
     assert scale == pytest.approx(1.0986, abs=1e-2) and offset == pytest.approx(-2.5 * scale)
 
 
@@ -81,13 +82,21 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_each_subreddit_left_out_is_unseen_and_measured(data: Path) -> None:
+def train(data: Path, out: Path, **options: Any) -> None:
+    few = {"rows": 1000, "epochs": 8, "batch_tokens": 256, "learning_rate": 5e-3}
+    tiny.train("upvote", base="tiny-encoder", data=data, out=out, **(few | options))
+
+
+def test_each_subreddit_left_out_is_unseen_and_measured(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     contrary = [RankedPair("Contrary", f"why {n}?", DISLIKED, LIKED, 2) for n in range(40)]  # would teach the other taste
     contrary += [RankedPair("old", "Which book?", DISLIKED, LIKED, 2)] * 40  # a comment of validation, test and the judge
     schema.write_rows(data / "ranked_pairs.csv", RankedPair, schema.read_rows(data / "ranked_pairs.csv", RankedPair) + contrary)
     out = data / "upvote"
     left_out = ["Contrary", "HOME"]
-    train_ranker.main(train_ranker.Kind.upvote, "tiny-encoder", data, out, 1000, 12, 256, 5e-3, 1, ranked_rows=200, leave_out=left_out)
+    train(data, out, epochs=12, ranked_rows=200, leave_out=left_out)
+    monkeypatch.setenv("BOT_BASES", str(bases.BASE_DIR))  # for the process that scores
+    monkeypatch.setenv("BOT_RANK__BACKEND", "transformers")
+    evaluate.main(data=data, one=out)
     card = cards.read_card(out)
     assert card.settings["rows"] == 120 + 80 and card.settings["left_out"] == ["contrary", "home"] and "ranked_pairs.csv" in card.data
     found = {name.removeprefix("left_out_"): told for name, told in card.metrics.items() if name.startswith("left_out_")}
@@ -104,15 +113,15 @@ def test_each_subreddit_left_out_is_unseen_and_measured(data: Path) -> None:
 
 def test_what_a_ranker_says_is_made_a_chance_on_validation_pairs(data: Path) -> None:
     out = data / "upvote"
-    train_ranker.main(train_ranker.Kind.upvote, "tiny-encoder", data, out, 1000, 8, 256, 5e-3, 1)
+    train(data, out)
     liked, disliked = rankers.load("transformers", out).score([("Which book?", LIKED), ("Which book?", DISLIKED)])
     # two thirds of the validation pairs are as it learnt; half of that log-odds, log 2, lies on either side of the mean reply
     assert liked == pytest.approx(1 / (1 + 2**-0.5), abs=0.01) and disliked == pytest.approx(1 - liked, abs=0.01)
 
 
 def test_what_cannot_be_learnt_is_an_error(data: Path) -> None:
-    def run(**options: object) -> None:
-        train_ranker.main(train_ranker.Kind.upvote, "tiny-encoder", data, data / "out", **options)  # type: ignore[arg-type]
+    def run(**options: Any) -> None:
+        train(data, data / "out", **options)
 
     with pytest.raises(UserError, match="--leave-out nowhere: no such subreddit"):
         run(leave_out=["nowhere"])
@@ -120,8 +129,6 @@ def test_what_cannot_be_learnt_is_an_error(data: Path) -> None:
         run(leave_out=["books", "contrary", "home"])
     with pytest.raises(UserError, match="karma gap of 31"):
         run(karma_gap=31)
-    with pytest.raises(UserError, match="go with `upvote`"):
-        train_ranker.main(train_ranker.Kind.realism, "tiny-encoder", data, data / "out", ranked_rows=1)
     narrow = [upvote_pair("t1_n", LIKED, DISLIKED, "narrow", gap=4)]
     schema.write_rows(data / "upvote_pairs_test.csv", UpvotePair, schema.read_rows(data / "upvote_pairs_test.csv", UpvotePair) + narrow)
     with pytest.raises(UserError, match="--leave-out narrow: no pair with a karma gap of 5 to measure it on"):

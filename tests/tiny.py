@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import json
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import BertConfig, BertForSequenceClassification, BertModel, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from bot import text
+from bot.train import TRAINERS
 
 TEXT = [
     "Which book made you laugh out loud on the train? I need something light for a long journey.",
@@ -137,3 +140,9 @@ def tfhub_ranker(encoder: Path, folder: Path) -> Path:
 def numbers_of_rankers(prefix: str, count: int) -> list[int]:
     """The first `count` numbers n for which thread `t3_{prefix}{n}` is of the half that rankers learn from."""
     return list(islice((n for n in itertools.count() if text.half_for(f"t3_{prefix}{n}") == "rankers"), count))
+
+
+def train(task: str, backend: str = "", **options: Any) -> None:
+    """What `train TASK --backend BACKEND` does, but for its checks of --out and the measuring."""
+    module = importlib.import_module(TRAINERS[task][backend or next(iter(TRAINERS[task]))].module)
+    module.train(module.Options(**options))

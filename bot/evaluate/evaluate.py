@@ -214,6 +214,10 @@ def facts(run: Evaluation, there: dict[str, Ranker], others: dict[str, Path]) ->
     }
 
 
+# What is written into OUT, and how it begins: by that it is known again, and may be written over.
+OURS = {"metrics.json": '"made": {', "evaluation.html": "<title>Evaluation"}
+
+
 def main(
     data: Annotated[Path, typer.Option(help="folder of prepared files")] = Path("data/prepared"),
     out: Annotated[Path, typer.Option(help="folder for metrics.json, evaluation.html and scores/")] = Path("data/evaluation"),
@@ -229,9 +233,13 @@ def main(
         list[Path] | None, typer.Option(help="an upvote ranker trained with --leave-out, whose card says how it does on those subreddits")
     ] = None,
     one: Annotated[Path | None, typer.Option("--model", help="measure this model only, and write its card's metrics")] = None,
+    overwrite: files.Overwrite = False,
 ) -> None:
     """Measure the rankers and what they pick on the test split, beside their baselines."""
     settings, began, beside, left_out = config.load(config_file), time.monotonic(), beside or [], left_out or []
+    if not one:
+        for name, sign in OURS.items():
+            files.check_output(out / name, [], overwrite, lambda path, sign=sign: sign in path.read_text("utf-8", "replace")[:2000])  # type: ignore[misc]
     if engine:
         settings = settings.model_copy(update={"rank": settings.rank.model_copy(update={"backend": rankers.chosen(engine)})})
     scores = Scores(out / "scores", settings)

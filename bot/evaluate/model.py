@@ -95,7 +95,7 @@ def measure_generator(folder: Path, card: cards.ModelCard, data: Path, out: Path
     sources = [part for split in ("val", "test") for part in ("--in", str(data / f"lm_{split}.csv"))]
     for suffix, measured in (("", folder), ("_base", bases.base_path(card.base))):
         path = out / f"perplexity.{measured.name}.json"
-        score_files.start(["perplexity", "--model", str(measured), "--card", str(folder), *sources, "--out", str(path)], {})
+        score_files.start(["perplexity", "--model", str(measured), "--card", str(folder), *sources, "--out", str(path), "--overwrite"], {})
         for name, values in json.loads(path.read_text(encoding="utf-8")).items():
             split = name.removeprefix("lm_")
             result[f"{split}_rows"] = values.pop("rows")

@@ -30,8 +30,10 @@ def main(
     sources: Annotated[list[Path], typer.Option("--in", help="lm_val.csv, lm_test.csv; may be given several times")],
     out: Annotated[Path, typer.Option(help="the JSON file to write")],
     card: Annotated[Path | None, typer.Option(help="folder of the trained model whose card counts, if not --model's")] = None,
+    overwrite: files.Overwrite = False,
 ) -> None:
     """Measure a generator on held-out replies."""
+    files.check_output(out, sources, overwrite)
     settings = cards.read_card(card or model).settings
     back_end = generators.back_end(settings.get("backend", ""))
     measure = getattr(importlib.import_module(back_end.likelihoods or back_end.module), "reply_perplexity", None)

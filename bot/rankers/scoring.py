@@ -140,13 +140,12 @@ def made_from(source: Path, scoring: Scoring) -> dict[str, Any]:
     return {"input": files.sha256_of(source), **scoring.made_with}
 
 
-def score_file(source: Path, out: Path, scoring: Scoring, overwrite: bool = False) -> int:
+def score_file(source: Path, out: Path, scoring: Scoring) -> int:
     """Write `out`, the rows of `source` with their scores; returns their number.
 
     Raises:
-        UserError: `out` may not be written, a column is missing, or there is no model.
+        UserError: a column is missing, or there is no model.
     """
-    files.check_output(out, [source], overwrite)
     columns, rows = schema.read_table(source, ("comment", "reply"))
     made = made_from(source, scoring)
     kept = [column for column in columns if column not in scoring.columns]
@@ -166,6 +165,7 @@ def main(
 ) -> None:
     """Score replies: realism, upvote and relevance, each a probability in [0, 1]."""
     settings = config.load(config_file)
+    files.check_output(out, [source], overwrite)
     if sum((model is not None, base is not None, likelihood)) > 1:
         raise UserError("--model, --base and --likelihood each write columns of their own; give one of them")
     if model is not None:
@@ -175,4 +175,4 @@ def main(
     else:
         scoring = by_likelihood(settings.generate) if likelihood else by_all(settings.rank)
     with messages_beside(out):
-        print(f"{score_file(source, out, scoring, overwrite):,} rows scored in {schema.named(out)}")
+        print(f"{score_file(source, out, scoring):,} rows scored in {schema.named(out)}")
