@@ -453,7 +453,8 @@ def read_table(path: Path, required: Iterable[str] = ()) -> tuple[list[str], lis
     missing = [column for column in required if column not in header]
     if missing:
         raise files.FileError(
-            f"{named(path)}: expected column{'s' * (len(missing) > 1)} {', '.join(missing)}, found {one_line(', '.join(header))}; rename or add"
+            f"{named(path)}: expected column{'s' * (len(missing) > 1)} {', '.join(missing)}, found {one_line(', '.join(header))};"
+            " rename or add"
         )
     rows = [dict(zip(header, each, strict=True)) for each in cells]
     files.check_manifest(path, len(rows))

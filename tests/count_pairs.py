@@ -1,4 +1,4 @@
-"""An independent count: the reply pairs of monthly zstd dumps by plain Python, sharing no code with bot.corpus.extract. Slow, and all in memory.
+"""An independent count: the reply pairs of monthly zstd dumps by plain Python, sharing no code with the project. Slow, and all in memory.
 
     python -m tests.count_pairs DUMPS 2005-12 2023-04 [EXTRACTS]
 

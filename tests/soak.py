@@ -6,10 +6,10 @@
 
 Prints each case that failed, and `N runs, N doubled, N lost`; exits with 1 unless the last two are 0 (with --naive: unless there are some).
 
-A run is a case: a fresh ledger and a fresh sandbox, in which one or more processes of `bot.online.submit` are started on the same chosen replies,
+A run is a case: a fresh ledger and a fresh sandbox, in which one or more processes of `submit` are started on the same chosen replies,
 some with faults switched on in the sandbox, some killed with SIGKILL at a moment; then at once one that nothing disturbs, and one more when
 late comments have arrived. Each process is forked from one that has imported all and has no threads; the moments of killing are
-put around bot.online.submit's own functions there, and the waits between prawcore's repeats of reads are cut to 10 ms. «Disk full» is a limit
+put around submit's own functions there, and the waits between prawcore's repeats of reads are cut to 10 ms. «Disk full» is a limit
 on the size of files (RLIMIT_FSIZE), set at the moment.
 
 Doubled: a comment with more than one reply of ours. Lost: a comment that in the end is neither posted, nor parked, nor refused by a name in

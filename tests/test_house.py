@@ -139,9 +139,15 @@ def test_importing_a_floor_brings_no_framework() -> None:
     ("files", "expected"),
     [
         ({"text.py": "", "online/fetch.py": "from bot import text"}, ([], [])),
-        ({"text.py": "def f():\n    from bot.online import fetch", "online/fetch.py": "from bot.text import f"}, ([{"bot.text", "bot.online.fetch"}], ["bot.text -> bot.online", "bot.text -> bot.online.fetch"])),
+        (
+            {"text.py": "def f():\n    from bot.online import fetch", "online/fetch.py": "from bot.text import f"},
+            ([{"bot.text", "bot.online.fetch"}], ["bot.text -> bot.online", "bot.text -> bot.online.fetch"]),
+        ),
         ({"train/lm.py": "import bot.evaluate.page", "evaluate/page.py": ""}, ([], ["bot.train.lm -> bot.evaluate.page"])),
-        ({"corpus/a.py": "from ..online import b", "online/b.py": ""}, ([], ["bot.corpus.a -> bot.online", "bot.corpus.a -> bot.online.b"])),
+        (
+            {"corpus/a.py": "from ..online import b", "online/b.py": ""},
+            ([], ["bot.corpus.a -> bot.online", "bot.corpus.a -> bot.online.b"]),
+        ),
         ({"text.py": "if TYPE_CHECKING:\n    from bot.online import b", "online/b.py": ""}, ([], [])),
     ],
 )  # fmt: skip

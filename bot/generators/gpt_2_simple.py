@@ -2,7 +2,7 @@
 
 Reads a folder with `checkpoint`, model*.index, model*.data-…, hparams.json, encoder.json and vocab.bpe (models/base/124M, checkpoint/run1):
 
-    BOT_GENERATE__BACKEND=gpt-2-simple BOT_GENERATE__MODEL=models/base/124M python run_bot.py generate --in comments.csv --out candidates.csv
+    BOT_GENERATE__BACKEND=gpt-2-simple BOT_GENERATE__MODEL=models/base/124M python run_bot.py generate --in comments.csv --out c.csv
 
 The graph is built once, in `load`, and fed everything that differs from comment to comment. A prompt is read once for all its candidates,
 several comments are one batch, and a candidate that has ended takes no more part; where all have, decoding stops.

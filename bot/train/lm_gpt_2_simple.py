@@ -191,7 +191,8 @@ def save(options: Options, folder: Path, run: Run, card: cards.ModelCard, replie
     if best == 0:
         base = options.base
         print(
-            f"no checkpoint is better than {base} itself, so {options.out} holds {base}'s weights; give a lower --learning-rate or more data"
+            f"no checkpoint is better than {base} itself, so {options.out} holds {base}'s weights;"
+            " give a lower --learning-rate or more data"
         )
 
 

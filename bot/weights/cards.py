@@ -54,7 +54,8 @@ def read_card(folder: Path) -> ModelCard:
         raise UserError(f"{files.shown(path)} is missing, so {files.shown(folder)} holds no model; {remedy}") from error
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{files.shown(path)} can't be read as JSON ({cli.first_line(error)}); restore it (`git checkout {files.shown(path)}`) or {remedy}"
+            f"{files.shown(path)} can't be read as JSON ({cli.first_line(error)});"
+            f" restore it (`git checkout {files.shown(path)}`) or {remedy}"
         ) from error
     if not isinstance(told, dict):
         raise UserError(f"{files.shown(path)}: expected an object, found {type(told).__name__}; {remedy}")
