@@ -16,15 +16,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from bot import config, files, generators, rankers, sandbox
 from bot.cli import UserError, with_root
+from bot.config import Settings
 from bot.export import to_ctranslate2
 from bot.posting import ledger
 from bot.report.journal import Journal
@@ -57,57 +58,69 @@ def run(
     if post and not in_sandbox and not rules.allowed:
         raise UserError("--post: submit.allowed is empty; name each subreddit and who permitted the bot there, see config.example.toml")
     folder = out or Path("data/runs") / time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    settings = ["--config", str(config_file)] if config_file else []
-    here = ["--run", str(folder), *settings]
-    environment = dict(os.environ)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a run that is stopped leaves its journal; its stage dies with it
     with ExitStack() as stack:
-        environment |= stack.enter_context(files.run_folder(folder, make=True))
+        environment = os.environ | stack.enter_context(files.run_folder(folder, make=True))
         for name in files.RUN_TABLES:
             files.check_output(folder / f"{name}.csv")
         if in_sandbox:
-            environment["BOT_REDDIT__URL"] = stack.enter_context(sandbox_process(folder))
-            environment["BOT_FETCH__SUBREDDITS"] = json.dumps(sandbox.SUBREDDITS)
-            environment["BOT_SUBMIT__ALLOWED"] = json.dumps([{"subreddit": each, "permitted_by": "nobody"} for each in sandbox.SUBREDDITS])
-            environment["BOT_SUBMIT__LEDGER"] = str(folder / "ledger.sqlite")
-            environment["BOT_SUBMIT__MINIMUM_PAUSE_SECONDS"] = "0"
+            environment |= sandbox_settings(stack.enter_context(sandbox_process(folder)), folder)
         elif post:  # before anything is asked of Reddit; `submit` holds the ledger itself
             stack.enter_context(ledger.lock(rules.ledger.with_suffix(".run")))
             with ledger.lock(rules.ledger):
                 pass
         start = stack.enter_context(stages(Journal(folder, quiet), environment))
-        if post:
-            start("inbox", settings)
-        start("fetch", [*here, *(["--limit", str(limit)] if limit else [])])
-        if not all(serving.is_current(source, precision) for source, precision in to_ctranslate2.wanted(loaded)):
-            start("models export", settings)
-        start("generate", [*here, "--seed", str(seed)])
-        start("rank", here)
-        start("choose", here)
-        if post:
-            start("submit", [*here, "--post"])
-        start("report", ["--run", str(folder)])
+        for stage, arguments in plan(folder, config_file, loaded, post, limit, seed):
+            start(stage, arguments)
+
+
+def sandbox_settings(url: str, folder: Path) -> dict[str, str]:
+    """Environment variables that turn every stage to the sandbox at `url`: it may be posted to, with a ledger in the run's folder."""
+    return {
+        "BOT_REDDIT__URL": url,
+        "BOT_FETCH__SUBREDDITS": json.dumps(sandbox.SUBREDDITS),
+        "BOT_SUBMIT__ALLOWED": json.dumps([{"subreddit": each, "permitted_by": "nobody"} for each in sandbox.SUBREDDITS]),
+        "BOT_SUBMIT__LEDGER": str(folder / "ledger.sqlite"),
+        "BOT_SUBMIT__MINIMUM_PAUSE_SECONDS": "0",
+    }
+
+
+def plan(
+    folder: Path, config_file: Path | None, settings: Settings, post: bool, limit: int | None, seed: int
+) -> Iterator[tuple[str, list[str]]]:
+    """The stages of a run, in their order, and their arguments."""
+    with_config = ["--config", str(config_file)] if config_file else []
+    here = ["--run", str(folder), *with_config]
+    if post:
+        yield "inbox", with_config
+    yield "fetch", [*here, *(["--limit", str(limit)] if limit else [])]
+    if not all(serving.is_current(source, precision) for source, precision in to_ctranslate2.wanted(settings)):
+        yield "models export", with_config
+    yield "generate", [*here, "--seed", str(seed)]
+    yield "rank", here
+    yield "choose", here
+    if post:
+        yield "submit", [*here, "--post"]
+    yield "report", ["--run", str(folder)]
 
 
 @contextmanager
-def stages(journal: Journal, environment: dict[str, str]) -> Iterator[Callable[[str, list[str]], None]]:
+def stages(journal: Journal, environment: Mapping[str, str]) -> Iterator[Callable[[str, list[str]], None]]:
     """Yields what runs one stage as a process of its own, and exits with its status if that isn't 0; the journal is written at the end."""
 
     def start(stage: str, arguments: list[str]) -> None:
         began = time.monotonic()
-        if not journal.quiet:
-            print(f"--- {stage}", flush=True)
         journal.note("start", stage=stage)
-        status, last = run_stage(stage, arguments, environment, journal if journal.quiet else None)
-        journal.seconds[stage] = round(time.monotonic() - began, 1)
-        journal.note("done", stage=stage, status=status, seconds=journal.seconds[stage])
+        status, lines = run_stage(stage, arguments, environment, journal)
+        seconds = journal.seconds[stage] = round(time.monotonic() - began, 1)
+        journal.note("done", stage=stage, status=status, seconds=seconds)
+        if not journal.quiet:
+            print(step(stage, seconds, lines), flush=True)
         if status:
             why = f"was killed by signal {-status}" if status < 0 else f"failed with status {status}"
-            for line in filter(None, [last, f"run: {stage} {why}; nothing is lost, the same command goes on there"]):
-                print(line, file=sys.stderr)
+            last = lines[-1:] if journal.quiet else []
+            print(*last, f"run: {stage} {why}; nothing is lost, the same command goes on there", sep="\n", file=sys.stderr)
             raise typer.Exit(1 if status < 0 else status)
-        if not journal.quiet:
-            print(f"    {journal.seconds[stage]:.1f} s", flush=True)
 
     status = 0
     try:
@@ -128,24 +141,38 @@ def stages(journal: Journal, environment: dict[str, str]) -> Iterator[Callable[[
         journal.close(status)
 
 
-def run_stage(stage: str, arguments: list[str], environment: dict[str, str], journal: Journal | None) -> tuple[int, str]:
-    """The stage's exit status; with a journal, what it prints goes there, and the last line comes back.
+def step(stage: str, seconds: float, lines: Sequence[str]) -> str:
+    """A stage's name, its seconds, and what it printed.
 
-    What `report` prints is the run's text, which belongs into no log.
+    >>> step("fetch", 1.24, ["fetch: r/a is left out: private", "3 comments"]).splitlines()
+    ['fetch            1.2 s  r/a is left out: private', '                        3 comments']
     """
+    said = f"\n{'':24}".join(line.removeprefix(f"{stage}: ") for line in lines)
+    return f"{stage:<13} {seconds:6.1f} s  {said}".rstrip()
+
+
+def run_stage(stage: str, arguments: list[str], environment: Mapping[str, str], journal: Journal) -> tuple[int, list[str]]:
+    """The stage's exit status, and the lines that it printed. Of a quiet run they are noted in the journal, errors too.
+
+    What `report` prints is the run's text: a terminal gets it as it is, and no log does.
+    """
+    shown = subprocess.DEVNULL if journal.quiet else None
+    out = shown if stage == "report" else subprocess.PIPE
+    error = None if not journal.quiet else subprocess.PIPE if stage == "report" else subprocess.STDOUT
     command = [sys.executable, "-m", "bot", *stage.split(), *arguments]
-    options: dict[str, Any] = {"env": with_root(environment), "preexec_fn": _die_with_parent}
-    if journal is None:
-        return subprocess.run(command, check=False, **options).returncode, ""
-    last = ""
-    options |= {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL if stage == "report" else subprocess.PIPE}
-    options |= {"stderr": subprocess.PIPE if stage == "report" else subprocess.STDOUT, "text": True, "errors": "replace"}
-    with subprocess.Popen(command, **options) as process:
-        for line in process.stdout or process.stderr or ():
-            if line.strip():
-                last = line.rstrip()
-                journal.note("said", stage=stage, text=last)
-    return process.returncode, last
+    lines = []
+    with subprocess.Popen(
+        command, env=with_root(environment), preexec_fn=_die_with_parent, stdin=shown, stdout=out, stderr=error, text=True, errors="replace"
+    ) as process:
+        try:
+            for line in filter(str.strip, process.stdout or process.stderr or ()):
+                lines.append(line.rstrip())
+                if journal.quiet:
+                    journal.note("said", stage=stage, text=lines[-1])
+        except BaseException:
+            process.kill()  # or leaving would wait for its end
+            raise
+    return process.returncode, lines
 
 
 def _die_with_parent() -> None:

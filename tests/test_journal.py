@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,8 +14,7 @@ from typing import Any
 import pytest
 import typer
 
-import run_bot
-from bot import sandbox, schema
+from bot import __main__, files, pipeline, sandbox, schema
 from bot.cli import ROOT, NoPermission, Unreachable, UserError, WrongSettings, run_command
 from bot.report import journal
 from bot.report.journal import Journal
@@ -33,17 +33,19 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, st
         "fine": "import sys; print('all is well'); print('a warning', file=sys.stderr); print()",
         "broken": "import sys; print('began'); print('broken: no network; try again', file=sys.stderr); sys.exit(69)",
         "killed": "import os; os.kill(os.getpid(), 9)",
-        "page": "import sys; print('what people wrote'); print('but this is wrong', file=sys.stderr)",
+        "report": "import sys; print('what people wrote'); print('but this is wrong', file=sys.stderr)",
     }
     for name, program in programs.items():
         (tmp_path / f"{name}.py").write_text(program)
-    stages = {name: (name, "") for name in ("fine", "broken", "killed")} | {"report": ("page", "")}
-    monkeypatch.setattr(run_bot, "STAGES", stages)
-    return {**os.environ, "PYTHONPATH": str(tmp_path)}
+    python = tmp_path / "python"  # called as `python -m bot STAGE`
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "{tmp_path}/$3.py"\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    return dict(os.environ)
 
 
 def test_when_all_is_well_nothing_is_printed(tmp_path: Path, environment: dict[str, str], capfd: pytest.CaptureFixture[str]) -> None:
-    with run_bot.stages(Journal(tmp_path, quiet=True), environment) as start:
+    with pipeline.stages(Journal(tmp_path, quiet=True), environment) as start:
         start("fine", [])
         start("report", [])
     assert capfd.readouterr() == ("", "")
@@ -57,11 +59,20 @@ def test_when_all_is_well_nothing_is_printed(tmp_path: Path, environment: dict[s
     assert summary.startswith(f"{tmp_path.name}: status 0, ") and summary.count("\n") == 1
 
 
+def test_a_step_is_a_line_with_its_seconds(tmp_path: Path, environment: dict[str, str], capfd: pytest.CaptureFixture[str]) -> None:
+    with pipeline.stages(Journal(tmp_path), environment) as start:
+        start("fine", [])
+        start("report", [])
+    out, error = capfd.readouterr()
+    assert error == "a warning\nbut this is wrong\n"
+    assert re.fullmatch(r"fine +\d+\.\d s  all is well\nwhat people wrote\nreport +\d+\.\d s\n", out)
+
+
 @pytest.mark.parametrize(("stage", "status", "said"), [("broken", 69, "no network"), ("killed", 1, "killed by signal 9")])
 def test_what_went_wrong_is_printed_and_the_status_passed_on(
     tmp_path: Path, environment: dict[str, str], capfd: pytest.CaptureFixture[str], stage: str, status: int, said: str
 ) -> None:
-    with pytest.raises(typer.Exit) as left, run_bot.stages(Journal(tmp_path, quiet=True), environment) as start:
+    with pytest.raises(typer.Exit) as left, pipeline.stages(Journal(tmp_path, quiet=True), environment) as start:
         start("fine", [])
         start(stage, [])
         start("fine", [])
@@ -75,7 +86,7 @@ def test_what_went_wrong_is_printed_and_the_status_passed_on(
 
 def test_a_bug_and_a_stop_leave_a_journal_too(tmp_path: Path) -> None:
     for error, status in ((ValueError("bug"), 1), (KeyboardInterrupt(), 130), (SystemExit(143), 143)):
-        with pytest.raises(type(error)), run_bot.stages(Journal(tmp_path), {}):
+        with pytest.raises(type(error)), pipeline.stages(Journal(tmp_path), {}):
             raise error
         assert json.loads((tmp_path / "metrics.json").read_text())["status"] == status
 
@@ -99,10 +110,15 @@ def test_counts(tmp_path: Path) -> None:
 def test_no_credential_reaches_the_run_folder(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The real fetch, in the sandbox and with a wrong password; what is in the environment stays there."""
     run = tmp_path / "run"
-    run.mkdir()
-    with server.serve(tmp_path / "sandbox.sqlite") as box:
-        environment = {**os.environ, "BOT_REDDIT__URL": box.url, "BOT_FETCH__SUBREDDITS": '["sandbox_books"]', "praw_password": "hunter2"}
-        with run_bot.stages(Journal(run, quiet=True), environment) as start:
+    with server.serve(tmp_path / "sandbox.sqlite") as box, files.run_folder(run, make=True) as held:
+        environment = {
+            **os.environ,
+            **held,
+            "BOT_REDDIT__URL": box.url,
+            "BOT_FETCH__SUBREDDITS": '["sandbox_books"]',
+            "praw_password": "hunter2",
+        }
+        with pipeline.stages(Journal(run, quiet=True), environment) as start:
             start("fetch", ["--run", str(run)])
     assert capfd.readouterr() == ("", "") and events(run)[-1]["status"] == 0
     for path in run.iterdir():
@@ -124,8 +140,8 @@ def test_each_cause_has_its_status(
 
 
 def test_the_statuses_are_documented() -> None:
-    told = run_bot.__doc__ or ""
-    assert {str(status) for status in (0, 1, 2, 69, 74, 75, 77, 78, 130, 143)} <= set(told.split())
+    told = __main__.__doc__ or ""
+    assert {str(status) for status in (0, 1, 2, 69, 74, 75, 77, 78, 130, 143)} <= set(re.findall(r"\d+", told))
 
 
 # --- deploy/ ----------------------------------------------------------------------------------------------------------------
@@ -137,7 +153,7 @@ def test_the_crontab_and_the_service_run_commands_that_exist() -> None:
     service = (ROOT / "deploy" / "reply-bot.service").read_text()
     started = next(line for line in service.splitlines() if line.startswith("ExecStart="))
     assert "run_bot.py run --quiet --post --config my.toml" in started and "run_bot.py run --quiet --post --config my.toml" in crontab[0]
-    assert "run_bot.py harvest --config my.toml" in crontab[1] and "harvest" in run_bot.STAGES
+    assert "run_bot.py harvest --config my.toml" in crontab[1] and "harvest" in __main__.STAGES
     for line in crontab:
         assert len(line.split(maxsplit=5)) == 6 and "%" not in line
 

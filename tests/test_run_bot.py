@@ -113,7 +113,7 @@ def test_posting_keeps_to_the_permissions(whole: Path, tmp_path: Path) -> None:
 def test_a_dry_run_sends_nothing_and_prints_a_table(whole: Path, config: Path, tmp_path: Path) -> None:
     done = run(config, tmp_path / "dry")
     assert done.returncode == 0, done.stderr
-    assert "--- models" not in done.stdout  # exported when the first run asked for it
+    assert "models export" not in done.stdout  # exported when the first run asked for it
     with server.serve(tmp_path / "dry" / "sandbox.sqlite") as box:
         assert box.store.comments_by(sandbox.USERNAME) == []
     assert not (tmp_path / "dry" / "submitted.csv").exists()
@@ -158,12 +158,13 @@ def test_kill_9_of_the_whole_run_leaves_no_orphan(config: Path, tmp_path: Path) 
     folder = tmp_path / "run"
     process = subprocess.Popen(command(config, folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while not (worker := child(process.pid, "bot.")) and time.monotonic() < deadline:
+    while not (worker := child(process.pid, "bot\0fetch")) and time.monotonic() < deadline:
         time.sleep(0.02)
-    box = child(process.pid, "bot.sandbox")
+    box = child(process.pid, "bot\0sandbox")
+    assert worker and box
     process.kill()
     process.wait()
-    for left in filter(None, (worker, box)):
+    for left in (worker, box):
         while Path(f"/proc/{left}").exists() and "Z" not in Path(f"/proc/{left}/stat").read_text().rpartition(")")[2].split()[0]:
             assert time.monotonic() < deadline, "a worker outlived the run"
             time.sleep(0.05)
@@ -197,7 +198,7 @@ def test_the_reference_engine_writes_other_files_by_the_same_contract(whole: Pat
     names = [{row.generator for row in schema.read_rows(each / "candidates.csv", Candidate)} for each in (whole, tmp_path / "r")]
     assert names == [{"ctranslate2:lm-int8"}, {"transformers:lm"}]
     by_hand = {row.candidate_id: row for row in schema.read_rows(tmp_path / "r" / "scored.csv", Scored)}
-    assert len(by_hand) == 12 and "--- models" not in done.stdout
+    assert len(by_hand) == 12 and "models export" not in done.stdout
     shown = subprocess.run([*command(config, tmp_path / "x"), "--engine", "magic"], capture_output=True, text=True, check=False)
     assert shown.returncode == 1 and "magic: no such engine; one of ctranslate2, transformers" in shown.stderr
 
@@ -227,8 +228,8 @@ def test_help_and_fetch_load_no_framework() -> None:
     check = (
         "import sys; sys.argv = ['run_bot.py', '--help']\nimport runpy\n"
         "try: runpy.run_path('run_bot.py', run_name='__main__')\nexcept SystemExit: pass\n"
-        "import bot.online.fetch, bot.online.choose, bot.report.report, bot.sandbox, bot.sandbox.server\n"
-        "import bot.online.submit, bot.online.generate, bot.online.rank\n"
+        "import bot.online.fetch, bot.online.choose, bot.online.submit, bot.online.generate, bot.online.rank\n"
+        "import bot.pipeline, bot.report.report, bot.sandbox.server\n"
         "loaded = {'torch', 'tensorflow', 'transformers', 'keras'} & sys.modules.keys()\nassert not loaded, loaded"
     )
     done = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -1,4 +1,7 @@
-"""bot.online.submit: each reply once or not at all, and why not; the real PRAW against the sandbox. Kills and races are in test_soak."""
+"""bot.online.submit: each reply once or not at all, and by name why not; the real PRAW against the sandbox.
+
+Kills and races are in test_soak.
+"""
 
 from __future__ import annotations
 

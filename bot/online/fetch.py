@@ -11,7 +11,6 @@ Each comment that was seen stands in comments.csv or in skipped.csv, never in bo
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Mapping
 from contextlib import closing
 from itertools import zip_longest
@@ -174,11 +173,8 @@ def fetch(run: Path, settings: Settings, limit: int | None) -> None:
     schema.write_rows(context_csv, Context, context, made_from)
     schema.write_rows(skipped_csv, Skipped, skipped, made_from)
     schema.write_rows(comments_csv, Comment, comments, made_from, subreddits=answers)
-    reasons = Counter(row.reason for row in skipped)
-    print(
-        f"fetch: {len(comments)} comments of {len({row.thread_id for row in comments})} submissions to answer;"
-        f" {len(skipped)} kept out ({_counted(dict(reasons.most_common())) or 'none'}); {len(context)} for context -> {comments_csv}"
-    )
+    submissions = len({row.thread_id for row in comments})
+    print(f"fetch: {len(comments)} comments of {submissions} submissions to answer, {len(skipped)} skipped, {len(context)} for context")
 
 
 def _counted(parts: Mapping[str, object]) -> str:
