@@ -49,7 +49,7 @@ def test_a_stage_is_a_process_that_is_told_its_settings(commands: list[dict[str,
 def test_a_stage_that_fails_is_an_error_and_its_own_line_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match="`run_bot.py rank --run .*` ended with status 1; what it printed above"):
         notebook.stage("rank", "--run", tmp_path, rank__realism="", rank__upvote="")
-    assert f"{tmp_path / 'comments.csv'}: no such file" in capsys.readouterr().out
+    assert f"{tmp_path / 'candidates.csv'}: no such file" in capsys.readouterr().out
 
 
 def test_interrupting_the_cell_interrupts_the_stage_once(tmp_path: Path) -> None:
@@ -64,7 +64,8 @@ def test_interrupting_the_cell_interrupts_the_stage_once(tmp_path: Path) -> None
             message = client.get_iopub_msg(timeout=60)
             printed += message["content"].get("text", "")
         manager.interrupt_kernel()
-        assert client.get_shell_msg(timeout=30)["content"]["ename"] == "KeyboardInterrupt"
+        content = client.get_shell_msg(timeout=30)["content"]
+        assert content["ename"] == "KeyboardInterrupt", content
         with pytest.raises(URLError):
             urlopen(re.search(r"http://[\d.:]+", printed)[0], timeout=5)  # type: ignore[index]
     finally:

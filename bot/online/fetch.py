@@ -11,6 +11,7 @@ Each comment that was seen stands in comments.csv or in skipped.csv, never in bo
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import closing
 from itertools import zip_longest
@@ -174,7 +175,9 @@ def fetch(run: Path, settings: Settings, limit: int | None) -> None:
     schema.write_rows(skipped_csv, Skipped, skipped, made_from)
     schema.write_rows(comments_csv, Comment, comments, made_from, subreddits=answers)
     submissions = len({row.thread_id for row in comments})
-    print(f"fetch: {len(comments)} comments of {submissions} submissions to answer, {len(skipped)} skipped, {len(context)} for context")
+    reasons = dict(Counter(row.reason for row in skipped).most_common(3))
+    why = f" ({_counted(reasons)}, …)" if skipped else ""
+    print(f"fetch: {len(comments)} comments of {submissions} submissions to answer; {len(skipped)} skipped{why}")
 
 
 def _counted(parts: Mapping[str, object]) -> str:
