@@ -203,6 +203,7 @@ def atomic_folder(path: Path, durable: bool = True) -> Iterator[Path]:
     """
     new = partial_path(path)
     try:
+        restore(path)
         remove(new)
         new.mkdir(parents=True)
         yield new
@@ -234,6 +235,12 @@ def put_folder(new: Path, path: Path, durable: bool = True) -> None:
         raise
     sync_folder(path.parent)
     remove(old)
+
+
+def restore(path: Path) -> None:
+    """Put the folder back that a kill between the two renames of `put_folder` took away."""
+    if not os.path.lexists(path) and _old_path(path).is_dir():
+        _old_path(path).rename(path)
 
 
 # --- what an output may be written over -----------------------------------------------------------------------------------
@@ -277,6 +284,7 @@ def check_output_folder(path: Path, inputs: Iterable[Path], overwrite: bool | No
     try:
         if path.is_symlink() or (path.exists() and not path.is_dir()):
             raise FileError(f"{path}: {'a link' if path.is_symlink() else 'a file'}; give the name of a folder")
+        restore(path)
         for source in inputs:
             if any(_is_same(path, each) for each in (source.resolve(), *source.resolve().parents)):
                 raise FileError(f"{path}: writing it would destroy the input {source}; give another output")

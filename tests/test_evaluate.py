@@ -475,6 +475,13 @@ def test_what_is_not_there_is_named_and_the_rest_measured(project: Path, tmp_pat
     assert "Not measured" in page and "generator likelihood" in page
 
 
+def test_a_file_of_somebody_else_is_refused_before_the_work(project: Path, tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_text('{"mine": 1}')
+    with pytest.raises(UserError, match=r"metrics.json: is there already, and nothing shows that this project wrote it"):
+        evaluate.main(project / "data", tmp_path, project / "c.toml")
+    assert not (tmp_path / "scores").exists() and (tmp_path / "metrics.json").read_text() == '{"mine": 1}'
+
+
 def test_nothing_to_evaluate_is_an_error(project: Path, tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text('[rank]\nrealism = ""\nupvote = ""\nrelevance = ""\n')
     with pytest.raises(UserError, match="there is nothing to evaluate"):

@@ -17,7 +17,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from bot import config, files, generators, rankers, schema
+from bot import config, files, generators, rankers, schema, text
 from bot.cli import ROOT, UserError
 from bot.config import GenerateSettings
 from bot.export import to_ctranslate2, to_transformers
@@ -122,14 +122,14 @@ def test_float32_has_the_distributions_of_transformers(folder: Path, name: str) 
     model, tokenizer = reference.load_model(folder / name)
     engine = ctranslate2.Generator(str(exports.serving_folder(folder / name, "float32")))
     prompts = [reference.encode_prompt(tokenizer, comment, 40) for _, comment in COMMENTS]
-    assert next_tokens(model, engine, prompts) < 1e-4
+    assert next_tokens(model, engine, prompts) < tiny.rounding(largest=10)  # of logits
 
 
 def test_float32_has_the_distributions_of_transformers_on_the_real_model(real: Path) -> None:
     model, tokenizer = reference.load_model(real / "lm")
     engine = ctranslate2.Generator(str(to_ctranslate2.export(real / "lm", "float32")))
     prompts = [reference.encode_prompt(tokenizer, comment, 96) for _, comment in [*COMMENTS, *PAIRS]]
-    assert next_tokens(model, engine, prompts) < 1e-3
+    assert next_tokens(model, engine, prompts) < tiny.rounding(layers=30, terms=1536)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama", "converted"])
@@ -142,86 +142,34 @@ def test_prompts_are_token_exact(folder: Path, name: str) -> None:
     assert generator.encode_prompt("book " * 300, 40)[-3:] == generator.encode_prompt("", 40)[-3:]
 
 
-@pytest.mark.parametrize("precision", ["float32", "int8"])
-def test_same_seed_same_text_whatever_stands_beside_it(folder: Path, precision: config.Precision) -> None:
-    """Alone, all together, in another order, a candidate a call: also in int8, where a rounding difference would grow into other words."""
-    generator = serve(folder / "gpt2", precision)
-    whole = sampled(generator, batch_size=40)
-    assert [f"t1_{c}-{n}" for c in "abcde" for n in range(4)] == sorted(whole) and len({each.reply for each in whole.values()}) > 12
-    for comments, batch_size in ((COMMENTS[::-1], 200), (COMMENTS, 1), (COMMENTS[2:], 14)):
-        again = sampled(generator, comments, batch_size=batch_size)
-        assert again and all(whole[name].reply == each.reply and whole[name].seed == each.seed for name, each in again.items())
-    alone = sampled(generator, COMMENTS[:1])
-    assert all(whole[name] == each for name, each in alone.items()) or precision == "float32"
-    assert sampled(generator, seed=2) != whole
-    more = sampled(generator, COMMENTS[:2], num_candidates=50)  # several calls a comment
-    assert len(more) == 100 and all(more[f"t1_a-{n}"].reply == whole[f"t1_a-{n}"].reply for n in range(4))
+@pytest.mark.parametrize("cores", [1, 2, 3])
+def test_comments_are_shared_among_the_cores(folder: Path, monkeypatch: pytest.MonkeyPatch, cores: int) -> None:
+    """Each comment is answered, by as many random streams as there are cores; the same again gives the same, bit by bit."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    generator = serve(folder / "gpt2", "int8")
+    first = sampled(generator, batch_size=6)  # some comments take several calls
+    assert len(first) == 20 and len({each.seed for each in first.values()}) == cores
+    assert sampled(generator, batch_size=6) == first
+    assert sampled(generator, COMMENTS[:1]).keys() == {f"t1_a-{n}" for n in range(4)}
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 def test_one_candidate_each_for_many_comments_ends_at_its_last_token(folder: Path, name: str) -> None:
-    """Prompts of different lengths in a call: those that began to write first are not led past max_new_tokens."""
     many = [(f"t1_{n}", "x" * (1 + n % 12)) for n in range(60)]
     generator = serve(folder / name)
-    found = sampled(generator, many, num_candidates=1, batch_size=40, temperature=1.0, top_p=1.0)
+    found = sampled(generator, many, num_candidates=1, temperature=1.0, top_p=1.0)
+    tokenizer = AutoTokenizer.from_pretrained(folder / name, local_files_only=True)
     assert len(found) == 60
-    assert all(len(generator._plain(each.reply)) <= 2 * SMALL["max_new_tokens"] for each in found.values())  # cleaned text is split anew
+    assert all(len(tokenizer.tokenize(each.reply)) <= 2 * SMALL["max_new_tokens"] for each in found.values())  # cleaned text is split anew
 
 
-def test_candidates_are_those_of_gpt_2_simple(folder: Path) -> None:
-    """The same checkpoint, seeds and random numbers in TensorFlow and here, tail cut and end heeded alike."""
+def test_the_likeliest_text_is_that_of_gpt_2_simple(folder: Path) -> None:
+    """The same checkpoint in TensorFlow and here, tail cut and end heeded alike."""
     one, other = gpt_2_simple.load(folder / "checkpoint"), serve(folder / "converted")
-    for changes in ({"top_p": 0.9, "top_k": 40}, {"temperature": 1.3, "top_p": 1.0, "top_k": 400}, {"top_k": 1}):
-        expected, found = (sampled(each, max_new_tokens=24, **changes) for each in (one, other))
-        assert {name: (each.seed, each.reply) for name, each in found.items()} == {
-            name: (each.seed, each.reply) for name, each in expected.items()
-        }
-        likelihoods = [[rows[name].log_likelihood for name in expected] for rows in (expected, found)]
-        assert likelihoods[1] == pytest.approx(likelihoods[0], abs=1e-3)
-
-
-@pytest.mark.parametrize("name", ["gpt2", "llama"])
-@pytest.mark.parametrize(
-    "changes",
-    [{}, {"temperature": 0.5, "top_p": 0.7}, {"repetition_penalty": 1.8}, {"min_new_tokens": 9}, {"top_k": 3, "min_new_tokens": 2}],
-)
-def test_log_likelihood_is_the_models_own(folder: Path, name: str, changes: dict[str, Any]) -> None:
-    """Against a plain forward pass over prompt and reply in transformers; and the settings are heeded."""
-    model, _ = reference.load_model(folder / name)
-    generator = serve(folder / name)
-    calls: dict[str, tuple[list[int], list[int]]] = {}
-    candidate = generator.candidate
-
-    def noted(comment_id: str, index: int, seed: int, call: Any, row: int) -> Candidate:
-        calls[f"{comment_id}-{index}"] = (generator.encode_prompt(dict(COMMENTS)[comment_id], 40), call.tokens[row])
-        made: Candidate = candidate(comment_id, index, seed, call, row)
-        return made
-
-    generator.candidate = noted
-    rows = sampled(generator, **changes)
-    end = generator.facts["end"]
-    for key, row in rows.items():
-        prompt, written = calls[key]
-        with torch.inference_mode():
-            scores = model(torch.tensor([prompt + written])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
-        expected = float(scores.gather(1, torch.tensor(written)[:, None]).mean())
-        assert row.log_likelihood == pytest.approx(expected, abs=1e-3)
-        assert end not in written[:-1] and len(written) >= changes.get("min_new_tokens", 1)
-        assert written[-1] == end or len(written) == 12
-        adjusted = penalised(model, prompt, written, changes.get("repetition_penalty", 1.0))
-        for place, token in enumerate(written):  # within top_k of what the rules leave
-            left = adjusted[place].clone()
-            left[end] = -torch.inf if place < changes.get("min_new_tokens", 0) else left[end]
-            assert token in left.topk(min(changes.get("top_k", 200), len(left))).indices
-
-
-def penalised(model: Any, prompt: list[int], written: list[int], penalty: float) -> torch.Tensor:
-    with torch.no_grad():
-        logits: torch.Tensor = model(torch.tensor([prompt + written])).logits[0, len(prompt) - 1 : -1].clone()
-    for place in range(len(written)):
-        for token in set(written[:place]):
-            logits[place, token] *= penalty if logits[place, token] < 0 else 1 / penalty
-    return logits
+    expected, found = (sampled(each, max_new_tokens=24, top_k=1) for each in (one, other))
+    assert {name: each.reply for name, each in found.items()} == {name: each.reply for name, each in expected.items()}
+    likelihoods = [[rows[name].log_likelihood for name in expected] for rows in (expected, found)]
+    assert likelihoods[1] == pytest.approx(likelihoods[0], abs=tiny.rounding(largest=10))  # of logits
 
 
 def test_both_engines_take_the_same_likeliest_text(folder: Path) -> None:
@@ -233,7 +181,7 @@ def test_both_engines_take_the_same_likeliest_text(folder: Path) -> None:
             expected, found = (sampled(each, num_candidates=2, top_k=1, **changes) for each in (one, other))
             assert {key: row.reply for key, row in found.items()} == {key: row.reply for key, row in expected.items()}
             values = [[rows[key].log_likelihood for key in expected] for rows in (expected, found)]
-            assert values[1] == pytest.approx(values[0], abs=1e-3)
+            assert values[1] == pytest.approx(values[0], abs=tiny.rounding(largest=10))  # of logits
 
 
 def test_draws_follow_the_distribution(folder: Path) -> None:
@@ -241,28 +189,34 @@ def test_draws_follow_the_distribution(folder: Path) -> None:
     generator = serve(folder / "gpt2")
     model, tokenizer = reference.load_model(folder / "gpt2")
     one = settings(num_candidates=1000, max_new_tokens=1, temperature=0.7, top_k=20, top_p=0.8)
-    firsts: list[int] = []
-    candidate = generator.candidate
-    generator.candidate = lambda *given: (firsts.append(given[3].tokens[given[4]][0]), candidate(*given))[1]
-    for seed in (1, 2):
-        list(generator.sample(COMMENTS[:1], one, seed))
+    firsts = [each.reply for seed in (1, 2) for row in generator.sample(COMMENTS[:1], one, seed) for each in row]
     with torch.inference_mode():
         logits = model(torch.tensor([reference.encode_prompt(tokenizer, COMMENTS[0][1], 40)])).logits[0, -1]
     top, tokens = logits.topk(20)
     p = torch.softmax(top / 0.7, -1)
     nucleus = torch.where(p.cumsum(0) - p < 0.8, p, 0.0)
-    expected = dict(zip(tokens.tolist(), (nucleus / nucleus.sum()).tolist(), strict=True))
-    assert len(firsts) == 2000 and {token for token, share in expected.items() if share} >= set(firsts)
-    for token, share in expected.items():
-        assert firsts.count(token) / 2000 == pytest.approx(share, abs=4 * (share * (1 - share) / 2000) ** 0.5 + 1e-9)
+    expected: dict[str, float] = {}
+    for token, share in zip(tokens.tolist(), (nucleus / nucleus.sum()).tolist(), strict=True):
+        reply = text.parse_reply(tokenizer.decode([token]))  # «a» and « a» are the same reply
+        expected[reply] = expected.get(reply, 0.0) + share
+    assert len(firsts) == 2000 and {reply for reply, share in expected.items() if share} >= set(firsts)
+    for reply, share in expected.items():  # four standard deviations
+        assert firsts.count(reply) / 2000 == pytest.approx(share, abs=4 * (share * (1 - share) / 2000) ** 0.5 + 1e-9)
 
 
-def test_engines_that_ended_early_are_used_again_and_what_does_not_fit_is_refused(folder: Path) -> None:
+def test_who_ends_early_waits_for_no_more_than_a_token(folder: Path) -> None:
     generator = serve(folder / "gpt2")
-    rows = generator.sample(COMMENTS, settings(), 1)
+    many = [(f"t1_{n}", f"Which book made you laugh {n} times?") for n in range(2000)]
+    rows = generator.sample(many, settings(max_new_tokens=200), 1)
     next(rows)
+    began = time.monotonic()
     rows.close()  # as Ctrl-C does
-    assert len(sampled(generator)) == 20 and generator.engines.qsize() == generator.workers
+    assert time.monotonic() - began < 5  # all would take minutes
+    assert len(sampled(generator)) == 20
+
+
+def test_what_does_not_fit_is_refused(folder: Path) -> None:
+    generator = serve(folder / "gpt2")
     with pytest.raises(UserError, match=r"max_prompt_tokens 40 and max_new_tokens 250 leave 6 of 256 tokens"):
         sampled(generator, max_new_tokens=250)
     for engine in (serve(folder / "converted"), reference.load(folder / "converted")):
@@ -272,24 +226,18 @@ def test_engines_that_ended_early_are_used_again_and_what_does_not_fit_is_refuse
         sampled(gpt_2_simple.load(folder / "checkpoint"), repetition_penalty=1.2)
 
 
-def test_batches_are_sized_from_free_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_are_sized_from_free_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     generator = serve(folder / "gpt2")
     one = settings(batch_size=40)
     a_row = 52 * 2 * 2 * 32 * 4 + 16 * 400  # tokens, layers, keys and values, width, float32; logits
     assert generator.facts["bytes_a_token"] == 2 * 2 * 32 * 4
-    assert generator.rows(one) == min(40 // generator.workers, serving.MOST_ROWS)
-    monkeypatch.setattr(serving, "free_bytes", lambda: 2 * generator.workers * 3 * a_row + 1)
-    assert generator.rows(one) == 3
+    assert generator.rows(one, 2) == 20
+    monkeypatch.setattr(serving, "free_bytes", lambda: 2 * 2 * 3 * a_row + 1)
+    assert generator.rows(one, 2) == 3
     monkeypatch.setattr(serving, "free_bytes", lambda: 0)
-    assert generator.rows(one) == 1
+    assert generator.rows(one, 2) == 1 and len(sampled(generator)) == 20
     monkeypatch.undo()
     assert 2**20 < serving.free_bytes() < 2**50
-
-
-def test_another_build_of_the_engine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving.Twister, "_is_seeded_with", lambda *_: False)
-    with pytest.raises(UserError, match=r"ctranslate2 .* doesn't keep its random numbers where the pinned version does"):
-        serving.Twister()
 
 
 # --- rankers ----------------------------------------------------------------------------------------------------------------------
@@ -298,9 +246,8 @@ def test_another_build_of_the_engine_is_refused(monkeypatch: pytest.MonkeyPatch)
 def test_rankers_score_as_transformers_does(folder: Path) -> None:
     expected = rankers.load("transformers", folder / "ranker").score(PAIRS)
     ranker = serving_rankers.load_export(exports.serving_folder(folder / "ranker", "float32"))
-    assert ranker.score(PAIRS) == pytest.approx(expected, abs=1e-4) and np.std(expected) > 0.05
-    assert ranker.score(PAIRS[::-1], batch_size=2)[::-1] == pytest.approx(expected, abs=1e-4)
-    assert ranker.score([]) == []
+    assert ranker.score(PAIRS) == pytest.approx(expected, abs=tiny.rounding())
+    assert np.abs(np.subtract(ranker.score([(reply, comment) for comment, reply in PAIRS]), expected)).min() > 100 * tiny.rounding()
 
 
 def test_a_dual_encoder_scores_as_transformers_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,25 +257,7 @@ def test_a_dual_encoder_scores_as_transformers_does(tmp_path: Path, monkeypatch:
     cards.write_card(source, cards.ModelCard("relevance", "tiny", "0" * 64, "full", settings=fitted))
     expected = rankers.load("transformers", source).score(PAIRS)
     found = serving_rankers.load_export(to_ctranslate2.export(source, "float32"))
-    assert found.score(PAIRS) == pytest.approx(expected, abs=1e-4) and np.std(expected) > 0.05
-    assert found.score([]) == []
-
-
-def test_an_encoder_is_shared_by_its_bytes_and_nothing_else_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two dual encoders of the same weights, calibrated otherwise; and one of the same weights whose tokenizer differs."""
-    monkeypatch.setattr(bases, "BASE_DIR", tmp_path / "bases")
-    folders = []
-    for name, offset in (("one", -8.0), ("other", 3.0)):
-        source = tiny.encoder(tmp_path / name, head=False)
-        fitted = {"architecture": "dual encoder", "scale": 9.0, "offset": offset}
-        cards.write_card(source, cards.ModelCard("relevance", "tiny", "0" * 64, "full", settings=fitted))
-        folders.append(to_ctranslate2.export(source, "float32"))
-    alone = serving_rankers.load_export(folders[1]).score(PAIRS)
-    one, other = (serving_rankers.load_export(folder) for folder in folders)
-    assert one.encoder is other.encoder
-    assert other.score(PAIRS) == pytest.approx(alone, abs=1e-6) and min(np.subtract(alone, one.score(PAIRS))) > 0.1
-    (folders[0] / "tokenizer.json").write_text((folders[0] / "tokenizer.json").read_text() + "\n")
-    assert serving_rankers.load_export(folders[0]).encoder is not one.encoder
+    assert found.score(PAIRS) == pytest.approx(expected, abs=tiny.rounding(largest=9)) and np.std(expected) > 0.05  # the scale
 
 
 def invented() -> list[tuple[str, str]]:
@@ -355,12 +284,17 @@ def test_int8_scores_of_the_real_rankers(real: Path, name: str) -> None:
 def test_float32_scores_of_the_real_rankers(real: Path, name: str) -> None:
     pairs = invented()[::5]
     expected = rankers.load("transformers", real / name).score(pairs)
-    assert rankers.load("ctranslate2", real / name, "float32").score(pairs) == pytest.approx(expected, abs=1e-4)
+    assert rankers.load("ctranslate2", real / name, "float32").score(pairs) == pytest.approx(
+        expected, abs=tiny.rounding(layers=6, terms=1536)
+    )
 
 
 def test_bfloat16_is_a_setting(folder: Path) -> None:
+    """bfloat16 keeps 8 bits of a value, so each of the some 20 sums on its way is off by 2**-9: at random, 20**0.5 of that."""
     expected = rankers.load("transformers", folder / "ranker").score(PAIRS)
-    assert rankers.load("ctranslate2", folder / "ranker", "bfloat16").score(PAIRS) == pytest.approx(expected, abs=0.05)
+    ranker = rankers.load("ctranslate2", folder / "ranker", "bfloat16")
+    assert ranker.score(PAIRS) == pytest.approx(expected, abs=4 * 2**-9 * 20**0.5)  # four times what is usual
+    assert ranker.score(PAIRS) != pytest.approx(expected, abs=tiny.rounding())  # it is heeded
     assert len(sampled(generators.load("ctranslate2", folder / "gpt2", "bfloat16"), COMMENTS[:1])) == 4
 
 
@@ -369,21 +303,21 @@ def test_bfloat16_is_a_setting(folder: Path) -> None:
 
 def test_exported_once_and_again_when_the_source_changes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     source = tiny.encoder(tmp_path / "ranker")
-    out = to_ctranslate2.export(source, "int8")
-    assert out == tmp_path / ".serving" / "ranker-int8" and exports.is_current(source, "int8")
-    assert not exports.is_current(source, "float32")
+    out = to_ctranslate2.export(source, "float32")
+    assert out == tmp_path / ".serving" / "ranker-float32" and exports.is_current(source, "float32")
+    assert not exports.is_current(source, "int8")
     first = out.stat().st_ino
-    assert to_ctranslate2.export(source, "int8").stat().st_ino == first
+    assert to_ctranslate2.export(source, "float32").stat().st_ino == first
     for path in source.iterdir():
         os.utime(path, (1, 1))  # as a fresh checkout does
-    assert exports.is_current(source, "int8")
+    assert exports.is_current(source, "float32")
     assert capfd.readouterr().err.count("exporting it") == 1
     tiny.encoder(source, seed=3)
-    assert not exports.is_current(source, "int8")
-    ranker = rankers.load("ctranslate2", source)  # exports anew, in a process of its own
-    assert exports.is_current(source, "int8") and out.stat().st_ino != first
-    assert ranker.score(PAIRS) == pytest.approx(rankers.load("transformers", source).score(PAIRS), abs=0.1)
-    assert sorted(path.name for path in out.parent.iterdir() if not path.name.endswith((".lock", "-sums.json"))) == ["ranker-int8"]
+    assert not exports.is_current(source, "float32")
+    ranker = rankers.load("ctranslate2", source, "float32")  # exports anew, in a process of its own
+    assert exports.is_current(source, "float32") and out.stat().st_ino != first
+    assert ranker.score(PAIRS) == pytest.approx(rankers.load("transformers", source).score(PAIRS), abs=tiny.rounding())
+    assert sorted(path.name for path in out.parent.iterdir() if not path.name.endswith((".lock", "-sums.json"))) == ["ranker-float32"]
 
 
 def test_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -474,7 +408,7 @@ def test_workers_hold_no_framework_and_start_at_once(folder: Path, tmp_path: Pat
 
 
 def test_ctrl_c_keeps_what_is_finished(folder: Path, tmp_path: Path) -> None:
-    """SIGINT to the real worker: status 130, whole comments stay in the part file, and the same command ends as an undisturbed one."""
+    """SIGINT to the real worker: status 130, whole comments stay in the part file, and the same command goes on after them."""
     many = [{"comment_id": f"t1_{n}", "comment": f"Which book made you laugh {n} times? " * (1 + n % 3)} for n in range(400)]
     schema.write_table(tmp_path / "in.csv", ["comment_id", "comment"], many)
     (tmp_path / "c.toml").write_text(f'[generate]\nmodel = "{folder / "gpt2"}"\nprecision = "int8"\nmax_new_tokens = 40\n')
@@ -491,12 +425,13 @@ def test_ctrl_c_keeps_what_is_finished(folder: Path, tmp_path: Path) -> None:
     process.send_signal(2)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130 and "Traceback" not in errors
-    kept = part.read_text(encoding="utf-8").count("\n") - 1
+    written = [Candidate(**each) for line in part.read_text(encoding="utf-8").splitlines()[1:] for each in json.loads(line)]
+    kept = len(written) // 10
     assert 20 <= kept < 400 and not (tmp_path / "out.csv").exists()
     again = subprocess.run(command("out.csv"), cwd=ROOT, capture_output=True, text=True, check=False)
     assert again.returncode == 0 and f"going on after {kept} of 400 comments" in again.stdout
-    assert subprocess.run(command("whole.csv"), cwd=ROOT, capture_output=True, check=False).returncode == 0
-    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    rows = {row.candidate_id: row for row in schema.read_rows(tmp_path / "out.csv", Candidate)}
+    assert len(rows) == 400 * 10 and all(rows[each.candidate_id] == each for each in written)
 
 
 # --- the processor ------------------------------------------------------------------------------------------------------------------

@@ -135,6 +135,19 @@ def test_a_folder_is_there_whole_or_as_it_was(tmp_path: Path, error: BaseExcepti
     assert tree(tmp_path) == {"model": None, "model/weights": b"old"}
 
 
+def test_a_folder_comes_back_after_a_kill_between_its_renames(tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    for act in (
+        lambda: files.atomic_folder(out).__enter__(),
+        lambda: files.check_output_folder(out, [], True, lambda folder: (folder / "checkpoint").exists()),
+    ):
+        (tmp_path / ".model.old").mkdir(parents=True)
+        (tmp_path / ".model.old" / "checkpoint").write_text("hours of work")
+        act()
+        assert (out / "checkpoint").read_text() == "hours of work" and not (tmp_path / ".model.old").exists()
+        shutil.rmtree(out)
+
+
 @pytest.mark.parametrize("place", ["link", "folder", "fifo"])
 def test_the_last_door_is_shut_too(tmp_path: Path, place: str) -> None:
     """A writer that is called without check_output."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 import itertools
 import json
+import math
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import BertConfig, BertForSequenceClassification, BertModel, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
@@ -22,6 +24,15 @@ TEXT = [
     "My kettle takes ten minutes to boil, is that normal or should I clean it? Vinegar works!",
     "Write the essay about the thing you did on Saturdays, they read a thousand essays about winning.",
 ]
+
+
+def rounding(layers: int = 2, terms: int = 64, largest: float = 1.0) -> float:
+    """How far two float32 programs of one network may lie apart in values up to `largest`, whatever the processor and its threads.
+
+    A sum of n terms in another order differs by some eps * sqrt(n) of its size (Higham and Mary 2019, doi:10.1137/18M1226312), and on a
+    value's way through a transformer's layer lie some 10 sums. The defaults are those of the models here: 2e-5.
+    """
+    return float(np.finfo(np.float32).eps) * math.sqrt(terms) * 10 * layers * largest
 
 
 def gpt2_tokenizer() -> PreTrainedTokenizerFast:

@@ -16,6 +16,7 @@ alone.
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Sequence
 from functools import partial
@@ -65,6 +66,7 @@ def export(source: Path, precision: config.Precision) -> Path:
 
 def _build(source: Path, precision: config.Precision, out: Path) -> None:
     """Export `source` to the folder `out`, whole or not at all."""
+    files.check_output_folder(out, [source], True, lambda there: (there / serving.SERVING_FILE).exists())
     made_from = serving.origin(source)  # before it is read: what changes meanwhile makes the export stale
     facts, save = _ranker(source) if _is_ranker(source) else _generator(source)
     content = {"precision": precision, **facts, "made_from": made_from}
@@ -151,10 +153,13 @@ def _save(source: Path, model: Any, tokenizer: Any, folder: Path, precision: con
             spec.config.unk_token = spec.config.bos_token = spec.config.eos_token = str(tokenizer.eos_token_id or 0)
             return spec
 
+    gc.freeze()  # the converter collects garbage after each layer, and would look through all of PyTorch each time: 60 % of its time
     try:
         Converter(str(loading.described_in(source))).convert(str(folder), quantization=precision, force=True)
     except (ValueError, NotImplementedError) as error:
         raise UserError(f"{source}: CTranslate2 can't take it ({error}); use the back end transformers") from None
+    finally:
+        gc.unfreeze()
     tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
 
 

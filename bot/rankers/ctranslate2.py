@@ -1,12 +1,9 @@
 """Ranker back end `ctranslate2`: a serving folder that `models export` wrote, on this machine's processor cores.
 
-Reads a serving folder (see export_ct2) of a classifier, `[CLS] comment [SEP] reply [SEP]` -> one logit, or of a dual encoder. Neither
-PyTorch nor transformers is imported.
+Reads a serving folder (see export/to_ctranslate2.py) of a classifier, `[CLS] comment [SEP] reply [SEP]` -> one logit, or of a dual
+encoder. Neither PyTorch nor transformers is imported.
 
     BOT_RANK__BACKEND=ctranslate2 python run_bot.py score --in pairs.csv --out scored.csv
-
-Rankers that were trained together have the same encoder, each its own head: it is loaded once (`shared`), and one forward pass gives all
-their scores (`Encoder.pooled`).
 """
 
 from __future__ import annotations
@@ -15,14 +12,13 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, ClassVar
-from weakref import WeakValueDictionary
+from typing import Any
 
 import ctranslate2
 import numpy as np
 from tokenizers import Tokenizer
 
-from bot import files, text
+from bot import text
 from bot.cli import UserError
 from bot.config import Precision
 from bot.rankers import MAX_TOKENS, Encoded, Vectors, batches_of_like_length, join_pair
@@ -34,13 +30,10 @@ Array = np.ndarray[Any, Any]
 class Encoder:
     """A serving folder's encoder and tokenizer."""
 
-    in_use: ClassVar[WeakValueDictionary[tuple[str, ...], Encoder]] = WeakValueDictionary()
-
     def __init__(self, folder: Path, facts: dict[str, Any]):
         serving.prefer_avx512()
         loading.keep_freed_memory()
         self.facts = facts
-        self.last: tuple[list[tuple[str, str]], int, Array] | None = None
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
@@ -52,12 +45,12 @@ class Encoder:
         encoded = self.tokenizer.encode_batch([text.escape(body) for body in texts], add_special_tokens=False)
         return [each.ids for each in encoded]
 
-    def run(self, encoded: Sequence[Encoded], batch_size: int, summary: Callable[[Any, Array], Array], width: int) -> Array:
+    def run(self, encoded: Sequence[Encoded], batch_size: int, summary: Callable[[Any, Array], Array]) -> Array:
         """`summary` of what the encoder puts out for each row, (rows, width).
 
         summary: (engine's output, lengths (batch,)) -> (batch, width)
         """
-        result: Array = np.zeros((len(encoded), width), np.float32)
+        result: Array = np.zeros((len(encoded), self.facts["width"]), np.float32)
 
         def work(rows: list[int]) -> None:
             ids, segments = ([encoded[row][part] for row in rows] for part in (0, 1))
@@ -68,19 +61,6 @@ class Encoder:
             for _ in pool.map(work, [*batches_of_like_length(encoded, batch_size)]):
                 pass
         return result
-
-    def pooled(self, pairs: Sequence[tuple[str, str]], batch_size: int) -> Array:
-        """The pooler's output for each pair, (pairs, width).
-
-        It is kept until other pairs come: the next head on this encoder that asks about the same ones costs no second pass.
-        """
-        if self.last is None or self.last[:2] != (list(pairs), batch_size):
-            comments, replies = (self.tokens([pair[side] for pair in pairs]) for side in (0, 1))
-            start, separator = self.facts["start"], self.facts["separator"]
-            encoded = [join_pair(comment, reply, start, separator) for comment, reply in zip(comments, replies, strict=True)]
-            pooled = self.run(encoded, batch_size, lambda output, _: np.array(output.pooler_output), self.facts["width"])
-            self.last = list(pairs), batch_size, pooled
-        return self.last[2]
 
 
 def padded(rows: list[list[int]]) -> list[list[int]]:
@@ -101,13 +81,16 @@ def sigmoid(x: Array) -> Array:
 class Classifier:
     def __init__(self, encoder: Encoder, head: Path):
         self.encoder = encoder
-        with np.load(head) as told:
-            self.weight, self.bias = told["weight"], told["bias"]  # (width,), ()
+        with np.load(head) as arrays:
+            self.weight, self.bias = arrays["weight"], arrays["bias"]  # (width,), ()
 
     def score(self, pairs: Sequence[tuple[str, str]], batch_size: int = 8) -> list[float]:
         """See rankers.Ranker."""
-        logits = self.encoder.pooled(pairs, batch_size) @ self.weight + self.bias
-        scores: list[float] = sigmoid(logits).tolist()
+        comments, replies = (self.encoder.tokens([pair[side] for pair in pairs]) for side in (0, 1))
+        start, separator = self.encoder.facts["start"], self.encoder.facts["separator"]
+        encoded = [join_pair(comment, reply, start, separator) for comment, reply in zip(comments, replies, strict=True)]
+        pooled = self.encoder.run(encoded, batch_size, lambda output, _: np.array(output.pooler_output))
+        scores: list[float] = sigmoid(pooled @ self.weight + self.bias).tolist()
         return scores
 
 
@@ -122,7 +105,7 @@ class DualEncoder:
         """See mean_vector, (texts, width)."""
         facts = self.encoder.facts
         encoded = [[facts["start"], *ids[: MAX_TOKENS - 2], facts["separator"]] for ids in self.encoder.tokens(texts)]
-        return self.encoder.run([(ids, [0] * len(ids)) for ids in encoded], batch_size, mean_vector, facts["width"])
+        return self.encoder.run([(ids, [0] * len(ids)) for ids in encoded], batch_size, mean_vector)
 
     def score(self, pairs: Sequence[tuple[str, str]], batch_size: int = 8) -> list[float]:
         """See rankers.Ranker."""
@@ -139,20 +122,12 @@ def mean_vector(output: Any, lengths: Array) -> Array:
     return result
 
 
-def shared(folder: Path, facts: dict[str, Any]) -> Encoder:
-    """The encoder of a serving folder; the one in use already where weights and tokenizer are the same, byte for byte."""
-    key = tuple(files.sha256_of(folder / name) for name in ("model.bin", "tokenizer.json"))
-    encoder = Encoder.in_use.get(key) or Encoder(folder, facts)
-    Encoder.in_use[key] = encoder
-    return encoder
-
-
 def load_export(folder: Path) -> Classifier | DualEncoder:
     """Raises UserError if `folder` is no ranker's serving folder."""
     facts = serving.read_facts(folder)
     if facts["kind"] == "generator":
         raise UserError(f"{folder}: a generator, not a ranker; set rank.realism, rank.upvote or rank.relevance to a ranker's folder")
-    encoder = shared(folder, facts)
+    encoder = Encoder(folder, facts)
     if facts["kind"] == "dual encoder":
         return DualEncoder(encoder, facts["scale"], facts["offset"])
     return Classifier(encoder, folder / serving.HEAD_FILE)

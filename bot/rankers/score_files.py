@@ -45,7 +45,7 @@ class Scores:
         rank = self.settings.rank
         variables = {"RANK__BACKEND": rank.backend, "RANK__PRECISION": rank.precision, "RANK__BATCH_SIZE": rank.batch_size}
         return lambda pairs, name: self.read(
-            pairs, name, model.name, scoring.by_model(model, rank), ["--model", str(model.absolute())], variables
+            pairs, name, model.absolute().name, scoring.by_model(model, rank), ["--model", str(model.absolute())], variables
         )
 
     def of_base(self, base: str) -> Scorer:
@@ -59,7 +59,7 @@ class Scores:
             "GENERATE__BACKEND": generate.backend, "GENERATE__MODEL": generate.model.absolute(),
             "GENERATE__MAX_PROMPT_TOKENS": generate.max_prompt_tokens,
         }  # fmt: skip
-        return self.read(pairs, name, generate.model.name, scoring.by_likelihood(generate), ["--likelihood"], variables)
+        return self.read(pairs, name, generate.model.absolute().name, scoring.by_likelihood(generate), ["--likelihood"], variables)
 
     def read(
         self, pairs: Pairs, name: str, model: str, how: scoring.Scoring, options: list[str], variables: dict[str, Any]
@@ -67,6 +67,7 @@ class Scores:
         """options: of `score`. variables: settings, for its environment, without BOT_."""
         different = list(dict.fromkeys(pairs))
         source, out = self.folder / f"{name}.csv", self.folder / f"{name}.{model}.csv"
+        files.check_output(source)
         schema.write_table(source, ["comment", "reply"], ({"comment": comment, "reply": reply} for comment, reply in different))
         if not files.is_current(out, scoring.made_from(source, how)):
             start(["score", "--in", str(source), "--out", str(out), *options], variables)

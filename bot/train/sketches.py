@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from bot import schema
+from bot import files, schema
 from bot.cli import UserError
 from bot.corpus import copies
 from bot.schema import LmRow
@@ -31,6 +31,7 @@ def main(
     """Sketch the training replies of a generator, so that `choose` refuses near-copies of them."""
     if not model.is_dir():
         raise UserError(f"{model}: no such folder; --model names the generator's")
+    files.check_output(model / copies.FILE, [data / "lm_train.csv"], is_ours=lambda _: True)  # of a model folder, that name is ours
     rows = schema.read_rows(data / "lm_train.csv", LmRow)
     if max_tokens is not None:
         from bot.generators.transformers import encode_training_row, load_model

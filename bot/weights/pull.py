@@ -103,6 +103,8 @@ def _is_current(base: bases.Base) -> bool:
 
 def _build(base: bases.Base, folder: Path, gpt2_url: str) -> None:
     """Get, check, convert and describe it beside `folder`; only then put it there."""
+    inputs = [base.source.path] if isinstance(base.source, bases.Folder) else []
+    files.check_output_folder(folder, inputs, True, lambda there: (there / bases.BASE_FILE).exists())  # one that isn't whole is replaced
     _check_free_space(base)
     partial = files.partial_path(folder)
     origin = partial / "source.txt"
