@@ -20,7 +20,6 @@ import pytest
 import tensorflow as tf
 from gpt_2_simple.src import encoder, load_dataset
 from gpt_2_simple.src import model as theirs
-from tests.test_models import serving
 
 from bot import files, generators, schema, text
 from bot.cli import ROOT, UserError
@@ -36,6 +35,7 @@ from bot.weights import cards, pull
 from bot.weights.bases import Base, OpenAI
 from tests import tiny
 from tests.test_gpt_2_simple import NASTY
+from tests.test_weights import serving
 
 COMMENT, REPLY, OTHER = "Which book?", "Try the one about winning!", "Vinegar works on a kettle."
 STEPS, SAVE_INTERVAL = 90, 30
