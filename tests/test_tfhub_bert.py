@@ -1,4 +1,4 @@
-"""The TensorFlow Hub ranker and its encoder's export: tiny models, invented rows, hubs on this machine."""
+"""The TensorFlow Hub ranker and the export of its encoder, with tiny models, invented rows and local servers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from bot.weights import bases as weight_bases
 from bot.weights import cards, pull, serving
 from tests import tiny
 
-# by class of karma: below 1, 1, 2 to 4, 5 and more
+# by class of karma: below 1, 1, 2 to 4, at least 5
 REPLIES = {-3: "normal minutes boil essay", 1: "train journey light", 3: "keeper lighthouse saturdays", 30: "short and funny and kind"}
 BAD, GOOD = REPLIES[-3], REPLIES[30]
 TEXTS = [
@@ -51,12 +51,12 @@ MINILM = ROOT / "models" / "base" / "minilm-l6"
 
 @pytest.fixture(scope="module", autouse=True)
 def eager() -> None:
-    tiny.eager_again()  # another file of tests imports gpt_2_simple
+    tiny.eager_again()  # other tests import gpt_2_simple
 
 
 @pytest.fixture(scope="module")
 def bases(eager: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """tiny: a BERT; tiny-tfhub: its export; still-tfhub: that of one without dropout."""
+    """tiny: a BERT; tiny-tfhub: its export; still-tfhub: the export of a BERT without dropout."""
     folder = tmp_path_factory.mktemp("bases")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(weight_bases, "BASE_DIR", folder)
@@ -79,7 +79,7 @@ def here(bases: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Rows in which a reply's words tell who wrote it, and its karma."""
+    """Rows in which the words of a reply determine its author and its karma."""
     folder = tmp_path_factory.mktemp("data")
     for each, count in (("train", 96), ("val", 16), ("test", 24)):
         threads = tiny.numbers_of_rankers(each, count)
@@ -118,50 +118,50 @@ def realism(data: Path, bases: Path, tmp_path_factory: pytest.TempPathFactory) -
     "name",
     ["tiny", pytest.param("minilm", marks=pytest.mark.skipif(not MINILM.exists(), reason="python run_bot.py models pull minilm-l6"))],
 )
-def test_export_gives_what_transformers_gives(bases: Path, name: str) -> None:
-    """All outputs, for several lengths, padded and not, with tokens in both segments."""
+def test_export_gives_the_same_outputs_as_transformers(bases: Path, name: str) -> None:
+    """All outputs for several lengths, with and without padding, with tokens in both segments."""
     if name == "minilm":
         pull.pull(name, MINILM)
         to_tfhub.export(name)
     layer = hub.KerasLayer(str(bases / f"{name}-tfhub"), trainable=True)
     bert = BertModel.from_pretrained(bases / name).eval()
-    chance = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for batch, time in ((1, 3), (4, 17), (3, 128)):
-        ids = chance.integers(5, bert.config.vocab_size, (batch, time)).astype(np.int32)
-        lengths = chance.integers(2, time + 1, batch)
+        ids = rng.integers(5, bert.config.vocab_size, (batch, time)).astype(np.int32)
+        lengths = rng.integers(2, time + 1, batch)
         lengths[0] = time
         mask = (np.arange(time) < lengths[:, None]).astype(np.int32)
         types = (np.arange(time) >= lengths[:, None] // 2).astype(np.int32) * mask
-        found = layer(dict(zip(INPUTS, map(tf.constant, (ids * mask, mask, types)), strict=True)))
+        outputs = layer(dict(zip(INPUTS, map(tf.constant, (ids * mask, mask, types)), strict=True)))
         with torch.inference_mode():
-            told = [torch.tensor(each).long() for each in (ids * mask, mask, types)]
-            right = bert(input_ids=told[0], attention_mask=told[1], token_type_ids=told[2], output_hidden_states=True)
-        assert sorted(found) == ["default", "encoder_outputs", "pooled_output", "sequence_output"]
-        assert np.abs(found["pooled_output"].numpy() - right.pooler_output.numpy()).max() < 1e-4
-        assert np.array_equal(found["default"], found["pooled_output"])
-        there = mask.astype(bool)
-        assert np.abs(found["sequence_output"].numpy() - right.last_hidden_state.numpy())[there].max() < 1e-4
-        assert len(found["encoder_outputs"]) == bert.config.num_hidden_layers
-        for one, two in zip(found["encoder_outputs"], right.hidden_states[1:], strict=True):
-            assert np.abs(one.numpy() - two.numpy())[there].max() < 1e-4
-        assert np.abs(right.pooler_output.numpy()).max() > 0.1
+            inputs = [torch.tensor(each).long() for each in (ids * mask, mask, types)]
+            expected = bert(input_ids=inputs[0], attention_mask=inputs[1], token_type_ids=inputs[2], output_hidden_states=True)
+        assert sorted(outputs) == ["default", "encoder_outputs", "pooled_output", "sequence_output"]
+        assert np.abs(outputs["pooled_output"].numpy() - expected.pooler_output.numpy()).max() < 1e-4
+        assert np.array_equal(outputs["default"], outputs["pooled_output"])
+        unmasked = mask.astype(bool)
+        assert np.abs(outputs["sequence_output"].numpy() - expected.last_hidden_state.numpy())[unmasked].max() < 1e-4
+        assert len(outputs["encoder_outputs"]) == bert.config.num_hidden_layers
+        for one, two in zip(outputs["encoder_outputs"], expected.hidden_states[1:], strict=True):
+            assert np.abs(one.numpy() - two.numpy())[unmasked].max() < 1e-4
+        assert np.abs(expected.pooler_output.numpy()).max() > 0.1
 
 
-def test_export_can_be_trained_and_carries_its_vocabulary(bases: Path) -> None:
+def test_export_can_be_trained_and_has_its_vocabulary(bases: Path) -> None:
     layer = hub.KerasLayer(str(bases / "tiny-tfhub"), trainable=True)
     assert len(layer.trainable_weights) == len(list(BertModel.from_pretrained(bases / "tiny").parameters()))
     inputs = {name: tf.ones([2, 8], tf.int32) for name in INPUTS}
-    still, again, dropped = (layer(inputs, training=training)["pooled_output"].numpy() for training in (False, False, True))
-    assert np.array_equal(still, again) and np.abs(still - dropped).max() > 1e-3
+    first, second, with_dropout = (layer(inputs, training=training)["pooled_output"].numpy() for training in (False, False, True))
+    assert np.array_equal(first, second) and np.abs(first - with_dropout).max() > 1e-3
     tokenizer = AutoTokenizer.from_pretrained(bases / "tiny")
     lines = Path(layer.resolved_object.vocab_file.asset_path.numpy().decode()).read_text(encoding="utf-8").splitlines()
     assert lines == tokenizer.convert_ids_to_tokens(range(len(tokenizer))) and layer.resolved_object.do_lower_case.numpy()
 
 
-def test_export_is_a_base_that_is_listed_and_made_again_the_same(bases: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    told = weight_bases.read_base("tiny-tfhub")
-    assert told and told["kind"] == "tfhub" and told["source"] == "export-tfhub tiny"
-    assert weight_bases.base_sha256("tiny-tfhub") == weight_bases.base_sha256("tiny") and "assets/vocab.txt" in told["files"]
+def test_export_is_listed_as_a_base_and_can_be_repeated(bases: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = weight_bases.read_base("tiny-tfhub")
+    assert manifest and manifest["kind"] == "tfhub" and manifest["source"] == "export-tfhub tiny"
+    assert weight_bases.base_sha256("tiny-tfhub") == weight_bases.base_sha256("tiny") and "assets/vocab.txt" in manifest["files"]
     assert weight_bases.base_path("tiny-tfhub") == bases / "tiny-tfhub"
     to_tfhub.export("tiny")
     bases.list_command()
@@ -169,7 +169,7 @@ def test_export_is_a_base_that_is_listed_and_made_again_the_same(bases: Path, ca
     assert not [path.name for path in bases.iterdir() if path.name.startswith(".tiny-tfhub.")]
 
 
-def test_export_that_fails_leaves_what_was_there(bases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_export_leaves_the_old_one(bases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="holds something that isn't an export"):
         to_tfhub.export("tiny", tmp_path)
     with pytest.raises(UserError, match="models pull nothing"):
@@ -181,7 +181,7 @@ def test_export_that_fails_leaves_what_was_there(bases: Path, tmp_path: Path, mo
     assert (bases / "tiny-tfhub" / "base.json").read_text() == before and weight_bases.read_base("tiny-tfhub")
 
 
-def test_only_a_whole_bert_is_exported(bases: Path, tmp_path: Path) -> None:
+def test_only_a_complete_bert_is_exported(bases: Path, tmp_path: Path) -> None:
     config = json.loads((bases / "tiny" / "config.json").read_text())
     for change, message in (
         ({"model_type": "roberta"}, "model_type is 'roberta'"),
@@ -190,11 +190,11 @@ def test_only_a_whole_bert_is_exported(bases: Path, tmp_path: Path) -> None:
         (tmp_path / "config.json").write_text(json.dumps(config | change))
         with pytest.raises(UserError, match=message):
             to_tfhub.read_config(tmp_path)
-    right = to_tfhub.read_config(bases / "tiny")
-    with pytest.raises(UserError, match="encoder.layer.2.attention.self.query.weight is missing, config.json makes it"):
-        to_tfhub.read_weights(bases / "tiny", right | {"num_hidden_layers": 3})
-    with pytest.raises(UserError, match="is \\[512, 32\\], config.json makes it \\[64, 32\\]"):
-        to_tfhub.read_weights(bases / "tiny", right | {"max_position_embeddings": 64})
+    valid = to_tfhub.read_config(bases / "tiny")
+    with pytest.raises(UserError, match="encoder.layer.2.attention.self.query.weight is missing, expected"):
+        to_tfhub.read_weights(bases / "tiny", valid | {"num_hidden_layers": 3})
+    with pytest.raises(UserError, match="is \\[512, 32\\], expected \\[64, 32\\]"):
+        to_tfhub.read_weights(bases / "tiny", valid | {"max_position_embeddings": 64})
     with pytest.raises(UserError, match="no vocabulary, neither tokenizer.json nor vocab.txt"):
         to_tfhub.read_vocabulary(tmp_path)
 
@@ -202,7 +202,7 @@ def test_only_a_whole_bert_is_exported(bases: Path, tmp_path: Path) -> None:
 # --- tokens -------------------------------------------------------------------------------------------------------------
 
 
-def test_tokens_are_those_of_the_transformers_ranker(bases: Path) -> None:
+def test_tokens_equal_those_of_the_transformers_ranker(bases: Path) -> None:
     wordpieces = Wordpieces(tf.saved_model.load(str(bases / "tiny-tfhub")), "tiny-tfhub")
     tokenizer = AutoTokenizer.from_pretrained(bases / "tiny")
     encoded = wordpieces.encode(TEXTS)
@@ -231,7 +231,7 @@ def test_realism_is_learnt(realism: Path, data: Path) -> None:
     measured = [row for row in losses if row.val_loss is not None]
     assert [row.step for row in losses] == list(range(1, len(losses) + 1)) and 4 <= len(measured) < len(losses)
     assert measured[-1] is losses[-1] and measured[-1].val_loss < 0.1
-    # One batch under dropout may lie anywhere: the last quarter together must have learnt.
+    # The loss of one batch varies because of dropout, so compare the mean of the last quarter.
     last_quarter = [row.train_loss for row in losses[-len(losses) // 4 :]]
     assert np.mean(last_quarter) < losses[0].train_loss / 2
 
@@ -242,19 +242,19 @@ def test_upvotes_are_learnt_by_class_and_measured_in_pairs_too(
 ) -> None:
     train("upvote", data, tmp_path / "upvote", classes=classes, epochs=16)
     scores = rankers.load("tfhub-bert", tmp_path / "upvote").score([("Which book, reader 99?", reply) for reply in REPLIES.values()])
-    right = [0, 1 / 3, 2 / 3, 1] if classes is Classes.four else [0, 0, 1, 1]
-    assert scores == pytest.approx(right, abs=0.2)
+    expected = [0, 1 / 3, 2 / 3, 1] if classes is Classes.four else [0, 0, 1, 1]
+    assert scores == pytest.approx(expected, abs=0.2)
     monkeypatch.setenv("BOT_BASES", str(weight_bases.BASE_DIR))  # for the processes that score
     evaluate.main(data=data, one=tmp_path / "upvote")
     metrics = cards.read_card(tmp_path / "upvote").metrics
     assert metrics["gap_20"]["ranker"]["pairwise_accuracy"] == [1.0, 1.0, 1.0] and "earlier_wins" in metrics["all"]
-    found = metrics[f"{classes.value}_classes"]
-    share = int(classes.value)
-    assert found["ranker"]["macro_f1"][0] == 1.0 and np.array_equal(found["ranker"]["confusion"], np.eye(share) * 24 / share)
-    assert found["majority"]["accuracy"][0] == 1 / share and found["majority"]["macro_recall"][0] == 1 / share
+    by_class = metrics[f"{classes.value}_classes"]
+    number = int(classes.value)
+    assert by_class["ranker"]["macro_f1"][0] == 1.0 and np.array_equal(by_class["ranker"]["confusion"], np.eye(number) * 24 / number)
+    assert by_class["majority"]["accuracy"][0] == 1 / number and by_class["majority"]["macro_recall"][0] == 1 / number
 
 
-def test_replies_of_our_own_are_learnt_too(data: Path, tmp_path: Path) -> None:
+def test_the_bots_own_replies_are_used_for_training(data: Path, tmp_path: Path) -> None:
     ours = Harvested("t1_o", "t1_q", "t3_b", "books", "Which book?", "Dune.", 25.0, 9, 0, False)
     schema.write_rows(tmp_path / "harvest.csv", Harvested, [replace(ours, reply_id=f"t1_o{n}") for n in range(4)])
     train("upvote", data, tmp_path / "upvote", epochs=1, rows=1000, harvest=tmp_path / "harvest.csv")
@@ -272,7 +272,7 @@ def test_scores_do_not_depend_on_order_or_batch(realism: Path) -> None:
     assert ranker.score([]) == []
 
 
-def test_a_saved_model_scores_as_before_and_graphs_are_not_made_anew(bases: Path, tmp_path: Path) -> None:
+def test_a_saved_model_gives_the_same_scores_with_one_graph(bases: Path, tmp_path: Path) -> None:
     layer, width = tfhub_bert.load_encoder(bases / "tiny-tfhub", "tiny-tfhub")
     model = tfhub_bert.Classifier(layer, width, 4, 3)
     model.weight.assign_add(tf.ones_like(model.weight) * [[0.0, 0.5, -0.5, 0.1]])
@@ -280,7 +280,7 @@ def test_a_saved_model_scores_as_before_and_graphs_are_not_made_anew(bases: Path
     ranker = TFHubBert(tf.saved_model.load(str(tmp_path)), "saved")
     inputs = {name: tf.constant(value) for name, value in inputs_of(ranker.wordpieces.encode(TEXTS), 0).items()}
     before = tf.nn.softmax(model.logits(inputs, False)).numpy()
-    # the same float32 operations in another graph, whose sums may come in another order: some units in the last place of numbers near 1
+    # the same float32 operations in another graph, possibly with another order of sums: a few units in the last place of numbers near 1
     bound = 1e-5
     assert np.abs(ranker.probabilities(TEXTS) - before).max() < bound < before.std() / 100
     assert ranker.score(TEXTS) == pytest.approx((before @ [0, 1 / 3, 2 / 3, 1]).tolist(), abs=bound)
@@ -297,20 +297,20 @@ def fit(bases: Path, checkpoint: Path, epochs: int = 2) -> tuple[Any, list[LossR
     return model, losses
 
 
-def test_a_killed_run_goes_on_and_ends_the_same(bases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_run_resumes_with_the_same_result(bases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(tfhub_bert, "DROPOUT", 0.0)
     whole, whole_losses = fit(bases, tmp_path / "whole.npz")
     original = tfhub_bert.Batches.__getitem__
 
-    def dies_at_the_fourth(self: Any, number: int) -> Any:
+    def interrupted_at_the_fourth(self: Any, number: int) -> Any:
         if number == 3:
             raise KeyboardInterrupt
         return original(self, number)
 
     checkpoint = tmp_path / "killed.npz"
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(tfhub_bert.Batches, "__getitem__", dies_at_the_fourth)
+        patch.setattr(tfhub_bert.Batches, "__getitem__", interrupted_at_the_fourth)
         fit(bases, checkpoint)
     with pytest.raises(UserError, match="belongs to a run with other settings"):
         fit(bases, checkpoint, epochs=3)
@@ -326,7 +326,7 @@ def test_a_killed_run_goes_on_and_ends_the_same(bases: Path, tmp_path: Path, mon
 
 
 def test_no_program_of_this_back_end_loads_pytorch(realism: Path, data: Path, bases: Path, tmp_path: Path) -> None:
-    """Scoring, exporting and training, one after the other in one process."""
+    """Scoring, exporting and training in one process."""
     (tmp_path / "in.csv").write_text(f"comment,reply\nWhich book?,{GOOD}\nWhich book?,{BAD}\n")
     program = f"""
 import sys
@@ -360,8 +360,8 @@ print([name for name in ("torch", "transformers") if name in sys.modules], "tens
 # --- encoders from elsewhere --------------------------------------------------------------------------------------------
 
 
-# Saved by Keras, in a process of its own (Keras isn't itself any more where gpt_2_simple has run), with the names and outputs of TensorFlow
-# Hub's BERTs: nothing of it comes from the export.
+# A model with the names and outputs of TensorFlow Hub's BERTs, saved by Keras, independent of the project's export. It runs in its own
+# process, because gpt_2_simple changes the behaviour of Keras.
 PUBLISHED = """
 import os, sys
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
@@ -380,7 +380,9 @@ model.save(sys.argv[1], include_optimizer=False, save_format="tf")
 """
 
 
-def test_an_encoder_by_url_is_trained_and_needed_no_more(data: Path, bases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_encoder_from_a_url_is_not_needed_after_training(
+    data: Path, bases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "cache"))
     folder = tmp_path / "published"
     vocabulary = bases / "tiny-tfhub" / "assets" / "vocab.txt"
@@ -407,7 +409,7 @@ def test_an_encoder_by_url_is_trained_and_needed_no_more(data: Path, bases: Path
     assert scores[0] - scores[1] > 0.3
 
 
-def test_a_handle_that_is_no_encoder_is_an_error(data: Path, bases: Path, tmp_path: Path) -> None:
+def test_invalid_handles(data: Path, bases: Path, tmp_path: Path) -> None:
     for handle, message in (
         ("nothing-tfhub", "nothing-tfhub is no whole base; run `python run_bot.py models export-tfhub nothing`"),
         ("tiny", "tiny is of kind encoder; run `python run_bot.py models export-tfhub tiny`"),
@@ -419,7 +421,7 @@ def test_a_handle_that_is_no_encoder_is_an_error(data: Path, bases: Path, tmp_pa
     assert not (tmp_path / "out").exists()
 
 
-def test_a_saved_model_that_is_no_bert_is_an_error(data: Path, tmp_path: Path) -> None:
+def test_saved_models_that_are_not_a_bert(data: Path, tmp_path: Path) -> None:
     dictionary = {name: tf.TensorSpec([None, None], tf.int32) for name in INPUTS}
     weight = tf.Variable([[1.0]])
 
@@ -434,15 +436,15 @@ def test_a_saved_model_that_is_no_bert_is_an_error(data: Path, tmp_path: Path) -
     def pooled(inputs: Any) -> Any:
         return {"pooled_output": tf.cast(inputs["input_mask"], tf.float32)[:, :1] @ weight}
 
-    wanted = "expected a BERT that takes input_word_ids, input_mask, input_type_ids and gives pooled_output"
+    expected = "expected a BERT that takes input_word_ids, input_mask, input_type_ids and gives pooled_output"
     for handle, message in (
-        (save("uncallable", None, None), f"can't be used as an encoder .*; {wanted}"),
+        (save("uncallable", None, None), f"can't be used as an encoder .*; {expected}"),
         (
             save("sentences", lambda text: {"pooled_output": tf.strings.length(text)}, tf.TensorSpec([None], tf.string)),
-            f"encoder .*; {wanted}",
+            f"encoder .*; {expected}",
         ),
-        (save("tensor", lambda inputs: pooled(inputs)["pooled_output"], dictionary), f"gives .*; {wanted}"),
-        (save("unnamed", lambda inputs: {"logits": pooled(inputs)["pooled_output"]}, dictionary), f"gives logits; {wanted}"),
+        (save("tensor", lambda inputs: pooled(inputs)["pooled_output"], dictionary), f"gives .*; {expected}"),
+        (save("unnamed", lambda inputs: {"logits": pooled(inputs)["pooled_output"]}, dictionary), f"gives logits; {expected}"),
         (save("dumb", pooled, dictionary), r"dumb: no vocabulary \(vocab_file and do_lower_case\)"),
     ):
         with pytest.raises(UserError, match=message):
@@ -452,7 +454,7 @@ def test_a_saved_model_that_is_no_bert_is_an_error(data: Path, tmp_path: Path) -
 # --- errors -------------------------------------------------------------------------------------------------------------
 
 
-def test_data_that_will_not_do_is_an_error(data: Path, tmp_path: Path) -> None:
+def test_unusable_training_data(data: Path, tmp_path: Path) -> None:
     shutil.copytree(data, tmp_path / "data")
     write_realism(tmp_path / "data", "val", [])
     with pytest.raises(UserError, match="realism_val.csv: no rows; prepare more data"):
@@ -464,7 +466,7 @@ def test_data_that_will_not_do_is_an_error(data: Path, tmp_path: Path) -> None:
         train("realism", tmp_path / "data", tmp_path / "out")
 
 
-def test_out_of_memory_says_what_to_lower(realism: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_tells_what_to_lower(realism: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*arguments: Any) -> None:
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor with shape[9,9]\nlong story")
 
@@ -481,29 +483,29 @@ def test_out_of_memory_says_what_to_lower(realism: Path, data: Path, tmp_path: P
     "damage",
     ["variables/variables.data-00000-of-00001", "variables/variables.index", "saved_model.pb", "assets/vocab.txt", "model.json"],
 )
-def test_a_folder_that_is_not_whole_is_an_error(realism: Path, tmp_path: Path, damage: str) -> None:
+def test_a_damaged_folder_is_an_error(realism: Path, tmp_path: Path, damage: str) -> None:
     shutil.copytree(realism, tmp_path / "m")
     before = serving.fingerprint(tmp_path / "m")
     assert before == serving.fingerprint(realism)
     file = tmp_path / "m" / damage
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     assert serving.fingerprint(tmp_path / "m") != before
-    with pytest.raises(UserError) as cut:
+    with pytest.raises(UserError) as truncated:
         rankers.load("tfhub-bert", tmp_path / "m")
     file.unlink()
-    with pytest.raises(UserError) as gone:
+    with pytest.raises(UserError) as missing:
         rankers.load("tfhub-bert", tmp_path / "m")
-    for error in (cut, gone):
+    for error in (truncated, missing):
         assert (
             str(tmp_path / "m") in str(error.value) and re.search("train (it|the model)", str(error.value)) and "\n" not in str(error.value)
         )
 
 
-def test_a_model_of_the_other_back_end_is_an_error(realism: Path, bases: Path, data: Path, tmp_path: Path) -> None:
+def test_a_model_of_another_back_end_is_an_error(realism: Path, bases: Path, data: Path, tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text("{}")
     with pytest.raises(UserError, match='a model of back end transformers; set rank.backend = "transformers"'):
         rankers.load("tfhub-bert", tmp_path)
     with pytest.raises(UserError, match='a model of back end tfhub-bert; set rank.backend = "tfhub-bert"'):
         rankers.load("transformers", realism)
-    with pytest.raises(UserError, match="holds no model"):
+    with pytest.raises(UserError, match="contains no model"):
         rankers.load("tfhub-bert", bases / "tiny-tfhub")

@@ -235,8 +235,8 @@ def print_summary(done: dict[str, dict[str, Any]], out: Path) -> None:
     for prefix, what in (("RC", "comment"), ("RS", "submission")):
         lines: Counter[str] = sum((Counter(manifest["lines"].get(prefix, {})) for manifest in done.values()), Counter())
         if lines:
-            print(f"{lines['read']:,} lines in the months' own {what} dumps: {dumps.counted(lines) or 'all usable'}")
-    print("replies that give no pair:", dumps.counted(dropped) or "none")
+            print(f"{lines['read']:,} lines in the months' own {what} dumps: {dumps.format_counts(lines) or 'all usable'}")
+    print("replies that give no pair:", dumps.format_counts(dropped) or "none")
     share = f", {cross / total:.1%} of them to a comment of an earlier month" if total else ""
     print(f"{total:,} reply pairs from {len(done)} months in {out}{share}")
 

@@ -199,7 +199,7 @@ def appoint_judges(run: Evaluation, seed: int) -> dict[str, judges.Judge]:
 def facts(run: Evaluation, there: dict[str, Ranker], others: dict[str, Path]) -> dict[str, Any]:
     """What metrics.json says of how it was made. others: more model folders, by what they are."""
     rank = run.settings.rank
-    names = list(dict.fromkeys(rankers.needed(each.card, rank.backend) for each in there.values()))
+    names = list(dict.fromkeys(rankers.back_end_for(each.card, rank.backend) for each in there.values()))
     precisions = dict.fromkeys(rank.precision if rankers.back_end(name).exported else "float32" for name in names)
     folders = {kind: each.folder for kind, each in there.items()} | {"generator": run.settings.generate.model} | others
     return {
@@ -241,7 +241,7 @@ def main(
         for name, sign in OURS.items():
             files.check_output(out / name, [], overwrite, lambda path, sign=sign: sign in path.read_text("utf-8", "replace")[:2000])  # type: ignore[misc]
     if engine:
-        settings = settings.model_copy(update={"rank": settings.rank.model_copy(update={"backend": rankers.chosen(engine)})})
+        settings = settings.model_copy(update={"rank": settings.rank.model_copy(update={"backend": rankers.back_end_name(engine)})})
     scores = Scores(out / "scores", settings)
     if one:
         if candidates or beside or left_out:
