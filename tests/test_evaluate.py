@@ -477,7 +477,7 @@ def test_what_is_not_there_is_named_and_the_rest_measured(project: Path, tmp_pat
 
 def test_a_file_of_somebody_else_is_refused_before_the_work(project: Path, tmp_path: Path) -> None:
     (tmp_path / "metrics.json").write_text('{"mine": 1}')
-    with pytest.raises(UserError, match=r"metrics.json: is there already, and nothing shows that this project wrote it"):
+    with pytest.raises(UserError, match=r"metrics.json: already exists, and this project did not write it"):
         evaluate.main(project / "data", tmp_path, project / "c.toml")
     assert not (tmp_path / "scores").exists() and (tmp_path / "metrics.json").read_text() == '{"mine": 1}'
 
@@ -643,5 +643,5 @@ def test_a_score_file_is_made_again_when_the_pairs_or_the_model_change(
 
 
 def test_a_process_that_fails_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"`python run_bot.py score --in .* failed, the line above says why"):
+    with pytest.raises(UserError, match=r"`python run_bot.py score --in .* failed, see the error above"):
         start_process(["score", "--in", str(tmp_path / "none.csv"), "--out", str(tmp_path / "out.csv")], {})
