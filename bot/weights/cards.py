@@ -29,7 +29,7 @@ class ModelCard:
     metrics: dict[str, Any] = field(default_factory=dict)
     created_utc: str = ""  # ISO 8601; write_card fills it in
     licence: str = ""
-    split: str = ""  # this and the next two: train.words
+    split: str = ""  # this and the next two: train.card_text
     intended_use: str = ""
     limits: str = ""
     notes: str = ""
