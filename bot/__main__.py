@@ -43,7 +43,7 @@ STAGES = {
     "evaluate": Stage("bot.evaluate.evaluate", "main", "measure the rankers on the test split, next to their baselines"),
     "models pull": Stage("bot.weights.pull", "pull_command", "download base weights to models/base"),
     "models list": Stage("bot.weights.bases", "list_command", "list the known bases and show which are installed"),
-    "models card": Stage("bot.train.words", "card_command", "rewrite the texts of a trained model's card"),
+    "models card": Stage("bot.train.card_text", "card_command", "rewrite the texts of a trained model's card"),
     "models convert": Stage("bot.export.to_transformers", "convert_command", "a gpt-2-simple checkpoint -> a transformers folder"),
     "models export": Stage("bot.export.to_ctranslate2", "export_command", "trained models -> serving folders for CTranslate2"),
     "models export-tfhub": Stage("bot.export.to_tfhub", "export_tfhub_command", "a BERT -> a TensorFlow Hub SavedModel"),

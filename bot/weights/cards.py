@@ -1,4 +1,4 @@
-"""Model cards: model.json next to the weights of a model trained by this project. Their texts come from train/words.py."""
+"""Model cards: model.json next to the weights of a model trained by this project. Their texts come from train/card_text.py."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ModelCard:
     metrics: dict[str, Any] = field(default_factory=dict)
     created_utc: str = ""  # ISO 8601; set by write_card if empty
     licence: str = ""
-    split: str = ""  # this and the next two fields: see train/words.py
+    split: str = ""  # this and the next two fields: see train/card_text.py
     intended_use: str = ""
     limits: str = ""
     notes: str = ""
