@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import tensorflow as tf
 import torch
-from gpt_2_simple.src import model as theirs
+from gpt_2_simple.src import model as reference_model
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -63,7 +63,7 @@ def test_logits_equal_those_of_tensorflow(checkpoint: Path, converted: Path) -> 
     hparams = gpt_2_simple.read_hparams(checkpoint)
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         fed = tf.compat.v1.placeholder(tf.int32, [None, None])
-        logits = theirs.model(hparams, fed)["logits"]
+        logits = reference_model.model(hparams, fed)["logits"]
         tf.compat.v1.train.Saver().restore(session, str(checkpoint / "model.ckpt"))
         for length in (1, 2, 17, 64, 160):
             ids = torch.randint(hparams.n_vocab, (2, length), generator=torch.Generator().manual_seed(length))
@@ -101,9 +101,9 @@ def test_other_tokenizers_use_their_start_and_end_tokens(tmp_path: Path) -> None
 def assert_same_greedy_output(one: Any, other: Any, comments: list[tuple[str, str]], max_new_tokens: int) -> None:
     """The greedy text and its log-likelihood must be the same for both generators."""
     settings = GenerateSettings(num_candidates=2, top_k=1, max_new_tokens=max_new_tokens)
-    ours, theirs = ([each for row in generator.sample(comments, settings, 1) for each in row] for generator in (one, other))
-    assert [(row.candidate_id, row.seed, row.reply) for row in ours] == [(row.candidate_id, row.seed, row.reply) for row in theirs]
-    assert [row.log_likelihood for row in ours] == pytest.approx([row.log_likelihood for row in theirs], abs=1e-3)
+    first, second = ([each for row in generator.sample(comments, settings, 1) for each in row] for generator in (one, other))
+    assert [(row.candidate_id, row.seed, row.reply) for row in first] == [(row.candidate_id, row.seed, row.reply) for row in second]
+    assert [row.log_likelihood for row in first] == pytest.approx([row.log_likelihood for row in second], abs=1e-3)
 
 
 def test_candidates_equal_those_of_gpt_2_simple(checkpoint: Path, converted: Path) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from gpt_2_simple.src import encoder
-from gpt_2_simple.src import model as theirs
+from gpt_2_simple.src import model as reference_model
 from gpt_2_simple.src.load_dataset import load_dataset
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from bot import generators, schema, text
 from bot.cli import ROOT, UserError
 from bot.config import GenerateSettings
-from bot.generators import gpt_2_simple as ours
+from bot.generators import gpt_2_simple as back_end
 from bot.online import generate
 from bot.schema import Candidate
 from tests import tiny
@@ -48,8 +48,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def generator(checkpoint: Path) -> ours.GPT2Simple:
-    return ours.load(checkpoint)
+def generator(checkpoint: Path) -> back_end.GPT2Simple:
+    return back_end.load(checkpoint)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def settings(**changes: Any) -> GenerateSettings:
     return GenerateSettings(**{"num_candidates": 4, "max_new_tokens": 16, "max_prompt_tokens": 48, **changes})
 
 
-def sample(generator: ours.GPT2Simple, comments: list[tuple[str, str]], seed: int = 1, **changes: Any) -> list[Candidate]:
+def sample(generator: back_end.GPT2Simple, comments: list[tuple[str, str]], seed: int = 1, **changes: Any) -> list[Candidate]:
     return [candidate for candidates in generator.sample(comments, settings(**changes), seed) for candidate in candidates]
 
 
@@ -79,7 +79,7 @@ def edited_checkpoint(checkpoint: Path, folder: Path, edit: Callable[[dict[str, 
     return folder
 
 
-def reciting_model(checkpoint: Path, folder: Path, tokens: list[int], first: int) -> ours.GPT2Simple:
+def reciting_model(checkpoint: Path, folder: Path, tokens: list[int], first: int) -> back_end.GPT2Simple:
     """A model that generates these tokens from position `first` on for any input: layers do nothing, and each position gives a token."""
 
     def edit(weights: dict[str, Any]) -> None:
@@ -92,11 +92,11 @@ def reciting_model(checkpoint: Path, folder: Path, tokens: list[int], first: int
         weights["model/ln_f/g"] *= 30
         weights["model/wpe"][first - 1 : first - 1 + len(tokens)] = 100 * wte[tokens]
 
-    return ours.load(edited_checkpoint(checkpoint, folder, edit))
+    return back_end.load(edited_checkpoint(checkpoint, folder, edit))
 
 
 @pytest.fixture(scope="module")
-def soon_ending(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> ours.GPT2Simple:
+def soon_ending(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> back_end.GPT2Simple:
     """The tiny model, with a probability of about 15 % for the end token at each step."""
 
     def edit(weights: dict[str, Any]) -> None:
@@ -104,10 +104,10 @@ def soon_ending(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> o
         weights["model/wte"] -= weights["model/wte"].mean(axis=1, keepdims=True)  # so that the bias has no effect on other tokens
         weights["model/wte"][0] = 0.14
 
-    return ours.load(edited_checkpoint(checkpoint, tmp_path_factory.mktemp("soon") / "tiny", edit))
+    return back_end.load(edited_checkpoint(checkpoint, tmp_path_factory.mktemp("soon") / "tiny", edit))
 
 
-def test_number_and_order_of_candidates_and_no_duplicates(generator: ours.GPT2Simple) -> None:
+def test_number_and_order_of_candidates_and_no_duplicates(generator: back_end.GPT2Simple) -> None:
     rows = sample(generator, COMMENTS)
     assert [row.candidate_id for row in rows] == [f"t1_{c}-{n}" for c in "abc" for n in range(4)]
     assert [row.comment_id for row in rows] == ["t1_a"] * 4 + ["t1_b"] * 4 + ["t1_c"] * 4
@@ -115,28 +115,28 @@ def test_number_and_order_of_candidates_and_no_duplicates(generator: ours.GPT2Si
     assert all(row.log_likelihood is not None and row.log_likelihood < 0 and row.generator == "gpt-2-simple:tiny" for row in rows)
 
 
-def test_the_graph_does_not_grow(generator: ours.GPT2Simple) -> None:
+def test_the_graph_does_not_grow(generator: back_end.GPT2Simple) -> None:
     before = len(generator.graph.get_operations())
     many = [(f"t1_{n}", f"Comment {n}" + " more" * (n % 4)) for n in range(50)]
     assert len(sample(generator, many, num_candidates=1, max_new_tokens=4, batch_size=3)) == 50
     assert len(generator.graph.get_operations()) == before
 
 
-def test_the_text_depends_only_on_the_seed_and_the_comment(generator: ours.GPT2Simple) -> None:
+def test_the_text_depends_only_on_the_seed_and_the_comment(generator: back_end.GPT2Simple) -> None:
     together = {row.candidate_id: row.reply for row in sample(generator, COMMENTS, batch_size=40)}
     assert {row.candidate_id: row.reply for row in sample(generator, COMMENTS, seed=2)} != together
     alone = {row.candidate_id: row.reply for row in sample(generator, COMMENTS[::-1], batch_size=1)}
     assert together == alone
 
 
-def test_seeds_equal_those_of_the_transformers_back_end(generator: ours.GPT2Simple) -> None:
+def test_seeds_equal_those_of_the_transformers_back_end(generator: back_end.GPT2Simple) -> None:
     expected = [generators.candidate_seed(7, comment, n) for _, comment in COMMENTS for n in range(4)]
     assert [row.seed for row in sample(generator, COMMENTS, seed=7, max_new_tokens=1)] == expected
 
 
-def test_finished_rows_do_not_affect_other_rows(soon_ending: ours.GPT2Simple) -> None:
+def test_finished_rows_do_not_affect_other_rows(soon_ending: back_end.GPT2Simple) -> None:
     """Every candidate of a mixed batch is the same when drawn alone, and there are no steps after the last one has finished."""
-    prompts = [ours.encode_prompt(soon_ending.bpe, comment, 48) for _, comment in COMMENTS]
+    prompts = [back_end.encode_prompt(soon_ending.bpe, comment, 48) for _, comment in COMMENTS]
     assert len(set(map(len, prompts))) == 3
     seeds = [[10 * place + n for n in range(4)] for place in range(3)]
     tokens, likelihoods = soon_ending.draw(prompts, settings(top_k=1000, top_p=1.0), seeds)
@@ -151,7 +151,7 @@ def test_finished_rows_do_not_affect_other_rows(soon_ending: ours.GPT2Simple) ->
             assert (0 in written[:-1]) is False and (written[-1] == 0 or len(written) == 16)
 
 
-def test_greedy_text_equals_that_of_gpt_2_simple(generator: ours.GPT2Simple, checkpoint: Path) -> None:
+def test_greedy_text_equals_that_of_gpt_2_simple(generator: back_end.GPT2Simple, checkpoint: Path) -> None:
     for comment_id, comment in COMMENTS:
         with tf.Graph().as_default():
             session = gpt_2_simple.start_tf_sess()
@@ -160,13 +160,13 @@ def test_greedy_text_equals_that_of_gpt_2_simple(generator: ours.GPT2Simple, che
                 session,
                 model_name=checkpoint.name,
                 model_dir=str(checkpoint.parent),
-                prefix=ours.START + text.format_prompt(comment),
+                prefix=back_end.START + text.format_prompt(comment),
                 length=16,
                 top_k=1,
                 return_as_list=True,
             )
             session.close()
-        prompt = ours.encode_prompt(generator.bpe, comment, 48)
+        prompt = back_end.encode_prompt(generator.bpe, comment, 48)
         for one in (settings(top_k=1), settings(temperature=1e-4)):
             tokens, _ = generator.draw([prompt], one, [[5]])
             assert generator.bpe.decode(prompt + tokens[0, 0].tolist()) == expected, comment_id
@@ -174,23 +174,23 @@ def test_greedy_text_equals_that_of_gpt_2_simple(generator: ours.GPT2Simple, che
         assert generator.bpe.decode(prompt + tokens[1, 0].tolist()) == expected
 
 
-def their_log_likelihood(checkpoint: Path, generator: ours.GPT2Simple, ids: list[int]) -> Any:
+def reference_log_likelihood(checkpoint: Path, generator: back_end.GPT2Simple, ids: list[int]) -> Any:
     """The log-likelihood of each token except the first, computed with gpt_2_simple's own model."""
-    hparams = ours.read_hparams(checkpoint)
+    hparams = back_end.read_hparams(checkpoint)
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        logits = theirs.model(hparams, tf.constant([ids]))["logits"]
+        logits = reference_model.model(hparams, tf.constant([ids]))["logits"]
         tf.compat.v1.train.Saver().restore(session, str(checkpoint / "model.ckpt"))
         logp = session.run(tf.nn.log_softmax(logits))[0]
     return np.array([logp[place, token] for place, token in enumerate(ids[1:])])
 
 
-def test_log_likelihood_is_that_of_the_unmodified_model(generator: ours.GPT2Simple, checkpoint: Path) -> None:
+def test_log_likelihood_is_that_of_the_unmodified_model(generator: back_end.GPT2Simple, checkpoint: Path) -> None:
     """The likelihoods equal those of a forward pass of gpt_2_simple's model over prompt and reply; sample returns their mean."""
     one = settings(temperature=0.7, top_k=50, top_p=0.8)
-    prompt = ours.encode_prompt(generator.bpe, COMMENTS[1][1], 48)
+    prompt = back_end.encode_prompt(generator.bpe, COMMENTS[1][1], 48)
     tokens, likelihoods = generator.draw([prompt], one, [[3]])
     ids = prompt + tokens[0, 0].tolist()
-    expected = their_log_likelihood(checkpoint, generator, ids)[len(prompt) - 1 :]
+    expected = reference_log_likelihood(checkpoint, generator, ids)[len(prompt) - 1 :]
     assert likelihoods[0, 0] == pytest.approx(expected, abs=1e-3)
     row = next(generator.sample(COMMENTS[1:2], one, 3))[0]
     drawn, likelihoods = generator.draw([prompt], one, [[row.seed]])
@@ -205,7 +205,7 @@ def test_draw_applies_top_k_and_nucleus() -> None:
         logits = tf.constant(np.tile(np.log(p), (1, 1000, 1)), tf.float32)
 
         def shares(temperature: float, top_k: int, top_p: float) -> list[float]:
-            drawn, likelihood = session.run(ours.draw(logits, tf.constant(uniform), temperature, top_k, top_p))
+            drawn, likelihood = session.run(back_end.draw(logits, tf.constant(uniform), temperature, top_k, top_p))
             assert likelihood[0] == pytest.approx(np.log(p[drawn[0]]), abs=1e-5)
             return (np.bincount(drawn[0], minlength=5) / 1000).tolist()
 
@@ -218,8 +218,8 @@ def test_draw_applies_top_k_and_nucleus() -> None:
 @pytest.mark.parametrize("reply", ["Yes, two.", "Yes", "see <|endoftext|> here!", "no (really)", "ends in <"])
 def test_a_spelt_end_ends_a_candidate(checkpoint: Path, bpe: Any, tmp_path: Path, reply: str) -> None:
     """Nothing is generated after the end, an escaped end does not count, and the end counts as one token."""
-    prompt = ours.encode_prompt(bpe, "Any?", 48)
-    row = ours.encode_training_row(bpe, "Any?", reply)
+    prompt = back_end.encode_prompt(bpe, "Any?", 48)
+    row = back_end.encode_training_row(bpe, "Any?", reply)
     more = row[len(prompt) :] + row
     shutil.rmtree(tmp_path / "reciting", ignore_errors=True)
     with_room = tmp_path / "room"
@@ -239,13 +239,13 @@ def test_prompt_is_a_token_prefix_of_the_loaders_rows(bpe: Any, tmp_path: Path) 
     with (tmp_path / "rows.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([["text"], *([text.format_training_text(*pair)] for pair in pairs)])
     [loaded] = load_dataset(bpe, str(tmp_path / "rows.csv"), 50_000)
-    rows = [ours.encode_training_row(bpe, *pair) for pair in pairs]
+    rows = [back_end.encode_training_row(bpe, *pair) for pair in pairs]
     assert loaded.tolist() == [token for row in rows for token in row]
     for (comment, _), row in zip(pairs, rows, strict=True):
-        prompt = ours.encode_prompt(bpe, comment, 1000)
+        prompt = back_end.encode_prompt(bpe, comment, 1000)
         assert row[: len(prompt)] == prompt and bpe.decode(prompt).startswith("<|startoftext|>")
     # merged with adjacent characters, so the end must not be encoded separately
-    assert ours.encode_training_row(bpe, "x", "y.")[-len(bpe.encode("<|endoftext|>\n")) - 1 :] != bpe.encode(".") + bpe.encode(
+    assert back_end.encode_training_row(bpe, "x", "y.")[-len(bpe.encode("<|endoftext|>\n")) - 1 :] != bpe.encode(".") + bpe.encode(
         "<|endoftext|>\n"
     )
 
@@ -253,12 +253,12 @@ def test_prompt_is_a_token_prefix_of_the_loaders_rows(bpe: Any, tmp_path: Path) 
 @given(st.text(max_size=40), st.text(min_size=1, max_size=20))
 def test_prompt_is_a_token_prefix_for_any_text(bpe: Any, comment: str, reply: str) -> None:
     comment, reply = text.clean(comment), text.clean(reply)
-    row, prompt = ours.encode_training_row(bpe, comment, reply), ours.encode_prompt(bpe, comment, 1000)
+    row, prompt = back_end.encode_training_row(bpe, comment, reply), back_end.encode_prompt(bpe, comment, 1000)
     assert row[: len(prompt)] == prompt
 
 
-def test_a_long_comment_is_truncated_between_start_and_separator(generator: ours.GPT2Simple) -> None:
-    long = ours.encode_prompt(generator.bpe, "book " * 500, 40)
+def test_a_long_comment_is_truncated_between_start_and_separator(generator: back_end.GPT2Simple) -> None:
+    long = back_end.encode_prompt(generator.bpe, "book " * 500, 40)
     decoded = generator.bpe.decode(long)
     assert len(long) == 40 and decoded.startswith("<|startoftext|>book") and decoded.endswith(" [SEP]")
     rows = sample(generator, [("t1_a", "book " * 500)], max_prompt_tokens=900, max_new_tokens=16)  # n_ctx is 64
@@ -336,5 +336,5 @@ def test_a_moved_checkpoint_folder_of_finetune(checkpoint: Path, tmp_path: Path)
     for ending in (".index", ".data-00000-of-00001"):
         shutil.copy(checkpoint / f"model.ckpt{ending}", run / f"model-200{ending}")
     (run / "checkpoint").write_text('model_checkpoint_path: "/content/checkpoint/run1/model-200"\n')
-    assert ours.find_checkpoint(run) == run / "model-200"
+    assert back_end.find_checkpoint(run) == run / "model-200"
     assert generate.generators.load("gpt-2-simple", run).name == "gpt-2-simple:run1"  # type: ignore[attr-defined]
