@@ -34,7 +34,7 @@ from bot.weights import bases as weight_bases
 from bot.weights import cards, pull
 from bot.weights.bases import Base, OpenAI
 from tests import tiny
-from tests.test_gpt_2_simple import NASTY
+from tests.test_gpt_2_simple import AWKWARD
 from tests.test_weights import serving
 
 COMMENT, REPLY, OTHER = "Which book?", "Try the one about winning!", "Vinegar works on a kettle."
@@ -286,7 +286,7 @@ def test_weights_and_losses_match_whenever_the_run_is_killed(tmp_path: Path) -> 
 def test_the_loader_and_encode_training_row_give_the_same_tokens(bpe: Any, tmp_path: Path) -> None:
     """For cells with quotes, commas, line breaks, and text that looks like CSV or like a control token."""
     nasty = [
-        *NASTY,
+        *AWKWARD,
         'she said "no, thanks", twice',
         '"',
         "a,b",
