@@ -218,7 +218,7 @@ def test_same_run_same_page_and_nothing_left_beside_it(tmp_path: Path) -> None:
     first = (tmp_path / "report.html").read_bytes()
     page_of(tmp_path)
     assert (tmp_path / "report.html").read_bytes() == first
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*before, "for_spreadsheet.csv", "report.html"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted({*before, ".lock", "for_spreadsheet.csv", "report.html"})
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:

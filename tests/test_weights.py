@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 
 from bot import files
 from bot.cli import ROOT, UserError
+from bot.train import card_text
 from bot.weights import bases as weight_bases
 from bot.weights import cards, gguf
 from bot.weights import pull as pulling
@@ -628,18 +629,18 @@ def test_shipped_cards_say_split_use_and_limits(name: str) -> None:
         pytest.skip("no such model comes with the project")
     card = cards.read_card(folder)
     told = {"split": card.split, "intended_use": card.intended_use, "limits": card.limits}
-    assert told == cards.words(card.kind, card.settings), f"python run_bot.py models card models/{name}"
+    assert told == card_text.text_for_card(card), f"python run_bot.py models card models/{name}"
 
 
 def test_the_words_of_a_card_are_written_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     card = a_card(limits="", created_utc="2024-05-06T07:08:09Z", settings={"classes": 4})
     cards.write_card(tmp_path, card)
-    cards.card_command([tmp_path])
+    card_text.card_command([tmp_path])
     found = cards.read_card(tmp_path)
     assert "thread" in found.split and "one comment" in found.intended_use and "class of a reply's karma" in found.limits
     assert (found.metrics, found.settings, found.created_utc) == (card.metrics, card.settings, card.created_utc)
     with pytest.raises(UserError, match="holds no model"):
-        cards.card_command([tmp_path / "none"])
+        card_text.card_command([tmp_path / "none"])
 
 
 @given(notes=st.text(st.characters(exclude_categories=["Cs"])), metric=st.floats(allow_nan=False, allow_infinity=False))
