@@ -50,8 +50,8 @@ def test_when_all_is_well_nothing_is_printed(tmp_path: Path, environment: dict[s
         start("report", [])
     assert capfd.readouterr() == ("", "")
     said = [(event["event"], event.get("stage"), event.get("text")) for event in events(tmp_path)]
-    assert said[0] == ("start", "fine", None) and ("said", "fine", "all is well") in said and ("said", "fine", "a warning") in said
-    assert ("said", "report", "but this is wrong") in said and "what people wrote" not in (tmp_path / "log.jsonl").read_text()
+    assert said[0] == ("start", "fine", None) and ("output", "fine", "all is well") in said and ("output", "fine", "a warning") in said
+    assert ("output", "report", "but this is wrong") in said and "what people wrote" not in (tmp_path / "log.jsonl").read_text()
     assert said[-1][0] == "end" and events(tmp_path)[-1]["status"] == 0
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["status"] == 0 and metrics["seconds"].keys() == {"fine", "report"} and metrics["comments"] == 0

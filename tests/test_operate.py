@@ -447,7 +447,7 @@ def test_files_that_cannot_be_searched_are_named_and_the_others_are_purged(data:
     assert message.startswith("9 not purged") and "\n" not in message
     for name, why in {
         "truncated.csv": "unexpected end of data", "short.csv": "row 1 has 1 cells", "empty.csv": "empty file", "latin.csv": "not UTF-8",
-        "twice.csv": "stands twice", "texts.csv": "has none of the columns comment_id", "raw_data/cut.parquet": "not a whole Parquet file",
+        "twice.csv": "occurs twice", "texts.csv": "has none of the columns comment_id", "raw_data/cut.parquet": "not a valid Parquet file",
         "changed.csv": "its manifest says 1", "dump.parquet": "has none of the columns",
     }.items():  # fmt: skip
         assert re.search(rf"{re.escape(name)}: [^;]*{why}", message), (name, message)

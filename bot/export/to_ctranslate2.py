@@ -55,7 +55,7 @@ def export(source: Path, precision: config.Precision) -> Path:
     out = serving.serving_folder(source, precision)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with files.alone(out.with_name(f".{out.name}.lock"), f"{out.name}: another export is at work on it; waiting for that"):
+        with files.wait_for_lock(out.with_name(f".{out.name}.lock"), f"{out.name}: another export is at work on it; waiting for that"):
             if not serving.is_current(source, precision):
                 cli.say(f"{source}: exporting it for CTranslate2 ({precision}); once, until it changes")
                 _build(source, precision, out)
@@ -180,4 +180,4 @@ def export_command(
     """Export generators and rankers for the back end ctranslate2. Does nothing where an export is there and its source as it was."""
     chosen = [(source, precision) for source in sources] if sources else wanted(config.load(config_file))
     for folder in export_all(chosen):
-        print(files.shown(folder))
+        print(files.display_path(folder))

@@ -216,4 +216,4 @@ def export_tfhub_command(
     overwrite: files.Overwrite = False,
 ) -> None:
     """Export a transformers BERT as a SavedModel of TensorFlow Hub's kind, for the ranker back end tfhub-bert."""
-    print(files.shown(export(name, out, overwrite)))
+    print(files.display_path(export(name, out, overwrite)))

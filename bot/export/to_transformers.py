@@ -106,4 +106,4 @@ def convert_command(
 ) -> None:
     """Make a transformers folder of a gpt-2-simple checkpoint, for generate.backend = "transformers"."""
     convert(folder, out, overwrite)
-    print(files.shown(out))
+    print(files.display_path(out))

@@ -27,7 +27,7 @@ from typing import Annotated, Any
 import typer
 
 from bot import config, files, generators, rankers, schema
-from bot.cli import UserError, messages_beside, progress_bar
+from bot.cli import UserError, progress_bar, redirect_messages
 from bot.rankers import score
 from bot.weights import bases, cards, serving
 
@@ -174,5 +174,5 @@ def main(
         scoring = by_base(base)
     else:
         scoring = by_likelihood(settings.generate) if likelihood else by_all(settings.rank)
-    with messages_beside(out):
-        print(f"{score_file(source, out, scoring):,} rows scored in {schema.named(out)}")
+    with redirect_messages(out):
+        print(f"{score_file(source, out, scoring):,} rows scored in {schema.display_name(out)}")

@@ -69,4 +69,4 @@ def card_command(
         card = cards.read_card(folder)
         for name, value in text_for_card(card).items():
             setattr(card, name, value)
-        print(files.shown(cards.write_card(folder, card)))
+        print(files.display_path(cards.write_card(folder, card)))

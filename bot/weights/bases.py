@@ -225,7 +225,7 @@ def base_path(name: str) -> Path:
     folder = base_folder(name)
     if read_base(name) is None:
         state = "is incomplete" if folder.exists() else "is missing"
-        raise UserError(f"the base weights {name} ({files.shown(folder)}) {state}; run `python run_bot.py models pull {name}`")
+        raise UserError(f"the base weights {name} ({files.display_path(folder)}) {state}; run `python run_bot.py models pull {name}`")
     return folder
 
 
@@ -236,7 +236,7 @@ def base_sha256(name: str) -> str:
 
 
 def write_manifest(base: Base, folder: Path, revision: str | None) -> None:
-    """base.json, last of all; see files.put_folder for a power cut."""
+    """base.json, last of all; see files.replace_folder for a power cut."""
     files = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != BASE_FILE):
         files[path.relative_to(folder).as_posix()] = {"sha256": sha256_of(path), "bytes": path.stat().st_size}

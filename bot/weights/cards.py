@@ -51,14 +51,14 @@ def read_card(folder: Path) -> ModelCard:
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(f"{files.shown(path)} is missing, so {files.shown(folder)} holds no model; {remedy}") from error
+        raise UserError(f"{files.display_path(path)} is missing, so {files.display_path(folder)} holds no model; {remedy}") from error
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{files.shown(path)} can't be read as JSON ({cli.first_line(error)});"
-            f" restore it (`git checkout {files.shown(path)}`) or {remedy}"
+            f"{files.display_path(path)} can't be read as JSON ({cli.first_line(error)});"
+            f" restore it (`git checkout {files.display_path(path)}`) or {remedy}"
         ) from error
     if not isinstance(told, dict):
-        raise UserError(f"{files.shown(path)}: expected an object, found {type(told).__name__}; {remedy}")
+        raise UserError(f"{files.display_path(path)}: expected an object, found {type(told).__name__}; {remedy}")
     texts = {each.name for each in fields(ModelCard)} - {"data", "settings", "metrics"}
     wrong = [name for name in ("kind", "base", "base_sha256", "format") if not told.get(name)]
     wrong += [name for name, value in told.items() if not isinstance(value, str if name in texts else dict)]
@@ -66,7 +66,7 @@ def read_card(folder: Path) -> ModelCard:
     if told.get("kind") not in ("lm", "realism", "upvote", "relevance") or told.get("format") not in ("adapter", "full"):
         wrong += [f"kind={told.get('kind')!r}, format={told.get('format')!r}"]
     if wrong:
-        raise UserError(f"{files.shown(path)}: missing, unknown or of the wrong type: {', '.join(dict.fromkeys(wrong))}; {remedy}")
+        raise UserError(f"{files.display_path(path)}: missing, unknown or of the wrong type: {', '.join(dict.fromkeys(wrong))}; {remedy}")
     return ModelCard(**told)
 
 

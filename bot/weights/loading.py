@@ -61,7 +61,9 @@ def load(path: Path, auto_class: Any, **options: Any) -> tuple[Any, Any]:
 
             model = PeftModel.from_pretrained(model, path).merge_and_unload()
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"{files.shown(path)}: the model can't be loaded ({cli.first_line(error)}); pull or train it again") from None
+        raise UserError(
+            f"{files.display_path(path)}: the model can't be loaded ({cli.first_line(error)}); pull or train it again"
+        ) from None
     return model.eval(), tokenizer
 
 
@@ -74,15 +76,15 @@ def described_in(path: Path) -> Path:
     folder = bases.base_path(cards.read_card(path).base) if (path / "adapter_config.json").exists() else path
     if (path / "saved_model.pb").exists():
         raise UserError(
-            f'{files.shown(path)}: a model of back end tfhub-bert; set rank.backend = "tfhub-bert", or name another folder in the config'
+            f'{files.display_path(path)}: a model of back end tfhub-bert; set rank.backend = "tfhub-bert" or another folder in the config'
         )
     if not (folder / "config.json").exists():
         if (folder / "hparams.json").exists():
             raise UserError(
-                f"{files.shown(path)}: a checkpoint of gpt-2-simple; set generate.backend to gpt-2-simple, "
+                f"{files.display_path(path)}: a checkpoint of gpt-2-simple; set generate.backend to gpt-2-simple, "
                 "or make a transformers folder of it (`python run_bot.py models convert`)"
             )
         raise UserError(
-            f"{files.shown(path)}: no model here; train one (`python run_bot.py train --help`), or name another folder in the config"
+            f"{files.display_path(path)}: no model here; train one (`python run_bot.py train --help`), or name another folder in the config"
         )
     return folder

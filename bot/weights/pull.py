@@ -69,14 +69,14 @@ def pull(name: str, source_folder: Path | None = None, gpt2_url: str = bases.GPT
     if _is_current(base) and not files.leftovers(folder):
         return folder
     try:
-        with files.alone(folder.with_name(f".{folder.name}.lock"), f"{name}: another pull is at work on it; waiting for that"):
+        with files.wait_for_lock(folder.with_name(f".{folder.name}.lock"), f"{name}: another pull is at work on it; waiting for that"):
             if not _is_current(base):
                 _build(base, folder, gpt2_url)
             for left in files.leftovers(folder):
                 files.remove(left)
     except PermissionError as error:
         raise UserError(
-            f"{name}: no permission to write {files.shown(Path(error.filename or folder))}; give it, or run as its owner"
+            f"{name}: no permission to write {files.display_path(Path(error.filename or folder))}; give it, or run as its owner"
         ) from error
     except (gguf.DiskFull, OSError) as error:
         if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -84,7 +84,7 @@ def pull(name: str, source_folder: Path | None = None, gpt2_url: str = bases.GPT
         files.remove(files.partial_path(folder))  # on a full disk, space helps more than a head start
         room = f"about {base.needs_mb} MB" if base.needs_mb else "more room"
         raise UserError(
-            f"{name}: the disk with {files.shown(bases.BASE_DIR)} is full; free {room} and run the same command again"
+            f"{name}: the disk with {files.display_path(bases.BASE_DIR)} is full; free {room} and run the same command again"
         ) from error
     return folder
 
@@ -95,7 +95,7 @@ def _is_current(base: bases.Base) -> bool:
         return present is not None
     if isinstance(base.source, bases.Folder):
         raise UserError(
-            f"{files.shown(bases.base_folder(base.name))} is there already, from {present['source']}; "
+            f"{files.display_path(bases.base_folder(base.name))} is there already, from {present['source']}; "
             f"remove it to get it from {base.source}, or give the copy another name"
         )
     return False
@@ -133,14 +133,14 @@ def _build(base: bases.Base, folder: Path, gpt2_url: str) -> None:
             files.remove(partial)  # nothing to go on from
         raise
     bases.write_manifest(base, new, revision)
-    files.put_folder(new, folder)
-    cli.say(f"{base.name}: ready in {files.shown(folder)} ({time.monotonic() - started:.0f} s)")
+    files.replace_folder(new, folder)
+    cli.say(f"{base.name}: ready in {files.display_path(folder)} ({time.monotonic() - started:.0f} s)")
 
 
 def _check_free_space(base: bases.Base) -> None:
     free_mb = shutil.disk_usage(bases.BASE_DIR).free // 1_000_000
     if free_mb < base.needs_mb:
-        place = files.shown(bases.BASE_DIR)
+        place = files.display_path(bases.BASE_DIR)
         raise UserError(f"{base.name} needs about {base.needs_mb} MB of free disk at {place}, and {free_mb} MB are free; free some")
 
 
@@ -392,4 +392,4 @@ def pull_command(
     if source_folder is not None and len(wanted) != 1:
         raise UserError("--from FOLDER goes with exactly one NAME")
     for name in wanted:
-        print(files.shown(pull(name, source_folder, gpt2_url)))
+        print(files.display_path(pull(name, source_folder, gpt2_url)))

@@ -31,7 +31,7 @@ def fingerprint(folder: Path) -> str:
     Raises UserError where there is no such folder.
     """
     if not folder.is_dir():
-        raise UserError(f"{files.shown(folder)}: no model here; train it (`python run_bot.py train --help`), or name another folder")
+        raise UserError(f"{files.display_path(folder)}: no model here; train it (`python run_bot.py train --help`), or name another folder")
     store = folder.parent / SERVING / f".{folder.name}-sums.json"
     noted: dict[str, Any] = {}
     with suppress(OSError, ValueError, TypeError):  # none yet, or not as we write them
