@@ -130,7 +130,7 @@ def test_the_text_depends_only_on_the_seed_and_the_comment(generator: back_end.G
 
 
 def test_seeds_equal_those_of_the_transformers_back_end(generator: back_end.GPT2Simple) -> None:
-    expected = [generators.candidate_seed(7, comment, n) for _, comment in COMMENTS for n in range(4)]
+    expected = [generators.stream_seed(7, n, comment) for _, comment in COMMENTS for n in range(4)]
     assert [row.seed for row in sample(generator, COMMENTS, seed=7, max_new_tokens=1)] == expected
 
 

@@ -625,18 +625,18 @@ def test_shipped_cards_have_split_use_and_limits(name: str) -> None:
         pytest.skip("no such model is shipped with the project")
     card = cards.read_card(folder)
     texts = {"split": card.split, "intended_use": card.intended_use, "limits": card.limits}
-    assert texts == cards.words(card.kind, card.settings), f"python run_bot.py models card models/{name}"
+    assert texts == card_text.text_for_card(card), f"python run_bot.py models card models/{name}"
 
 
 def test_the_texts_of_a_card_are_rewritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     card = a_card(limits="", created_utc="2024-05-06T07:08:09Z", settings={"classes": 4})
     cards.write_card(tmp_path, card)
-    cards.card_command([tmp_path])
+    card_text.card_command([tmp_path])
     rewritten = cards.read_card(tmp_path)
     assert "thread" in rewritten.split and "one comment" in rewritten.intended_use and "class of a reply's karma" in rewritten.limits
     assert (rewritten.metrics, rewritten.settings, rewritten.created_utc) == (card.metrics, card.settings, card.created_utc)
     with pytest.raises(UserError, match="contains no model"):
-        cards.card_command([tmp_path / "none"])
+        card_text.card_command([tmp_path / "none"])
 
 
 @given(notes=st.text(st.characters(exclude_categories=["Cs"])), metric=st.floats(allow_nan=False, allow_infinity=False))
