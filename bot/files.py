@@ -521,6 +521,7 @@ def run_folder(folder: Path, make: bool = False) -> Iterator[dict[str, str]]:
     """
     try:
         _check_run_folder(folder, make)
+        new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror}); give another run folder") from None
@@ -530,7 +531,12 @@ def run_folder(folder: Path, make: bool = False) -> Iterator[dict[str, str]]:
         except Busy:
             if os.environ.get(_RUN_HELD) != f"{os.getppid()} {folder.resolve()}":  # only children of the run may use its lock
                 raise
-        yield {_RUN_HELD: f"{os.getpid()} {folder.resolve()}"}
+        try:
+            yield {_RUN_HELD: f"{os.getpid()} {folder.resolve()}"}
+        except BaseException:
+            if new and [each.name for each in folder.iterdir()] == [RUN_LOCK]:  # nothing was written
+                shutil.rmtree(folder)
+            raise
 
 
 def _check_run_folder(folder: Path, make: bool) -> None:

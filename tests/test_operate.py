@@ -438,7 +438,7 @@ def test_files_that_cannot_be_searched_are_named_and_the_others_are_purged(data:
     for name, content in bad.items():
         (data / name).write_bytes(content)
     schema.write_rows(data / "changed.csv", Candidate, [candidate("t1_c00x")])
-    changed = (data / "changed.csv").read_bytes() + b"t1_c00x,by hand,1,r,g,\r\n"
+    changed = (data / "changed.csv").read_bytes() + b"t1_c00x,by hand,1,c,r,g,\r\n"
     (data / "changed.csv").write_bytes(changed)
     pq.write_table(pa.table({"id": ["c00x"], "body": ["x"]}), data / "dump.parquet")
     with pytest.raises(UserError) as caught:
@@ -574,7 +574,7 @@ def test_the_command(data: Path, tmp_path: Path) -> None:
     (data / "bad.csv").write_text("comment_id,reply\nt1_c02x\n")
     failed = command("--ids", "data/ids.csv", "--data", "data", cwd=tmp_path)
     assert failed.returncode == 1 and failed.stderr.count("\n") == 1
-    assert failed.stderr.startswith("python run_bot.py: 1 not purged, which may hold traces: ")
+    assert failed.stderr.startswith("run_bot.py purge: 1 not purged, which may hold traces: ")
     told = command("--help", cwd=tmp_path)
     assert told.returncode == 0 and "--dry-run" in told.stdout and "--also" in told.stdout
 

@@ -220,7 +220,7 @@ def test_page_is_reproducible_and_leaves_no_other_files(tmp_path: Path) -> None:
     first = (tmp_path / "report.html").read_bytes()
     page_of(tmp_path)
     assert (tmp_path / "report.html").read_bytes() == first
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*before, "for_spreadsheet.csv", "report.html"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted({*before, ".lock", "for_spreadsheet.csv", "report.html"})
 
 
 def test_error_names_the_missing_file(tmp_path: Path) -> None:
