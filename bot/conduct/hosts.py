@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from typing import Any
 
 from bot.conduct.language import frequency
 
@@ -22,16 +23,21 @@ _SCHEME = re.compile(
 _LABEL = r"[^\W_](?:[\w-]{0,61}[^\W_])?"
 _DOTTED = re.compile(rf"(?<![\w.@-])((?:{_LABEL}\.){{1,4}})([^\W\d_]{{2,24}})(?![\w@-])(:\d|/\w)?")
 # (.) [.] -dot- • 。: nobody writes these between words.
-_HIDDEN_DOT = re.compile(rf"(?i)(?<![\w-])({_LABEL})\s?(?:[(\[{{<]\s?(?:\.|dot|punkt|punto|point)\s?[)\]}}>]|-(?:dot|point)-|[•·。．｡∙⋅])\s?([a-z]{{2,24}})(?![\w-])")
+_HIDDEN_DOT = re.compile(
+    rf"(?i)(?<![\w-])({_LABEL})\s?(?:[(\[{{<]\s?(?:\.|dot|punkt|punto|point)\s?[)\]}}>]|-(?:dot|point)-"
+    rf"|[•·。．｡∙⋅])\s?([a-z]{{2,24}})(?![\w-])"
+)
 # « . », «, », « dot »: ordinary words, unless the name is no word or the reader is sent there.
 _SPOKEN_DOT = re.compile(rf"(?i)(?<![\w-])({_LABEL})(?:\s\.\s|,| (?:dot|point|punkt|punto) |\. )([a-z]{{2,24}})(?![\w-])")
 _SENT_THERE = re.compile(
-    r"(?i)(?:\b(?:see|visit|check(?: out)?|go(?:ing)? to|goto|look(?:ing)? at|head (?:over )?to|click(?: on)?|browse|open|find (?:it|them|me) (?:at|on)"
-    r"|link|site|website|homepage|order (?:at|from|on)|buy (?:it |them )?(?:at|from|on)|via|download (?:it )?(?:at|from)|sign up (?:at|on)|register (?:at|on))"
+    r"(?i)(?:\b(?:see|visit|check(?: out)?|go(?:ing)? to|goto|look(?:ing)? at|head (?:over )?to|click(?: on)?|browse|open|find (?:it"
+    r"|them|me) (?:at|on)"
+    r"|link|site|website|homepage|order (?:at|from|on)|buy (?:it |them )?(?:at|from|on)|via|download (?:it )?(?:at|from)"
+    r"|sign up (?:at|on)|register (?:at|on))"
     r"[:,]?(?: (?:the|my|our|this|on|at))?)\s*$"
 )
 # Last labels that nobody writes as a word behind a dot.
-_ALWAYS = frozenset("com net org edu gov info biz xyz onion icu club online".split())
+_ALWAYS = frozenset(["com", "net", "org", "edu", "gov", "info", "biz", "xyz", "onion", "icu", "club", "online"])
 
 
 def has_address(text: str) -> bool:
@@ -44,14 +50,14 @@ def has_address(text: str) -> bool:
     return bool(
         _SCHEME.search(text)
         or any(_is_address(text, match) for match in _DOTTED.finditer(text))
-        or any(_exists(match[2]) for match in _HIDDEN_DOT.finditer(text))
+        or any(exists(match[2]) for match in _HIDDEN_DOT.finditer(text))
         or any(_is_spoken_address(text, match) for match in _SPOKEN_DOT.finditer(text))
     )
 
 
 def _is_address(text: str, match: re.Match[str]) -> bool:
     name, last = match[1].rstrip("."), match[2]
-    if not _exists(last) or (last != last.lower() and name != name.upper()):
+    if not exists(last) or (last != last.lower() and name != name.upper()):
         return False  # «great.It was»
     if match[3] or _is_sent(text, match.start()):
         return True
@@ -62,7 +68,7 @@ def _is_address(text: str, match: re.Match[str]) -> bool:
 
 def _is_spoken_address(text: str, match: re.Match[str]) -> bool:
     name, last = match[1], match[2]
-    if not _exists(last):
+    if not exists(last):
         return False
     odd = "-" in name or (any(map(str.isdigit, name)) and not name.isdigit())
     if "," in match[0]:
@@ -77,12 +83,13 @@ def _is_sent(text: str, place: int) -> bool:
 
 
 @cache
-def _exists(last: str) -> bool:
+def exists(last: str) -> bool:
+    """True for a last label that hosts have, such as com."""
     return last.lower() == "onion" or _suffixes().publicsuffix(f"a.{last.lower()}", accept_unknown=False) is not None
 
 
 @cache
-def _suffixes() -> object:
-    from publicsuffixlist import PublicSuffixList  # type: ignore[import-untyped]
+def _suffixes() -> Any:
+    from publicsuffixlist import PublicSuffixList
 
     return PublicSuffixList(only_icann=True)

@@ -13,15 +13,23 @@ from functools import cache
 from bot import text
 
 # What wordfreq has of languages in Latin letters.
-LANGUAGES = ("en", "es", "fr", "de", "it", "pt", "nl", "sv", "nb", "da", "fi", "is", "pl", "cs", "sk", "sl", "sh", "hu", "ro", "lt", "lv", "tr", "vi", "fil", "id", "ms", "ca")  # fmt: skip
+LANGUAGES = (
+    "en", "es", "fr", "de", "it", "pt", "nl", "sv", "nb", "da", "fi", "is", "pl", "cs", "sk", "sl", "sh", "hu", "ro", "lt", "lv", "tr", "vi", "fil",
+    "id", "ms", "ca",
+)  # fmt: skip
 FOREIGN_LETTERS = 0.25  # share of letters that aren't Latin
 LEAST_EVIDENCE = 3.0  # by how much another language has to explain the words better; a word that it knows and ours doesn't has 3 to 5
 MOST_AGAINST = 2.0  # that a word of ours counts against it: a few in front of a foreign sentence don't hide it
+MOST_SIGNS = 12  # in a text without a letter
+LEAST_WORDS, MOST_UNKNOWN = 4, 0.7
 LONG_WORD = 7
 LEAST_KNOWN = 1.0  # for a word that isn't in a list
 _WORD = re.compile(r"(?<![\w.@/#!])[^\W\d_]+(?:['’][^\W\d_]+)*(?![\w/@]|\.\w)")  # no part of a name with a dot, such as os.path
 # Foreign to every dictionary and at home in English.
-_AT_HOME = re.compile(r"(?i)\b(?:c[’']est la vie|bon voyage|bon app[eé]tit|carpe diem|d[eé]j[aà] vu|du jour|je ne sais quoi|que ser[aá] ser[aá]|faux pas|au contraire|et cetera|hasta la vista|mea culpa|cum laude)\b")
+_AT_HOME = re.compile(
+    r"(?i)\b(?:c[’']est la vie|bon voyage|bon app[eé]tit|carpe diem|d[eé]j[aà] vu|du jour|je ne sais quoi|que ser[aá] ser[aá]"
+    r"|faux pas|au contraire|et cetera|hasta la vista|mea culpa|cum laude)\b"
+)
 
 
 def is_other(body: str, language: str) -> bool:
@@ -40,10 +48,30 @@ def is_other(body: str, language: str) -> bool:
     if len(words) < 2 and not any(len(word) >= LONG_WORD for word in words):
         return False  # «Wat»
     here = [_known(word, language) for word in words]
-    evidence = max(sum(max(_known(word, other) - known, -MOST_AGAINST) for word, known in zip(words, here, strict=True)) for other in LANGUAGES)
+    evidence = max(
+        sum(max(_known(word, other) - known, -MOST_AGAINST) for word, known in zip(words, here, strict=True)) for other in LANGUAGES
+    )
     if evidence >= LEAST_EVIDENCE:
         return True
     return evidence > -LEAST_EVIDENCE and text.is_surely_not(body, language)
+
+
+def is_unreadable(body: str) -> bool:
+    """True where there is too little that any check could understand: a row of signs, letters under heaps of accents, words of no language.
+
+    >>> is_unreadable("+1"), is_unreadable(":-("), is_unreadable("| / | # # # @ @ @ ~~ == == // // //")
+    (False, False, True)
+    >>> is_unreadable("xkq vbzt wrpl qqzx jjtr"), is_unreadable("Scunthorpe, Phuket, Titicaca, Cockermouth")
+    (True, False)
+    """
+    marks = sum(unicodedata.category(each) in ("Mn", "Me") for each in unicodedata.normalize("NFD", body))
+    alphabetic = sum(map(str.isalpha, body))
+    signs = sum(not each.isalnum() and not each.isspace() and unicodedata.category(each) != "So" for each in body)
+    if marks > alphabetic or (not alphabetic and signs > MOST_SIGNS):
+        return True
+    words = {word.lower().replace("’", "'") for word in _WORD.findall(body) if word.isascii()}
+    unknown = sum(not any(frequency(word, each) for each in LANGUAGES) for word in words)
+    return len(words) >= LEAST_WORDS and unknown > MOST_UNKNOWN * len(words)
 
 
 @cache

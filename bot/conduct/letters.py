@@ -21,7 +21,10 @@ _BLANKS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0\u2028\u202
 _EMOJI = "\u2190-\u2bff\U0001f000-\U0001faff"
 _JOINER = re.compile(f"(?<=[{_EMOJI}\ufe0f])\u200d(?=[{_EMOJI}])")
 # Names such as REGIONAL INDICATOR SYMBOL LETTER A, NEGATIVE SQUARED LATIN CAPITAL LETTER A, LATIN SMALL LETTER O WITH STROKE.
-_NAMED_LETTER = re.compile(r"(?:LATIN|REGIONAL|SQUARED|CIRCLED|TAG) .*?LETTER (?:SMALL CAPITAL |CAPITAL |TURNED |REVERSED |OPEN |DOTLESS |LONG |INSULAR )*([A-Z])(?: WITH .+)?$")
+_NAMED_LETTER = re.compile(
+    r"(?:LATIN|REGIONAL|SQUARED|CIRCLED|TAG) .*?LETTER (?:SMALL CAPITAL |CAPITAL |TURNED |REVERSED |OPEN |DOTLESS |LONG "
+    r"|INSULAR )*([A-Z])(?: WITH .+)?$"
+)
 _SOUND = re.compile(r"(?:GREEK|CYRILLIC) (?:SMALL|CAPITAL) LETTER (?:E(?=[^AEIOU]\b))?(\w+)")
 _SLASHES = frozenset("\u2044\u2215\u29f8\u2571\u3033")
 # A sign or several that stand for a letter, the longer first. A cell with two letters may be either.
@@ -94,7 +97,7 @@ def _latin_letter(character: str) -> str:
 
 def _look_alike(character: str, steps: int = 2) -> str:
     """Unicode's table has a letter's neighbours only: the Greek tau looks like a small capital T, and that like a t."""
-    from confusable_homoglyphs import confusables  # type: ignore[import-untyped]
+    from confusable_homoglyphs import confusables
 
     entries = confusables.is_confusable(character, preferred_aliases=[]) or [{"homoglyphs": []}]
     others = [each["c"] for each in entries[0]["homoglyphs"] if len(each["c"]) == 1]

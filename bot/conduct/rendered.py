@@ -98,7 +98,10 @@ _PING = re.compile(
     r"|(?:/|(?<!\w))user/\w"
     r"|(?<!\w)[ur](?: /|/ | / )\s*\w{3}"
 )
-_IMAGE_NAME = re.compile(r"(?i)!\s?\[\s?(?:gif|img|image|emote)\b|\b(?:giphy|tenor|imgur)\s?(?:\||slash\b)\s?\w|\[(?:gif|img|emote)\]|(?<!\w):[a-z][a-z0-9_]+:(?!\w)")
+_IMAGE_NAME = re.compile(
+    r"(?i)!\s?\[\s?(?:gif|img|image|emote)\b|\b(?:giphy|tenor|imgur)\s?(?:\||slash\b)\s?\w|\[(?:gif|img|emote)\]"
+    r"|(?<!\w):[a-z][a-z0-9_]+:(?!\w)"
+)
 _EMAIL = re.compile(r"[A-Za-z0-9.+_-]@[A-Za-z0-9_-]*\.\S")
 
 

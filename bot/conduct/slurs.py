@@ -96,7 +96,7 @@ def _single_letters(chunks: list[str]) -> list[str]:
     """Words spelt out: each run of single letters, also without a word of one letter at its ends."""
     runs = re.findall(r"(?:\S )+", " ".join(chunk if len(chunk) == 1 else "--" for chunk in chunks) + " ")
     joined = ["".join(each for each in run if each.isalnum()) for run in runs]
-    return [part for run in joined if 3 <= len(run) for part in (run, run[1:], run[:-1], run[1:-1])]
+    return [part for run in joined if len(run) >= 3 for part in (run, run[1:], run[:-1], run[1:-1])]
 
 
 def _listed(word: str) -> list[str]:

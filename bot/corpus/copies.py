@@ -26,7 +26,6 @@ from bot.cli import UserError
 
 FILE = "replies.npy"
 LEAST_WORDS = 8  # two people find the same seven words
-PASSAGE_CHARACTERS = 40  # so long a text inside a longer one was taken from it
 SKETCH_BYTES, LEAST_BYTES = 64, 16
 SKETCH_SHARE = 0.55  # of the pairs of words: one word of 20 changed leaves 0.81, one of 10 leaves 0.64; chance has hardly any
 
@@ -44,7 +43,7 @@ def plain(body: str) -> str:
 
 
 def is_copy(said: str, others: Iterable[str], least: float) -> bool:
-    """True where one of `others` is as like `said` as `least` (1: the same), or holds it as a passage. All of them `plain`.
+    """True where one of `others` is as like `said` as `least` (1: the same). All of them `plain`.
 
     >>> is_copy("so its you", ["why", "so its you all"], 0.95), is_copy("so its you again", ["so its you  again"], 0.95)
     (False, True)
@@ -52,12 +51,7 @@ def is_copy(said: str, others: Iterable[str], least: float) -> bool:
     from rapidfuzz import fuzz
 
     cutoff = 100 * least
-    return any(
-        fuzz.ratio(said, other, score_cutoff=cutoff) >= cutoff
-        or (PASSAGE_CHARACTERS <= len(said) < len(other) and fuzz.partial_ratio(said, other, score_cutoff=cutoff) >= cutoff)
-        for other in others
-        if other
-    )
+    return any(fuzz.ratio(said, other, score_cutoff=cutoff) >= cutoff for other in others if other)
 
 
 def sketch(replies: Iterable[str]) -> np.ndarray[Any, np.dtype[np.uint8]]:
