@@ -64,7 +64,7 @@ def test_there_are_six_notebooks() -> None:
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_form(path: Path) -> None:
-    content = source(path)
+    content = read(path)
     nbformat.validate(content)
     code = [cell for cell in content.cells if cell.cell_type == "code"]
     assert all(cell.outputs == [] and cell.execution_count is None for cell in code), "committed with outputs"
