@@ -100,7 +100,6 @@ class ChooseSettings(Section):
 class ConductSettings(Section):
     sensitive_subreddits: list[str] = []
     maximum_characters: int = Field(default=1000, ge=1, le=10_000)
-    maximum_profanity: float = Field(default=0.8, ge=0, le=1)
     toxicity_model: Path | None = None
     maximum_toxicity: float = Field(default=0.5, ge=0, le=1)
     maximum_similarity: float = Field(default=0.95, ge=0.5, le=1)

@@ -18,3 +18,4 @@ def read_list(name: str) -> frozenset[str]:
 SENSITIVE_SUBREDDITS = read_list("sensitive_subreddits")
 BOTS = read_list("bots")
 MILD_WORDS = read_list("mild_words")
+OTHER_SENSES = {word: frozenset(others.split()) for word, others in (line.split(":") for line in read_list("other_senses"))}
