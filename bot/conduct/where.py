@@ -8,50 +8,17 @@ A new refusal is a member of `Reason`, with its phrase, and a line in `may_reply
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bot import text
 from bot.conduct import words
-from bot.schema import Phrased
+from bot.conduct.reasons import Reason as Reason
 
 if TYPE_CHECKING:
     from bot.config import ConductSettings, FetchSettings
     from bot.reddit.threads import Thread, ThreadComment
-
-
-class Reason(Phrased):
-    """Why a comment is not taken up, in the order of asking: the first that fits is written down."""
-
-    OWN_COMMENT = "own_comment", "written by the bot's own account"
-    REMOVED = "removed", "removed by a moderator or by Reddit"
-    DELETED = "deleted", "deleted by its author"
-    DELETED_AUTHOR = "deleted_author", "its author's account is gone"  # the text is there, the account isn't
-    OPTED_OUT = "opted_out", "its author asked not to be replied to"
-    TOO_LONG = "too_long", "10,000 characters or more"
-    EMPTY = "empty", "no text left without quotes and links"
-    BOT_AUTHOR = "bot_author", "written by a bot"
-    SENSITIVE_SUBREDDIT = "sensitive_subreddit", "in a subreddit about grief, crisis or illness"
-    BENCHED = "benched", "in a subreddit that refused or removed the bot's replies lately"
-    SERIOUS = "serious", "in a thread that asks for serious replies only"
-    QUARANTINED = "quarantined", "in a quarantined subreddit"
-    NSFW = "nsfw", "its submission is marked NSFW (over 18)"
-    LOCKED = "locked", "the comment or its submission is locked"
-    ARCHIVED = "archived", "its submission is archived"
-    STICKIED = "stickied", "the comment or its submission is stuck to the top by a moderator"
-    ALREADY_REPLIED_BY_US = "already_replied_by_us", "the bot has replied to it before"
-    ALREADY_IN_THREAD = "already_in_thread", "the bot has replied to another comment of this submission before"
-    TRIED_BEFORE = (
-        "tried_before",
-        "a reply to it was refused before, or waits for its time",
-    )  # the ledger has a reply to it that Reddit refused, or that waits for its time
-    TOO_DEEP = "too_deep", "deeper in its thread than the settings allow"
-    TOO_OLD = "too_old", "older than the settings allow"
-    LOW_KARMA = "low_karma", "less karma than the settings ask for"
-    OVER_LIMIT = "over_limit", "could have been taken up, but the limit of the run was reached"
-    BEHIND_MORE = "behind_more", "behind a «more comments» link that was not opened, so known by its id only"
-    SAME_ID = "same_id", "the same comment again"
 
 
 _SERIOUS = re.compile(
@@ -71,6 +38,30 @@ class Known:
 
 
 NOTHING_KNOWN = Known()
+# What a classifier says of pieces of text: piece -> category -> probability. Categories: CRISIS to SERIOUS.
+Likely = Mapping[str, Mapping[Reason, float]]
+NOTHING_LIKELY: Likely = {}
+
+
+def text_refusal(
+    subreddit: str,
+    title: str,
+    flair: str,
+    comment: str,
+    conduct: ConductSettings,
+    selftext: str = "",
+    above: Sequence[str] = (),
+    likely: Likely = NOTHING_LIKELY,
+) -> Reason | None:
+    """Why a comment with this text, in this place, is not answered, or None; any text may be empty.
+
+    selftext: the submission's own text. above: the comments above this one, in any order. likely: what a classifier says of the pieces of
+    these texts; without it patterns alone decide.
+    """
+    sensitive = words.SENSITIVE_SUBREDDITS.union(subreddit_name(name) for name in conduct.sensitive_subreddits)
+    if subreddit_name(subreddit) in sensitive:
+        return Reason.SENSITIVE_SUBREDDIT
+    return Reason.SERIOUS if is_serious(title, flair) else None
 
 
 def is_bot(author: str, body: str) -> bool:
