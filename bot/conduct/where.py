@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bot import text
-from bot.conduct import words
+from bot.conduct import titles, topics, words
 from bot.conduct.reasons import Reason as Reason
 
 if TYPE_CHECKING:
@@ -61,7 +61,10 @@ def text_refusal(
     sensitive = words.SENSITIVE_SUBREDDITS.union(subreddit_name(name) for name in conduct.sensitive_subreddits)
     if subreddit_name(subreddit) in sensitive:
         return Reason.SENSITIVE_SUBREDDIT
-    return Reason.SERIOUS if is_serious(title, flair) else None
+    for body in (comment, *above, selftext):
+        if topic := topics.topic_of(body):
+            return topic
+    return titles.topic_of(title, flair)
 
 
 def is_bot(author: str, body: str) -> bool:
