@@ -8,13 +8,13 @@ import unicodedata
 from bot import text
 
 # Letters of other alphabets that look like Latin ones.
-_LOOK_ALIKES = str.maketrans("аеорсухіјѕԁһѵԛԝьυοαεικρτνηӏ", "aeopcyxijsdhvqwbuoaeikptvnl") | {ord(mark): None for mark in "'’‘`´ʼ"}
+LOOK_ALIKES = str.maketrans("аеорсухіјѕԁһѵԛԝьυοαεικρτνηӏ", "aeopcyxijsdhvqwbuoaeikptvnl") | {ord(mark): None for mark in "'’‘`´ʼ"}
 _DIGITS = str.maketrans("01345@$!*", "oieasasii")
 _DISGUISED = re.compile(r"(?<=[a-z])[01345@$!*](?=[a-z])")
 _REPEATED = re.compile(r"([a-z])\1{2,}")
 _SPELLINGS = {
-    "i am": "im", "i m": "im", "do not": "dont", "dnt": "dont", "does not": "doesnt", "did not": "didnt", "is not": "isnt", "are not": "arent",
-    "was not": "wasnt", "were not": "werent", "will not": "wont", "would not": "wouldnt", "could not": "couldnt", "can not": "cant",
+    "i am": "im", "i m": "im", "do not": "dont", "dnt": "dont", "does not": "doesnt", "did not": "didnt", "is not": "isnt",
+    "are not": "arent", "was not": "wasnt", "were not": "werent", "will not": "wont", "would not": "wouldnt", "could not": "couldnt", "can not": "cant",
     "cannot": "cant", "have not": "havent", "has not": "hasnt", "should not": "shouldnt", "any more": "anymore", "gonna": "going to",
     "wanna": "want to", "tryna": "trying to", "gotta": "have to", "wana": "want to", "pls": "please", "plz": "please", "plese": "please",
     "u": "you", "ur": "your", "r": "are", "rn": "right now", "tonite": "tonight", "2nite": "tonight", "tmrw": "tomorrow", "tmr": "tomorrow",
@@ -24,7 +24,7 @@ _SPELLINGS = {
 }  # fmt: skip
 _SPELLED = re.compile(rf"\b(?:{'|'.join(map(re.escape, _SPELLINGS))})\b")
 _APART = re.compile(r"[^\w\s.,!?;:…]+|_+")
-_SENTENCE_END = re.compile(r"[.!?…]+(?=\s|$)|[;\n]+")
+_SENTENCE_END = re.compile(r"(?<![.!?…])[.!?…]++(?=\s|$)|[;\n]+")
 
 
 def plain(body: str, quotes: bool = True) -> str:
@@ -34,7 +34,7 @@ def plain(body: str, quotes: bool = True) -> str:
     >>> plain("I **can't** do su1cide, I'm ѕо [tired](http://a.b)!")
     'i cant do suicide, im so tired!'
     """
-    shown = unicodedata.normalize("NFKC", text.unmarked(body, quotes)).lower().translate(_LOOK_ALIKES)
+    shown = unicodedata.normalize("NFKC", text.unmarked(body, quotes)).lower().translate(LOOK_ALIKES)
     shown = _DISGUISED.sub(lambda found: found[0].translate(_DIGITS), shown)
     shown = _REPEATED.sub(r"\1\1", shown)
     lines = (" ".join(line.split()) for line in _APART.sub(" ", shown).split("\n"))

@@ -13,7 +13,8 @@ from bot.conduct import topics
 from bot.conduct.plain import plain
 from bot.conduct.reasons import Reason
 
-_TAG = re.compile(r"[\[({<【〔「«|*_~]+\s*([^\[\](){}<>【】〔〕「」«»|*_~]{1,80})[\])}>】〕」»|*_~]+")
+_OPENING, _CLOSING = re.escape("[({<【〔「«|*_~"), re.escape("])}>】〕」»|*_~")
+_TAG = re.compile(rf"(?<![{_OPENING}])[{_OPENING}]++([^{_OPENING}{_CLOSING}]{{1,80}})[{_CLOSING}]+")
 _FLAIR_PARTS = re.compile(r"[|/;–—]|\s-\s")
 
 
