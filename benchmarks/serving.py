@@ -177,7 +177,7 @@ def raw(folder: Path, workers: int, tuned: bool = False) -> Result:
 
     if not tuned:
         serving.prefer_avx512 = loading.keep_freed_memory = lambda **_: None
-    serving = serving.ready(folder / "124M-transformers", "int8")
+    serving = serving.ensure_exported(folder / "124M-transformers", "int8")
     back_end = ours.load(serving)
     prompts = [[str(token) for token in back_end.encode_prompt(comment, 900)] for comment in COMMENTS]
     cores = len(os.sched_getaffinity(0))

@@ -1,7 +1,8 @@
-"""Typed settings: defaults, then the TOML file given with --config, then the environment (`BOT_GENERATE__TEMPERATURE=0.7`).
+"""Typed settings. Later sources override earlier ones: defaults, the TOML file given with --config, environment variables such as
+`BOT_GENERATE__TEMPERATURE=0.7`.
 
-`config.example.toml` says every setting with its default, unit and reason; a test holds the two to one another. Credentials are not
-settings: they come from the environment or praw.ini alone (see reddit.py).
+`config.example.toml` documents every setting with its default, unit and purpose; a test checks that it matches this module. Credentials
+are not settings: they come only from the environment or praw.ini (see reddit/client.py).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from bot import text
 from bot.cli import WrongSettings
 
-# [project.]dataset.table, where {month} stands once in the table's name. These names are put into SQL, so nothing else may stand in them.
+# [project.]dataset.table, with {month} exactly once in the table name. These names are inserted into SQL, so nothing else is allowed.
 _TABLE = r"^([a-z0-9:-]+\.)?\w+\.[\w-]*\{month\}[\w-]*$"
 
 Precision = Literal["int8", "float32", "bfloat16"]
@@ -29,10 +30,10 @@ DISCLOSURE = (
 )
 
 
-# Names of what is no setting, whatever stands before them; and a name and password in an address.
+# Names that are credentials and not settings, with any prefix; and a user name and password in a URL.
 _CREDENTIAL = re.compile(r"(?i)(?:client_?id|user_?name|pass_?(?:word|wd|phrase)?|secret|token|api_?key)$")
-_IN_ADDRESS = re.compile(r"://[^/\s@]*:[^/\s@]*@")
-_NO_SETTINGS = ("BOT_BASES",)  # variables that begin as settings do: where base weights lie, see models.py
+_CREDENTIAL_IN_URL = re.compile(r"://[^/\s@]*:[^/\s@]*@")
+_NOT_SETTINGS = ("BOT_BASES",)  # the folder of base weights, see weights/bases.py
 
 
 class Section(BaseModel):
@@ -50,7 +51,7 @@ class FetchSettings(Section):
 
 
 class GenerateSettings(Section):
-    backend: str = ""  # the first of the table
+    backend: str = ""  # empty: the first entry of the back-end table
     precision: Precision = "int8"
     model: Path = Path("models/lm")
     num_candidates: int = Field(default=10, ge=1, le=1000)
@@ -66,7 +67,7 @@ class GenerateSettings(Section):
     @model_validator(mode="after")
     def _lengths_fit(self) -> Self:
         if self.min_new_tokens > self.max_new_tokens:
-            raise ValueError(f"min_new_tokens {self.min_new_tokens} is more than max_new_tokens {self.max_new_tokens}")
+            raise ValueError(f"min_new_tokens {self.min_new_tokens} is greater than max_new_tokens {self.max_new_tokens}")
         return self
 
 
@@ -77,7 +78,7 @@ class RankWeights(Section):
 
 
 class RankSettings(Section):
-    backend: str = ""  # the first of the table
+    backend: str = ""  # empty: the first entry of the back-end table
     precision: Precision = "int8"
     realism: Path | None = Path("models/realism")
     upvote: Path | None = Path("models/upvote")
@@ -88,7 +89,7 @@ class RankSettings(Section):
     @field_validator("realism", "upvote", "relevance", mode="before")
     @classmethod
     def _empty_means_none(cls, value: Any) -> Any:
-        """TOML and the environment can't say None; an empty path would mean the current folder."""
+        """TOML and environment variables cannot express None, and an empty path would mean the current folder."""
         return None if value == "" else value
 
 
@@ -114,7 +115,7 @@ class ConductSettings(Section):
 
 
 class Allowed(Section):
-    """A subreddit whose moderators let the bot post there, and who said so where."""
+    """A subreddit where the bot may post, and who gave permission and where."""
 
     subreddit: str = Field(pattern=r"^[A-Za-z0-9_]{2,24}$")
     permitted_by: str = Field(min_length=3)
@@ -132,9 +133,9 @@ class SubmitSettings(Section):
 
     @field_validator("disclosure")
     @classmethod
-    def _says_what_it_is(cls, value: str) -> str:
+    def _discloses_bot(cls, value: str) -> str:
         if not re.search(text.BOT_SAYS_SO, value) or "!stop" not in value:
-            raise ValueError("it has to say «I am a bot» and how to stop it, `!stop`")
+            raise ValueError('it must contain "I am a bot" and tell users about `!stop`')
         return value
 
 
@@ -173,66 +174,69 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return env_settings, init_settings  # what the file says is passed to init; the environment goes before it
+        return env_settings, init_settings  # the file's content is passed to init; environment variables override it
 
 
 def credentials(content: Any, where: str = "") -> list[str]:
-    """Names of the entries, at any depth, that are credentials by their name or hold some in an address.
+    """Names of the entries, at any depth, that look like credentials or contain credentials in a URL.
 
     >>> credentials({"reddit": {"password": "x", "url": "http://a:b@c"}, "fetch": {"depth": 2}})
     ['reddit.password', 'reddit.url']
     """
     entries = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
-    found = []
+    names = []
     for name, value in entries:
         full = f"{where}{name}"
-        if _CREDENTIAL.search(str(name)) or (isinstance(value, str) and _IN_ADDRESS.search(value)):
-            found.append(full)
+        if _CREDENTIAL.search(str(name)) or (isinstance(value, str) and _CREDENTIAL_IN_URL.search(value)):
+            names.append(full)
         else:
-            found += credentials(value, f"{full}.")
-    return found
+            names += credentials(value, f"{full}.")
+    return names
 
 
-def is_strange(variable: str) -> bool:
-    """Whether a variable of the environment begins as settings do and names no section; pydantic would take no notice of it.
+def is_unknown_setting(variable: str) -> bool:
+    """True if an environment variable has the prefix of settings but names no section. Pydantic would silently ignore it.
 
-    >>> [is_strange(name) for name in ("BOT_CHOSE__MINIMUM_REALISM", "BOT_CHOOSE__MINIMUM_REALISM", "bot_rank_upvote", "PATH")]
+    >>> names = ("BOT_CHOSE__MINIMUM_REALISM", "BOT_CHOOSE__MINIMUM_REALISM", "bot_rank_upvote", "PATH")
+    >>> [is_unknown_setting(name) for name in names]
     [True, False, True, False]
     """
     prefix, section = variable[:4].upper(), variable[4:].partition("__")[0].lower()
-    return prefix == "BOT_" and section not in Settings.model_fields and variable.upper() not in _NO_SETTINGS
+    return prefix == "BOT_" and section not in Settings.model_fields and variable.upper() not in _NOT_SETTINGS
 
 
 def load(path: Path | None) -> Settings:
-    """Settings from a TOML file (None: the defaults) and the environment.
+    """Read the settings from a TOML file and the environment. path: None for the defaults.
 
     Raises:
-        WrongSettings: no such file, not TOML, a credential in it, an unknown setting or variable, or a value out of its range; names it.
+        WrongSettings: the file does not exist, is not TOML or contains a credential; or a setting or variable is unknown or out of range.
     """
     content: dict[str, Any] = {}
     if path is not None:
         try:
             content = tomllib.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise WrongSettings(f"{path}: no such config file; copy config.example.toml and edit it") from None
+            raise WrongSettings(f"{path}: no such config file; copy config.example.toml and edit the copy") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
             raise WrongSettings(f"{path}: not readable as TOML ({error}); see config.example.toml") from None
     variables = [name for name in os.environ if name.upper().startswith("BOT_") and _CREDENTIAL.search(name)]
-    if found := [*credentials(content), *variables]:
-        where = "environment" if found[0] in variables else path
+    if misplaced := [*credentials(content), *variables]:
+        where = "environment" if misplaced[0] in variables else path
         raise WrongSettings(
-            f"{where}: {found[0]} is a credential; take it out and set praw_client_id, praw_client_secret, praw_username"
-            " and praw_password in the environment, or write a praw.ini; a password that was shared in a file wants changing"
+            f"{where}: {misplaced[0]} is a credential; remove it and set praw_client_id, praw_client_secret, praw_username"
+            " and praw_password in the environment, or write a praw.ini; change a password that was shared in a file"
         )
-    if strange := next((each for each in os.environ if is_strange(each)), None):
-        raise WrongSettings(f"{strange}: no such setting; BOT_SECTION__NAME with a section of {', '.join(Settings.model_fields)}")
+    if unknown := next((name for name in os.environ if is_unknown_setting(name)), None):
+        raise WrongSettings(
+            f"{unknown}: no such setting; use BOT_SECTION__NAME, with one of the sections {', '.join(Settings.model_fields)}"
+        )
     try:
         return Settings(**content)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        said = f"setting {name}: {first['msg']} (found {first.get('input')!r}); see config.example.toml"
+        message = f"setting {name}: {first['msg']} (found {first.get('input')!r}); see config.example.toml"
         variable = next((each for each in os.environ if each.upper() == "BOT_" + "__".join(map(str, first["loc"][:2])).upper()), None)
-        raise WrongSettings(f"{variable or path or 'environment'}: {said}") from None
+        raise WrongSettings(f"{variable or path or 'environment'}: {message}") from None
     except SettingsError as error:
         raise WrongSettings(f"""environment: {error}; write a list as BOT_FETCH__SUBREDDITS='["a", "b"]'""") from None

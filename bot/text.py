@@ -1,7 +1,7 @@
-"""Pure text: cleaning, the training text and its prompt, the split of threads and their halves.
+"""Text functions: cleaning, training text and prompt, and the split of threads. Pure functions.
 
-`format_training_text` and `format_prompt` are the only two places that build model input for a generator; the prompt is a prefix of the
-training text, character by character and token by token, and exactly one separator stands in every training text.
+Only `format_training_text` and `format_prompt` build model input for a generator. The prompt is a prefix of the training text, by
+characters and by tokens, and every training text contains exactly one separator.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from functools import cache
 from typing import Any, NamedTuple
 
 SEPARATOR = "[SEP]"
-# An empty body, and what Reddit puts in the place of one that was deleted. This and the next are in RE2's syntax too, since the query of
-# `extract` uses them.
+# An empty body, or Reddit's placeholder for a deleted one. This pattern and BOT_NAME are also valid RE2, since the query of `extract` uses
+# them.
 DELETED_BODY = r"(?i)^\s*(?:\[deleted\]|\[removed\]|\[ removed by reddit \]|\[deleted by user\])?\s*$"
 NOTICE_LENGTH = 500  # characters; scripts that overwrite comments add an advertisement
 _BRACKETED = re.compile(r"\[[^\[\]]*+(?:\[[^\[\]]*+\](?:\([^()]*+\))?[^\[\]]*+)*+\]")  # a link may stand in it
@@ -31,26 +31,26 @@ _OVERWRITTEN = re.compile(
     r"|(?:i have |i've )?(?:chosen to )?overwrit(?:e|ten)\s+(?:this|all|my)\b"
 )
 UNANSWERABLE_LENGTH = 10_000  # characters: Reddit's own limit for a comment
-# Names that bots give themselves: something_bot, something-bot, SomethingBot. «Talbot» is a person.
+# User names of bots: something_bot, something-bot, SomethingBot; but not "Talbot".
 BOT_NAME = r"(?i:^automoderator$|^bot$|[_-]bot[_-]?\d*$)|[a-z0-9]Bot\d*$"
-# What bots say of themselves, in cleaned text; «I'm not a bot» and «is this a bot?» are a person's words.
+# Typical statements of bots, in cleaned text. "I'm not a bot" and "is this a bot?" do not match.
 BOT_SAYS_SO = (
     r"(?i)\bI(?:['’]| a)m a (?:\w+ )?bot\b|\baction was performed automatically\b|\bbl?eep,?[ -]?bl?oop\b"
     r"|\bthis bot wants to\b|\blook at my source code\b"
 )
 
 LANGUAGE_LETTERS, LANGUAGE_CONFIDENCE = 20, 0.9  # see is_surely_not
-# «pcm» is Nigerian Pidgin, for which the detector takes informal English; «zxx» is no language: «AAAASDFGH».
-TAKEN_FOR_ENGLISH = frozenset({"en", "pcm", "zxx"})
+# The detector labels some informal English as "pcm" (Nigerian Pidgin); "zxx" means no linguistic content ("AAAASDFGH").
+COUNTED_AS_ENGLISH = frozenset({"en", "pcm", "zxx"})
 
-# Everything a tokenizer would read as a control token: GPT-2's and its kin's `<|name|>`, BERT's `[SEP]` and fellows.
+# Texts that a tokenizer would read as control tokens: `<|name|>` of GPT-2 and similar models, `[SEP]` and others of BERT.
 _CONTROL = re.compile(r"(<\|)(\\*)([A-Za-z0-9_]+\|>)|(\[)(\\*)((?:SEP|CLS|MASK|PAD|UNK)\])")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-# C0 and C1 controls but for tab and newline: no tokenizer has seen them and some CSV readers choke on them. Reddit's editor leaves a
-# zero-width space in every blank line.
+# C0 and C1 controls except tab and newline: tokenizers have not seen them and some CSV readers fail on them. Reddit's editor puts a
+# zero-width space into every blank line.
 _CONTROL_CHARACTERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\ufeff]")
 
-# Where a link or an image leads: (https://example.org/a_(b) "title")
+# The target of a link or an image: (https://example.org/a_(b) "title")
 _TARGET = r"\([ \t]*+(?:[^()\s]|\([^()\s]*\))*(?:[ \t]++\"[^\"\n]*\")?[ \t]*+\)"
 
 
@@ -104,11 +104,11 @@ _PAIRS = (
     _same("*", 3, r"(?<!\\)", r"(?<![\s\\])"),
     _same("_", 2, r"(?<![\w\\])", r"(?<![\s\\]) (?!\w)"),
 )
-_TABLE_RULE = re.compile(r"(?m)^(?=[^\n|]*+\|)(?=[^\n-]*+-)[|: \t-]++$")  # the line under a table's head: |:-|-:|
+_TABLE_RULE = re.compile(r"(?m)^(?=[^\n|]*+\|)(?=[^\n-]*+-)[|: \t-]++$")  # the line below a table header: |:-|-:|
 
 
 def well_formed(text: str) -> str:
-    """The text with lone surrogates replaced by U+FFFD, so that UTF-8 can hold it.
+    """Replace lone surrogates by U+FFFD, so that the text can be encoded as UTF-8.
 
     >>> well_formed("a\\ud800b") == "a\\ufffdb"
     True
@@ -117,7 +117,7 @@ def well_formed(text: str) -> str:
 
 
 def is_deleted(body: str) -> bool:
-    """True for a body that is empty or that Reddit put in a removed body's place.
+    """True for an empty body and for Reddit's placeholders for deleted bodies.
 
     >>> is_deleted(" [removed] "), is_deleted("I removed it")
     (True, False)
@@ -146,10 +146,10 @@ def is_deleted_by_author(notice: str) -> bool:
 
 
 def clean(body: str) -> str:
-    """A Reddit body as plain text on one line: entities and markdown undone, quoted parents, links, images and control characters left out.
+    """Convert a Reddit body to plain text on one line, without entities, Markdown, quotes, link targets, images and control characters.
 
-    The result has no leading, trailing or doubled white space and `clean(clean(x)) == clean(x)` may not hold for text that spells out
-    entities (`&amp;amp;`): run it once.
+    The result has no leading, trailing or doubled white space. Call it only once: `clean(clean(x)) == clean(x)` does not always hold for
+    text that spells out entities (`&amp;amp;`).
 
     >>> clean("&gt; you said\\n\\nI *agree*, see [this](http://a.b/c) &amp; http://d.e")
     'I agree, see this &'
@@ -210,36 +210,36 @@ def _unwrap(text: str, pair: _Pair) -> str:
 
 
 def language(body: str) -> str | None:
-    """The language of a text (ISO 639-1), None where it is too short to tell or the detector isn't sure.
+    """The language of a text (ISO 639-1). None if the text is too short or the detector is not confident.
 
     >>> language("Das weiß ich leider auch nicht, aber frag doch morgen noch einmal."), language("¡Hola!")
     ('de', None)
     """
     if sum(map(str.isalpha, body)) < LANGUAGE_LETTERS:
         return None
-    found, confidence = _language_detector().rank(body)[0]
+    best, confidence = _language_detector().rank(body)[0]
     if confidence < LANGUAGE_CONFIDENCE:
         return None
-    return "en" if found in TAKEN_FOR_ENGLISH else str(found)
+    return "en" if best in COUNTED_AS_ENGLISH else str(best)
 
 
 def is_surely_not(body: str, language: str) -> bool:
-    """True for a text that is long enough to tell, and that the detector is sure isn't in this language.
+    """True if the detector is confident that a text is not in this language. False for texts that are too short.
 
-    Sure: the three likeliest languages, this one not among them, have 0.9 of the probability; Russian or Bulgarian needn't be told apart.
-    py3langid was chosen on 440,000 cleaned replies, nearly all English. Of 20 letters and more it takes 125 for another language, of which
-    6 are English around foreign words, one is «AAAHAHA», and none is plain English; between 0.8 and 0.9 more than half would be wrong.
-    pycld2 takes 294 and fastText's lid.176.ftz (at 0.8) 276, about half of them English («She came. You saw. She conquered.», «im already
-    in college lol»).
+    Confident means that the three most likely languages, other than this one, have a total probability of at least 0.9; so it does not
+    matter whether a text is Russian or Bulgarian. py3langid was selected on 440,000 cleaned replies, nearly all English. Among those with
+    at least 20 letters it labels 125 as another language; 6 of these are English with foreign words, one is "AAAHAHA", and none is plain
+    English. With a threshold of 0.8 instead, more than half of the additional ones would be wrong. pycld2 labels 294 and fastText's
+    lid.176.ftz (threshold 0.8) 276, about half of them English ("She came. You saw. She conquered.", "im already in college lol").
 
     >>> is_surely_not("Das weiß ich leider auch nicht, aber frag doch morgen noch einmal.", "en"), is_surely_not("¡Hola!", "en")
     (True, False)
     """
     if sum(map(str.isalpha, body)) < LANGUAGE_LETTERS:
         return False
-    same = TAKEN_FOR_ENGLISH if language == "en" else {language, "zxx"}
+    same = COUNTED_AS_ENGLISH if language == "en" else {language, "zxx"}
     ranked = _language_detector().rank(body)
-    return ranked[0][0] not in same and sum(share for found, share in ranked[:3] if found not in same) >= LANGUAGE_CONFIDENCE
+    return ranked[0][0] not in same and sum(share for name, share in ranked[:3] if name not in same) >= LANGUAGE_CONFIDENCE
 
 
 @cache
@@ -250,7 +250,7 @@ def _language_detector() -> Any:
 
 
 def escape(text: str) -> str:
-    """Take the power from control tokens typed by a user, reversibly: one backslash goes inside each.
+    """Escape control tokens typed by a user by inserting a backslash into each. `unescape` reverses it.
 
     >>> escape("a [SEP] b <|endoftext|>")
     'a [\\\\SEP] b <|\\\\endoftext|>'
@@ -259,7 +259,7 @@ def escape(text: str) -> str:
 
 
 def unescape(text: str) -> str:
-    """Undo `escape`; a control token without a backslash stays.
+    """Undo `escape`. A control token without a backslash stays unchanged.
 
     >>> unescape(escape("[SEP] [\\\\SEP]")) == "[SEP] [\\\\SEP]"
     True
@@ -268,7 +268,7 @@ def unescape(text: str) -> str:
 
 
 def format_prompt(comment: str) -> str:
-    """What a generator is given: no trailing space, since GPT-2's tokens carry the space before a word.
+    """The prompt for a generator. It has no trailing space, because GPT-2's tokens include the space before a word.
 
     >>> format_prompt("Any good books?")
     'Any good books? [SEP]'
@@ -277,7 +277,7 @@ def format_prompt(comment: str) -> str:
 
 
 def format_training_text(comment: str, reply: str) -> str:
-    """One training row. Start and end tokens are the tokenizer's business (gpt-2-simple's loader adds its own).
+    """The text of one training row, without start and end tokens (the tokenizer or gpt-2-simple's loader adds them).
 
     >>> format_training_text("Any good books?", "Dune.")
     'Any good books? [SEP] Dune.'
@@ -286,7 +286,7 @@ def format_training_text(comment: str, reply: str) -> str:
 
 
 def parse_reply(generated: str) -> str:
-    """The reply in what a generator wrote after the prompt: up to a second separator or an end token, on one line, unescaped.
+    """Extract the reply from generated text: everything before a separator or an end token, unescaped and on one line.
 
     >>> parse_reply(" Dune, [\\\\SEP] and all. [SEP] More")
     'Dune, [SEP] and all.'
@@ -296,7 +296,7 @@ def parse_reply(generated: str) -> str:
 
 
 def split_for(thread_id: str) -> str:
-    """train, val or test (90 / 5 / 5) by a stable hash of the thread, so that no thread stands in two splits.
+    """The split of a thread: train, val or test (90 / 5 / 5), by a stable hash, so that no thread is in two splits.
 
     >>> split_for("t3_abc"), split_for("t3_abc")
     ('train', 'train')
@@ -306,9 +306,9 @@ def split_for(thread_id: str) -> str:
 
 
 def half_for(thread_id: str) -> str:
-    """rankers or judge: who learns from the thread. By another hash than the split's, so that each split has threads of both halves.
+    """The half of a thread: rankers or judge. The hash differs from that of the split, so each split has threads of both halves.
 
-    What rankers pick is judged by models (judge.py) that saw none of their training threads.
+    The judges that evaluate the rankers' choices (evaluate/judges.py) are trained on threads that the rankers have not seen.
 
     >>> half_for("t3_abc"), half_for("t3_1")
     ('judge', 'rankers')
@@ -316,6 +316,6 @@ def half_for(thread_id: str) -> str:
     return "judge" if _hash("half of " + thread_id) % 2 else "rankers"
 
 
-def _hash(words: str) -> int:
-    """The same everywhere and always, unlike Python's own."""
-    return int.from_bytes(hashlib.sha256(words.encode("utf-8", "replace")).digest()[:8], "big")
+def _hash(value: str) -> int:
+    """A hash that is the same in every process, unlike Python's `hash`."""
+    return int.from_bytes(hashlib.sha256(value.encode("utf-8", "replace")).digest()[:8], "big")

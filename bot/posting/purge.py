@@ -148,7 +148,7 @@ def look(columns: list[str], rows: Iterable[list[Any]], ids: set[str]) -> Held:
 def id_columns(path: Path) -> list[str]:
     """Those of ID_COLUMNS that a table has. Raises FileError where it has none: then nobody can tell what it holds."""
     if path.suffix.lower() == ".parquet":
-        with schema.parquet(path) as file:
+        with schema.open_parquet(path) as file:
             header = file.schema_arrow.names
     else:
         header = next(schema.read_cells(path))
@@ -161,7 +161,7 @@ def id_columns(path: Path) -> list[str]:
 def id_cells(path: Path, columns: list[str]) -> Iterator[list[Any]]:
     """The cells of `columns`, row by row."""
     if path.suffix.lower() == ".parquet":
-        with schema.parquet(path) as file:
+        with schema.open_parquet(path) as file:
             for batch in file.iter_batches(BATCH_ROWS, columns=columns):
                 yield from _rows(batch, columns)
         return
@@ -313,7 +313,7 @@ def remove_rows(path: Path, ids: set[str], with_finetune: bool) -> None:
         write_finetune(path, ids)
     manifest = files.read_manifest(path)
     if path.suffix.lower() == ".parquet":
-        with schema.parquet(path) as file:
+        with schema.open_parquet(path) as file:
             schema.write_batches(path, file.schema_arrow, kept_batches(file, ids), manifest)
     else:
         header, rows = next(cells := kept_cells(path, ids)), cells
