@@ -99,6 +99,8 @@ class ChooseSettings(Section):
 
 class ConductSettings(Section):
     sensitive_subreddits: list[str] = []
+    subreddits_without_bots: list[str] = []
+    bots: list[str] = []
     maximum_characters: int = Field(default=1000, ge=1, le=10_000)
     maximum_profanity: float = Field(default=0.8, ge=0, le=1)
     toxicity_model: Path | None = None

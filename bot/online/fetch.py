@@ -4,8 +4,9 @@
 
 Reads Reddit, or the sandbox that reddit.url names. Writes RUN/context.csv, RUN/skipped.csv and, last, RUN/comments.csv; where all three are
 there, whole and made with the same settings, it does nothing, so a run that was killed goes on with the comments it had.
-Which comments are answered is conduct.may_reply_to's to say; where there is a ledger, what it knows counts.
-Each comment that was seen stands in comments.csv or in skipped.csv, never in both and never in neither.
+Which comments are answered conduct.may_reply_to decides; where there is a ledger, what it knows counts, and who asks bots to stay away is
+written down there as one who opted out.
+Each comment that was read stands in comments.csv or in skipped.csv, in one of them and once.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ import typer
 from bot import config, files, schema, text
 from bot.cli import UserError
 from bot.conduct import where
-from bot.conduct.where import NOTHING_KNOWN, Known, Reason
+from bot.conduct.reasons import Reason
+from bot.conduct.where import NOTHING_KNOWN, NOTHING_LIKELY, Known, Likely
 from bot.config import FetchSettings, Settings
 from bot.posting import ledger
 from bot.posting.ledger import State
@@ -41,19 +43,24 @@ def take_up(
     us: str = "",
     limit: int | None = None,
     known: Known = NOTHING_KNOWN,
+    likely: Likely = NOTHING_LIKELY,
 ) -> tuple[list[Comment], list[Context], list[Skipped]]:
     """Share out the comments of threads: to answer; context (the other readable comments of those threads); not to answer, and why.
 
-    now: epoch seconds. us: our account's name, empty for none. known: what the ledger knows. Comments to answer come in turns,
-    one a thread, best karma first, in the order of the threads; `limit` cuts there, so that no thread uses it up.
+    now: epoch seconds. us: our account's name, empty for none. known: what the ledger knows. likely: what a classifier says of the texts'
+    pieces. Comments to answer come in turns, one a thread, best karma first, in the order of the threads; `limit` cuts there, so that no
+    thread uses it up. Nothing is kept of what those wrote who opted out, or who ask bots to stay away here.
     """
+    away = {name.lower() for name in ask_bots_away(threads)}
     answerable: list[list[tuple[Thread, ThreadComment]]] = []
     skipped: list[Skipped] = []
     for thread in threads:
         answered = {comment.parent_id for comment in thread.comments if where.same_name(comment.author, us)}
         good = []
         for comment in thread.comments:
-            reason = where.may_reply_to(thread, comment, settings.fetch, settings.conduct, now, us, answered, known)
+            reason = where.may_reply_to(thread, comment, settings.fetch, settings.conduct, now, us, answered, known, likely)
+            if reason is None and away & {comment.author.lower(), thread.author.lower()}:
+                reason = Reason.OPTED_OUT
             if reason is None:
                 good.append((thread, comment))
             else:
@@ -74,9 +81,28 @@ def take_up(
         for thread in threads
         if thread.thread_id in taken_threads
         for comment in thread.comments
-        if comment.comment_id not in taken_ids and not text.is_deleted(comment.body)
+        if comment.comment_id not in taken_ids and comment.body.strip() and not text.is_notice(comment.body)
+        if comment.author.lower() not in away.union(known.opted_out)
     ]
     return [_row(thread, comment) for thread, comment in taken], context, skipped
+
+
+def ask_bots_away(threads: list[Thread]) -> dict[str, str]:
+    """Who asks bots to stay away, and where (a fullname): authors of comments and of submissions."""
+    asking = {}
+    for thread in threads:
+        if thread.author and where.asks_bots_away(thread):
+            asking[thread.author] = thread.thread_id
+        asking |= {each.author: each.comment_id for each in thread.comments if each.author and where.asks_bots_away(thread, each)}
+    return asking
+
+
+def remember(path: Path, asking: Mapping[str, str], now: float) -> None:
+    """Write into the ledger at `path`, where there is one, that these people opted out: name -> where they said so."""
+    if asking and path.exists():
+        with closing(ledger.open_ledger(path)) as db:
+            for name, source in asking.items():
+                ledger.opt_out(db, name, source, int(now))
 
 
 def _row(thread: Thread, comment: ThreadComment) -> Comment:
@@ -150,7 +176,7 @@ def fetch(run: Path, settings: Settings, limit: int | None) -> None:
         files.check_output(path)
     made_from = {
         "fetch": settings.fetch.model_dump(mode="json"),
-        "sensitive_subreddits": settings.conduct.sensitive_subreddits,
+        "conduct": settings.conduct.model_dump(mode="json", include={"sensitive_subreddits", "subreddits_without_bots", "bots"}),
         "source": "sandbox" if reddit.is_sandbox(settings.reddit.url) else "reddit",  # the sandbox's port may change when a run goes on
         "limit": limit,
     }
@@ -169,6 +195,7 @@ def fetch(run: Path, settings: Settings, limit: int | None) -> None:
     for name, outcome in refused.items():
         print(f"fetch: r/{name} is left out: {outcome}")
     now = time.time()
+    remember(settings.submit.ledger, ask_bots_away(threads), now)
     comments, context, skipped = take_up(threads, settings, now, us, limit, known_to(settings.submit.ledger, now))
 
     schema.write_rows(context_csv, Context, context, made_from)

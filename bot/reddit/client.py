@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Sequence
 from ipaddress import ip_address
+from itertools import takewhile
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,6 +31,8 @@ from bot.reddit.threads import Letter, Standing, Thread, ThreadComment
 
 REDDIT_URL = "https://www.reddit.com"
 OAUTH_URL = "https://oauth.reddit.com"
+
+MAXIMUM_ABOVE = 20  # comments above one that are read anew; fetch.depth is at most 20
 
 # What Reddit asks for: platform:app id:version (by /u/account)
 USER_AGENT = re.compile(r"[\w.-]+:[\w.-]+:v?\d[\w.-]* \(by /?u/[\w-]{3,20}\)")
@@ -154,7 +157,8 @@ def read_thread(reddit: Client, thread_id: str, replace_more_limit: int) -> tupl
 
 
 def read_comment(reddit: Client, thread_id: str, comment_id: str) -> tuple[Outcome, Thread | None]:
-    """A comment as it stands now, in its thread without the others, for `conduct.may_reply_to`; MISSING where it isn't in that thread.
+    """A comment as it stands now, in its thread with those above it and no others, for `conduct.may_reply_to`: the comment first, then its
+    parent, and so on. MISSING where it isn't in that thread. Costs one call, and one more for each comment above it.
 
     Raises:
         UserError: no network, or wrong credentials.
@@ -164,7 +168,13 @@ def read_comment(reddit: Client, thread_id: str, comment_id: str) -> tuple[Outco
         found = {each.fullname: each for each in reddit.info(fullnames=[thread_id, comment_id])}
         if len(found) < 2 or found[comment_id].link_id != thread_id:
             return None
-        return _thread_of(found[thread_id], [_thread_comment(reddit, found[comment_id], 0)], [])
+        comments = [found[comment_id]]
+        while comments[-1].parent_id.startswith("t1_") and len(comments) <= MAXIMUM_ABOVE:
+            above = list(reddit.info(fullnames=[comments[-1].parent_id]))
+            if not above:
+                break
+            comments += above
+        return _thread_of(found[thread_id], [_thread_comment(reddit, each, 0) for each in comments], [])
 
     outcome, there = read(reddit, thread)
     return (Outcome.MISSING if there is None and outcome is Outcome.READ else outcome), there
@@ -183,6 +193,9 @@ def _thread_of(submission: Any, comments: list[ThreadComment], behind_more: list
         quarantined=bool(getattr(submission, "quarantine", False)),
         stickied=bool(getattr(submission, "stickied", False)),
         flair=str(getattr(submission, "link_flair_text", None) or ""),
+        selftext=str(getattr(submission, "selftext", None) or ""),
+        author=submission.author.name if submission.author else "",
+        removed=bool(getattr(submission, "removed_by_category", None)),
     )
 
 
@@ -269,17 +282,32 @@ def reply(reddit: Client, comment_id: str, text: str) -> Answer:
 # --- our inbox, and what became of our replies -------------------------------------------------------------------------------------
 
 
-def unread(reddit: Client) -> list[Letter]:
-    """All that is unread, the oldest first. Raises UserError as `read_thread`."""
-    outcome, found = read(reddit, lambda: list(reddit.inbox.unread(limit=None)))
+def letters(reddit: Client, since_utc: int) -> list[Letter]:
+    """All replies to us and messages since then (epoch seconds), read or unread, the oldest first; Reddit keeps the newest 1,000.
+
+    Raises:
+        UserError: as `read_thread`.
+    """
+
+    def newest_first() -> list[Any]:
+        return list(takewhile(lambda item: item.created_utc >= since_utc, reddit.inbox.all(limit=None)))
+
+    outcome, found = read(reddit, newest_first)
     if found is None:
         raise Unreachable(f"{reddit.config.reddit_url}: our inbox can't be read ({outcome}); nothing was posted")
-    letters = [
-        Letter(item.fullname, item.author.name, item.body, item.parent_id if item.was_comment else "")
+    rows = [
+        Letter(
+            item.fullname,
+            item.author.name,
+            item.body,
+            item.parent_id if item.was_comment else "",
+            int(item.created_utc),
+            "" if item.was_comment else item.subject,
+        )
         for item in found
         if item.author  # Reddit's own notices have none
     ]
-    return letters[::-1]
+    return rows[::-1]
 
 
 def mark_read(reddit: Client, name: str) -> None:
@@ -308,9 +336,11 @@ def standings(reddit: Client, names: Sequence[str]) -> dict[str, Standing]:
         raise Unreachable(f"{reddit.config.reddit_url}: comments can't be read ({outcome}); try the same again later")
     result = {}
     for comment in found:
-        marked = text.is_deleted(comment.body)
+        marked = not comment.body or text.is_notice(comment.body)
         # What a moderator removed still looks whole to its author, but for these.
-        removed = (marked and "removed" in comment.body) or any(getattr(comment, name, None) for name in ("removed", "banned_by"))
+        removed = (marked and not text.is_deleted_by_author(comment.body)) or any(
+            getattr(comment, name, None) for name in ("removed", "banned_by")
+        )
         result[comment.fullname] = Standing(
             comment.fullname,
             comment.parent_id,

@@ -35,9 +35,9 @@ from rich.table import Table
 from rich.text import Text
 
 from bot import files, schema
+from bot.conduct.reasons import Reason
 from bot.conduct.what import Unfit
 from bot.conduct.when import Refusal
-from bot.conduct.where import Reason
 from bot.posting.ledger import Settled
 from bot.reddit.outcomes import Outcome
 from bot.report import plots
