@@ -38,6 +38,7 @@ STAGES = {
     "train realism": Stage("bot.train.command", "realism", "fine-tune the realism ranker"),
     "train upvote": Stage("bot.train.command", "upvote", "fine-tune the upvote ranker"),
     "train relevance": Stage("bot.train.command", "relevance", "fine-tune the relevance ranker"),
+    "train conduct": Stage("bot.train.command", "conduct", "fine-tune a classifier of comments or replies"),
     "train weights": Stage("bot.train.rank_weights", "main", "fit how much each ranker counts in rank_score"),
     "train sketches": Stage("bot.train.sketches", "main", "sketch a generator's training replies, so that `choose` can refuse near-copies"),
     "evaluate": Stage("bot.evaluate.evaluate", "main", "measure the rankers on the test split, next to their baselines"),

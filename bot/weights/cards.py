@@ -20,7 +20,7 @@ CARD_FILE = "model.json"
 class ModelCard:
     """model.json beside the weights of a model trained here: what it is, what from, how well it does, what it is not for."""
 
-    kind: Literal["lm", "realism", "upvote", "relevance"]
+    kind: Literal["lm", "realism", "upvote", "relevance", "conduct"]
     base: str  # a name for `base_path`
     base_sha256: str  # `base_sha256(base)` when it was trained
     format: Literal["adapter", "full"]  # adapter: only what was changed, to be laid over the base
@@ -63,7 +63,7 @@ def read_card(folder: Path) -> ModelCard:
     wrong = [name for name in ("kind", "base", "base_sha256", "format") if not told.get(name)]
     wrong += [name for name, value in told.items() if not isinstance(value, str if name in texts else dict)]
     wrong += sorted(set(told) - {each.name for each in fields(ModelCard)} - set(wrong))
-    if told.get("kind") not in ("lm", "realism", "upvote", "relevance") or told.get("format") not in ("adapter", "full"):
+    if told.get("kind") not in ("lm", "realism", "upvote", "relevance", "conduct") or told.get("format") not in ("adapter", "full"):
         wrong += [f"kind={told.get('kind')!r}, format={told.get('format')!r}"]
     if wrong:
         raise UserError(f"{files.display_path(path)}: missing, unknown or of the wrong type: {', '.join(dict.fromkeys(wrong))}; {remedy}")
