@@ -113,6 +113,20 @@ class DualEncoder:
         return scores
 
 
+class LabelClassifier:
+    """A linear head over the vectors of texts, as rankers.transformers has it; the calibration is in the head."""
+
+    def __init__(self, encoder: Encoder, head: Path):
+        self.encoder, self.labels = DualEncoder(encoder, 1.0, 0.0), encoder.facts["labels"]
+        with np.load(head) as arrays:
+            self.weight, self.bias = arrays["weight"], arrays["bias"]  # (labels, width), (labels,)
+
+    def logits(self, texts: Sequence[str], batch_size: int = 8) -> Array:
+        """(texts, labels); a label applies from 0 on."""
+        result: Array = self.encoder.encode([*texts], batch_size) @ self.weight.T + self.bias
+        return result
+
+
 def mean_vector(output: Any, lengths: Array) -> Array:
     """The mean over a text's tokens, of length 1, (batch, width)."""
     hidden = np.array(output.last_hidden_state)  # (batch, time, width)
@@ -122,17 +136,19 @@ def mean_vector(output: Any, lengths: Array) -> Array:
     return result
 
 
-def load_export(folder: Path) -> Classifier | DualEncoder:
+def load_export(folder: Path) -> Classifier | DualEncoder | LabelClassifier:
     """Raises UserError if `folder` is no ranker's serving folder."""
     facts = serving.read_facts(folder)
     if facts["kind"] == "generator":
         raise UserError(f"{folder}: a generator, not a ranker; set rank.realism, rank.upvote or rank.relevance to a ranker's folder")
     encoder = Encoder(folder, facts)
+    if facts["kind"] == "labels":
+        return LabelClassifier(encoder, folder / serving.HEAD_FILE)
     if facts["kind"] == "dual encoder":
         return DualEncoder(encoder, facts["scale"], facts["offset"])
     return Classifier(encoder, folder / serving.HEAD_FILE)
 
 
-def load(path: Path, precision: Precision = "int8") -> Classifier | DualEncoder:
+def load(path: Path, precision: Precision = "int8") -> Classifier | DualEncoder | LabelClassifier:
     """The ranker in `path`, exported first if it isn't yet. Raises UserError if there is none, or it can't be exported."""
     return load_export(serving.ready(path, precision))
