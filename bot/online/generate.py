@@ -22,7 +22,7 @@ from typing import Annotated, Any
 import typer
 
 from bot import config, files, generators, schema, text
-from bot.cli import UserError, messages_beside, progress_bar
+from bot.cli import UserError, progress_bar, redirect_messages
 from bot.conduct.reasons import Reason
 from bot.schema import Candidate
 from bot.weights import serving
