@@ -102,7 +102,6 @@ class ConductSettings(Section):
     subreddits_without_bots: list[str] = []
     bots: list[str] = []
     maximum_characters: int = Field(default=1000, ge=1, le=10_000)
-    maximum_profanity: float = Field(default=0.8, ge=0, le=1)
     comment_classifier: Path | None = Path("models/conduct-comment")
     reply_classifier: Path | None = Path("models/conduct-reply")
     comment_threshold: float = Field(default=0.5, ge=0, le=1)

@@ -26,7 +26,6 @@ from bot.cli import UserError
 
 FILE = "replies.npy"
 MIN_WORDS = 8  # shorter replies may be equal by coincidence
-PASSAGE_CHARACTERS = 40  # a text of this length inside a longer one counts as copied
 SKETCH_BYTES, MIN_BYTES = 64, 16
 SKETCH_SHARE = 0.55  # of word pairs: 0.81 remain if one word of 20 is changed, 0.64 if one of 10; unrelated texts share almost none
 
@@ -44,7 +43,7 @@ def plain(body: str) -> str:
 
 
 def is_copy(text: str, others: Iterable[str], threshold: float) -> bool:
-    """True if one of `others` has at least the similarity `threshold` to `text` (1: equal) or contains it as a passage.
+    """True if one of `others` has at least the similarity `threshold` to `text` (1: equal).
 
     All texts must be normalized by `plain`.
 
@@ -54,12 +53,7 @@ def is_copy(text: str, others: Iterable[str], threshold: float) -> bool:
     from rapidfuzz import fuzz
 
     cutoff = 100 * threshold
-    return any(
-        fuzz.ratio(text, other, score_cutoff=cutoff) >= cutoff
-        or (PASSAGE_CHARACTERS <= len(text) < len(other) and fuzz.partial_ratio(text, other, score_cutoff=cutoff) >= cutoff)
-        for other in others
-        if other
-    )
+    return any(fuzz.ratio(text, other, score_cutoff=cutoff) >= cutoff for other in others if other)
 
 
 def sketch(replies: Iterable[str]) -> np.ndarray[Any, np.dtype[np.uint8]]:
