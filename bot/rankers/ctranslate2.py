@@ -136,19 +136,30 @@ def mean_vector(output: Any, lengths: Array) -> Array:
     return result
 
 
-def load_export(folder: Path) -> Classifier | DualEncoder | LabelClassifier:
+def load_export(folder: Path) -> Classifier | DualEncoder:
     """Raises UserError if `folder` is no ranker's serving folder."""
     facts = serving.read_facts(folder)
     if facts["kind"] == "generator":
         raise UserError(f"{folder}: a generator, not a ranker; set rank.realism, rank.upvote or rank.relevance to a ranker's folder")
-    encoder = Encoder(folder, facts)
     if facts["kind"] == "labels":
-        return LabelClassifier(encoder, folder / serving.HEAD_FILE)
+        raise UserError(
+            f"{folder}: a classifier of conduct, not a ranker; set rank.realism, rank.upvote or rank.relevance to a ranker's folder"
+        )
+    encoder = Encoder(folder, facts)
     if facts["kind"] == "dual encoder":
         return DualEncoder(encoder, facts["scale"], facts["offset"])
     return Classifier(encoder, folder / serving.HEAD_FILE)
 
 
-def load(path: Path, precision: Precision = "int8") -> Classifier | DualEncoder | LabelClassifier:
+def load(path: Path, precision: Precision = "int8") -> Classifier | DualEncoder:
     """The ranker in `path`, exported first if it isn't yet. Raises UserError if there is none, or it can't be exported."""
     return load_export(serving.ready(path, precision))
+
+
+def load_labels(path: Path, precision: Precision = "int8") -> LabelClassifier:
+    """The classifier in `path`, exported first if it isn't yet. Raises UserError if there is none, or it can't be exported."""
+    folder = serving.ready(path, precision)
+    facts = serving.read_facts(folder)
+    if facts["kind"] != "labels":
+        raise UserError(f"{path}: no classifier of conduct; set conduct.comment_classifier and conduct.reply_classifier to such folders")
+    return LabelClassifier(Encoder(folder, facts), folder / serving.HEAD_FILE)

@@ -54,7 +54,11 @@ LIMITS = {
 
 def card_text(task: str, limits: str = "") -> dict[str, Any]:
     """split, intended_use and limits of a card. limits: replaces the task's default text."""
-    return {"split": {"lm": SPLIT, "conduct": LINE_SPLIT}.get(task, RANKER_SPLIT), "intended_use": INTENDED_USE[task], "limits": limits or LIMITS[task]}
+    return {
+        "split": {"lm": SPLIT, "conduct": LINE_SPLIT}.get(task, RANKER_SPLIT),
+        "intended_use": INTENDED_USE[task],
+        "limits": limits or LIMITS[task],
+    }
 
 
 def text_for_card(card: cards.ModelCard) -> dict[str, Any]:

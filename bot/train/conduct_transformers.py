@@ -222,7 +222,10 @@ def save(
         np.savez(folder / serving.HEAD_FILE, weight=weight, bias=bias)
         saved = load(folder)
         labels = card.settings["labels"]
-        logits = {part: logits_of(saved, [line.text for line in lines if part_of(line.text) == part], options.side) for part in ("thresholds", "held_out")}
+        logits = {
+            part: logits_of(saved, [line.text for line in lines if part_of(line.text) == part], options.side)
+            for part in ("thresholds", "held_out")
+        }
         kinds = {part: [line for line in lines if part_of(line.text) == part] for part in logits}
         background = {part: logits_of(saved, people[part], options.side) for part in ("val", "test")}
         fitted = thresholds.fit(logits["thresholds"], targets_of(kinds["thresholds"], labels), background["val"], labels, options.side)
