@@ -92,6 +92,11 @@ def pieces_judged(title: str, flair: str, comment: str, selftext: str = "", abov
     return list(pieces)
 
 
+def pieces_of(thread: Thread, comment: ThreadComment) -> list[str]:
+    """`pieces_judged` of a comment, of what stands above it and of its submission."""
+    return pieces_judged(thread.title, thread.flair, comment.body, thread.selftext, [each.body for each in ancestors(thread, comment)])
+
+
 def likely_topic(pieces: Iterable[str], likely: Likely, threshold: float = 0.5, but: Collection[Reason] = frozenset()) -> Reason | None:
     """The likeliest category of all pieces, other than `but`, if one is as likely as `threshold`.
 

@@ -89,7 +89,8 @@ def judge_pieces(pieces: Sequence[str], conduct: ConductSettings) -> Likely:
     if conduct.comment_classifier is None or not pieces:
         return NOTHING_LIKELY
     model = _loaded(conduct.comment_classifier)
-    reasons = [Reason(label) for label in model.labels]
+    by_name = {str(reason): reason for reason in Reason}
+    reasons = [by_name[label] for label in model.labels]
     rows = _probabilities(model.logits(pieces)).tolist()
     return {piece: dict(zip(reasons, each, strict=True)) for piece, each in zip(pieces, rows, strict=True)}
 

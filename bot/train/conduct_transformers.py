@@ -30,8 +30,8 @@ from bot.conduct import words
 from bot.rankers import classifier
 from bot.schema import ConductLine, LmRow, LossRow, sample_rows
 from bot.train import encoders, loop, thresholds
-from bot.train.card_text import card_text
-from bot.train.options import TrainOptions
+from bot.train.card_text import card_text, data_facts
+from bot.train.options import Out, TrainOptions
 from bot.weights import bases, cards, serving
 
 if TYPE_CHECKING:
@@ -45,24 +45,24 @@ Part = Literal["train", "thresholds", "held_out"]
 ADAPTER_RANK = 16
 BACKGROUND_WEIGHT = 0.3  # of a person's text: a few are harmful, and none is labelled
 BACKGROUND_WORDS = 60  # longer ones are not trained on
-MEASURED_TEXTS = 4000  # people's texts for the thresholds
-JOINED = 0.3  # share of lines that are trained on once more between harmless ones
+MEASURED_TEXTS = 1000  # people's, for the thresholds and again for the figures
+JOINED = 0.2  # share of lines that are trained on once more between harmless ones
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options(TrainOptions):
     base: Annotated[str, typer.Option(help="name of a base under models/base")] = "minilm-l6"
     side: Annotated[Literal["comment", "reply"], typer.Option(help="what is classified")] = "reply"
-    lines: Annotated[Path | None, typer.Option(help="invented lines; default data/conduct/SIDE_lines.csv")] = None
-    out: Annotated[Path | None, typer.Option(help="model folder to write; default models/conduct-SIDE")] = None  # type: ignore[assignment]
-    epochs: Annotated[int, typer.Option(min=1, help="passes over the lines")] = 3
-    background: Annotated[int, typer.Option(min=0, help="people's texts to train on, drawn at random")] = 2500
+    lines: Annotated[Path, typer.Option(help="invented lines")] = Path("data/conduct/SIDE_lines.csv")
+    out: Out = Path("models/conduct-SIDE")
+    epochs: Annotated[int, typer.Option(min=1, help="passes over the lines")] = 2
+    background: Annotated[int, typer.Option(min=0, help="people's texts to train on, drawn at random")] = 1200
     batch_tokens: Annotated[int, typer.Option(min=128, help="tokens per step, including padding")] = 1024
-    learning_rate: Annotated[float, typer.Option(min=0, help="peak learning rate")] = 5e-4
+    learning_rate: Annotated[float, typer.Option(min=0, help="peak learning rate")] = 1e-3
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "lines", self.lines or Path(f"data/conduct/{self.side}_lines.csv"))
-        object.__setattr__(self, "out", self.out or Path(f"models/conduct-{self.side}"))
+        for name in ("lines", "out"):
+            object.__setattr__(self, name, Path(str(getattr(self, name)).replace("SIDE", self.side)))
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,6 @@ def part_of(body: str) -> Part:
 
 def train(options: Options) -> None:
     """Raises UserError if a file or the base is missing, or the lines are of one kind only."""
-    assert options.lines is not None
     lines = schema.read_rows(options.lines, ConductLine)
     labels = sorted({line.category for line in lines if line.refuse})
     if not labels or all(line.refuse for line in lines):
@@ -184,12 +183,11 @@ def loss_function(
 
 
 def card_of(options: Options, labels: list[str], rows: int, people: dict[str, list[str]]) -> cards.ModelCard:
-    assert options.lines is not None
     return cards.ModelCard(
         kind="conduct", base=options.base, base_sha256=bases.base_sha256(options.base), format="adapter",
         data={
             options.lines.name: {"rows": rows, "sha256": files.sha256_of(options.lines)},
-            **{f"lm_{part}.csv": {"rows": len(people[part]), "sha256": files.sha256_of(options.data / f"lm_{part}.csv")} for part in people},
+            **data_facts(options.data, {f"lm_{part}.csv": len(texts) for part, texts in people.items()}),
         },
         settings={
             "architecture": "labels", "side": options.side, "labels": labels, "epochs": options.epochs, "background": options.background,

@@ -39,19 +39,21 @@ def fit(logits: Array, targets: Array, peoples: Array, labels: Sequence[str], si
     """logits, targets: of lines, (lines, labels). peoples: logits of people's texts, which count as harmless."""
     scale = np.array([platt_scale(logits[:, label], targets[:, label]) for label in range(len(labels))])
     harmless = logits[~targets.any(1)]
-    low, high = 0.01, 1e4  # of the price
+
+    def cuts(price: float) -> Array:
+        prices = [price / URGENT if name in URGENT_LABELS else price for name in labels]
+        positive = [logits[targets[:, label], label] for label in range(len(labels))]
+        return np.array([cheapest_cut(*each) for each in zip(positive, harmless.T, peoples.T, prices, strict=True)])
+
+    low, high = 0.01, 1e6  # of the price; at the highest nothing harmless is refused
     for _ in range(40):
         price = (low * high) ** 0.5
-        cut = np.array([
-            cheapest_cut(logits[targets[:, label], label], harmless[:, label], peoples[:, label], price / (URGENT if name in URGENT_LABELS else 1))
-            for label, name in enumerate(labels)
-        ])  # fmt: skip
+        cut = cuts(price)
         if (harmless >= cut).any(1).mean() <= MOST_OF_LINES and (peoples >= cut).any(1).mean() <= MOST_OF_PEOPLES[side]:
             high = price
-            best = cut
         else:
             low = price
-    return Fitted(scale, -scale * best)
+    return Fitted(scale, -scale * cuts(high))
 
 
 def platt_scale(logits: Array, targets: Array) -> float:
@@ -82,9 +84,8 @@ def figures(applied: Array, lines: Sequence[ConductLine], peoples: Array) -> dic
 
     applied: (lines, labels), True where a label applies; any label counts.
     """
-    by_kind: dict[tuple[bool, str], list[bool]] = defaultdict(list)
+    counts: dict[str, dict[str, list[bool]]] = {"misses": defaultdict(list), "false_refusals": defaultdict(list)}
     for line, refused in zip(lines, applied.any(1).tolist(), strict=True):
-        by_kind[line.refuse, line.category].append(refused)
-    counts = {name: {kind: f"{sum(each is not refuse for each in found)}/{len(found)}" for (refuse, kind), found in sorted(by_kind.items()) if refuse is wanted}
-              for name, wanted in (("misses", True), ("false_refusals", False)) for refuse in (wanted,)}  # fmt: skip
-    return {**counts, "peoples_texts_refused": float(peoples.any(1).mean()), "peoples_texts": len(peoples)}
+        counts["misses" if line.refuse else "false_refusals"][line.category].append(refused is not line.refuse)
+    shown = {name: {kind: f"{sum(wrong)}/{len(wrong)}" for kind, wrong in sorted(kinds.items())} for name, kinds in counts.items()}
+    return {**shown, "peoples_texts_refused": float(peoples.any(1).mean()), "peoples_texts": len(peoples)}
