@@ -94,7 +94,7 @@ def plan(
     if post:
         yield "inbox", with_config
     yield "fetch", [*with_run, *(["--limit", str(limit)] if limit else [])]
-    if not all(serving.is_current(source, precision) for source, precision in to_ctranslate2.wanted(settings)):
+    if not all(serving.is_current(source, precision) for source, precision in to_ctranslate2.required_exports(settings)):
         yield "models export", with_config
     yield "generate", [*with_run, "--seed", str(seed)]
     yield "rank", with_run

@@ -465,7 +465,7 @@ def test_missing_parts_are_listed_and_the_rest_is_measured(project: Path, tmp_pa
 
 def test_a_foreign_output_file_is_an_error_before_any_work(project: Path, tmp_path: Path) -> None:
     (tmp_path / "metrics.json").write_text('{"mine": 1}')
-    with pytest.raises(UserError, match=r"metrics.json: is there already, and nothing shows that this project wrote it"):
+    with pytest.raises(UserError, match=r"metrics.json: already exists, and this project did not write it"):
         evaluate.main(project / "data", tmp_path, project / "c.toml")
     assert not (tmp_path / "scores").exists() and (tmp_path / "metrics.json").read_text() == '{"mine": 1}'
 
@@ -630,6 +630,6 @@ def test_a_score_file_is_rewritten_when_the_pairs_or_the_model_change(
     assert scorer([*pairs, ("more", "more")], "pairs")[0] != scores[0] and len(started) == 3
 
 
-def test_a_failing_process_is_a_one_line_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"`python run_bot.py score --in .* failed, the line above says why"):
+def test_a_process_that_fails_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"`python run_bot.py score --in .* failed, see the error above"):
         start_process(["score", "--in", str(tmp_path / "none.csv"), "--out", str(tmp_path / "out.csv")], {})

@@ -86,8 +86,8 @@ def test_chosen_replies_are_posted_once(whole: Path, config: Path) -> None:
     assert again.returncode == 0, again.stderr
     assert [row.reply_id for row in schema.read_rows(whole / "submitted.csv", Submitted)] == [row.reply_id for row in submitted]
     with server.serve(whole / "sandbox.sqlite") as box:
-        ours = box.store.comments_by(sandbox.USERNAME)
-        assert len(ours) == len(chosen) and all("I am a bot" in row["body"] for row in ours)
+        own_comments = box.store.comments_by(sandbox.USERNAME)
+        assert len(own_comments) == len(chosen) and all("I am a bot" in row["body"] for row in own_comments)
 
 
 def test_replies_are_posted_only_where_permitted(whole: Path, tmp_path: Path) -> None:

@@ -347,13 +347,13 @@ def test_errors_of_bases(bases: Path, data: Path, tmp_path: Path, monkeypatch: p
     with pytest.raises(UserError, match=r"base weights half .* incomplete; run `python run_bot.py models pull half`"):
         train(data, out, base="half")
     copy_base(bases, "wide", monkeypatch, tmp_path, n_embd=48)
-    with pytest.raises(UserError, match=r"hparams.json doesn't fit model.ckpt: model/wte is \[\d+, 32\] there, \[\d+, 48\] by hparams"):
+    with pytest.raises(UserError, match=r"hparams.json does not match model.ckpt: model/wte is \[\d+, 32\], expected \[\d+, 48\]"):
         train(data, out, base="wide")
     damaged = tmp_path / "source-wide" / "model.ckpt.data-00000-of-00001"
     damaged.write_bytes(damaged.read_bytes()[:-99] + b"\0" * 99)
     (tmp_path / "source-wide" / "hparams.json").write_bytes((bases / "124M" / "hparams.json").read_bytes())
     pull.pull("damaged", tmp_path / "source-wide")
-    with pytest.raises(UserError, match=r"base/damaged: model.ckpt is not whole"):
+    with pytest.raises(UserError, match=r"base/damaged: model.ckpt is damaged"):
         train(data, out, base="damaged")
     short = tiny.gpt2_checkpoint(tmp_path / "short", n_ctx=64)
     pull.pull("short", short)

@@ -202,7 +202,7 @@ def fit_judges(run: Evaluation, seed: int) -> dict[str, judges.Judge]:
 def provenance(run: Evaluation, found: dict[str, Ranker], others: dict[str, Path]) -> dict[str, Any]:
     """How the results were made, for metrics.json. others: more model folders, by label."""
     rank = run.settings.rank
-    names = list(dict.fromkeys(rankers.needed(each.card, rank.backend) for each in found.values()))
+    names = list(dict.fromkeys(rankers.back_end_for(each.card, rank.backend) for each in found.values()))
     precisions = dict.fromkeys(rank.precision if rankers.back_end(name).exported else "float32" for name in names)
     folders = {kind: each.folder for kind, each in found.items()} | {"generator": run.settings.generate.model} | others
     return {
@@ -247,7 +247,7 @@ def main(
             is_ours = lambda path, marker=marker: marker in path.read_text("utf-8", "replace")[:2000]  # noqa: E731
             files.check_output(out / name, [], overwrite, is_ours)
     if engine:
-        settings = settings.model_copy(update={"rank": settings.rank.model_copy(update={"backend": rankers.chosen(engine)})})
+        settings = settings.model_copy(update={"rank": settings.rank.model_copy(update={"backend": rankers.back_end_name(engine)})})
     scores = Scores(out / "scores", settings)
     if one:
         if candidates or beside or left_out:

@@ -29,9 +29,9 @@ import tensorflow as tf
 import tf_keras
 
 from bot import files, schema, text
-from bot.cli import UserError
+from bot.cli import UserError, first_line
 from bot.rankers import Encoded
-from bot.rankers.tfhub_bert import INPUTS, Array, Wordpieces, enough_memory, first_line, inputs_of, padded
+from bot.rankers.tfhub_bert import INPUTS, Array, Wordpieces, enough_memory, inputs_of, padded
 from bot.schema import LossRow, sample_rows
 from bot.train import loop
 from bot.train.card_text import card_text, data_facts
