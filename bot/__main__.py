@@ -53,6 +53,7 @@ STAGES = {
     "rank": Stage("bot.online.rank", "main", "RUN/candidates.csv -> RUN/scores.csv"),
     "score": Stage("bot.rankers.scoring", "main", "any CSV with comment,reply -> the same CSV with scores"),
     "perplexity": Stage("bot.generators.perplexity", "main", "how well a generator predicts held-out replies -> JSON"),
+    "check": Stage("bot.online.check", "main", "any CSV of comments and replies -> the same CSV with what speaks against them"),
     "choose": Stage("bot.online.choose", "main", "RUN/scores.csv -> RUN/scored.csv and RUN/chosen.csv"),
     "submit": Stage("bot.online.submit", "main", "RUN/chosen.csv -> replies on Reddit, each once (with --post)"),
     "report": Stage("bot.report.report", "main", "a run as a table and as RUN/report.html"),
