@@ -102,12 +102,16 @@ class ConductSettings(Section):
     subreddits_without_bots: list[str] = []
     bots: list[str] = []
     maximum_characters: int = Field(default=1000, ge=1, le=10_000)
+    comment_classifier: Path | None = Path("models/conduct-comment")
+    reply_classifier: Path | None = Path("models/conduct-reply")
+    comment_threshold: float = Field(default=0.5, ge=0, le=1)
+    reply_threshold: float = Field(default=0.5, ge=0, le=1)
     toxicity_model: Path | None = None
     maximum_toxicity: float = Field(default=0.5, ge=0, le=1)
     maximum_similarity: float = Field(default=0.95, ge=0.5, le=1)
     withdraw_at_karma: int = Field(default=-1, le=0)
 
-    @field_validator("toxicity_model", mode="before")
+    @field_validator("toxicity_model", "comment_classifier", "reply_classifier", mode="before")
     @classmethod
     def _empty_means_none(cls, value: Any) -> Any:
         return None if value == "" else value

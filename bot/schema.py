@@ -204,6 +204,15 @@ class Harvested:
 
 
 @dataclass(slots=True)
+class ConductLine:
+    """data/conduct/{comment,reply}_lines.csv: an invented line. category: the reason's name where `refuse`, else a kind of harmless line."""
+
+    category: str
+    refuse: bool
+    text: str
+
+
+@dataclass(slots=True)
 class LossRow:
     """MODEL/losses.csv: the loss (nats) at a training step. Steps count from 1; 0 is the base model. None: not measured at this step."""
 

@@ -34,6 +34,7 @@ from bot.conduct.where import Reason
 from bot.config import Settings, SubmitSettings
 from bot.posting import ledger
 from bot.posting.ledger import DAY, HOUR, Reply, Settled, State
+from bot.rankers import classifier
 from bot.reddit import client as reddit
 from bot.reddit.outcomes import Answer, Outcome
 from bot.reddit.requestor import Client
@@ -87,7 +88,9 @@ def post(db: sqlite3.Connection, client: Client, us: str, reply: Reply, settings
     outcome, there = reddit.read_comment(client, reply.thread_id, reply.comment_id)
     if there is None:
         return refused(db, client, reply, outcome), ""
-    if unfit := where.may_reply_to(there, there.comments[0], settings.fetch, settings.conduct, reddit.server_utc(client), us):
+    likely = classifier.judge_pieces(where.pieces_of(there, there.comments[0]), settings.conduct)
+    now = reddit.server_utc(client)
+    if unfit := where.may_reply_to(there, there.comments[0], settings.fetch, settings.conduct, now, us, likely=likely):
         return refused(db, client, reply, unfit), ""
     reply = replace(reply, subreddit=there.subreddit, author=there.comments[0].author)  # as Reddit says, whatever the files do
     reddit.wait_for_turn(client)

@@ -56,9 +56,7 @@ def load(path: Path, auto_class: Any, **options: Any) -> tuple[Any, Any]:
         raise _wrong_kind(path, generator)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model, report = auto_class.from_pretrained(
-            folder, local_files_only=True, dtype=torch.float32, output_loading_info=True, **options
-        )
+        model, report = auto_class.from_pretrained(folder, local_files_only=True, dtype=torch.float32, output_loading_info=True, **options)
         if folder != path:
             from peft import PeftModel
 
