@@ -1,4 +1,4 @@
-"""The classifiers of conduct: training, thresholds, the export's scores, the stages that ask them, and the shipped models on clear lines."""
+"""The classifiers of conduct: training, thresholds, the export, the stages that ask them, and the shipped models on clear lines."""
 
 from __future__ import annotations
 

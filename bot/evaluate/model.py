@@ -73,7 +73,8 @@ def measure_left_out(card: cards.ModelCard, ranker: Scorer, data: Path) -> dict[
 
 
 def measure_model(folder: Path, data: Path, scores: Scores) -> dict[str, Any]:
-    """Measure the model in `folder`, write the metrics into its card and return them. A generator and a classifier of conduct keep those of their training.
+    """Measure the model in `folder`, write the metrics into its card and return them. A generator keeps the metrics of its training,
+    and so does a classifier of conduct.
 
     Raises UserError if the folder has no model with a card, or a file is missing.
     """

@@ -28,7 +28,7 @@ REFUSALS = ("may_answer_refusal", "may_say_refusal")
 
 
 def check(rows: Sequence[Mapping[str, str]], conduct: ConductSettings) -> list[tuple[str, str]]:
-    """For each row the names of the two refusals, empty where nothing speaks against it or there is nothing to judge. A column may be missing.
+    """For each row the names of the two refusals, empty where there is none or nothing to judge. A column may be missing.
 
     Raises:
         UserError: a classifier can't be read.

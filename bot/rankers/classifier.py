@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,7 @@ def pieces_of_reply(body: str) -> list[str]:
     if whole.count(" ") < SHORT_WORDS:
         return [whole] if whole else []
     sentences = [each.strip() for each in _SENTENCE.findall(body) if each.strip()]
-    pairs = [f"{one} {other}" for one, other in zip(sentences, sentences[1:], strict=False)]
+    pairs = [f"{one} {other}" for one, other in pairwise(sentences)]
     return list(dict.fromkeys([whole, *pairs]))[:MOST_PIECES]
 
 

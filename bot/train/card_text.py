@@ -23,8 +23,8 @@ RANKER_SPLIT = (
     " Metrics are on the test split, with 95 % intervals from a bootstrap over threads."
 )
 LINE_SPLIT = (
-    "Lines by a hash of their text: 70 % training, 10 % thresholds, 20 % held out for the figures. People's texts by a hash of the thread id:"
-    " the training split for training, the validation split for thresholds."
+    "Lines by a hash of their text: 70 % training, 10 % thresholds, 20 % held out for the figures. People's texts by a hash of the thread"
+    " id: the training split for training, the validation split for thresholds."
 )
 INPUT_LENGTH = f"Reads the first {MAX_COMMENT_TOKENS} tokens of a comment and {MAX_REPLY_TOKENS} of a reply."
 INTENDED_USE = {
@@ -33,7 +33,7 @@ INTENDED_USE = {
     " machine-written. It is not a general detector of machine-written text and is no basis for accusing anyone.",
     "upvote": "Orders the candidates for one comment by how well readers are likely to receive them.",
     "relevance": "Separates replies that belong to a comment from replies that would fit any comment of the subreddit.",
-    "conduct": "Names what speaks against answering a comment, or against posting a reply of the bot's. It is made to keep a program silent:"
+    "conduct": "Names what speaks against answering a comment, or against posting a reply of the bot's. It keeps a program silent:"
     " it is no basis for judging or moderating people, and no detector of people in danger.",
 }
 # A trainer with other limits defines its own LIMITS.

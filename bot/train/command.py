@@ -1,4 +1,4 @@
-"""train lm | realism | upvote | relevance | conduct: parse the options of the task's trainer (see TRAINERS), run it, then evaluate the model.
+"""train lm|realism|upvote|relevance|conduct: parse the options of the task's trainer (see TRAINERS), run it, then evaluate the model.
 
     python run_bot.py train lm --base smollm2-135m-instruct --data data/prepared --pairs 24000 --out models/lm
     python run_bot.py train realism --data data/prepared --out models/realism
