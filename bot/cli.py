@@ -58,8 +58,24 @@ DISK_FULL = 74
 
 
 def with_root(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment with this project on PYTHONPATH, so that `python -m bot` works from any working folder."""
-    return {**environment, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH", "")]))}
+    """The environment for `python -P -m bot` in any working folder: this project is on PYTHONPATH, and no folder that depends on where the
+    command is typed, from which somebody else's module could be imported.
+    """
+    others = [part for part in environment.get("PYTHONPATH", "").split(os.pathsep) if Path(part).is_absolute()]
+    return {**environment, "PYTHONPATH": os.pathsep.join([str(ROOT), *others]), "PYTHONSAFEPATH": "1"}
+
+
+# Stages that speak to Reddit; the others have no business with its credentials.
+ASKS_REDDIT = frozenset({"run", "inbox", "fetch", "submit", "harvest", "adopt", "purge"})
+
+
+def without_credentials(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment without PRAW's variables, for what doesn't speak to Reddit.
+
+    >>> without_credentials({"PRAW_Password": "x", "praw_client_id": "y", "HOME": "/root"})
+    {'HOME': '/root'}
+    """
+    return {name: value for name, value in environment.items() if not name.lower().startswith("praw_")}
 
 
 def progress_bar() -> Progress:

@@ -24,7 +24,7 @@ from typing import Annotated
 import typer
 
 from bot import config, files, generators, rankers, sandbox
-from bot.cli import UserError, with_root
+from bot.cli import ASKS_REDDIT, UserError, with_root, without_credentials
 from bot.config import Settings
 from bot.export import to_ctranslate2
 from bot.posting import ledger
@@ -60,14 +60,16 @@ def run(
     folder = out or Path("data/runs") / time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a run that is stopped leaves its journal; its stage dies with it
     with ExitStack() as stack:
-        environment = os.environ | stack.enter_context(files.run_folder(folder, make=True))
+        environment = dict(os.environ) | stack.enter_context(files.run_folder(folder, make=True))
         for name in files.RUN_TABLES:
             files.check_output(folder / f"{name}.csv")
+        path = rules.ledger
         if in_sandbox:
-            environment |= sandbox_settings(stack.enter_context(sandbox_process(folder)), folder)
-        elif post:  # before anything is asked of Reddit; `submit` holds the ledger itself
-            stack.enter_context(ledger.lock(rules.ledger.with_suffix(".run")))
-            with ledger.lock(rules.ledger):
+            environment = without_credentials(environment) | sandbox_settings(stack.enter_context(sandbox_process(folder)), folder)
+            path = Path(environment["BOT_SUBMIT__LEDGER"])
+        if post:  # before anything is asked of Reddit; `inbox` and `submit` hold the ledger themselves
+            stack.enter_context(ledger.lock(path.with_suffix(".run")))
+            with ledger.held(path, make=True):
                 pass
         start = stack.enter_context(stages(Journal(folder, quiet), environment))
         for stage, arguments in plan(folder, config_file, loaded, post, limit, seed):
@@ -147,22 +149,25 @@ def step(stage: str, seconds: float, lines: Sequence[str]) -> str:
     >>> step("fetch", 1.24, ["fetch: r/a is left out: private", "3 comments"]).splitlines()
     ['fetch            1.2 s  r/a is left out: private', '                        3 comments']
     """
-    said = f"\n{'':24}".join(line.removeprefix(f"{stage}: ") for line in lines)
-    return f"{stage:<13} {seconds:6.1f} s  {said}".rstrip()
+    printed = f"\n{'':24}".join(line.removeprefix(f"{stage}: ") for line in lines)
+    return f"{stage:<13} {seconds:6.1f} s  {printed}".rstrip()
 
 
 def run_stage(stage: str, arguments: list[str], environment: Mapping[str, str], journal: Journal) -> tuple[int, list[str]]:
     """The stage's exit status, and the lines that it printed. Of a quiet run they are noted in the journal, errors too.
+
+    Its Python takes no module from the working folder (-P), and only a stage that speaks to Reddit has PRAW's variables.
 
     What `report` prints is the run's text: a terminal gets it as it is, and no log does.
     """
     shown = subprocess.DEVNULL if journal.quiet else None
     out = shown if stage == "report" else subprocess.PIPE
     error = None if not journal.quiet else subprocess.PIPE if stage == "report" else subprocess.STDOUT
-    command = [sys.executable, "-m", "bot", *stage.split(), *arguments]
+    command = [sys.executable, "-P", "-m", "bot", *stage.split(), *arguments]
     lines = []
+    allowed = environment if stage in ASKS_REDDIT else without_credentials(environment)
     with subprocess.Popen(
-        command, env=with_root(environment), preexec_fn=_die_with_parent, stdin=shown, stdout=out, stderr=error, text=True, errors="replace"
+        command, env=with_root(allowed), preexec_fn=_die_with_parent, stdin=shown, stdout=out, stderr=error, text=True, errors="replace"
     ) as process:
         try:
             for line in filter(str.strip, process.stdout or process.stderr or ()):

@@ -31,6 +31,10 @@ TAKEN_FOR_ENGLISH = frozenset({"en", "pcm", "zxx"})
 
 # Everything a tokenizer would read as a control token: GPT-2's and its kin's `<|name|>`, BERT's `[SEP]` and fellows.
 _CONTROL = re.compile(r"(<\|)(\\*)([A-Za-z0-9_]+\|>)|(\[)(\\*)((?:SEP|CLS|MASK|PAD|UNK)\])")
+# Bidirectional controls can turn a whole terminal line around; they carry no text of their own.
+BIDI = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# C0 and C1 controls, escape sequences among them; tab and line feed are white space.
+UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # C0 and C1 controls but for tab and newline: no tokenizer has seen them and some CSV readers choke on them. Reddit's editor leaves a
 # zero-width space in every blank line.
@@ -74,6 +78,15 @@ def well_formed(text: str) -> str:
     return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
+def printable(body: str) -> str:
+    """Text that a terminal shows and does not obey: one line, no control characters.
+
+    >>> printable(" a\\n\\tb \\x1b[31mred")
+    'a b [31mred'
+    """
+    return " ".join(BIDI.sub("", UNPRINTABLE.sub(" ", body)).split())
+
+
 def is_deleted(body: str) -> bool:
     """True for a body that is empty or that Reddit put in a removed body's place.
 
@@ -81,6 +94,24 @@ def is_deleted(body: str) -> bool:
     (True, False)
     """
     return re.search(DELETED_BODY, body) is not None
+
+
+def fingerprint(body: str) -> str:
+    """The same for two bodies that differ in white space alone: sha256, in hexadecimal digits.
+
+    >>> fingerprint("a  b\\n") == fingerprint("a b"), fingerprint("a b") == fingerprint("ab")
+    (True, False)
+    """
+    return hashlib.sha256(" ".join(well_formed(body).split()).encode()).hexdigest()
+
+
+def discloses(body: str) -> bool:
+    """True for a text that says that a bot wrote it, and how to stop it: the line below each of the bot's replies does.
+
+    >>> discloses("I am a bot. Reply `!stop` and I am gone."), discloses("I am a bot.")
+    (True, False)
+    """
+    return "!stop" in body and re.search(BOT_SAYS_SO, body) is not None
 
 
 def clean(body: str) -> str:

@@ -43,21 +43,27 @@ def plain(body: str) -> str:
     return " ".join(_WORD.findall(folded)) or folded.strip()
 
 
-def is_copy(said: str, others: Iterable[str], least: float) -> bool:
+def is_copy(said: str, others: Sequence[str], least: float) -> bool:
     """True where one of `others` is as like `said` as `least` (1: the same), or holds it as a passage. All of them `plain`.
 
     >>> is_copy("so its you", ["why", "so its you all"], 0.95), is_copy("so its you again", ["so its you  again"], 0.95)
     (False, True)
     """
-    from rapidfuzz import fuzz
+    from rapidfuzz import fuzz, process
 
+    if not said:
+        return False
     cutoff = 100 * least
-    return any(
-        fuzz.ratio(said, other, score_cutoff=cutoff) >= cutoff
-        or (PASSAGE_CHARACTERS <= len(said) < len(other) and fuzz.partial_ratio(said, other, score_cutoff=cutoff) >= cutoff)
-        for other in others
-        if other
-    )
+    if process.extractOne(said, others, scorer=fuzz.ratio, score_cutoff=cutoff):
+        return True
+    if len(said) < PASSAGE_CHARACTERS:
+        return False
+    # The exact search costs 20 microseconds a text. As few changes as `least` permits leave one of these pieces whole.
+    changes = int((1 - least) * 2 * len(said))
+    size = len(said) // (changes + 1)
+    pieces = [said[start : start + size] for start in range(0, size * (changes + 1), size)] if size else [""]
+    longer = (other for other in others if len(other) > len(said) and any(piece in other for piece in pieces))
+    return any(fuzz.partial_ratio(said, other, score_cutoff=cutoff) >= cutoff for other in longer)
 
 
 def sketch(replies: Iterable[str]) -> np.ndarray[Any, np.dtype[np.uint8]]:

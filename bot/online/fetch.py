@@ -25,7 +25,7 @@ from bot.cli import UserError
 from bot.conduct import where
 from bot.conduct.where import NOTHING_KNOWN, Known, Reason
 from bot.config import FetchSettings, Settings
-from bot.posting import ledger
+from bot.posting import backup, ledger
 from bot.posting.ledger import State
 from bot.reddit import client as reddit
 from bot.reddit.outcomes import Outcome
@@ -70,11 +70,11 @@ def take_up(
     taken_ids = {comment.comment_id for _, comment in taken}
     taken_threads = {thread.thread_id for thread, _ in taken}
     context = [
-        Context(thread.thread_id, comment.comment_id, comment.parent_id, text.well_formed(comment.body))
+        Context(thread.thread_id, comment.comment_id, comment.parent_id, text.well_formed(comment.body), comment.author)
         for thread in threads
         if thread.thread_id in taken_threads
         for comment in thread.comments
-        if comment.comment_id not in taken_ids and not text.is_deleted(comment.body)
+        if comment.comment_id not in taken_ids and not text.is_deleted(comment.body) and comment.author.lower() not in known.opted_out
     ]
     return [_row(thread, comment) for thread, comment in taken], context, skipped
 
@@ -118,10 +118,10 @@ def read_threads(client: Client, rules: FetchSettings) -> tuple[list[Thread], di
 
 
 def known_to(path: Path, now: float) -> Known:
-    """What the ledger at `path` knows; nothing where there is none. Raises UserError where it is damaged."""
+    """What the ledger at `path` knows, or its backup where it is lost. Raises UserError where one is damaged."""
     if not path.exists():
-        return NOTHING_KNOWN
-    with closing(ledger.open_ledger(path)) as db:
+        return Known(opted_out=backup.opted_out(path))
+    with closing(ledger.open_existing(path)) as db:
         sent = ledger.in_state(db, *ledger.SENT)
         return Known(
             opted_out=ledger.everyone_opted_out(db),

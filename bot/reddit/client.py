@@ -11,6 +11,8 @@ import configparser
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,6 +32,8 @@ from bot.reddit.threads import Letter, Standing, Thread, ThreadComment
 
 REDDIT_URL = "https://www.reddit.com"
 OAUTH_URL = "https://oauth.reddit.com"
+
+LONGEST_CHAIN = 50  # comments above one another that are asked for by name
 
 # What Reddit asks for: platform:app id:version (by /u/account)
 USER_AGENT = re.compile(r"[\w.-]+:[\w.-]+:v?\d[\w.-]* \(by /?u/[\w-]{3,20}\)")
@@ -153,21 +157,33 @@ def read_thread(reddit: Client, thread_id: str, replace_more_limit: int) -> tupl
     return read(reddit, thread)
 
 
-def read_comment(reddit: Client, thread_id: str, comment_id: str) -> tuple[Outcome, Thread | None]:
-    """A comment as it stands now, in its thread without the others, for `conduct.may_reply_to`; MISSING where it isn't in that thread.
+def read_comment(reddit: Client, thread_id: str, comment_id: str, replace_more_limit: int) -> tuple[Outcome, Thread | None]:
+    """The thread of a comment as it stands now, in which the comment and all those above it are; MISSING where it isn't in that thread.
+
+    A comment that the tree doesn't show (behind «more», or deleted) is asked for by its name.
 
     Raises:
         UserError: no network, or wrong credentials.
     """
+    outcome, thread = read_thread(reddit, thread_id, replace_more_limit)
+    if thread is None:
+        return outcome, None
+    shown = {comment.comment_id for comment in thread.comments}
+    wanted = comment_id
+    above: list[Any] = []
+    while wanted not in shown and wanted != thread_id:
+        outcome, comments = read(reddit, partial(_info, reddit, wanted))
+        if not comments or comments[0].link_id != thread_id or len(above) > LONGEST_CHAIN:
+            return (outcome if comments is None else Outcome.MISSING), None
+        above.append(comments[0])
+        wanted = comments[0].parent_id
+    depth = next((comment.depth for comment in thread.comments if comment.comment_id == wanted), -1)
+    chain = [_thread_comment(reddit, comment, depth + place) for place, comment in enumerate(reversed(above), start=1)]
+    return Outcome.READ, replace(thread, comments=[*thread.comments, *chain])
 
-    def thread() -> Thread | None:
-        found = {each.fullname: each for each in reddit.info(fullnames=[thread_id, comment_id])}
-        if len(found) < 2 or found[comment_id].link_id != thread_id:
-            return None
-        return _thread_of(found[thread_id], [_thread_comment(reddit, found[comment_id], 0)], [])
 
-    outcome, there = read(reddit, thread)
-    return (Outcome.MISSING if there is None and outcome is Outcome.READ else outcome), there
+def _info(reddit: Client, name: str) -> list[Any]:
+    return list(reddit.info(fullnames=[name]))
 
 
 def _thread_of(submission: Any, comments: list[ThreadComment], behind_more: list[str]) -> Thread:
@@ -208,20 +224,19 @@ def is_suspended(reddit: Client) -> bool:
 
 
 def server_utc(reddit: Client) -> int:
-    """The time by Reddit's clock, whatever this machine's clock says. Something was read before.
+    """The time by Reddit's clock, in epoch seconds. Something was read before.
 
     Raises:
-        UserError: Reddit never said what time it is.
+        UserError: no answer says what time it is, or Reddit's clock and this machine's are days apart.
     """
-    seen = requestor_of(reddit).clock
-    if seen is None:
-        raise Unreachable(f"{reddit.config.oauth_url}: no answer has a Date; without Reddit's clock nothing is posted")
-    return int(seen[0] + time.monotonic() - seen[1])
+    return requestor_of(reddit).clock.utc(reddit.config.oauth_url)
 
 
-def wait_for_turn(reddit: Client) -> None:
-    """Sleep as long as Reddit's rate-limit headers ask for; the next call is sent at once."""
+def wait_for_turn(reddit: Client) -> float:
+    """Sleep as long as Reddit's rate-limit headers ask for; the next call is sent at once. Returns the seconds that took."""
+    began = time.monotonic()
     core_of(reddit).rate_limiter.delay()
+    return time.monotonic() - began
 
 
 def find_reply(reddit: Client, us: str, comment_id: str) -> tuple[Outcome, str]:
@@ -306,23 +321,36 @@ def standings(reddit: Client, names: Sequence[str]) -> dict[str, Standing]:
     outcome, found = read(reddit, lambda: list(reddit.info(fullnames=list(names))) if names else [])
     if found is None:
         raise Unreachable(f"{reddit.config.reddit_url}: comments can't be read ({outcome}); try the same again later")
-    result = {}
-    for comment in found:
-        marked = text.is_deleted(comment.body)
-        # What a moderator removed still looks whole to its author, but for these.
-        removed = (marked and "removed" in comment.body) or any(getattr(comment, name, None) for name in ("removed", "banned_by"))
-        result[comment.fullname] = Standing(
-            comment.fullname,
-            comment.parent_id,
-            comment.link_id,
-            str(comment.subreddit.display_name),
-            comment.author.name if comment.author else "",
-            "" if marked else comment.body,
-            int(comment.score),
-            int(comment.created_utc),
-            bool(removed),
-        )
-    return result
+    return {comment.fullname: _standing(comment) for comment in found}
+
+
+def _standing(comment: Any) -> Standing:
+    marked = text.is_deleted(comment.body)
+    # What a moderator removed still looks whole to its author, but for these.
+    removed = (marked and "removed" in comment.body) or any(getattr(comment, name, None) for name in ("removed", "banned_by"))
+    return Standing(
+        comment.fullname,
+        comment.parent_id,
+        comment.link_id,
+        str(comment.subreddit.display_name),
+        comment.author.name if comment.author else "",
+        "" if marked else comment.body,
+        int(comment.score),
+        int(comment.created_utc),
+        bool(removed),
+    )
+
+
+def own_comments(reddit: Client, us: str, limit: int) -> list[Standing]:
+    """The newest comments of our account, the newest first, at most `limit` (Reddit lists 1,000 at most). A hundred a call.
+
+    Raises:
+        UserError: as `read_thread`, or Reddit doesn't show them.
+    """
+    outcome, comments = read(reddit, lambda: [_standing(comment) for comment in reddit.redditor(us).comments.new(limit=limit)])
+    if comments is None:
+        raise Unreachable(f"{reddit.config.oauth_url}: the account's own comments can't be read ({outcome}); nothing is posted")
+    return comments
 
 
 def count_replies(reddit: Client, name: str) -> int:
