@@ -140,8 +140,8 @@ def main(program: str = "python -m bot") -> None:
 def start_in_environment(program: str) -> None:
     """Start the same command again with .venv's Python; exits with one line where there is no usable .venv."""
     python = cli.ROOT / ".venv" / "bin" / "python"
-    if python.exists() and os.environ.get("BOT_RESTARTED") != str(os.getpid()):
-        os.environ["BOT_RESTARTED"] = str(os.getpid())  # exec keeps the process id: a .venv without packages is not tried for ever
+    if python.exists() and os.environ.get("REPLY_BOT_RESTARTED") != str(os.getpid()):
+        os.environ["REPLY_BOT_RESTARTED"] = str(os.getpid())  # exec keeps the process id: a .venv without packages is not tried for ever
         call = [str(python), *(["-P", "-m", "bot"] if program == "python -m bot" else [str(cli.ROOT / "run_bot.py")]), *sys.argv[1:]]
         os.execve(call[0], call, cli.with_root(os.environ))
     sys.exit(f"{program}: the packages of requirements.txt are not installed; run `make setup` in {cli.ROOT}, then the same command again")

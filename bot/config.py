@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from bot import text
@@ -29,8 +31,14 @@ DISCLOSURE = (
 )
 
 
-# Names of what is no setting, whatever stands before them; and a name and password in an address.
-_CREDENTIAL = re.compile(r"(?i)(?:client_?id|user_?name|pass_?(?:word|wd|phrase)?|secret|token|api_?key)$")
+# Names of what is no setting, by their words or in one word; and a name and password in an address.
+_SECRET_WORDS = frozenset(
+    (
+        *("secret", "token", "password", "passwd", "passphrase", "passcode", "passwort", "kennwort", "pass", "pwd", "pw", "auth"),
+        *("authorization", "bearer", "key", "apikey", "cookie", "credential", "credentials", "session", "login", "jwt"),
+    )
+)
+_SECRET_ENDS = ("clientid", "username", "secret", "token", "password", "passwort", "passwd", "apikey", "cookie", "bearer", "pwd")
 _IN_ADDRESS = re.compile(r"://[^/\s@]*:[^/\s@]*@")
 _NO_SETTINGS = ("BOT_BASES",)  # variables that begin as settings do: where base weights lie, see models.py
 
@@ -115,7 +123,7 @@ class Allowed(Section):
     """A subreddit whose moderators let the bot post there, and who said so where."""
 
     subreddit: str = Field(pattern=r"^[A-Za-z0-9_]{2,24}$")
-    permitted_by: str = Field(min_length=3)
+    permitted_by: Annotated[str, StringConstraints(strip_whitespace=True, min_length=3, pattern=r"[^\W\d_].*[^\W\d_]")]
 
 
 class SubmitSettings(Section):
@@ -131,7 +139,7 @@ class SubmitSettings(Section):
     @field_validator("disclosure")
     @classmethod
     def _says_what_it_is(cls, value: str) -> str:
-        if not re.search(text.BOT_SAYS_SO, value) or "!stop" not in value:
+        if not text.discloses(value):
             raise ValueError("it has to say «I am a bot» and how to stop it, `!stop`")
         return value
 
@@ -174,21 +182,57 @@ class Settings(BaseSettings):
         return env_settings, init_settings  # what the file says is passed to init; the environment goes before it
 
 
-def credentials(content: Any, where: str = "") -> list[str]:
-    """Names of the entries, at any depth, that are credentials by their name or hold some in an address.
+def is_credential(name: str) -> bool:
+    """
+    >>> [is_credential(name) for name in ("BOT_REDDIT__PWD", "ApiKey", "db-passwort", "praw_client_id", "max_new_tokens", "kill_switch")]
+    [True, True, True, True, False, False]
+    """
+    words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\dA-Z_]+", name)]
+    return not _SECRET_WORDS.isdisjoint(words) or "".join(words).endswith(_SECRET_ENDS)
+
+
+def credentials(content: Any, where: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """Places of the entries, at any depth, that are credentials by their name or hold some in an address.
 
     >>> credentials({"reddit": {"password": "x", "url": "http://a:b@c"}, "fetch": {"depth": 2}})
-    ['reddit.password', 'reddit.url']
+    [('reddit', 'password'), ('reddit', 'url')]
     """
     entries = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
-    found = []
+    places = []
     for name, value in entries:
-        full = f"{where}{name}"
-        if _CREDENTIAL.search(str(name)) or (isinstance(value, str) and _IN_ADDRESS.search(value)):
-            found.append(full)
+        if is_credential(str(name)) or (isinstance(value, str) and _IN_ADDRESS.search(value)):
+            places.append((*where, name))
         else:
-            found += credentials(value, f"{full}.")
-    return found
+            places += credentials(value, (*where, name))
+    return places
+
+
+def line_of(content: str, place: Sequence[str | int]) -> str:
+    """« line N» of a TOML text, where an entry, or at least its table, stands; empty where it isn't seen.
+
+    >>> line_of("[reddit]\\n\\npwd = 1\\n", ["reddit", "pwd"]), line_of("reddit.url = 1", ["reddit", "url"]), line_of("", ["x"])
+    (' line 3', ' line 1', '')
+    """
+    best, line, table = 0, "", []
+    seen: Counter[tuple[str | int, ...]] = Counter()
+    for number, each in enumerate(content.splitlines(), start=1):
+        if header := re.match(r"\s*(\[\[?)([^\[\]]+)\]", each):
+            table = _names(header[2])
+            if header[1] == "[[":
+                seen[tuple(table)] += 1
+                table = [*table, seen[tuple(table)] - 1]
+            path = table
+        elif key := re.match(r"\s*([^=#]+?)\s*=", each):
+            path = [*table, *_names(key[1])]
+        else:
+            continue
+        if best < len(path) <= len(place) and path == list(place[: len(path)]):
+            best, line = len(path), f" line {number}"
+    return line
+
+
+def _names(dotted: str) -> list[str | int]:
+    return [part.strip().strip("\"'") for part in dotted.split(".")]
 
 
 def is_strange(variable: str) -> bool:
@@ -205,32 +249,44 @@ def load(path: Path | None) -> Settings:
     """Settings from a TOML file (None: the defaults) and the environment.
 
     Raises:
-        WrongSettings: no such file, not TOML, a credential in it, an unknown setting or variable, or a value out of its range; names it.
+        WrongSettings: no such file, not TOML, a credential in it, an unknown setting or variable, or a value out of its range. The message
+            has its name, file and line, and never the value, which may be a password.
     """
-    content: dict[str, Any] = {}
-    if path is not None:
-        try:
-            content = tomllib.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise WrongSettings(f"{path}: no such config file; copy config.example.toml and edit it") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
-            raise WrongSettings(f"{path}: not readable as TOML ({error}); see config.example.toml") from None
-    variables = [name for name in os.environ if name.upper().startswith("BOT_") and _CREDENTIAL.search(name)]
-    if found := [*credentials(content), *variables]:
-        where = "environment" if found[0] in variables else path
+    source, content = _read(path) if path is not None else ("", {})
+    variables = [name for name in os.environ if name.upper().startswith("BOT_") and is_credential(name)]
+    places = credentials(content)
+    if places or variables:
+        name = ".".join(map(str, places[0])) if places else variables[0]
         raise WrongSettings(
-            f"{where}: {found[0]} is a credential; take it out and set praw_client_id, praw_client_secret, praw_username"
-            " and praw_password in the environment, or write a praw.ini; a password that was shared in a file wants changing"
+            f"{f'{path}:{line_of(source, places[0])}' if places else 'environment'}: {name} is a credential; take it out and set"
+            " praw_client_id, praw_client_secret, praw_username and praw_password in the environment, or write a praw.ini; a password that"
+            " was shared in a file wants changing"
         )
     if strange := next((each for each in os.environ if is_strange(each)), None):
         raise WrongSettings(f"{strange}: no such setting; BOT_SECTION__NAME with a section of {', '.join(Settings.model_fields)}")
     try:
         return Settings(**content)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        said = f"setting {name}: {first['msg']} (found {first.get('input')!r}); see config.example.toml"
-        variable = next((each for each in os.environ if each.upper() == "BOT_" + "__".join(map(str, first["loc"][:2])).upper()), None)
-        raise WrongSettings(f"{variable or path or 'environment'}: {said}") from None
+        first = error.errors(include_input=False, include_context=False)[0]
+        place = first["loc"]
+        name = ".".join(map(str, place))
+        variable = next((each for each in os.environ if each.upper() == "BOT_" + "__".join(map(str, place[:2])).upper()), None)
+        file = f"{path}:{line_of(source, place)}" if path is not None else "environment:"
+        raise WrongSettings(f"{f'{variable}:' if variable else file} setting {name}: {first['msg']}; see config.example.toml") from None
     except SettingsError as error:
         raise WrongSettings(f"""environment: {error}; write a list as BOT_FETCH__SUBREDDITS='["a", "b"]'""") from None
+
+
+def _read(path: Path) -> tuple[str, dict[str, Any]]:
+    """The text of a config file, and what it says."""
+    try:
+        source = path.read_text(encoding="utf-8")
+        return source, tomllib.loads(source)
+    except FileNotFoundError:
+        raise WrongSettings(f"{path}: no such config file; copy config.example.toml and edit it") from None
+    except tomllib.TOMLDecodeError as error:
+        place = re.search(r"\(at (line \d+, column \d+|end of document)\)$", str(error))
+        raise WrongSettings(f"{path}: not readable as TOML ({place[1] if place else 'no such syntax'}); see config.example.toml") from None
+    except (UnicodeDecodeError, IsADirectoryError) as error:
+        reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else "a folder"
+        raise WrongSettings(f"{path}: not readable as TOML ({reason}); see config.example.toml") from None

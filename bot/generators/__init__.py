@@ -59,7 +59,7 @@ def shortened(prompt: list[int], separator: list[int], most_tokens: int) -> list
 def back_end(name: str) -> BackEnd:
     """name: generate.backend; empty for the default. Raises UserError for an unknown one."""
     if name and name not in BACK_ENDS:
-        raise UserError(f"generate.backend {name!r} is unknown; one of {', '.join(BACK_ENDS)}")
+        raise UserError(f"generate.backend is unknown; one of {', '.join(BACK_ENDS)}")
     return BACK_ENDS[name or next(iter(BACK_ENDS))]
 
 

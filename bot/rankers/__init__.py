@@ -101,7 +101,7 @@ def back_end(name: str) -> BackEnd:
 def chosen(name: str) -> str:
     """The back end's name, that of the default for an empty one. Raises UserError for an unknown one."""
     if name and name not in BACK_ENDS:
-        raise UserError(f"rank.backend {name!r} is unknown; one of {', '.join(BACK_ENDS)}")
+        raise UserError(f"rank.backend is unknown; one of {', '.join(BACK_ENDS)}")
     return name or next(iter(BACK_ENDS))
 
 

@@ -68,11 +68,9 @@ def connect(settings: RedditSettings) -> Client:
         arguments = {"reddit_url": url, "oauth_url": url, "client_id": sandbox.CLIENT_ID, "client_secret": sandbox.CLIENT_SECRET}
         arguments |= {"username": sandbox.USERNAME, "password": sandbox.PASSWORD}
     elif settings.url:
-        raise WrongSettings(f"reddit.url: {settings.url!r} is not a loopback address; leave it empty for Reddit itself")
+        raise WrongSettings("reddit.url: not a loopback address; leave it empty for Reddit itself")
     elif not USER_AGENT.fullmatch(settings.user_agent) or "u/unknown)" in settings.user_agent:
-        raise WrongSettings(
-            f"reddit.user_agent: {settings.user_agent!r} doesn't say who it is; Reddit wants `<platform>:<app id>:<version> (by /u/<you>)`"
-        )
+        raise WrongSettings("reddit.user_agent: doesn't say who it is; Reddit wants `<platform>:<app id>:<version> (by /u/<you>)`")
     try:
         return praw.Reddit(
             user_agent=settings.user_agent,
@@ -82,11 +80,35 @@ def connect(settings: RedditSettings) -> Client:
             requestor_kwargs=requestor_kwargs,
             **arguments,
         )
-    except (MissingRequiredAttributeException, ClientException, configparser.Error) as error:
+    except (configparser.Error, UnicodeDecodeError, ValueError) as error:
+        raise NoPermission(f"{ini_fault(error)}; correct it, or set the praw_… variables in the environment instead") from None
+    except (MissingRequiredAttributeException, ClientException) as error:
         raise NoPermission(
             "no Reddit credentials: set praw_client_id, praw_client_secret, praw_username and praw_password in the environment,"
             f" or write a praw.ini ({one_line(error)})"
         ) from None
+
+
+def ini_fault(error: Exception) -> str:
+    """What is wrong with a praw.ini, and in which line; nothing of what stands there, which may be a password.
+
+    >>> parser = configparser.ConfigParser()
+    >>> try: parser.read_string("[DEFAULT]\\npassword hunter2", "praw.ini")
+    ... except configparser.Error as error: ini_fault(error)
+    'praw.ini: line 2 is not `name=value`'
+    """
+    file = getattr(error, "source", None) or "praw.ini"
+    if isinstance(error, configparser.MissingSectionHeaderError):
+        return f"{file}: line {error.lineno} stands in no section; begin with [DEFAULT]"
+    if isinstance(error, configparser.ParsingError):
+        return f"{file}: line {error.errors[0][0] if error.errors else '?'} is not `name=value`"
+    if isinstance(error, (configparser.DuplicateOptionError, configparser.DuplicateSectionError)):
+        return f"{file}: line {error.lineno} repeats a name that stands above; keep one"
+    if isinstance(error, configparser.NoSectionError):
+        return f"{file}: has no section of the name that praw_site gives"
+    if isinstance(error, UnicodeDecodeError):
+        return f"{file}: not UTF-8"
+    return f"{file} or a praw_… variable: a value that is not of its kind ({type(error).__name__})"
 
 
 def site(reddit: Client) -> str:
