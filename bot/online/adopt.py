@@ -25,7 +25,7 @@ from bot.cli import WrongSettings
 from bot.online import inbox
 from bot.online.door import without_disclosure
 from bot.posting import clock, ledger
-from bot.posting.database import file_of
+from bot.posting.database import State, file_of
 from bot.posting.ledger import Reply
 from bot.reddit import client as reddit
 from bot.reddit.requestor import Client
@@ -34,34 +34,39 @@ from bot.reddit.threads import Standing
 CHECKED, ADOPTED = 100, 1000  # newest comments: one call, and all that Reddit lists
 
 
-def unknown_replies(db: sqlite3.Connection, client: Client, us: str, limit: int) -> list[Standing]:
-    """Replies of the bot among the account's newest comments whose comment has no row in the ledger; the newest first.
+def own_replies(client: Client, us: str, limit: int) -> list[Standing]:
+    """The bot's replies among the account's newest comments, by their disclosure line; the newest first.
 
     Raises:
         UserError: Reddit can't be reached or read.
     """
-    known = ledger.all_comments(db)
-    ours = (each for each in reddit.own_comments(client, us, limit) if text.discloses(each.body) and each.parent_id.startswith("t1_"))
-    return [each for each in ours if each.parent_id not in known]
+    return [each for each in reddit.own_comments(client, us, limit) if text.discloses(each.body) and each.parent_id.startswith("t1_")]
 
 
 def check(db: sqlite3.Connection, client: Client, us: str) -> None:
-    """Before anything is posted.
+    """Before anything is posted. A reply that stands there although its row says that it was refused is noted as posted.
 
     Raises:
         WrongSettings: the ledger knows less than Reddit.
         UserError: Reddit can't be reached or read.
     """
-    if unknown := unknown_replies(db, client, us, CHECKED):
+    replies = own_replies(client, us, CHECKED)
+    known = ledger.all_comments(db)
+    if unknown := [each for each in replies if each.parent_id not in known]:
         raise WrongSettings(
             f"{file_of(db)}: does not know {len(unknown)} of u/{us}'s latest replies ({unknown[0].name}, …): it is new, cut short, an older"
             " copy, or another ledger is in use; nothing was posted. Put the right one back, or run `python run_bot.py adopt`"
         )
+    refused = {reply.comment_id: reply for reply in ledger.in_state(db, State.REJECTED)}
+    for each in replies:
+        if each.parent_id in refused:
+            ledger.adopt(db, refused[each.parent_id], each.name, each.created_utc)
 
 
 def adopt(db: sqlite3.Connection, client: Client, us: str) -> int:
-    """Take the unknown replies into the ledger; returns how many. Raises as `unknown_replies`."""
-    unknown = unknown_replies(db, client, us, ADOPTED)
+    """Take the replies that the ledger lacks into it; returns how many. Raises as `own_replies`."""
+    known = ledger.all_comments(db)
+    unknown = [each for each in own_replies(client, us, ADOPTED) if each.parent_id not in known]
     parents = reddit.standings(client, [each.parent_id for each in unknown])
     for each in reversed(unknown):
         author = parents[each.parent_id].author if each.parent_id in parents else ""

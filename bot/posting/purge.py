@@ -360,10 +360,10 @@ def purge_command(
     ids_file: Annotated[
         Path | None, typer.Option("--ids", metavar="FILE", help="one id a line: t1_… a comment or reply, t3_… a whole thread")
     ] = None,
-    gone: Annotated[bool, typer.Option("--gone", help="ask Reddit which comments of run folders and harvest are deleted there")] = False,
     data: Annotated[Path, typer.Option(metavar="DIR", help="searched with all that lies in it")] = Path("data"),
     also: Annotated[list[Path] | None, typer.Option(metavar="DIR", help="another such folder; may be given several times")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would go")] = False,
+    gone: Annotated[bool, typer.Option("--gone", help="ask Reddit which comments of run folders and harvest are deleted there")] = False,
     config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings, for --gone")] = None,
 ) -> None:
     """Remove every trace of comments, replies and threads from extracts, prepared files and run folders."""
