@@ -139,8 +139,13 @@ def open_ledger(path: Path) -> sqlite3.Connection:
 def _connect(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, timeout=10, isolation_level=None)
     db.row_factory = sqlite3.Row
-    db.execute("PRAGMA synchronous = FULL")
-    db.execute("PRAGMA secure_delete = ON")  # what `forget` removes is overwritten
+    try:
+        with sqlite_errors(db):
+            db.execute("PRAGMA synchronous = FULL")
+            db.execute("PRAGMA secure_delete = ON")  # what `forget` removes is overwritten
+    except BaseException:
+        db.close()
+        raise
     return db
 
 
