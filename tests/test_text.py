@@ -122,7 +122,7 @@ def test_clean_leaves_plain_words_alone(words: list[str]) -> None:
     assert text.clean(" ".join(words)) == " ".join(words)
 
 
-PIECES_THAT_NEVER_CLOSE = [
+UNCLOSED_PIECES = [
     " *a", " _a", ">!", "[", "[a](", "[]( ", "`", "*", "_", "~~a ", "- ", "\\", "***a ", "&gt;", "\n>", "((", "[[a]", "[a][", "](",
     "![gif](", "^", " ^a", "^(", "^(a ", "|-", "|\n-", "-|-x\n", "<http", "<https://a ",
 ]  # fmt: skip

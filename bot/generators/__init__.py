@@ -76,7 +76,7 @@ def prompt_room(settings: GenerateSettings, context: int, minimum: int) -> int:
 def back_end(name: str) -> BackEnd:
     """The entry for generate.backend. name: empty for the default. Raises UserError if it is unknown."""
     if name and name not in BACK_ENDS:
-        raise UserError(f"generate.backend {name!r} is unknown; choose one of {', '.join(BACK_ENDS)}")
+        raise UserError(f"generate.backend is unknown; choose one of {', '.join(BACK_ENDS)}")
     return BACK_ENDS[name or next(iter(BACK_ENDS))]
 
 
