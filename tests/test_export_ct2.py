@@ -161,7 +161,9 @@ def test_one_candidate_each_for_many_comments(folder: Path, name: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder / name, local_files_only=True)
     assert len(result) == 60
     # the cleaned text may have more tokens than were generated
-    assert all(len(tokenizer.tokenize(each.reply)) <= 2 * SMALL["max_new_tokens"] for each in result.values())
+    for each in result.values():  # cleaned text may split into more tokens; a byte that is no character becomes U+FFFD, three bytes
+        tokens = len(tokenizer.tokenize(each.reply.replace("\ufffd", ""))) + each.reply.count("\ufffd")
+        assert tokens <= 2 * SMALL["max_new_tokens"], each.reply
 
 
 def test_the_greedy_text_equals_that_of_gpt_2_simple(folder: Path) -> None:
@@ -389,15 +391,14 @@ def test_workers_load_no_framework_and_start_quickly(folder: Path, tmp_path: Pat
     to_ctranslate2.export(folder / "ranker", "int8")
     code = (
         "import runpy, sys\n"
-        "module = sys.argv.pop(1)\n"
-        "try: runpy.run_module(module, run_name='__main__')\n"
+        "try: runpy.run_module('bot', run_name='__main__')\n"
         "except SystemExit as end: assert not end.code, end.code\n"
         "heavy = {'torch', 'tensorflow', 'transformers', 'keras', 'pandas', 'scipy', 'sklearn', 'huggingface_hub'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
-    for module, source, out in (("bot.online.generate", "in.csv", "out.csv"), ("bot.online.rank", "pairs.csv", "scored.csv")):
+    for stage, source, out in (("generate", "in.csv", "out.csv"), ("score", "pairs.csv", "scored.csv")):
         began = os.times()
-        command = [sys.executable, "-c", code, module, "--in", tmp_path / source, "--out", tmp_path / out, "--config", tmp_path / "c.toml"]
+        command = [sys.executable, "-c", code, stage, "--in", tmp_path / source, "--out", tmp_path / out, "--config", tmp_path / "c.toml"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert done.stdout.splitlines()[-1] == "[]" and not done.stderr  # no progress bar outside a terminal

@@ -130,7 +130,7 @@ def test_the_text_depends_only_on_the_seed_and_the_comment(generator: back_end.G
 
 
 def test_seeds_equal_those_of_the_transformers_back_end(generator: back_end.GPT2Simple) -> None:
-    expected = [generators.candidate_seed(7, comment, n) for _, comment in COMMENTS for n in range(4)]
+    expected = [generators.stream_seed(7, n, comment) for _, comment in COMMENTS for n in range(4)]
     assert [row.seed for row in sample(generator, COMMENTS, seed=7, max_new_tokens=1)] == expected
 
 
@@ -272,13 +272,24 @@ def test_file_to_file_without_pytorch(checkpoint: Path, tmp_path: Path) -> None:
     schema.write_table(tmp_path / "in.csv", ["comment_id", "comment"], [{"comment_id": i, "comment": c} for i, c in COMMENTS])
     code = (
         "import runpy, sys\n"
-        "try: runpy.run_module('bot.online.generate', run_name='__main__')\n"
+        "try: runpy.run_module('bot', run_name='__main__')\n"
         "except SystemExit as end: assert not end.code, end.code\n"
         "print(sorted({'torch', 'transformers', 'tensorflow'} & set(sys.modules)))"
     )
     settings = {"backend": "gpt-2-simple", "model": str(checkpoint), "max_new_tokens": "16"}
     ran = subprocess.run(
-        [sys.executable, "-c", code, "--in", str(tmp_path / "in.csv"), "--out", str(tmp_path / "out.csv"), "--num-candidates", "3"],
+        [
+            sys.executable,
+            "-c",
+            code,
+            "generate",
+            "--in",
+            str(tmp_path / "in.csv"),
+            "--out",
+            str(tmp_path / "out.csv"),
+            "--num-candidates",
+            "3",
+        ],
         cwd=ROOT,
         env={**os.environ, **{f"BOT_GENERATE__{name.upper()}": value for name, value in settings.items()}},
         capture_output=True,

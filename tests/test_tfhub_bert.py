@@ -245,7 +245,7 @@ def test_upvote_ranker_learns_classes_and_is_evaluated_on_pairs_too(
     expected = [0, 1 / 3, 2 / 3, 1] if classes is Classes.four else [0, 0, 1, 1]
     assert scores == pytest.approx(expected, abs=0.2)
     monkeypatch.setenv("BOT_BASES", str(weight_bases.BASE_DIR))  # for the scoring processes
-    evaluate.main(data=data, one=tmp_path / "upvote")
+    evaluate.main(data=data, out=tmp_path / "evaluation", one=tmp_path / "upvote")
     metrics = cards.read_card(tmp_path / "upvote").metrics
     assert metrics["gap_20"]["ranker"]["pairwise_accuracy"] == [1.0, 1.0, 1.0] and "earlier_wins" in metrics["all"]
     by_class = metrics[f"{classes.value}_classes"]
@@ -490,12 +490,12 @@ def test_a_damaged_model_folder_is_an_error(realism: Path, tmp_path: Path, damag
     file = tmp_path / "m" / damage
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     assert serving.fingerprint(tmp_path / "m") != before
-    with pytest.raises(UserError) as cut:
+    with pytest.raises(UserError) as truncated:
         rankers.load("tfhub-bert", tmp_path / "m")
     file.unlink()
-    with pytest.raises(UserError) as gone:
+    with pytest.raises(UserError) as missing:
         rankers.load("tfhub-bert", tmp_path / "m")
-    for error in (cut, gone):
+    for error in (truncated, missing):
         assert (
             str(tmp_path / "m") in str(error.value) and re.search("train (it|the model)", str(error.value)) and "\n" not in str(error.value)
         )
