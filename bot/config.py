@@ -32,7 +32,7 @@ DISCLOSURE = (
 )
 
 
-# Names that are credentials and not settings, by one of their words or by their end; and a user name and password in a URL.
+# Names of credentials, by one of their words or by their ending; and a user name and password in a URL.
 _SECRET_WORDS = frozenset(
     (
         *("secret", "token", "password", "passwd", "passphrase", "passcode", "passwort", "kennwort", "pass", "pwd", "pw", "auth"),
@@ -189,7 +189,8 @@ class Settings(BaseSettings):
 
 
 def is_credential(name: str) -> bool:
-    """
+    """True if the name of an entry or a variable suggests a credential.
+
     >>> [is_credential(name) for name in ("BOT_REDDIT__PWD", "ApiKey", "db-passwort", "praw_client_id", "max_new_tokens", "kill_switch")]
     [True, True, True, True, False, False]
     """
@@ -214,7 +215,7 @@ def credentials(content: Any, where: tuple[str | int, ...] = ()) -> list[tuple[s
 
 
 def line_of(content: str, place: Sequence[str | int]) -> str:
-    """ " line N" of an entry, or at least of its table, in a TOML text; empty if it is not found.
+    """The line of an entry in a TOML text, as " line N"; that of its table if the entry is not found, empty if neither is.
 
     >>> line_of("[reddit]\\n\\npwd = 1\\n", ["reddit", "pwd"]), line_of("reddit.url = 1", ["reddit", "url"]), line_of("", ["x"])
     (' line 3', ' line 1', '')
@@ -257,7 +258,7 @@ def load(path: Path | None) -> Settings:
 
     Raises:
         WrongSettings: the file does not exist, is not TOML or contains a credential; or a setting or variable is unknown or out of range.
-            The message has name, file and line, and never the value, which may be a password.
+            The message has the name, file and line, but never the value, which may be a password.
     """
     source, content = _read(path) if path is not None else ("", {})
     variables = [name for name in os.environ if name.upper().startswith("BOT_") and is_credential(name)]
@@ -287,7 +288,7 @@ def load(path: Path | None) -> Settings:
 
 
 def _read(path: Path) -> tuple[str, dict[str, Any]]:
-    """The text of a config file, and what it says."""
+    """The text and the content of a config file."""
     try:
         source = path.read_text(encoding="utf-8")
         return source, tomllib.loads(source)
@@ -295,7 +296,7 @@ def _read(path: Path) -> tuple[str, dict[str, Any]]:
         raise WrongSettings(f"{path}: no such config file; copy config.example.toml and edit it") from None
     except tomllib.TOMLDecodeError as error:
         place = re.search(r"\(at (line \d+, column \d+|end of document)\)$", str(error))
-        raise WrongSettings(f"{path}: not readable as TOML ({place[1] if place else 'no such syntax'}); see config.example.toml") from None
+        raise WrongSettings(f"{path}: not readable as TOML ({place[1] if place else 'invalid syntax'}); see config.example.toml") from None
     except (UnicodeDecodeError, IsADirectoryError) as error:
         reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else "a folder"
         raise WrongSettings(f"{path}: not readable as TOML ({reason}); see config.example.toml") from None

@@ -53,9 +53,9 @@ def test_the_export_says_what_transformers_says(source: Path) -> None:
 
 def test_what_is_no_classifier_is_named(source: Path, tmp_path: Path) -> None:
     ranker = tiny.encoder(tmp_path / "ranker")
-    with pytest.raises(UserError, match="no classifier of conduct; set conduct.comment_classifier"):
+    with pytest.raises(UserError, match="not a conduct classifier; set conduct.comment_classifier"):
         serving_rankers.load_labels(ranker, "float32")
-    with pytest.raises(UserError, match="a classifier of conduct, not a ranker"):
+    with pytest.raises(UserError, match="a conduct classifier, not a ranker"):
         serving_rankers.load_export(to_ctranslate2.export(source, "float32"))
     nothing = ConductSettings(comment_classifier=tmp_path / "nothing", reply_classifier=tmp_path / "nothing")
     with pytest.raises(UserError, match="no model here"):
