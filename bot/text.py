@@ -9,13 +9,27 @@ from __future__ import annotations
 import hashlib
 import html
 import re
+import unicodedata
+from bisect import bisect_left
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 SEPARATOR = "[SEP]"
 # An empty body, or Reddit's placeholder for a deleted one. This pattern and BOT_NAME are also valid RE2, since the query of `extract` uses
 # them.
 DELETED_BODY = r"(?i)^\s*(?:\[deleted\]|\[removed\]|\[ removed by reddit \]|\[deleted by user\])?\s*$"
+NOTICE_LENGTH = 500  # characters; scripts that overwrite comments add an advertisement
+_BRACKETED = re.compile(r"\[[^\[\]]*+(?:\[[^\[\]]*+\](?:\([^()]*+\))?[^\[\]]*+)*+\]")  # a link may stand in it
+_OVERWRITTEN = re.compile(
+    r"(?is)[<({]?\s*(?:(?:this|the|my|your|all)\s+)?(?:(?:old|original)\s+)?"
+    r"(?:comments?|posts?|contents?|messages?|replies|text|submission|thread|account)?\s*(?:has been|have been|was|were|is|got)?\s*"
+    r"(?:mass |automatically |permanently |since )?"
+    r"(?:deleted|removed|overwritten|redacted|erased|wiped|unavailable|(?:edited|changed|replaced)(?= in protest))"
+    r"(?:\s*[)>}.!]*\s*\Z|\s+(?:by|with|using|via|at the request of)\s+(?:an? |the |its |their |this "
+    r"|reddit|redact|mods?\b|moderat|user\b|author|admin|automod|power|shreddit|me\b)"
+    r"|\s+(?:in protest|in response to|to protect|due to|for violat|because of))"
+    r"|(?:i have |i've )?(?:chosen to )?overwrit(?:e|ten)\s+(?:this|all|my)\b"
+)
 UNANSWERABLE_LENGTH = 10_000  # characters: Reddit's own limit for a comment
 # User names of bots: something_bot, something-bot, SomethingBot; but not "Talbot".
 BOT_NAME = r"(?i:^automoderator$|^bot$|[_-]bot[_-]?\d*$)|[a-z0-9]Bot\d*$"
@@ -31,6 +45,10 @@ COUNTED_AS_ENGLISH = frozenset({"en", "pcm", "zxx"})
 
 # Texts that a tokenizer would read as control tokens: `<|name|>` of GPT-2 and similar models, `[SEP]` and others of BERT.
 _CONTROL = re.compile(r"(<\|)(\\*)([A-Za-z0-9_]+\|>)|(\[)(\\*)((?:SEP|CLS|MASK|PAD|UNK)\])")
+# Bidirectional controls can turn a whole terminal line around; they carry no text of their own.
+BIDI = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# C0 and C1 controls, escape sequences among them; tab and line feed are white space.
+UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # C0 and C1 controls except tab and newline: tokenizers have not seen them and some CSV readers fail on them. Reddit's editor puts a
 # zero-width space into every blank line.
@@ -38,29 +56,57 @@ _CONTROL_CHARACTERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\ufeff]")
 
 # The target of a link or an image: (https://example.org/a_(b) "title")
 _TARGET = r"\([ \t]*+(?:[^()\s]|\([^()\s]*\))*(?:[ \t]++\"[^\"\n]*\")?[ \t]*+\)"
-# Reddit's Markdown in the order in which it is removed: a mark that every match contains, the pattern, and the replacement.
-_MARKDOWN = tuple(
-    (mark, re.compile(pattern), plain)
-    for mark, pattern, plain in (
-        (">", r"(?m)^[ \t]*>(?!!).*$", " "),  # quotes
-        (">!", r"(?s)>!(.*?)!<", r"\1"),  # spoilers
-        ("```", r"(?m)^[ \t]*`{3,}\w*[ \t]*$", " "),  # fences around code
-        ("~~~", r"(?m)^[ \t]*~{3,}\w*[ \t]*$", " "),
-        ("![", r"!\[(?:img|gif)\]" + _TARGET, " "),  # Reddit's own name for an uploaded image, an emote or a GIF
-        ("](", r"!?\[([^\[\]]*+(?:\[[^\[\]]*+\][^\[\]]*+)*+)\]" + _TARGET, r"\1"),  # links and images: keep the text
-        ("<http", r"<https?://[^\s>]++>", " "),
-        ("http", r"https?://\S+", " "),
-        ("www.", r"www\.\S+", " "),
-        ("", r"(?m)^[ \t]*(?:[*_-][ \t]*){3,}$", " "),  # rulers
-        ("", r"(?m)^[ \t]*(?:#{1,6}[ \t]+|[*+-][ \t]+)", ""),  # headings, bullets
-        ("`", r"(?<!\\)(`{1,3})(?=\S)(.+?)(?<=\S)\1", r"\2"),
-        ("~~", r"(?<!\\)~~(?=\S)(.+?)(?<![\s\\])~~", r"\1"),
-        ("*", r"(?<!\\)(\*{1,3})(?=\S)(.+?)(?<![\s\\])\1", r"\2"),
-        ("_", r"(?<![\w\\])(_{1,2})(?=\S)(.+?)(?<![\s\\])\1(?!\w)", r"\2"),
-        ("^(", r"(?<![\w)\\])\^++\(([^()\n]*+)\)", r"\1"),  # superscript: ^(these words)
-        ("^", r"(?<![^\s(])\^++(?=[^\W_][^\s^]*+(?:\s|$))", ""),  # ^this, but not 2^6 and ^_^
-        ("\\", r"\\([\\`*_{}\[\]()#+\-.!~>^|])", r"\1"),
+
+
+def _patterns(*rows: tuple[str, str, str]) -> tuple[tuple[str, re.Pattern[str], str], ...]:
+    return tuple((mark, re.compile(pattern), plain) for mark, pattern, plain in rows)
+
+
+# Reddit's markdown in the order in which it is undone: a mark that each match holds, the pattern, and what stays of it. Spoilers come
+# before all of it, other marks that stand in pairs (_PAIRS) after the blocks.
+_QUOTE_MARKS = re.compile(r"(?m)^[ \t]*(?:>(?!!)[ \t]*)+")
+_QUOTES = re.compile(r"(?m)^[ \t]*>(?!!).*$")
+_BLOCKS = _patterns(
+    ("```", r"(?m)^[ \t]*`{3,}\w*[ \t]*$", " "),  # fences around code
+    ("~~~", r"(?m)^[ \t]*~{3,}\w*[ \t]*$", " "),
+    ("![", r"!\[(?:img|gif)\]" + _TARGET, " "),  # Reddit's own name for an uploaded image, an emote or a GIF: nobody wrote it
+    ("](", r"!?\[([^\[\]]*+(?:\[[^\[\]]*+\][^\[\]]*+)*+)\]" + _TARGET, r"\1"),  # links and images keep their words
+    ("<http", r"<https?://[^\s>]++>", " "),
+    ("http", r"https?://\S+", " "),
+    ("www.", r"www\.\S+", " "),
+    ("", r"(?m)^[ \t]*(?:[*_-][ \t]*){3,}$", " "),  # rulers
+    ("", r"(?m)^[ \t]*(?:#{1,6}[ \t]+|[*+-][ \t]+)", ""),  # headings, bullets
+)
+_REST = _patterns(
+    ("^(", r"(?<![\w)\\])\^++\(([^()\n]*+)\)", r"\1"),  # raised: ^(these words)
+    ("^", r"(?<![^\s(])\^++(?=[^\W_][^\s^]*+(?:\s|$))", ""),  # ^this, but not 2^6 and not the face ^_^
+    ("\\", r"\\([\\`*_{}\[\]()#+\-.!~>^|])", r"\1"),
+)
+
+
+class _Pair(NamedTuple):
+    """Marks around words. opening: where one may open; closings: the marks, the longest first, with where one may close (no width)."""
+
+    opening: re.Pattern[str]
+    closings: tuple[tuple[str, str, re.Pattern[str]], ...]  # opening mark, closing mark, where it may close
+    across_lines: bool = False
+
+
+def _same(mark: str, longest: int, opening: str, closing: str) -> _Pair:
+    """Pairs of one mark, once to `longest` times. closing: what stands before and, after a blank, what behind the closing mark."""
+    before, _, after = closing.partition(" ")
+    marks = [mark * length for length in range(longest, 0, -1)]
+    return _Pair(
+        re.compile(opening + re.escape(mark)), tuple((each, each, re.compile(f"{before}(?={re.escape(each)}{after})")) for each in marks)
     )
+
+
+_SPOILER = _Pair(re.compile(">!"), ((">!", "!<", re.compile("(?=!<)")),), across_lines=True)
+_PAIRS = (
+    _same("`", 3, r"(?<!\\)", r"(?<=\S)"),
+    _same("~~", 1, r"(?<!\\)", r"(?<![\s\\])"),
+    _same("*", 3, r"(?<!\\)", r"(?<![\s\\])"),
+    _same("_", 2, r"(?<![\w\\])", r"(?<![\s\\]) (?!\w)"),
 )
 _TABLE_RULE = re.compile(r"(?m)^(?=[^\n|]*+\|)(?=[^\n-]*+-)[|: \t-]++$")  # the line below a table header: |:-|-:|
 
@@ -74,6 +120,15 @@ def well_formed(text: str) -> str:
     return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
+def printable(body: str) -> str:
+    """Text that a terminal shows and does not obey: one line, no control characters.
+
+    >>> printable(" a\\n\\tb \\x1b[31mred")
+    'a b [31mred'
+    """
+    return " ".join(BIDI.sub("", UNPRINTABLE.sub(" ", body)).split())
+
+
 def is_deleted(body: str) -> bool:
     """True for an empty body and for Reddit's placeholders for deleted bodies.
 
@@ -81,6 +136,44 @@ def is_deleted(body: str) -> bool:
     (True, False)
     """
     return re.search(DELETED_BODY, body) is not None
+
+
+def fingerprint(body: str) -> str:
+    """The same for two bodies that differ in white space alone: sha256, in hexadecimal digits.
+
+    >>> fingerprint("a  b\\n") == fingerprint("a b"), fingerprint("a b") == fingerprint("ab")
+    (True, False)
+    """
+    return hashlib.sha256(" ".join(well_formed(body).split()).encode()).hexdigest()
+
+
+def discloses(body: str) -> bool:
+    """True for a text that says that a bot wrote it, and how to stop it: the line below each of the bot's replies does.
+
+    >>> discloses("I am a bot. Reply `!stop` and I am gone."), discloses("I am a bot.")
+    (True, False)
+    """
+    return "!stop" in body and re.search(BOT_SAYS_SO, body) is not None
+
+
+def is_notice(body: str) -> bool:
+    """True for a body that was written over: nothing but a notice in brackets, or a sentence that the text was removed, deleted or
+    overwritten, by whomever and in whatever spelling. An empty body is none.
+
+    >>> is_notice("*[ Removed by Reddit ]*"), is_notice("This comment was overwritten by a script."), is_notice("[edit] a better title")
+    (True, True, False)
+    """
+    shown = unicodedata.normalize("NFKC", body.strip().strip("*_~`^ \t"))
+    return len(shown) <= NOTICE_LENGTH and (_BRACKETED.fullmatch(shown) or _OVERWRITTEN.match(shown)) is not None
+
+
+def is_deleted_by_author(notice: str) -> bool:
+    """Of a notice: True where it says so, or where a program of the author's wrote it; else a moderator or Reddit removed the text.
+
+    >>> is_deleted_by_author("[deleted]"), is_deleted_by_author("[ Removed by Reddit ]")
+    (True, False)
+    """
+    return re.search(r"(?i)delet|overwr|redact|gel\u00f6scht|erased|wiped", notice) is not None
 
 
 def clean(body: str) -> str:
@@ -92,14 +185,59 @@ def clean(body: str) -> str:
     >>> clean("&gt; you said\\n\\nI *agree*, see [this](http://a.b/c) &amp; http://d.e")
     'I agree, see this &'
     """
+    return " ".join(unmarked(body).split())
+
+
+def unmarked(body: str, quotes: bool = False) -> str:
+    """`clean` with lines and white space as they were. quotes: keep quoted lines.
+
+    >>> unmarked("> you said\\n\\nI *agree*", quotes=True)
+    'you said\\n\\nI agree'
+    """
     text = html.unescape(html.unescape(well_formed(body)) if "&amp;" in body else well_formed(body))  # old dumps escape twice
     text = _CONTROL_CHARACTERS.sub(" ", well_formed(text).replace("\r", "\n"))
-    for mark, pattern, plain in _MARKDOWN:
-        if mark in text:  # most bodies have no mark, and this check is a hundred times faster than the pattern
-            text = pattern.sub(plain, text)
+    if ">" in text:
+        text = _QUOTE_MARKS.sub("", text) if quotes else _QUOTES.sub(" ", text)
+        text = _unwrap(text, _SPOILER)
+    text = _replace(text, _BLOCKS)
+    for pair in _PAIRS:
+        text = _unwrap(text, pair)
+    text = _replace(text, _REST)
     if "|" in text and _TABLE_RULE.search(text):
         text = _TABLE_RULE.sub(" ", text).replace("|", " ")
-    return " ".join(text.split())
+    return text
+
+
+def _replace(text: str, patterns: tuple[tuple[str, re.Pattern[str], str], ...]) -> str:
+    for mark, pattern, plain in patterns:
+        if mark in text:  # most bodies have none, and a search for one mark takes a hundredth of the pattern's time
+            text = pattern.sub(plain, text)
+    return text
+
+
+def _unwrap(text: str, pair: _Pair) -> str:
+    """The text without a pair's marks, where they stand around words. Takes time in proportion to the length: a pattern that looks for
+    each mark's partner would read the rest of the text for each mark that has none.
+    """
+    if pair.closings[-1][0] not in text:
+        return text
+    ends = {closing: [each.start() for each in where.finditer(text)] for _, closing, where in pair.closings}
+    breaks = [] if pair.across_lines else [each.start() for each in re.finditer("\n", text)]
+    kept, done, at = [], 0, 0
+    while opened := pair.opening.search(text, at):
+        at = opened.start() + 1
+        for mark, closing, _ in pair.closings:
+            begin = opened.start() + len(mark)
+            if not text.startswith(mark, opened.start()) or (not pair.across_lines and not text[begin : begin + 1].strip()):
+                continue
+            place = bisect_left(ends[closing], begin if pair.across_lines else begin + 1)
+            end = ends[closing][place] if place < len(ends[closing]) else len(text)
+            line = bisect_left(breaks, begin)
+            if end < (breaks[line] if line < len(breaks) else len(text)):
+                kept += [text[done : opened.start()], text[begin:end]]
+                done = at = end + len(closing)
+                break
+    return "".join([*kept, text[done:]])
 
 
 def language(body: str) -> str | None:

@@ -76,10 +76,9 @@ class Unfit(Phrased):
 
 
 # A category (the value of an `Unfit`) to the probability that the reply is of it. The classifier is calibrated so that its verdict changes
-# at LIKELY.
+# at 0.5; conduct.reply_threshold says where it counts.
 Judged = Mapping[str, float]
 NOT_JUDGED: Judged = {}
-LIKELY = 0.5
 LANGUAGE_CHARACTERS = 20_000  # of a thread, enough to tell
 
 
@@ -134,7 +133,7 @@ def _checks(reply: str, around: Around, conduct: ConductSettings, judged: Judged
     yield Unfit.SLUR, bool(slurs.bad_words(reply))
     yield from ((category, patterns.matches(category, latin)) for category in Unfit if category in patterns.CATEGORIES)
     yield Unfit.INVENTED_QUOTE, quotes.invents_quote(latin, [around.comment, *around.thread])
-    yield from ((category, judged.get(category, 0.0) >= LIKELY) for category in Unfit)
+    yield from ((category, judged.get(category, 0.0) >= conduct.reply_threshold) for category in Unfit)
     if conduct.toxicity_model is not None:
         yield Unfit.TOXIC, toxicity.toxicity(shown, conduct.toxicity_model) >= conduct.maximum_toxicity
     plain, compact = copies.plain(latin), echo.compact(reply)

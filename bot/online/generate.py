@@ -23,7 +23,7 @@ import typer
 
 from bot import config, files, generators, schema, text
 from bot.cli import UserError, progress_bar, redirect_messages
-from bot.conduct.where import Reason
+from bot.conduct.reasons import Reason
 from bot.schema import Candidate
 from bot.weights import serving
 

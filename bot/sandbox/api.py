@@ -264,10 +264,16 @@ def delete() -> Response:
 # --- messages -----------------------------------------------------------------------------------------------------------
 
 
-@api.get("/message/<any(unread, inbox):box>")
+@api.get("/message/<any(unread, inbox, messages, comments):box>")
 def message(box: str) -> Response:
-    letters = [letter_json(row, USERNAME) for row in store().unread_letters()]
-    return page([*letters, *(comment_reply_json(of_comment(row), USERNAME) for row in store().unread())])
+    """Newest first. unread: until it is marked as read; inbox: all; messages and comments: all of one kind."""
+    unread = {row["name"] for row in [*store().unread(), *store().unread_letters()]}
+    letters = [letter_json(row, USERNAME) for row in store().letters() if box != "comments"]
+    replies = [comment_reply_json(of_comment(row), USERNAME) for row in store().replies_to(USERNAME) if box != "messages"]
+    things = sorted([*letters, *replies], key=lambda thing: -thing["data"]["created_utc"])
+    for thing in things:
+        thing["data"]["new"] = thing["data"]["name"] in unread
+    return page([thing for thing in things if box != "unread" or thing["data"]["new"]])
 
 
 @api.post("/api/read_message")

@@ -109,6 +109,18 @@ class Store:
         """Private messages to us, newest first."""
         return self._rows("SELECT letters.* FROM letters JOIN unread USING (name) ORDER BY number DESC")
 
+    def replies_to(self, author: str) -> list[sqlite3.Row]:
+        """What others answered to an account's comments, read or not, newest first."""
+        return self._rows(
+            "SELECT comments.* FROM comments JOIN comments AS above ON above.name = comments.parent_id"
+            " WHERE above.author = ?1 AND comments.author != ?1 ORDER BY comments.number DESC",
+            author,
+        )
+
+    def letters(self) -> list[sqlite3.Row]:
+        """Private messages to us, read or not, newest first."""
+        return self._rows("SELECT * FROM letters ORDER BY number DESC")
+
     def add_letter(self, author: str, subject: str, body: str, now: float) -> str:
         """A private message to us; returns its fullname."""
         with self._connect() as db:
