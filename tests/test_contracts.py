@@ -27,7 +27,7 @@ from bot.schema import Candidate
 from bot.train import TRAINERS
 from bot.weights import bases, cards, pull
 from tests import tiny
-from tests.test_gpt_2_simple import edited
+from tests.test_gpt_2_simple import edited_checkpoint
 
 pytestmark = pytest.mark.usefixtures("eager_again")
 
@@ -106,7 +106,7 @@ def soon_ending_checkpoint(folder: Path) -> Path:
         weights["model/wte"] -= weights["model/wte"].mean(axis=1, keepdims=True)
         weights["model/wte"][0] = 0.14
 
-    return edited(tiny.gpt2_checkpoint(folder.with_name("plain")), folder, edit)
+    return edited_checkpoint(tiny.gpt2_checkpoint(folder.with_name("plain")), folder, edit)
 
 
 def exported(folder: Path) -> Path:
