@@ -51,8 +51,8 @@ def take_up(
 
     now: epoch seconds. us: our account's name, empty for none. known: what the ledger knows. judge: a classifier of pieces of text, asked
     once, about the texts of all comments that nothing else speaks against. Comments to answer come in turns, one a thread, best karma
-    first, in the order of the threads; `limit` cuts there, so that no thread uses it up. Nothing is kept of what those wrote who opted out, or who
-    ask bots to stay away here.
+    first, in the order of the threads; `limit` cuts there, so that no thread uses it up. Nothing is kept of what those wrote who opted
+    out, or who ask bots to stay away here.
     """
     away = {name.lower() for name in ask_bots_away(threads)}
     answered = {thread.thread_id: {each.parent_id for each in thread.comments if where.same_name(each.author, us)} for thread in threads}
