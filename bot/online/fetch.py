@@ -28,7 +28,7 @@ from bot.conduct import where
 from bot.conduct.reasons import Reason
 from bot.conduct.where import NOTHING_KNOWN, NOTHING_LIKELY, Known, Likely
 from bot.config import FetchSettings, Settings
-from bot.posting import ledger
+from bot.posting import backup, ledger
 from bot.posting.ledger import State
 from bot.rankers import classifier
 from bot.reddit import client as reddit
@@ -51,8 +51,8 @@ def take_up(
 
     now: epoch seconds. us: our account's name, empty for none. known: what the ledger knows. judge: a classifier of pieces of text, asked
     once, about the texts of all comments that nothing else speaks against. Comments to answer come in turns, one a thread, best karma
-    first, in the order of the threads; `limit` cuts there, so that no thread uses it up. Nothing is kept of what those wrote who opted
-    out, or who ask bots to stay away here.
+    first, in the order of the threads; `limit` cuts there, so that no thread uses it up. Comments of people who opted out, or who ask bots
+    to stay away here, are not kept.
     """
     away = {name.lower() for name in ask_bots_away(threads)}
     answered = {thread.thread_id: {each.parent_id for each in thread.comments if where.same_name(each.author, us)} for thread in threads}
@@ -88,7 +88,7 @@ def take_up(
     taken_ids = {comment.comment_id for _, comment in taken}
     taken_threads = {thread.thread_id for thread, _ in taken}
     context = [
-        Context(thread.thread_id, comment.comment_id, comment.parent_id, text.well_formed(comment.body))
+        Context(thread.thread_id, comment.comment_id, comment.parent_id, text.well_formed(comment.body), comment.author)
         for thread in threads
         if thread.thread_id in taken_threads
         for comment in thread.comments
@@ -155,10 +155,10 @@ def read_threads(client: Client, rules: FetchSettings) -> tuple[list[Thread], di
 
 
 def known_to(path: Path, now: float) -> Known:
-    """What the ledger at `path` knows; nothing where there is none. Raises UserError where it is damaged."""
+    """What the ledger at `path` knows, or its backup where it is lost. Raises UserError where one is damaged."""
     if not path.exists():
-        return NOTHING_KNOWN
-    with closing(ledger.open_ledger(path)) as db:
+        return Known(opted_out=backup.opted_out(path))
+    with closing(ledger.open_existing(path)) as db:
         sent = ledger.in_state(db, *ledger.SENT)
         return Known(
             opted_out=ledger.everyone_opted_out(db),

@@ -85,7 +85,7 @@ def figures(applied: Array, lines: Sequence[ConductLine], peoples: Array) -> dic
     applied: (lines, labels), True where a label applies; any label counts.
     """
     counts: dict[str, dict[str, list[bool]]] = {"misses": defaultdict(list), "false_refusals": defaultdict(list)}
-    for line, refused in zip(lines, applied.any(1).tolist(), strict=True):
+    for line, refused in zip(lines, map(bool, applied.any(1)), strict=True):
         counts["misses" if line.refuse else "false_refusals"][line.category].append(refused is not line.refuse)
     shown = {name: {kind: f"{sum(wrong)}/{len(wrong)}" for kind, wrong in sorted(kinds.items())} for name, kinds in counts.items()}
     return {**shown, "peoples_texts_refused": float(peoples.any(1).mean()), "peoples_texts": len(peoples)}
