@@ -13,6 +13,8 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from bot import schema
 from bot.config import ConductSettings
 from bot.online import check

@@ -619,7 +619,7 @@ def a_card(**changes: Any) -> ModelCard:
     return ModelCard(**{**fields, **changes})
 
 
-@pytest.mark.parametrize("name", ["lm", "realism", "upvote", "relevance"])
+@pytest.mark.parametrize("name", ["lm", "realism", "upvote", "relevance", "conduct-comment", "conduct-reply"])
 def test_shipped_cards_have_split_use_and_limits(name: str) -> None:
     if not (folder := ROOT / "models" / name).exists():
         pytest.skip("no such model is shipped with the project")
