@@ -9,13 +9,29 @@ has locked the run folder or the ledger, 77 Reddit rejects the credentials, 78 i
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
 
-from bot import cli
+
+def leave_working_folder() -> None:
+    """Take no module from the folder in which the command is typed, unless it is the project's: `python -m` and an empty part of PYTHONPATH
+    put it on the path.
+    """
+    try:
+        here = os.path.realpath(os.curdir)
+    except OSError:  # it was removed
+        return
+    if here != os.path.dirname(os.path.dirname(os.path.realpath(__file__))):  # noqa: PTH120 (pathlib could be somebody's file)
+        sys.path[:] = [part for part in sys.path if os.path.realpath(part) != here]
+
+
+leave_working_folder()  # before anything else is imported
+
+import importlib  # noqa: E402
+from collections.abc import Callable, Sequence  # noqa: E402
+from typing import Any, NamedTuple  # noqa: E402
+
+from bot import cli  # noqa: E402
 
 
 class Stage(NamedTuple):
@@ -38,6 +54,7 @@ STAGES = {
     "train realism": Stage("bot.train.command", "realism", "fine-tune the realism ranker"),
     "train upvote": Stage("bot.train.command", "upvote", "fine-tune the upvote ranker"),
     "train relevance": Stage("bot.train.command", "relevance", "fine-tune the relevance ranker"),
+    "train conduct": Stage("bot.train.command", "conduct", "fine-tune a classifier of comments or replies"),
     "train weights": Stage("bot.train.rank_weights", "main", "fit how much each ranker counts in rank_score"),
     "train sketches": Stage("bot.train.sketches", "main", "sketch a generator's training replies, so that `choose` can refuse near-copies"),
     "evaluate": Stage("bot.evaluate.evaluate", "main", "measure the rankers on the test split, next to their baselines"),
@@ -52,18 +69,22 @@ STAGES = {
     "rank": Stage("bot.online.rank", "main", "RUN/candidates.csv -> RUN/scores.csv"),
     "score": Stage("bot.rankers.scoring", "main", "any CSV with comment,reply -> the same CSV with scores"),
     "perplexity": Stage("bot.generators.perplexity", "main", "how well a generator predicts held-out replies -> JSON"),
+    "check": Stage("bot.online.check", "main", "any CSV of comments and replies -> the same CSV with what speaks against them"),
     "choose": Stage("bot.online.choose", "main", "RUN/scores.csv -> RUN/scored.csv and RUN/chosen.csv"),
     "submit": Stage("bot.online.submit", "main", "RUN/chosen.csv -> replies on Reddit, each once (with --post)"),
     "report": Stage("bot.report.report", "main", "a run as a table and as RUN/report.html"),
     "sandbox": Stage("bot.sandbox.program", "main", "a local Reddit for demos and tests"),
+    "adopt": Stage("bot.online.adopt", "main", "add replies that are on Reddit to a ledger that lacks them"),
     "inbox": Stage("bot.online.inbox", "main", "obey !stop and !delete, withdraw unwanted replies; a posting run begins with it"),
     "harvest": Stage("bot.online.harvest", "main", "karma, replies and removal of the bot's own replies -> data/harvest.csv"),
     "pause": Stage("bot.posting.operate", "pause_command", "stop posting until `resume`"),
     "resume": Stage("bot.posting.operate", "resume_command", "start posting again"),
+    "unbench": Stage("bot.posting.operate", "unbench_command", "unbench SUBREDDIT: reply there again"),
     "forget": Stage("bot.posting.operate", "forget_command", "forget USER: delete all data about a user and never reply to them again"),
     "status": Stage("bot.posting.operate", "status_command", "show what was posted, refused, parked and capped, and why"),
     "resolve": Stage("bot.posting.operate", "resolve_command", "record the outcome of replies that may have been posted"),
-    "purge": Stage("bot.posting.purge", "purge_command", "remove every trace of deleted comments: purge --ids FILE"),
+    "purge": Stage("bot.posting.purge", "purge_command", "remove every trace of deleted comments: purge --ids FILE, or --gone"),
+    "prune": Stage("bot.posting.prune", "prune_command", "remove old run folders: prune --older-than 30d"),
 }
 GROUPS = {"train": "Fine-tune a model.", "models": "Base weights, exports and cards."}
 
@@ -110,6 +131,9 @@ def main(program: str = "python -m bot") -> None:
     except ModuleNotFoundError:
         start_in_environment(program)
     if stage:
+        if stage not in cli.ASKS_REDDIT:
+            for name in os.environ.keys() - cli.without_credentials(os.environ).keys():
+                del os.environ[name]
         cli.run_command(command_of(stage), f"{program} {stage}", arguments)
     else:
         cli.run_command(overview(), program, arguments)
@@ -120,7 +144,7 @@ def start_in_environment(program: str) -> None:
     python = cli.ROOT / ".venv" / "bin" / "python"
     if python.exists() and os.environ.get("BOT_RESTARTED") != str(os.getpid()):
         os.environ["BOT_RESTARTED"] = str(os.getpid())  # exec keeps the process id, so this cannot loop
-        call = [str(python), *(["-m", "bot"] if program == "python -m bot" else [str(cli.ROOT / "run_bot.py")]), *sys.argv[1:]]
+        call = [str(python), *(["-P", "-m", "bot"] if program == "python -m bot" else [str(cli.ROOT / "run_bot.py")]), *sys.argv[1:]]
         os.execve(call[0], call, cli.with_root(os.environ))
     sys.exit(f"{program}: the packages in requirements.txt are not installed; run `make setup` in {cli.ROOT}, then repeat the command")
 

@@ -61,8 +61,24 @@ DISK_FULL = 74
 
 
 def with_root(environment: Mapping[str, str]) -> dict[str, str]:
-    """A copy of the environment with this project on PYTHONPATH, so that `python -m bot` works from any directory."""
-    return {**environment, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH", "")]))}
+    """The environment for `python -P -m bot` in any working folder: this project is on PYTHONPATH, and no relative
+    folder, from which another module of the same name could be imported.
+    """
+    others = [part for part in environment.get("PYTHONPATH", "").split(os.pathsep) if Path(part).is_absolute()]
+    return {**environment, "PYTHONPATH": os.pathsep.join([str(ROOT), *others]), "PYTHONSAFEPATH": "1"}
+
+
+# Stages that talk to Reddit; only they get its credentials.
+ASKS_REDDIT = frozenset({"run", "inbox", "fetch", "submit", "harvest", "adopt", "purge"})
+
+
+def without_credentials(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment without PRAW's variables, for stages that do not talk to Reddit.
+
+    >>> without_credentials({"PRAW_Password": "x", "praw_client_id": "y", "HOME": "/root"})
+    {'HOME': '/root'}
+    """
+    return {name: value for name, value in environment.items() if not name.lower().startswith("praw_")}
 
 
 def progress_bar() -> Progress:

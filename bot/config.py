@@ -10,10 +10,12 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from bot import text
@@ -30,8 +32,14 @@ DISCLOSURE = (
 )
 
 
-# Names that are credentials and not settings, with any prefix; and a user name and password in a URL.
-_CREDENTIAL = re.compile(r"(?i)(?:client_?id|user_?name|pass_?(?:word|wd|phrase)?|secret|token|api_?key)$")
+# Names that are credentials and not settings, by one of their words or by their end; and a user name and password in a URL.
+_SECRET_WORDS = frozenset(
+    (
+        *("secret", "token", "password", "passwd", "passphrase", "passcode", "passwort", "kennwort", "pass", "pwd", "pw", "auth"),
+        *("authorization", "bearer", "key", "apikey", "cookie", "credential", "credentials", "session", "login", "jwt"),
+    )
+)
+_SECRET_ENDS = ("clientid", "username", "secret", "token", "password", "passwort", "passwd", "apikey", "cookie", "bearer", "pwd")
 _CREDENTIAL_IN_URL = re.compile(r"://[^/\s@]*:[^/\s@]*@")
 _NOT_SETTINGS = ("BOT_BASES",)  # the folder of base weights, see weights/bases.py
 
@@ -102,13 +110,16 @@ class ConductSettings(Section):
     subreddits_without_bots: list[str] = []
     bots: list[str] = []
     maximum_characters: int = Field(default=1000, ge=1, le=10_000)
-    maximum_profanity: float = Field(default=0.8, ge=0, le=1)
+    comment_classifier: Path | None = Path("models/conduct-comment")
+    reply_classifier: Path | None = Path("models/conduct-reply")
+    comment_threshold: float = Field(default=0.5, ge=0, le=1)
+    reply_threshold: float = Field(default=0.5, ge=0, le=1)
     toxicity_model: Path | None = None
     maximum_toxicity: float = Field(default=0.5, ge=0, le=1)
     maximum_similarity: float = Field(default=0.95, ge=0.5, le=1)
     withdraw_at_karma: int = Field(default=-1, le=0)
 
-    @field_validator("toxicity_model", mode="before")
+    @field_validator("toxicity_model", "comment_classifier", "reply_classifier", mode="before")
     @classmethod
     def _empty_means_none(cls, value: Any) -> Any:
         return None if value == "" else value
@@ -118,7 +129,7 @@ class Allowed(Section):
     """A subreddit where the bot may post, and who gave permission and where."""
 
     subreddit: str = Field(pattern=r"^[A-Za-z0-9_]{2,24}$")
-    permitted_by: str = Field(min_length=3)
+    permitted_by: Annotated[str, StringConstraints(strip_whitespace=True, min_length=3, pattern=r"[^\W\d_].*[^\W\d_]")]
 
 
 class SubmitSettings(Section):
@@ -134,7 +145,7 @@ class SubmitSettings(Section):
     @field_validator("disclosure")
     @classmethod
     def _discloses_bot(cls, value: str) -> str:
-        if not re.search(text.BOT_SAYS_SO, value) or "!stop" not in value:
+        if not text.discloses(value):
             raise ValueError('it must contain "I am a bot" and tell users about `!stop`')
         return value
 
@@ -177,21 +188,57 @@ class Settings(BaseSettings):
         return env_settings, init_settings  # the file's content is passed to init; environment variables override it
 
 
-def credentials(content: Any, where: str = "") -> list[str]:
-    """Names of the entries, at any depth, that look like credentials or contain credentials in a URL.
+def is_credential(name: str) -> bool:
+    """
+    >>> [is_credential(name) for name in ("BOT_REDDIT__PWD", "ApiKey", "db-passwort", "praw_client_id", "max_new_tokens", "kill_switch")]
+    [True, True, True, True, False, False]
+    """
+    words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\dA-Z_]+", name)]
+    return not _SECRET_WORDS.isdisjoint(words) or "".join(words).endswith(_SECRET_ENDS)
+
+
+def credentials(content: Any, where: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """Paths of the entries, at any depth, that look like credentials or contain credentials in a URL.
 
     >>> credentials({"reddit": {"password": "x", "url": "http://a:b@c"}, "fetch": {"depth": 2}})
-    ['reddit.password', 'reddit.url']
+    [('reddit', 'password'), ('reddit', 'url')]
     """
     entries = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
-    names = []
+    places = []
     for name, value in entries:
-        full = f"{where}{name}"
-        if _CREDENTIAL.search(str(name)) or (isinstance(value, str) and _CREDENTIAL_IN_URL.search(value)):
-            names.append(full)
+        if is_credential(str(name)) or (isinstance(value, str) and _CREDENTIAL_IN_URL.search(value)):
+            places.append((*where, name))
         else:
-            names += credentials(value, f"{full}.")
-    return names
+            places += credentials(value, (*where, name))
+    return places
+
+
+def line_of(content: str, place: Sequence[str | int]) -> str:
+    """ " line N" of an entry, or at least of its table, in a TOML text; empty if it is not found.
+
+    >>> line_of("[reddit]\\n\\npwd = 1\\n", ["reddit", "pwd"]), line_of("reddit.url = 1", ["reddit", "url"]), line_of("", ["x"])
+    (' line 3', ' line 1', '')
+    """
+    best, line, table = 0, "", []
+    seen: Counter[tuple[str | int, ...]] = Counter()
+    for number, each in enumerate(content.splitlines(), start=1):
+        if header := re.match(r"\s*(\[\[?)([^\[\]]+)\]", each):
+            table = _names(header[2])
+            if header[1] == "[[":
+                seen[tuple(table)] += 1
+                table = [*table, seen[tuple(table)] - 1]
+            path = table
+        elif key := re.match(r"\s*([^=#]+?)\s*=", each):
+            path = [*table, *_names(key[1])]
+        else:
+            continue
+        if best < len(path) <= len(place) and path == list(place[: len(path)]):
+            best, line = len(path), f" line {number}"
+    return line
+
+
+def _names(dotted: str) -> list[str | int]:
+    return [part.strip().strip("\"'") for part in dotted.split(".")]
 
 
 def is_unknown_setting(variable: str) -> bool:
@@ -210,21 +257,17 @@ def load(path: Path | None) -> Settings:
 
     Raises:
         WrongSettings: the file does not exist, is not TOML or contains a credential; or a setting or variable is unknown or out of range.
+            The message has name, file and line, and never the value, which may be a password.
     """
-    content: dict[str, Any] = {}
-    if path is not None:
-        try:
-            content = tomllib.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise WrongSettings(f"{path}: no such config file; copy config.example.toml and edit the copy") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
-            raise WrongSettings(f"{path}: not readable as TOML ({error}); see config.example.toml") from None
-    variables = [name for name in os.environ if name.upper().startswith("BOT_") and _CREDENTIAL.search(name)]
-    if misplaced := [*credentials(content), *variables]:
-        where = "environment" if misplaced[0] in variables else path
+    source, content = _read(path) if path is not None else ("", {})
+    variables = [name for name in os.environ if name.upper().startswith("BOT_") and is_credential(name)]
+    places = credentials(content)
+    if places or variables:
+        name = ".".join(map(str, places[0])) if places else variables[0]
         raise WrongSettings(
-            f"{where}: {misplaced[0]} is a credential; remove it and set praw_client_id, praw_client_secret, praw_username"
-            " and praw_password in the environment, or write a praw.ini; change a password that was shared in a file"
+            f"{f'{path}:{line_of(source, places[0])}' if places else 'environment'}: {name} is a credential; remove it and set"
+            " praw_client_id, praw_client_secret, praw_username and praw_password in the environment, or write a praw.ini; change a"
+            " password that was shared in a file"
         )
     if unknown := next((name for name in os.environ if is_unknown_setting(name)), None):
         raise WrongSettings(
@@ -233,10 +276,26 @@ def load(path: Path | None) -> Settings:
     try:
         return Settings(**content)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        message = f"setting {name}: {first['msg']} (found {first.get('input')!r}); see config.example.toml"
-        variable = next((each for each in os.environ if each.upper() == "BOT_" + "__".join(map(str, first["loc"][:2])).upper()), None)
-        raise WrongSettings(f"{variable or path or 'environment'}: {message}") from None
+        first = error.errors(include_input=False, include_context=False)[0]
+        place = first["loc"]
+        name = ".".join(map(str, place))
+        variable = next((each for each in os.environ if each.upper() == "BOT_" + "__".join(map(str, place[:2])).upper()), None)
+        file = f"{path}:{line_of(source, place)}" if path is not None else "environment:"
+        raise WrongSettings(f"{f'{variable}:' if variable else file} setting {name}: {first['msg']}; see config.example.toml") from None
     except SettingsError as error:
         raise WrongSettings(f"""environment: {error}; write a list as BOT_FETCH__SUBREDDITS='["a", "b"]'""") from None
+
+
+def _read(path: Path) -> tuple[str, dict[str, Any]]:
+    """The text of a config file, and what it says."""
+    try:
+        source = path.read_text(encoding="utf-8")
+        return source, tomllib.loads(source)
+    except FileNotFoundError:
+        raise WrongSettings(f"{path}: no such config file; copy config.example.toml and edit it") from None
+    except tomllib.TOMLDecodeError as error:
+        place = re.search(r"\(at (line \d+, column \d+|end of document)\)$", str(error))
+        raise WrongSettings(f"{path}: not readable as TOML ({place[1] if place else 'no such syntax'}); see config.example.toml") from None
+    except (UnicodeDecodeError, IsADirectoryError) as error:
+        reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else "a folder"
+        raise WrongSettings(f"{path}: not readable as TOML ({reason}); see config.example.toml") from None

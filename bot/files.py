@@ -504,8 +504,9 @@ RUN_LOCK = ".lock"
 RUN_TABLES = ("comments", "context", "skipped", "candidates", "scores", "scored", "chosen", "submitted")  # .csv, with manifests
 RUN_FILES = (
     "report.html", "for_spreadsheet.csv", "log.jsonl", "metrics.json", "summary.txt", "sandbox.sqlite", "sandbox.log", "sandbox.url",
-    "ledger.sqlite",
+    "ledger.sqlite", "ledger.backup.jsonl",
 )  # fmt: skip
+_RUN_NAMES = frozenset([*RUN_FILES, *(f"{name}.csv" for name in RUN_TABLES)])
 _RUN_HELD = "REPLY_BOT_RUN_HELD"  # set by `run` for its stages: its process id and the folder that it has locked
 
 
@@ -522,7 +523,7 @@ def run_folder(folder: Path, make: bool = False) -> Iterator[dict[str, str]]:
     try:
         _check_run_folder(folder, make)
         new = not folder.exists()
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # it holds people's names and words
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror}); give another run folder") from None
     with ExitStack() as stack:
@@ -544,7 +545,22 @@ def _check_run_folder(folder: Path, make: bool) -> None:
         raise UserError(f"{folder}: is a file; give a run folder")
     if not make and not folder.exists():
         raise UserError(f"{folder}: no such run folder; create one with `run` or `fetch`")
-    is_run = (folder / RUN_LOCK).exists() or has_manifest(folder / "comments.csv")
-    if foreign := next((name for name in RUN_FILES if not is_run and os.path.lexists(folder / name)), None):
+    if foreign := next((name for name in RUN_FILES if not is_run(folder) and os.path.lexists(folder / name)), None):
         raise FileError(f"{folder / foreign}: already exists, but the folder contains no run; move it or give another run folder")
     _check_writable(folder)
+
+
+def is_run(folder: Path) -> bool:
+    """True for a folder in which a run, or `fetch`, has been."""
+    return (folder / RUN_LOCK).exists() or has_manifest(folder / "comments.csv")
+
+
+def foreign_in_run(folder: Path) -> Path | None:
+    """A file of a run folder that is none of a run's own, by its name; a folder or a link is always foreign."""
+    for path in sorted(folder.iterdir()):
+        name = path.name.removeprefix(".").removesuffix(".tmp") if is_temporary(path) else path.name
+        for end in (".manifest.json", ".part", ".lock", "-wal", "-shm"):
+            name = name.removesuffix(end)
+        if path.is_symlink() or not path.is_file() or (name not in _RUN_NAMES and path.name not in (RUN_LOCK, "ledger.run.lock")):
+            return path
+    return None

@@ -24,7 +24,7 @@ from typing import Annotated
 import typer
 
 from bot import config, files, generators, rankers, sandbox
-from bot.cli import UserError, with_root
+from bot.cli import ASKS_REDDIT, UserError, with_root, without_credentials
 from bot.config import Settings
 from bot.export import to_ctranslate2
 from bot.posting import ledger
@@ -60,14 +60,16 @@ def run(
     folder = out or Path("data/runs") / time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a terminated run still writes its journal
     with ExitStack() as stack:
-        environment = os.environ | stack.enter_context(files.run_folder(folder, make=True))
+        environment = dict(os.environ) | stack.enter_context(files.run_folder(folder, make=True))
         for name in files.RUN_TABLES:
             files.check_output(folder / f"{name}.csv")
+        path = rules.ledger
         if in_sandbox:
-            environment |= sandbox_settings(stack.enter_context(sandbox_process(folder)), folder)
-        elif post:  # lock before any request to Reddit; `submit` locks the ledger itself
-            stack.enter_context(ledger.lock(rules.ledger.with_suffix(".run")))
-            with ledger.lock(rules.ledger):
+            environment = without_credentials(environment) | sandbox_settings(stack.enter_context(sandbox_process(folder)), folder)
+            path = Path(environment["BOT_SUBMIT__LEDGER"])
+        if post:  # before anything is asked of Reddit; `inbox` and `submit` hold the ledger themselves
+            stack.enter_context(ledger.lock(path.with_suffix(".run")))
+            with ledger.held(path, make=True):
                 pass
         start = stack.enter_context(stages(Journal(folder, quiet), environment))
         for stage, arguments in plan(folder, config_file, loaded, post, limit, seed):
@@ -154,15 +156,18 @@ def step(stage: str, seconds: float, lines: Sequence[str]) -> str:
 def run_stage(stage: str, arguments: list[str], environment: Mapping[str, str], journal: Journal) -> tuple[int, list[str]]:
     """Run a stage and return its exit status and output lines. In a quiet run the lines, including errors, go to the journal.
 
+    Its Python imports no module from the working folder (-P), and only a stage that talks to Reddit gets PRAW's variables.
+
     The output of `report` is the result of the run: it goes to the terminal unchanged and is never logged.
     """
     shown = subprocess.DEVNULL if journal.quiet else None
     out = shown if stage == "report" else subprocess.PIPE
     error = None if not journal.quiet else subprocess.PIPE if stage == "report" else subprocess.STDOUT
-    command = [sys.executable, "-m", "bot", *stage.split(), *arguments]
+    command = [sys.executable, "-P", "-m", "bot", *stage.split(), *arguments]
     lines = []
+    allowed = environment if stage in ASKS_REDDIT else without_credentials(environment)
     with subprocess.Popen(
-        command, env=with_root(environment), preexec_fn=_die_with_parent, stdin=shown, stdout=out, stderr=error, text=True, errors="replace"
+        command, env=with_root(allowed), preexec_fn=_die_with_parent, stdin=shown, stdout=out, stderr=error, text=True, errors="replace"
     ) as process:
         try:
             for line in filter(str.strip, process.stdout or process.stderr or ()):

@@ -19,7 +19,7 @@ import sys
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
@@ -204,6 +204,15 @@ class Harvested:
 
 
 @dataclass(slots=True)
+class ConductLine:
+    """data/conduct/{comment,reply}_lines.csv: an invented line. category: a reason's name if `refuse`, else a harmless kind."""
+
+    category: str
+    refuse: bool
+    text: str
+
+
+@dataclass(slots=True)
 class LossRow:
     """MODEL/losses.csv: the loss (nats) at a training step. Steps count from 1; 0 is the base model. None: not measured at this step."""
 
@@ -237,6 +246,7 @@ class Context:
     comment_id: str
     parent_id: str
     comment: str
+    author: str = ""
 
 
 @dataclass(slots=True)
@@ -294,7 +304,7 @@ class Scored:
 
 @dataclass(slots=True)
 class Submitted:
-    """RUN/submitted.csv: one attempt. outcome: a name from Reason, Refusal, Outcome or Settled."""
+    """RUN/submitted.csv: one attempt to post `reply`; outcome: a name from Reason, Unfit, Refusal, Outcome or Settled."""
 
     comment_id: str
     thread_id: str
@@ -302,6 +312,7 @@ class Submitted:
     outcome: str
     reply_id: str
     event_utc: int
+    reply: str = ""
 
 
 Row = TypeVar("Row")
@@ -317,6 +328,11 @@ def columns_of(row_type: type) -> list[str]:
     ['text']
     """
     return [field.name for field in fields(row_type)]
+
+
+def required_columns(row_type: type) -> list[str]:
+    """Those without a default: the others may be missing in a file of an older version."""
+    return [field.name for field in fields(row_type) if field.default is MISSING]
 
 
 def write_table(
@@ -468,14 +484,14 @@ def write_rows(path: Path, row_type: type[Row], rows: Iterable[Row], made_from: 
 
 
 def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
-    """Read rows of one type. Columns that the type does not have are ignored.
+    """Read rows of one type. Columns that the type does not have are ignored; a file of an older version may lack those with a default.
 
     Raises:
         FileError: as in `read_table`, or a cell does not have the type of its column.
     """
     types = typing.get_type_hints(row_type)
-    columns = columns_of(row_type)
-    _, rows = read_table(path, columns)
+    header, rows = read_table(path, required_columns(row_type))
+    columns = [column for column in columns_of(row_type) if column in header]
     typed = []
     for number, row in enumerate(rows, start=1):
         values = {}

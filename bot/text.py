@@ -45,6 +45,10 @@ COUNTED_AS_ENGLISH = frozenset({"en", "pcm", "zxx"})
 
 # Texts that a tokenizer would read as control tokens: `<|name|>` of GPT-2 and similar models, `[SEP]` and others of BERT.
 _CONTROL = re.compile(r"(<\|)(\\*)([A-Za-z0-9_]+\|>)|(\[)(\\*)((?:SEP|CLS|MASK|PAD|UNK)\])")
+# Bidirectional controls can turn a whole terminal line around; they carry no text of their own.
+BIDI = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# C0 and C1 controls, escape sequences among them; tab and line feed are white space.
+UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # C0 and C1 controls except tab and newline: tokenizers have not seen them and some CSV readers fail on them. Reddit's editor puts a
 # zero-width space into every blank line.
@@ -116,6 +120,15 @@ def well_formed(text: str) -> str:
     return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
+def printable(body: str) -> str:
+    """Text that a terminal shows and does not obey: one line, no control characters.
+
+    >>> printable(" a\\n\\tb \\x1b[31mred")
+    'a b [31mred'
+    """
+    return " ".join(BIDI.sub("", UNPRINTABLE.sub(" ", body)).split())
+
+
 def is_deleted(body: str) -> bool:
     """True for an empty body and for Reddit's placeholders for deleted bodies.
 
@@ -123,6 +136,24 @@ def is_deleted(body: str) -> bool:
     (True, False)
     """
     return re.search(DELETED_BODY, body) is not None
+
+
+def fingerprint(body: str) -> str:
+    """The same for two bodies that differ in white space alone: sha256, in hexadecimal digits.
+
+    >>> fingerprint("a  b\\n") == fingerprint("a b"), fingerprint("a b") == fingerprint("ab")
+    (True, False)
+    """
+    return hashlib.sha256(" ".join(well_formed(body).split()).encode()).hexdigest()
+
+
+def discloses(body: str) -> bool:
+    """True for a text that says that a bot wrote it, and how to stop it: the line below each of the bot's replies does.
+
+    >>> discloses("I am a bot. Reply `!stop` and I am gone."), discloses("I am a bot.")
+    (True, False)
+    """
+    return "!stop" in body and re.search(BOT_SAYS_SO, body) is not None
 
 
 def is_notice(body: str) -> bool:

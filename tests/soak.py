@@ -31,9 +31,9 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
@@ -46,7 +46,9 @@ import urllib3.connection
 
 from bot import sandbox, schema
 from bot.cli import DISK_FULL, run_command
-from bot.online import submit
+from bot.conduct import what
+from bot.config import ConductSettings
+from bot.online import adopt, submit
 from bot.posting import ledger
 from bot.posting.ledger import DAY, State
 from bot.reddit import calls
@@ -60,7 +62,16 @@ MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # killing a pro
 RANDOM_IN_SLICE = 8
 MOMENTS = ("before_intent", "after_intent", "after_send", "after_answer", "after_commit")
 
+HARMS = ("ledger removed", "ledger cut to nothing", "older ledger put back", "comments edited")  # between two rounds
+
 Fault = dict[str, Any]  # what Store.add_fault takes
+# Replies, each unlike the others and harmless.
+TEXTS = (
+    "A reply.", "The library has that one.", "Our bus is faster on Mondays.", "It rained all weekend over here.",
+    "Coffee helps, and so does a nap.", "My cousin swears by the blue one.", "We had the same trouble with the oven.",
+    "That shelf is taller than it looks.", "Nobody at work has finished the second part.", "Two spoons of flour are plenty.",
+    "The old map hangs in our kitchen.", "A bench scraper is worth its price.",
+)  # fmt: skip
 
 
 def lost_answers() -> Iterator[tuple[str, list[Fault]]]:
@@ -97,6 +108,16 @@ FAULTS: dict[str, list[Fault]] = {
     "locked": [{"kind": "locked"}],
     "too old": [{"kind": "too_old"}],
     "deleted": [{"kind": "deleted"}],
+    "HTML 403": [{"kind": "html403"}],
+    "HTML 403 for ever": [{"kind": "html403", "times": 99}],
+    "HTML 403 everywhere": [{"kind": "html403", "path": "/", "times": 99}],
+    "400": [{"kind": "400"}],
+    "400 with fields": [{"kind": "400_fields"}],
+    "400 in HTML": [{"kind": "400_html"}],
+    "something broke": [{"kind": "broken"}],
+    "something broke, accepted": [{"kind": "broken", "accepted": True}],
+    "an unknown error name": [{"kind": "odd"}],
+    "an unknown error name, accepted": [{"kind": "odd", "accepted": True}],
     "suspended": [{"kind": "suspended", "path": "/api/v1/me", "times": 99}],
 }
 
@@ -109,14 +130,16 @@ class Start:
     full_at: str = ""
     nth: int = 1
     clock_seconds: int = 0
+    command: str = "submit"
 
 
 @dataclass(frozen=True)
 class Round:
-    """Processes that start together."""
+    """Processes that start together. harm: one of HARMS, done before they start; where it is the ledger's, `adopt` follows them."""
 
     starts: tuple[Start, ...] = (Start(),)
     faults: tuple[Fault, ...] = ()
+    harm: str = ""
 
 
 @dataclass(frozen=True)
@@ -144,7 +167,9 @@ class Result:
 
 
 def matrix() -> Iterator[Case]:
-    """Every fault x every moment of killing, and none x one process or two at once; the disk full; clocks a day off."""
+    """Every fault x every moment of killing, and none x one process or two at once; the disk full; clocks a day off; a ledger that is lost,
+    and comments that are edited, after a round with a fault.
+    """
     for (name, faults), moment, at_once in product(FAULTS.items(), ("", *MOMENTS), (1, 2)):
         starts = (Start(kill_at=moment),) * at_once  # whichever gets the ledger
         yield Case(f"{name}; kill -9 {moment or 'never'}; {at_once} at once", (Round(starts, tuple(faults)),))
@@ -155,6 +180,9 @@ def matrix() -> Iterator[Case]:
         if ours or theirs:
             name = f"clocks off by {ours} s here, {theirs} s there; kill -9 {moment or 'never'}"
             yield Case(name, (Round((Start(kill_at=moment, clock_seconds=ours),)),), server_clock_seconds=theirs)
+    for harm, name, moment in product(HARMS, ("no fault", "503, accepted", "reset, not accepted", "429"), ("", *MOMENTS)):
+        before = Round((Start(kill_at=moment),), tuple(FAULTS[name]))
+        yield Case(f"{harm}; after {name}; kill -9 {moment or 'never'}", (before, Round(harm=harm)))
 
 
 def some(cases: list[Case]) -> list[Case]:
@@ -203,13 +231,21 @@ def run_case(case: Case) -> Result:
             chosen = comments_to_answer(box, case.comments)
             # then one at once that nothing disturbs, and one when all has arrived
             rounds = [*case.rounds, Round(), Round()]
+            if any(each.harm == "older ledger put back" for each in rounds):
+                with closing(ledger.open_ledger(folder / "older.sqlite")):
+                    pass
             for number, each in enumerate(rounds):
+                do_harm(each.harm, folder, box, chosen)
                 box.store.clear_faults()
                 for fault in each.faults:
                     box.store.add_fault(**fault)
                 if number == len(rounds) - 1:
                     time.sleep(LATE + 0.2 if any(fault.get("late_seconds") for one in rounds for fault in one.faults) else 0)
                 run_round(case, each, folder, box, chosen, result, timeout=10 if number == len(rounds) - 1 else TIMEOUT)
+                if "ledger" in each.harm:
+                    if each.harm == "ledger cut to nothing":
+                        (folder / "ledger.sqlite").unlink()  # a person removes a damaged one
+                    run_round(case, replace(each, starts=(Start(command="adopt"),)), folder, box, chosen, result, timeout=10)
             judge(folder, box, chosen, result, case.naive)
         finally:
             os.kill(serving[0], signal.SIGKILL)
@@ -219,6 +255,27 @@ def run_case(case: Case) -> Result:
     return result
 
 
+def do_harm(harm: str, folder: Path, box: Box, chosen: list[Comment]) -> None:
+    """What happens to the ledger, or on Reddit, while no process is at work."""
+    path = folder / "ledger.sqlite"
+    if not harm:
+        return
+    if harm == "comments edited":
+        with closing(sqlite3.connect(box.db)) as db, db:
+            db.executemany(
+                "UPDATE comments SET body = body || ' Edit: one more word.' WHERE name = ?", [(each.comment_id,) for each in chosen]
+            )
+        return
+    with closing(ledger.open_ledger(path)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    for each in (path, path.with_name("ledger.sqlite-wal"), path.with_name("ledger.sqlite-shm")):
+        each.unlink(missing_ok=True)
+    if harm == "ledger cut to nothing":
+        path.touch()
+    elif harm == "older ledger put back":
+        shutil.copy(folder / "older.sqlite", path)
+
+
 def run_round(case: Case, each: Round, folder: Path, box: Box, chosen: list[Comment], result: Result, timeout: float) -> None:
     """Start the processes together and wait for them."""
     reading, writing = os.pipe()  # closed as soon as all are there
@@ -226,7 +283,7 @@ def run_round(case: Case, each: Round, folder: Path, box: Box, chosen: list[Comm
     for number, start in enumerate(each.starts):
         run = folder / f"run-{number}"
         if not run.exists():
-            write_run(run, chosen, f"reply of run {number}")
+            write_run(run, chosen, number * len(chosen))
         environment = {
             "BOT_REDDIT__URL": box.url,
             "BOT_REDDIT__TIMEOUT_SECONDS": str(timeout),
@@ -248,19 +305,20 @@ def run_round(case: Case, each: Round, folder: Path, box: Box, chosen: list[Comm
                 post_naively(run, box.url, timeout)
             else:
                 prepare(start)
-                sys.argv = ["submit", "--run", str(run), "--post"]
-                shifted(start.clock_seconds, lambda: run_command(submit.main, "submit"))
+                sys.argv = ["submit", "--run", str(run), "--post"] if start.command == "submit" else ["adopt"]
+                main = submit.main if start.command == "submit" else adopt.main
+                shifted(start.clock_seconds, lambda: run_command(main, start.command))
 
         processes.append(fork(body))
     os.close(writing)
     os.close(reading)
     for process in processes:
-        status, said = ended(process)
-        (folder / f"process-{result.processes:02}.log").write_bytes(said)
+        status, printed = ended(process)
+        (folder / f"process-{result.processes:02}.log").write_bytes(printed)
         result.processes += 1
         result.killed += status == -signal.SIGKILL
         result.full += status == DISK_FULL
-        if status not in (0, 1, 69, 74, 75, 77, -signal.SIGKILL):
+        if status not in (0, 1, 69, 74, 75, 77, -signal.SIGKILL) and not (status == 78 and each.harm):
             result.lost += 1
             result.log += f"a process ended with status {status}\n"
 
@@ -298,8 +356,8 @@ def fork(body: Callable[[], object]) -> tuple[int, int]:
 def ended(process: tuple[int, int]) -> tuple[int, bytes]:
     """Wait for a process; its exit status (-9: killed) and what it printed."""
     with open(process[1], "rb") as pipe:  # noqa: PTH123 (a file descriptor)
-        said = pipe.read()
-    return os.waitstatus_to_exitcode(os.waitpid(process[0], 0)[1]), said
+        printed = pipe.read()
+    return os.waitstatus_to_exitcode(os.waitpid(process[0], 0)[1]), printed
 
 
 def shifted(seconds: int, body: Callable[[], object]) -> None:
@@ -344,7 +402,10 @@ def prepare(start: Start) -> None:
         return get_response(self)
 
     def ledger_is_waiting() -> bool:
-        with closing(sqlite3.connect(os.environ["BOT_SUBMIT__LEDGER"])) as db:
+        path = os.environ["BOT_SUBMIT__LEDGER"]
+        if not Path(path).exists():
+            return False
+        with closing(sqlite3.connect(path)) as db:
             return bool(db.execute("SELECT 1 FROM reply WHERE state = 'submitting'").fetchone())
 
     urllib3.connection.HTTPConnection.getresponse = after_sending  # type: ignore[method-assign]
@@ -393,12 +454,15 @@ def comments_to_answer(box: Box, count: int) -> list[Comment]:
     ]
 
 
-def write_run(run: Path, comments: list[Comment], text: str) -> None:
-    """A run folder that is ready for `submit`."""
+def write_run(run: Path, comments: list[Comment], first: int = 0, texts: Sequence[str] = TEXTS) -> None:
+    """A run folder that is ready for `submit`. first: where among the texts to begin."""
     chosen = [
-        Scored(each.comment_id, each.thread_id, each.subreddit, each.comment, f"{each.comment_id}-1", text, *[None] * 4, "chosen", "")
-        for each in comments
-    ]
+        Scored(
+            each.comment_id, each.thread_id, each.subreddit, each.comment, f"{each.comment_id}-1", texts[(first + number) % len(texts)],
+            *[None] * 4, "chosen", "",
+        )
+        for number, each in enumerate(comments)
+    ]  # fmt: skip
     schema.write_rows(run / "comments.csv", Comment, comments)
     schema.write_rows(run / "chosen.csv", Scored, chosen)
 
@@ -410,16 +474,16 @@ def judge(folder: Path, box: Box, chosen: list[Comment], result: Result, naive: 
     if naive:
         result.lost = sum(replies[each.comment_id] == 0 for each in chosen)
         return
-    said = {}
+    outcome_of = {}
     if (folder / "run-0" / "submitted.csv").exists():
-        said = {row.comment_id: row.outcome for row in schema.read_rows(folder / "run-0" / "submitted.csv", Submitted)}
+        outcome_of = {row.comment_id: row.outcome for row in schema.read_rows(folder / "run-0" / "submitted.csv", Submitted)}
     problems = []
     outcomes = []
-    with closing(ledger.open_ledger(folder / "ledger.sqlite")) as db:
+    with closing(ledger.open_existing(folder / "ledger.sqlite")) as db:
         for each in chosen:
             known, there = ledger.find(db, each.comment_id), replies[each.comment_id]
-            outcomes.append(said.get(each.comment_id, ""))
-            if not said.get(each.comment_id):
+            outcomes.append(outcome_of.get(each.comment_id, ""))
+            if not outcome_of.get(each.comment_id):
                 problems.append(f"{each.comment_id}: not in submitted.csv")
             elif (known is not None and known.state == State.POSTED) != bool(there) and (known is None or known.state != State.PARKED):
                 problems.append(f"{each.comment_id}: {there} there, the ledger says {known}")
@@ -449,6 +513,7 @@ def main() -> int:
         seeds = range(options.seed, options.seed + max(0, options.runs - len(cases)))
         print(f"{len(cases)} cases of the matrix, {len(seeds)} random ones, seeds {seeds.start} to {seeds.stop - 1}", flush=True)
         cases += map(at_random, seeds)
+    what.may_say("It is loaded before the processes are forked.", what.around("Is it?"), ConductSettings())
     began = time.monotonic()
     outcomes: Counter[str] = Counter()
     results = []

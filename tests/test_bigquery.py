@@ -250,7 +250,7 @@ def test_the_byte_limit_is_checked_before_any_query(
     """The emulator reports 0 bytes for every dry run, so the size is patched."""
     _, toml = loaded
     monkeypatch.setattr(bigquery, "bytes_scanned", lambda *_: 30_000_000_000)
-    with pytest.raises(UserError, match="more than --max-gigabytes 50; raise it"):
+    with pytest.raises(UserError, match="more than --max-gigabytes 50; raise the limit"):
         extract.main("2017-01", "2017-02", Source.bigquery, out=tmp_path, config_file=toml)
     assert "2 of 2 months to query; BigQuery would scan 60.0 GB" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())

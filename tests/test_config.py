@@ -117,27 +117,29 @@ def test_settings_cannot_be_changed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "setting", "value"),
+    ("content", "setting"),
     [
-        ("[generate]\ntemperature = 0\n", "generate.temperature", "0"),
-        ("[generate]\ntemperature = nan\n", "generate.temperature", "nan"),
-        ('[generate]\nnum_candidates = "ten"\n', "generate.num_candidates", "'ten'"),
-        ("[generate]\nnum_candidates = 2.5\n", "generate.num_candidates", "2.5"),
-        ("[generate]\nmin_new_tokens = 61\n", "generate", "61"),
-        ("[generate]\ntop_p = 1.01\n", "generate.top_p", "1.01"),
-        ("[generate]\ntemprature = 0.7\n", "generate.temprature", "0.7"),
-        ("[generat]\ntemperature = 0.7\n", "generat", "0.7"),
-        ('[fetch]\nlisting = "best"\n', "fetch.listing", "'best'"),
-        ("[fetch]\nsubreddits = [3]\n", "fetch.subreddits.0", "3"),
-        ("[fetch]\nsubmissions = 101\n", "fetch.submissions", "101"),
-        ("[choose]\nminimum_realism = 1.5\n", "choose.minimum_realism", "1.5"),
-        ("fetch = 5\n", "fetch", "5"),
+        ("[generate]\ntemperature = 0\n", "generate.temperature"),
+        ("[generate]\ntemperature = nan\n", "generate.temperature"),
+        ('[generate]\nnum_candidates = "ten"\n', "generate.num_candidates"),
+        ("[generate]\nnum_candidates = 2.5\n", "generate.num_candidates"),
+        ("[generate]\nmin_new_tokens = 61\n", "generate"),
+        ("[generate]\ntop_p = 1.01\n", "generate.top_p"),
+        ("[generate]\ntemprature = 0.7\n", "generate.temprature"),
+        ("[generat]\ntemperature = 0.7\n", "generat"),
+        ('[fetch]\nlisting = "best"\n', "fetch.listing"),
+        ("[fetch]\nsubreddits = [3]\n", "fetch.subreddits.0"),
+        ("[fetch]\nsubmissions = 101\n", "fetch.submissions"),
+        ("[choose]\nminimum_realism = 1.5\n", "choose.minimum_realism"),
+        ("fetch = 5\n", "fetch"),
     ],
 )
-def test_an_invalid_value_is_reported_with_file_setting_and_value(tmp_path: Path, content: str, setting: str, value: str) -> None:
+def test_a_wrong_value_names_file_line_and_setting(tmp_path: Path, content: str, setting: str) -> None:
     path = write_config(tmp_path, content)
     message = refusal(path)
-    assert message.startswith(f"{path}: setting {setting}: ") and value in message and "config.example.toml" in message
+    line = 1 if setting in ("generate", "generat", "fetch") else 2
+    assert message.startswith(f"{path}: line {line} setting {setting}: ") and "config.example.toml" in message
+    assert "found" not in message
 
 
 @pytest.mark.parametrize(
@@ -150,7 +152,7 @@ def test_an_invalid_variable_is_reported_even_if_there_is_a_file(
     monkeypatch.setenv(variable, value)
     for path in (None, write_config(tmp_path, "[generate]\ntop_p = 0.5\n")):
         message = refusal(path)
-        assert message.startswith(f"{variable}: setting {setting}: ") and value in message
+        assert message.startswith(f"{variable}: setting {setting}: ") and value not in message
 
 
 @pytest.mark.parametrize("variable", ["BOT_CHOSE__MINIMUM_REALISM", "bot_rank_upvote", "BOT_"])

@@ -145,7 +145,10 @@ def test_context_is_what_can_be_read_in_threads_that_are_answered() -> None:
     )
     passed_over = thread(comment("t1_z"), name="t3_y", locked=True)
     _, context, _ = fetch.take_up([answered, passed_over], RULES, NOW)
-    assert context == [Context("t3_x", "t1_b", "t1_a", "text of t1_b"), Context("t3_x", "t1_d", "t3_x", "text of t1_d")]
+    assert context == [
+        Context("t3_x", "t1_b", "t1_a", "text of t1_b", "reader_1"),
+        Context("t3_x", "t1_d", "t3_x", "text of t1_d", "AutoModerator"),
+    ]
 
 
 def test_rows_carry_the_thread_and_text_that_utf8_can_hold() -> None:

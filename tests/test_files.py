@@ -432,6 +432,7 @@ NO_OUTPUT_OPTION = {  # stages without an output chosen by the user, and what th
     "train weights": "", "train sketches": "replies.npy of a model", "models list": "", "status": "",
     "models card": "the card of a model", "models pull": "models/base", "models export": ".serving beside a model", "purge": "in place",
     "inbox": "the ledger", "pause": "the ledger", "resume": "the ledger", "forget": "the ledger", "resolve": "the ledger",
+    "unbench": "the ledger", "adopt": "the ledger", "prune": "",
 }  # fmt: skip
 
 

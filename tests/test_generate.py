@@ -217,7 +217,7 @@ def test_error_messages(model: Path, tmp_path: Path) -> None:
     source = write_comments(tmp_path / "in.csv", COMMENTS)
     with pytest.raises(UserError, match="no model here"):
         generate.generate([source], tmp_path / "o.csv", settings(tmp_path / "nothing"), 1)
-    with pytest.raises(UserError, match="'magic' is unknown; choose one of ctranslate2, transformers"):
+    with pytest.raises(UserError, match="generate.backend is unknown; choose one of ctranslate2, transformers"):
         load("magic", model)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no model here"):

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,8 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, st
     }
     for name, program in programs.items():
         (tmp_path / f"{name}.py").write_text(program)
-    python = tmp_path / "python"  # called as `python -m bot STAGE`
-    python.write_text(f'#!/bin/sh\nexec {sys.executable} "{tmp_path}/$3.py"\n')
+    python = tmp_path / "python"  # called as `python -P -m bot STAGE`
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "{tmp_path}/$4.py"\n')
     python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
     return dict(os.environ)
@@ -97,12 +98,15 @@ def test_counts(tmp_path: Path) -> None:
     schema.write_rows(tmp_path / "comments.csv", Comment, [comment])
     schema.write_rows(tmp_path / "skipped.csv", Skipped, [Skipped("t1_b", "t3_x", "books", "nsfw")] * 2)
     schema.write_rows(tmp_path / "scored.csv", Scored, [scored])
-    schema.write_rows(tmp_path / "submitted.csv", Submitted, [Submitted("t1_a", "t3_x", "0", "day_cap", "", 1)])
+    schema.write_rows(tmp_path / "chosen.csv", Scored, [replace(scored, verdict="chosen", reason="")])
+    schema.write_rows(tmp_path / "submitted.csv", Submitted, [Submitted("t1_a", "t3_x", "0", "day_cap", "", 1, "r")])
     assert journal.count(tmp_path) == {
         "comments": 1, "skipped": {"nsfw": 2}, "candidates": 1, "refused": {"link": 1}, "chosen": 0, "abstained": 1,
         "submitted": {"day_cap": 1},
     }  # fmt: skip
-    (tmp_path / "scored.csv").write_text('"truncated')
+    schema.write_rows(tmp_path / "chosen.csv", Scored, [replace(scored, reply="Other words.", verdict="chosen", reason="")])
+    assert journal.count(tmp_path)["submitted"] == {}  # an earlier run's text was submitted
+    (tmp_path / "scored.csv").write_text('"half a file')
     assert journal.count(tmp_path)["candidates"] == 0
 
 

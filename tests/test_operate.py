@@ -277,7 +277,7 @@ def test_a_thread_goes_with_the_candidates_for_its_comments(data: Path, capsys: 
     assert {row.comment_id for row in schema.read_rows(data / "runs" / "first" / "candidates.csv", Candidate)} == {
         "t1_c00x", "t1_c01x", "t1_c02x",
     }  # fmt: skip
-    assert "found nowhere" not in capsys.readouterr().out
+    assert "not in any file" not in capsys.readouterr().out
     purge(data, "t3_thr0", "t3_thr2", "t3_thr3")
     assert places(data, "says", "Generated") == set()
     check_contracts(data)
@@ -301,7 +301,7 @@ def test_a_dry_run_says_the_same_and_changes_nothing(data: Path, capsys: pytest.
     assert tree(data) == before
     purge(data, "c00x", "t3_thr1", "t1_nowhere")
     assert said == "dry run, nothing is changed:\n" + capsys.readouterr().out
-    assert re.search(r"^[0-9]+ rows removed from [0-9]+ of 23 files$", said, re.M) and "1 of 3 ids found nowhere: t1_nowhere\n" in said
+    assert re.search(r"^[0-9]+ rows removed from [0-9]+ of 23 files$", said, re.M) and "1 of 3 ids not in any file: t1_nowhere\n" in said
 
 
 def test_purged_again_nothing_changes(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -310,7 +310,7 @@ def test_purged_again_nothing_changes(data: Path, capsys: pytest.CaptureFixture[
     capsys.readouterr()
     purge(data, "t1_c00x")
     assert tree(data) == before
-    assert "0 rows removed from 0 of 23 files\n1 of 1 ids found nowhere: t1_c00x\n" in capsys.readouterr().out
+    assert "0 rows removed from 0 of 23 files\n1 of 1 ids not in any file: t1_c00x\n" in capsys.readouterr().out
 
 
 ids = st.sampled_from(["t1_a", "t1_b", "t1_c", "t3_x", "t1_a-0", "", " t1_a", "T1_A", "a"])
@@ -637,7 +637,7 @@ def test_pause_and_resume(db: sqlite3.Connection, tmp_path: Path, capsys: pytest
     assert "posting again" in (out := capsys.readouterr().out) and f"while {tmp_path / 'STOP'} is there" in out
     (tmp_path / "STOP").unlink()
     operate.resume_command()
-    assert capsys.readouterr().out == "it was not paused; nothing to do\n"
+    assert capsys.readouterr().out == f"was not paused; nothing to do: no account yet, {tmp_path}/ledger.sqlite\n"
 
 
 def test_forget_leaves_the_name_in_one_place(db: sqlite3.Connection, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -661,9 +661,9 @@ def test_forget_leaves_the_name_in_one_place(db: sqlite3.Connection, tmp_path: P
         ("t1_2", "", ""),
     }
     assert ledger.everyone_opted_out(db) == {"reader_3"}
-    assert "in 2 replies no more" in capsys.readouterr().out
+    assert f"{tmp_path}/ledger.sqlite (no account yet): 2 replies without the name now" in capsys.readouterr().out
     operate.forget_command("reader_3", data)
-    assert "in 0 replies no more" in capsys.readouterr().out
+    assert ": 0 replies without the name now" in capsys.readouterr().out
 
 
 def test_forget_somebody_unknown_still_leaves_them_in_peace(db: sqlite3.Connection, tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ def test_page_shows_submissions_and_their_outcomes(tmp_path: Path) -> None:
         Submitted("t1_a", "t3_x", "t1_a-1", "posted", "t1_new", 1_700_000_100),
         Submitted("t1_d", "t3_z", "t1_d-6", "locked", "", 1_700_000_100),
     ]
-    schema.write_rows(tmp_path / "submitted.csv", Submitted, attempts)
+    schema.write_rows(tmp_path / "submitted.csv", Submitted, attempts, {"chosen": files.sha256_of(tmp_path / "chosen.csv")})
     text = page_of(tmp_path).flat()
     assert "Submitted: 1 of 2 replies posted (locked 1)." in text and "Dry run" not in text
     assert "posted: the reply is on the site ( t1_new )" in text and "locked: not posted, the thread is locked" in text

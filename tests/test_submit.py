@@ -62,9 +62,9 @@ def configure(monkeypatch: pytest.MonkeyPatch, **values: object) -> None:
         monkeypatch.setenv(f"BOT_{name.upper()}", str(value))
 
 
-def prepared(box: Box, run: Path, count: int = 2, text: str = "A reply.") -> list[Comment]:
+def prepared(box: Box, run: Path, count: int = 2) -> list[Comment]:
     comments = soak.comments_to_answer(box, count)
-    soak.write_run(run, comments, text)
+    soak.write_run(run, comments)
     return comments
 
 
@@ -99,7 +99,7 @@ def test_what_is_chosen_is_posted_with_the_disclosure(box: Box, run: Path, capsy
     assert [(row.comment_id, row.outcome, row.reply_id) for row in rows] == [
         (comment.comment_id, "posted", row["name"]) for comment, row in zip(comments, stored, strict=True)
     ]
-    assert {row["body"] for row in stored} == {f"A reply.\n\n{DISCLOSURE}"}
+    assert [row["body"] for row in stored] == [f"{text}\n\n{DISCLOSURE}" for text in soak.TEXTS[:2]]
     assert "2 of 2 replies posted" in capsys.readouterr().out
     with opened(run) as db:
         kept = ledger.find(db, comments[0].comment_id)
@@ -125,7 +125,7 @@ def test_the_same_command_again_says_the_same_and_sends_nothing(box: Box, run: P
     before = (run / "submitted.csv").read_bytes()
     go(run)
     assert (run / "submitted.csv").read_bytes() == before
-    soak.write_run(run, comments, "Other words.")
+    soak.write_run(run, comments, 2)
     assert go(run) == ["already_replied"] * 2 and len(ours(box)) == 2
 
 
@@ -138,7 +138,7 @@ def test_a_reply_of_ours_that_the_ledger_does_not_know(box: Box, run: Path) -> N
 
 
 LOST = ("parked", "in_doubt"), ("parked", "posted")
-TOLD_TO_WAIT = ("rate_limited", "told_to_wait"), ("told_to_wait", "told_to_wait")
+ASKED_TO_WAIT = ("rate_limited", "told_to_wait"), ("told_to_wait", "told_to_wait")
 FOUND = ("posted", "posted"), ("posted", "posted")
 
 
@@ -151,18 +151,26 @@ EXPECTED = {
     "no fault": FOUND,
     "stale own comments": FOUND,
     "stale thread": FOUND,
-    **dict.fromkeys(("429 with Retry-After", "429", "RATELIMIT, 9 minutes", "RATELIMIT, 1m 30s"), TOLD_TO_WAIT),
+    **dict.fromkeys(("429 with Retry-After", "429", "RATELIMIT, 9 minutes", "RATELIMIT, 1m 30s"), ASKED_TO_WAIT),
     "403": refused("forbidden"),
     "403 for ever": (("forbidden", "forbidden"), ("forbidden", "forbidden")),
     "404": refused("missing"),
     "locked": refused("locked"),
     "too old": refused("too_old"),
     "deleted": refused("deleted"),
+    "HTML 403": refused("forbidden"),
+    "HTML 403 for ever": (("forbidden", "forbidden"), ("forbidden", "forbidden")),
+    "400": LOST,
+    **dict.fromkeys(("400 with fields", "400 in HTML", "something broke", "an unknown error name"), refused("rejected")),
+    # what stands there although it was refused is noticed by the next run
+    **dict.fromkeys(
+        ("something broke, accepted", "an unknown error name, accepted"), (("rejected", "posted"), ("already_replied", "posted"))
+    ),
     "suspended": (("suspended", "suspended"), ("posted", "posted")),
 }
 
 
-@pytest.mark.parametrize("name", soak.FAULTS)
+@pytest.mark.parametrize("name", [name for name in soak.FAULTS if "everywhere" not in name])
 def test_what_each_answer_comes_to(box: Box, run: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fault strikes the first of two replies; then the same command again, with the fault gone."""
     comments = prepared(box, run)
@@ -178,9 +186,9 @@ def test_what_each_answer_comes_to(box: Box, run: Path, name: str, monkeypatch: 
     box.store.clear_faults()
     configure(monkeypatch, reddit__timeout_seconds=10)
     assert tuple(go(run)) == second
-    posted = [comment.comment_id for comment, outcome in zip(comments, second, strict=True) if outcome == "posted"]
+    posted = [comment.comment_id for comment, outcome in zip(comments, second, strict=True) if outcome in ("posted", "already_replied")]
     assert sorted(ours(box)) == sorted(posted)
-    ids = [row.reply_id for row in schema.read_rows(run / "submitted.csv", Submitted) if row.outcome == "posted"]
+    ids = [row.reply_id for row in schema.read_rows(run / "submitted.csv", Submitted) if row.outcome in ("posted", "already_replied")]
     assert sorted(ids) == sorted(row["name"] for row in box.store.comments_by(sandbox.USERNAME))
 
 
@@ -195,12 +203,12 @@ def test_what_is_parked_is_never_sent_again(box: Box, run: Path, capsys: pytest.
 def test_a_connection_that_was_never_made_is_tried_again_by_the_next_run(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     comments = prepared(box, run)
     with monkeypatch.context() as patch:
-        patch.setattr(reddit, "wait_for_turn", lambda client: setattr(client._core.requestor, "oauth_url", "http://127.0.0.1:9"))
+        patch.setattr(reddit, "wait_for_turn", lambda client: setattr(client._core.requestor, "oauth_url", "http://127.0.0.1:9") or 0)
         with pytest.raises(UserError, match="can't be reached"):
             go(run)
     assert [row.outcome for row in schema.read_rows(run / "submitted.csv", Submitted)] == ["not_sent"]
     other = run.with_name("other")  # another run takes it up, too
-    soak.write_run(other, comments[1:], "A reply.")
+    soak.write_run(other, comments[1:], 1)
     assert go(other) == ["posted", "posted"]
     assert sorted(ours(box)) == sorted(comment.comment_id for comment in comments)
 
@@ -252,7 +260,7 @@ def test_403s_are_counted_over_runs(box: Box, run: Path) -> None:
     for number, comment in enumerate(comments):
         box.store.add_fault("403")
         other = run.with_name(f"run-{number}")
-        soak.write_run(other, [comment], "A reply.")
+        soak.write_run(other, [comment], number)
         outcomes += go(other)
     assert outcomes == ["forbidden"] * 3 + ["benched"]
 
@@ -279,7 +287,9 @@ def test_what_changed_since_it_was_fetched_is_seen(box: Box, run: Path, change: 
         db.execute(change)
     assert go(run) == [reason] * 2 and ours(box) == []
     with opened(run) as db:
-        assert [state for state, _, _ in ledger.outcomes(db)] == [State.REJECTED if reason == "too_old" else State.READY]
+        assert ledger.outcomes(db) == [(State.REJECTED, reason, 1)]
+    box.store.clear_faults()
+    assert go(run) == [reason] * 2 and ours(box) == []
 
 
 def test_reddit_says_where_a_comment_stands_not_the_file(box: Box, run: Path) -> None:
@@ -288,7 +298,7 @@ def test_reddit_says_where_a_comment_stands_not_the_file(box: Box, run: Path) ->
     with closing(sqlite3.connect(box.db)) as db, db:
         db.execute("UPDATE submissions SET subreddit = 'sandbox_home' WHERE name = ?", (comments[0].thread_id,))
     claimed = [comments[0], replace(comments[1], author="somebody"), replace(comments[2], thread_id=comments[3].thread_id)]
-    soak.write_run(run, claimed, "A reply.")
+    soak.write_run(run, claimed)
     with opened(run) as db:
         ledger.opt_out(db, comments[1].author, "t1_stop", NOW)
     assert go(run) == ["not_allowed", "opted_out", "missing"] and ours(box) == []
@@ -320,7 +330,7 @@ def test_who_stops_it_stops_it_before_the_very_next_post(box: Box, run: Path, mo
 
 def test_the_last_look_at_the_switch_is_after_all_waiting(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared(box, run, 1)
-    monkeypatch.setattr(reddit, "wait_for_turn", lambda client: (run.parent / "STOP").touch())
+    monkeypatch.setattr(reddit, "wait_for_turn", lambda client: (run.parent / "STOP").touch() or 0)
     assert go(run) == ["kill_switch"] and ours(box) == []
     with opened(run) as db:
         assert ledger.outcomes(db) == []
@@ -333,7 +343,7 @@ def test_caps_hold_over_runs(box: Box, run: Path, monkeypatch: pytest.MonkeyPatc
     with opened(run) as db:  # as if that had been two hours ago
         db.execute("UPDATE reply SET intent_utc = intent_utc - 7200, done_utc = done_utc - 7200")
     other = run.with_name("other")
-    soak.write_run(other, comments[2:], "A reply.")
+    soak.write_run(other, comments[2:], 2)
     assert go(other) == ["posted", "day_cap"] and len(ours(box)) == 3
 
 
@@ -361,7 +371,7 @@ def test_an_id_that_was_not_told_is_looked_up_by_a_later_run(box: Box, run: Path
     prepared(box, run, 1)
     box.store.add_fault("empty", accepted=True)
     for path in ("/user/", "/comments/"):
-        box.store.add_fault("stale", path, times=2)
+        box.store.add_fault("stale", path, times=3)
     ids = []
     for _ in range(2):
         assert go(run) == ["posted"]
@@ -384,14 +394,14 @@ def test_the_pause_between_two_replies_is_kept(box: Box, run: Path, monkeypatch:
     assert second - first >= 2
 
 
-def test_a_pause_that_the_clock_makes_a_day_long(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_time_in_the_future_counts_as_now(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared(box, run, 1)
     configure(monkeypatch, submit__minimum_pause_seconds=5)
     with opened(run) as db:
         ledger.intend(db, replace(REPLY, thread_id="t3_other"), int(time.time()) + DAY)
         ledger.settle(db, REPLY.comment_id, State.REJECTED, "locked", int(time.time()) + DAY)
     began = time.monotonic()
-    assert go(run) == ["too_soon"] and time.monotonic() - began < 60 and ours(box) == []
+    assert go(run) == ["posted"] and 4 <= time.monotonic() - began < 60
 
 
 def test_a_subreddit_without_a_permission(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -409,7 +419,7 @@ def test_who_opted_out_gets_no_reply(box: Box, run: Path) -> None:
 
 def test_a_comment_that_is_gone(box: Box, run: Path) -> None:
     comments = prepared(box, run)
-    soak.write_run(run, [replace(comments[0], comment_id="t1_zzzzzz"), comments[1]], "A reply.")
+    soak.write_run(run, [replace(comments[0], comment_id="t1_zzzzzz"), comments[1]])
     assert go(run) == ["missing", "posted"]
 
 
@@ -523,47 +533,47 @@ def test_what_is_parked_is_listed_with_where_to_look(box: Box, run: Path, capsys
 
 def test_a_person_says_what_became_of_it(box: Box, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     there, never, again = parked(box, run, 3)
-    operate.resolve_command(there.comment_id, operate.Said.POSTED)
-    operate.resolve_command(never.comment_id, operate.Said.NEVER)
-    operate.resolve_command(again.comment_id, operate.Said.AGAIN)
+    operate.resolve_command(there.comment_id, operate.Answer.POSTED)
+    operate.resolve_command(never.comment_id, operate.Answer.NEVER)
+    operate.resolve_command(again.comment_id, operate.Answer.AGAIN)
     assert "0 parked\n" in capsys.readouterr().out
     assert go(run) == ["posted", "never", "posted"]
     assert ours(box) == [again.comment_id]
     for comment in (there, never, again):
         with pytest.raises(UserError, match=f"{comment.comment_id}: not parked, but (posted|rejected)"):
-            operate.resolve_command(comment.comment_id, operate.Said.AGAIN)
+            operate.resolve_command(comment.comment_id, operate.Answer.AGAIN)
 
 
 def test_again_looks_first(box: Box, run: Path) -> None:
     """The person was wrong: it is there by now."""
     (comment,) = parked(box, run)
-    operate.resolve_command(comment.comment_id, operate.Said.AGAIN)
+    operate.resolve_command(comment.comment_id, operate.Answer.AGAIN)
     box.say(comment.comment_id, "It arrived after all.", author=sandbox.USERNAME)
     assert go(run) == ["already_replied"] and len(ours(box)) == 1
 
 
 def test_what_cannot_be_resolved(box: Box, run: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no ledger; nothing was posted yet"):
+    with pytest.raises(UserError, match=f"{tmp_path}/ledger.sqlite: no ledger there"):
         operate.resolve_command()
     (comment,) = parked(box, run)
     with pytest.raises(UserError, match="t1_zzz: not parked; `resolve` alone lists what is"):
-        operate.resolve_command("t1_zzz", operate.Said.NEVER)
+        operate.resolve_command("t1_zzz", operate.Answer.NEVER)
     with pytest.raises(UserError, match="say which and what"):
         operate.resolve_command(comment.comment_id)
     with ledger.lock(tmp_path / "ledger.sqlite"), pytest.raises(Busy):
-        operate.resolve_command(comment.comment_id, operate.Said.AGAIN)
+        operate.resolve_command(comment.comment_id, operate.Answer.AGAIN)
     with opened(run) as db:
         ledger.forget(db, comment.author)
     with pytest.raises(UserError, match="its text was forgotten"):
-        operate.resolve_command(comment.comment_id, operate.Said.AGAIN)
+        operate.resolve_command(comment.comment_id, operate.Answer.AGAIN)
     assert go(run) == ["parked"] and ours(box) == []
 
 
 def test_status_says_what_and_why(
     box: Box, run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    operate.status_command()
-    assert capsys.readouterr().out == f"{tmp_path}/ledger.sqlite: no ledger; nothing was posted yet\n"
+    with pytest.raises(UserError, match=f"{tmp_path}/ledger.sqlite: no ledger there"):
+        operate.status_command()
     prepared(box, run, 4)
     configure(monkeypatch, submit__posts_an_hour=2)
     box.store.add_fault("locked")
@@ -578,6 +588,7 @@ def test_status_says_what_and_why(
     operate.status_command()
     printed = capsys.readouterr().out.splitlines()
     assert printed == [
+        f"ledger: {tmp_path}/ledger.sqlite (u/{sandbox.USERNAME} at the sandbox)",
         "paused: on holiday",
         f"stopped: {tmp_path}/STOP is there",
         "sent: 2 in the last hour (cap 2), 2 in 24 hours (cap 20)",

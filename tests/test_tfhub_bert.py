@@ -490,12 +490,12 @@ def test_a_damaged_model_folder_is_an_error(realism: Path, tmp_path: Path, damag
     file = tmp_path / "m" / damage
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     assert serving.fingerprint(tmp_path / "m") != before
-    with pytest.raises(UserError) as cut:
+    with pytest.raises(UserError) as truncated:
         rankers.load("tfhub-bert", tmp_path / "m")
     file.unlink()
-    with pytest.raises(UserError) as gone:
+    with pytest.raises(UserError) as missing:
         rankers.load("tfhub-bert", tmp_path / "m")
-    for error in (cut, gone):
+    for error in (truncated, missing):
         assert (
             str(tmp_path / "m") in str(error.value) and re.search("train (it|the model)", str(error.value)) and "\n" not in str(error.value)
         )

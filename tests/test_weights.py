@@ -633,7 +633,7 @@ def test_the_texts_of_a_card_are_rewritten(tmp_path: Path, capsys: pytest.Captur
     cards.write_card(tmp_path, card)
     card_text.card_command([tmp_path])
     rewritten = cards.read_card(tmp_path)
-    assert "thread" in rewritten.split and "one comment" in rewritten.intended_use and "class of a reply's karma" in rewritten.limits
+    assert "thread" in rewritten.split and "one comment" in rewritten.intended_use and "sibling" in rewritten.limits
     assert (rewritten.metrics, rewritten.settings, rewritten.created_utc) == (card.metrics, card.settings, card.created_utc)
     with pytest.raises(UserError, match="contains no model"):
         card_text.card_command([tmp_path / "none"])

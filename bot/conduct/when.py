@@ -2,7 +2,8 @@
 
     may_post       asked by `submit` twice before each POST, the second time as the last thing before the intent is written down
 
-A new refusal is a member of `Refusal`, with its phrase, a line in `may_post`, and what it needs to know in `Facts`.
+A new refusal is a member of `Refusal`, with its phrase, a line in `may_post`, and what it needs to know in `Facts`; and of PASSING too, if
+it says nothing against the reply itself.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Refusal(Phrased):
-    """Why a reply is not posted, in the order of asking: the first that fits is written down."""
+    """Why a reply is not posted, in the order of asking: the first that applies is written down."""
 
     KILL_SWITCH = "kill_switch", "not posted, the file that stops everything is there"
     PAUSED = "paused", "not posted, posting is paused"
@@ -27,15 +28,33 @@ class Refusal(Phrased):
     BENCHED = "benched", "not posted, the subreddit is left in peace for a while"
     OPTED_OUT = "opted_out", "not posted, its author asked not to be replied to"
     ALREADY_IN_THREAD = "already_in_thread", "not posted, the thread has a reply of the bot's"
-    TOLD_TO_WAIT = "told_to_wait", "not posted, the site asked the account to wait"  # Reddit's rate limit, for the account
+    ASKED_TO_WAIT = "told_to_wait", "not posted, the site asked the account to wait"  # Reddit's rate limit, for the account
     HOUR_CAP = "hour_cap", "not posted, enough for this hour"
     DAY_CAP = "day_cap", "not posted, enough for this day"
     TOO_SOON = "too_soon", "not posted, too soon after the last one"  # the only one that `submit` waits out
-    # These `submit` finds out by itself.
+    # The rest is up to `submit` itself.
+    NOT_CHOSEN = "not_chosen", "not posted, its row in chosen.csv says that it is not chosen"
     ALREADY_REPLIED = "already_replied", "not posted, a reply of the bot's stands there"
+    EDITED = "edited", "not posted, the comment was edited since it was read"
     SUSPENDED = "suspended", "not posted, the account is suspended"
     IN_DOUBT = "in_doubt", "not posted, since one before it may be there or not"
     UNWELCOME = "unwelcome", "not posted, after replies that were refused or removed in a row"
+
+
+# These pass by themselves or when a person changes something, so a reply that waits stays ready. After any other refusal it never is.
+PASSING = frozenset(
+    {
+        Refusal.KILL_SWITCH,
+        Refusal.PAUSED,
+        Refusal.ASKED_TO_WAIT,
+        Refusal.HOUR_CAP,
+        Refusal.DAY_CAP,
+        Refusal.TOO_SOON,
+        Refusal.SUSPENDED,
+        Refusal.IN_DOUBT,
+        Refusal.UNWELCOME,
+    }
+)
 
 
 # --- may it be posted now? --------------------------------------------------------------------------------------------------------
@@ -73,7 +92,7 @@ def may_post(now: int, reply: Reply, facts: Facts, rules: SubmitSettings) -> Ref
     if facts.sent_in_thread:
         return Refusal.ALREADY_IN_THREAD
     if facts.not_before_utc is not None and now < facts.not_before_utc:
-        return Refusal.TOLD_TO_WAIT
+        return Refusal.ASKED_TO_WAIT
     if facts.sent_last_hour >= rules.posts_an_hour:
         return Refusal.HOUR_CAP
     if facts.sent_last_day >= rules.posts_a_day:

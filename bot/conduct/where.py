@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from bot.reddit.threads import Thread, ThreadComment
 
 # A piece of text -> category -> probability. The categories are topics.TOPICS; a classifier is calibrated so that its verdict changes at
-# LIKELY_ENOUGH.
+# 0.5; conduct.comment_threshold says where it counts.
 Likely = Mapping[str, Mapping[Reason, float]]
 NOTHING_LIKELY: Likely = {}
-LIKELY_ENOUGH = 0.5
+TITLE_TOPICS = frozenset({Reason.DISASTER, Reason.SERIOUS})  # said by titles and flairs alone
 MAXIMUM_PIECES = 200  # of one text that a classifier is asked about; patterns see all of it
 
 
@@ -74,7 +74,8 @@ def text_refusal(
         lambda: next((topic for body in (comment, *above, selftext) if (topic := topics.topic_of(body))), None),
         lambda: titles.topic_of(title, flair),
         lambda: Reason.THREAD_REMOVED if text.is_notice(title) or text.is_notice(selftext) else None,
-        lambda: likely_topic(pieces_judged(title, flair, comment, selftext, above), likely),
+        lambda: likely_topic(pieces_judged(title, flair, ""), likely, conduct.comment_threshold),
+        lambda: likely_topic(pieces_judged("", "", comment, selftext, above), likely, conduct.comment_threshold, TITLE_TOPICS),
     )
     return next((reason for check in checks if (reason := check())), None)
 
@@ -91,15 +92,20 @@ def pieces_judged(title: str, flair: str, comment: str, selftext: str = "", abov
     return list(pieces)
 
 
-def likely_topic(pieces: Iterable[str], likely: Likely) -> Reason | None:
-    """The likeliest category of all pieces, if one is likely enough.
+def pieces_of(thread: Thread, comment: ThreadComment) -> list[str]:
+    """`pieces_judged` of a comment, of what stands above it and of its submission."""
+    return pieces_judged(thread.title, thread.flair, comment.body, thread.selftext, [each.body for each in ancestors(thread, comment)])
+
+
+def likely_topic(pieces: Iterable[str], likely: Likely, threshold: float = 0.5, but: Collection[Reason] = frozenset()) -> Reason | None:
+    """The likeliest category of all pieces, other than `but`, if one is as likely as `threshold`.
 
     >>> likely_topic(["a", "b"], {"a": {Reason.GRIEF: 0.2}, "b": {Reason.CRISIS: 0.7, Reason.GRIEF: 0.6}})
     <Reason.CRISIS: 'crisis'>
     """
-    found = [(probability, topic) for piece in pieces for topic, probability in likely.get(piece, {}).items()]
+    found = [(probability, topic) for piece in pieces for topic, probability in likely.get(piece, {}).items() if topic not in but]
     probability, topic = max(found, default=(0.0, None), key=lambda each: each[0])
-    return topic if probability >= LIKELY_ENOUGH else None
+    return topic if probability >= threshold else None
 
 
 def _notice(body: str) -> Reason | None:

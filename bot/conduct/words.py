@@ -42,3 +42,4 @@ SENSITIVE_SUBREDDITS = read_list("sensitive_subreddits")
 SUBREDDITS_WITHOUT_BOTS = read_list("subreddits_without_bots")
 BOTS = read_list("bots")
 MILD_WORDS = read_list("mild_words")
+OTHER_SENSES = {word: frozenset(others.split()) for word, others in (line.split(":") for line in read_list("other_senses"))}

@@ -43,23 +43,29 @@ def plain(body: str) -> str:
     return " ".join(_WORD.findall(folded)) or folded.strip()
 
 
-def is_copy(text: str, others: Iterable[str], threshold: float) -> bool:
-    """True if one of `others` has at least the similarity `threshold` to `text` (1: equal) or contains it as a passage.
+def is_copy(text: str, others: Sequence[str], threshold: float) -> bool:
+    """True if one of `others` has at least the similarity `threshold` to `text` (1: equal), or contains it as a passage.
 
     All texts must be normalized by `plain`.
 
     >>> is_copy("so its you", ["why", "so its you all"], 0.95), is_copy("so its you again", ["so its you  again"], 0.95)
     (False, True)
     """
-    from rapidfuzz import fuzz
+    from rapidfuzz import fuzz, process
 
+    if not text:
+        return False
     cutoff = 100 * threshold
-    return any(
-        fuzz.ratio(text, other, score_cutoff=cutoff) >= cutoff
-        or (PASSAGE_CHARACTERS <= len(text) < len(other) and fuzz.partial_ratio(text, other, score_cutoff=cutoff) >= cutoff)
-        for other in others
-        if other
-    )
+    if process.extractOne(text, others, scorer=fuzz.ratio, score_cutoff=cutoff):
+        return True
+    if len(text) < PASSAGE_CHARACTERS:
+        return False
+    # The exact search costs 20 microseconds a text. With as few changes as `threshold` permits, one of these pieces stays whole.
+    changes = int((1 - threshold) * 2 * len(text))
+    size = len(text) // (changes + 1)
+    pieces = [text[start : start + size] for start in range(0, size * (changes + 1), size)] if size else [""]
+    longer = (other for other in others if len(other) > len(text) and any(piece in other for piece in pieces))
+    return any(fuzz.partial_ratio(text, other, score_cutoff=cutoff) >= cutoff for other in longer)
 
 
 def sketch(replies: Iterable[str]) -> np.ndarray[Any, np.dtype[np.uint8]]:

@@ -73,11 +73,14 @@ def measure_left_out(card: cards.ModelCard, ranker: Scorer, data: Path) -> dict[
 
 
 def measure_model(folder: Path, data: Path, scores: Scores) -> dict[str, Any]:
-    """Measure the model in `folder`, write the metrics into its card and return them. A generator keeps the metrics of its training.
+    """Measure the model in `folder`, write the metrics into its card and return them. A generator keeps the metrics of its training,
+    and so does a classifier of conduct.
 
     Raises UserError if the folder has no model with a card, or a file is missing.
     """
     card = cards.read_card(folder)
+    if card.kind == "conduct":
+        return card.metrics  # measured by its training, on lines
     if card.kind == "lm":
         card.metrics |= measure_generator(folder, card, data, scores.folder)
     else:

@@ -249,7 +249,7 @@ class Tile:
     name: str
     value: str
     interval: str
-    beside: str
+    note: str
     state: str = ""  # met, missed, or empty without a target
 
 
@@ -296,13 +296,13 @@ def summary(result: Mapping[str, Any]) -> list[Tile]:
         for judge in ("liked", "real", "belongs"):
             if judge in own:
                 value, interval = cell(own[judge])
-                beside = f"random candidate 0.500, longest {longest[judge][0]:.3f}"
-                tiles.append(Tile(f"win rate of the best rank_score, judge: {judge}", value, interval, beside))
+                note = f"random candidate 0.500, longest {longest[judge][0]:.3f}"
+                tiles.append(Tile(f"win rate of the best rank_score, judge: {judge}", value, interval, note))
         if own:
             value, interval = cell(own["near_verbatim"])
-            beside = f"random candidate {stage['choices']['random']['near_verbatim'][0]:.3f}"
+            note = f"random candidate {stage['choices']['random']['near_verbatim'][0]:.3f}"
             tiles.append(
-                Tile("share of picks that are near-verbatim candidates of other comments (lower is better)", value, interval, beside)
+                Tile("share of picks that are near-verbatim candidates of other comments (lower is better)", value, interval, note)
             )
     if stock := result.get("stock_phrases"):
         name = f"share of human replies above stock phrases ({stock['comments']:,} comments × {stock['phrases']} phrases)"

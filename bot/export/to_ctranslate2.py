@@ -38,6 +38,9 @@ def required_exports(settings: config.Settings) -> list[tuple[Path, config.Preci
     if rankers.back_end(settings.rank.backend).exported:
         folders = (settings.rank.realism, settings.rank.upvote, settings.rank.relevance)
         exports += [(folder, settings.rank.precision) for folder in folders if folder is not None]
+    exports += [
+        (folder, "int8") for folder in (settings.conduct.comment_classifier, settings.conduct.reply_classifier) if folder is not None
+    ]
     return exports
 
 
@@ -104,8 +107,9 @@ def _ranker(source: Path) -> tuple[dict[str, Any], Any]:
     from bot.rankers import transformers as reference
 
     ranker = reference.load(source)
-    ranker.model.cpu()
-    tokenizer, sizes = ranker.tokenizer, ranker.model.config
+    encoder = ranker.encoder if isinstance(ranker, reference.LabelClassifier) else ranker
+    encoder.model.cpu()
+    tokenizer, sizes = encoder.tokenizer, encoder.model.config
     if sizes.model_type != "bert":
         raise UserError(f"{source}: a ranker of type {sizes.model_type!r}; only BERT can be exported, set rank.backend to transformers")
     if not hasattr(sizes, "position_embedding_type"):
@@ -114,17 +118,21 @@ def _ranker(source: Path) -> tuple[dict[str, Any], Any]:
         "kind": "classifier", "start": tokenizer.cls_token_id, "separator": tokenizer.sep_token_id,
         "width": sizes.hidden_size,
     }  # fmt: skip
-    head = None
-    if isinstance(ranker, reference.DualEncoder):
+    head: dict[str, Any] | None = None
+    if isinstance(ranker, reference.LabelClassifier):
+        facts |= {"kind": "labels", "labels": ranker.labels}
+        head = {"weight": ranker.weight, "bias": ranker.bias}
+    elif isinstance(ranker, reference.DualEncoder):
         facts |= {"kind": "dual encoder", "scale": ranker.scale, "offset": ranker.offset}
     else:
         weight, bias = (value[ranker.output] for value in (ranker.model.classifier.weight, ranker.model.classifier.bias))
         head = {"weight": ranker.scale * weight, "bias": ranker.scale * bias + ranker.offset}  # includes the calibration
+        head = {name: value.detach().numpy() for name, value in head.items()}
 
     def save(folder: Path, precision: config.Precision) -> None:
-        _save(source, ranker.model.base_model, tokenizer, folder, precision)
+        _save(source, encoder.model.base_model, tokenizer, folder, precision)
         if head is not None:
-            np.savez(folder / serving.HEAD_FILE, **{name: value.detach().numpy() for name, value in head.items()})
+            np.savez(folder / serving.HEAD_FILE, **head)
 
     return facts, save
 

@@ -56,10 +56,27 @@ def truncate(prompt: list[int], separator: list[int], max_tokens: int) -> list[i
     return prompt if len(prompt) <= max_tokens else prompt[: max_tokens - len(separator)] + separator
 
 
+def prompt_room(settings: GenerateSettings, context: int, minimum: int) -> int:
+    """The most tokens of a prompt, so that the prompt and `max_new_tokens` fit into the model's context.
+
+    minimum: tokens of the shortest prompt. Raises UserError if there is less room.
+
+    >>> prompt_room(GenerateSettings(max_prompt_tokens=96, max_new_tokens=60), context=128, minimum=5)
+    68
+    """
+    maximum = min(settings.max_prompt_tokens, context - settings.max_new_tokens)
+    if maximum < minimum:
+        raise UserError(
+            f"generate.max_prompt_tokens {settings.max_prompt_tokens} and max_new_tokens {settings.max_new_tokens} leave {maximum} of"
+            f" {context} tokens for a prompt, but at least {minimum} are needed; change them"
+        )
+    return maximum
+
+
 def back_end(name: str) -> BackEnd:
     """The entry for generate.backend. name: empty for the default. Raises UserError if it is unknown."""
     if name and name not in BACK_ENDS:
-        raise UserError(f"generate.backend {name!r} is unknown; choose one of {', '.join(BACK_ENDS)}")
+        raise UserError(f"generate.backend is unknown; choose one of {', '.join(BACK_ENDS)}")
     return BACK_ENDS[name or next(iter(BACK_ENDS))]
 
 

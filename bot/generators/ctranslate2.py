@@ -26,7 +26,7 @@ from tokenizers import Tokenizer
 from bot import text
 from bot.cli import UserError
 from bot.config import GenerateSettings, Precision
-from bot.generators import stream_seed, truncate
+from bot.generators import prompt_room, stream_seed, truncate
 from bot.schema import Candidate
 from bot.weights import loading, serving
 
@@ -106,13 +106,8 @@ class CTranslate2:
 
     def encode_prompts(self, comments: Sequence[str], settings: GenerateSettings) -> list[list[int]]:
         """Raises UserError if the context has no room for a prompt, or the model does not support min_new_tokens."""
-        maximum = min(settings.max_prompt_tokens, self.facts["context"] - settings.max_new_tokens)
-        minimum = len(self.encode_prompt("", self.facts["context"])) + 1
-        if maximum < minimum:
-            raise UserError(
-                f"generate.max_prompt_tokens {settings.max_prompt_tokens} and max_new_tokens {settings.max_new_tokens} leave {maximum} of"
-                f" {self.facts['context']} tokens for a prompt, but at least {minimum} are needed; change them"
-            )
+        context = self.facts["context"]
+        maximum = prompt_room(settings, context, len(self.encode_prompt("", context)) + 1)
         if settings.min_new_tokens and self.facts["spelt_end"]:
             raise UserError(f"generate.min_new_tokens: {self.name} has no end token and does not support it; set it to 0")
         return [self.encode_prompt(comment, maximum) for comment in comments]

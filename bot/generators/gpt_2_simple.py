@@ -32,7 +32,7 @@ from gpt_2_simple.src import encoder, model
 from bot import text
 from bot.cli import UserError, first_line
 from bot.config import GenerateSettings, Precision
-from bot.generators import stream_seed, truncate
+from bot.generators import prompt_room, stream_seed, truncate
 from bot.schema import Candidate, LmRow, sample_rows
 
 START, END = "<|startoftext|>", "<|endoftext|>"  # from gpt_2_simple.src.load_dataset
@@ -282,13 +282,7 @@ class GPT2Simple:
                 "generate.repetition_penalty and min_new_tokens: not supported by back end gpt-2-simple; set them to 1.0 and 0, "
                 "or convert the model (`python run_bot.py models convert`) for another back end"
             )
-        maximum = min(settings.max_prompt_tokens, self.n_ctx - settings.max_new_tokens)
-        minimum = len(encode_prompt(self.bpe, "", self.n_ctx)) + 1
-        if maximum < minimum:
-            raise UserError(
-                f"generate.max_prompt_tokens {settings.max_prompt_tokens} and max_new_tokens {settings.max_new_tokens} leave {maximum} of"
-                f" {self.n_ctx} tokens for a prompt, but at least {minimum} are needed; change them"
-            )
+        maximum = prompt_room(settings, self.n_ctx, len(encode_prompt(self.bpe, "", self.n_ctx)) + 1)
         batch_comments = max(1, settings.batch_size // settings.num_candidates)
         for first in range(0, len(comments), batch_comments):
             batch = comments[first : first + batch_comments]

@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, LogitsProcessor, LogitsProcessorL
 from bot import text
 from bot.cli import UserError
 from bot.config import GenerateSettings, Precision
-from bot.generators import stream_seed, truncate
+from bot.generators import prompt_room, stream_seed, truncate
 from bot.schema import Candidate, LmRow, sample_rows
 from bot.weights import loading
 
@@ -136,11 +136,13 @@ class Transformers:
         _, spelt_end = spelt_ends(self.tokenizer)
         if settings.min_new_tokens and spelt_end:
             raise UserError(f"generate.min_new_tokens: {self.name} has no end token and does not support it; set it to 0")
+        context = self.model.config.max_position_embeddings
+        maximum = prompt_room(settings, context, len(encode_prompt(self.tokenizer, "", context)) + 1)
         count = settings.num_candidates
         batch_comments = max(1, settings.batch_size // count)
         for first in range(0, len(comments), batch_comments):
             batch = comments[first : first + batch_comments]
-            prompts = [encode_prompt(self.tokenizer, comment, settings.max_prompt_tokens) for _, comment in batch]
+            prompts = [encode_prompt(self.tokenizer, comment, maximum) for _, comment in batch]
             width = max(map(len, prompts))
             ids = torch.tensor([[end] * (width - len(prompt)) + prompt for prompt in prompts]).repeat_interleave(count, 0)
             mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]).repeat_interleave(count, 0)

@@ -7,9 +7,9 @@ Writes RUN/scored.csv, every candidate with its scores, verdict (chosen, kept or
     python run_bot.py choose --run data/runs/X
 
 The rule is the original bot's two steps: drop what the realism ranker gives less than choose.minimum_realism, then take the best
-rank_score of what is left; of several comments in one submission the best one is answered. Nothing passes: nothing is chosen. The
-threshold's target is stated: nine in ten of people's own replies would pass; `train weights` fits it to that on the validation split.
-Before the second step conduct.may_say drops what may not be posted, whoever wrote the comment and whatever it says.
+rank_score of what is left; of several comments in one submission the best one is answered. If no candidate passes, none is chosen. The
+target of the threshold: nine in ten of people's own replies pass; `train weights` fits it to that on the validation split. Before the
+second step conduct.may_say drops what may not be posted, whoever wrote the comment and whatever it says.
 """
 
 from __future__ import annotations
@@ -27,14 +27,16 @@ from bot import config, files, schema
 from bot.cli import UserError
 from bot.conduct import what
 from bot.corpus import copies
+from bot.online import door
 from bot.posting import ledger
+from bot.rankers import classifier
 from bot.schema import Candidate, Comment, Context, NotChosen, Scored, Scores, Verdict
 
 Fault = Callable[[Scored], str | None]  # why a candidate may not be posted, if so
 
 
 def choose(rows: Sequence[Scored], minimum_realism: float, fault: Fault = lambda row: None) -> list[Scored]:
-    """The rows, in order, each with verdict and reason; what they said before is forgotten.
+    """The rows, in order, each with verdict and reason; earlier verdicts don't count.
 
     refused: empty, low_realism, or what `fault` says. kept: another candidate of the comment is better (not_best), or another comment of
     the submission is answered (other_comment_in_submission). Ties go to the smaller candidate_id, so that the order of rows doesn't
@@ -74,16 +76,16 @@ def summary(rows: Sequence[Scored]) -> str:
     verdicts: dict[str, set[str]] = defaultdict(set)
     for row in rows:
         verdicts[row.comment_id].add(row.verdict)
-    answered = sum("chosen" in found for found in verdicts.values())
-    abstained = {comment_id for comment_id, found in verdicts.items() if found == {"refused"}}
-    said = f"{answered} of {len(verdicts)} comments get a reply"
+    answered = sum("chosen" in each for each in verdicts.values())
+    abstained = {comment_id for comment_id, each in verdicts.items() if each == {"refused"}}
+    line = f"{answered} of {len(verdicts)} comments get a reply"
     if abstained:
         reasons = Counter(row.reason for row in rows if row.comment_id in abstained).most_common()
         why = ", ".join(f"{reason} {count}" for reason, count in reasons)
-        said += f"; {len(abstained)} none, as all candidates are refused ({why})"
+        line += f"; {len(abstained)} none, as all candidates are refused ({why})"
     if waiting := len(verdicts) - answered - len(abstained):
-        said += f"; {waiting} none, as another comment of the submission is answered"
-    return said
+        line += f"; {waiting} none, as another comment of the submission is answered"
+    return line
 
 
 def refusal(row: Scored, minimum_realism: float) -> str:
@@ -96,28 +98,31 @@ def refusal(row: Scored, minimum_realism: float) -> str:
 
 
 def fault_finder(
-    comments: Sequence[Comment], context: Sequence[Context], own: Sequence[str], settings: config.Settings
+    rows: Sequence[Scored], comments: Sequence[Comment], context: Sequence[Context], own: Sequence[str], settings: config.Settings
 ) -> tuple[Fault, bool]:
     """conduct.may_say with all that it needs to know, and whether there are sketches of the training text. own: what we wrote before.
+    rows: those that `fault` will be asked of; the classifier of replies is asked of them all at once.
 
     Raises:
-        UserError: the sketches can't be read.
+        UserError: the sketches or the classifier can't be read.
     """
-    said_in: dict[str, list[tuple[str, str]]] = defaultdict(list)  # thread -> (comment_id, text)
+    texts: dict[str, dict[str, str]] = defaultdict(dict)  # thread -> comment_id -> text
     titles = {comment.thread_id: comment.title for comment in comments}
     for comment in comments:
-        said_in[comment.thread_id].append((comment.comment_id, comment.comment))
+        texts[comment.thread_id][comment.comment_id] = comment.comment
     for other in context:
-        said_in[other.thread_id].append((other.comment_id, other.comment))
+        texts[other.thread_id][other.comment_id] = other.comment
+    surroundings = {thread: door.Surroundings(titles.get(thread, ""), comments_there) for thread, comments_there in texts.items()}
     training = copies.read(settings.generate.model)
     own = [copies.plain(each) for each in own]
     known: dict[str, what.Around] = {}
+    replies = list(dict.fromkeys(row.reply for row in rows))
+    judged = dict(zip(replies, classifier.judge_replies(replies, settings.conduct), strict=True))
 
     def fault(row: Scored) -> str | None:
         if row.comment_id not in known:
-            others = [said for comment_id, said in said_in[row.thread_id] if comment_id != row.comment_id]
-            known[row.comment_id] = what.around(row.comment, [titles.get(row.thread_id, ""), *others], own, training)
-        return what.may_say(row.reply, known[row.comment_id], settings.conduct)
+            known[row.comment_id] = surroundings[row.thread_id].around(row.comment_id, row.comment, own, training)
+        return what.may_say(row.reply, known[row.comment_id], settings.conduct, judged[row.reply])
 
     return fault, training is not None
 
@@ -161,12 +166,13 @@ def choose_in(run: Path, settings: config.Settings) -> None:
     comments = schema.read_rows(run / "comments.csv", Comment)
     before = join(comments, schema.read_rows(run / "candidates.csv", Candidate), schema.read_rows(run / "scores.csv", Scores))
     context = schema.read_rows(run / "context.csv", Context) if (run / "context.csv").exists() else []
+    minimum_realism = settings.choose.minimum_realism
     own: list[str] = []
     if settings.submit.ledger.exists():
-        with closing(ledger.open_ledger(settings.submit.ledger)) as db:
+        with closing(ledger.open_existing(settings.submit.ledger)) as db:
             own = ledger.own_texts(db, but_to={row.comment_id for row in before})  # a run that has posted may choose again, and the same
-    fault, with_training = fault_finder(comments, context, own, settings)
-    rows = choose(before, settings.choose.minimum_realism, fault)
+    fault, with_training = fault_finder([row for row in before if not refusal(row, minimum_realism)], comments, context, own, settings)
+    rows = choose(before, minimum_realism, fault)
     made_from = {
         "scores": files.sha256_of(run / "scores.csv"),
         "settings": settings.choose.model_dump(mode="json"),

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated
@@ -27,8 +28,9 @@ from bot.conduct import where
 from bot.conduct.reasons import Reason
 from bot.conduct.where import NOTHING_KNOWN, NOTHING_LIKELY, Known, Likely
 from bot.config import FetchSettings, Settings
-from bot.posting import ledger
+from bot.posting import backup, ledger
 from bot.posting.ledger import State
+from bot.rankers import classifier
 from bot.reddit import client as reddit
 from bot.reddit.outcomes import Outcome
 from bot.reddit.requestor import Client
@@ -43,41 +45,50 @@ def take_up(
     us: str = "",
     limit: int | None = None,
     known: Known = NOTHING_KNOWN,
-    likely: Likely = NOTHING_LIKELY,
+    judge: Callable[[Sequence[str]], Likely] = lambda pieces: NOTHING_LIKELY,
 ) -> tuple[list[Comment], list[Context], list[Skipped]]:
     """Share out the comments of threads: to answer; context (the other readable comments of those threads); not to answer, and why.
 
-    now: epoch seconds. us: our account's name, empty for none. known: what the ledger knows. likely: what a classifier says of the texts'
-    pieces. Comments to answer come in turns, one a thread, best karma first, in the order of the threads; `limit` cuts there, so that no
-    thread uses it up. Nothing is kept of what those wrote who opted out, or who ask bots to stay away here.
+    now: epoch seconds. us: our account's name, empty for none. known: what the ledger knows. judge: a classifier of pieces of text, asked
+    once, about the texts of all comments that nothing else speaks against. Comments to answer come in turns, one a thread, best karma
+    first, in the order of the threads; `limit` cuts there, so that no thread uses it up. Comments of people who opted out, or who ask bots
+    to stay away here, are not kept.
     """
     away = {name.lower() for name in ask_bots_away(threads)}
-    answerable: list[list[tuple[Thread, ThreadComment]]] = []
+    answered = {thread.thread_id: {each.parent_id for each in thread.comments if where.same_name(each.author, us)} for thread in threads}
+
+    def refusal(thread: Thread, comment: ThreadComment, likely: Likely) -> Reason | None:
+        ours = answered[thread.thread_id]
+        reason = where.may_reply_to(thread, comment, settings.fetch, settings.conduct, now, us, ours, known, likely)
+        return Reason.OPTED_OUT if reason is None and away & {comment.author.lower(), thread.author.lower()} else reason
+
+    pairs = [(thread, comment) for thread in threads for comment in thread.comments]
+    reasons = [refusal(*pair, NOTHING_LIKELY) for pair in pairs]
+    left = [pair for pair, reason in zip(pairs, reasons, strict=True) if reason is None]
+    likely = judge(list(dict.fromkeys(piece for pair in left for piece in where.pieces_of(*pair))))
+    reasons = [reason or refusal(*pair, likely) for pair, reason in zip(pairs, reasons, strict=True)]
+
+    answerable: dict[str, list[tuple[Thread, ThreadComment]]] = {thread.thread_id: [] for thread in threads}
     skipped: list[Skipped] = []
+    for (thread, comment), reason in zip(pairs, reasons, strict=True):
+        if reason is None:
+            answerable[thread.thread_id].append((thread, comment))
+        else:
+            skipped.append(Skipped(comment.comment_id, thread.thread_id, thread.subreddit, reason))
     for thread in threads:
-        answered = {comment.parent_id for comment in thread.comments if where.same_name(comment.author, us)}
-        good = []
-        for comment in thread.comments:
-            reason = where.may_reply_to(thread, comment, settings.fetch, settings.conduct, now, us, answered, known, likely)
-            if reason is None and away & {comment.author.lower(), thread.author.lower()}:
-                reason = Reason.OPTED_OUT
-            if reason is None:
-                good.append((thread, comment))
-            else:
-                skipped.append(Skipped(comment.comment_id, thread.thread_id, thread.subreddit, reason))
+        answerable[thread.thread_id].sort(key=lambda pair: (-pair[1].karma, pair[1].created_utc, pair[1].comment_id))
         seen = {comment.comment_id for comment in thread.comments}
         hidden = [name for name in dict.fromkeys(thread.behind_more) if name not in seen]
         skipped += [Skipped(name, thread.thread_id, thread.subreddit, Reason.BEHIND_MORE) for name in hidden]
-        answerable.append(sorted(good, key=lambda pair: (-pair[1].karma, pair[1].created_utc, pair[1].comment_id)))
 
-    in_turns = [pair for turn in zip_longest(*answerable) for pair in turn if pair is not None]
+    in_turns = [pair for turn in zip_longest(*answerable.values()) for pair in turn if pair is not None]
     taken, over = in_turns[:limit], in_turns[len(in_turns) if limit is None else limit :]
     skipped += [Skipped(comment.comment_id, thread.thread_id, thread.subreddit, Reason.OVER_LIMIT) for thread, comment in over]
 
     taken_ids = {comment.comment_id for _, comment in taken}
     taken_threads = {thread.thread_id for thread, _ in taken}
     context = [
-        Context(thread.thread_id, comment.comment_id, comment.parent_id, text.well_formed(comment.body))
+        Context(thread.thread_id, comment.comment_id, comment.parent_id, text.well_formed(comment.body), comment.author)
         for thread in threads
         if thread.thread_id in taken_threads
         for comment in thread.comments
@@ -144,10 +155,10 @@ def read_threads(client: Client, rules: FetchSettings) -> tuple[list[Thread], di
 
 
 def known_to(path: Path, now: float) -> Known:
-    """What the ledger at `path` knows; nothing where there is none. Raises UserError where it is damaged."""
+    """What the ledger at `path` knows, or its backup where it is lost. Raises UserError where one is damaged."""
     if not path.exists():
-        return NOTHING_KNOWN
-    with closing(ledger.open_ledger(path)) as db:
+        return Known(opted_out=backup.opted_out(path))
+    with closing(ledger.open_existing(path)) as db:
         sent = ledger.in_state(db, *ledger.SENT)
         return Known(
             opted_out=ledger.everyone_opted_out(db),
@@ -176,7 +187,9 @@ def fetch(run: Path, settings: Settings, limit: int | None) -> None:
         files.check_output(path)
     made_from = {
         "fetch": settings.fetch.model_dump(mode="json"),
-        "conduct": settings.conduct.model_dump(mode="json", include={"sensitive_subreddits", "subreddits_without_bots", "bots"}),
+        "conduct": settings.conduct.model_dump(
+            mode="json", include={"sensitive_subreddits", "subreddits_without_bots", "bots", "comment_classifier", "comment_threshold"}
+        ),
         "source": "sandbox" if reddit.is_sandbox(settings.reddit.url) else "reddit",  # the sandbox's port may change when a run goes on
         "limit": limit,
     }
@@ -196,7 +209,8 @@ def fetch(run: Path, settings: Settings, limit: int | None) -> None:
         print(f"fetch: r/{name} is left out: {outcome}")
     now = time.time()
     remember(settings.submit.ledger, ask_bots_away(threads), now)
-    comments, context, skipped = take_up(threads, settings, now, us, limit, known_to(settings.submit.ledger, now))
+    judge = partial(classifier.judge_pieces, conduct=settings.conduct)
+    comments, context, skipped = take_up(threads, settings, now, us, limit, known_to(settings.submit.ledger, now), judge)
 
     schema.write_rows(context_csv, Context, context, made_from)
     schema.write_rows(skipped_csv, Skipped, skipped, made_from)

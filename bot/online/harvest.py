@@ -5,16 +5,16 @@ Writes data/harvest.csv, one row a reply and age; rows that stand there stay.
 
     python run_bot.py harvest --config FILE --out data/harvest.csv
 
-Run it every hour or two. A reply is looked at when it is 1 to 2 hours, 24 to 48 hours and 7 to 14 days old, once each; what nobody looked
-at in that time is left out, never guessed. age_hours is its true age at the look, by Reddit's clock. Killed, it goes on where it stopped.
+Run it every hour or two. A reply is looked at when it is 1 to 2 hours, 24 to 48 hours and 7 to 14 days old, once each; a look that was
+missed is left out, never guessed. age_hours is its true age at that time, by Reddit's clock. The same command resumes where it stopped.
 
-The comment is read anew and left empty where it was deleted meanwhile. Our reply stands there without its disclosure line; removed means
-that it isn't to be seen any more, whoever took it away. `train upvote --harvest` learns from all that.
+The comment is read again; it is left empty where it was deleted since, and where its author opted out or was forgotten. Our reply is kept
+without its disclosure line; removed means that nobody sees it any more, whoever took it away. `train upvote --harvest` learns from these.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
@@ -22,7 +22,6 @@ from typing import Annotated
 import typer
 
 from bot import config, files, schema, text
-from bot.cli import UserError
 from bot.posting import ledger
 from bot.posting.ledger import HOUR, Reply, State
 from bot.reddit import client as reddit
@@ -46,16 +45,14 @@ def age_of(hours: float) -> int | None:
 def due(replies: Iterable[Reply], rows: Iterable[Harvested], now: float) -> list[Reply]:
     """Our replies that are to be looked at now. now: epoch seconds."""
     seen = {(row.reply_id, age_of(row.age_hours)) for row in rows}
-    found = []
-    for reply in replies:
-        age = age_of((now - reply.intent_utc) / HOUR)
-        if reply.reply_id and age is not None and (reply.reply_id, age) not in seen:
-            found.append(reply)
-    return found
+    ages = ((reply, age_of((now - reply.intent_utc) / HOUR)) for reply in replies)
+    return [reply for reply, age in ages if reply.reply_id and age is not None and (reply.reply_id, age) not in seen]
 
 
-def look(reply: Reply, standings: Mapping[str, Standing], count: Callable[[str], int], now: float) -> Harvested | None:
-    """A row, or None where Reddit doesn't give the reply. Not there any more is removed; by whom isn't told."""
+def look(
+    reply: Reply, standings: Mapping[str, Standing], count: Callable[[str], int], now: float, opted_out: Collection[str] = ()
+) -> Harvested | None:
+    """A row, or None where Reddit doesn't give the reply. Not there any more is removed, by whomever. opted_out: names in lower case."""
     ours, theirs = standings.get(reply.reply_id), standings.get(reply.comment_id)
     if ours is None:
         return None
@@ -65,7 +62,7 @@ def look(reply: Reply, standings: Mapping[str, Standing], count: Callable[[str],
         comment_id=reply.comment_id,
         thread_id=reply.thread_id,
         subreddit=reply.subreddit,
-        comment=text.well_formed(theirs.body) if theirs else "",
+        comment=text.well_formed(theirs.body) if theirs and theirs.author.lower() not in opted_out else "",
         reply=reply.body,
         age_hours=round((now - ours.created_utc) / HOUR, 2),
         karma=ours.karma,
@@ -74,8 +71,8 @@ def look(reply: Reply, standings: Mapping[str, Standing], count: Callable[[str],
     )
 
 
-def harvest(client: Client, replies: Sequence[Reply], out: Path, now: float) -> int:
-    """Add a row for each of our replies that is due; returns how many.
+def harvest(client: Client, replies: Sequence[Reply], out: Path, now: float, opted_out: Collection[str] = ()) -> int:
+    """Add a row for each of our replies that is due; returns how many. opted_out: people whose words are not collected.
 
     Raises:
         UserError: Reddit can't be reached or read, or `out` isn't what it should be; what was read is kept.
@@ -86,7 +83,7 @@ def harvest(client: Client, replies: Sequence[Reply], out: Path, now: float) -> 
     for start in range(0, len(wanted), BATCH):
         batch = wanted[start : start + BATCH]
         standings = reddit.standings(client, [name for reply in batch for name in (reply.reply_id, reply.comment_id)])
-        looked = (look(reply, standings, lambda name: reddit.count_replies(client, name), now) for reply in batch)
+        looked = (look(reply, standings, lambda name: reddit.count_replies(client, name), now, opted_out) for reply in batch)
         rows += [row for row in looked if row is not None and age_of(row.age_hours) is not None]
         schema.write_rows(out, Harvested, rows)
     return len(rows) - before
@@ -100,11 +97,11 @@ def main(
     settings = config.load(config_file)
     files.check_output(out)
     path = settings.submit.ledger
-    if not path.exists():
-        raise UserError(f"{path}: no ledger, so nothing was posted; submit.ledger in the config names it")
-    with closing(ledger.open_ledger(path)) as db:
+    with closing(ledger.open_existing(path)) as db:
         client = reddit.connect(settings.reddit)
         ledger.claim(db, reddit.site(client), reddit.account_name(client))
         replies = ledger.in_state(db, State.POSTED, State.WITHDRAWN)
-    count = harvest(client, replies, out, reddit.server_utc(client))
-    print(f"harvest: {count} rows added; {out}")
+        opted_out = ledger.everyone_opted_out(db)
+        account = ledger.account(db)
+    count = harvest(client, replies, out, reddit.server_utc(client), opted_out)
+    print(f"harvest: {count} rows added; {out} ({account}, {path.absolute()})")

@@ -21,7 +21,6 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -141,7 +140,7 @@ def withdraw(client: Client, db: sqlite3.Connection, reply: Reply, why: Withdraw
 def main(config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings")] = None) -> None:
     """Do what people ask for (to stop, to delete a reply), and withdraw replies that nobody wanted."""
     settings = config.load(config_file)
-    with ledger.lock(settings.submit.ledger), closing(ledger.open_ledger(settings.submit.ledger)) as db:
+    with ledger.held(settings.submit.ledger) as db:
         client = reddit.connect(settings.reddit)
         ledger.claim(db, reddit.site(client), reddit.account_name(client))
         done = obey(client, db, settings.conduct.withdraw_at_karma, reddit.server_utc(client))

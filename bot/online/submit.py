@@ -1,112 +1,153 @@
 """submit: post what was chosen, each reply once or not at all.
 
-Reads  RUN/chosen.csv, RUN/comments.csv (who wrote the comments) and the ledger.
-Writes the ledger, and RUN/submitted.csv: what became of each chosen reply, and of those of earlier runs that Reddit told to wait.
+Reads  RUN/chosen.csv, RUN/comments.csv (who wrote the comments, and their texts) and the ledger.
+Writes the ledger, and RUN/submitted.csv: what became of each chosen reply, and of those of earlier runs that wait for their time.
 
     python run_bot.py submit --run data/runs/X --post
 
-The ledger (submit.ledger) is the only truth. For each reply, in this order: the rules (conduct.may_post); a look on Reddit whether a reply
-of ours is there already, and whether the comment may still be answered (conduct.may_reply_to: a run folder may be days old); the rules
-again; the intent, on the disk; one POST; its result, on the disk. A refusal that Reddit names is final,
-or has a time before which nothing is sent. Where it can't be known whether the comment was accepted, it is looked for, and if it isn't
-found it is parked for a person (`run_bot.py resolve`) and the run posts nothing more; each later run looks again, and none sends it again.
-So a killed run, too, is gone on with by the same command. One process a ledger: a second one exits with status 75 and asks Reddit nothing.
+The ledger (submit.ledger) is the only truth. First it is held against the account's latest replies on Reddit (adopt.check). Then, for each
+reply, in this order: when (conduct.may_post); a look on Reddit whether a reply of ours is there already; where and what (door.objection),
+with the comment and its thread as they stand now and with today's settings; when, again; the intent, on the disk; one POST; its result, on
+the disk. A refusal that Reddit names is final, or has a time before which nothing is sent. Where it can't be known whether the comment was
+accepted, it is looked for, and if it isn't found it is parked for a person (`run_bot.py resolve`) and the run posts nothing more; later
+runs look again, and none sends it again. So the same command resumes a run that was killed. One process a ledger: a second one exits with
+status 75 and asks Reddit nothing.
 """
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import numpy as np
 import typer
 
-from bot import config, files, schema
+from bot import config, files, schema, text
 from bot.cli import UserError
 from bot.conduct import when, where
 from bot.conduct.when import Facts, Refusal
-from bot.conduct.where import Reason
-from bot.config import Settings, SubmitSettings
-from bot.posting import ledger
-from bot.posting.ledger import DAY, HOUR, Reply, Settled, State
+from bot.config import Settings
+from bot.corpus import copies
+from bot.online import adopt, door
+from bot.posting import clock, ledger
+from bot.posting.database import State
+from bot.posting.ledger import DAY, HOUR, Reply, Settled
+from bot.rankers import classifier
 from bot.reddit import client as reddit
 from bot.reddit.outcomes import Answer, Outcome
 from bot.reddit.requestor import Client
-from bot.schema import Comment, Scored, Submitted
+from bot.schema import Comment, Scored, Submitted, Verdict
 
 LOOKING_SECONDS = 30 * DAY  # so long each run looks for a reply that is parked, or whose id isn't known
+LONG_WAIT_SECONDS = 30  # after a longer one for Reddit's rate limit the comment is read again
+
+
+@dataclass(frozen=True)
+class Sender:
+    """What is the same for all replies of a run. us: our account; training: sketches of the generator's training text, if there are any."""
+
+    db: sqlite3.Connection
+    client: Client
+    us: str
+    settings: Settings
+    training: np.ndarray[Any, Any] | None = None
+
+    def now(self) -> int:
+        """Epoch seconds by Reddit's clock."""
+        return reddit.server_utc(self.client)
 
 
 def submit(db: sqlite3.Connection, client: Client, chosen: list[Reply], settings: Settings) -> Iterator[Submitted]:
     """Settle what earlier runs left in doubt, then post what is ready from them and what is chosen; yields what became of each.
 
     Raises:
-        UserError: Reddit can't be reached, or the account is wrong. What was sent stands in the ledger.
+        UserError: Reddit can't be reached, the account is wrong, or the ledger lacks replies that stand on Reddit. What was sent stands in
+            the ledger.
     """
     us = reddit.account_name(client)
     if not us:
         raise UserError("the account can only read; set praw_username and praw_password in the environment, or write a praw.ini")
     ledger.claim(db, reddit.site(client), us)
+    adopt.check(db, client, us)
+    sender = Sender(db, client, us, settings, copies.read(settings.generate.model))
+    if count := clock.bring_back(db, sender.now()):
+        print(f"submit: {count} rows of the ledger had a time in the future, by a wrong clock; they have the present one now")
     for reply in ledger.in_state(db, State.UNKNOWN, State.PARKED, State.POSTED):
-        lately = reddit.server_utc(client) - reply.intent_utc < LOOKING_SECONDS
-        if reply.state == State.UNKNOWN or (lately and not reply.reply_id):
-            look_for(db, client, us, reply)
+        is_recent = sender.now() - reply.intent_utc < LOOKING_SECONDS
+        if reply.state == State.UNKNOWN or (is_recent and not reply.reply_id):
+            look_for(sender, reply)
     stopped = Refusal.SUSPENDED if reddit.is_suspended(client) else None
     ids = {reply.comment_id for reply in chosen}
     for reply in [*(each for each in ledger.in_state(db, State.READY) if each.comment_id not in ids), *chosen]:
         known = ledger.find(db, reply.comment_id)
         if known is not None and known.state != State.READY:
-            yield attempt_of(reply, *said_before(known, reply), known.done_utc or known.intent_utc)
+            yield attempt_of(reply, *earlier_outcome(known, reply), known.done_utc or known.intent_utc)
             continue
         if known is not None:
-            reply = replace(known, candidate_id=reply.candidate_id, body=reply.body)
+            reply = replace(known, candidate_id=reply.candidate_id, body=reply.body, comment_sha256=reply.comment_sha256)
         if stopped:
-            outcome, reply_id = refused(db, client, reply, stopped), ""
+            outcome, reply_id = refused(sender, reply, stopped), ""
         else:
-            outcome, reply_id = post(db, client, us, reply, settings)
-            stopped = reason_to_stop(db, client, reply, outcome)
-        yield attempt_of(reply, outcome, reply_id, reddit.server_utc(client))
+            outcome, reply_id = post(sender, reply)
+            stopped = reason_to_stop(sender, reply, outcome)
+        yield attempt_of(reply, outcome, reply_id, sender.now())
 
 
-def post(db: sqlite3.Connection, client: Client, us: str, reply: Reply, settings: Settings) -> tuple[str, str]:
+def post(sender: Sender, reply: Reply) -> tuple[str, str]:
     """Post one reply if nothing speaks against it. Returns an outcome (or `parked`, or a refusal's name), and our reply's fullname."""
-    rules = settings.submit
-    if reason := refusal(db, client, reply, rules):
-        return refused(db, client, reply, reason), ""
-    outcome, reply_id = reddit.find_reply(client, us, reply.comment_id)
+    db, client, rules = sender.db, sender.client, sender.settings.submit
+    if not_now := refusal(sender, reply):
+        return refused(sender, reply, not_now), ""
+    outcome, reply_id = reddit.find_reply(client, sender.us, reply.comment_id)
     if reply_id:
-        ledger.adopt(db, reply, reply_id, reddit.server_utc(client))
+        ledger.adopt(db, reply, reply_id, sender.now())
         return Refusal.ALREADY_REPLIED, reply_id
     if outcome is not Outcome.READ:
-        return refused(db, client, reply, outcome), ""
-    outcome, there = reddit.read_comment(client, reply.thread_id, reply.comment_id)
-    if there is None:
-        return refused(db, client, reply, outcome), ""
-    if unfit := where.may_reply_to(there, there.comments[0], settings.fetch, settings.conduct, reddit.server_utc(client), us):
-        return refused(db, client, reply, unfit), ""
-    reply = replace(reply, subreddit=there.subreddit, author=there.comments[0].author)  # as Reddit says, whatever the files do
-    reddit.wait_for_turn(client)
-    if reason := refusal(db, client, reply, rules):
-        return refused(db, client, reply, reason), ""
-    ledger.intend(db, reply, reddit.server_utc(client))
-    answer = reddit.reply(client, reply.comment_id, f"{reply.body.rstrip()}\n\n{rules.disclosure}")
-    record(db, reply.comment_id, answer, reddit.server_utc(client))
+        return refused(sender, reply, outcome), ""
+    waited = math.inf
+    while waited > LONG_WAIT_SECONDS:
+        reason, reply = judged(sender, reply)
+        if reason:
+            return refused(sender, reply, reason), ""
+        waited = reddit.wait_for_turn(client)
+    if not_now := refusal(sender, reply):
+        return refused(sender, reply, not_now), ""
+    ledger.intend(db, reply, sender.now())
+    answer = reddit.reply(client, reply.comment_id, door.posted_text(reply.body, rules.disclosure))
+    record(db, reply.comment_id, answer, sender.now())
     if answer.outcome is Outcome.UNKNOWN or (answer.outcome is Outcome.POSTED and not answer.reply_id):
-        look_for(db, client, us, reply)
+        look_for(sender, reply)
     known = ledger.find(db, reply.comment_id)
     assert known is not None
     return known.outcome, known.reply_id
 
 
-def refusal(db: sqlite3.Connection, client: Client, reply: Reply, rules: SubmitSettings) -> Refusal | None:
-    """What `conduct.may_post` says now, or once the pause between two replies is over. A clock that went back is not waited for."""
+def judged(sender: Sender, reply: Reply) -> tuple[str | None, Reply]:
+    """What speaks against the reply as the comment and its thread stand now; and the reply with subreddit and author as Reddit has them."""
+    limit = sender.settings.fetch.replace_more_limit
+    outcome, thread = reddit.read_comment(sender.client, reply.thread_id, reply.comment_id, limit)
+    if thread is None:
+        return outcome, reply
+    memory = door.Memory(ledger.own_texts(sender.db, but_to={reply.comment_id}), sender.training)
+    comment = next(each for each in thread.comments if each.comment_id == reply.comment_id)
+    conduct = sender.settings.conduct
+    likely = classifier.judge_pieces(where.pieces_of(thread, comment), conduct)
+    [categories] = classifier.judge_replies([reply.body], conduct)
+    reason = door.objection(reply, thread, sender.us, sender.now(), memory, sender.settings, likely, categories)
+    return reason, replace(reply, subreddit=thread.subreddit, author=comment.author)
+
+
+def refusal(sender: Sender, reply: Reply) -> Refusal | None:
+    """What `conduct.may_post` answers now, or once the pause between two replies is over. A clock that went back is not waited for."""
+    db, rules = sender.db, sender.settings.submit
     while True:
-        now = reddit.server_utc(client)
+        now = sender.now()
         facts = Facts(
             kill_switch=rules.kill_switch.exists(),
             paused=ledger.paused(db) is not None,
@@ -124,12 +165,12 @@ def refusal(db: sqlite3.Connection, client: Client, reply: Reply, rules: SubmitS
         time.sleep(1)
 
 
-def refused(db: sqlite3.Connection, client: Client, reply: Reply, reason: str) -> str:
-    """Count the refusal. A reply that was tried before stays ready until it, or the comment, is too old."""
-    now = reddit.server_utc(client)
-    ledger.refuse(db, reply, reason, now)
-    if reason in (Refusal.WAITED_TOO_LONG, Reason.TOO_OLD):
-        ledger.settle(db, reply.comment_id, State.REJECTED, reason, now)
+def refused(sender: Sender, reply: Reply, reason: str) -> str:
+    """Count the refusal. A reply that waits is rejected for good, unless the reason passes or Reddit couldn't be asked."""
+    now = sender.now()
+    ledger.refuse(sender.db, reply, reason, now)
+    if reason not in when.PASSING and not isinstance(reason, Outcome):
+        ledger.settle(sender.db, reply.comment_id, State.REJECTED, reason, now)
     return str(reason)
 
 
@@ -146,44 +187,58 @@ def record(db: sqlite3.Connection, comment_id: str, answer: Answer, now: int) ->
     ledger.settle(db, comment_id, state, answer.outcome, now, answer.reply_id, not_before, answer.detail)
 
 
-def look_for(db: sqlite3.Connection, client: Client, us: str, reply: Reply) -> None:
+def look_for(sender: Sender, reply: Reply) -> None:
     """Settle what may be there: posted if it is found; else parked, and never sent again by itself."""
+    db = sender.db
     known = ledger.find(db, reply.comment_id)
     assert known is not None
-    _, reply_id = reddit.find_reply(client, us, reply.comment_id)
-    now = known.done_utc or reddit.server_utc(client)  # when it was sent counts for caps, not when it was found
+    _, reply_id = reddit.find_reply(sender.client, sender.us, reply.comment_id)
+    now = known.done_utc or sender.now()  # when it was sent counts for caps, not when it was found
     if reply_id or known.state == State.POSTED:
         ledger.settle(db, reply.comment_id, State.POSTED, Outcome.POSTED, now, reply_id, error=known.error)
     else:
         ledger.settle(db, reply.comment_id, State.PARKED, Settled.PARKED, now, error=known.error)
 
 
-def reason_to_stop(db: sqlite3.Connection, client: Client, reply: Reply, outcome: str) -> Refusal | None:
+def reason_to_stop(sender: Sender, reply: Reply, outcome: str) -> Refusal | None:
     """Why nothing more is posted in this run, if so."""
     if outcome == Settled.PARKED:
         return Refusal.IN_DOUBT
-    if outcome in ledger.UNWELCOME and ledger.bench_if_unwelcome(db, reply.subreddit, reddit.server_utc(client)):
+    if outcome in ledger.UNWELCOME and ledger.bench_if_unwelcome(sender.db, reply.subreddit, sender.now()):
         return Refusal.UNWELCOME
     return None
 
 
-def said_before(known: Reply, reply: Reply) -> tuple[str, str]:
+def earlier_outcome(known: Reply, reply: Reply) -> tuple[str, str]:
     """The outcome of a comment that the ledger knows, and the id of our reply there."""
     same = (known.candidate_id, known.body) == (reply.candidate_id, reply.body)
     return (Refusal.ALREADY_REPLIED if known.state in (State.POSTED, State.WITHDRAWN) and not same else known.outcome), known.reply_id
 
 
 def attempt_of(reply: Reply, outcome: str, reply_id: str, utc: int) -> Submitted:
-    return Submitted(reply.comment_id, reply.thread_id, reply.candidate_id, str(outcome), reply_id, utc)
+    return Submitted(reply.comment_id, reply.thread_id, reply.candidate_id, str(outcome), reply_id, utc, reply.body)
 
 
-def read_chosen(run: Path) -> list[Reply]:
-    """Raises FileError as schema.read_rows; UserError where a comment isn't in comments.csv."""
-    authors = {row.comment_id: row.author for row in schema.read_rows(run / "comments.csv", Comment)}
-    chosen = schema.read_rows(run / "chosen.csv", Scored)
-    if missing := next((row.comment_id for row in chosen if row.comment_id not in authors), None):
-        raise UserError(f"{run / 'comments.csv'}: {missing} of chosen.csv isn't in it, so its author isn't known; run `fetch` again")
-    return [Reply(row.comment_id, row.thread_id, row.subreddit, authors[row.comment_id], row.candidate_id, row.reply) for row in chosen]
+def read_chosen(run: Path) -> tuple[list[Reply], list[Reply]]:
+    """What is chosen; and what stands in chosen.csv all the same although its verdict is another one.
+
+    Raises:
+        FileError: as schema.read_rows.
+        UserError: a comment isn't in comments.csv.
+    """
+    comments = {row.comment_id: row for row in schema.read_rows(run / "comments.csv", Comment)}
+    replies: list[Reply] = []
+    others: list[Reply] = []
+    for row in schema.read_rows(run / "chosen.csv", Scored):
+        if row.comment_id not in comments:
+            raise UserError(
+                f"{run / 'comments.csv'}: {row.comment_id} of chosen.csv isn't in it, so its author isn't known; run `fetch` again"
+            )
+        comment = comments[row.comment_id]
+        place = (row.comment_id, row.thread_id, row.subreddit, comment.author)
+        reply = Reply(*place, row.candidate_id, row.reply, comment_sha256=text.fingerprint(row.comment or comment.comment))
+        (replies if row.verdict == Verdict.CHOSEN else others).append(reply)
+    return replies, others
 
 
 def main(
@@ -195,19 +250,19 @@ def main(
     settings = config.load(config_file)
     with files.run_folder(run):
         files.check_output(run / "submitted.csv", [run / "chosen.csv", run / "comments.csv"])
-        chosen = read_chosen(run)
+        chosen, others = read_chosen(run)
         if send:
-            submit_chosen(run, chosen, settings)
+            submit_chosen(run, chosen, others, settings)
         else:
             print(f"{len(chosen)} replies are chosen; nothing is sent without --post")
 
 
-def submit_chosen(run: Path, chosen: list[Reply], settings: Settings) -> None:
-    """Post them, and write submitted.csv, whatever happens. Raises as `submit`."""
+def submit_chosen(run: Path, chosen: list[Reply], others: list[Reply], settings: Settings) -> None:
+    """Post what is chosen, and write submitted.csv, whatever happens; others: rows that are not chosen. Raises as `submit`."""
     path = settings.submit.ledger
-    with ledger.lock(path), closing(ledger.open_ledger(path)) as db:
+    with ledger.held(path, make=True) as db:
         ledger.recover(db)
-        attempts: list[Submitted] = []
+        attempts = [attempt_of(reply, Refusal.NOT_CHOSEN, "", int(time.time())) for reply in others]
         try:
             if chosen or ledger.in_state(db, State.UNKNOWN, State.PARKED, State.READY):
                 for attempt in submit(db, reddit.connect(settings.reddit), chosen, settings):
@@ -216,9 +271,11 @@ def submit_chosen(run: Path, chosen: list[Reply], settings: Settings) -> None:
             made_from = {"chosen": files.sha256_of(run / "chosen.csv")}
             schema.write_rows(run / "submitted.csv", Submitted, attempts, made_from)
         parked = ledger.in_state(db, State.PARKED)
+        account = ledger.account(db)
     outcomes = Counter(attempt.outcome for attempt in attempts)
     posted = outcomes.pop(Outcome.POSTED, 0)
-    others = ", ".join(f"{name} {count}" for name, count in outcomes.most_common())
-    print(f"{posted} of {len(attempts)} replies posted{f' ({others})' if others else ''}; {run / 'submitted.csv'}")
+    refusals = ", ".join(f"{name} {count}" for name, count in outcomes.most_common())
+    print(f"{posted} of {len(attempts)} replies posted{f' ({refusals})' if refusals else ''}; {run / 'submitted.csv'}")
+    print(f"submit: {account}, ledger {path.absolute()}")
     if parked:
         print(f"{len(parked)} may have been posted and can't be found; `python run_bot.py resolve` asks what to do")

@@ -1,49 +1,41 @@
 """The ledger: one SQLite file, the only truth about posting. One row per comment replied to; intent is on the disk before the one POST, its
 result after. Also who opted out, which subreddits are left in peace for a while, and whether posting is paused.
 
-    with ledger.lock(path), closing(ledger.open_ledger(path)) as db: ...
+    with ledger.held(path) as db: ...            see database.py for the file, backup.py for the copy of what can't be learnt again
 
     ready ----> submitting ----> posted -> withdrawn
       ^             |----------> rejected                     a known refusal, final
-      |-------------|                                         known not to be there: told to wait, or never connected
+      |-------------|                                         known not to be there: Reddit asked to wait, or was never reached
                     `----------> unknown -> posted | parked   parked waits for a person, and is posted once it is seen
 
 A killed run leaves `submitting`, which becomes `unknown` at the next start (`recover`). Nothing leads from unknown or parked back to ready
-by itself. Times are epoch seconds by the server's clock. Plain functions over a connection; each change is one transaction.
+by itself. Times are epoch seconds by the server's clock; see clock.py for times that lie in the future. Plain functions over a connection;
+each change is one transaction.
 """
 
 from __future__ import annotations
 
-import errno
 import sqlite3
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
-from dataclasses import astuple, dataclass, fields
-from enum import StrEnum
+from collections.abc import Collection
+from dataclasses import dataclass, fields
 from itertools import takewhile
-from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from bot.cli import Busy, UserError
-from bot.files import sync_folder
+from bot.cli import UserError
+from bot.posting import backup
+from bot.posting.database import State as State
+from bot.posting.database import change, file_of, sqlite_errors
+from bot.posting.database import check_exists as check_exists
+from bot.posting.database import held as held
+from bot.posting.database import lock as lock
+from bot.posting.database import open_existing as open_existing
+from bot.posting.database import open_ledger as open_ledger
 from bot.schema import Phrased
 
-LAYOUT = 1  # PRAGMA user_version
 HOUR, DAY = 3600, 86_400
 UNWELCOME = ("forbidden", "private")  # outcomes of a 403, reading or posting
 UNWELCOME_IN_A_ROW = 3
 BENCH_SECONDS = 30 * DAY
-
-
-class State(StrEnum):
-    READY = "ready"  # not there; may be sent when not_before_utc has passed
-    SUBMITTING = "submitting"
-    POSTED = "posted"
-    REJECTED = "rejected"  # not there, and never will be; outcome says why
-    UNKNOWN = "unknown"  # may be there
-    PARKED = "parked"  # may be there, was looked for and not found
-    WITHDRAWN = "withdrawn"  # was there, and was deleted by us
+UNBENCHED = "unbenched"  # a reason in `refusal`: a person ended a bench, so the count of unwelcome replies begins anew
 
 
 class Settled(Phrased):
@@ -58,26 +50,13 @@ class Settled(Phrased):
 SENT = (State.SUBMITTING, State.POSTED, State.UNKNOWN, State.PARKED, State.WITHDRAWN)
 _IN_SENT = f"state IN {tuple(map(str, SENT))}"
 
-TABLES = f"""
-CREATE TABLE reply (
-    comment_id TEXT PRIMARY KEY, thread_id TEXT NOT NULL, subreddit TEXT NOT NULL, author TEXT NOT NULL, candidate_id TEXT NOT NULL,
-    body TEXT NOT NULL, state TEXT NOT NULL CHECK (state IN {tuple(map(str, State))}), first_utc INTEGER NOT NULL,
-    intent_utc INTEGER NOT NULL, done_utc INTEGER, not_before_utc INTEGER, tries INTEGER NOT NULL, reply_id TEXT NOT NULL,
-    outcome TEXT NOT NULL, error TEXT NOT NULL, removed_utc INTEGER) STRICT;
-CREATE INDEX reply_thread ON reply (thread_id);
-CREATE TABLE refusal (event_utc INTEGER NOT NULL, comment_id TEXT NOT NULL, subreddit TEXT NOT NULL, reason TEXT NOT NULL) STRICT;
-CREATE TABLE opt_out (author TEXT PRIMARY KEY, utc INTEGER NOT NULL, source TEXT NOT NULL) STRICT;
-CREATE TABLE bench (subreddit TEXT PRIMARY KEY, until_utc INTEGER NOT NULL, reason TEXT NOT NULL) STRICT;
-CREATE TABLE pause (one INTEGER PRIMARY KEY CHECK (one = 1), reason TEXT NOT NULL) STRICT;
-CREATE TABLE account (one INTEGER PRIMARY KEY CHECK (one = 1), site TEXT NOT NULL, name TEXT NOT NULL) STRICT
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Reply:
     """A row of `reply`. author wrote the comment; body is ours, without the disclosure line; outcome is a name from reddit.Outcome.
 
-    first_utc is when it was first tried, intent_utc when last.
+    first_utc is when it was first tried, intent_utc when last. comment_sha256: text.fingerprint of the comment that the reply answers,
+    empty where that isn't known.
     """
 
     comment_id: str
@@ -96,91 +75,13 @@ class Reply:
     outcome: str = ""
     error: str = ""
     removed_utc: int | None = None
+    comment_sha256: str = ""
 
 
 COLUMNS = ", ".join(field.name for field in fields(Reply))
 
-# --- the file -------------------------------------------------------------------------------------------------------------
 
-
-@contextmanager
-def lock(path: Path) -> Iterator[None]:
-    """Hold the ledger: who posts, or changes what was posted, holds it. `pause` and readers don't.
-
-    Raises:
-        Busy: another process holds it.
-    """
-    path = path.resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(f"{path}.lock", blocking=False):
-            yield
-    except Timeout:
-        raise Busy(f"{path}: another run holds this ledger; nothing was sent, try again when it is done") from None
-
-
-def open_ledger(path: Path) -> sqlite3.Connection:
-    """The ledger at `path`, made where there is none.
-
-    Raises:
-        UserError: the file is damaged, or something else.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    is_new = not path.exists()
-    db = sqlite3.connect(path, timeout=10, isolation_level=None)
-    db.row_factory = sqlite3.Row
-    try:
-        with _told(db):
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = FULL")
-            db.execute("PRAGMA secure_delete = ON")  # what `forget` removes is overwritten
-            problems = [row[0] for row in db.execute("PRAGMA integrity_check(3)")]
-            if problems != ["ok"]:
-                raise UserError(
-                    f"{path}: the ledger is damaged ({'; '.join(problems)}); put a copy back, for without it the bot may reply twice"
-                )
-            with change(db):
-                version = db.execute("PRAGMA user_version").fetchone()[0]
-                if version == 0 and not db.execute("SELECT 1 FROM sqlite_master").fetchone():
-                    for statement in TABLES.split(";"):
-                        db.execute(statement)
-                    db.execute(f"PRAGMA user_version = {LAYOUT}")
-                elif version != LAYOUT:
-                    raise UserError(f"{path}: not a ledger of this version; give another path in submit.ledger")
-        if is_new:
-            sync_folder(path.parent)
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-@contextmanager
-def change(db: sqlite3.Connection) -> Iterator[None]:
-    """One transaction: all of it is on the disk afterwards, or none of it."""
-    with _told(db):
-        db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            db.execute("COMMIT")
-        except BaseException:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-            raise
-
-
-@contextmanager
-def _told(db: sqlite3.Connection) -> Iterator[None]:
-    """SQLite's errors as ours, with the file's name."""
-    try:
-        yield
-    except sqlite3.IntegrityError:
-        raise  # a bug
-    except sqlite3.DatabaseError as error:
-        path = db.execute("PRAGMA database_list").fetchone()["file"]
-        if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
-            raise OSError(errno.ENOSPC, "no space for the ledger", path) from None
-        raise UserError(f"{path}: not usable as a ledger ({error}); nothing more is posted") from None
+# --- the account ----------------------------------------------------------------------------------------------------------
 
 
 def claim(db: sqlite3.Connection, site: str, name: str) -> None:
@@ -195,8 +96,16 @@ def claim(db: sqlite3.Connection, site: str, name: str) -> None:
             db.execute("INSERT INTO account VALUES (1, ?, ?)", (site, name))
         elif (owner["site"], owner["name"].lower()) != (site, name.lower()):
             raise UserError(
-                f"this ledger belongs to u/{owner['name']} at {owner['site']}, not to u/{name} at {site}; give another submit.ledger"
+                f"{file_of(db)}: this ledger belongs to u/{owner['name']} at {owner['site']}, not to u/{name} at {site}; give another"
+                " submit.ledger"
             )
+
+
+def account(db: sqlite3.Connection) -> str:
+    """Whose ledger it is, for a person."""
+    with sqlite_errors(db):
+        owner = db.execute("SELECT site, name FROM account").fetchone()
+    return f"u/{owner['name']} at {owner['site']}" if owner else "no account yet"
 
 
 # --- replies --------------------------------------------------------------------------------------------------------------
@@ -215,13 +124,13 @@ def intend(db: sqlite3.Connection, reply: Reply, now: int) -> None:
         RuntimeError: the comment has a row that isn't ready. Nothing may be sent then.
     """
     with change(db):
-        done = db.execute(
-            "INSERT INTO reply VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'submitting', ?7, ?7, NULL, NULL, 1, '', '', '', NULL)"
-            " ON CONFLICT (comment_id) DO UPDATE SET candidate_id = ?5, body = ?6, state = 'submitting', intent_utc = ?7, done_utc = NULL,"
-            " not_before_utc = NULL, tries = tries + 1, outcome = '', error = '' WHERE state = 'ready'",
-            (*astuple(reply)[:6], now),
+        written = db.execute(
+            f"INSERT INTO reply ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'submitting', ?8, ?8, NULL, NULL, 1, '', '', '', NULL, ?7)"
+            " ON CONFLICT (comment_id) DO UPDATE SET candidate_id = ?5, body = ?6, comment_sha256 = ?7, state = 'submitting',"
+            " intent_utc = ?8, done_utc = NULL, not_before_utc = NULL, tries = tries + 1, outcome = '', error = '' WHERE state = 'ready'",
+            (reply.comment_id, reply.thread_id, reply.subreddit, reply.author, reply.candidate_id, reply.body, reply.comment_sha256, now),
         )
-        if done.rowcount != 1:
+        if written.rowcount != 1:
             raise RuntimeError(f"{reply.comment_id} has a row that isn't ready")
 
 
@@ -251,14 +160,18 @@ def release(db: sqlite3.Connection, comment_id: str) -> None:
         )
 
 
-def adopt(db: sqlite3.Connection, reply: Reply, reply_id: str, now: int) -> None:
-    """Take in a reply of ours that stands on Reddit while the ledger has no row, or one that is ready."""
+def adopt(db: sqlite3.Connection, reply: Reply, reply_id: str, utc: int, body: str = "") -> None:
+    """Take in a reply of ours that stands on Reddit while the ledger has no row, or one of a reply that was not sent or was refused.
+
+    utc: when it was posted, as far as known; body: our text, without the disclosure line.
+    """
     with change(db):
         db.execute(
-            "INSERT INTO reply VALUES (?1, ?2, ?3, ?4, '', '', 'posted', ?6, ?6, ?6, NULL, 0, ?5, 'already_replied', '', NULL)"
+            f"INSERT INTO reply ({COLUMNS})"
+            " VALUES (?1, ?2, ?3, ?4, '', ?7, 'posted', ?6, ?6, ?6, NULL, 0, ?5, 'already_replied', '', NULL, '')"
             " ON CONFLICT (comment_id) DO UPDATE SET state = 'posted', done_utc = ?6, reply_id = ?5, outcome = 'already_replied',"
-            " not_before_utc = NULL WHERE state = 'ready'",
-            (reply.comment_id, reply.thread_id, reply.subreddit, reply.author, reply_id, now),
+            " not_before_utc = NULL WHERE state IN ('ready', 'rejected')",
+            (reply.comment_id, reply.thread_id, reply.subreddit, reply.author, reply_id, utc, body),
         )
 
 
@@ -271,10 +184,16 @@ def in_state(db: sqlite3.Connection, *states: State) -> list[Reply]:
     return _replies(db, f"WHERE state IN ({', '.join('?' * len(states))}) ORDER BY intent_utc, comment_id", *states)
 
 
+def all_comments(db: sqlite3.Connection) -> set[str]:
+    """Every comment that has a row, in whatever state."""
+    with sqlite_errors(db):
+        return {row[0] for row in db.execute("SELECT comment_id FROM reply")}
+
+
 def own_texts(db: sqlite3.Connection, limit: int = 1000, but_to: Collection[str] = ()) -> list[str]:
     """What we wrote lately, newest first, but to these comments; for finding near-copies."""
-    found = _replies(db, "WHERE state != 'rejected' AND body != '' ORDER BY intent_utc DESC LIMIT ?", limit)
-    return [reply.body for reply in found if reply.comment_id not in but_to]
+    replies = _replies(db, "WHERE state != 'rejected' AND body != '' ORDER BY intent_utc DESC LIMIT ?", limit)
+    return [reply.body for reply in replies if reply.comment_id not in but_to]
 
 
 def note_removed(db: sqlite3.Connection, comment_id: str, now: int) -> None:
@@ -286,21 +205,22 @@ def note_removed(db: sqlite3.Connection, comment_id: str, now: int) -> None:
 def unwelcome_in_a_row(db: sqlite3.Connection, subreddit: str | None = None) -> int:
     """How many of the newest replies, back from now, were answered with a 403, or kept back by one when the thread was read, or removed.
 
-    In one subreddit, or everywhere.
+    In one subreddit, or everywhere; since the last `unbench`.
     """
-    with _told(db):
+    with sqlite_errors(db):
         rows = db.execute(
             f"SELECT outcome IN {UNWELCOME} OR removed_utc IS NOT NULL FROM ("
             " SELECT subreddit, outcome, removed_utc, done_utc, intent_utc FROM reply WHERE state IN ('posted', 'rejected', 'withdrawn')"
-            f" UNION ALL SELECT subreddit, reason, NULL, event_utc, event_utc FROM refusal WHERE reason IN {UNWELCOME}"
-            ") WHERE ?1 IS NULL OR subreddit = ?1 COLLATE NOCASE ORDER BY done_utc DESC, intent_utc DESC LIMIT 100",
+            f" UNION ALL SELECT subreddit, reason, NULL, event_utc, event_utc FROM refusal WHERE reason IN {(*UNWELCOME, UNBENCHED)}"
+            ") WHERE ?1 IS NULL OR subreddit = ?1 COLLATE NOCASE"
+            f" ORDER BY done_utc DESC, outcome = '{UNBENCHED}' DESC, intent_utc DESC LIMIT 100",
             (subreddit,),
         )
         return sum(1 for _ in takewhile(lambda row: row[0], rows))
 
 
 def _replies(db: sqlite3.Connection, where: str, *values: object) -> list[Reply]:
-    with _told(db):
+    with sqlite_errors(db):
         return [Reply(*row) for row in db.execute(f"SELECT {COLUMNS} FROM reply {where}", values)]
 
 
@@ -318,18 +238,18 @@ def sent_in_thread(db: sqlite3.Connection, thread_id: str) -> int:
 
 def last_sent_utc(db: sqlite3.Connection) -> int | None:
     """When something was last sent, or answered, refusals included."""
-    with _told(db):
+    with sqlite_errors(db):
         return db.execute("SELECT max(max(intent_utc, coalesce(done_utc, 0))) FROM reply WHERE tries > 0").fetchone()[0]
 
 
 def not_before_utc(db: sqlite3.Connection) -> int | None:
-    """Until when Reddit told the account to wait, the latest it said."""
-    with _told(db):
+    """Until when Reddit asked the account to wait, at the latest."""
+    with sqlite_errors(db):
         return db.execute("SELECT max(not_before_utc) FROM reply").fetchone()[0]
 
 
 def _count(db: sqlite3.Connection, where: str, *values: object) -> int:
-    with _told(db):
+    with sqlite_errors(db):
         return int(db.execute(f"SELECT count(*) FROM reply WHERE {_IN_SENT} AND {where}", values).fetchone()[0])
 
 
@@ -341,15 +261,17 @@ def refuse(db: sqlite3.Connection, reply: Reply, reason: str, now: int) -> None:
 
 def outcomes(db: sqlite3.Connection) -> list[tuple[State, str, int]]:
     """How many replies are in each state with each outcome."""
-    with _told(db):
+    with sqlite_errors(db):
         rows = db.execute("SELECT state, outcome, count(*) FROM reply GROUP BY 1, 2 ORDER BY 1, 3 DESC, 2")
         return [(State(row[0]), row[1], row[2]) for row in rows]
 
 
 def refusals_since(db: sqlite3.Connection, utc: int) -> dict[str, int]:
     """How often each reason kept a reply back after `utc`, the most frequent first."""
-    with _told(db):
-        rows = db.execute("SELECT reason, count(*) FROM refusal WHERE event_utc > ? GROUP BY reason ORDER BY 2 DESC, 1", (utc,))
+    with sqlite_errors(db):
+        rows = db.execute(
+            "SELECT reason, count(*) FROM refusal WHERE event_utc > ? AND reason != ? GROUP BY reason ORDER BY 2 DESC, 1", (utc, UNBENCHED)
+        )
         return {row[0]: row[1] for row in rows}
 
 
@@ -357,19 +279,21 @@ def refusals_since(db: sqlite3.Connection, utc: int) -> dict[str, int]:
 
 
 def opt_out(db: sqlite3.Connection, author: str, source: str, now: int) -> None:
-    """Never reply to `author` again. source: where they said so, `t1_…` or `t4_…`."""
+    """Never reply to `author` again. source: where they asked for it, `t1_…` or `t4_…`. The backup has it first, the ledger then."""
+    if not opted_out(db, author):
+        backup.append(file_of(db), utc=now, opted_out=author.lower(), source=source)
     with change(db):
         db.execute("INSERT INTO opt_out VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (author.lower(), now, source))
 
 
 def opted_out(db: sqlite3.Connection, author: str) -> bool:
-    with _told(db):
+    with sqlite_errors(db):
         return db.execute("SELECT 1 FROM opt_out WHERE author = ?", (author.lower(),)).fetchone() is not None
 
 
 def everyone_opted_out(db: sqlite3.Connection) -> set[str]:
     """Names in lower case."""
-    with _told(db):
+    with sqlite_errors(db):
         return {row[0] for row in db.execute("SELECT author FROM opt_out")}
 
 
@@ -387,9 +311,19 @@ def bench_if_unwelcome(db: sqlite3.Connection, subreddit: str, now: int) -> bool
     return unwelcome_in_a_row(db) >= UNWELCOME_IN_A_ROW
 
 
+def unbench(db: sqlite3.Connection, subreddit: str, now: int) -> bool:
+    """Reply there again, and count unwelcome replies anew. True if it was benched."""
+    with change(db):
+        was_benched = db.execute("DELETE FROM bench WHERE subreddit = ?", (subreddit.lower(),)).rowcount > 0
+        latest = db.execute("SELECT max(?, coalesce(max(done_utc), 0)) FROM reply", (now,)).fetchone()[0]
+        if was_benched:
+            db.execute("INSERT INTO refusal VALUES (?, '', ?, ?)", (latest, subreddit, UNBENCHED))
+        return was_benched
+
+
 def benched(db: sqlite3.Connection, now: int) -> dict[str, int]:
     """Subreddits, in lower case, that are left in peace, and until when."""
-    with _told(db):
+    with sqlite_errors(db):
         return {row[0]: row[1] for row in db.execute("SELECT subreddit, until_utc FROM bench WHERE until_utc > ? ORDER BY 1", (now,))}
 
 
@@ -407,7 +341,7 @@ def resume(db: sqlite3.Connection) -> bool:
 
 def paused(db: sqlite3.Connection) -> str | None:
     """Why posting is paused, or None."""
-    with _told(db):
+    with sqlite_errors(db):
         row = db.execute("SELECT reason FROM pause").fetchone()
         return None if row is None else row[0]
 
@@ -429,6 +363,12 @@ def forget(db: sqlite3.Connection, author: str) -> int:
 
 
 def withdraw(db: sqlite3.Connection, comment_id: str, why: str) -> None:
-    """Note that our reply to this comment was deleted by us. When it was posted, and that it was, stays as it is."""
+    """Note that our reply to this comment was deleted by us. When it was posted, and that it was, stays as it is.
+
+    The backup has it first: Reddit shows nothing of a deleted reply, and an older copy of the ledger would post it again.
+    """
+    if reply := find(db, comment_id):
+        place = {"thread_id": reply.thread_id, "subreddit": reply.subreddit}
+        backup.append(file_of(db), utc=reply.intent_utc, withdrawn=comment_id, **place, reply_id=reply.reply_id)
     with change(db):
         db.execute("UPDATE reply SET state = 'withdrawn', error = ? WHERE comment_id = ?", (why, comment_id))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sqlite3
 
-from bot.posting.ledger import DAY, change
+from bot.posting.database import change
+from bot.posting.ledger import DAY
 
 TABLE = "CREATE TABLE IF NOT EXISTS letter (name TEXT PRIMARY KEY, utc INTEGER NOT NULL, done INTEGER NOT NULL) STRICT"
 OVERLAP_SECONDS = DAY  # what Reddit shows late is found all the same

@@ -4,11 +4,13 @@
     python run_bot.py resolve [t1_abc posted|never|again]    say what became of replies that may have been posted and can't be found
     python run_bot.py pause --reason "moderators asked"      nothing is posted from now on, by a run that is at work either
     python run_bot.py resume                                 until this
+    python run_bot.py unbench SUBREDDIT                      reply there again before its 30 days are over
     python run_bot.py forget USER                            remove what is known of a person, and never reply to them again
 
-status reads the ledger and the kill switch; resolve, pause and resume change the ledger. forget removes the name and our words to them
-from the ledger, which keeps the ids of the comments (without them they could be replied to twice) and puts the name on the list of those
-who opted out; then it purges the comments of theirs that stand in run folders.
+All of them work with the ledger that the config names, and none makes one: where there is none they say which path they looked at. status
+reads; the others change the ledger. forget removes the name and our words to them from the ledger, which keeps the ids of the comments
+(without them they could be replied to twice) and puts the name on the list of those who opted out; then it purges the comments of theirs
+that stand in any table under --data and --also, links followed.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from __future__ import annotations
 import re
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -25,11 +27,13 @@ from typing import Annotated
 
 import typer
 
-from bot import config, schema
+from bot import config, text
 from bot.cli import UserError
+from bot.conduct import where
 from bot.config import SubmitSettings
-from bot.posting import ledger, purge
-from bot.posting.ledger import DAY, HOUR, Reply, State
+from bot.posting import clock, database, ledger, purge
+from bot.posting.database import State
+from bot.posting.ledger import DAY, HOUR, Reply
 
 USER = re.compile(r"[\w-]{3,20}", re.ASCII)
 
@@ -39,16 +43,20 @@ USER = re.compile(r"[\w-]{3,20}", re.ASCII)
 
 def status(db: sqlite3.Connection, rules: SubmitSettings, now: int) -> Iterator[str]:
     """Lines for a person. now: by this machine's clock; posting itself goes by Reddit's."""
+    yield f"ledger: {rules.ledger.absolute()} ({ledger.account(db)})"
     if reason := ledger.paused(db):
         yield f"paused: {reason}"
     if rules.kill_switch.exists():
-        yield f"stopped: {rules.kill_switch} is there"
+        yield f"stopped: {rules.kill_switch.absolute()} is there"
+    if times := clock.in_future(db, now):
+        latest = ", ".join(f"{name} {moment(utc)}" for name, utc in list(times.items())[:3])
+        yield f"{len(times)} times in the future, by a wrong clock ({latest}); the next run that posts sets them to the present"
     hour, day = ledger.sent_since(db, now - HOUR), ledger.sent_since(db, now - DAY)
     yield f"sent: {hour} in the last hour (cap {rules.posts_an_hour}), {day} in 24 hours (cap {rules.posts_a_day})"
     for state, outcome, count in ledger.outcomes(db):
         yield f"{state}: {count}{f', {outcome}' if outcome not in ('', state) else ''}"
     if (until := ledger.not_before_utc(db)) and until > now:
-        yield f"Reddit told us to wait until {moment(until)}"
+        yield f"Reddit asked us to wait until {moment(until)}"
     if refusals := ledger.refusals_since(db, now - DAY):
         yield f"not posted in 24 hours: {', '.join(f'{reason} {count}' for reason, count in refusals.items())}"
     for subreddit, until in ledger.benched(db, now).items():
@@ -60,13 +68,13 @@ def status(db: sqlite3.Connection, rules: SubmitSettings, now: int) -> Iterator[
 def describe(reply: Reply) -> str:
     """A parked reply, and where to look for it."""
     where = f"https://www.reddit.com/comments/{reply.thread_id.removeprefix('t3_')}/_/{reply.comment_id.removeprefix('t1_')}"
-    begins = " ".join(reply.body.split())[:100]
-    why = reply.error or "the run was killed"
+    begins = text.printable(reply.body)[:100]
+    why = text.printable(reply.error) or "the run was killed"
     return f"{reply.comment_id} in r/{reply.subreddit}, sent {moment(reply.intent_utc)} ({why}): «{begins}»\n    {where}"
 
 
 def resolve(db: sqlite3.Connection, comment_id: str, answer: str) -> None:
-    """Write down what a person found out of a parked reply.
+    """Write down what became of a parked reply, by a person's word.
 
     Raises:
         UserError: it isn't parked, or it can't be sent again because its text was forgotten.
@@ -87,27 +95,29 @@ def resolve(db: sqlite3.Connection, comment_id: str, answer: str) -> None:
 
 def moment(utc: int) -> str:
     """
-    >>> moment(1_700_000_000)
-    '2023-11-14 22:13 UTC'
+    >>> moment(1_700_000_000), moment(10**15)
+    ('2023-11-14 22:13 UTC', '1000000000000000 s')
     """
-    return datetime.fromtimestamp(utc, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    try:
+        return datetime.fromtimestamp(utc, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except (ValueError, OverflowError, OSError):
+        return f"{utc} s"
 
 
 # --- command line -------------------------------------------------------------------------------------------------------
 
+Config = Annotated[Path | None, typer.Option("--config", help="TOML settings")]
 
-def status_command(config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings")] = None) -> None:
+
+def status_command(config_file: Config = None) -> None:
     """What was posted, refused, parked and capped, and why."""
     rules = config.load(config_file).submit
-    if not rules.ledger.exists():
-        print(f"{rules.ledger}: no ledger; nothing was posted yet")
-        return
-    with closing(ledger.open_ledger(rules.ledger)) as db:
+    with closing(ledger.open_existing(rules.ledger)) as db:
         for line in status(db, rules, int(time.time())):
-            print(line)
+            print(text.printable(line))
 
 
-class Said(StrEnum):
+class Answer(StrEnum):
     POSTED = "posted"
     NEVER = "never"
     AGAIN = "again"
@@ -116,17 +126,15 @@ class Said(StrEnum):
 def resolve_command(
     comment_id: Annotated[str, typer.Argument(help="t1_…, the comment that was replied to; without it, what is parked is listed")] = "",
     answer: Annotated[
-        Said | None, typer.Argument(help="posted: it is there; never: give it up; again: it isn't there, the next run may send it")
+        Answer | None, typer.Argument(help="posted: it is there; never: give it up; again: it isn't there, the next run may send it")
     ] = None,
-    config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings")] = None,
+    config_file: Config = None,
 ) -> None:
     """Say what became of replies that may have been posted and can't be found."""
     path = config.load(config_file).submit.ledger
-    if not path.exists():
-        raise UserError(f"{path}: no ledger; nothing was posted yet")
     if bool(comment_id) != bool(answer):
         raise UserError("say which and what: `resolve t1_… posted|never|again`; `resolve` alone lists what is parked")
-    with ledger.lock(path), closing(ledger.open_ledger(path)) as db:
+    with ledger.held(path) as db:
         if answer:
             resolve(db, comment_id, answer)
         parked = ledger.in_state(db, State.PARKED)
@@ -135,24 +143,36 @@ def resolve_command(
         print(f"{len(parked)} parked" + "; look there, then `python run_bot.py resolve t1_… posted|never|again`" * bool(parked))
 
 
-Config = Annotated[Path | None, typer.Option("--config", help="TOML settings")]
-
-
-def pause_command(reason: Annotated[str, typer.Option(help="told by `status`")] = "paused by hand", config_file: Config = None) -> None:
+def pause_command(reason: Annotated[str, typer.Option(help="shown by `status`")] = "paused by hand", config_file: Config = None) -> None:
     """Post nothing from now on, by a run that is at work either, until `resume`."""
     path = config.load(config_file).submit.ledger
-    with closing(ledger.open_ledger(path)) as db:
+    with closing(ledger.open_existing(path)) as db:
         ledger.pause(db, reason)
-    print(f"paused ({path}); `resume` ends it. Dry runs work on, and so do `!stop` and `!delete` when a posting run starts")
+        account = ledger.account(db)
+    print(
+        f"paused: {account}, {path.absolute()}; `resume` ends it. Dry runs go on, and so does obeying `!stop` and `!delete` in posting runs"
+    )
 
 
 def resume_command(config_file: Config = None) -> None:
     """Post again after `pause`."""
     settings = config.load(config_file).submit
-    with closing(ledger.open_ledger(settings.ledger)) as db:
-        print("posting again" if ledger.resume(db) else "it was not paused; nothing to do")
+    with closing(ledger.open_existing(settings.ledger)) as db:
+        was_paused, account = ledger.resume(db), ledger.account(db)
+    print(f"{'posting again' if was_paused else 'was not paused; nothing to do'}: {account}, {settings.ledger.absolute()}")
     if settings.kill_switch.exists():
-        print(f"but nothing is posted while {settings.kill_switch} is there; delete it")
+        print(f"but nothing is posted while {settings.kill_switch.absolute()} is there; delete it")
+
+
+def unbench_command(
+    subreddit: Annotated[str, typer.Argument(metavar="SUBREDDIT", help="a name, with or without r/")], config_file: Config = None
+) -> None:
+    """Reply again in a subreddit that is left in peace after refusals or removals."""
+    path, name = config.load(config_file).submit.ledger, where.subreddit_name(subreddit)
+    with closing(ledger.open_existing(path)) as db:
+        if not ledger.unbench(db, name, int(time.time())):
+            raise UserError(f"r/{name} is not benched in {path.absolute()}; `status` lists those that are")
+        print(f"r/{name} is not left in peace any longer: {ledger.account(db)}, {path.absolute()}")
 
 
 def forget_command(
@@ -162,25 +182,42 @@ def forget_command(
     config_file: Config = None,
 ) -> None:
     """Remove what is known of a person, and never reply to them again."""
-    name = user.removeprefix("/").removeprefix("u/")
+    name = user.removeprefix("/").removeprefix("u/").removeprefix("U/")
     if not USER.fullmatch(name):
         raise UserError(f"{user[:40]!r} is no name of an account on Reddit; 3 to 20 letters, digits, _ and -")
     path, folders = config.load(config_file).submit.ledger, [data, *(also or [])]
-    with ledger.lock(path), closing(ledger.open_ledger(path)) as db:
+    purge.check_folders(folders)
+    with ledger.held(path) as db:
         ledger.opt_out(db, name, "forget", int(time.time()))  # first: whatever comes after, they are left in peace
-        ids = {reply.comment_id for reply in ledger.in_state(db, *State) if reply.author.lower() == name.lower()}
-        ids |= comments_of(name, folders)
-        if ids:
-            purge.purge(ids, folders, dry_run=False)
-        print(f"the ledger names them in {ledger.forget(db, name)} replies no more; the list of those who opted out keeps the name")
+        problems = forget(db, name, folders)
+        count = ledger.forget(db, name)
+        print(f"{path.absolute()} ({ledger.account(db)}): {count} replies without the name now; the list of those who opted out keeps it")
+        if not database.empty_wal(db):
+            problems.append(f"{path.absolute()}-wal: another program has the ledger open; the name stays there until it lets go")
+    if problems:
+        raise UserError(f"{len(problems)} may hold traces of them: {'; '.join(problems)}")
 
 
-def comments_of(name: str, folders: Iterable[Path]) -> set[str]:
-    """The comments of a person that stand in run folders. Extracts and prepared files tell no names."""
+def forget(db: sqlite3.Connection, name: str, folders: Sequence[Path]) -> list[str]:
+    """Purge a person's comments from all tables in the folders. Returns what was wrong with files; the rest is done.
+
+    Raises:
+        UserError: a run is at work in one of the folders.
+    """
+    problems: list[str] = []
+    ids = {reply.comment_id for reply in ledger.in_state(db, *State) if where.same_name(reply.author, name)}
+    ids |= comments_of(name, folders, problems)
+    if ids:
+        problems += purge.purge_files(ids, folders)
+    return list(dict.fromkeys(problems))
+
+
+def comments_of(name: str, folders: Iterable[Path], problems: list[str]) -> set[str]:
+    """The comments of a person that stand in tables with an author: those of run folders. Extracts and prepared files have no names."""
     ids = set()
-    for folder in folders:
-        for path in folder.rglob("comments.csv"):
-            columns, rows = schema.read_table(path)
+    for path in purge.files_in(folders, None, problems)["table"]:
+        with purge.noted(problems, path):
+            columns = purge.columns_of(path)
             if {"author", "comment_id"} <= set(columns):
-                ids |= {row["comment_id"] for row in rows if row["author"].lower() == name.lower()}
+                ids |= {comment for author, comment in purge.cells_of(path, ["author", "comment_id"]) if where.same_name(str(author), name)}
     return ids

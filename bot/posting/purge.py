@@ -8,9 +8,12 @@ Writes those again, with their manifests, without the rows that name one of the 
 
     python run_bot.py purge --ids FILE
     python run_bot.py purge --ids FILE --also /elsewhere/run --dry-run
+    python run_bot.py purge --gone --config my.toml
 
-Run it while no other stage is at work on these folders; after a kill, run it again and it finishes. A file that can't be searched is
-left alone and named in the error at the end. Dumps, BigQuery tables, trained models and the sandbox's own database are not changed.
+--gone asks Reddit about all comments in the comments.csv, context.csv and harvest.csv of these folders, a hundred a call, and takes those
+that were deleted or removed there for the ids; those of the local sandbox are asked of the sandbox. Run it while no other stage is at work
+on these folders; after a kill, run it again and it finishes. A file that can't be searched is left alone and named in the error at the end.
+Dumps, BigQuery tables, trained models and the sandbox's own database are not changed.
 """
 
 from __future__ import annotations
@@ -32,10 +35,12 @@ import pyarrow.parquet as pq
 import typer
 from rich.progress import track
 
-from bot import files, schema, text
+from bot import config, files, schema, text
 from bot.cli import UserError
 from bot.corpus.extract import STAGED
 from bot.files import FileError
+from bot.posting.gone import gone_ids
+from bot.reddit import client as reddit
 from bot.schema import FinetuneText
 
 LISTED = 8  # names in a line that a person reads
@@ -43,7 +48,7 @@ ID_COLUMNS = ("comment_id", "reply_id", "parent_id", "thread_id", "chosen_id", "
 FINETUNE, LM_TRAIN, PAGE, SPREADSHEET = "gpt2_finetune.csv", "lm_train.csv", "report.html", "for_spreadsheet.csv"
 NOTHING = """
     .gitkeep metrics.json summary.txt log.jsonl sandbox.sqlite sandbox.sqlite-shm sandbox.sqlite-wal sandbox.log sandbox.url STOP
-    ledger.sqlite ledger.sqlite-shm ledger.sqlite-wal ledger.sqlite.lock ledger.run.lock
+    ledger.sqlite ledger.sqlite-shm ledger.sqlite-wal ledger.sqlite.lock ledger.run.lock ledger.backup.jsonl
 """  # files that hold no text of other people's; the ledger is `forget`'s, the sandbox's people are invented
 KINDS = {FINETUNE: "finetune", PAGE: "page", SPREADSHEET: "page", files.RUN_LOCK: "lock"} | dict.fromkeys(NOTHING.split(), "nothing")
 FULLNAME = re.compile(r"t[13]_[0-9a-z]+")
@@ -145,20 +150,23 @@ def look(columns: list[str], rows: Iterable[list[Any]], ids: set[str]) -> Held:
     return held
 
 
-def id_columns(path: Path) -> list[str]:
-    """Those of ID_COLUMNS that a table has. Raises FileError where it has none: then nobody can tell what it holds."""
+def columns_of(path: Path) -> list[str]:
+    """The columns of a CSV or Parquet file."""
     if path.suffix.lower() == ".parquet":
         with schema.open_parquet(path) as file:
-            header = file.schema_arrow.names
-    else:
-        header = next(schema.read_cells(path))
-    columns = [name for name in header if name in ID_COLUMNS]
+            return list(file.schema_arrow.names)
+    return next(schema.read_cells(path))
+
+
+def id_columns(path: Path) -> list[str]:
+    """Those of ID_COLUMNS that a table has. Raises FileError where it has none: then nobody can tell what it holds."""
+    columns = [name for name in columns_of(path) if name in ID_COLUMNS]
     if not columns:
         raise FileError(f"{path}: has none of the columns {', '.join(ID_COLUMNS)}; delete it or keep it elsewhere")
     return columns
 
 
-def id_cells(path: Path, columns: list[str]) -> Iterator[list[Any]]:
+def cells_of(path: Path, columns: list[str]) -> Iterator[list[Any]]:
     """The cells of `columns`, row by row."""
     if path.suffix.lower() == ".parquet":
         with schema.open_parquet(path) as file:
@@ -269,15 +277,15 @@ def search(tables: Iterable[Path], ids: set[str], problems: list[str]) -> tuple[
             columns[path] = id_columns(path)
     wanted = set(ids)
     held: dict[Path, Held] = {}
-    for told in (True, False):
-        these = [path for path in columns if ("thread_id" in columns[path]) is told]
-        looking_for = ids if told else wanted
+    for with_thread in (True, False):
+        these = [path for path in columns if ("thread_id" in columns[path]) is with_thread]
+        looking_for = ids if with_thread else wanted
         for path in track(these, description="searching", transient=True, disable=not sys.stdout.isatty()):
             with noted(problems, path):
-                found = look(columns[path], id_cells(path, columns[path]), looking_for)
-                files.check_manifest(path, found.rows)
-                wanted |= found.of_threads
-                held[path] = found
+                held_here = look(columns[path], cells_of(path, columns[path]), looking_for)
+                files.check_manifest(path, held_here.rows)
+                wanted |= held_here.of_threads
+                held[path] = held_here
     return dict(reversed(held.items())), wanted
 
 
@@ -349,56 +357,80 @@ def _rows(batch: pa.RecordBatch, columns: list[str]) -> Iterator[list[Any]]:
 
 
 def purge_command(
-    ids_file: Annotated[Path, typer.Option("--ids", metavar="FILE", help="one id a line: t1_… a comment or reply, t3_… a whole thread")],
+    ids_file: Annotated[
+        Path | None, typer.Option("--ids", metavar="FILE", help="one id a line: t1_… a comment or reply, t3_… a whole thread")
+    ] = None,
     data: Annotated[Path, typer.Option(metavar="DIR", help="searched with all that lies in it")] = Path("data"),
     also: Annotated[list[Path] | None, typer.Option(metavar="DIR", help="another such folder; may be given several times")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would go")] = False,
+    gone: Annotated[bool, typer.Option("--gone", help="ask Reddit which comments of run folders and harvest are deleted there")] = False,
+    config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings, for --gone")] = None,
 ) -> None:
     """Remove every trace of comments, replies and threads from extracts, prepared files and run folders."""
+    folders = [data, *(also or [])]
+    check_folders(folders)
+    if (ids_file is None) is not gone:
+        raise UserError("say which comments: --ids FILE, or --gone for those that are deleted on Reddit")
+    problems: list[str] = []
+    if ids_file is not None:
+        ids, where = read_ids(ids_file), str(ids_file)
+    else:
+        tables = files_in(folders, None, problems)["table"]
+        ids, where = gone_ids(reddit.connect(config.load(config_file).reddit), tables, problems), "Reddit"
+    if ids:
+        problems += purge_files(ids, folders, dry_run, ids_file)
+    else:
+        print(f"{where}: {'no ids in it' if ids_file else 'has all of these comments'}; nothing to do")
+    if problems := list(dict.fromkeys(problems)):
+        raise UserError(f"{len(problems)} not purged, which may hold traces: {'; '.join(problems)}")
+
+
+def read_ids(path: Path) -> set[str]:
+    """Raises UserError where the file can't be read, or has a line that is no id."""
     try:
-        ids = parse_ids(ids_file.read_text(encoding="utf-8-sig").splitlines(), str(ids_file))
+        return parse_ids(path.read_text(encoding="utf-8-sig").splitlines(), str(path))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise UserError(f"{ids_file}: can't be read ({reason}); --ids names a text file with one id a line") from None
-    if not ids:
-        print(f"{ids_file}: no ids in it; nothing to do")
-        return
-    purge(ids, [data, *(also or [])], dry_run, ids_file)
+        raise UserError(f"{path}: can't be read ({reason}); --ids names a text file with one id a line") from None
 
 
-def purge(ids: set[str], folders: Sequence[Path], dry_run: bool, ids_file: Path | None = None) -> None:
-    """Remove every trace of the ids from all files in the folders; ids_file is none of them. Prints what is done.
-
-    Raises:
-        UserError: no such folder, a run is at work, or a file couldn't be searched; the rest was done then.
-    """
+def check_folders(folders: Iterable[Path]) -> None:
     if absent := [str(folder) for folder in folders if not folder.is_dir()]:
         raise UserError(f"{', '.join(absent)}: no such folder; --data and --also name folders to search")
+
+
+def purge_files(ids: set[str], folders: Sequence[Path], dry_run: bool = False, ids_file: Path | None = None) -> list[str]:
+    """Remove every trace of the ids from all files in the folders; ids_file is none of them. Prints what is done.
+
+    Returns what is wrong with files that couldn't be searched; the rest was done.
+
+    Raises:
+        Busy: a run is at work in one of the folders; nothing was done.
+    """
     problems: list[str] = []
-    found = files_in(folders, ids_file, problems)
+    tree = files_in(folders, ids_file, problems)
     done: list[Step] = []
     with ExitStack() as stack:
         if dry_run:
             print("dry run, nothing is changed:")
         else:
-            for lock in found["lock"]:
+            for lock in tree["lock"]:
                 stack.enter_context(files.run_folder(lock.parent))
-            for note in found["leftover"]:
+            for note in tree["leftover"]:
                 files.finish(note.with_name(note.name[1:].removesuffix(".manifest.json.tmp")))
-            found = files_in(folders, ids_file, [])  # with what that put in its place
-        for step in plan(found, ids, problems):
+            tree = files_in(folders, ids_file, [])  # with what that put in its place
+        for step in plan(tree, ids, problems):
             with noted(problems, step.path):
                 if not dry_run:
                     step.do()
                 print(f"{shown(step.path)}: {step.what}")
                 done.append(step)
-    print(f"{sum(step.rows for step in done):,} rows removed from {sum(step.rows > 0 for step in done)} of {len(found['table'])} files")
+    print(f"{sum(step.rows for step in done):,} rows removed from {sum(step.rows > 0 for step in done)} of {len(tree['table'])} files")
     if nowhere := sorted(ids.difference(*(step.ids for step in done))):
-        print(f"{len(nowhere):,} of {len(ids):,} ids found nowhere: {listed(nowhere)}")
-    if found["other"]:
-        print(f"not searched, being neither CSV nor Parquet: {listed([shown(path) for path in found['other']])}")
+        print(f"{len(nowhere):,} of {len(ids):,} ids not in any file: {listed(nowhere)}")
+    if tree["other"]:
+        print(f"not searched, being neither CSV nor Parquet: {listed([shown(path) for path in tree['other']])}")
     print(
         "not changed: dumps and BigQuery tables (a new extraction brings the rows back: purge again), and models trained on the text before"
     )
-    if problems:
-        raise UserError(f"{len(problems)} not purged, which may hold traces: {'; '.join(problems)}")
+    return problems

@@ -103,7 +103,7 @@ def back_end(name: str) -> BackEnd:
 def back_end_name(name: str) -> str:
     """The name of a back end. name: rank.backend, empty for the default. Raises UserError if it is unknown."""
     if name and name not in BACK_ENDS:
-        raise UserError(f"rank.backend {name!r} is unknown; choose one of {', '.join(BACK_ENDS)}")
+        raise UserError(f"rank.backend is unknown; choose one of {', '.join(BACK_ENDS)}")
     return name or next(iter(BACK_ENDS))
 
 

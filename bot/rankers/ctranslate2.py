@@ -113,6 +113,20 @@ class DualEncoder:
         return scores
 
 
+class LabelClassifier:
+    """A linear head over the vectors of texts, as rankers.transformers has it; the calibration is in the head."""
+
+    def __init__(self, encoder: Encoder, head: Path):
+        self.encoder, self.labels = DualEncoder(encoder, 1.0, 0.0), encoder.facts["labels"]
+        with np.load(head) as arrays:
+            self.weight, self.bias = arrays["weight"], arrays["bias"]  # (labels, width), (labels,)
+
+    def logits(self, texts: Sequence[str], batch_size: int = 8) -> Array:
+        """(texts, labels); a label applies from 0 on."""
+        result: Array = self.encoder.encode([*texts], batch_size) @ self.weight.T + self.bias
+        return result
+
+
 def mean_vector(output: Any, lengths: Array) -> Array:
     """The mean over the tokens of each text, normalized to length 1, (batch, width)."""
     hidden = np.array(output.last_hidden_state)  # (batch, time, width)
@@ -127,6 +141,10 @@ def load_export(folder: Path) -> Classifier | DualEncoder:
     facts = serving.read_facts(folder)
     if facts["kind"] == "generator":
         raise UserError(f"{folder}: a generator, not a ranker; set rank.realism, rank.upvote or rank.relevance to a ranker's folder")
+    if facts["kind"] == "labels":
+        raise UserError(
+            f"{folder}: a classifier of conduct, not a ranker; set rank.realism, rank.upvote or rank.relevance to a ranker's folder"
+        )
     encoder = Encoder(folder, facts)
     if facts["kind"] == "dual encoder":
         return DualEncoder(encoder, facts["scale"], facts["offset"])
@@ -136,3 +154,12 @@ def load_export(folder: Path) -> Classifier | DualEncoder:
 def load(path: Path, precision: Precision = "int8") -> Classifier | DualEncoder:
     """Load the ranker in `path`, after exporting it if necessary. Raises UserError if there is no model or the export fails."""
     return load_export(serving.ensure_exported(path, precision))
+
+
+def load_labels(path: Path, precision: Precision = "int8") -> LabelClassifier:
+    """Load the classifier in `path`, after exporting it if necessary. Raises UserError if there is none or the export fails."""
+    folder = serving.ensure_exported(path, precision)
+    facts = serving.read_facts(folder)
+    if facts["kind"] != "labels":
+        raise UserError(f"{path}: no classifier of conduct; set conduct.comment_classifier and conduct.reply_classifier to such folders")
+    return LabelClassifier(Encoder(folder, facts), folder / serving.HEAD_FILE)

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from transformers import AutoModel, AutoModelForSequenceClassification
 
 from bot import text
 from bot.config import Precision
 from bot.rankers import MAX_TOKENS, Encoded, Vectors, batches_of_like_length, join_pair
-from bot.weights import bases, cards, loading
+from bot.weights import bases, cards, loading, serving
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -126,17 +127,37 @@ class DualEncoder:
         return probabilities(self.cosines(pairs, batch_size), self.scale, self.offset)
 
 
+class LabelClassifier:
+    """A linear head, (labels, width) and (labels,), over the vectors of texts (see embed)."""
+
+    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, labels: Sequence[str], weight: Any, bias: Any):
+        self.encoder, self.labels, self.weight, self.bias = DualEncoder(model, tokenizer, 1.0, 0.0), labels, weight, bias
+
+    def vectors(self, texts: Sequence[str], batch_size: int = 32) -> Any:
+        """(texts, width), numpy"""
+        return self.encoder.encode([*texts], batch_size)
+
+    def logits(self, texts: Sequence[str], batch_size: int = 32) -> Any:
+        """(texts, labels), numpy; a label applies from 0 on."""
+        return self.vectors(texts, batch_size) @ self.weight.T + self.bias
+
+
 def load_base(name: str) -> DualEncoder:
     """See rankers.load_base."""
     model, tokenizer = loading.load(bases.base_path(name), AutoModel)
     return DualEncoder(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, 1.0, 0.0)
 
 
-def load(path: Path, _: Precision = "int8") -> Transformers | DualEncoder:
+def load(path: Path, _: Precision = "int8") -> Any:
+    """A Transformers, DualEncoder or LabelClassifier, as the card says."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     settings = cards.read_card(path).settings if (path / cards.CARD_FILE).exists() else {}
     if settings.get("architecture") == "dual encoder":
         model, tokenizer = loading.load(path, AutoModel)
         return DualEncoder(model.to(device), tokenizer, settings["scale"], settings["offset"])
+    if settings.get("architecture") == "labels":
+        model, tokenizer = loading.load(path, AutoModel)
+        with np.load(path / serving.HEAD_FILE) as head:
+            return LabelClassifier(model.to(device), tokenizer, settings["labels"], head["weight"], head["bias"])
     model, tokenizer = loading.load(path, AutoModelForSequenceClassification, num_labels=settings.get("outputs", 1))
     return Transformers(model.to(device), tokenizer, settings.get("scale", 1.0), settings.get("offset", 0.0), settings.get("output", 0))

@@ -11,6 +11,8 @@ import configparser
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from ipaddress import ip_address
 from itertools import takewhile
 from typing import Any
@@ -32,7 +34,7 @@ from bot.reddit.threads import Letter, Standing, Thread, ThreadComment
 REDDIT_URL = "https://www.reddit.com"
 OAUTH_URL = "https://oauth.reddit.com"
 
-MAXIMUM_ABOVE = 20  # comments above one that are read anew; fetch.depth is at most 20
+LONGEST_CHAIN = 50  # comments above one another that are asked for by name
 
 # What Reddit asks for: platform:app id:version (by /u/account)
 USER_AGENT = re.compile(r"[\w.-]+:[\w.-]+:v?\d[\w.-]* \(by /?u/[\w-]{3,20}\)")
@@ -67,11 +69,9 @@ def connect(settings: RedditSettings) -> Client:
         arguments = {"reddit_url": url, "oauth_url": url, "client_id": sandbox.CLIENT_ID, "client_secret": sandbox.CLIENT_SECRET}
         arguments |= {"username": sandbox.USERNAME, "password": sandbox.PASSWORD}
     elif settings.url:
-        raise WrongSettings(f"reddit.url: {settings.url!r} is not a loopback address; leave it empty for Reddit itself")
+        raise WrongSettings("reddit.url: not a loopback address; leave it empty for Reddit itself")
     elif not USER_AGENT.fullmatch(settings.user_agent) or "u/unknown)" in settings.user_agent:
-        raise WrongSettings(
-            f"reddit.user_agent: {settings.user_agent!r} doesn't say who it is; Reddit wants `<platform>:<app id>:<version> (by /u/<you>)`"
-        )
+        raise WrongSettings("reddit.user_agent: doesn't say who it is; Reddit wants `<platform>:<app id>:<version> (by /u/<you>)`")
     try:
         return praw.Reddit(
             user_agent=settings.user_agent,
@@ -81,11 +81,35 @@ def connect(settings: RedditSettings) -> Client:
             requestor_kwargs=requestor_kwargs,
             **arguments,
         )
-    except (MissingRequiredAttributeException, ClientException, configparser.Error) as error:
+    except (configparser.Error, UnicodeDecodeError, ValueError) as error:
+        raise NoPermission(f"{ini_fault(error)}; correct it, or set the praw_… variables in the environment instead") from None
+    except (MissingRequiredAttributeException, ClientException) as error:
         raise NoPermission(
             "no Reddit credentials: set praw_client_id, praw_client_secret, praw_username and praw_password in the environment,"
             f" or write a praw.ini ({one_line(error)})"
         ) from None
+
+
+def ini_fault(error: Exception) -> str:
+    """What is wrong with a praw.ini, and in which line; nothing of what stands there, which may be a password.
+
+    >>> parser = configparser.ConfigParser()
+    >>> try: parser.read_string("[DEFAULT]\\npassword hunter2", "praw.ini")
+    ... except configparser.Error as error: ini_fault(error)
+    'praw.ini: line 2 is not `name=value`'
+    """
+    file = getattr(error, "source", None) or "praw.ini"
+    if isinstance(error, configparser.MissingSectionHeaderError):
+        return f"{file}: line {error.lineno} stands in no section; begin with [DEFAULT]"
+    if isinstance(error, configparser.ParsingError):
+        return f"{file}: line {error.errors[0][0] if error.errors else '?'} is not `name=value`"
+    if isinstance(error, (configparser.DuplicateOptionError, configparser.DuplicateSectionError)):
+        return f"{file}: line {error.lineno} repeats a name that stands above; keep one"
+    if isinstance(error, configparser.NoSectionError):
+        return f"{file}: has no section of the name that praw_site gives"
+    if isinstance(error, UnicodeDecodeError):
+        return f"{file}: not UTF-8"
+    return f"{file} or a praw_… variable: a value that is not of its kind ({type(error).__name__})"
 
 
 def site(reddit: Client) -> str:
@@ -156,28 +180,33 @@ def read_thread(reddit: Client, thread_id: str, replace_more_limit: int) -> tupl
     return read(reddit, thread)
 
 
-def read_comment(reddit: Client, thread_id: str, comment_id: str) -> tuple[Outcome, Thread | None]:
-    """A comment as it stands now, in its thread with those above it and no others, for `conduct.may_reply_to`: the comment first, then its
-    parent, and so on. MISSING where it isn't in that thread. Costs one call, and one more for each comment above it.
+def read_comment(reddit: Client, thread_id: str, comment_id: str, replace_more_limit: int) -> tuple[Outcome, Thread | None]:
+    """The thread of a comment as it stands now, in which the comment and all those above it are; MISSING where it isn't in that thread.
+
+    A comment that the tree doesn't show (behind «more», or deleted) is asked for by its name.
 
     Raises:
         UserError: no network, or wrong credentials.
     """
+    outcome, thread = read_thread(reddit, thread_id, replace_more_limit)
+    if thread is None:
+        return outcome, None
+    shown = {comment.comment_id for comment in thread.comments}
+    wanted = comment_id
+    above: list[Any] = []
+    while wanted not in shown and wanted != thread_id:
+        outcome, comments = read(reddit, partial(_info, reddit, wanted))
+        if not comments or comments[0].link_id != thread_id or len(above) > LONGEST_CHAIN:
+            return (outcome if comments is None else Outcome.MISSING), None
+        above.append(comments[0])
+        wanted = comments[0].parent_id
+    depth = next((comment.depth for comment in thread.comments if comment.comment_id == wanted), -1)
+    chain = [_thread_comment(reddit, comment, depth + place) for place, comment in enumerate(reversed(above), start=1)]
+    return Outcome.READ, replace(thread, comments=[*thread.comments, *chain])
 
-    def thread() -> Thread | None:
-        found = {each.fullname: each for each in reddit.info(fullnames=[thread_id, comment_id])}
-        if len(found) < 2 or found[comment_id].link_id != thread_id:
-            return None
-        comments = [found[comment_id]]
-        while comments[-1].parent_id.startswith("t1_") and len(comments) <= MAXIMUM_ABOVE:
-            above = list(reddit.info(fullnames=[comments[-1].parent_id]))
-            if not above:
-                break
-            comments += above
-        return _thread_of(found[thread_id], [_thread_comment(reddit, each, 0) for each in comments], [])
 
-    outcome, there = read(reddit, thread)
-    return (Outcome.MISSING if there is None and outcome is Outcome.READ else outcome), there
+def _info(reddit: Client, name: str) -> list[Any]:
+    return list(reddit.info(fullnames=[name]))
 
 
 def _thread_of(submission: Any, comments: list[ThreadComment], behind_more: list[str]) -> Thread:
@@ -221,20 +250,19 @@ def is_suspended(reddit: Client) -> bool:
 
 
 def server_utc(reddit: Client) -> int:
-    """The time by Reddit's clock, whatever this machine's clock says. Something was read before.
+    """The time by Reddit's clock, in epoch seconds. Something was read before.
 
     Raises:
-        UserError: Reddit never said what time it is.
+        UserError: no answer says what time it is, or Reddit's clock and this machine's are days apart.
     """
-    seen = requestor_of(reddit).clock
-    if seen is None:
-        raise Unreachable(f"{reddit.config.oauth_url}: no answer has a Date; without Reddit's clock nothing is posted")
-    return int(seen[0] + time.monotonic() - seen[1])
+    return requestor_of(reddit).clock.utc(reddit.config.oauth_url)
 
 
-def wait_for_turn(reddit: Client) -> None:
-    """Sleep as long as Reddit's rate-limit headers ask for; the next call is sent at once."""
+def wait_for_turn(reddit: Client) -> float:
+    """Sleep as long as Reddit's rate-limit headers ask for; the next call is sent at once. Returns the seconds that took."""
+    began = time.monotonic()
     core_of(reddit).rate_limiter.delay()
+    return time.monotonic() - began
 
 
 def find_reply(reddit: Client, us: str, comment_id: str) -> tuple[Outcome, str]:
@@ -334,25 +362,38 @@ def standings(reddit: Client, names: Sequence[str]) -> dict[str, Standing]:
     outcome, found = read(reddit, lambda: list(reddit.info(fullnames=list(names))) if names else [])
     if found is None:
         raise Unreachable(f"{reddit.config.reddit_url}: comments can't be read ({outcome}); try the same again later")
-    result = {}
-    for comment in found:
-        marked = not comment.body or text.is_notice(comment.body)
-        # What a moderator removed still looks whole to its author, but for these.
-        removed = (marked and not text.is_deleted_by_author(comment.body)) or any(
-            getattr(comment, name, None) for name in ("removed", "banned_by")
-        )
-        result[comment.fullname] = Standing(
-            comment.fullname,
-            comment.parent_id,
-            comment.link_id,
-            str(comment.subreddit.display_name),
-            comment.author.name if comment.author else "",
-            "" if marked else comment.body,
-            int(comment.score),
-            int(comment.created_utc),
-            bool(removed),
-        )
-    return result
+    return {comment.fullname: _standing(comment) for comment in found}
+
+
+def _standing(comment: Any) -> Standing:
+    marked = not comment.body or text.is_notice(comment.body)
+    # What a moderator removed still looks whole to its author, but for these.
+    removed = (marked and not text.is_deleted_by_author(comment.body)) or any(
+        getattr(comment, name, None) for name in ("removed", "banned_by")
+    )
+    return Standing(
+        comment.fullname,
+        comment.parent_id,
+        comment.link_id,
+        str(comment.subreddit.display_name),
+        comment.author.name if comment.author else "",
+        "" if marked else comment.body,
+        int(comment.score),
+        int(comment.created_utc),
+        bool(removed),
+    )
+
+
+def own_comments(reddit: Client, us: str, limit: int) -> list[Standing]:
+    """The newest comments of our account, the newest first, at most `limit` (Reddit lists 1,000 at most). A hundred a call.
+
+    Raises:
+        UserError: as `read_thread`, or Reddit doesn't show them.
+    """
+    outcome, comments = read(reddit, lambda: [_standing(comment) for comment in reddit.redditor(us).comments.new(limit=limit)])
+    if comments is None:
+        raise Unreachable(f"{reddit.config.oauth_url}: the account's own comments can't be read ({outcome}); nothing is posted")
+    return comments
 
 
 def count_replies(reddit: Client, name: str) -> int:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import MutableMapping
-from email.utils import mktime_tz, parsedate_tz
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,6 +11,8 @@ import praw
 import prawcore
 import requests
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+
+from bot.reddit.clock import ServerClock
 
 
 def cause(error: Exception) -> str:
@@ -55,7 +55,7 @@ class Requestor(prawcore.Requestor):
 
     prawcore would send it up to three times (after a time-out, a reset, a 5xx, a 401), and a comment that was accepted before the error
     would stand there twice. in_doubt: since it was last set to False such a POST was handed to the network and may have arrived.
-    clock: the Date (epoch seconds) of the last answer, and the monotonic clock then.
+    clock: Reddit's, from the Date of each answer.
     """
 
     READS_BY_POST = ("/api/v1/access_token", "/api/morechildren")
@@ -65,7 +65,7 @@ class Requestor(prawcore.Requestor):
         super().__init__(**arguments)
         self.timeout_seconds = timeout_seconds
         self.in_doubt = False
-        self.clock: tuple[float, float] | None = None
+        self.clock = ServerClock()
 
     def request(self, *args: Any, timeout: float | None = None, **kwargs: Any) -> requests.Response:
         method, url = args[:2] if args else (kwargs["method"], kwargs["url"])  # prawcore calls both ways
@@ -80,8 +80,7 @@ class Requestor(prawcore.Requestor):
             if _never_connected(error.original_exception):
                 self.in_doubt = False
             raise prawcore.RequestException(PostNotRepeated(cause(error.original_exception)), args, kwargs) from None
-        if date := parsedate_tz(response.headers.get("Date", "")):
-            self.clock = mktime_tz(date), time.monotonic()
+        self.clock.note(response.headers.get("Date", ""))
         _keep_readable(response.headers, response.status_code)
         if not repeatable and response.status_code in self.NOT_AGAIN:
             raise prawcore.RequestException(PostNotRepeated(f"status {response.status_code}"), args, kwargs)

@@ -8,6 +8,7 @@ credential.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -30,9 +31,11 @@ class Journal:
     started: float = field(default_factory=time.monotonic)
 
     def note(self, event: str, **facts: Any) -> None:
-        """Append a line to log.jsonl: utc (epoch seconds), event, facts."""
+        """Append a line to log.jsonl: utc (epoch seconds), event, facts. Only its owner can read the log."""
         line = json.dumps({"utc": round(time.time(), 3), "event": event, **facts}, ensure_ascii=False)
-        with (self.run / LOG).open("a", encoding="utf-8", errors="backslashreplace") as file:
+        handle = os.open(self.run / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+        with open(handle, "a", encoding="utf-8", errors="backslashreplace") as file:  # noqa: PTH123 (a file descriptor)
+            os.fchmod(handle, 0o600)
             file.write(line + "\n")
 
     def close(self, status: int) -> None:
@@ -48,7 +51,10 @@ class Journal:
 
 
 def count(run: Path) -> dict[str, Any]:
-    """Counts over the files of a run. A file that is missing or cannot be read counts as empty."""
+    """Counts over the files of a run. A file that is missing or cannot be read counts as empty.
+
+    submitted: what became of the replies in chosen.csv, not of others that an earlier run of the same folder submitted.
+    """
 
     def column(name: str, row_type: type[schema.Row], *columns: str) -> list[tuple[str, ...]]:
         try:
@@ -57,6 +63,10 @@ def count(run: Path) -> dict[str, Any]:
             return []
 
     scored = column("scored.csv", Scored, "verdict", "reason", "comment_id")
+    try:
+        submitted = read_submitted(run)[0] or []
+    except files.FileError:
+        submitted = []
     return {
         "comments": len(column("comments.csv", schema.Comment)),
         "skipped": _counted(reason for (reason,) in column("skipped.csv", Skipped, "reason")),
@@ -64,8 +74,28 @@ def count(run: Path) -> dict[str, Any]:
         "refused": _counted(reason for verdict, reason, _ in scored if verdict == "refused"),
         "chosen": sum(verdict == "chosen" for verdict, _, _ in scored),
         "abstained": len({comment for *_, comment in scored} - {comment for verdict, _, comment in scored if verdict != "refused"}),
-        "submitted": _counted(outcome for (outcome,) in column("submitted.csv", Submitted, "outcome")),
+        "submitted": _counted(row.outcome for row in submitted),
     }
+
+
+def read_submitted(run: Path) -> tuple[list[Submitted] | None, int]:
+    """The rows of RUN/submitted.csv about what stands in chosen.csv now (None: there are none), and how many are about other texts.
+
+    The same folder may have been run again with another seed since it was submitted; what was posted then is not what is shown now.
+
+    Raises:
+        FileError: as `schema.read_rows`.
+    """
+    path = run / "submitted.csv"
+    if not path.exists():
+        return None, 0
+    rows = schema.read_rows(path, Submitted)
+    chosen = {row.comment_id: row.reply for row in schema.read_rows(run / "chosen.csv", Scored)}
+    made_from = (files.read_manifest(path) or {}).get("made_from") or {}
+    if made_from.get("chosen") == files.sha256_of(run / "chosen.csv"):
+        return rows, 0
+    same = [row for row in rows if row.reply and chosen.get(row.comment_id) == row.reply]
+    return same or None, len(rows) - len(same)
 
 
 def summary(name: str, counts: dict[str, Any]) -> str:

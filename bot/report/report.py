@@ -16,7 +16,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,13 +33,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bot import files, schema
+from bot import files, schema, text
 from bot.conduct.reasons import Reason
 from bot.conduct.what import Unfit
 from bot.conduct.when import Refusal
 from bot.posting.ledger import Settled
 from bot.reddit.outcomes import Outcome
 from bot.report import plots
+from bot.report.journal import read_submitted
 from bot.schema import Candidate, Comment, Context, NotChosen, Scored, Skipped, Submitted, Verdict
 
 # --- labels -----------------------------------------------------------------------------------------------------------
@@ -51,6 +51,7 @@ CANDIDATE_REASONS = schema.phrases(NotChosen, Unfit)
 VERDICTS = schema.phrases(Verdict)
 OUTCOMES = {
     **{name: f"not posted, when checked again: {phrase}" for name, phrase in SKIP_REASONS.items()},
+    **{name: f"not posted: {phrase}" for name, phrase in schema.phrases(Unfit).items()},
     **schema.phrases(Outcome, Refusal, Settled),
 }
 SCORES = {
@@ -91,18 +92,16 @@ MAIN_SETTINGS = frozenset(
 
 CARDS_SHOWN_OPEN = 12  # with more comments, the lists of candidates start folded
 
-# Bidirectional control characters: invisible, and they can reorder a whole terminal line.
-_BIDI = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-# C0 and C1 control characters, including escape, but not tab and line feed.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-
-
 # --- a run --------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The content of a run folder. submitted: None for a dry run. made_from: file -> `made_from` of its manifest."""
+    """The content of a run folder. made_from: file -> `made_from` of its manifest.
+
+    submitted: what became of the replies in chosen.csv, None if none of them was submitted (a dry run). submitted_before: rows of
+    submitted.csv about other texts, from an earlier run of the same folder.
+    """
 
     name: str
     comments: list[Comment]
@@ -112,6 +111,7 @@ class Run:
     scored: list[Scored]
     chosen: list[Scored]
     submitted: list[Submitted] | None
+    submitted_before: int
     left_out: dict[str, int]  # comments without candidates, by reason
     made_from: dict[str, dict[str, Any]]
 
@@ -122,6 +122,7 @@ def read_run(folder: Path) -> Run:
     def optional(name: str, row_type: type[schema.Row]) -> list[schema.Row]:
         return schema.read_rows(folder / name, row_type) if (folder / name).exists() else []
 
+    submitted, submitted_before = read_submitted(folder)
     manifests = {stem: files.read_manifest(folder / f"{stem}.csv") or {} for stem in ("comments", "candidates", "scores", "chosen")}
     return Run(
         name=folder.resolve().name,
@@ -131,7 +132,8 @@ def read_run(folder: Path) -> Run:
         candidates=schema.read_rows(folder / "candidates.csv", Candidate),
         scored=schema.read_rows(folder / "scored.csv", Scored),
         chosen=schema.read_rows(folder / "chosen.csv", Scored),
-        submitted=schema.read_rows(folder / "submitted.csv", Submitted) if (folder / "submitted.csv").exists() else None,
+        submitted=submitted,
+        submitted_before=submitted_before,
         left_out=manifests["candidates"].get("left_out") or {},
         made_from={stem: manifest.get("made_from") or {} for stem, manifest in manifests.items()},
     )
@@ -183,12 +185,19 @@ def why_nothing(rows: Sequence[Scored], thread_answered: bool) -> str:
 
 def sent(run: Run) -> str:
     """One sentence on what was submitted, where to, and with which outcomes."""
+    before = (
+        f" An earlier run of this folder submitted {_many(run.submitted_before, 'other text', 'other texts')}."
+        if run.submitted_before
+        else ""
+    )
     if run.submitted is None:
-        return "Dry run: nothing was sent."
+        return f"Nothing of this was sent.{before}" if before else "Dry run: nothing was sent."
     posted = sum(row.outcome == "posted" for row in run.submitted)
     failed = counted(row.outcome for row in run.submitted if row.outcome != "posted")
     where = " in the local sandbox" if dig(run.made_from, ["comments", "source"]) == "sandbox" else ""
-    return f"Submitted: {posted} of {_many(len(run.submitted), 'reply', 'replies')} posted{where}{f' ({failed})' if failed else ''}."
+    return (
+        f"Submitted: {posted} of {_many(len(run.submitted), 'reply', 'replies')} posted{where}{f' ({failed})' if failed else ''}.{before}"
+    )
 
 
 def _many(count: int, one: str, more: str) -> str:
@@ -198,22 +207,13 @@ def _many(count: int, one: str, more: str) -> str:
 # --- the table ----------------------------------------------------------------------------------------------------------
 
 
-def one_line(text: str) -> str:
-    """Text made safe for a terminal: one line, without control characters.
-
-    >>> one_line(" a\\n\\tb \\x1b[31mred")
-    'a b [31mred'
-    """
-    return " ".join(_BIDI.sub("", _CONTROL.sub(" ", text)).split())
-
-
-def shorten(text: str, length: int) -> str:
+def shorten(body: str, length: int) -> str:
     """At most `length` characters.
 
     >>> shorten("one two three", 8)
     'one two…'
     """
-    return text if len(text) <= length else text[: length - 1].rstrip() + "…"
+    return body if len(body) <= length else body[: length - 1].rstrip() + "…"
 
 
 def number(value: float | None) -> str:
@@ -238,15 +238,15 @@ def table(run: Run, width: int) -> Table:
     for name in ("realism", "upvote", "relevance" if width >= 100 else "rele-\nvance"):
         result.add_column(name, justify="right", no_wrap=True)
     for comment in run.comments:
-        text = Text(f"{one_line(comment.author) or '(unknown)'}: ", style="dim")
-        text.append(shorten(one_line(comment.comment), max(40, int(width * 0.9))), style="not dim")
+        quoted = Text(f"{text.printable(comment.author) or '(unknown)'}: ", style="dim")
+        quoted.append(shorten(text.printable(comment.comment), max(40, int(width * 0.9))), style="not dim")
         row = chosen.get(comment.comment_id)
         if row is None:
             why = why_nothing(groups.get(comment.comment_id, []), comment.thread_id in threads)
-            result.add_row(text, Text(why, style="italic yellow"), *[Text("–", style="dim")] * 3)
+            result.add_row(quoted, Text(text.printable(why), style="italic yellow"), *[Text("–", style="dim")] * 3)
         else:
             scores = (row.realism_score, row.upvote_score, row.relevance_score)
-            result.add_row(text, Text(one_line(row.reply)), *(Text(number(score)) for score in scores))
+            result.add_row(quoted, Text(text.printable(row.reply)), *(Text(number(score)) for score in scores))
     return result
 
 
@@ -264,18 +264,18 @@ def _print(run: Run, console: Console) -> None:
         console.file.reconfigure(errors="replace")  # not every terminal can show an emoji
     if not run.comments:
         why = counted(row.reason for row in run.skipped)
-        console.print(Text(f"No comments to answer; {len(run.skipped)} were skipped{f' ({why})' if why else ''}. {sent(run)}"))
+        words = f"No comments to answer; {len(run.skipped)} were skipped{f' ({why})' if why else ''}. {sent(run)}"
+        console.print(Text(text.printable(words)))
         return
     console.print(table(run, console.width))
     verdicts = Counter(row.verdict for row in run.scored)
     reasons = counted(row.reason for row in run.scored if row.verdict == "refused")
-    console.print(
-        Text(
-            f"{len(run.chosen)} of {_many(len(run.comments), 'comment gets', 'comments get')} a reply. "
-            f"{_many(len(run.scored), 'candidate', 'candidates')}: {verdicts['chosen']} chosen, {verdicts['kept']} kept, "
-            f"{verdicts['refused']} refused{f' ({reasons})' if reasons else ''}. {sent(run)}"
-        )
+    words = (
+        f"{len(run.chosen)} of {_many(len(run.comments), 'comment gets', 'comments get')} a reply. "
+        f"{_many(len(run.scored), 'candidate', 'candidates')}: {verdicts['chosen']} chosen, {verdicts['kept']} kept, "
+        f"{verdicts['refused']} refused{f' ({reasons})' if reasons else ''}. {sent(run)}"
     )
+    console.print(Text(text.printable(words)))
 
 
 # --- spreadsheet --------------------------------------------------------------------------------------------------------
@@ -287,7 +287,7 @@ def safe_cell(body: str) -> str:
     >>> safe_cell("=cmd|' /C calc'!A0"), safe_cell(" -1"), safe_cell("\\tx"), safe_cell("1 + 1 = 2")
     ("'=cmd|' /C calc'!A0", "' -1", "'\\tx", '1 + 1 = 2')
     """
-    shown = _BIDI.sub("\ufffd", _CONTROL.sub("\ufffd", body))[:CELL_CHARACTERS]
+    shown = text.BIDI.sub("\ufffd", text.UNPRINTABLE.sub("\ufffd", body))[:CELL_CHARACTERS]
     return f"'{shown}" if shown[:1] in ("\t", "\n", "\ufffd") or shown.lstrip()[:1] in _FORMULA else shown
 
 
@@ -357,7 +357,7 @@ def _card(comment: Comment, rows: list[Scored], run: Run, likelihoods: Mapping[t
     chosen = next((row for row in run.chosen if row.comment_id == comment.comment_id), None)
     answered = next((row.comment_id for row in run.chosen if row.thread_id == comment.thread_id), None)
     # links into the sandbox stop working when the run ends
-    linked = dig(run.made_from, ["comments", "source"]) != "sandbox" and urlsplit(comment.permalink).scheme in ("http", "https")
+    linked = dig(run.made_from, ["comments", "source"]) != "sandbox" and is_web_address(comment.permalink)
     return {
         "comment": comment,
         "when": moment(comment.comment_utc),
@@ -369,6 +369,18 @@ def _card(comment: Comment, rows: list[Scored], run: Run, likelihoods: Mapping[t
         "answered": answered,
         "attempt": next((row for row in run.submitted or [] if row.comment_id == comment.comment_id), None),
     }
+
+
+def is_web_address(address: str) -> bool:
+    """
+    >>> [is_web_address(each) for each in ("https://www.reddit.com/r/x", "https:alert", "javascript:x", "http://[")]
+    [True, False, False, False]
+    """
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 def templates(folder: Path = Path(__file__).parent) -> jinja2.Environment:
@@ -395,7 +407,7 @@ def page(run: Run) -> str:
     thresholds = {"realism_score": threshold if isinstance(threshold, int | float) else None}
     histograms = [plot(run.scored, name, thresholds.get(name)) for name in columns if name != "rank_score"]
     environment = templates()
-    environment.filters["visible"] = lambda text: _CONTROL.sub("\ufffd", text)
+    environment.filters["visible"] = lambda body: text.UNPRINTABLE.sub("\ufffd", body)
     environment.filters["number"] = number
     environment.filters["share"] = lambda score: f"{100 * min(max(score, 0.0), 1.0):.1f}" if math.isfinite(score) else "0"
     environment.filters["plain"] = lambda name: name.replace("_", " ")

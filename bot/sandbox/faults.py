@@ -29,8 +29,14 @@ FAULTS: dict[str, tuple[int, str]] = {
             ("locked", "THREAD_LOCKED", "Comments are locked."),
             ("too_old", "TOO_OLD", "that's a piece of history now; it's too late to reply to it"),
             ("deleted", "DELETED_COMMENT", "that comment has been deleted"),
+            ("broken", "SOMETHING_IS_BROKEN", "Something is broken, please try again later."),
+            ("odd", "A_NAME_NOBODY_KNOWS", "words"),
         ]
     },
+    "html403": (403, "<html>whoa there, pardner!</html>"),
+    "400": (400, json.dumps({"message": "Bad Request", "error": 400})),
+    "400_fields": (400, json.dumps({"fields": ["id"], "explanation": "that id is odd", "message": "Bad Request", "reason": "BAD_ID"})),
+    "400_html": (400, "<html>no</html>"),
     "garbage": (200, "<html>you broke reddit</html>"),
     "empty": (200, json.dumps({"json": {"errors": [], "data": {"things": []}}})),  # PRAW's reply() returns None
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bot.cli import ROOT, UserError
+from bot.cli import ROOT, UserError, with_root, without_credentials
 
 
 @contextmanager
@@ -18,11 +19,29 @@ def sandbox_process(folder: Path, python: str = sys.executable) -> Iterator[str]
     folder = folder.absolute()
     url_file = folder / "sandbox.url"
     url_file.unlink(missing_ok=True)
-    command = [python, "-m", "bot", "sandbox", "--db", str(folder / "sandbox.sqlite"), "--url-file", str(url_file), "--until-stdin-closes"]
+    command = [
+        python,
+        "-P",
+        "-m",
+        "bot",
+        "sandbox",
+        "--db",
+        str(folder / "sandbox.sqlite"),
+        "--url-file",
+        str(url_file),
+        "--until-stdin-closes",
+    ]
     with (
-        (folder / "sandbox.log").open("w") as log,
+        os.fdopen(os.open(folder / "sandbox.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w") as log,
         # leaving it closes its standard input and waits
-        subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT) as box,
+        subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=with_root(without_credentials(os.environ)),
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        ) as box,
     ):
         deadline = time.monotonic() + 30
         while not url_file.exists():

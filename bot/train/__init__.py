@@ -35,4 +35,7 @@ TRAINERS = {
     "relevance": {
         "transformers": Trainer("bot.train.relevance_transformers", ("lm", "encoder")),
     },
+    "conduct": {
+        "transformers": Trainer("bot.train.conduct_transformers", ("encoder",)),
+    },
 }  # fmt: skip

@@ -22,6 +22,10 @@ RANKER_SPLIT = (
     f"{SPLIT} A second hash divides the training threads in two: rankers train on one half, the judges of `evaluate` on the other."
     " Metrics are on the test split, with 95 % intervals from a bootstrap over threads."
 )
+LINE_SPLIT = (
+    "Lines by a hash of their text: 70 % training, 10 % thresholds, 20 % held out for the figures. People's texts by a hash of the thread"
+    " id: the training split for training, the validation split for thresholds."
+)
 INPUT_LENGTH = f"Reads the first {MAX_COMMENT_TOKENS} tokens of a comment and {MAX_REPLY_TOKENS} of a reply."
 INTENDED_USE = {
     "lm": "Writes candidate replies for the rankers to choose from. Its output should not be posted unranked.",
@@ -29,6 +33,8 @@ INTENDED_USE = {
     " machine-written. It is not a general detector of machine-written text and is no basis for accusing anyone.",
     "upvote": "Orders the candidates for one comment by how well readers are likely to receive them.",
     "relevance": "Separates replies that belong to a comment from replies that would fit any comment of the subreddit.",
+    "conduct": "Names what speaks against answering a comment, or against posting a reply of the bot's. It keeps a program silent:"
+    " it is no basis for judging or moderating people, and no detector of people in danger.",
 }
 # A trainer with other limits defines its own LIMITS.
 LIMITS = {
@@ -41,12 +47,18 @@ LIMITS = {
     f" unlike those it was trained on, and says nothing about truth, tone or rules. {INPUT_LENGTH}",
     "relevance": "Compares topics and says nothing about truth, tone or rules. A reply of a few common words scores low, even a fitting"
     " \"thank you\". Its only negatives are replies from the same subreddit, so it has learnt little about differences between subreddits.",
+    "conduct": "Trained on a few hundred invented lines a category, in English, beside people's texts that count as harmless. It misses"
+    " lines in other words; patterns and word lists decide beside it. What is quoted, ironic or fictional can be taken for earnest.",
 }  # fmt: skip
 
 
 def card_text(task: str, limits: str = "") -> dict[str, Any]:
     """split, intended_use and limits of a card. limits: replaces the task's default text."""
-    return {"split": SPLIT if task == "lm" else RANKER_SPLIT, "intended_use": INTENDED_USE[task], "limits": limits or LIMITS[task]}
+    return {
+        "split": {"lm": SPLIT, "conduct": LINE_SPLIT}.get(task, RANKER_SPLIT),
+        "intended_use": INTENDED_USE[task],
+        "limits": limits or LIMITS[task],
+    }
 
 
 def text_for_card(card: cards.ModelCard) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def main(
     data: Annotated[Path, typer.Option(help="folder with lm_train.csv")] = Path("data/prepared"),
     model: Annotated[Path, typer.Option(help="generator's model folder")] = Path("models/lm"),
     sketch_bytes: Annotated[
-        int, typer.Option("--bytes", min=copies.LEAST_BYTES, max=copies.SKETCH_BYTES, help="bytes per reply")
+        int, typer.Option("--bytes", min=copies.MIN_BYTES, max=copies.SKETCH_BYTES, help="bytes per reply")
     ] = copies.SKETCH_BYTES,
     max_tokens: Annotated[
         int | None, typer.Option(min=1, help="skip rows that are longer, as `train lm --max-tokens` does [default: no limit]")

@@ -20,7 +20,7 @@ CARD_FILE = "model.json"
 class ModelCard:
     """The content of model.json: the kind of model, its base, data, settings, metrics, intended use and limits."""
 
-    kind: Literal["lm", "realism", "upvote", "relevance"]
+    kind: Literal["lm", "realism", "upvote", "relevance", "conduct"]
     base: str  # a name for `base_path`
     base_sha256: str  # `base_sha256(base)` at the time of training
     format: Literal["adapter", "full"]  # adapter: only the changed weights, to be applied to the base
@@ -63,7 +63,7 @@ def read_card(folder: Path) -> ModelCard:
     wrong = [name for name in ("kind", "base", "base_sha256", "format") if not content.get(name)]
     wrong += [name for name, value in content.items() if not isinstance(value, str if name in texts else dict)]
     wrong += sorted(set(content) - {each.name for each in fields(ModelCard)} - set(wrong))
-    if content.get("kind") not in ("lm", "realism", "upvote", "relevance") or content.get("format") not in ("adapter", "full"):
+    if content.get("kind") not in ("lm", "realism", "upvote", "relevance", "conduct") or content.get("format") not in ("adapter", "full"):
         wrong += [f"kind={content.get('kind')!r}, format={content.get('format')!r}"]
     if wrong:
         raise UserError(f"{files.display_path(path)}: missing, unknown or of the wrong type: {', '.join(dict.fromkeys(wrong))}; {remedy}")

@@ -43,26 +43,36 @@ def load(path: Path, auto_class: Any, **options: Any) -> tuple[Any, Any]:
     auto_class: one of transformers' AutoModelFor… classes. options: arguments for its from_pretrained.
 
     Raises:
-        UserError: the model is missing or incomplete, or its base is not installed.
+        UserError: the model is missing, incomplete or of another kind, or its base is not installed.
     """
     import torch
     from safetensors import SafetensorError
-    from transformers import AutoTokenizer
+    from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
     quiet()
     folder = transformers_folder(path)
+    generator = auto_class is AutoModelForCausalLM
+    if (path / cards.CARD_FILE).exists() and (cards.read_card(path).kind == "lm") != generator:
+        raise _wrong_kind(path, generator)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = auto_class.from_pretrained(folder, local_files_only=True, dtype=torch.float32, **options)
+        model, report = auto_class.from_pretrained(folder, local_files_only=True, dtype=torch.float32, output_loading_info=True, **options)
         if folder != path:
             from peft import PeftModel
 
             model = PeftModel.from_pretrained(model, path).merge_and_unload()
+        elif report["missing_keys"] and auto_class is not AutoModel:  # a head, which transformers has filled with random weights
+            raise _wrong_kind(path, generator)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(
             f"{files.display_path(path)}: the model cannot be loaded ({cli.first_line(error)}); pull or train it again"
         ) from None
     return model.eval(), tokenizer
+
+
+def _wrong_kind(path: Path, generator: bool) -> UserError:
+    kind = "generator" if generator else "ranker"
+    return UserError(f"{files.display_path(path)}: the model is not a {kind}; name the folder of a {kind} in the config")
 
 
 def transformers_folder(path: Path) -> Path:

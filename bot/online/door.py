@@ -1,0 +1,97 @@
+"""door: what a reply is held against, and the last question before it is posted.
+
+    Surroundings     the texts of one thread, for conduct.may_say; `choose` and `submit` share it
+    objection        may this reply be posted under this comment, as both stand at this moment?
+
+`choose` asks of candidates while a run goes on; `submit` asks again, as the last thing before the intent is written, of every reply and
+wherever it comes from: a chosen.csv that was edited or that another program wrote, a reply that waited for hours, one that a person
+released. Nothing that a file says about the thread, its author or the comment is believed here: Reddit says it anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bot import text
+from bot.conduct import rendered, what, where
+from bot.conduct.what import Judged
+from bot.conduct.when import Refusal
+from bot.conduct.where import Likely
+from bot.config import Settings
+from bot.corpus import copies
+from bot.posting.ledger import Reply
+from bot.reddit.threads import Thread
+
+
+class Surroundings:
+    """The title and the comments of a thread, made plain once however many replies are held against them."""
+
+    def __init__(self, title: str, comments: Mapping[str, str]) -> None:
+        """comments: texts by fullname."""
+        self.title = title
+        self.comments = dict(comments)
+        self.plain_title = copies.plain(title)
+        self.plain = {name: copies.plain(body) for name, body in self.comments.items()}
+
+    def around(self, comment_id: str, comment: str, own: Sequence[str] = (), training: np.ndarray[Any, Any] | None = None) -> what.Around:
+        """What a reply to this comment is held against. own: what the bot wrote before, made plain already."""
+        others = [self.plain_title, *(body for name, body in self.plain.items() if name != comment_id)]
+        return what.Around(copies.plain(comment), others, own, training, self.language(comment_id, comment))
+
+    def language(self, comment_id: str, comment: str) -> str | None:
+        """Of the thread without the comment; the comment tells it only where nothing else does."""
+        parts, length = [self.title], len(self.title)
+        for name, body in self.comments.items():
+            if length > what.LANGUAGE_CHARACTERS:
+                break
+            if name != comment_id:
+                parts.append(body)
+                length += len(body) + 1
+        return text.language(" ".join(parts)[: what.LANGUAGE_CHARACTERS]) or text.language(comment[: what.LANGUAGE_CHARACTERS])
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the bot must not say again. own: its earlier replies, those of this run too; training: sketches, None where there are none."""
+
+    own: Sequence[str] = ()
+    training: np.ndarray[Any, Any] | None = None
+
+
+def objection(
+    reply: Reply, thread: Thread, us: str, now: int, memory: Memory, settings: Settings, likely: Likely, judged: Judged
+) -> str | None:
+    """Why this reply is not posted, or None: a `where.Reason`, Refusal.EDITED, or a `what.Unfit`. Pure.
+
+    thread: as it stands now, with the comment in it; us: our account; now: epoch seconds by Reddit's clock; likely, judged: what the
+    classifiers say of the comment's texts and of the reply.
+    """
+    comment = next(each for each in thread.comments if each.comment_id == reply.comment_id)
+    answered = {each.parent_id for each in thread.comments if where.same_name(each.author, us)}
+    if reason := where.may_reply_to(thread, comment, settings.fetch, settings.conduct, now, us, answered, likely=likely):
+        return reason
+    if text.fingerprint(comment.body) != reply.comment_sha256:
+        return Refusal.EDITED
+    texts = {each.comment_id: each.body for each in thread.comments if not text.is_notice(each.body)}
+    own = [copies.plain(each) for each in memory.own]
+    around = Surroundings(thread.title, texts).around(comment.comment_id, comment.body, own, memory.training)
+    return what.may_say(reply.body, around, settings.conduct, judged)
+
+
+def posted_text(body: str, disclosure: str) -> str:
+    """What is sent: the reply, written so that Reddit shows it as the plain text it is, and the disclosure line below it."""
+    return f"{rendered.as_plain_markdown(body.rstrip())}\n\n{disclosure}"
+
+
+def without_disclosure(body: str) -> str:
+    """Our words alone.
+
+    >>> without_disclosure("Dune.\\n\\nI said.\\n\\n*I am a bot; reply `!stop`.*")
+    'Dune.\\n\\nI said.'
+    """
+    words, _, last = body.rpartition("\n\n")
+    return words if text.discloses(last) else body

@@ -1,0 +1,72 @@
+"""backup: a second, append-only file beside the ledger, for what Reddit cannot say again once the ledger is lost.
+
+    data/ledger.backup.jsonl     {"utc": 1, "opted_out": "somebody", "source": "t1_…"}
+                                 {"utc": 2, "withdrawn": "t1_…", "thread_id": "t3_…", "subreddit": "books", "reply_id": "t1_…"}
+
+People who opted out, and comments whose reply we deleted: each is written here first, then into the ledger. Whoever opens the ledger adds
+what it lacks. All other rows can be taken from Reddit again (`python run_bot.py adopt`). Only one process appends, the one that holds the
+ledger's lock.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from bot.cli import UserError
+from bot.files import flush, sync_folder
+
+
+def backup_path(ledger: Path) -> Path:
+    """
+    >>> backup_path(Path("data/ledger.sqlite")).as_posix()
+    'data/ledger.backup.jsonl'
+    """
+    return ledger.with_suffix(".backup.jsonl")
+
+
+def append(ledger: Path, **entry: Any) -> None:
+    """Add a line, flushed to disk; a line that a power cut left unfinished goes first."""
+    path = backup_path(ledger)
+    is_new = not path.exists()
+    with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:  # noqa: PTH123 (a file descriptor)
+        content = file.read()
+        file.seek(content.rfind(b"\n") + 1)
+        file.truncate()
+        file.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
+        flush(file)
+    if is_new:
+        sync_folder(path.parent)
+
+
+def read(ledger: Path) -> list[dict[str, Any]]:
+    """All entries, the oldest first; none where there is no file. A last line without its end is not there yet.
+
+    Raises:
+        UserError: a line is not an entry.
+    """
+    path = backup_path(ledger)
+    try:
+        lines = path.read_bytes().split(b"\n")[:-1]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UserError(f"{path}: can't be read ({error.strerror}); nothing is posted without it") from None
+    entries = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            entry = json.loads(line)
+            complete = isinstance(entry["utc"], int) and ("opted_out" in entry or {"withdrawn", "thread_id", "subreddit"} <= entry.keys())
+        except (ValueError, TypeError, KeyError):
+            complete = False
+        if not complete:
+            raise UserError(f"{path}: line {number} is damaged; remove it, or put a copy back; nothing is posted until then")
+        entries.append(entry)
+    return entries
+
+
+def opted_out(ledger: Path) -> set[str]:
+    """Names in lower case of the people who opted out, also where the ledger itself is lost."""
+    return {entry["opted_out"].lower() for entry in read(ledger) if "opted_out" in entry}

@@ -1,0 +1,50 @@
+"""clock: times in the ledger that lie in the future, which only a wrong clock can have written.
+
+    clock.in_future(db, now)      what `status` shows, by name
+    clock.bring_back(db, now)     what a posting run does about it, before it counts anything
+
+Such a time would keep the bot silent until it has come. It is set to the present: what was sent then counts as just sent, so that caps and
+pauses hold, and for as long as they always do.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from bot.posting.database import change, sqlite_errors
+from bot.posting.ledger import BENCH_SECONDS, DAY
+
+SLACK_SECONDS = 300  # so far two clocks may differ
+LONGEST_WAIT_SECONDS = 30 * DAY  # that Reddit may ask for
+
+# table, column, the column that names a row, and how far ahead of the present the time may lie
+TIMES = (
+    *(("reply", column, "comment_id", 0) for column in ("first_utc", "intent_utc", "done_utc", "removed_utc")),
+    ("reply", "not_before_utc", "comment_id", LONGEST_WAIT_SECONDS),
+    ("refusal", "event_utc", "comment_id", 0),
+    ("opt_out", "utc", "author", 0),
+    ("bench", "until_utc", "subreddit", BENCH_SECONDS),
+)
+
+
+def in_future(db: sqlite3.Connection, now: int) -> dict[str, int]:
+    """The rows with such a time, by name (a comment's fullname, an author or a subreddit), and the latest time of each."""
+    rows: dict[str, int] = {}
+    with sqlite_errors(db):
+        for table, column, name, ahead in TIMES:
+            for row in db.execute(f"SELECT {name}, {column} FROM {table} WHERE {column} > ?", (now + ahead + SLACK_SECONDS,)):
+                rows[row[0]] = max(row[1], rows.get(row[0], 0))
+    return rows
+
+
+def bring_back(db: sqlite3.Connection, now: int) -> int:
+    """Set these times to the present, or as far ahead of it as they may lie. Returns how many rows had one."""
+    count = len(in_future(db, now))
+    if count:
+        with change(db):
+            for table, column, _, ahead in TIMES:
+                db.execute(
+                    f"UPDATE {table} SET {column} = ? WHERE {column} > ?",
+                    (now + ahead, now + ahead + SLACK_SECONDS),
+                )
+    return count

@@ -1,0 +1,51 @@
+"""gone: which of the comments that were read are deleted on Reddit; for `purge --gone`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from bot import files, schema
+from bot.cli import UserError
+from bot.reddit import client as reddit
+from bot.reddit.requestor import Client
+
+READ_FROM_REDDIT = ("comments.csv", "context.csv", "harvest.csv")
+BATCH = 100  # names a call
+
+
+def gone_ids(client: Client, tables: Iterable[Path], problems: list[str]) -> set[str]:
+    """Comments in these tables that Reddit doesn't show any more: deleted, removed, or not given. problems: gets what can't be read.
+
+    Of two sites only one is asked: tables of the sandbox's comments belong to a client of the sandbox, all others to one of Reddit.
+
+    Raises:
+        UserError: Reddit can't be reached or read; nothing is concluded then.
+    """
+    names: set[str] = set()
+    for path in tables:
+        if path.name not in READ_FROM_REDDIT or of_sandbox(path) is not reddit.is_sandbox(client.config.oauth_url):
+            continue
+        try:
+            rows = schema.read_cells(path)
+            header = next(rows)
+            if "comment_id" in header:
+                place = header.index("comment_id")
+                names |= {cells[place] for cells in rows if cells[place].startswith("t1_")}
+        except UserError as error:
+            problems.append(str(error))
+    ordered = sorted(names)
+    there: set[str] = set()
+    for start in range(0, len(ordered), BATCH):
+        standings = reddit.standings(client, ordered[start : start + BATCH])
+        there |= {name for name, standing in standings.items() if standing.body}
+    return names - there
+
+
+def of_sandbox(table: Path) -> bool:
+    """Whether the comments of a table were read from the local sandbox: comments.csv beside it says so in its manifest."""
+    try:
+        manifest = files.read_manifest(table.with_name("comments.csv")) or {}
+    except UserError:
+        return False
+    return bool((manifest.get("made_from") or {}).get("source") == "sandbox")

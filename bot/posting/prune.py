@@ -1,0 +1,92 @@
+"""prune: remove run folders that are no longer needed.
+
+    python run_bot.py prune --older-than 30d
+    python run_bot.py prune --older-than 12h --runs /elsewhere/runs
+
+Looks at the folders in data/runs (or --runs). Removes one where every file is a run's own, nothing in it was changed for so long, and no
+run is at work. A folder with a file of somebody else, and one with the ledger of submit.ledger, stay and are named; links stay, too.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bot import config, files
+from bot.cli import Busy, UserError
+
+UNIT_SECONDS = {"h": 3600, "d": 86_400, "w": 7 * 86_400}
+
+
+def parse_age(age: str) -> int:
+    """Seconds.
+
+    >>> parse_age("30d"), parse_age("12h"), parse_age("2w")
+    (2592000, 43200, 1209600)
+    """
+    match = re.fullmatch(r"([0-9]{1,5})([hdw])", age)
+    if not match:
+        raise UserError(f"--older-than {age[:40]}: write a number and h, d or w: 12h, 30d, 4w")
+    return int(match[1]) * UNIT_SECONDS[match[2]]
+
+
+def last_change(folder: Path) -> float:
+    """When a file of a folder was last written, epoch seconds."""
+    return max(path.lstat().st_mtime for path in [folder, *folder.iterdir()])
+
+
+def candidates(runs: Path, older_than: float, ledger: Path) -> Iterator[tuple[Path, str]]:
+    """The old folders in `runs`, and why each stays; empty: it goes. older_than: epoch seconds."""
+    for folder in sorted(runs.iterdir()):
+        if folder.is_symlink() or not folder.is_dir() or last_change(folder) > older_than:
+            continue
+        foreign = files.foreign_in_run(folder)
+        if not files.is_run(folder):
+            yield folder, "not a run folder"
+        elif foreign:
+            yield folder, f"holds {foreign.name}, which is no file of a run"
+        elif ledger.resolve().parent == folder.resolve():
+            yield folder, "holds the ledger"
+        else:
+            yield folder, ""
+
+
+def remove_run(folder: Path) -> None:
+    """The lock goes last, so that a kill leaves something that is still a run folder.
+
+    Raises:
+        Busy: a run is at work in it.
+    """
+    with files.run_folder(folder):
+        for path in folder.iterdir():
+            if path.name != files.RUN_LOCK:
+                files.remove(path)
+        files.remove(folder / files.RUN_LOCK)
+    folder.rmdir()
+
+
+def prune_command(
+    older_than: Annotated[str, typer.Option(metavar="AGE", help="remove what was not changed for so long: 12h, 30d, 4w")],
+    runs: Annotated[Path, typer.Option(metavar="DIR", help="the folder of run folders")] = Path("data/runs"),
+    config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings")] = None,
+) -> None:
+    """Remove old run folders."""
+    if not runs.is_dir():
+        raise UserError(f"{runs.absolute()}: no such folder; --runs names the folder of run folders")
+    count = 0
+    before = time.time() - parse_age(older_than)
+    for folder, why in candidates(runs, before, config.load(config_file).submit.ledger):
+        try:
+            if not why:
+                remove_run(folder)
+                count += 1
+        except Busy:
+            why = "a run is at work"
+        if why:
+            print(f"{folder} stays: {why}")
+    print(f"{count} run folders removed from {runs.absolute()}")
