@@ -19,7 +19,8 @@ from bot.conduct.reasons import Reason
 
 # In the order of asking.
 TOPICS = (Reason.CRISIS, Reason.ABUSE, Reason.EMERGENCY, Reason.GRIEF, Reason.ADDICTION, Reason.MINOR, Reason.NO_BOTS)
-WHOEVER_SAYS_IT = frozenset({Reason.MINOR, Reason.NO_BOTS})  # in stories and of old, too
+# These are meant as they are said, whatever else the sentence is about.
+NEVER_OF_STORIES = frozenset({Reason.MINOR, Reason.NO_BOTS, Reason.SENSITIVE_THREAD, Reason.SERIOUS})
 
 _FIRST_PERSON = re.compile(r"\b(?:i|im|ive|ill|id|me|my|mine|myself|we|weve|our|us)\b")
 
@@ -48,7 +49,7 @@ def pieces_of(body: str) -> list[str]:
 def matches(topic: Reason, piece: str) -> bool:
     """Whether one of a topic's patterns fits a piece of text."""
     found = [section for section, pattern in matching.sections(topic).items() if pattern.search(piece)]
-    if not found or topic in WHOEVER_SAYS_IT:
+    if not found or topic in NEVER_OF_STORIES:
         return bool(found)
     in_story = _has("stories", piece)
     if in_story and not _FIRST_PERSON.search(piece):

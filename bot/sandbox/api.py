@@ -267,12 +267,9 @@ def delete() -> Response:
 @api.get("/message/<any(unread, inbox, messages, comments):box>")
 def message(box: str) -> Response:
     """Newest first. unread: until it is marked as read; inbox: all; messages and comments: all of one kind."""
-    unread = {row["name"] for row in [*store().unread(), *store().unread_letters()]}
-    letters = [letter_json(row, USERNAME) for row in store().letters() if box != "comments"]
-    replies = [comment_reply_json(of_comment(row), USERNAME) for row in store().replies_to(USERNAME) if box != "messages"]
-    things = sorted([*letters, *replies], key=lambda thing: -thing["data"]["created_utc"])
-    for thing in things:
-        thing["data"]["new"] = thing["data"]["name"] in unread
+    things = [letter_json(row, USERNAME) for row in store().letters() if box != "comments"]
+    things += [comment_reply_json(of_comment(row), row["unread"], USERNAME) for row in store().replies() if box != "messages"]
+    things.sort(key=lambda thing: -thing["data"]["created_utc"])
     return page([thing for thing in things if box != "unread" or thing["data"]["new"]])
 
 
