@@ -275,7 +275,7 @@ def submit_chosen(run: Path, chosen: list[Reply], others: list[Reply], settings:
     outcomes = Counter(attempt.outcome for attempt in attempts)
     posted = outcomes.pop(Outcome.POSTED, 0)
     refusals = ", ".join(f"{name} {count}" for name, count in outcomes.most_common())
-    print(f"{posted} of {len(attempts)} replies posted{f' ({refusals})' if refusals else ''}; {run / 'submitted.csv'}")
-    print(f"submit: {account}, ledger {path.absolute()}")
+    why = f" ({refusals})" if refusals else ""
+    print(f"{posted} of {len(attempts)} replies posted{why} by {account}; {run / 'submitted.csv'}, ledger {path.absolute()}")
     if parked:
         print(f"{len(parked)} may have been posted and can't be found; `python run_bot.py resolve` asks what to do")
