@@ -69,7 +69,6 @@ STAGES = {
     "perplexity": Stage("bot.generators.perplexity", "main", "how well a generator predicts held-out replies -> JSON"),
     "check": Stage("bot.online.check", "main", "any CSV of comments and replies -> the same CSV with the reasons against them"),
     "choose": Stage("bot.online.choose", "main", "RUN/scores.csv -> RUN/scored.csv and RUN/chosen.csv"),
-    "check": Stage("bot.online.check", "main", "any CSV with comments or replies -> why the bot wouldn't answer, or say it"),
     "submit": Stage("bot.online.submit", "main", "RUN/chosen.csv -> replies on Reddit, each once (with --post)"),
     "report": Stage("bot.report.report", "main", "a run as a table and as RUN/report.html"),
     "sandbox": Stage("bot.sandbox.program", "main", "a local Reddit for demos and tests"),
