@@ -33,7 +33,6 @@ from bot.reddit.requestor import Client
 from bot.reddit.threads import Thread, ThreadComment
 from bot.schema import Comment, Context, Skipped
 
-
 FAILURES_IN_A_ROW = 3  # threads; after that the rest is not asked for
 
 

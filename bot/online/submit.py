@@ -86,7 +86,8 @@ def submit(db: sqlite3.Connection, client: Client, chosen: list[Reply], settings
     stopped = Refusal.SUSPENDED if reddit.is_suspended(client) else None
     if reddit.is_shadowbanned(client, us):
         raise NoPermission(
-            f"u/{us}: nobody else sees this account or what it posts (shadowbanned); ask at https://www.reddit.com/appeals, nothing is posted"
+            f"u/{us}: nobody else sees this account or what it posts (shadowbanned); nothing is posted, ask at"
+            " https://www.reddit.com/appeals"
         )
     outcomes: Counter[str] = Counter()
     ids = {reply.comment_id for reply in chosen}

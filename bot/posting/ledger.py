@@ -324,8 +324,7 @@ def bench(db: sqlite3.Connection, subreddit: str, until_utc: int, reason: str) -
     """Leave a subreddit in peace until then, or until a later time that is set already."""
     with change(db):
         db.execute(
-            "INSERT INTO bench VALUES (?, ?, ?) ON CONFLICT (subreddit) DO UPDATE SET until_utc = excluded.until_utc, reason = excluded.reason"
-            " WHERE excluded.until_utc >= bench.until_utc",
+            "INSERT INTO bench VALUES (?1, ?2, ?3) ON CONFLICT (subreddit) DO UPDATE SET until_utc = ?2, reason = ?3 WHERE until_utc <= ?2",
             (subreddit.lower(), until_utc, reason),
         )
 
