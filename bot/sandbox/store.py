@@ -36,7 +36,8 @@ CREATE TABLE faults (
 # What somebody without our account sees in the place of the table `comments`.
 PUBLIC = f"""
 CREATE TEMP VIEW comments AS
-SELECT number, name, link_id, parent_id, iif(gone, '{seed.GONE}', author) AS author, iif(gone, '[removed]', body) AS body, karma, created_utc
+SELECT number, name, link_id, parent_id, iif(gone, '{seed.GONE}', author) AS author, iif(gone, '[removed]', body) AS body,
+    karma, created_utc
 FROM (SELECT *, name IN (SELECT name FROM hidden) OR author IN (SELECT name FROM hidden) AS gone FROM main.comments)
 """
 
