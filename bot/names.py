@@ -26,6 +26,6 @@ def subreddit_name(written: str) -> str:
     name = "" if match is None else f"{'u_' if match['user'] else ''}{match['name']}".lower()
     if name in COLLECTIONS:
         raise ValueError(f"{name} is a collection of subreddits; name each subreddit")
-    if not (_SUBREDDIT.fullmatch(name) or _PROFILE.fullmatch(name)):
+    if not (_PROFILE if name.startswith("u_") else _SUBREDDIT).fullmatch(name):
         raise ValueError("not the name of one subreddit, such as books, r/books or u_some-body")
     return name

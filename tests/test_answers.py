@@ -184,9 +184,9 @@ def test_a_thread_that_cannot_be_read_is_that_threads(box: Box, kind: str, where
     else:
         box.store.add_fault(kind, f"/comments/{bad[3:]}", times=99)
     threads, unread, answers = fetch.read_threads(
-        connect(box.url), FetchSettings(subreddits=["sandbox_books"], submissions=3, listing="rising")
+        connect(box.url), FetchSettings(subreddits=["sandbox_books"], submissions=6, listing="rising")
     )
-    assert set(answers.values()) == {Outcome.READ} and len(threads) + len(unread) == 3
+    assert set(answers.values()) == {Outcome.READ} and len(threads) + len(unread) == 6
     if where == "thread":
         assert [(row.comment_id, row.reason) for row in unread] == [(bad, "unreadable")]
     else:
