@@ -26,61 +26,25 @@ from bot.online import submit
 from bot.posting import ledger, operate
 from bot.posting.ledger import DAY, Reply, State
 from bot.reddit import client as reddit
-from bot.sandbox import server
 from bot.sandbox.process import sandbox_process
 from bot.sandbox.server import Box
 from bot.sandbox.store import Store
 from bot.schema import Comment, Submitted
-from tests import soak
+from tests import posting, soak
+from tests.posting import configure, go, opened, ours, prepared
 
 NOW = 1_700_000_000
 
 
 @pytest.fixture
-def box(tmp_path: Path) -> Iterator[Box]:
-    with server.serve(tmp_path / "sandbox.sqlite") as running:
+def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Box]:
+    with posting.serving(tmp_path, monkeypatch) as running:
         yield running
 
 
 @pytest.fixture(autouse=True)
-def settings(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    url = request.getfixturevalue("box").url if "box" in request.fixturenames else "http://127.0.0.1:9"
-    configure(
-        monkeypatch,
-        reddit__url=url,
-        reddit__timeout_seconds=10,
-        submit__allowed='[{"subreddit": "Sandbox_Books", "permitted_by": "nobody"}]',
-        submit__ledger=tmp_path / "ledger.sqlite",
-        submit__kill_switch=tmp_path / "STOP",
-        submit__minimum_pause_seconds=0,
-    )
-    monkeypatch.setattr("prawcore.sessions.FiniteRetryStrategy._sleep_seconds", lambda self: 0.01)
-
-
-def configure(monkeypatch: pytest.MonkeyPatch, **values: object) -> None:
-    for name, value in values.items():
-        monkeypatch.setenv(f"BOT_{name.upper()}", str(value))
-
-
-def prepared(box: Box, run: Path, count: int = 2) -> list[Comment]:
-    comments = soak.comments_to_answer(box, count)
-    soak.write_run(run, comments)
-    return comments
-
-
-def go(run: Path) -> list[str]:
-    """Submit; the outcomes."""
-    submit.main(run, None, True)
-    return [row.outcome for row in schema.read_rows(run / "submitted.csv", Submitted)]
-
-
-def ours(box: Box) -> list[str]:
-    """What we replied to, oldest first."""
-    return [row["parent_id"] for row in box.store.comments_by(sandbox.USERNAME)[::-1]]
-
-
-def opened(run: Path) -> Any:
-    return closing(ledger.open_ledger(run.parent / "ledger.sqlite"))
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    posting.settings(tmp_path, monkeypatch, "http://127.0.0.1:9")
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ import typer
 
 from bot import config, files, schema, text
 from bot.cli import NoPermission, Unreachable, UserError
-from bot.conduct import when
+from bot.conduct import when, where
 from bot.conduct.when import Facts, Refusal
 from bot.config import Settings
 from bot.corpus import copies
@@ -38,6 +38,7 @@ from bot.online import adopt, door
 from bot.posting import clock, ledger
 from bot.posting.database import State
 from bot.posting.ledger import DAY, HOUR, Reply, Settled
+from bot.rankers import classifier
 from bot.reddit import client as reddit
 from bot.reddit.outcomes import STAYS_READY, Answer, Outcome
 from bot.reddit.requestor import Client
@@ -145,9 +146,12 @@ def judged(sender: Sender, reply: Reply) -> tuple[str | None, Reply]:
     if thread is None:
         return outcome, reply
     memory = door.Memory(ledger.own_texts(sender.db, but_to={reply.comment_id}), sender.training)
-    author = next(each.author for each in thread.comments if each.comment_id == reply.comment_id)
-    reason = door.objection(reply, thread, sender.us, sender.now(), memory, sender.settings)
-    return reason, replace(reply, subreddit=thread.subreddit, author=author)
+    comment = next(each for each in thread.comments if each.comment_id == reply.comment_id)
+    conduct = sender.settings.conduct
+    likely = classifier.judge_pieces(where.pieces_of(thread, comment), conduct)
+    [categories] = classifier.judge_replies([reply.body], conduct)
+    reason = door.objection(reply, thread, sender.us, sender.now(), memory, sender.settings, likely, categories)
+    return reason, replace(reply, subreddit=thread.subreddit, author=comment.author)
 
 
 def refusal(sender: Sender, reply: Reply) -> Refusal | None:
@@ -303,7 +307,7 @@ def submit_chosen(run: Path, chosen: list[Reply], others: list[Reply], settings:
     outcomes = Counter(attempt.outcome for attempt in attempts)
     posted = outcomes.pop(Outcome.POSTED, 0)
     refusals = ", ".join(f"{name} {count}" for name, count in outcomes.most_common())
-    print(f"{posted} of {len(attempts)} replies posted{f' ({refusals})' if refusals else ''}; {run / 'submitted.csv'}")
-    print(f"submit: {account}, ledger {path.absolute()}")
+    why = f" ({refusals})" if refusals else ""
+    print(f"{posted} of {len(attempts)} replies posted{why} by {account}; {run / 'submitted.csv'}, ledger {path.absolute()}")
     if parked:
         print(f"{len(parked)} may have been posted and can't be found; `python run_bot.py resolve` asks what to do")

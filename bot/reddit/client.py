@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from ipaddress import ip_address
+from itertools import takewhile
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -244,6 +245,9 @@ def _thread_of(submission: Any, comments: list[ThreadComment], behind_more: list
         quarantined=bool(getattr(submission, "quarantine", False)),
         stickied=bool(getattr(submission, "stickied", False)),
         flair=str(getattr(submission, "link_flair_text", None) or ""),
+        selftext=str(getattr(submission, "selftext", None) or ""),
+        author=submission.author.name if submission.author else "",
+        removed=bool(getattr(submission, "removed_by_category", None)),
     )
 
 
@@ -350,14 +354,25 @@ def reply(reddit: Client, comment_id: str, text: str) -> Answer:
 # --- our inbox, and what became of our replies -------------------------------------------------------------------------------------
 
 
-def unread(reddit: Client) -> list[Letter]:
-    """All that is unread, the oldest first. Raises UserError as `read_thread`."""
-    outcome, items = read(reddit, lambda: list(reddit.inbox.unread(limit=None)))
+def letters(reddit: Client, since_utc: int) -> list[Letter]:
+    """All replies to us and messages since then (epoch seconds), read or unread, the oldest first; Reddit keeps the newest 1,000.
+
+    Raises:
+        UserError: as `read_thread`.
+    """
+
+    def newest_first() -> list[Any]:
+        return list(takewhile(lambda item: getattr(item, "created_utc", since_utc) >= since_utc, reddit.inbox.all(limit=None)))
+
+    outcome, items = read(reddit, newest_first)
     if items is None:
         raise Unreachable(f"{reddit.config.reddit_url}: our inbox can't be read ({outcome}); nothing was posted")
-    # Reddit's own notices have no author.
-    build = lambda item: Letter(item.fullname, item.author.name, item.body, item.parent_id if item.was_comment else "")  # noqa: E731
-    return complete(items, build)[::-1]
+    return complete((item for item in items if getattr(item, "author", None)), _letter)[::-1]  # Reddit's own notices have no author
+
+
+def _letter(item: Any) -> Letter:
+    parent_id, subject = (item.parent_id, "") if item.was_comment else ("", item.subject)
+    return Letter(item.fullname, item.author.name, item.body, parent_id, int(item.created_utc), subject)
 
 
 def mark_read(reddit: Client, name: str) -> bool:
@@ -400,8 +415,10 @@ def _removed(ours: Standing, public: Standing | None) -> bool | None:
 
 
 def _standing(comment: Any) -> Standing:
-    marked = text.is_deleted(comment.body)
-    removed = (marked and "removed" in comment.body) or any(getattr(comment, name, None) for name in ("removed", "banned_by"))
+    marked = not comment.body or text.is_notice(comment.body)
+    removed = (marked and not text.is_deleted_by_author(comment.body)) or any(
+        getattr(comment, name, None) for name in ("removed", "banned_by")
+    )
     return Standing(
         comment.fullname,
         comment.parent_id,

@@ -285,10 +285,13 @@ def delete() -> Response:
 # --- messages -----------------------------------------------------------------------------------------------------------
 
 
-@api.get("/message/<any(unread, inbox):box>")
+@api.get("/message/<any(unread, inbox, messages, comments):box>")
 def message(box: str) -> Response:
-    letters = [letter_json(row, USERNAME) for row in store().unread_letters()]
-    return page([*letters, *(comment_reply_json(of_comment(row), USERNAME) for row in store().unread())])
+    """Newest first. unread: until it is marked as read; inbox: all; messages and comments: all of one kind."""
+    things = [letter_json(row, USERNAME) for row in store().letters() if box != "comments"]
+    things += [comment_reply_json(of_comment(row), row["unread"], USERNAME) for row in store().replies() if box != "messages"]
+    things.sort(key=lambda thing: -thing["data"]["created_utc"])
+    return page([thing for thing in things if box != "unread" or thing["data"]["new"]])
 
 
 @api.post("/api/read_message")

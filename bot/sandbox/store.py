@@ -14,7 +14,7 @@ from pathlib import Path
 from bot.cli import UserError
 from bot.sandbox import USERNAME, seed
 
-LAYOUT = 3  # PRAGMA user_version of a file that is whole and seeded
+LAYOUT = 4  # PRAGMA user_version of a file that is whole and seeded
 
 TABLES = """
 CREATE TABLE subreddits (name TEXT PRIMARY KEY, title TEXT, kind TEXT, bans_us INTEGER);
@@ -26,7 +26,7 @@ CREATE TABLE comments (
 CREATE INDEX comments_of ON comments (link_id);
 CREATE INDEX comments_by ON comments (author);
 CREATE TABLE letters (number INTEGER PRIMARY KEY, name TEXT UNIQUE, author TEXT, subject TEXT, body TEXT, created_utc INTEGER);
-CREATE TABLE unread (name TEXT PRIMARY KEY);
+CREATE TABLE inbox (name TEXT PRIMARY KEY, unread INTEGER);
 CREATE TABLE hidden (name TEXT PRIMARY KEY COLLATE NOCASE);
 CREATE TABLE tokens (token TEXT PRIMARY KEY, expires_utc INTEGER, user TEXT);
 CREATE TABLE faults (
@@ -120,13 +120,19 @@ class Store:
             subreddit,
         )
 
+    def replies(self) -> list[sqlite3.Row]:
+        """Comments that came into our inbox, with a column `unread`, newest first."""
+        return self._rows("SELECT comments.*, unread FROM comments JOIN inbox USING (name) ORDER BY number DESC")
+
+    def letters(self) -> list[sqlite3.Row]:
+        """Private messages to us, with a column `unread`, newest first."""
+        return self._rows("SELECT letters.*, unread FROM letters JOIN inbox USING (name) ORDER BY number DESC")
+
     def unread(self) -> list[sqlite3.Row]:
-        """Newest first."""
-        return self._rows("SELECT comments.* FROM comments JOIN unread USING (name) ORDER BY number DESC")
+        return [row for row in self.replies() if row["unread"]]
 
     def unread_letters(self) -> list[sqlite3.Row]:
-        """Private messages to us, newest first."""
-        return self._rows("SELECT letters.* FROM letters JOIN unread USING (name) ORDER BY number DESC")
+        return [row for row in self.letters() if row["unread"]]
 
     def add_letter(self, author: str, subject: str, body: str, now: float) -> str:
         """A private message to us; returns its fullname."""
@@ -135,7 +141,7 @@ class Store:
             number = db.execute("SELECT coalesce(max(number), 1300000000) + 1 FROM letters").fetchone()[0]
             name = f"t4_{base36(number)}"
             db.execute("INSERT INTO letters VALUES (?, ?, ?, ?, ?, ?)", (number, name, author, subject, body, int(now)))
-            db.execute("INSERT INTO unread VALUES (?)", (name,))
+            db.execute("INSERT INTO inbox VALUES (?, 1)", (name,))
             db.execute("COMMIT")
         return name
 
@@ -158,7 +164,7 @@ class Store:
 
     def mark_read(self, names: list[str]) -> None:
         with self._connect() as db:
-            db.executemany("DELETE FROM unread WHERE name = ?", [(name,) for name in names])
+            db.executemany("UPDATE inbox SET unread = 0 WHERE name = ?", [(name,) for name in names])
 
     def add_comment(self, link_id: str, parent_id: str, author: str, body: str, now: float, karma: int = 1, tell: str = "") -> sqlite3.Row:
         """Store a comment and return it; where it answers one of the account `tell`, it comes into that account's inbox."""
@@ -167,7 +173,7 @@ class Store:
             name = _insert(db, link_id, parent_id, author, body, karma, int(now))
             above = db.execute("SELECT author FROM comments WHERE name = ?", (parent_id,)).fetchone()
             if above and above["author"] == tell != author:
-                db.execute("INSERT INTO unread VALUES (?)", (name,))
+                db.execute("INSERT INTO inbox VALUES (?, 1)", (name,))
             row: sqlite3.Row = db.execute("SELECT * FROM comments WHERE name = ?", (name,)).fetchone()
             db.execute("COMMIT")
         return row
