@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
-from bot import text
+from bot import names, text
 from bot.cli import WrongSettings
 
 # [project.]dataset.table, with {month} exactly once in the table name. These names are inserted into SQL, so nothing else is allowed.
@@ -48,14 +48,22 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+SubredditName = Annotated[str, AfterValidator(names.subreddit_name)]
+
+
 class FetchSettings(Section):
-    subreddits: list[str] = []
+    subreddits: list[SubredditName] = []
     listing: Literal["rising", "hot", "new"] = "rising"
     submissions: int = Field(default=5, ge=1, le=100)
     depth: int = Field(default=2, ge=0, le=20)
     minimum_karma: int = 1
     maximum_age_hours: float = Field(default=24.0, gt=0)
     replace_more_limit: int = Field(default=4, ge=0)
+
+    @field_validator("subreddits")
+    @classmethod
+    def _each_once(cls, value: list[str]) -> list[str]:
+        return list(dict.fromkeys(value))
 
 
 class GenerateSettings(Section):
@@ -128,7 +136,7 @@ class ConductSettings(Section):
 class Allowed(Section):
     """A subreddit where the bot may post, and who gave permission and where."""
 
-    subreddit: str = Field(pattern=r"^[A-Za-z0-9_]{2,24}$")
+    subreddit: SubredditName
     permitted_by: Annotated[str, StringConstraints(strip_whitespace=True, min_length=3, pattern=r"[^\W\d_].*[^\W\d_]")]
 
 
