@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from bot.corpus import copies
 
-LEAST_WORDS = 3  # of a quote; fewer are a name or a phrase
+LEAST_WORDS = 4  # of a quote; fewer are a name or a phrase
 _SPEECH = (
     r"(?:said|says|saying|once said|wrote|writes|told|tells|put it|claimed|remarked|replied|answered|shouted|asked|whispered|declared"
     r"|announced|stated|argued|quipped|tweeted|posted|explained|joked|warned|insisted|admitted|noted|thought|words|motto|advice|quote"
