@@ -1,4 +1,4 @@
-"""The command line: `python run_bot.py STAGE …`, the same as `python -m bot STAGE …`; see bot/__main__.py.
+"""The command line. `python run_bot.py STAGE …` is the same as `python -m bot STAGE …`; see bot/__main__.py.
 
 python run_bot.py run --sandbox                  the whole online pipeline, dry, against the local sandbox
 python run_bot.py STAGE --help                   the options of one stage

@@ -1,15 +1,16 @@
-"""Extraction beside a plain Python reader: the same synthetic dump, one after the other, rows a second and peak memory of each.
+"""Speed and peak memory of `extract`, compared with a plain Python reader on the same synthetic dump.
 
-Writes FOLDER/COMMENTS/RC_2018-01.zst (made from a seed, kept for the next run) and prints a table. Each side is a process of its own.
-The last dump is extracted a second time, from FOLDER/COMMENTS-long/, compressed with a window of 2 GiB (`--long=31`) as the public ones.
+Writes FOLDER/COMMENTS/RC_2018-01.zst (generated from a seed, kept for the next run) and prints a table. Each side runs in a separate
+process. The last dump is extracted a second time from FOLDER/COMMENTS-long/, compressed like the public dumps with a window of 2 GiB
+(`--long=31`).
 
     python benchmarks/extract.py --comments 1000000 --comments 5000000 --folder /tmp/bench
 
-«own» memory is what the process holds itself (RssAnon in /proc, looked at twenty times a second); «resident» counts mapped files, too,
-which the system may take back.
+"own" memory is anonymous memory (RssAnon in /proc, sampled twenty times per second); "resident" memory also includes mapped files, which
+the system can reclaim.
 
-The plain reader is what the common scripts for these dumps do: zstandard, one json.loads a line, a dict of comments, one pass that
-joins each reply to its parent and writes CSV. It keeps every comment in memory and knows neither submissions, months nor depth.
+The plain reader works like the common scripts for these dumps: zstandard, one json.loads per line, a dict of comments, and one pass that
+joins each reply to its parent and writes CSV. It keeps all comments in memory and does not handle submissions, months or depth.
 """
 
 from __future__ import annotations
@@ -38,13 +39,13 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parent.parent
 MONTH, MONTH_START = "2018-01", 1_514_764_800
 OWN_MEMORY = re.compile(r"RssAnon:\s+(\d+) kB")
-THREADS = 50  # comments a thread
+THREAD_COMMENTS = 50  # per thread
 KEYS = ("parent_id", "link_id", "subreddit", "author", "body", "score", "created_utc")
-WORDS = 20_000  # of invented vocabulary
+WORDS = 20_000  # size of the invented vocabulary
 
-# One line in the shape of the dumps of those years, and as long: about 700 bytes beside the body. A comment's thread is its number
-# modulo the number of threads, so that threads are interleaved as they are in a dump; its parent is an earlier one of its thread, or,
-# two times in five, the submission. Bodies are cut from one long text of invented words; 5 % are deleted, 2 % are a bot's.
+# Lines with the keys of the dumps of those years and of the same length: about 700 bytes without the body. A comment's thread is its number
+# modulo the number of threads, so threads are interleaved as in a real dump. Its parent is an earlier comment of the thread or, for 40 %,
+# the submission. Bodies are substrings of a long text of invented words; 5 % are deleted, 2 % are by a bot.
 LINES = """
 SELECT
   'https://www.reddit.com/r/sub_' || (thread % 300) AS permalink,
@@ -67,8 +68,8 @@ ORDER BY n
 
 
 def make_dump(dump: Path, count: int) -> None:
-    """A dump of `count` comments, zstd with a 128 MiB window, as the public ones are read."""
-    plain, packed = dump.with_suffix(".json"), dump.with_suffix(".part")
+    """Write a dump of `count` comments, compressed by zstd with a 128 MiB window."""
+    plain, compressed = dump.with_suffix(".json"), dump.with_suffix(".part")
     with duckdb.connect() as db:
         db.execute("SELECT setseed(0.5)")
         word = "left(md5(n::TEXT), 2 + (hash(n) % 7)::INT)"
@@ -76,30 +77,30 @@ def make_dump(dump: Path, count: int) -> None:
             f"CREATE TABLE words AS SELECT string_agg({word}, ' ' ORDER BY hash(m)) AS text"
             f" FROM (SELECT m, (pow(hash(m) % 1000, 2) / 1e6 * {WORDS})::INT AS n FROM range(200000) AS numbers(m))"
         )
-        query = LINES.format(start=MONTH_START, count=count, threads=max(1, count // THREADS))
+        query = LINES.format(start=MONTH_START, count=count, threads=max(1, count // THREAD_COMMENTS))
         db.execute(f"COPY ({query}) TO '{plain}' (FORMAT json)")
     settings = zstandard.ZstdCompressionParameters.from_level(3, window_log=27, enable_ldm=True, threads=2)
-    with plain.open("rb") as source, packed.open("wb") as target:
+    with plain.open("rb") as source, compressed.open("wb") as target:
         zstandard.ZstdCompressor(compression_params=settings).copy_stream(source, target)
     plain.unlink()
-    packed.replace(dump)
+    compressed.replace(dump)
 
 
 def make_long(dump: Path, long: Path) -> None:
-    """The same dump with a window of 2 GiB."""
-    packed = long.with_suffix(".part")
+    """Write the same dump compressed with a window of 2 GiB."""
+    compressed = long.with_suffix(".part")
     settings = zstandard.ZstdCompressionParameters.from_level(3, window_log=31, enable_ldm=True)
-    with dump.open("rb") as source, packed.open("wb") as target:
+    with dump.open("rb") as source, compressed.open("wb") as target:
         plain = zstandard.ZstdDecompressor().stream_reader(source)
         zstandard.ZstdCompressor(compression_params=settings).copy_stream(plain, target)
-    packed.replace(long)
+    compressed.replace(long)
 
 
 def plain_reader(dump: Path, out: Path) -> int:
-    """The usual way; returns the number of pairs."""
+    """Write the reply pairs of a dump with plain Python. Returns their number."""
     comments: dict[str, dict[str, Any]] = {}
-    with dump.open("rb") as packed:
-        stream = zstandard.ZstdDecompressor(max_window_size=2**31).stream_reader(packed)
+    with dump.open("rb") as compressed:
+        stream = zstandard.ZstdDecompressor(max_window_size=2**31).stream_reader(compressed)
         for line in io.TextIOWrapper(stream, encoding="utf-8"):
             row = json.loads(line)
             comments["t1_" + row["id"]] = {key: row[key] for key in KEYS}
@@ -112,15 +113,15 @@ def plain_reader(dump: Path, out: Path) -> int:
                 continue
             if reply["author"].endswith("_bot") or parent["author"].endswith("_bot"):
                 continue
-            given = (reply["link_id"], reply["parent_id"], parent["body"], parent["score"], parent["created_utc"])
-            writer.writerow((reply["subreddit"], *given, name, reply["body"], reply["score"], reply["created_utc"]))
+            parent_cells = (reply["link_id"], reply["parent_id"], parent["body"], parent["score"], parent["created_utc"])
+            writer.writerow((reply["subreddit"], *parent_cells, name, reply["body"], reply["score"], reply["created_utc"]))
             count += 1
     return count
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One process: wall seconds, CPU seconds of all its threads, MiB at their peaks, pairs as it printed them."""
+    """Measurements of one process: wall time and CPU time of all threads in seconds, peak memory in MiB, the printed number of pairs."""
 
     seconds: float
     cpu: float
@@ -130,61 +131,50 @@ class Run:
 
 
 def timed(command: list[str]) -> Run:
-    began = time.monotonic()
+    """Run a command whose last output line starts with the number of pairs, and measure it."""
+    start = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert process.stdout is not None
     own = 0
-    ended = threading.Event()
+    finished = threading.Event()
 
-    def watch() -> None:
+    def sample_memory() -> None:
         nonlocal own
-        while not ended.wait(0.05):
-            if found := OWN_MEMORY.search(Path(f"/proc/{process.pid}/status").read_text()):  # none in one that has ended
-                own = max(own, int(found[1]))
+        while not finished.wait(0.05):
+            if match := OWN_MEMORY.search(Path(f"/proc/{process.pid}/status").read_text()):  # no match once the process has exited
+                own = max(own, int(match[1]))
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    printed = process.stdout.read()
-    ended.set()
-    watcher.join()
+    sampler = threading.Thread(target=sample_memory)
+    sampler.start()
+    output = process.stdout.read()
+    finished.set()
+    sampler.join()
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"{' '.join(command)}: failed")
-    pairs = printed.strip().splitlines()[-1].split()[0]
-    return Run(time.monotonic() - began, usage.ru_utime + usage.ru_stime, own / 1024, usage.ru_maxrss / 1024, pairs)
+    pairs = output.strip().splitlines()[-1].split()[0]
+    return Run(time.monotonic() - start, usage.ru_utime + usage.ru_stime, own / 1024, usage.ru_maxrss / 1024, pairs)
 
 
-def ours(folder: Path) -> Run:
-    """Extraction of the dump in a folder, from nothing."""
+def run_extract(folder: Path) -> Run:
+    """Extract the dump in a folder, without earlier output."""
     shutil.rmtree(folder / "out", ignore_errors=True)
-    command = [
-        sys.executable,
-        "-m",
-        "bot.corpus.extract",
-        "--dumps",
-        str(folder),
-        "--from",
-        MONTH,
-        "--to",
-        MONTH,
-        "--out",
-        str(folder / "out"),
-    ]
-    return timed(command)
+    options = ["--dumps", str(folder), "--from", MONTH, "--to", MONTH, "--out", str(folder / "out")]
+    return timed([sys.executable, "-m", "bot", "extract", *options])
 
 
 def main(
-    comments: Annotated[list[int], typer.Option(help="comments of a dump; may be given several times")] = [1_000_000, 5_000_000],  # noqa: B006
-    folder: Annotated[Path, typer.Option(help="for the dumps and what is made of them; a gigabyte or two")] = Path("data/bench"),
+    comments: Annotated[list[int], typer.Option(help="number of comments in a dump; repeatable")] = [1_000_000, 5_000_000],  # noqa: B006
+    folder: Annotated[Path, typer.Option(help="folder for dumps and output; needs one or two gigabytes")] = Path("data/bench"),
     plain: Annotated[Path | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """Time extraction and a plain Python reader on the same synthetic dump."""
+    """Time `extract` and a plain Python reader on the same synthetic dumps."""
     if plain is not None:
         print(f"{plain_reader(plain, folder / 'plain.csv'):,} reply pairs")
         return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     table = Table(
-        "comments", "dump MB", "", "s", "CPU s", "comments/s", "own MiB", "resident MiB", "pairs", title="extraction, side by side"
+        "comments", "dump MB", "", "s", "CPU s", "comments/s", "own MiB", "resident MiB", "pairs", title="extraction of reply pairs"
     )
 
     def add(count: int, dump: Path, name: str, run: Run) -> None:
@@ -198,15 +188,15 @@ def main(
         dump.parent.mkdir(parents=True, exist_ok=True)
         if not dump.exists():
             make_dump(dump, count)
-        usual = timed([sys.executable, __file__, "--plain", str(dump), "--folder", str(dump.parent)])
-        add(count, dump, "plain Python", usual)
-        add(count, dump, "bot.corpus.extract", run := ours(dump.parent))
-        table.add_row("", "", "ratio", f"{usual.seconds / run.seconds:.1f} times as fast", end_section=True)
+        baseline = timed([sys.executable, __file__, "--plain", str(dump), "--folder", str(dump.parent)])
+        add(count, dump, "plain Python", baseline)
+        add(count, dump, "extract", run := run_extract(dump.parent))
+        table.add_row("", "", "ratio", f"{baseline.seconds / run.seconds:.1f} times as fast", end_section=True)
     long = folder / f"{count}-long" / dump.name
     long.parent.mkdir(exist_ok=True)
     if not long.exists():
         make_long(dump, long)
-    add(count, long, "bot.corpus.extract, 2 GiB window", ours(long.parent))
+    add(count, long, "extract, 2 GiB window", run_extract(long.parent))
     Console().print(table)
 
 

@@ -1,13 +1,13 @@
-"""Sampling beside gpt_2_simple.generate: the same GPT-2 of 124M (random weights), comments and candidates; tokens a second of each.
+"""Sampling speed of the back end gpt-2-simple, compared with gpt_2_simple.generate: same GPT-2 124M (random weights), same comments.
 
-Writes FOLDER/124M (half a gigabyte, kept for the next run) and prints a table, after ten minutes on two cores. Each side is a process of
-its own and is timed warm: the checkpoint is loaded and one comment has been answered.
+Writes FOLDER/124M (half a gigabyte, kept for the next run) and prints a table, after about ten minutes on two cores. Each side runs in a
+separate process and is timed warm: the checkpoint is loaded and one comment has been answered.
 
     python benchmarks/gpt_2_simple.py --folder /tmp/bench
 
-gpt_2_simple.generate is called once a comment with nsamples=10, batch_size=10, as its users do; with top_k (what it does fastest) and with
-top_p (for which it sorts the vocabulary at each step and forgets top_k). A token counts up to its candidate's end: where candidates end
-after 10 to 60 tokens, gpt_2_simple writes on to 60 and the rest is thrown away.
+gpt_2_simple.generate is called once per comment with nsamples=10, batch_size=10, as its users do; with top_k, its fastest setting, and
+with top_p, for which it sorts the vocabulary at each step and ignores top_k. Only tokens up to the end of a candidate count. When
+candidates end after 10 to 60 tokens, gpt_2_simple still generates 60 and discards the rest.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path = [each for each in sys.path if Path(each).resolve() != ROOT / "benchmarks"]  # where this file would hide the package of its name
+sys.path = [each for each in sys.path if Path(each).resolve() != ROOT / "benchmarks"]  # else this file shadows the package gpt_2_simple
 COMMENTS = [
     ("Which book made you laugh out loud on the train? " * repeat + "I need something light for a long journey.")[: 60 + 25 * repeat]
     for repeat in range(1, 9)
@@ -41,7 +41,7 @@ def make_checkpoint(folder: Path) -> None:
 
 
 def length_of(seed: int) -> int:
-    """Tokens of the candidate with this seed where candidates end early.
+    """Length in tokens of the candidate with this seed, if candidates end early.
 
     >>> length_of(50), length_of(51)
     (60, 10)
@@ -78,35 +78,37 @@ def gpt_2_simple_side(folder: Path, top_p: float) -> Callable[[list[str]], int]:
     return answer
 
 
-def our_side(folder: Path, batch_size: int, ending: bool) -> Callable[[list[str]], int]:
+def bot_side(folder: Path, batch_size: int, end_early: bool) -> Callable[[list[str]], int]:
     import numpy as np
     import tensorflow as tf
 
     from bot.config import GenerateSettings
-    from bot.generators import gpt_2_simple as ours
+    from bot.generators import gpt_2_simple as back_end
 
-    draw = ours.draw
+    draw = back_end.draw
 
     def draw_and_end(logits: Any, uniform: Any, *settings: Any) -> Any:
-        """The last steps' random numbers are replaced by 2: the end token is drawn there."""
+        """Draw the end token where the random number is 2 (see Stream)."""
         drawn, likelihood = draw(logits, uniform, *settings)
-        return tf.where(uniform > 1, 0, drawn), likelihood  # 0: the tiny encoder's end token
+        return tf.where(uniform > 1, 0, drawn), likelihood  # 0: the end token of the tiny encoder
 
-    generator_of = np.random.default_rng
+    default_rng = np.random.default_rng
 
     class Stream:
+        """Random numbers that are 2 from the step on at which the candidate is to end."""
+
         def __init__(self, seed: int):
             self.seed = seed
 
         def random(self, count: int, kind: Any) -> Any:
-            numbers = generator_of(self.seed).random(count, kind)
+            numbers = default_rng(self.seed).random(count, kind)
             numbers[length_of(self.seed) - 1 :] = 2
             return numbers
 
-    if ending:
-        ours.draw = draw_and_end  # type: ignore[assignment]
+    if end_early:
+        back_end.draw = draw_and_end  # type: ignore[assignment]
         np.random.default_rng = Stream  # type: ignore[assignment, misc]
-    generator = ours.load(folder)
+    generator = back_end.load(folder)
     settings = GenerateSettings(
         model=folder, num_candidates=CANDIDATES, max_new_tokens=TOKENS, max_prompt_tokens=900, batch_size=batch_size, top_k=200, top_p=0.9
     )
@@ -130,27 +132,27 @@ def our_side(folder: Path, batch_size: int, ending: bool) -> Callable[[list[str]
 
 
 def time_side(side: str, folder: Path) -> None:
-    """Prints seconds and the number of tokens as JSON."""
-    name, _, rest = side.partition(":")
-    answer = gpt_2_simple_side(folder, float(rest)) if name == "theirs" else our_side(folder, int(rest), name == "ours-ending")
+    """Print seconds and number of tokens as JSON. side: NAME:TOP_P for gpt_2_simple, NAME:BATCH_SIZE for the bot."""
+    name, _, value = side.partition(":")
+    answer = gpt_2_simple_side(folder, float(value)) if name == "generate" else bot_side(folder, int(value), name == "bot-end-early")
     answer(COMMENTS[:1])
-    began = time.monotonic()
+    start = time.monotonic()
     tokens = answer(COMMENTS)
-    print(json.dumps([time.monotonic() - began, tokens]))
+    print(json.dumps([time.monotonic() - start, tokens]))
 
 
 def run(command: list[str]) -> str:
-    """The last line that a process of its own prints."""
+    """Run a command and return the last line of its output."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=True)
-    return ran.stdout.strip().splitlines()[-1]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=True)
+    return done.stdout.strip().splitlines()[-1]
 
 
 def main(
-    folder: Annotated[Path, typer.Option(help="for the checkpoint: half a gigabyte")] = Path("data/bench"),
+    folder: Annotated[Path, typer.Option(help="folder for the checkpoint: half a gigabyte")] = Path("data/bench"),
     side: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """Time sampling by gpt_2_simple and by the bot's back end."""
+    """Time sampling with gpt_2_simple.generate and with the bot's back end."""
     checkpoint = folder.resolve() / "124M"
     if side == "make":
         make_checkpoint(checkpoint)
@@ -159,18 +161,19 @@ def main(
     if side is not None:
         time_side(side, checkpoint)
         return
-    here = [sys.executable, __file__, "--folder", str(folder), "--side"]
-    if not (checkpoint / "checkpoint").exists():  # the Saver writes it last
-        run([*here, "make"])
-    table = Table("", "ends", "seconds", "tokens", "tokens/s", "ratio to top_k", "ratio to top_p", title=f"{len(COMMENTS)} comments, 124M")
-    theirs = {name: json.loads(run([*here, f"theirs:{top_p}"]))[0] for name, top_p in (("top_k", 0.0), ("top_p", 0.9))}
-    for ends, side in (("none early", "ours"), ("after 10 to 60", "ours-ending")):
+    command = [sys.executable, __file__, "--folder", str(folder), "--side"]
+    if not (checkpoint / "checkpoint").exists():  # written last
+        run([*command, "make"])
+    columns = ("", "tokens per candidate", "seconds", "tokens", "tokens/s", "ratio to top_k", "ratio to top_p")
+    table = Table(*columns, title=f"{len(COMMENTS)} comments, 124M")
+    generate = {name: json.loads(run([*command, f"generate:{top_p}"]))[0] for name, top_p in (("top_k", 0.0), ("top_p", 0.9))}
+    for length, side in (("60", "bot"), ("10 to 60", "bot-end-early")):
         for batch_size in (10, 40):
-            seconds, tokens = json.loads(run([*here, f"{side}:{batch_size}"]))
-            ratios = [f"{each / seconds:.2f}" for each in theirs.values()]
-            table.add_row(f"ours, batch_size {batch_size}", ends, f"{seconds:.1f}", f"{tokens:,}", f"{tokens / seconds:,.0f}", *ratios)
-        for name, each in theirs.items():
-            row = (f"gpt_2_simple.generate, {name}", ends, f"{each:.1f}", f"{tokens:,}", f"{tokens / each:,.0f}", "", "")
+            seconds, tokens = json.loads(run([*command, f"{side}:{batch_size}"]))
+            ratios = [f"{each / seconds:.2f}" for each in generate.values()]
+            table.add_row(f"bot, batch_size {batch_size}", length, f"{seconds:.1f}", f"{tokens:,}", f"{tokens / seconds:,.0f}", *ratios)
+        for name, each in generate.items():
+            row = (f"gpt_2_simple.generate, {name}", length, f"{each:.1f}", f"{tokens:,}", f"{tokens / each:,.0f}", "", "")
             table.add_row(*row, end_section=name == "top_p")
     Console(width=140).print(table)
 

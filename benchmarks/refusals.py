@@ -1,7 +1,7 @@
-"""How many of people's own replies would `choose` refuse, and why: a measure of false alarms.
+"""How many human replies `choose` would refuse, and for what reasons: a measure of false alarms.
 
 Reads  DATA/lm_test.csv.
-Prints a table of reasons; with --show N also N of the refused replies of each.
+Prints a table of reasons; with --show N also N refused replies per reason.
 
     python benchmarks/refusals.py --data data/prepared --rows 2000
 """
@@ -27,10 +27,10 @@ from bot.schema import LmRow
 
 def main(
     data: Annotated[Path, typer.Option(help="folder with lm_test.csv")] = Path("data/prepared"),
-    rows: Annotated[int, typer.Option(min=1, help="the first so many")] = 2000,
-    show: Annotated[int, typer.Option(min=0, help="print so many refused replies of each reason")] = 0,
+    rows: Annotated[int, typer.Option(min=1, help="number of rows, from the start of the file")] = 2000,
+    show: Annotated[int, typer.Option(min=0, help="number of refused replies to print per reason")] = 0,
 ) -> None:
-    """Count what conduct.may_say says of people's replies, each to its own comment."""
+    """Count the human replies that conduct.may_say refuses, each checked against its own comment."""
     refused: dict[str, list[str]] = defaultdict(list)
     count = 0
     for row in islice(schema.read_rows(data / "lm_test.csv", LmRow), rows):

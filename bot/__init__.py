@@ -1,1 +1,1 @@
-"""A Reddit reply bot that generates, then ranks."""
+"""A Reddit reply bot that generates candidate replies and ranks them."""

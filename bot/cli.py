@@ -1,8 +1,8 @@
-"""Errors and their exit statuses, what is printed while a stage works, and how a stage is run as a program.
+"""Errors and their exit statuses, progress output, and running a stage as a program.
 
     cli.run_command(main, "run_bot.py fetch", ["--run", "data/runs/X"])
 
-Imports only the standard library at the start: the notebooks use it in Colab's own kernel.
+At import time this module needs only the standard library, because the notebooks use it in Colab's own kernel.
 """
 
 from __future__ import annotations
@@ -22,16 +22,19 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class UserError(Exception):
-    """What is wrong, where, and what to do, in one line. The command line prints it and exits with `status`; bugs keep their traceback."""
+    """An error that the user can fix. The message is one line: what is wrong, where, and what to do.
+
+    The command line prints it and exits with `status`. Other exceptions are bugs and keep their traceback.
+    """
 
     status = 1
 
 
-# The statuses are those of sysexits.h: EX_UNAVAILABLE, EX_TEMPFAIL, EX_NOPERM, EX_CONFIG; EX_IOERR for a full disk.
+# Exit statuses from sysexits.h: EX_UNAVAILABLE, EX_TEMPFAIL, EX_NOPERM, EX_CONFIG, and EX_IOERR for a full disk.
 
 
 class Unreachable(UserError):
-    """Reddit is not reachable, or its answer is not usable. A later try may succeed."""
+    """Reddit is unreachable or its response is unusable. A later attempt may succeed."""
 
     status = 69
 
@@ -43,13 +46,13 @@ class Busy(UserError):
 
 
 class NoPermission(UserError):
-    """Reddit refuses the credentials, or there are none."""
+    """Reddit rejects the credentials, or none are configured."""
 
     status = 77
 
 
 class WrongSettings(UserError):
-    """The config file or an environment variable is wrong."""
+    """The config file or an environment variable is invalid."""
 
     status = 78
 
@@ -58,19 +61,19 @@ DISK_FULL = 74
 
 
 def with_root(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment for `python -P -m bot` in any working folder: this project is on PYTHONPATH, and no folder that depends on where the
-    command is typed, from which somebody else's module could be imported.
+    """The environment for `python -P -m bot` in any working folder: PYTHONPATH has this project and no relative folders, from which another
+    module of the same name could be imported.
     """
     others = [part for part in environment.get("PYTHONPATH", "").split(os.pathsep) if Path(part).is_absolute()]
     return {**environment, "PYTHONPATH": os.pathsep.join([str(ROOT), *others]), "PYTHONSAFEPATH": "1"}
 
 
-# Stages that speak to Reddit; the others have no business with its credentials.
+# Stages that talk to Reddit; only they get its credentials.
 ASKS_REDDIT = frozenset({"run", "inbox", "fetch", "submit", "harvest", "adopt", "purge"})
 
 
 def without_credentials(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment without PRAW's variables, for what doesn't speak to Reddit.
+    """The environment without PRAW's variables, for stages that do not talk to Reddit.
 
     >>> without_credentials({"PRAW_Password": "x", "praw_client_id": "y", "HOME": "/root"})
     {'HOME': '/root'}
@@ -79,7 +82,7 @@ def without_credentials(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def progress_bar() -> Progress:
-    """A bar with the remaining time in a terminal, removed at the end; elsewhere nothing, not even an empty line."""
+    """A progress bar on standard error, removed at the end. Prints nothing if standard error is not a terminal."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -88,11 +91,12 @@ def progress_bar() -> Progress:
 
 
 def run_command(main: Callable[..., Any], name: str, arguments: Sequence[str] | None = None) -> None:
-    """Run `main` (a function whose typer annotations are its options, or a typer app) as the program `name`.
+    """Run `main`, a function with typer annotations or a typer app, as the program `name`.
 
-    arguments: those after the name (None: sys.argv[1:]).
+    arguments: the command-line arguments without the program name. Default: sys.argv[1:].
 
-    Exits 0, the status of a `UserError`, 2 (bad options), 74 (disk full) or 130 (interrupted); any other exception keeps its traceback.
+    Exits with 0, the status of a `UserError`, 2 (invalid options), 74 (disk full) or 130 (interrupted). Other exceptions keep their
+    traceback.
     """
     import typer
 
@@ -107,32 +111,32 @@ def run_command(main: Callable[..., Any], name: str, arguments: Sequence[str] | 
         print(f"{name}: {error}", file=sys.stderr)
         sys.exit(error.status)
     except KeyboardInterrupt:
-        print(f"{name}: interrupted; the same command resumes where it stopped", file=sys.stderr)
+        print(f"{name}: interrupted; repeat the command to resume", file=sys.stderr)
         sys.exit(130)
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            print(f"{name}: {error.filename or 'a file'}: {error.strerror}; give the permission, or another path", file=sys.stderr)
+            print(f"{name}: {error.filename or 'a file'}: {error.strerror}; grant permission or use another path", file=sys.stderr)
             sys.exit(1)
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # the last: past `ulimit -f`
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # EFBIG: the file exceeds `ulimit -f`
             raise
         where = error.filename or "while writing"
-        print(f"{name}: the disk is full ({where}); free some space and run the same command again", file=sys.stderr)
+        print(f"{name}: the disk is full ({where}); free some space and repeat the command", file=sys.stderr)
         sys.exit(DISK_FULL)
 
 
-def messages_beside(out: Path | None) -> AbstractContextManager[Any]:
-    """Where the table goes to standard output (`-`), what is printed meanwhile goes to standard error."""
+def redirect_messages(out: Path | None) -> AbstractContextManager[Any]:
+    """If the table is written to standard output (`-`), redirect printed messages to standard error."""
     return redirect_stdout(sys.stderr) if out == Path("-") else nullcontext()
 
 
 def standard_output() -> IO[bytes]:
-    """The process's own, also while messages are redirected."""
+    """The standard output of the process, even while messages are redirected."""
     assert sys.__stdout__ is not None
     return cast("IO[bytes]", sys.__stdout__.buffer)
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's text, at most 200 characters; its class where it has none.
+    """The first line of an error message, at most 200 characters, or the name of the class if the message is empty.
 
     >>> first_line(ValueError("a\\nb")), first_line(ValueError())
     ('a', 'ValueError')
@@ -141,5 +145,5 @@ def first_line(error: BaseException) -> str:
 
 
 def say(text: str) -> None:
-    """Print a line to standard error, unwrapped and without markup."""
+    """Print a line to standard error, without wrapping or markup."""
     print(text, file=sys.stderr, flush=True)

@@ -1,7 +1,8 @@
-"""Typed settings: defaults, then the TOML file given with --config, then the environment (`BOT_GENERATE__TEMPERATURE=0.7`).
+"""Typed settings. Later sources override earlier ones: defaults, the TOML file given with --config, environment variables such as
+`BOT_GENERATE__TEMPERATURE=0.7`.
 
-`config.example.toml` says every setting with its default, unit and reason; a test holds the two to one another. Credentials are not
-settings: they come from the environment or praw.ini alone (see reddit.py).
+`config.example.toml` documents every setting with its default, unit and purpose; a test checks that it matches this module. Credentials
+are not settings: they come only from the environment or praw.ini (see reddit/client.py).
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
-from bot import text
+from bot import names, text
 from bot.cli import WrongSettings
 
-# [project.]dataset.table, where {month} stands once in the table's name. These names are put into SQL, so nothing else may stand in them.
+# [project.]dataset.table, with {month} exactly once in the table name. These names are inserted into SQL, so nothing else is allowed.
 _TABLE = r"^([a-z0-9:-]+\.)?\w+\.[\w-]*\{month\}[\w-]*$"
 
 Precision = Literal["int8", "float32", "bfloat16"]
@@ -31,7 +32,7 @@ DISCLOSURE = (
 )
 
 
-# Names of what is no setting, by their words or in one word; and a name and password in an address.
+# Names of credentials, by one of their words or by their ending; and a user name and password in a URL.
 _SECRET_WORDS = frozenset(
     (
         *("secret", "token", "password", "passwd", "passphrase", "passcode", "passwort", "kennwort", "pass", "pwd", "pw", "auth"),
@@ -39,16 +40,19 @@ _SECRET_WORDS = frozenset(
     )
 )
 _SECRET_ENDS = ("clientid", "username", "secret", "token", "password", "passwort", "passwd", "apikey", "cookie", "bearer", "pwd")
-_IN_ADDRESS = re.compile(r"://[^/\s@]*:[^/\s@]*@")
-_NO_SETTINGS = ("BOT_BASES",)  # variables that begin as settings do: where base weights lie, see models.py
+_CREDENTIAL_IN_URL = re.compile(r"://[^/\s@]*:[^/\s@]*@")
+_NOT_SETTINGS = ("BOT_BASES",)  # the folder of base weights, see weights/bases.py
 
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+SubredditName = Annotated[str, AfterValidator(names.subreddit_name)]
+
+
 class FetchSettings(Section):
-    subreddits: list[str] = []
+    subreddits: list[SubredditName] = []
     listing: Literal["rising", "hot", "new"] = "rising"
     submissions: int = Field(default=5, ge=1, le=100)
     depth: int = Field(default=2, ge=0, le=20)
@@ -56,9 +60,14 @@ class FetchSettings(Section):
     maximum_age_hours: float = Field(default=24.0, gt=0)
     replace_more_limit: int = Field(default=4, ge=0)
 
+    @field_validator("subreddits")
+    @classmethod
+    def _each_once(cls, value: list[str]) -> list[str]:
+        return list(dict.fromkeys(value))
+
 
 class GenerateSettings(Section):
-    backend: str = ""  # the first of the table
+    backend: str = ""  # empty: the first entry of the back-end table
     precision: Precision = "int8"
     model: Path = Path("models/lm")
     num_candidates: int = Field(default=10, ge=1, le=1000)
@@ -74,7 +83,7 @@ class GenerateSettings(Section):
     @model_validator(mode="after")
     def _lengths_fit(self) -> Self:
         if self.min_new_tokens > self.max_new_tokens:
-            raise ValueError(f"min_new_tokens {self.min_new_tokens} is more than max_new_tokens {self.max_new_tokens}")
+            raise ValueError(f"min_new_tokens {self.min_new_tokens} is greater than max_new_tokens {self.max_new_tokens}")
         return self
 
 
@@ -85,7 +94,7 @@ class RankWeights(Section):
 
 
 class RankSettings(Section):
-    backend: str = ""  # the first of the table
+    backend: str = ""  # empty: the first entry of the back-end table
     precision: Precision = "int8"
     realism: Path | None = Path("models/realism")
     upvote: Path | None = Path("models/upvote")
@@ -96,7 +105,7 @@ class RankSettings(Section):
     @field_validator("realism", "upvote", "relevance", mode="before")
     @classmethod
     def _empty_means_none(cls, value: Any) -> Any:
-        """TOML and the environment can't say None; an empty path would mean the current folder."""
+        """TOML and environment variables cannot express None, and an empty path would mean the current folder."""
         return None if value == "" else value
 
 
@@ -106,23 +115,28 @@ class ChooseSettings(Section):
 
 class ConductSettings(Section):
     sensitive_subreddits: list[str] = []
+    subreddits_without_bots: list[str] = []
+    bots: list[str] = []
     maximum_characters: int = Field(default=1000, ge=1, le=10_000)
-    maximum_profanity: float = Field(default=0.8, ge=0, le=1)
+    comment_classifier: Path | None = Path("models/conduct-comment")
+    reply_classifier: Path | None = Path("models/conduct-reply")
+    comment_threshold: float = Field(default=0.5, ge=0, le=1)
+    reply_threshold: float = Field(default=0.5, ge=0, le=1)
     toxicity_model: Path | None = None
     maximum_toxicity: float = Field(default=0.5, ge=0, le=1)
     maximum_similarity: float = Field(default=0.95, ge=0.5, le=1)
     withdraw_at_karma: int = Field(default=-1, le=0)
 
-    @field_validator("toxicity_model", mode="before")
+    @field_validator("toxicity_model", "comment_classifier", "reply_classifier", mode="before")
     @classmethod
     def _empty_means_none(cls, value: Any) -> Any:
         return None if value == "" else value
 
 
 class Allowed(Section):
-    """A subreddit whose moderators let the bot post there, and who said so where."""
+    """A subreddit where the bot may post, and who gave permission and where."""
 
-    subreddit: str = Field(pattern=r"^[A-Za-z0-9_]{2,24}$")
+    subreddit: SubredditName
     permitted_by: Annotated[str, StringConstraints(strip_whitespace=True, min_length=3, pattern=r"[^\W\d_].*[^\W\d_]")]
 
 
@@ -138,9 +152,9 @@ class SubmitSettings(Section):
 
     @field_validator("disclosure")
     @classmethod
-    def _says_what_it_is(cls, value: str) -> str:
+    def _discloses_bot(cls, value: str) -> str:
         if not text.discloses(value):
-            raise ValueError("it has to say «I am a bot» and how to stop it, `!stop`")
+            raise ValueError('it must contain "I am a bot" and tell users about `!stop`')
         return value
 
 
@@ -179,11 +193,12 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return env_settings, init_settings  # what the file says is passed to init; the environment goes before it
+        return env_settings, init_settings  # the file's content is passed to init; environment variables override it
 
 
 def is_credential(name: str) -> bool:
-    """
+    """True if the name of an entry or a variable suggests a credential.
+
     >>> [is_credential(name) for name in ("BOT_REDDIT__PWD", "ApiKey", "db-passwort", "praw_client_id", "max_new_tokens", "kill_switch")]
     [True, True, True, True, False, False]
     """
@@ -192,7 +207,7 @@ def is_credential(name: str) -> bool:
 
 
 def credentials(content: Any, where: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
-    """Places of the entries, at any depth, that are credentials by their name or hold some in an address.
+    """Paths of the entries, at any depth, that look like credentials or contain credentials in a URL.
 
     >>> credentials({"reddit": {"password": "x", "url": "http://a:b@c"}, "fetch": {"depth": 2}})
     [('reddit', 'password'), ('reddit', 'url')]
@@ -200,7 +215,7 @@ def credentials(content: Any, where: tuple[str | int, ...] = ()) -> list[tuple[s
     entries = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
     places = []
     for name, value in entries:
-        if is_credential(str(name)) or (isinstance(value, str) and _IN_ADDRESS.search(value)):
+        if is_credential(str(name)) or (isinstance(value, str) and _CREDENTIAL_IN_URL.search(value)):
             places.append((*where, name))
         else:
             places += credentials(value, (*where, name))
@@ -208,7 +223,7 @@ def credentials(content: Any, where: tuple[str | int, ...] = ()) -> list[tuple[s
 
 
 def line_of(content: str, place: Sequence[str | int]) -> str:
-    """« line N» of a TOML text, where an entry, or at least its table, stands; empty where it isn't seen.
+    """The line of an entry in a TOML text, as " line N"; that of its table if the entry is not found, empty if neither is.
 
     >>> line_of("[reddit]\\n\\npwd = 1\\n", ["reddit", "pwd"]), line_of("reddit.url = 1", ["reddit", "url"]), line_of("", ["x"])
     (' line 3', ' line 1', '')
@@ -235,22 +250,23 @@ def _names(dotted: str) -> list[str | int]:
     return [part.strip().strip("\"'") for part in dotted.split(".")]
 
 
-def is_strange(variable: str) -> bool:
-    """Whether a variable of the environment begins as settings do and names no section; pydantic would take no notice of it.
+def is_unknown_setting(variable: str) -> bool:
+    """True if an environment variable has the prefix of settings but names no section. Pydantic would silently ignore it.
 
-    >>> [is_strange(name) for name in ("BOT_CHOSE__MINIMUM_REALISM", "BOT_CHOOSE__MINIMUM_REALISM", "bot_rank_upvote", "PATH")]
+    >>> names = ("BOT_CHOSE__MINIMUM_REALISM", "BOT_CHOOSE__MINIMUM_REALISM", "bot_rank_upvote", "PATH")
+    >>> [is_unknown_setting(name) for name in names]
     [True, False, True, False]
     """
     prefix, section = variable[:4].upper(), variable[4:].partition("__")[0].lower()
-    return prefix == "BOT_" and section not in Settings.model_fields and variable.upper() not in _NO_SETTINGS
+    return prefix == "BOT_" and section not in Settings.model_fields and variable.upper() not in _NOT_SETTINGS
 
 
 def load(path: Path | None) -> Settings:
-    """Settings from a TOML file (None: the defaults) and the environment.
+    """Read the settings from a TOML file and the environment. path: None for the defaults.
 
     Raises:
-        WrongSettings: no such file, not TOML, a credential in it, an unknown setting or variable, or a value out of its range. The message
-            has its name, file and line, and never the value, which may be a password.
+        WrongSettings: the file does not exist, is not TOML or contains a credential; or a setting or variable is unknown or out of range.
+            The message has the name, file and line, but never the value, which may be a password.
     """
     source, content = _read(path) if path is not None else ("", {})
     variables = [name for name in os.environ if name.upper().startswith("BOT_") and is_credential(name)]
@@ -258,12 +274,14 @@ def load(path: Path | None) -> Settings:
     if places or variables:
         name = ".".join(map(str, places[0])) if places else variables[0]
         raise WrongSettings(
-            f"{f'{path}:{line_of(source, places[0])}' if places else 'environment'}: {name} is a credential; take it out and set"
-            " praw_client_id, praw_client_secret, praw_username and praw_password in the environment, or write a praw.ini; a password that"
-            " was shared in a file wants changing"
+            f"{f'{path}:{line_of(source, places[0])}' if places else 'environment'}: {name} is a credential; remove it and set"
+            " praw_client_id, praw_client_secret, praw_username and praw_password in the environment, or write a praw.ini; change a"
+            " password that was shared in a file"
         )
-    if strange := next((each for each in os.environ if is_strange(each)), None):
-        raise WrongSettings(f"{strange}: no such setting; BOT_SECTION__NAME with a section of {', '.join(Settings.model_fields)}")
+    if unknown := next((name for name in os.environ if is_unknown_setting(name)), None):
+        raise WrongSettings(
+            f"{unknown}: no such setting; use BOT_SECTION__NAME, with one of the sections {', '.join(Settings.model_fields)}"
+        )
     try:
         return Settings(**content)
     except ValidationError as error:
@@ -278,7 +296,7 @@ def load(path: Path | None) -> Settings:
 
 
 def _read(path: Path) -> tuple[str, dict[str, Any]]:
-    """The text of a config file, and what it says."""
+    """The text and the content of a config file."""
     try:
         source = path.read_text(encoding="utf-8")
         return source, tomllib.loads(source)
@@ -286,7 +304,7 @@ def _read(path: Path) -> tuple[str, dict[str, Any]]:
         raise WrongSettings(f"{path}: no such config file; copy config.example.toml and edit it") from None
     except tomllib.TOMLDecodeError as error:
         place = re.search(r"\(at (line \d+, column \d+|end of document)\)$", str(error))
-        raise WrongSettings(f"{path}: not readable as TOML ({place[1] if place else 'no such syntax'}); see config.example.toml") from None
+        raise WrongSettings(f"{path}: not readable as TOML ({place[1] if place else 'invalid syntax'}); see config.example.toml") from None
     except (UnicodeDecodeError, IsADirectoryError) as error:
         reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else "a folder"
         raise WrongSettings(f"{path}: not readable as TOML ({reason}); see config.example.toml") from None

@@ -1,4 +1,4 @@
-"""Pure measures of rankers and of what they choose, and the bootstrap interval beside each."""
+"""Metrics for rankers and for the replies they choose, with bootstrap confidence intervals. Pure functions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BOOTSTRAP_RESAMPLES = 1000
 
 
 def wins(one: ArrayLike, other: ArrayLike) -> np.ndarray[Any, Any]:
-    """1 where `one` is higher, 0.5 where both are equal, else 0.
+    """1 where `one` is higher, 0.5 where they are equal, 0 otherwise.
 
     >>> wins([.9, .2, .5], [.4, .3, .5]).tolist()
     [1.0, 0.0, 0.5]
@@ -22,7 +22,7 @@ def wins(one: ArrayLike, other: ArrayLike) -> np.ndarray[Any, Any]:
 
 
 def pairwise_accuracy(chosen: ArrayLike, rejected: ArrayLike) -> float:
-    """Share of pairs whose chosen reply has the higher score; a tie counts half.
+    """Share of pairs in which the chosen reply has the higher score. Ties count half.
 
     >>> pairwise_accuracy([.9, .2], [.4, .3])
     0.5
@@ -31,7 +31,9 @@ def pairwise_accuracy(chosen: ArrayLike, rejected: ArrayLike) -> float:
 
 
 def roc_auc(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Chance that a row of label 1 scores above one of label 0 (area under the ROC curve); ties count half. NaN with one class only.
+    """Area under the ROC curve: the probability that a row with label 1 scores higher than one with label 0. Ties count half.
+
+    NaN if there is only one class.
 
     >>> roc_auc([1, 0, 1, 0], [.9, .8, .7, .1])
     0.75
@@ -46,7 +48,7 @@ def roc_auc(labels: ArrayLike, scores: ArrayLike) -> float:
 
 
 def precision_recall(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Precision and recall of label 1 when the rows at least as high as each score are said to be it, from the highest score down.
+    """Precision and recall of label 1 with each score as the threshold, from the highest score down.
 
     >>> [each.tolist() for each in precision_recall([1, 0, 1, 0], [.9, .8, .8, .1])]
     [[1.0, 0.6666666666666666, 0.5], [0.5, 1.0, 1.0]]
@@ -59,7 +61,9 @@ def precision_recall(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray[A
 
 
 def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Area under the precision-recall curve of label 1, in steps; chance gives the share of label 1. NaN without rows of label 1.
+    """Area under the precision-recall curve of label 1, as a step function. Random scores give the share of label 1.
+
+    NaN if there are no rows with label 1.
 
     >>> round(average_precision([1, 0, 1, 0], [.9, .8, .7, .1]), 3)
     0.833
@@ -71,7 +75,7 @@ def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
 
 
 def balanced_accuracy(labels: ArrayLike, predicted: ArrayLike) -> float:
-    """Mean of the two classes' recalls, so that always saying one class gives 0.5.
+    """Mean recall of the two classes. Always predicting the same class gives 0.5.
 
     >>> balanced_accuracy([1, 1, 1, 0], [1, 1, 1, 1])
     0.5
@@ -81,7 +85,7 @@ def balanced_accuracy(labels: ArrayLike, predicted: ArrayLike) -> float:
 
 
 def confusion_matrix(labels: ArrayLike, predicted: ArrayLike, classes: int = 2) -> np.ndarray[Any, Any]:
-    """Rows counted by true class (down) and predicted class (across), (classes, classes).
+    """Counts by true class (rows) and predicted class (columns), shape (classes, classes).
 
     >>> confusion_matrix([0, 1, 1, 1], [0, 0, 1, 1]).tolist()
     [[1, 0], [1, 2]]
@@ -91,9 +95,9 @@ def confusion_matrix(labels: ArrayLike, predicted: ArrayLike, classes: int = 2) 
 
 
 def precision_recall_f1(confusion: ArrayLike) -> np.ndarray[Any, Any]:
-    """Precision, recall and F1 of each class, (3, classes): [:, 1] are those of class 1, .mean(axis=1) the macro averages.
+    """Precision, recall and F1 of each class, shape (3, classes). [:, 1] selects class 1, .mean(axis=1) gives the macro averages.
 
-    A class that is never predicted has precision 0, one that never occurs recall 0, and F1 is 0 where both are.
+    Precision is 0 for a class that is never predicted, recall is 0 for a class that never occurs, and F1 is 0 if both are 0.
 
     >>> precision_recall_f1([[1, 0], [1, 2]]).round(3).tolist()
     [[0.5, 1.0], [1.0, 0.667], [0.667, 0.8]]
@@ -105,8 +109,9 @@ def precision_recall_f1(confusion: ArrayLike) -> np.ndarray[Any, Any]:
 
 
 def roc_auc_of_cuts(labels: ArrayLike, scores: ArrayLike, classes: int) -> float:
-    """ROC-AUC of ordered classes 0, 1, …: the mean, over the cuts between two neighbours, of that of lying above the cut. Of two classes
-    it is `roc_auc`. NaN where nothing lies on one side of a cut.
+    """ROC-AUC for ordered classes 0, 1, …: the mean of `roc_auc` over all cuts between adjacent classes.
+
+    For two classes it equals `roc_auc`. NaN if one side of a cut has no rows.
 
     >>> roc_auc_of_cuts([0, 1, 2], [.1, .2, .3], 3), roc_auc_of_cuts([0, 1, 2], [.1, .3, .2], 3)
     (1.0, 0.75)
@@ -115,7 +120,7 @@ def roc_auc_of_cuts(labels: ArrayLike, scores: ArrayLike, classes: int) -> float
 
 
 def hits_at_k(scores: ArrayLike, k: int) -> float:
-    """Share of rows whose first column (the right reply) is among the k highest. scores: (rows, replies); a tie counts against it.
+    """Share of rows whose first column (the correct reply) is among the k highest. scores: (rows, replies). Ties count as misses.
 
     >>> hits_at_k([[.9, .1, .2], [.3, .8, .1]], k=1)
     0.5
@@ -125,7 +130,7 @@ def hits_at_k(scores: ArrayLike, k: int) -> float:
 
 
 def distinct_n(texts: Sequence[str], n: int) -> float:
-    """Different n-grams of words as a share of all (Li et al. 2016, arXiv:1510.03055); 0 where there are none.
+    """Share of distinct word n-grams among all n-grams (Li et al. 2016, arXiv:1510.03055); 0 if there are none.
 
     >>> distinct_n(["a b a b"], 2)
     0.6666666666666666
@@ -135,7 +140,7 @@ def distinct_n(texts: Sequence[str], n: int) -> float:
 
 
 def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> float:
-    """Mean gap between stated probability and observed share over equal-width bins, weighted by their rows (Guo et al. 2017).
+    """Mean gap between predicted probability and observed share over equal-width bins, weighted by row count (Guo et al. 2017).
 
     >>> round(expected_calibration_error([1, 1, 0, 0], [.95, .95, .95, .05]), 3)
     0.225
@@ -152,9 +157,9 @@ def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins
 def bootstrap_interval(
     measure: Callable[[np.ndarray], float], groups: Sequence[Hashable], resamples: int = BOOTSTRAP_RESAMPLES, seed: int = 0
 ) -> tuple[float, float]:
-    """95 % interval of measure(row indices) when whole groups (threads) are drawn again with replacement.
+    """95 % bootstrap interval of measure(row indices), resampling whole groups (threads) with replacement.
 
-    Rows of one thread are alike, so drawing rows would make the interval too narrow.
+    Rows of one thread are correlated, so resampling single rows would make the interval too narrow.
 
     >>> bootstrap_interval(lambda rows: float(len(rows) > 0), ["a", "a", "b"], resamples=10)
     (1.0, 1.0)
@@ -165,22 +170,22 @@ def bootstrap_interval(
 def bootstrap_intervals(
     measures: Callable[[np.ndarray], Sequence[float]], groups: Sequence[Hashable], resamples: int = BOOTSTRAP_RESAMPLES, seed: int = 0
 ) -> list[tuple[float, float]]:
-    """`bootstrap_interval` of several measures at once, on the same draws. A draw for which a measure is NaN doesn't count for it."""
+    """`bootstrap_interval` of several measures on the same resamples. Resamples for which a measure is NaN are ignored for that measure."""
     member = _numbered(groups)
     rows_of = np.split(np.argsort(member, kind="stable"), np.cumsum(np.bincount(member))[:-1])
-    chance = np.random.default_rng(seed)
-    values = []
+    rng = np.random.default_rng(seed)
+    results = []
     for _ in range(resamples):
-        drawn = chance.integers(0, len(rows_of), len(rows_of))
-        values.append(measures(np.concatenate([rows_of[group] for group in drawn])))
-    found = np.array(values, float)  # (resamples, measures)
-    return [tuple(np.nanpercentile(each, [2.5, 97.5]).tolist()) if np.isfinite(each).any() else (np.nan, np.nan) for each in found.T]
+        drawn = rng.integers(0, len(rows_of), len(rows_of))
+        results.append(measures(np.concatenate([rows_of[group] for group in drawn])))
+    values = np.array(results, float)  # (resamples, measures)
+    return [tuple(np.nanpercentile(each, [2.5, 97.5]).tolist()) if np.isfinite(each).any() else (np.nan, np.nan) for each in values.T]
 
 
 def bootstrap_mean(
     values: ArrayLike, groups: Sequence[Hashable], resamples: int = BOOTSTRAP_RESAMPLES, seed: int = 0
 ) -> tuple[float, float]:
-    """`bootstrap_interval` of the mean of values (one a row): the same numbers, a hundred times as fast.
+    """`bootstrap_interval` of the mean of values, one per row. Same result, a hundred times faster.
 
     >>> bootstrap_mean([1, 1, 1], ["a", "a", "b"])
     (1.0, 1.0)
@@ -193,7 +198,7 @@ def bootstrap_mean(
 
 
 def _numbered(groups: Sequence[Hashable]) -> np.ndarray[Any, Any]:
-    """Each row's group as a number, in the order of first appearance."""
+    """Replace each group by a number, in order of first appearance."""
     order = {group: index for index, group in enumerate(dict.fromkeys(groups))}
     return np.array([order[group] for group in groups])
 
@@ -203,7 +208,7 @@ Interval = tuple[float, float, float]  # value, low, high
 
 
 def mean_with_interval(values: Array, threads: Sequence[str], lowest: float = 0.0) -> Interval:
-    """values: between `lowest` and 1, one a row. One thread tells nothing of others, so its interval is everything.
+    """The mean of the values with its interval, which is the full range if there is only one thread. values: between `lowest` and 1.
 
     >>> mean_with_interval(np.array([1.0, 0.0]), ["a", "a"])
     (0.5, 0.0, 1.0)
@@ -213,7 +218,9 @@ def mean_with_interval(values: Array, threads: Sequence[str], lowest: float = 0.
 
 
 def with_intervals(measure: Callable[[Array], Mapping[str, float]], threads: Sequence[str]) -> dict[str, Interval]:
-    """Each number in [0, 1] that `measure` makes of row indices, with its interval, to four places; one that isn't defined is left out.
+    """The results of `measure` with their intervals, rounded to four digits. Undefined results are omitted.
+
+    measure: maps row indices to named numbers in [0, 1].
 
     >>> with_intervals(lambda rows: {"rows": len(rows) / 2, "undefined": float("nan")}, ["a", "b"])
     {'rows': (1.0, 1.0, 1.0)}

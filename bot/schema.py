@@ -1,11 +1,11 @@
-"""The row types of every file that stages exchange, and the only code that reads and writes them.
+"""The row types of all files that stages exchange, and the only code that reads and writes these files.
 
-Files are UTF-8 CSV as RFC 4180 has it (header row, `\\r\\n`, quotes doubled), so text with quotes, commas and newlines comes back
-byte for byte. Nothing is guessed: `NA`, `null`, `007` and `1e5` in a text column stay text, and an empty number is None.
+Files are UTF-8 CSV as defined in RFC 4180 (header row, `\\r\\n`, doubled quotes), so text with quotes, commas and newlines is read back
+byte for byte. Types are never guessed: `NA`, `null`, `007` and `1e5` in a text column stay text, and an empty number is None.
 
-Each file that the pipeline writes has a manifest beside it (`FILE.manifest.json`): row count, sha256, and what it was made from. A data
-file is whole at every moment, and a manifest, where there is one, always speaks of the file beside it (files.write_with_manifest).
-The path `-` is standard input to the readers and standard output, without a manifest, to the writers.
+Each file that the pipeline writes has a manifest next to it (`FILE.manifest.json`) with the row count, the sha256 and the inputs. Data
+files are complete at all times, and a manifest always describes the file next to it (see files.write_with_manifest).
+For the path `-`, readers use standard input and writers use standard output, without a manifest.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # the default refuses bodies over 131,072 characters
+csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # the default limit is 131,072 characters
 
 
 # --- names in columns -------------------------------------------------------------------------------------------------
 
 
 class Phrased(StrEnum):
-    """Names that stand in a column (a verdict, a reason, an outcome), each with the phrase that explains it to people.
+    """Names used in a column (a verdict, a reason, an outcome), each with a phrase that explains it to people.
 
     >>> class Size(Phrased):
     ...     SMALL = "small", "fits in a pocket"
@@ -56,34 +56,34 @@ class Phrased(StrEnum):
 
 
 def phrases(*names: type[Phrased]) -> dict[str, str]:
-    """The phrase of each name; where two have the same name, that of the last one."""
+    """The phrase of each name. If a name occurs twice, the last one wins."""
     return {str(each): each.phrase for members in names for each in members}
 
 
 class Verdict(Phrased):
-    """What became of a candidate."""
+    """The result for a candidate."""
 
-    CHOSEN = "chosen", "the reply to post: the best rank score of all that may be posted in its submission"
-    KEPT = "kept", "could have been posted, but another candidate is better"
-    REFUSED = "refused", "may not be posted"
+    CHOSEN = "chosen", "the reply to post: the best rank score of all candidates that may be posted in its submission"
+    KEPT = "kept", "could be posted, but another candidate is better"
+    REFUSED = "refused", "must not be posted"
 
 
 class NotChosen(Phrased):
-    """Why a candidate isn't chosen, besides the faults that `conduct.may_say` finds in its text."""
+    """Why a candidate is not chosen, apart from the problems that `conduct.may_say` detects in its text."""
 
-    EMPTY = "empty", "the generator gave no text"
-    LOW_REALISM = "low_realism", "realism score under the threshold"
+    EMPTY = "empty", "the generator produced no text"
+    LOW_REALISM = "low_realism", "realism score below the threshold"
     NOT_BEST = "not_best", "another candidate for the same comment has a better rank score"
-    OTHER_COMMENT = "other_comment_in_submission", "the best for its comment, but another comment of the submission is answered"
+    OTHER_COMMENT = "other_comment_in_submission", "the best for its comment, but another comment in the submission is answered"
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------
-# ids are Reddit fullnames (t1_…, t3_…), *_utc epoch seconds, *_score probabilities in [0, 1], karma Reddit's own number.
+# ids are Reddit fullnames (t1_…, t3_…), *_utc is in epoch seconds, *_score is a probability in [0, 1], karma is Reddit's number.
 
 
 @dataclass(slots=True)
 class Pair:
-    """data/raw_data/YYYY-MM.parquet: one reply and what it answers."""
+    """data/raw_data/YYYY-MM.parquet: one reply and its parent."""
 
     subreddit: str
     thread_id: str
@@ -135,7 +135,7 @@ class UpvoteRow:
 
 @dataclass(slots=True)
 class UpvotePair:
-    """data/prepared/upvote_pairs_{train,val,test}.csv: two replies to one comment; hours_gap = chosen's time - rejected's, in hours."""
+    """data/prepared/upvote_pairs_{train,val,test}.csv: two replies to one comment. hours_gap: time of chosen minus time of rejected."""
 
     thread_id: str
     comment_id: str
@@ -151,7 +151,7 @@ class UpvotePair:
 
 @dataclass(slots=True)
 class LabelledRow:
-    """data/prepared/relevance_{train,val,test}.csv: label 1 belongs, 0 taken from elsewhere."""
+    """data/prepared/relevance_{train,val,test}.csv: label 1 for the comment's own reply, 0 for a reply from another thread."""
 
     thread_id: str
     comment_id: str
@@ -164,7 +164,7 @@ class LabelledRow:
 
 @dataclass(slots=True)
 class RankedPair:
-    """data/prepared/ranked_pairs.csv: two replies to one comment of which Reddit listed `chosen` rank_gap places above `rejected`."""
+    """data/prepared/ranked_pairs.csv: two replies to one comment. Reddit listed `chosen` rank_gap places above `rejected`."""
 
     subreddit: str
     comment: str
@@ -175,7 +175,7 @@ class RankedPair:
 
 @dataclass(slots=True)
 class RealismRow:
-    """data/prepared/realism_{train,val,test}.csv: label 1 human, 0 generated; generator is empty for a person."""
+    """data/prepared/realism_{train,val,test}.csv: label 1 human, 0 generated. generator is empty for a human reply."""
 
     thread_id: str
     comment_id: str
@@ -189,7 +189,7 @@ class RealismRow:
 
 @dataclass(slots=True)
 class Harvested:
-    """data/harvest.csv: a reply of ours, looked at about 1, 24 or 168 hours after it was posted. replies: how many stand under it."""
+    """data/harvest.csv: one of the bot's replies, checked about 1, 24 or 168 hours after posting. replies: number of direct replies."""
 
     reply_id: str
     comment_id: str
@@ -204,8 +204,17 @@ class Harvested:
 
 
 @dataclass(slots=True)
+class ConductLine:
+    """data/conduct/{comment,reply}_lines.csv: an invented line. category: name of a reason if `refuse`, otherwise a harmless kind."""
+
+    category: str
+    refuse: bool
+    text: str
+
+
+@dataclass(slots=True)
 class LossRow:
-    """MODEL/losses.csv: the loss (nats) of a training step, counted from 1 (0: the base); None where it wasn't measured then."""
+    """MODEL/losses.csv: the loss (nats) at a training step. Steps count from 1; 0 is the base model. None: not measured at this step."""
 
     step: int
     train_loss: float | None
@@ -214,7 +223,7 @@ class LossRow:
 
 @dataclass(slots=True)
 class Comment:
-    """RUN/comments.csv: a comment taken up. depth 0 = directly under the submission."""
+    """RUN/comments.csv: a comment to answer. depth 0: directly under the submission."""
 
     comment_id: str
     thread_id: str
@@ -231,7 +240,7 @@ class Comment:
 
 @dataclass(slots=True)
 class Context:
-    """RUN/context.csv: another comment of a thread that was taken up."""
+    """RUN/context.csv: another comment in the thread of a comment to answer."""
 
     thread_id: str
     comment_id: str
@@ -242,7 +251,7 @@ class Context:
 
 @dataclass(slots=True)
 class Skipped:
-    """RUN/skipped.csv: a comment not taken up; reason is one of fetch's or generate's names."""
+    """RUN/skipped.csv: a comment that is not answered. reason: a name from fetch or generate."""
 
     comment_id: str
     thread_id: str
@@ -252,7 +261,7 @@ class Skipped:
 
 @dataclass(slots=True)
 class Candidate:
-    """RUN/candidates.csv. comment: what it answers. log_likelihood: mean per token, natural log, None where a back end can't tell."""
+    """RUN/candidates.csv. comment: the comment that it answers. log_likelihood: mean per token, in nats; None if not available."""
 
     comment_id: str
     candidate_id: str
@@ -265,7 +274,7 @@ class Candidate:
 
 @dataclass(slots=True)
 class Scores:
-    """RUN/scores.csv: what the rankers say of a candidate. A score without a ranker is None."""
+    """RUN/scores.csv: the rankers' scores of a candidate. A score is None if its ranker is not configured."""
 
     comment_id: str
     candidate_id: str
@@ -277,7 +286,7 @@ class Scores:
 
 @dataclass(slots=True)
 class Scored:
-    """RUN/scored.csv, every candidate, and RUN/chosen.csv. A score without a ranker is None. verdict: a `Verdict`."""
+    """RUN/scored.csv (every candidate) and RUN/chosen.csv. A score is None if its ranker is not configured. verdict: a `Verdict`."""
 
     comment_id: str
     thread_id: str
@@ -295,7 +304,7 @@ class Scored:
 
 @dataclass(slots=True)
 class Submitted:
-    """RUN/submitted.csv: one attempt to post `reply`; outcome: a name from Reason, Unfit, Refusal, Outcome or Settled."""
+    """RUN/submitted.csv: one attempt to post `reply`. outcome: a name from Reason, Unfit, Refusal, Outcome or Settled."""
 
     comment_id: str
     thread_id: str
@@ -308,7 +317,7 @@ class Submitted:
 
 Row = TypeVar("Row")
 
-# Python also takes ` 7`, `1_000`, other scripts' digits and `nan` for numbers: a score of nan would pass every threshold.
+# Python's int and float also accept ` 7`, `1_000`, digits of other scripts and `nan`. A score of nan would pass every threshold.
 _NUMBERS = {int: r"-?[0-9]+", float: r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"}
 
 
@@ -322,26 +331,26 @@ def columns_of(row_type: type) -> list[str]:
 
 
 def required_columns(row_type: type) -> list[str]:
-    """Those without a default: the others may be missing in a file of an older version."""
+    """The columns without a default. The others may be missing in files of older versions."""
     return [field.name for field in fields(row_type) if field.default is MISSING]
 
 
 def write_table(
     path: Path, columns: list[str], rows: Iterable[Mapping[str, Any]], made_from: Mapping[str, Any] | None = None, **extra: Any
 ) -> int:
-    """Write rows (mappings that have all of `columns`) and the manifest; returns the number of rows. `-` is standard output.
+    """Write rows (mappings that contain all of `columns`) and the manifest. Returns the number of rows.
 
-    None is written as an empty cell, a bool as 0 or 1, a float so that it reads back equal.
+    None is written as an empty cell, a bool as 0 or 1, a float so that it is read back unchanged.
 
     Raises:
-        FileError: text that UTF-8 can't hold (a lone surrogate), naming row and column; `path` is a link, a folder or a device.
+        FileError: a text is not valid Unicode (a lone surrogate), or `path` is a link, a folder or a device.
     """
     cells = ([_to_cell(row[column]) for column in columns] for row in rows)
     return write_cells(Path(path), columns, cells, {"made_from": dict(made_from or {}), **extra})
 
 
 def write_cells(path: Path, header: list[str], rows: Iterable[list[str]], facts: Mapping[str, Any] | None) -> int:
-    """The same for cells that are text already. facts: what the manifest says beside rows and checksum; None for no manifest."""
+    """Like `write_table`, for cells that are already text. facts: further fields of the manifest; None for no manifest."""
     count = 0
 
     def write(file: IO[bytes]) -> Mapping[str, Any] | None:
@@ -368,7 +377,7 @@ def write_cells(path: Path, header: list[str], rows: Iterable[list[str]], facts:
 
 
 def write_batches(path: Path, columns: pa.Schema, batches: Iterable[pa.RecordBatch], facts: Mapping[str, Any] | None) -> int:
-    """A Parquet file of these columns, and its manifest as for `write_cells`; returns the number of rows."""
+    """Write a Parquet file and its manifest, as in `write_cells`. Returns the number of rows."""
     import pyarrow.parquet as pq
 
     count = 0
@@ -387,8 +396,8 @@ def write_batches(path: Path, columns: pa.Schema, batches: Iterable[pa.RecordBat
 
 
 @contextmanager
-def parquet(path: Path) -> Iterator[pq.ParquetFile]:
-    """A Parquet file to read. Raises FileError where it isn't one."""
+def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
+    """Open a Parquet file for reading. Raises FileError if it is not one."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -396,16 +405,16 @@ def parquet(path: Path) -> Iterator[pq.ParquetFile]:
         with pq.ParquetFile(path) as file:
             yield file
     except pa.ArrowException as error:
-        raise files.FileError(f"{path}: not a whole Parquet file ({str(error).splitlines()[0]}); extract that month again") from None
+        raise files.FileError(f"{path}: not a valid Parquet file ({str(error).splitlines()[0]}); extract that month again") from None
 
 
-def named(path: Path) -> str:
-    """For a message."""
+def display_name(path: Path) -> str:
+    """The path for messages."""
     return "standard input or output" if path == files.STANDARD else str(path)
 
 
 def one_line(text: str) -> str:
-    """A text of somebody else's for an error: no line breaks, at most 200 characters.
+    """A foreign text for an error message: without line breaks, at most 200 characters.
 
     >>> one_line("a\\n b")
     'a b'
@@ -414,28 +423,28 @@ def one_line(text: str) -> str:
 
 
 def read_cells(path: Path) -> Iterator[list[str]]:
-    """The header, then the cells of each row as the text that stands in the file, one row at a time.
+    """Yield the header, then the cells of each row as text.
 
     Raises:
-        FileError: no such file, not UTF-8, a doubled column, a row of another length, or an unclosed quote (a truncated file).
+        FileError: the file does not exist, is not UTF-8, has a duplicate column, a row of the wrong length, or an unclosed quote.
     """
-    where, number = named(path), 0
+    where, number = display_name(path), 0
     try:
-        with files.open_input(path, encoding="utf-8-sig", newline="") as file:  # other people's spreadsheets write a byte order mark
+        with files.open_input(path, encoding="utf-8-sig", newline="") as file:  # spreadsheet programs write a byte order mark
             reader = csv.reader(file, strict=True)
             header = next(reader, None)
             if not header:
                 raise files.FileError(f"{where}: empty file, expected a header row")
             doubled = {column for column in header if header.count(column) > 1}
             if doubled:
-                raise files.FileError(f"{where}: column {one_line(', '.join(sorted(doubled)))} stands twice in the header; keep one")
+                raise files.FileError(f"{where}: column {one_line(', '.join(sorted(doubled)))} occurs twice in the header; keep one")
             yield header
             for number, cells in enumerate(reader, start=1):
                 if not cells and len(header) > 1:
-                    continue  # a blank line, as editors leave at the end
+                    continue  # a blank line, which editors may leave at the end
                 if len(cells) != len(header):
                     raise files.FileError(
-                        f"{where}: row {number} has {len(cells)} cells, the header {len(header)}; the file is truncated or not CSV"
+                        f"{where}: row {number} has {len(cells)} cells, but the header has {len(header)}; the file is truncated or not CSV"
                     )
                 yield cells
     except FileNotFoundError:
@@ -449,10 +458,10 @@ def read_cells(path: Path) -> Iterator[list[str]]:
 
 
 def read_table(path: Path, required: Iterable[str] = ()) -> tuple[list[str], list[dict[str, str]]]:
-    """Header and rows, every cell the text that stands in the file.
+    """Read header and rows, with all cells as text.
 
     Raises:
-        FileError: as `read_cells`, a required column is missing, or a manifest beside the file says another row count or checksum.
+        FileError: as in `read_cells`, or a required column is missing, or row count or checksum differ from the manifest.
     """
     path = Path(path)
     cells = read_cells(path)
@@ -460,8 +469,8 @@ def read_table(path: Path, required: Iterable[str] = ()) -> tuple[list[str], lis
     missing = [column for column in required if column not in header]
     if missing:
         raise files.FileError(
-            f"{named(path)}: expected column{'s' * (len(missing) > 1)} {', '.join(missing)}, found {one_line(', '.join(header))};"
-            " rename or add"
+            f"{display_name(path)}: expected column{'s' * (len(missing) > 1)} {', '.join(missing)}, found {one_line(', '.join(header))};"
+            " rename or add it"
         )
     rows = [dict(zip(header, each, strict=True)) for each in cells]
     files.check_manifest(path, len(rows))
@@ -469,16 +478,16 @@ def read_table(path: Path, required: Iterable[str] = ()) -> tuple[list[str], lis
 
 
 def write_rows(path: Path, row_type: type[Row], rows: Iterable[Row], made_from: Mapping[str, Any] | None = None, **extra: Any) -> int:
-    """Write rows of one type with their manifest; returns the number of rows."""
+    """Write rows of one type and the manifest. Returns the number of rows."""
     columns = columns_of(row_type)
     return write_table(path, columns, ({c: getattr(row, c) for c in columns} for row in rows), made_from, **extra)
 
 
 def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
-    """Rows of one type; columns that the type doesn't have are left out, and a file of an older version may lack those that have a default.
+    """Read rows of one type. Columns that the type does not have are ignored. Columns with a default may be missing (older versions).
 
     Raises:
-        FileError: as `read_table`, or a cell that isn't of its column's type.
+        FileError: as in `read_table`, or a cell does not have the type of its column.
     """
     types = typing.get_type_hints(row_type)
     header, rows = read_table(path, required_columns(row_type))
@@ -490,8 +499,8 @@ def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
             try:
                 values[column] = _from_cell(row[column], types[column])
             except ValueError:
-                found, wanted = row[column][:40], _type_name(types[column])
-                raise files.FileError(f"{path}: row {number}, column {column}: {found!r} is not {wanted}") from None
+                cell, expected = row[column][:40], _type_name(types[column])
+                raise files.FileError(f"{path}: row {number}, column {column}: {cell!r} is not {expected}") from None
         typed.append(row_type(**values))
     return typed
 
@@ -506,28 +515,28 @@ def _to_cell(value: Any) -> str:
     return str(value)
 
 
-def _from_cell(cell: str, wanted: Any) -> Any:
-    if wanted is str:
+def _from_cell(cell: str, cell_type: Any) -> Any:
+    if cell_type is str:
         return cell
-    if wanted is bool:
+    if cell_type is bool:
         if cell not in ("0", "1"):
             raise ValueError(cell)
         return cell == "1"
-    options = typing.get_args(wanted)
+    options = typing.get_args(cell_type)
     if options:
         if cell == "":
             return None
-        wanted = next(option for option in options if option is not type(None))
-    if not re.fullmatch(_NUMBERS[wanted], cell):
+        cell_type = next(option for option in options if option is not type(None))
+    if not re.fullmatch(_NUMBERS[cell_type], cell):
         raise ValueError(cell)
-    number = wanted(cell)
+    number = cell_type(cell)
     if math.isinf(number):  # 1e999
         raise ValueError(cell)
     return number
 
 
-def _type_name(wanted: Any) -> str:
-    options = typing.get_args(wanted) or (wanted,)
+def _type_name(cell_type: Any) -> str:
+    options = typing.get_args(cell_type) or (cell_type,)
     names = {int: "a whole number", float: "a number", bool: "0 or 1", str: "text", type(None): "empty"}
     return " or ".join(names[option] for option in options)
 
@@ -541,7 +550,7 @@ def _is_utf8(text: str) -> bool:
 
 
 def sample_rows(rows: list[Any], count: int, seed: int) -> list[Any]:
-    """`count` rows by chance (all where there are fewer), in the order they had."""
+    """A random sample of `count` rows in their original order; all rows if there are fewer."""
     if len(rows) <= count:
         return list(rows)
     return [rows[index] for index in sorted(random.Random(seed).sample(range(len(rows)), count))]

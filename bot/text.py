@@ -1,7 +1,7 @@
-"""Pure text: cleaning, the training text and its prompt, the split of threads and their halves.
+"""Text functions: cleaning, training text and prompt, and the split of threads. Pure functions.
 
-`format_training_text` and `format_prompt` are the only two places that build model input for a generator; the prompt is a prefix of the
-training text, character by character and token by token, and exactly one separator stands in every training text.
+Only `format_training_text` and `format_prompt` build model input for a generator. The prompt is a prefix of the training text, by
+characters and by tokens, and every training text contains exactly one separator.
 """
 
 from __future__ import annotations
@@ -9,68 +9,110 @@ from __future__ import annotations
 import hashlib
 import html
 import re
+import unicodedata
+from bisect import bisect_left
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 SEPARATOR = "[SEP]"
-# An empty body, and what Reddit puts in the place of one that was deleted. This and the next are in RE2's syntax too, since the query of
-# `extract` uses them.
+# An empty body, or Reddit's placeholder for a deleted one. This pattern and BOT_NAME are also valid RE2, since the query of `extract` uses
+# them.
 DELETED_BODY = r"(?i)^\s*(?:\[deleted\]|\[removed\]|\[ removed by reddit \]|\[deleted by user\])?\s*$"
+NOTICE_LENGTH = 500  # characters; scripts that overwrite comments may append an advertisement
+_BRACKETED = re.compile(r"\[[^\[\]]*+(?:\[[^\[\]]*+\](?:\([^()]*+\))?[^\[\]]*+)*+\]")  # may contain a link
+_OVERWRITTEN = re.compile(
+    r"(?is)[<({]?\s*(?:(?:this|the|my|your|all)\s+)?(?:(?:old|original)\s+)?"
+    r"(?:comments?|posts?|contents?|messages?|replies|text|submission|thread|account)?\s*(?:has been|have been|was|were|is|got)?\s*"
+    r"(?:mass |automatically |permanently |since )?"
+    r"(?:deleted|removed|overwritten|redacted|erased|wiped|unavailable|(?:edited|changed|replaced)(?= in protest))"
+    r"(?:\s*[)>}.!]*\s*\Z|\s+(?:by|with|using|via|at the request of)\s+(?:an? |the |its |their |this "
+    r"|reddit|redact|mods?\b|moderat|user\b|author|admin|automod|power|shreddit|me\b)"
+    r"|\s+(?:in protest|in response to|to protect|due to|for violat|because of))"
+    r"|(?:i have |i've )?(?:chosen to )?overwrit(?:e|ten)\s+(?:this|all|my)\b"
+)
 UNANSWERABLE_LENGTH = 10_000  # characters: Reddit's own limit for a comment
-# Names that bots give themselves: something_bot, something-bot, SomethingBot. «Talbot» is a person.
+# User names of bots: something_bot, something-bot, SomethingBot; but not "Talbot".
 BOT_NAME = r"(?i:^automoderator$|^bot$|[_-]bot[_-]?\d*$)|[a-z0-9]Bot\d*$"
-# What bots say of themselves, in cleaned text; «I'm not a bot» and «is this a bot?» are a person's words.
+# Typical statements of bots, in cleaned text. "I'm not a bot" and "is this a bot?" do not match.
 BOT_SAYS_SO = (
     r"(?i)\bI(?:['’]| a)m a (?:\w+ )?bot\b|\baction was performed automatically\b|\bbl?eep,?[ -]?bl?oop\b"
     r"|\bthis bot wants to\b|\blook at my source code\b"
 )
 
 LANGUAGE_LETTERS, LANGUAGE_CONFIDENCE = 20, 0.9  # see is_surely_not
-# «pcm» is Nigerian Pidgin, for which the detector takes informal English; «zxx» is no language: «AAAASDFGH».
-TAKEN_FOR_ENGLISH = frozenset({"en", "pcm", "zxx"})
+# The detector labels some informal English as "pcm" (Nigerian Pidgin); "zxx" means no linguistic content ("AAAASDFGH").
+COUNTED_AS_ENGLISH = frozenset({"en", "pcm", "zxx"})
 
-# Everything a tokenizer would read as a control token: GPT-2's and its kin's `<|name|>`, BERT's `[SEP]` and fellows.
+# Texts that a tokenizer would read as control tokens: `<|name|>` of GPT-2 and similar models, `[SEP]` and others of BERT.
 _CONTROL = re.compile(r"(<\|)(\\*)([A-Za-z0-9_]+\|>)|(\[)(\\*)((?:SEP|CLS|MASK|PAD|UNK)\])")
-# Bidirectional controls can turn a whole terminal line around; they carry no text of their own.
+# Bidirectional controls, which can reverse a whole terminal line and have no visible text.
 BIDI = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-# C0 and C1 controls, escape sequences among them; tab and line feed are white space.
+# C0 and C1 controls, including those of escape sequences, but not tab and line feed.
 UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-# C0 and C1 controls but for tab and newline: no tokenizer has seen them and some CSV readers choke on them. Reddit's editor leaves a
-# zero-width space in every blank line.
+# C0 and C1 controls except tab and newline: tokenizers have not seen them and some CSV readers fail on them. Reddit's editor puts a
+# zero-width space into every blank line.
 _CONTROL_CHARACTERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\ufeff]")
 
-# Where a link or an image leads: (https://example.org/a_(b) "title")
+# The target of a link or an image: (https://example.org/a_(b) "title")
 _TARGET = r"\([ \t]*+(?:[^()\s]|\([^()\s]*\))*(?:[ \t]++\"[^\"\n]*\")?[ \t]*+\)"
-# Reddit's markdown in the order in which it is undone: a mark that each match holds, the pattern, and what stays of it.
-_MARKDOWN = tuple(
-    (mark, re.compile(pattern), plain)
-    for mark, pattern, plain in (
-        (">", r"(?m)^[ \t]*>(?!!).*$", " "),  # quotes
-        (">!", r"(?s)>!(.*?)!<", r"\1"),  # spoilers
-        ("```", r"(?m)^[ \t]*`{3,}\w*[ \t]*$", " "),  # fences around code
-        ("~~~", r"(?m)^[ \t]*~{3,}\w*[ \t]*$", " "),
-        ("![", r"!\[(?:img|gif)\]" + _TARGET, " "),  # Reddit's own name for an uploaded image, an emote or a GIF: nobody wrote it
-        ("](", r"!?\[([^\[\]]*+(?:\[[^\[\]]*+\][^\[\]]*+)*+)\]" + _TARGET, r"\1"),  # links and images keep their words
-        ("<http", r"<https?://[^\s>]++>", " "),
-        ("http", r"https?://\S+", " "),
-        ("www.", r"www\.\S+", " "),
-        ("", r"(?m)^[ \t]*(?:[*_-][ \t]*){3,}$", " "),  # rulers
-        ("", r"(?m)^[ \t]*(?:#{1,6}[ \t]+|[*+-][ \t]+)", ""),  # headings, bullets
-        ("`", r"(?<!\\)(`{1,3})(?=\S)(.+?)(?<=\S)\1", r"\2"),
-        ("~~", r"(?<!\\)~~(?=\S)(.+?)(?<![\s\\])~~", r"\1"),
-        ("*", r"(?<!\\)(\*{1,3})(?=\S)(.+?)(?<![\s\\])\1", r"\2"),
-        ("_", r"(?<![\w\\])(_{1,2})(?=\S)(.+?)(?<![\s\\])\1(?!\w)", r"\2"),
-        ("^(", r"(?<![\w)\\])\^++\(([^()\n]*+)\)", r"\1"),  # raised: ^(these words)
-        ("^", r"(?<![^\s(])\^++(?=[^\W_][^\s^]*+(?:\s|$))", ""),  # ^this, but not 2^6 and not the face ^_^
-        ("\\", r"\\([\\`*_{}\[\]()#+\-.!~>^|])", r"\1"),
-    )
+
+
+def _patterns(*rows: tuple[str, str, str]) -> tuple[tuple[str, re.Pattern[str], str], ...]:
+    return tuple((mark, re.compile(pattern), plain) for mark, pattern, plain in rows)
+
+
+# Reddit's Markdown in the order in which it is removed: a mark that every match contains, the pattern, and the replacement. Spoilers are
+# removed first, other paired marks (_PAIRS) after the blocks.
+_QUOTE_MARKS = re.compile(r"(?m)^[ \t]*(?:>(?!!)[ \t]*)+")
+_QUOTES = re.compile(r"(?m)^[ \t]*>(?!!).*$")
+_BLOCKS = _patterns(
+    ("```", r"(?m)^[ \t]*`{3,}\w*[ \t]*$", " "),  # fences around code
+    ("~~~", r"(?m)^[ \t]*~{3,}\w*[ \t]*$", " "),
+    ("![", r"!\[(?:img|gif)\]" + _TARGET, " "),  # Reddit's own name for an uploaded image, an emote or a GIF
+    ("](", r"!?\[([^\[\]]*+(?:\[[^\[\]]*+\][^\[\]]*+)*+)\]" + _TARGET, r"\1"),  # links and images: keep the text
+    ("<http", r"<https?://[^\s>]++>", " "),
+    ("http", r"https?://\S+", " "),
+    ("www.", r"www\.\S+", " "),
+    ("", r"(?m)^[ \t]*(?:[*_-][ \t]*){3,}$", " "),  # rulers
+    ("", r"(?m)^[ \t]*(?:#{1,6}[ \t]+|[*+-][ \t]+)", ""),  # headings, bullets
 )
-_TABLE_RULE = re.compile(r"(?m)^(?=[^\n|]*+\|)(?=[^\n-]*+-)[|: \t-]++$")  # the line under a table's head: |:-|-:|
+_REST = _patterns(
+    ("^(", r"(?<![\w)\\])\^++\(([^()\n]*+)\)", r"\1"),  # superscript: ^(these words)
+    ("^", r"(?<![^\s(])\^++(?=[^\W_][^\s^]*+(?:\s|$))", ""),  # ^this, but not 2^6 and ^_^
+    ("\\", r"\\([\\`*_{}\[\]()#+\-.!~>^|])", r"\1"),
+)
+
+
+class _Pair(NamedTuple):
+    """Paired marks. opening: pattern of the opening mark; closings: the marks, longest first, with a zero-width pattern for the end."""
+
+    opening: re.Pattern[str]
+    closings: tuple[tuple[str, str, re.Pattern[str]], ...]  # opening mark, closing mark, where it may close
+    across_lines: bool = False
+
+
+def _same(mark: str, longest: int, opening: str, closing: str) -> _Pair:
+    """Pairs of a mark that is repeated up to `longest` times. closing: patterns before and after the closing mark, separated by a space."""
+    before, _, after = closing.partition(" ")
+    marks = [mark * length for length in range(longest, 0, -1)]
+    return _Pair(
+        re.compile(opening + re.escape(mark)), tuple((each, each, re.compile(f"{before}(?={re.escape(each)}{after})")) for each in marks)
+    )
+
+
+_SPOILER = _Pair(re.compile(">!"), ((">!", "!<", re.compile("(?=!<)")),), across_lines=True)
+_PAIRS = (
+    _same("`", 3, r"(?<!\\)", r"(?<=\S)"),
+    _same("~~", 1, r"(?<!\\)", r"(?<![\s\\])"),
+    _same("*", 3, r"(?<!\\)", r"(?<![\s\\])"),
+    _same("_", 2, r"(?<![\w\\])", r"(?<![\s\\]) (?!\w)"),
+)
+_TABLE_RULE = re.compile(r"(?m)^(?=[^\n|]*+\|)(?=[^\n-]*+-)[|: \t-]++$")  # the line below a table header: |:-|-:|
 
 
 def well_formed(text: str) -> str:
-    """The text with lone surrogates replaced by U+FFFD, so that UTF-8 can hold it.
+    """Replace lone surrogates by U+FFFD, so that the text can be encoded as UTF-8.
 
     >>> well_formed("a\\ud800b") == "a\\ufffdb"
     True
@@ -79,7 +121,7 @@ def well_formed(text: str) -> str:
 
 
 def printable(body: str) -> str:
-    """Text that a terminal shows and does not obey: one line, no control characters.
+    """The text on one line and without control characters, safe to print in a terminal.
 
     >>> printable(" a\\n\\tb \\x1b[31mred")
     'a b [31mred'
@@ -88,7 +130,7 @@ def printable(body: str) -> str:
 
 
 def is_deleted(body: str) -> bool:
-    """True for a body that is empty or that Reddit put in a removed body's place.
+    """True for an empty body and for Reddit's placeholders for deleted bodies.
 
     >>> is_deleted(" [removed] "), is_deleted("I removed it")
     (True, False)
@@ -97,7 +139,7 @@ def is_deleted(body: str) -> bool:
 
 
 def fingerprint(body: str) -> str:
-    """The same for two bodies that differ in white space alone: sha256, in hexadecimal digits.
+    """The sha256 of a body in hexadecimal digits, ignoring differences in white space.
 
     >>> fingerprint("a  b\\n") == fingerprint("a b"), fingerprint("a b") == fingerprint("ab")
     (True, False)
@@ -106,7 +148,7 @@ def fingerprint(body: str) -> str:
 
 
 def discloses(body: str) -> bool:
-    """True for a text that says that a bot wrote it, and how to stop it: the line below each of the bot's replies does.
+    """True for a text that states that a bot wrote it and how to stop it, as in the line below each of the bot's replies.
 
     >>> discloses("I am a bot. Reply `!stop` and I am gone."), discloses("I am a bot.")
     (True, False)
@@ -114,56 +156,120 @@ def discloses(body: str) -> bool:
     return "!stop" in body and re.search(BOT_SAYS_SO, body) is not None
 
 
-def clean(body: str) -> str:
-    """A Reddit body as plain text on one line: entities and markdown undone, quoted parents, links, images and control characters left out.
+def is_notice(body: str) -> bool:
+    """True for a body that was overwritten: only a notice in brackets, or a sentence that the text was removed, deleted or overwritten.
 
-    The result has no leading, trailing or doubled white space and `clean(clean(x)) == clean(x)` may not hold for text that spells out
-    entities (`&amp;amp;`): run it once.
+    False for an empty body.
+
+    >>> is_notice("*[ Removed by Reddit ]*"), is_notice("This comment was overwritten by a script."), is_notice("[edit] a better title")
+    (True, True, False)
+    """
+    shown = unicodedata.normalize("NFKC", body.strip().strip("*_~`^ \t"))
+    return len(shown) <= NOTICE_LENGTH and (_BRACKETED.fullmatch(shown) or _OVERWRITTEN.match(shown)) is not None
+
+
+def is_deleted_by_author(notice: str) -> bool:
+    """True if a notice states that the author deleted the text, also by a script; False if a moderator or Reddit removed it.
+
+    >>> is_deleted_by_author("[deleted]"), is_deleted_by_author("[ Removed by Reddit ]")
+    (True, False)
+    """
+    return re.search(r"(?i)delet|overwr|redact|gel\u00f6scht|erased|wiped", notice) is not None
+
+
+def clean(body: str) -> str:
+    """Convert a Reddit body to plain text on one line, without entities, Markdown, quotes, link targets, images and control characters.
+
+    The result has no leading, trailing or doubled white space. Call it only once: `clean(clean(x)) == clean(x)` does not always hold for
+    text that spells out entities (`&amp;amp;`).
 
     >>> clean("&gt; you said\\n\\nI *agree*, see [this](http://a.b/c) &amp; http://d.e")
     'I agree, see this &'
     """
+    return " ".join(unmarked(body).split())
+
+
+def unmarked(body: str, quotes: bool = False) -> str:
+    """Like `clean`, but keeps lines and white space. quotes: keep quoted lines.
+
+    >>> unmarked("> you said\\n\\nI *agree*", quotes=True)
+    'you said\\n\\nI agree'
+    """
     text = html.unescape(html.unescape(well_formed(body)) if "&amp;" in body else well_formed(body))  # old dumps escape twice
     text = _CONTROL_CHARACTERS.sub(" ", well_formed(text).replace("\r", "\n"))
-    for mark, pattern, plain in _MARKDOWN:
-        if mark in text:  # most bodies have none, and a search for one mark takes a hundredth of the pattern's time
-            text = pattern.sub(plain, text)
+    if ">" in text:
+        text = _QUOTE_MARKS.sub("", text) if quotes else _QUOTES.sub(" ", text)
+        text = _unwrap(text, _SPOILER)
+    text = _replace(text, _BLOCKS)
+    for pair in _PAIRS:
+        text = _unwrap(text, pair)
+    text = _replace(text, _REST)
     if "|" in text and _TABLE_RULE.search(text):
         text = _TABLE_RULE.sub(" ", text).replace("|", " ")
-    return " ".join(text.split())
+    return text
+
+
+def _replace(text: str, patterns: tuple[tuple[str, re.Pattern[str], str], ...]) -> str:
+    for mark, pattern, plain in patterns:
+        if mark in text:  # most bodies have no mark, and this check is a hundred times faster than the pattern
+            text = pattern.sub(plain, text)
+    return text
+
+
+def _unwrap(text: str, pair: _Pair) -> str:
+    """Remove paired marks around words, in linear time. (A regular expression would scan the rest of the text for every unclosed mark.)"""
+    if pair.closings[-1][0] not in text:
+        return text
+    ends = {closing: [each.start() for each in where.finditer(text)] for _, closing, where in pair.closings}
+    breaks = [] if pair.across_lines else [each.start() for each in re.finditer("\n", text)]
+    kept, done, at = [], 0, 0
+    while opened := pair.opening.search(text, at):
+        at = opened.start() + 1
+        for mark, closing, _ in pair.closings:
+            begin = opened.start() + len(mark)
+            if not text.startswith(mark, opened.start()) or (not pair.across_lines and not text[begin : begin + 1].strip()):
+                continue
+            place = bisect_left(ends[closing], begin if pair.across_lines else begin + 1)
+            end = ends[closing][place] if place < len(ends[closing]) else len(text)
+            line = bisect_left(breaks, begin)
+            if end < (breaks[line] if line < len(breaks) else len(text)):
+                kept += [text[done : opened.start()], text[begin:end]]
+                done = at = end + len(closing)
+                break
+    return "".join([*kept, text[done:]])
 
 
 def language(body: str) -> str | None:
-    """The language of a text (ISO 639-1), None where it is too short to tell or the detector isn't sure.
+    """The language of a text (ISO 639-1). None if the text is too short or the detector is not confident.
 
     >>> language("Das weiß ich leider auch nicht, aber frag doch morgen noch einmal."), language("¡Hola!")
     ('de', None)
     """
     if sum(map(str.isalpha, body)) < LANGUAGE_LETTERS:
         return None
-    found, confidence = _language_detector().rank(body)[0]
+    best, confidence = _language_detector().rank(body)[0]
     if confidence < LANGUAGE_CONFIDENCE:
         return None
-    return "en" if found in TAKEN_FOR_ENGLISH else str(found)
+    return "en" if best in COUNTED_AS_ENGLISH else str(best)
 
 
 def is_surely_not(body: str, language: str) -> bool:
-    """True for a text that is long enough to tell, and that the detector is sure isn't in this language.
+    """True if the detector is confident that a text is not in this language. False for texts that are too short.
 
-    Sure: the three likeliest languages, this one not among them, have 0.9 of the probability; Russian or Bulgarian needn't be told apart.
-    py3langid was chosen on 440,000 cleaned replies, nearly all English. Of 20 letters and more it takes 125 for another language, of which
-    6 are English around foreign words, one is «AAAHAHA», and none is plain English; between 0.8 and 0.9 more than half would be wrong.
-    pycld2 takes 294 and fastText's lid.176.ftz (at 0.8) 276, about half of them English («She came. You saw. She conquered.», «im already
-    in college lol»).
+    Confident means that the three most likely languages, other than this one, have a total probability of at least 0.9; so it does not
+    matter whether a text is Russian or Bulgarian. py3langid was selected on 440,000 cleaned replies, nearly all English. Among those with
+    at least 20 letters it labels 125 as another language; 6 of these are English with foreign words, one is "AAAHAHA", and none is plain
+    English. With a threshold of 0.8 instead, more than half of the additional ones would be wrong. pycld2 labels 294 and fastText's
+    lid.176.ftz (threshold 0.8) 276, about half of them English ("She came. You saw. She conquered.", "im already in college lol").
 
     >>> is_surely_not("Das weiß ich leider auch nicht, aber frag doch morgen noch einmal.", "en"), is_surely_not("¡Hola!", "en")
     (True, False)
     """
     if sum(map(str.isalpha, body)) < LANGUAGE_LETTERS:
         return False
-    same = TAKEN_FOR_ENGLISH if language == "en" else {language, "zxx"}
+    same = COUNTED_AS_ENGLISH if language == "en" else {language, "zxx"}
     ranked = _language_detector().rank(body)
-    return ranked[0][0] not in same and sum(share for found, share in ranked[:3] if found not in same) >= LANGUAGE_CONFIDENCE
+    return ranked[0][0] not in same and sum(share for name, share in ranked[:3] if name not in same) >= LANGUAGE_CONFIDENCE
 
 
 @cache
@@ -174,7 +280,7 @@ def _language_detector() -> Any:
 
 
 def escape(text: str) -> str:
-    """Take the power from control tokens typed by a user, reversibly: one backslash goes inside each.
+    """Escape control tokens typed by a user by inserting a backslash into each. `unescape` reverses it.
 
     >>> escape("a [SEP] b <|endoftext|>")
     'a [\\\\SEP] b <|\\\\endoftext|>'
@@ -183,7 +289,7 @@ def escape(text: str) -> str:
 
 
 def unescape(text: str) -> str:
-    """Undo `escape`; a control token without a backslash stays.
+    """Undo `escape`. A control token without a backslash stays unchanged.
 
     >>> unescape(escape("[SEP] [\\\\SEP]")) == "[SEP] [\\\\SEP]"
     True
@@ -192,7 +298,7 @@ def unescape(text: str) -> str:
 
 
 def format_prompt(comment: str) -> str:
-    """What a generator is given: no trailing space, since GPT-2's tokens carry the space before a word.
+    """The prompt for a generator. It has no trailing space, because GPT-2's tokens include the space before a word.
 
     >>> format_prompt("Any good books?")
     'Any good books? [SEP]'
@@ -201,7 +307,7 @@ def format_prompt(comment: str) -> str:
 
 
 def format_training_text(comment: str, reply: str) -> str:
-    """One training row. Start and end tokens are the tokenizer's business (gpt-2-simple's loader adds its own).
+    """The text of one training row, without start and end tokens (the tokenizer or gpt-2-simple's loader adds them).
 
     >>> format_training_text("Any good books?", "Dune.")
     'Any good books? [SEP] Dune.'
@@ -210,7 +316,7 @@ def format_training_text(comment: str, reply: str) -> str:
 
 
 def parse_reply(generated: str) -> str:
-    """The reply in what a generator wrote after the prompt: up to a second separator or an end token, on one line, unescaped.
+    """Extract the reply from generated text: everything before a separator or an end token, unescaped and on one line.
 
     >>> parse_reply(" Dune, [\\\\SEP] and all. [SEP] More")
     'Dune, [SEP] and all.'
@@ -220,7 +326,7 @@ def parse_reply(generated: str) -> str:
 
 
 def split_for(thread_id: str) -> str:
-    """train, val or test (90 / 5 / 5) by a stable hash of the thread, so that no thread stands in two splits.
+    """The split of a thread: train, val or test (90 / 5 / 5), by a stable hash, so that no thread is in two splits.
 
     >>> split_for("t3_abc"), split_for("t3_abc")
     ('train', 'train')
@@ -230,9 +336,9 @@ def split_for(thread_id: str) -> str:
 
 
 def half_for(thread_id: str) -> str:
-    """rankers or judge: who learns from the thread. By another hash than the split's, so that each split has threads of both halves.
+    """The half of a thread: rankers or judge. The hash differs from that of the split, so each split has threads of both halves.
 
-    What rankers pick is judged by models (judge.py) that saw none of their training threads.
+    The judges that evaluate the rankers' choices (evaluate/judges.py) are trained on threads that the rankers have not seen.
 
     >>> half_for("t3_abc"), half_for("t3_1")
     ('judge', 'rankers')
@@ -240,6 +346,6 @@ def half_for(thread_id: str) -> str:
     return "judge" if _hash("half of " + thread_id) % 2 else "rankers"
 
 
-def _hash(words: str) -> int:
-    """The same everywhere and always, unlike Python's own."""
-    return int.from_bytes(hashlib.sha256(words.encode("utf-8", "replace")).digest()[:8], "big")
+def _hash(value: str) -> int:
+    """A hash that is the same in every process, unlike Python's `hash`."""
+    return int.from_bytes(hashlib.sha256(value.encode("utf-8", "replace")).digest()[:8], "big")

@@ -1,20 +1,20 @@
 -- title:      reply pairs of one month
--- grain:      one row per reply; the reply was written in [@month_start, @month_end)
--- dialect:    BigQuery; DuckDB runs the same text, translated by sqlglot
--- tables:     {comments}, {submissions}: put in by bot.warehouse, which checks the names. Ids stand in them as in the dumps, without t1_
---             and t3_; parent_id and link_id have them.
--- parameters: @lookback_start, @month_start, @month_end   INT64, UTC epoch seconds; the comment may be as old as @lookback_start
+-- grain:      one row per reply that was written in [@month_start, @month_end)
+-- dialect:    BigQuery; translated by sqlglot for DuckDB
+-- tables:     {comments}, {submissions}: inserted by bot.corpus.warehouse. Ids have no prefix, as in the dumps; parent_id and link_id have
+--             the prefixes t1_ and t3_.
+-- parameters: @lookback_start, @month_start, @month_end   INT64, UTC epoch seconds; comments older than @lookback_start are ignored
 --             @subreddits             ARRAY<STRING>, lower case; empty means all
---             @with_comments, @with_submissions   BOOL: what may be the thing replied to; a submission is its title, a blank line, its text
+--             @with_comments, @with_submissions   BOOL: allowed parents; the text of a submission is its title, a blank line, its body
 --             @drop_deleted_authors   BOOL
---             @gone, @bot_name        STRING, regular expressions: a body that was deleted, or is empty; a name that bots give themselves
--- columns:    rule, then those of bot.schema.Pair. rule is '' for a pair; else it names why the reply gives none, and the texts are NULL:
---             parent_not_found (older than @lookback_start, of another thread, or not in the tables), own_parent, deleted_reply, deleted_comment, bot_reply,
---             bot_comment, self_reply (to the same author), submitter_reply (by the submission's author), deleted_author,
---             duplicate_id (a row more with an id that stands there already; the oldest one counts).
---             depth is the comment's: 0 directly under the submission, -1 the submission itself, NULL where an ancestor isn't in the
---             tables or more than 400 stand above (BigQuery ends a recursion after 500 rounds)
--- Authors' names are used here and are not in the result.
+--             @gone, @bot_name        STRING, regular expressions for deleted or empty bodies and for user names of bots
+-- columns:    rule, then those of bot.schema.Pair. rule is '' for a pair; otherwise it is the reason for no pair, and the texts are NULL:
+--             parent_not_found (older than @lookback_start, in another thread, or missing), own_parent, deleted_reply, deleted_comment,
+--             bot_reply, bot_comment, self_reply (to the same author), submitter_reply (by the author of the submission), deleted_author,
+--             duplicate_id (another row with the same id; the oldest one is used).
+--             depth is that of the comment: 0 directly under the submission, -1 for the submission itself, NULL if an ancestor is missing
+--             or if there are more than 400 (BigQuery limits recursion to 500 iterations)
+-- The result contains no author names.
 WITH RECURSIVE
 found AS (
   SELECT

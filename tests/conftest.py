@@ -1,4 +1,4 @@
-"""For every test: no network but loopback, no model hub, and no settings from the outside."""
+"""For all tests: only loopback network, no model hub, and no settings from the environment."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import pytest
 
 collect_ignore = ["google_sql.py"]  # a program for another environment
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when huggingface_hub is imported
-os.environ.pop("BOT_BASES", None)  # read once, when bot.weights.pull is imported
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
+os.environ.pop("BOT_BASES", None)  # read when bot.weights.bases is imported
 
-# The same examples on every run, and no deadline: a busy machine is not a bug.
+# The same examples on every run, and no deadline, because the machine may be busy.
 hypothesis.settings.register_profile(
     "tests", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
 )
@@ -40,7 +40,7 @@ def is_number(host: str) -> bool:
 
 @pytest.fixture(autouse=True)
 def closed_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Fail the test that connects, sends or asks a name server beyond this machine, even where the code under test swallows errors."""
+    """Fail a test that connects, sends or resolves names beyond this machine, even if the tested code swallows exceptions."""
     for name in ("connect", "connect_ex", "sendto"):
         monkeypatch.setattr(socket.socket, name, _guarded(getattr(socket.socket, name)))
     look_up = socket.getaddrinfo
@@ -48,7 +48,7 @@ def closed_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     def getaddrinfo(host: Any, *arguments: Any, **options: Any) -> Any:
         name = host.decode() if isinstance(host, bytes) else host
         if name and not is_loopback(name) and not is_number(name):
-            pytest.fail(f"a test asked for the address of {name}; only loopback is open")
+            pytest.fail(f"a test tried to resolve {name}; only loopback is allowed")
         return look_up(host, *arguments, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
@@ -67,13 +67,15 @@ def eager_again() -> Iterator[None]:
 def no_outside_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.upper().startswith("BOT_")]:
         monkeypatch.delenv(name)
+    for name in ("COMMENT", "REPLY"):  # their base is not part of the project; see tests/test_classifier.py
+        monkeypatch.setenv(f"BOT_CONDUCT__{name}_CLASSIFIER", "")
 
 
 def _guarded(method: Any) -> Any:
     def call(self: socket.socket, *arguments: Any) -> Any:
         address = arguments[-1]  # sendto(data[, flags], address)
         if self.family in (socket.AF_INET, socket.AF_INET6) and not is_loopback(address[0]):
-            pytest.fail(f"a test reached for {address[0]} port {address[1]}; only loopback is open")
+            pytest.fail(f"a test tried to reach {address[0]} port {address[1]}; only loopback is allowed")
         return method(self, *arguments)
 
     return call

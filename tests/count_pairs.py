@@ -1,9 +1,9 @@
-"""An independent count: the reply pairs of monthly zstd dumps by plain Python, sharing no code with the project. Slow, and all in memory.
+"""An independent reference for extract: count reply pairs in monthly zstd dumps in plain Python, without code of the project.
 
     python -m tests.count_pairs DUMPS 2005-12 2023-04 [EXTRACTS]
 
-prints pairs and cross-month pairs of each month, replies to submissions counted too; with EXTRACTS (a folder that `extract --parents both`
-wrote) it compares each month's rows, id by id and text by text, and exits 1 where they differ.
+prints the pairs and cross-month pairs of each month, including replies to submissions. With EXTRACTS (a folder that `extract --parents
+both` wrote) it also compares the ids and texts of each month and exits with status 1 if they differ. Slow; keeps everything in memory.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def gone(body: str) -> bool:
 
 
 def pairs(dumps: Path, first: str, last: str, lookback: int = 6) -> dict[str, dict[str, tuple[str, str, str, int | None]]]:
-    """{month: {reply_id: (comment_id, comment, reply, depth)}}, and under "cross" the ids whose comment is of an earlier month."""
+    """{month: {reply_id: (comment_id, comment, reply, depth)}}. Keys "cross YYYY-MM": pairs whose comment is of an earlier month."""
     comments: dict[str, dict[str, Any]] = {}
     for row in lines_of(dumps, "RC"):
         kept = {key: row[key] for key in ("parent_id", "link_id", "author", "body")} | {"utc": int(row["created_utc"])}
@@ -95,22 +95,22 @@ def pairs(dumps: Path, first: str, last: str, lookback: int = 6) -> dict[str, di
 
 
 def main(dumps: Path, first: str, last: str, extracts: Path | None) -> int:
-    found = pairs(dumps, first, last)
-    months = sorted(month for month in found if not month.startswith("cross"))
+    result = pairs(dumps, first, last)
+    months = sorted(month for month in result if not month.startswith("cross"))
     different = 0
     for month in months:
-        said = ""
+        comparison = ""
         if extracts is not None:
             import duckdb
 
             rows = duckdb.sql(
                 f"SELECT reply_id, comment_id, comment, reply, depth FROM read_parquet('{extracts}/{month}.parquet')"
             ).fetchall()
-            same = len(rows) == len(found[month]) and {row[0]: row[1:] for row in rows} == found[month]
+            same = len(rows) == len(result[month]) and {row[0]: row[1:] for row in rows} == result[month]
             different += not same
-            said = "the same rows" if same else f"DIFFERENT, the extract has {len(rows):,}"
-        print(month, f"{len(found[month]):,} pairs, {len(found.get(f'cross {month}', {})):,} to an earlier month", said)
-    total, cross = (sum(len(rows) for name, rows in found.items() if name.startswith("cross") is crossed) for crossed in (False, True))
+            comparison = "same rows" if same else f"DIFFERENT, the extract has {len(rows):,}"
+        print(month, f"{len(result[month]):,} pairs, {len(result.get(f'cross {month}', {})):,} to an earlier month", comparison)
+    total, cross = (sum(len(rows) for name, rows in result.items() if name.startswith("cross") is crossed) for crossed in (False, True))
     print(f"{total:,} pairs, {cross:,} to an earlier month; {different} months differ")
     return int(different > 0)
 

@@ -1,4 +1,4 @@
-"""Extraction from BigQuery: the real client against an emulator on this machine, which gives the same rows as the dumps do."""
+"""Extraction from BigQuery: the real client and a local emulator give the same rows as dumps."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from google.auth.exceptions import RefreshError
 from bot import config, files, schema
 from bot.cli import ROOT, UserError
 from bot.corpus import bigquery, extract
-from bot.corpus.dumps import COMMENTS, SUBMISSIONS, translated
+from bot.corpus.dumps import COMMENTS, SUBMISSIONS, duckdb_query
 from bot.corpus.extract import Parents, Source
-from bot.corpus.warehouse import Wanted, parameters, query
+from bot.corpus.warehouse import Selection, parameters, query
 from tests.test_extract import comment, pairs_of, submission, utc, write_dump
 
 MONTHS = ("2016-11", "2016-12", "2017-01", "2017-02")
@@ -37,9 +37,9 @@ MONTHS = ("2016-11", "2016-12", "2017-01", "2017-02")
 
 @pytest.fixture(scope="session")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of an emulator with nothing in it."""
+    """The address of an empty emulator."""
     program = ROOT / ".venv-emulator" / "bin" / "bqemulator"
-    assert program.exists(), "no BigQuery emulator; `make test` sets it up"
+    assert program.exists(), "no BigQuery emulator; `make test` installs it"
     with socket.socket() as one, socket.socket() as other:
         one.bind(("127.0.0.1", 0))
         other.bind(("127.0.0.1", 0))
@@ -75,49 +75,49 @@ BODIES = {
 }  # fmt: skip
 
 
-def random_rows(chance: random.Random, count: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Comments and submissions over MONTHS, with every case in them: see the loop."""
+def random_rows(rng: random.Random, count: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Random comments and submissions over MONTHS that include all special cases."""
     authors = ["[deleted]", None, "haiku_bot", "AutoModerator", *(f"reader_{n}" for n in range(40))]
     heads = [
         submission(
-            f"s{n}", chance.choice(DAYS[:12]), title=chance.choice(["[deleted]", "A title", "B\ntitle"]),
-            selftext=chance.choice(["", None, "[removed]", "text"]), author=chance.choice([f"author_of_s{n}", "weekly-bot", None]),
-            score=chance.choice([None, 5]),
+            f"s{n}", rng.choice(DAYS[:12]), title=rng.choice(["[deleted]", "A title", "B\ntitle"]),
+            selftext=rng.choice(["", None, "[removed]", "text"]), author=rng.choice([f"author_of_s{n}", "weekly-bot", None]),
+            score=rng.choice([None, 5]),
         )
         for n in range(60)
     ]  # fmt: skip
     rows: list[dict[str, Any]] = []
     for n in range(count):
-        earlier = chance.choice(rows[-400:]) if rows else None
-        thread = f"s{chance.randrange(66)}"  # six threads have no submission
-        if earlier and chance.random() < 0.9:  # else the parent stands in another thread
+        earlier = rng.choice(rows[-400:]) if rows else None
+        thread = f"s{rng.randrange(66)}"  # six threads have no submission
+        if earlier and rng.random() < 0.9:  # otherwise the parent is in another thread
             thread = earlier["link_id"][3:]
-        # early, late, missing, and its own parent
+        # a submission, an earlier, a later and a missing comment, and the comment itself
         parents = [f"t3_{thread}", f"t1_{earlier['id']}" if earlier else "t1_none", f"t1_c{n + 1}", "t1_missing", f"t1_c{n}"]
-        parent = chance.choices(parents, [30, 60, 3, 5, 2])[0]
+        parent = rng.choices(parents, [30, 60, 3, 5, 2])[0]
         rows.append(
             comment(
                 f"c{n}", parent, DAYS[n * len(DAYS) // count], link_id=f"t3_{thread}",
-                subreddit=chance.choice(["Books", "movies", "MUSIC"]), body=chance.choices([*BODIES], [*BODIES.values()])[0],
-                author=chance.choice([*authors, *[f"author_of_{thread}"] * 5]), score=chance.choice([None, -3, 0, 1, 2_000_000]),
+                subreddit=rng.choice(["Books", "movies", "MUSIC"]), body=rng.choices([*BODIES], [*BODIES.values()])[0],
+                author=rng.choice([*authors, *[f"author_of_{thread}"] * 5]), score=rng.choice([None, -3, 0, 1, 2_000_000]),
             )
         )  # fmt: skip
-    rows += [dict(row, score=chance.randrange(9)) for row in chance.sample(rows, count // 75)]  # duplicates
+    rows += [dict(row, score=rng.randrange(9)) for row in rng.sample(rows, count // 75)]  # duplicates
     return rows, heads
 
 
 def random_dumps(folder: Path) -> Path:
-    """Some thousand rows as dumps, flawed lines among them."""
+    """Dumps with a few thousand rows, some of them unusable."""
     rows, heads = random_rows(random.Random(7), 3000)
     folder.mkdir()
     flawed = [b"{}", b"not json", comment("flawed", "t3_s1", body=None), comment("flawed", "t3_s1", created_utc="soon")]
     for month in MONTHS:
-        mine = [
+        comments = [
             row
             for row in rows
             if f"{utc(month + '-01') - 86400}" <= f"{row['created_utc']}" and row["created_utc"] < utc(month + "-28") + 86400
         ]
-        write_dump(folder / f"RC_{month}.zst", [*mine, *flawed])
+        write_dump(folder / f"RC_{month}.zst", [*comments, *flawed])
         if month != "2016-11":
             write_dump(folder / f"RS_{month}.zst", [row for row in heads if utc(month + "-01") <= row["created_utc"] <= utc(month + "-28")])
     return folder
@@ -125,7 +125,7 @@ def random_dumps(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def loaded(emulator: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """(dumps, config of the tables they were loaded into)."""
+    """The dumps, and the config for the tables they were loaded into."""
     folder = tmp_path_factory.mktemp("bigquery")
     toml = settings(folder / "bigquery.toml", emulator)
     random_dumps(folder / "dumps")
@@ -143,7 +143,7 @@ def loaded(emulator: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
         {"lookback_months": 0},
     ],
 )
-def test_the_same_rows_as_from_dumps(loaded: tuple[Path, Path], tmp_path: Path, options: dict) -> None:
+def test_bigquery_gives_the_same_rows_as_dumps(loaded: tuple[Path, Path], tmp_path: Path, options: dict) -> None:
     dumps, toml = loaded
     extract.main("2016-12", "2017-02", dump_folder=dumps, out=tmp_path / "dumps", **options)
     extract.main("2016-12", "2017-02", Source.bigquery, out=tmp_path / "bigquery", config_file=toml, **options)
@@ -161,12 +161,12 @@ def test_the_same_rows_as_from_dumps(loaded: tuple[Path, Path], tmp_path: Path, 
         }  # fmt: skip
 
 
-def test_the_same_rows_as_googles_own_engine() -> None:
-    """The emulator runs DuckDB underneath. Here the text that BigQuery is given is typed and run by the SQL engine it is made of."""
+def test_googles_sql_engine_gives_the_same_rows() -> None:
+    """The emulator runs DuckDB internally. This test analyses and runs BigQuery's query with Google's own SQL engine."""
     comments, submissions = random_rows(random.Random(8), 320)
     tables = {"comments": (COMMENTS, comments), "submissions": (SUBMISSIONS, submissions)}
-    given = parameters("2017-01", Wanted(lookback_months=1, with_submissions=True))
-    kinds = {name: "ARRAY" if isinstance(value, list) else bigquery.kind_of(value) for name, value in given.items()}
+    query_parameters = parameters("2017-01", Selection(lookback_months=1, with_submissions=True))
+    kinds = {name: "ARRAY" if isinstance(value, list) else bigquery.kind_of(value) for name, value in query_parameters.items()}
     columns = {name: {key: bigquery.TYPES.get(key, "STRING") for key in kind.keys} for name, (kind, _) in tables.items()}
 
     def literal(value: Any) -> str:
@@ -177,27 +177,27 @@ def test_the_same_rows_as_googles_own_engine() -> None:
         values = ", ".join("(" + ", ".join(literal(row[key]) for key in columns[name]) + ")" for row in tables[name][1])
         return f"(SELECT * FROM UNNEST(ARRAY<STRUCT<{struct}>>[{values}]))"
 
-    rows = re.sub(r"@(\w+)", lambda found: literal(given[found[1]]), query("<comments>", "<submissions>"))
+    rows = re.sub(r"@(\w+)", lambda match: literal(query_parameters[match[1]]), query("<comments>", "<submissions>"))
     rows = rows.replace("<comments>", inline("comments")).replace("<submissions>", inline("submissions"))
-    asked = {"sql": query("comments", "submissions"), "parameters": kinds, "tables": columns, "rows": rows}
+    request = {"sql": query("comments", "submissions"), "parameters": kinds, "tables": columns, "rows": rows}
     command = [ROOT / ".venv-emulator" / "bin" / "python", ROOT / "tests" / "google_sql.py"]
-    done = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True, timeout=280, check=False)
+    done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    told = json.loads(done.stdout)
+    response = json.loads(done.stdout)
     expected = {name: "STRING" if kind is str else "INT64" for name, kind in get_type_hints(schema.Pair).items()}
-    assert told["columns"] == {"rule": "STRING"} | expected
+    assert response["columns"] == {"rule": "STRING"} | expected
     with duckdb.connect() as db:
         for name, (kind, content) in tables.items():
             db.execute(f"CREATE TABLE {name} ({', '.join(f'{key} {type_}' for key, type_ in columns[name].items())})")
             db.executemany(
                 f"INSERT INTO {name} VALUES ({', '.join('?' * len(kind.keys))})", [[row[key] for key in kind.keys] for row in content]
             )
-        ours = db.execute(translated(), given).fetchall()
-    assert sorted(repr(tuple(row)) for row in told["answer"]) == sorted(map(repr, ours))
-    assert len({row[0] for row in ours}) == 10  # a pair, and every rule but deleted_author
+        ours = db.execute(duckdb_query(), query_parameters).fetchall()
+    assert sorted(repr(tuple(row)) for row in response["answer"]) == sorted(map(repr, ours))
+    assert len({row[0] for row in ours}) == 10  # a pair, and every rule except deleted_author
 
 
-def test_no_author_is_loaded_and_a_second_load_keeps_the_tables(
+def test_no_author_name_is_loaded_and_a_second_load_keeps_the_tables(
     loaded: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dumps, toml = loaded
@@ -207,10 +207,10 @@ def test_no_author_is_loaded_and_a_second_load_keeps_the_tables(
     assert not any("reader_" in str(row) or "author_of" in str(row) for row in rows)
     assert isinstance(rows[0]["created_utc"], int) and rows[0]["id"].startswith("c")
     extract.main("2017-01", "2017-01", dump_folder=dumps, out=tmp_path, load_bigquery=True, config_file=toml)
-    assert "tests.reddit_comments.2017_01: loaded from this dump before, kept" in capsys.readouterr().out
+    assert "tests.reddit_comments.2017_01: already loaded from this dump, kept" in capsys.readouterr().out
 
 
-def test_only_what_was_loaded_here_is_replaced(emulator: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_own_tables_are_replaced(emulator: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     toml = settings(tmp_path / "bigquery.toml", emulator, "others")
     client = bigquery.connect(config.load(toml).bigquery)
     (tmp_path / "dumps").mkdir()
@@ -222,15 +222,13 @@ def test_only_what_was_loaded_here_is_replaced(emulator: str, tmp_path: Path, ca
         return sorted(row["id"] for row in client.list_rows("others.reddit_comments.2019_01"))
 
     assert load() == ["a"]
-    write_dump(dump, [comment("b", "t3_s", "2019-01-02")])  # as many rows
+    write_dump(dump, [comment("b", "t3_s", "2019-01-02")])  # the same number of rows
     assert load() == ["b"]
     table = client.get_table("others.reddit_comments.2019_01")
     table.description = "a table of mine"
     client.update_table(table, ["description"])
     write_dump(dump, [comment("c", "t3_s", "2019-01-02")])
-    with pytest.raises(
-        UserError, match="others.reddit_comments.2019_01: there is a table of that name already, which isn't ours to replace"
-    ):
+    with pytest.raises(UserError, match="others.reddit_comments.2019_01: this table already exists and was not loaded by this program"):
         load()
     assert [row["id"] for row in client.list_rows("others.reddit_comments.2019_01")] == ["b"]
 
@@ -246,13 +244,13 @@ def test_finished_months_are_not_queried_again(
     assert (tmp_path / "2017-01.parquet").stat().st_mtime_ns == before
 
 
-def test_more_bytes_than_allowed_are_refused_before_any_query(
+def test_the_byte_limit_is_checked_before_any_query(
     loaded: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The emulator says 0 for every dry run, so the size is put in here."""
+    """The emulator reports 0 bytes for every dry run, so the size is patched."""
     _, toml = loaded
     monkeypatch.setattr(bigquery, "bytes_scanned", lambda *_: 30_000_000_000)
-    with pytest.raises(UserError, match="more than --max-gigabytes 50; raise it"):
+    with pytest.raises(UserError, match="more than --max-gigabytes 50; raise the limit"):
         extract.main("2017-01", "2017-02", Source.bigquery, out=tmp_path, config_file=toml)
     assert "2 of 2 months to query; BigQuery would scan 60.0 GB" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
@@ -260,7 +258,7 @@ def test_more_bytes_than_allowed_are_refused_before_any_query(
     assert (tmp_path / "2017-02.parquet").exists()
 
 
-def test_a_table_that_was_loaded_again_is_queried_again(emulator: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_reloaded_table_is_queried_again(emulator: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     toml = settings(tmp_path / "bigquery.toml", emulator, "again")
     (tmp_path / "dumps").mkdir()
     for body in ("first", "second"):
@@ -273,7 +271,7 @@ def test_a_table_that_was_loaded_again_is_queried_again(emulator: str, tmp_path:
         assert "1 of 1 months to query" in capsys.readouterr().out
 
 
-def test_whoever_stops_listening_cancels_the_query(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopping_early_cancels_the_query(monkeypatch: pytest.MonkeyPatch) -> None:
     cancelled = []
 
     class Job:
@@ -289,17 +287,17 @@ def test_whoever_stops_listening_cancels_the_query(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(bigquery, "_start", lambda *_: Job())
     client = bigquery.connect(config.BigQuerySettings(endpoint="http://127.0.0.1:9"))
-    asked = client, "2017-01", Wanted(), bigquery.MonthTables((), ()), 1
-    assert list(bigquery.rows(*asked)) == ["a batch", "another"] and not cancelled
-    listening = bigquery.rows(*asked)
-    next(listening)
+    request = client, "2017-01", Selection(), bigquery.MonthTables((), ()), 1
+    assert list(bigquery.rows(*request)) == ["a batch", "another"] and not cancelled
+    batches = bigquery.rows(*request)
+    next(batches)
     with pytest.raises(KeyboardInterrupt):
-        listening.throw(KeyboardInterrupt)  # type: ignore[attr-defined]
+        batches.throw(KeyboardInterrupt)  # type: ignore[attr-defined]
     assert cancelled == [True]
 
 
-def test_a_query_whose_answer_was_lost_is_cancelled_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C while BigQuery is being asked: the job may be there, and only its name is known."""
+def test_a_query_whose_response_was_lost_is_cancelled_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C during the request: the job may exist, and only its name is known."""
     client = bigquery.connect(config.BigQuerySettings(endpoint="http://127.0.0.1:9"))
     jobs, cancelled = ["somebody_elses"], []
 
@@ -314,20 +312,20 @@ def test_a_query_whose_answer_was_lost_is_cancelled_by_its_name(monkeypatch: pyt
     monkeypatch.setattr(client, "list_jobs", lambda **_: [SimpleNamespace(job_id=name, cancel=cancel(name)) for name in jobs])
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            list(bigquery.rows(client, "2017-01", Wanted(), bigquery.MonthTables((), ()), 1))
+            list(bigquery.rows(client, "2017-01", Selection(), bigquery.MonthTables((), ()), 1))
     assert cancelled == jobs[1:] and len(set(jobs)) == 3
 
 
-def test_a_month_is_billed_little_more_than_its_dry_run_said() -> None:
+def test_the_billing_limit_is_slightly_above_the_dry_run() -> None:
     tables = bigquery.MonthTables(("a", "b"), ("c",))
-    assert bigquery.most_bytes(0, tables) == 3 * 10 * 2**20
-    assert bigquery.most_bytes(2_000_000_000, tables) == 2_200_000_000 + 3 * 10 * 2**20
+    assert bigquery.max_bytes_billed(0, tables) == 3 * 10 * 2**20
+    assert bigquery.max_bytes_billed(2_000_000_000, tables) == 2_200_000_000 + 3 * 10 * 2**20
 
 
-def test_credentials_that_ran_out_and_no_project(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_expired_credentials_and_no_project(monkeypatch: pytest.MonkeyPatch) -> None:
     with (
-        pytest.raises(UserError, match=r"aren't accepted any more \(expired\); run `gcloud auth"),
-        bigquery.explained(config.BigQuerySettings()),
+        pytest.raises(UserError, match=r"are no longer accepted \(expired\); run `gcloud auth"),
+        bigquery.user_errors(config.BigQuerySettings()),
     ):
         raise RefreshError("expired")
     monkeypatch.setattr(google.auth, "default", lambda **_: (AnonymousCredentials(), None))
@@ -335,7 +333,7 @@ def test_credentials_that_ran_out_and_no_project(monkeypatch: pytest.MonkeyPatch
         bigquery.connect(config.BigQuerySettings())
 
 
-def test_a_table_that_is_not_there(loaded: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_missing_table(loaded: tuple[Path, Path], tmp_path: Path) -> None:
     _, toml = loaded
     with pytest.raises(UserError, match=r"^tests.reddit_comments.2017_03: table not found; .*--load-bigquery$"):
         extract.main("2017-03", "2017-03", Source.bigquery, out=tmp_path, config_file=toml)
@@ -350,11 +348,11 @@ def test_no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize(
-    ("status", "words"),
-    [(403, "access denied (403"), (404, "table or dataset not found (404"), (400, "refused (400"), (500, "no answer (")],
+    ("status", "expected"),
+    [(403, "access denied (403"), (404, "table or dataset not found (404"), (400, "request rejected (400"), (500, "no response (")],
 )
-def test_what_bigquery_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, words: str) -> None:
-    class Refuses(http.server.BaseHTTPRequestHandler):
+def test_error_responses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, expected: str) -> None:
+    class ErrorHandler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             body = json.dumps({"error": {"code": status, "message": "Dataset fh-bigquery:reddit_comments\nsays no"}}).encode()
             self.send_response(status)
@@ -366,25 +364,25 @@ def test_what_bigquery_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
         def log_message(self, *_: object) -> None: ...
 
     monkeypatch.setattr(bigquery, "RETRY", Retry(initial=0.1, timeout=0.5))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refuses) as server:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), ErrorHandler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         toml = settings(tmp_path / "refused.toml", f"http://127.0.0.1:{server.server_port}")
         with pytest.raises(UserError) as caught:
             extract.main("2017-01", "2017-01", Source.bigquery, out=tmp_path / "out", config_file=toml)
         server.shutdown()
     message = str(caught.value)
-    assert words in message and "\n" not in message and not (tmp_path / "out").exists()
+    assert expected in message and "\n" not in message and not (tmp_path / "out").exists()
     assert ("January 2025" in message) == (status == 403)
 
 
-def test_a_dead_address_is_an_error_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_address_fails_quickly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert bigquery.RETRY.timeout is not None and bigquery.RETRY.timeout <= 30
     monkeypatch.setattr(bigquery, "RETRY", Retry(initial=0.1, timeout=0.5))
-    with socket.socket() as taken:  # bound, and nobody listens
+    with socket.socket() as taken:  # bound but not listening
         taken.bind(("127.0.0.1", 0))
         toml = settings(tmp_path / "dead.toml", f"http://127.0.0.1:{taken.getsockname()[1]}")
         began = time.monotonic()
-        with pytest.raises(UserError, match="no answer .*check the network"):
+        with pytest.raises(UserError, match="no response .*check the network"):
             extract.main("2017-01", "2017-01", Source.bigquery, out=tmp_path / "out", config_file=toml)
     assert time.monotonic() - began < 15
 
@@ -392,7 +390,7 @@ def test_a_dead_address_is_an_error_soon(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     "name", ["reddit_comments", "`x`.{month}", "a.b.c.{month}", "d.{month}`; DROP TABLE x", "d.{month} x", "d.t{month}{month}"]
 )
-def test_table_names_are_checked(tmp_path: Path, name: str) -> None:
+def test_table_names_are_validated(tmp_path: Path, name: str) -> None:
     (tmp_path / "bad.toml").write_text(f"[bigquery]\ncomments = '{name}'\n")
     with pytest.raises(UserError, match="setting bigquery.comments"):
         config.load(tmp_path / "bad.toml")

@@ -1,4 +1,4 @@
-"""bot.config: defaults, then the file, then the environment; what is wrong is named in one line."""
+"""bot.config: precedence of defaults, file and environment, and error messages of one line."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from bot.cli import ROOT, UserError
 from bot.config import RankWeights, Settings, load
 
 EXAMPLE = ROOT / "config.example.toml"
-# Settings whose default is None, which TOML can't say: they stand in the example as a comment.
+# Settings whose default is None, which TOML cannot express: they are commented out in the example.
 UNSET = {"conduct.toxicity_model"}
 
 
 def sections() -> dict[str, type[BaseModel]]:
-    found = {}
+    models = {}
     for name, field in Settings.model_fields.items():
         assert isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
-        found[name] = field.annotation
-    return found
+        models[name] = field.annotation
+    return models
 
 
-def written(tmp_path: Path, content: str) -> Path:
+def write_config(tmp_path: Path, content: str) -> Path:
     path = tmp_path / "bot.toml"
     path.write_text(content, encoding="utf-8")
     return path
@@ -44,7 +44,7 @@ def refusal(path: Path | None) -> str:
 # --- the example ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_example_is_the_defaults() -> None:
+def test_the_example_equals_the_defaults() -> None:
     assert load(EXAMPLE) == load(None) == Settings()
 
 
@@ -62,10 +62,10 @@ def test_the_example_has_every_setting_and_no_other() -> None:
 
 def test_commented_settings_of_the_example_are_valid(tmp_path: Path) -> None:
     without_marks = re.sub(r"(?m)^# (\w+ = )", r"\1", EXAMPLE.read_text(encoding="utf-8"))
-    assert load(written(tmp_path, without_marks)).conduct.toxicity_model == Path("models/base/unitary--toxic-bert")
+    assert load(write_config(tmp_path, without_marks)).conduct.toxicity_model == Path("models/base/unitary--toxic-bert")
 
 
-def test_every_setting_of_the_example_says_why() -> None:
+def test_every_setting_of_the_example_has_a_comment() -> None:
     lines = EXAMPLE.read_text(encoding="utf-8").splitlines()
     for before, line in pairwise(lines):
         if re.match(r"(# )?\w+ = ", line):
@@ -75,8 +75,8 @@ def test_every_setting_of_the_example_says_why() -> None:
 # --- file and environment -----------------------------------------------------------------------------------------------------
 
 
-def test_the_file_goes_before_the_defaults_and_the_environment_before_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = written(tmp_path, '[generate]\ntemperature = 0.6\nnum_candidates = 3\n[fetch]\nsubreddits = ["books"]\n')
+def test_the_file_overrides_defaults_and_the_environment_overrides_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_config(tmp_path, '[generate]\ntemperature = 0.6\nnum_candidates = 3\n[fetch]\nsubreddits = ["books"]\n')
     settings = load(path)
     assert (settings.generate.temperature, settings.generate.num_candidates, settings.generate.top_p) == (0.6, 3, 0.9)
     monkeypatch.setenv("BOT_GENERATE__TEMPERATURE", "0.7")
@@ -88,18 +88,20 @@ def test_the_file_goes_before_the_defaults_and_the_environment_before_the_file(t
 
 
 def test_an_empty_model_folder_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not the current folder, which an empty path would be."""
-    assert load(written(tmp_path, '[rank]\nrealism = ""\n')).rank.realism is None
+    """An empty path would mean the current folder."""
+    assert load(write_config(tmp_path, '[rank]\nrealism = ""\n')).rank.realism is None
     monkeypatch.setenv("BOT_RANK__REALISM", "")
     assert load(None).rank.realism is None and load(None).rank.backend == ""
 
 
-def test_a_permission_says_who_gave_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_permission_names_who_gave_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = '[[submit.allowed]]\nsubreddit = "books"\n'
-    allowed = load(written(tmp_path, f'{entry}permitted_by = "u/mod, 2026-11-01"\n')).submit.allowed
+    allowed = load(write_config(tmp_path, f'{entry}permitted_by = "u/mod, 2026-11-01"\n')).submit.allowed
     assert [(each.subreddit, each.permitted_by) for each in allowed] == [("books", "u/mod, 2026-11-01")]
-    assert "submit.allowed.0.permitted_by" in refusal(written(tmp_path, entry))
-    assert "submit.allowed.0.subreddit" in refusal(written(tmp_path, '[[submit.allowed]]\nsubreddit = "r/books"\npermitted_by = "u/mod"\n'))
+    assert "submit.allowed.0.permitted_by" in refusal(write_config(tmp_path, entry))
+    assert "submit.allowed.0.subreddit" in refusal(
+        write_config(tmp_path, '[[submit.allowed]]\nsubreddit = "r/books"\npermitted_by = "u/mod"\n')
+    )
     monkeypatch.setenv("BOT_SUBMIT__ALLOWED", '["books"]')
     assert "submit.allowed.0" in refusal(None)
 
@@ -111,7 +113,7 @@ def test_settings_cannot_be_changed() -> None:
         Settings().choose = config.ChooseSettings(minimum_realism=0)
 
 
-# --- what is wrong ------------------------------------------------------------------------------------------------------------
+# --- errors -------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -132,8 +134,8 @@ def test_settings_cannot_be_changed() -> None:
         ("fetch = 5\n", "fetch"),
     ],
 )
-def test_a_wrong_value_names_file_line_and_setting(tmp_path: Path, content: str, setting: str) -> None:
-    path = written(tmp_path, content)
+def test_an_invalid_value_is_reported_with_file_line_and_setting(tmp_path: Path, content: str, setting: str) -> None:
+    path = write_config(tmp_path, content)
     message = refusal(path)
     line = 1 if setting in ("generate", "generat", "fetch") else 2
     assert message.startswith(f"{path}: line {line} setting {setting}: ") and "config.example.toml" in message
@@ -144,18 +146,18 @@ def test_a_wrong_value_names_file_line_and_setting(tmp_path: Path, content: str,
     ("variable", "value", "setting"),
     [("BOT_GENERATE__TEMPERATURE", "hot", "generate.temperature"), ("BOT_GENERATE__TEMPRATURE", "0.7", "generate.temprature")],
 )
-def test_a_wrong_variable_is_named_even_beside_a_file(
+def test_an_invalid_variable_is_reported_even_if_there_is_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, setting: str
 ) -> None:
     monkeypatch.setenv(variable, value)
-    for path in (None, written(tmp_path, "[generate]\ntop_p = 0.5\n")):
+    for path in (None, write_config(tmp_path, "[generate]\ntop_p = 0.5\n")):
         message = refusal(path)
         assert message.startswith(f"{variable}: setting {setting}: ") and value not in message
 
 
 @pytest.mark.parametrize("variable", ["BOT_CHOSE__MINIMUM_REALISM", "bot_rank_upvote", "BOT_"])
-def test_a_variable_of_no_section_is_named_with_the_sections_there_are(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
-    monkeypatch.setenv("BOT_BASES", "/srv/bases")  # no setting, and none of these either
+def test_a_variable_with_an_unknown_section_is_reported_with_the_known_sections(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv("BOT_BASES", "/srv/bases")  # not a setting, but allowed
     load(None)
     monkeypatch.setenv(variable, "0.5")
     message = refusal(None)
@@ -172,14 +174,14 @@ def test_a_variable_that_is_not_json(monkeypatch: pytest.MonkeyPatch, variable: 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     assert "no such config file" in refusal(tmp_path / "none.toml")
     assert "not readable as TOML" in refusal(tmp_path)
-    path = written(tmp_path, "[generate\n")
+    path = write_config(tmp_path, "[generate\n")
     assert refusal(path).startswith(f"{path}: not readable as TOML")
     path.write_bytes(b"x = '\xff'\n")
     assert refusal(path).startswith(f"{path}: not readable as TOML")
 
 
 @pytest.mark.parametrize(
-    ("content", "named"),
+    ("content", "name"),
     [
         ('[reddit]\npassword = "hunter2"\n', "reddit.password"),
         ('[reddit]\nclient_secret = "hunter2"\n', "reddit.client_secret"),
@@ -189,12 +191,12 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         ('[reddit]\nurl = "http://me:hunter2@127.0.0.1:80"\n', "reddit.url"),
     ],
 )
-def test_a_credential_in_the_file_is_refused_and_not_repeated(tmp_path: Path, content: str, named: str) -> None:
-    message = refusal(written(tmp_path, content))
-    assert f" {named} " in message and "credential" in message and "hunter2" not in message
+def test_a_credential_in_the_file_is_rejected_and_not_printed(tmp_path: Path, content: str, name: str) -> None:
+    message = refusal(write_config(tmp_path, content))
+    assert f" {name} " in message and "credential" in message and "hunter2" not in message
 
 
-def test_a_credential_among_the_bot_s_variables_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_credential_in_a_setting_variable_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BOT_REDDIT__PASSWORD", "hunter2")
     message = refusal(None)
     assert "BOT_REDDIT__PASSWORD" in message and "praw_password" in message and "hunter2" not in message

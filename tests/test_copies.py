@@ -1,4 +1,4 @@
-"""bot.corpus.copies: near-copies of other texts, and of the training text by its sketches."""
+"""bot.corpus.copies: near-copies of other texts and of training replies."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OTHER = "nobody told me that the train leaves from another platform when it snow
 WORDS = st.text("abcdefgh", min_size=2, max_size=6)
 
 
-def test_sketches_are_small_and_the_same_each_time(tmp_path: Path) -> None:
+def test_sketches_are_small_and_reproducible(tmp_path: Path) -> None:
     assert copies.write(tmp_path, [STORY, "too short to tell", OTHER]) == 2
     rows = copies.read(tmp_path)
     assert rows is not None and rows.shape == (2, 64) and rows.dtype == np.uint8
@@ -41,21 +41,21 @@ def test_sketches_are_small_and_the_same_each_time(tmp_path: Path) -> None:
         ("I loved it", False),
     ],
 )
-def test_near_copies_of_the_training_text(reply: str, copied: bool) -> None:
+def test_near_copies_of_training_replies(reply: str, copied: bool) -> None:
     assert copies.is_sketched(reply, copies.sketch([OTHER[:30], STORY])) is copied
 
 
 @given(st.lists(WORDS, min_size=12, max_size=40, unique=True), st.lists(WORDS, min_size=12, max_size=40, unique=True))
-def test_a_copy_is_found_and_other_words_are_not(words: list[str], others: list[str]) -> None:
+def test_copies_are_detected_and_other_texts_are_not(words: list[str], others: list[str]) -> None:
     rows = copies.sketch([" ".join(words)])
     assert copies.is_sketched(" ".join(words[1:]), rows)
     if not set(pairwise(words)) & set(pairwise(others)):
         assert not copies.is_sketched(" ".join(others), rows)
 
 
-def test_sketches_of_16_bytes_find_the_same(tmp_path: Path) -> None:
-    chance = np.random.default_rng(1)
-    learnt = [" ".join(f"w{n}" for n in chance.integers(0, 300, 20)) for _ in range(400)]
+def test_sketches_of_16_bytes_detect_copies(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    learnt = [" ".join(f"w{n}" for n in rng.integers(0, 300, 20)) for _ in range(400)]
     assert copies.write(tmp_path, learnt, 16) == 400
     rows = copies.read(tmp_path)
     assert rows is not None and rows.shape == (400, 16)
@@ -64,20 +64,20 @@ def test_sketches_of_16_bytes_find_the_same(tmp_path: Path) -> None:
     assert not any(copies.is_sketched(" ".join(reply.split()[::-1]), rows) for reply in learnt)
 
 
-def test_the_shipped_generator_has_its_sketches() -> None:
+def test_the_shipped_generator_has_sketches() -> None:
     rows = copies.read(ROOT / "models" / "lm")
     assert rows is not None and rows.shape[1] == 16 and len(rows) > 24_000 * 0.5
     assert (ROOT / "models" / "lm" / copies.FILE).stat().st_size < 2_000_000
 
 
-def test_nothing_to_compare_with(tmp_path: Path) -> None:
+def test_without_sketches(tmp_path: Path) -> None:
     assert copies.read(tmp_path) is None
     assert copies.write(tmp_path, []) == 0
     rows = copies.read(tmp_path)
     assert rows is not None and not copies.is_sketched(STORY, rows)
 
 
-def test_a_file_that_is_no_sketch_is_named(tmp_path: Path) -> None:
+def test_an_invalid_sketch_file_is_an_error(tmp_path: Path) -> None:
     for content in (b"", b"PK\x03\x04", b"not numpy at all"):
         (tmp_path / "replies.npy").write_bytes(content)
         with pytest.raises(UserError, match=r"replies\.npy: not readable"):
@@ -85,7 +85,7 @@ def test_a_file_that_is_no_sketch_is_named(tmp_path: Path) -> None:
     np.save(tmp_path / "replies.npy", np.zeros((2, 3)))
     with pytest.raises(UserError, match="not sketches of 16 to 64 bytes"):
         copies.read(tmp_path)
-    np.save(tmp_path / "replies.npy", np.array([{"a": 1}]), allow_pickle=True)  # a pickle would run what it likes
+    np.save(tmp_path / "replies.npy", np.array([{"a": 1}]), allow_pickle=True)  # unpickling could run arbitrary code
     with pytest.raises(UserError, match="not readable"):
         copies.read(tmp_path)
 
@@ -103,5 +103,5 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 def test_passages() -> None:
     long = copies.plain("She said that " + STORY + " and that is all I know about her.")
     assert copies.is_copy(copies.plain(STORY), [long], 0.95)
-    assert not copies.is_copy(copies.plain("my first job"), [long], 0.95)  # so few words are nobody's
+    assert not copies.is_copy(copies.plain("my first job"), [long], 0.95)  # too short to count as copied
     assert copies.is_copy("👍", [copies.plain("👍")], 0.95) and not copies.is_copy("👍", ["", copies.plain("👎")], 0.95)

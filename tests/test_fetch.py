@@ -93,7 +93,7 @@ def test_reasons(reason: Reason, changes: dict[str, object], thread_changes: dic
         {"author": "Talbot"},
         {"author": "bottom_reader"},
         {"body": "=1+1"},
-        {"body": "[SEP]"},
+        {"body": "[SEP] and more"},
         {"body": "🍳"},
         {"body": "مرحبا"},
         {"body": "They removed it [deleted]"},

@@ -1,4 +1,4 @@
-"""bot.files: whole or not at all, never over what isn't ours, and one line that says so before a stage does anything."""
+"""bot.files: atomic writes, protection of existing files, and errors of one line before a stage does any work."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ def write(path: Path, body: str = "ours") -> None:
 
 
 def tree(folder: Path) -> dict[str, Any]:
-    """What lies there: the bytes of files, where links lead; nothing is opened that isn't an ordinary file."""
-    found: dict[str, Any] = {}
+    """The content of a folder by relative path: bytes of regular files, targets of links, None for anything else."""
+    contents: dict[str, Any] = {}
     for path in sorted(folder.rglob("*")):
         content = str(path.readlink()) if path.is_symlink() else path.read_bytes() if path.is_file() else None
-        found[str(path.relative_to(folder))] = content
-    return found
+        contents[str(path.relative_to(folder))] = content
+    return contents
 
 
 def as_nobody(action: Callable[[], object]) -> str:
-    """The action's error as somebody without rights meets it; empty for none."""
+    """The error of an action run as a user without permissions; empty if it succeeds."""
     reader, writer = os.pipe()
     if not (child := os.fork()):
         try:
@@ -60,7 +60,7 @@ def as_nobody(action: Callable[[], object]) -> str:
 
 @pytest.fixture
 def public() -> Iterator[Path]:
-    """A folder that everybody may enter."""
+    """A world-readable folder."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
@@ -69,7 +69,7 @@ def public() -> Iterator[Path]:
 # --- writing --------------------------------------------------------------------------------------------------------------
 
 
-def planted(temporary: Path, what: str, victim: Path) -> None:
+def plant(temporary: Path, what: str, victim: Path) -> None:
     if what == "link":
         temporary.symlink_to(victim)
     elif what == "dangling link":
@@ -86,11 +86,11 @@ PLANTED = ["link", "dangling link", "hard link", "folder", "fifo"]
 
 
 @pytest.mark.parametrize("what", PLANTED)
-def test_what_lies_under_a_temporary_name_is_not_written_through(tmp_path: Path, what: str) -> None:
+def test_an_entry_planted_under_a_temporary_name_is_replaced(tmp_path: Path, what: str) -> None:
     victim, out = tmp_path / "victim", tmp_path / "out.csv"
     victim.write_text("precious")
     for path in (out, files.manifest_path(out)):
-        planted(files.temporary_path(path), what, victim)
+        plant(files.temporary_path(path), what, victim)
     write(out)
     assert victim.read_text() == "precious" and not (tmp_path / "nowhere").exists()
     assert out.read_text() == "ours" and not out.is_symlink() and files.is_current(out, MADE)
@@ -98,11 +98,11 @@ def test_what_lies_under_a_temporary_name_is_not_written_through(tmp_path: Path,
 
 
 @pytest.mark.parametrize("what", PLANTED)
-def test_a_folder_in_the_making_is_not_written_through(tmp_path: Path, what: str) -> None:
+def test_an_entry_planted_under_a_partial_folder_is_replaced(tmp_path: Path, what: str) -> None:
     victim, out = tmp_path / "victim", tmp_path / "model"
     victim.mkdir()
     if what != "hard link":
-        planted(files.partial_path(out), what, victim)
+        plant(files.partial_path(out), what, victim)
     with files.atomic_folder(out) as new:
         (new / "deeper").mkdir()
         (new / "deeper" / "weights").write_text("w")
@@ -114,7 +114,7 @@ def test_a_folder_in_the_making_is_not_written_through(tmp_path: Path, what: str
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "full"), UserError("wrong")])
-def test_a_folder_is_there_whole_or_as_it_was(tmp_path: Path, error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_old_folder(tmp_path: Path, error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "model"
     with files.atomic_folder(out) as new:
         (new / "weights").write_text("old")
@@ -135,7 +135,7 @@ def test_a_folder_is_there_whole_or_as_it_was(tmp_path: Path, error: BaseExcepti
     assert tree(tmp_path) == {"model": None, "model/weights": b"old"}
 
 
-def test_a_folder_comes_back_after_a_kill_between_its_renames(tmp_path: Path) -> None:
+def test_a_folder_is_restored_after_a_kill_between_the_renames(tmp_path: Path) -> None:
     out = tmp_path / "model"
     for act in (
         lambda: files.atomic_folder(out).__enter__(),
@@ -149,21 +149,21 @@ def test_a_folder_comes_back_after_a_kill_between_its_renames(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("place", ["link", "folder", "fifo"])
-def test_the_last_door_is_shut_too(tmp_path: Path, place: str) -> None:
-    """A writer that is called without check_output."""
+def test_writers_check_the_target_themselves(tmp_path: Path, place: str) -> None:
+    """Writers called without check_output also refuse special files."""
     (tmp_path / "victim").write_text("precious")
-    planted(tmp_path / "out", place, tmp_path / "victim")
+    plant(tmp_path / "out", place, tmp_path / "victim")
     before = tree(tmp_path)
     for act in (files.atomic_writer, files.atomic_binary_writer):
-        with pytest.raises(FileError, match="out: (a link|a folder|not an ordinary file)"), act(tmp_path / "out"):
+        with pytest.raises(FileError, match="out: (a link|a folder|not a regular file)"), act(tmp_path / "out"):
             pass
     with pytest.raises(FileError):
         write(tmp_path / "out")
     assert tree(tmp_path) == before
 
 
-def test_what_is_on_disk_before_what(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a power cut at any moment: data and manifest are flushed before anything is renamed, and the folder after all renames."""
+def test_order_of_flushes_and_renames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Safe at a power failure: data and manifest are flushed before any rename, and the folder after all renames."""
     out = tmp_path / "out.csv"
     write(out, "old")
     done: list[str] = []
@@ -172,13 +172,13 @@ def test_what_is_on_disk_before_what(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(os, "replace", lambda *names: (done.append(f"rename {Path(names[0]).name}"), replace(*names)))
     monkeypatch.setattr(os, "unlink", lambda name: (done.append(f"drop {Path(name).name}") if Path(name).exists() else None, unlink(name)))
     write(out, "new")
-    data, note = ".out.csv.tmp", ".out.csv.manifest.json.tmp"
-    first = max(done.index(f"flush {data}"), done.index(f"flush {note}"))
-    assert first < done.index("drop out.csv.manifest.json") < done.index(f"rename {data}") < done.index(f"rename {note}")
+    data, manifest = ".out.csv.tmp", ".out.csv.manifest.json.tmp"
+    first = max(done.index(f"flush {data}"), done.index(f"flush {manifest}"))
+    assert first < done.index("drop out.csv.manifest.json") < done.index(f"rename {data}") < done.index(f"rename {manifest}")
     assert done[-1] == f"flush {tmp_path.name}"
 
 
-# --- what an output may be written over -----------------------------------------------------------------------------------
+# --- checks of outputs ----------------------------------------------------------------------------------------------------
 
 
 def refusal(path: Path, *inputs: Path, overwrite: bool | None = None) -> str:
@@ -189,23 +189,23 @@ def refusal(path: Path, *inputs: Path, overwrite: bool | None = None) -> str:
 
 
 @pytest.mark.parametrize("overwrite", [None, False, True])
-def test_never_over_links_folders_and_devices(tmp_path: Path, overwrite: bool | None) -> None:
+def test_links_folders_and_devices_are_never_replaced(tmp_path: Path, overwrite: bool | None) -> None:
     for what in ("link", "dangling link", "folder", "fifo"):
         path = tmp_path / what.replace(" ", "_")
-        planted(path, what, tmp_path / "victim")
+        plant(path, what, tmp_path / "victim")
         assert path.name in refusal(path, overwrite=overwrite)
     for device in ("/dev/null", "/dev/stdout", "/dev/stdin", "/dev/full"):
         assert Path(device).lstat()
         assert device in refusal(Path(device), overwrite=overwrite)
-    for beside in (files.manifest_path, files.part_path):
-        path = tmp_path / f"{beside.__name__}.csv"
-        beside(path).mkdir()
+    for companion in (files.manifest_path, files.part_path):
+        path = tmp_path / f"{companion.__name__}.csv"
+        companion(path).mkdir()
         assert "a folder" in refusal(path, overwrite=overwrite)
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_never_over_an_input(tmp_path: Path, overwrite: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By its own name, a relative one, another name of the same file, and names that are used beside an output."""
+def test_an_input_is_never_replaced(tmp_path: Path, overwrite: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither by its own path, a relative path or a link, nor by the temporary files of an output."""
     source = tmp_path / "in.csv"
     write(source)
     (tmp_path / "hard.csv").hardlink_to(source)
@@ -215,40 +215,40 @@ def test_never_over_an_input(tmp_path: Path, overwrite: bool, monkeypatch: pytes
     for path in (source, Path("in.csv"), tmp_path / "folder" / "in.csv", tmp_path / "hard.csv"):
         assert "would destroy the input" in refusal(path, source, overwrite=overwrite)
     assert "would destroy the input" in refusal(source, tmp_path / "link.csv", overwrite=overwrite)
-    for beside in (files.part_path, files.manifest_path, files.temporary_path):
+    for companion in (files.part_path, files.manifest_path, files.temporary_path):
         out = tmp_path / "out.csv"
-        beside(out).write_text("comment_id,comment\n")
-        assert "would destroy the input" in refusal(out, beside(out), overwrite=overwrite)
-        beside(out).unlink()
+        companion(out).write_text("comment_id,comment\n")
+        assert "would destroy the input" in refusal(out, companion(out), overwrite=overwrite)
+        companion(out).unlink()
     files.check_output(tmp_path / "other.csv", [source, tmp_path / "missing.csv", files.STANDARD], overwrite)
     files.check_output(files.STANDARD, [source], overwrite)
 
 
-def test_a_file_of_somebody_else_goes_with_overwrite_alone(tmp_path: Path) -> None:
-    ours, theirs = tmp_path / "ours.csv", tmp_path / "theirs.csv"
-    write(ours)
-    theirs.write_text("mine")
-    files.check_output(ours)
-    ours.write_text("damaged")  # with its manifest: «make it again»
-    files.check_output(ours)
-    assert "theirs.csv: is there already" in refusal(theirs) and "--overwrite" not in refusal(theirs)
-    assert "or --overwrite" in refusal(theirs, overwrite=False)
-    files.check_output(theirs, overwrite=True)
-    shutil.copy(files.manifest_path(ours), files.manifest_path(theirs))  # speaks of another file
-    assert "theirs.csv: is there already" in refusal(theirs)
-    files.manifest_path(theirs).write_text("{")  # garbled, but by its name ours
-    files.check_output(theirs)
-    files.manifest_path(ours).unlink()  # how a person makes a file their own
-    assert "ours.csv: is there already" in refusal(ours)
+def test_a_foreign_file_is_replaced_only_with_overwrite(tmp_path: Path) -> None:
+    own, foreign = tmp_path / "own.csv", tmp_path / "foreign.csv"
+    write(own)
+    foreign.write_text("mine")
+    files.check_output(own)
+    own.write_text("damaged")  # but it still has its manifest
+    files.check_output(own)
+    assert "foreign.csv: already exists" in refusal(foreign) and "--overwrite" not in refusal(foreign)
+    assert "or --overwrite" in refusal(foreign, overwrite=False)
+    files.check_output(foreign, overwrite=True)
+    shutil.copy(files.manifest_path(own), files.manifest_path(foreign))  # describes another file
+    assert "foreign.csv: already exists" in refusal(foreign)
+    files.manifest_path(foreign).write_text("{")  # corrupt, but it has the name of our manifests
+    files.check_output(foreign)
+    files.manifest_path(own).unlink()  # without its manifest a file counts as foreign
+    assert "own.csv: already exists" in refusal(own)
 
 
-def test_places_that_cannot_be_written(tmp_path: Path, public: Path) -> None:
+def test_paths_that_cannot_be_written(tmp_path: Path, public: Path) -> None:
     (tmp_path / "file").write_text("x")
     assert "file: not a folder" in refusal(tmp_path / "file" / "deeper" / "out.csv")
     (tmp_path / "broken").symlink_to(tmp_path / "nowhere")
     assert "broken: not a folder" in refusal(tmp_path / "broken" / "out.csv")
-    assert "can't be written" in refusal(tmp_path / ("x" * 300))
-    assert "can't be written" in refusal(Path("/proc/nothing/out.csv"))
+    assert "cannot be written" in refusal(tmp_path / ("x" * 300))
+    assert "cannot be written" in refusal(Path("/proc/nothing/out.csv"))
     (public / "shut").mkdir(mode=0o555)
     (public / "closed").mkdir(mode=0o000)
     for folder in ("shut", "closed", "shut/deeper"):
@@ -257,12 +257,12 @@ def test_places_that_cannot_be_written(tmp_path: Path, public: Path) -> None:
             lambda path: files.check_output_folder(path, [], True, lambda _: True),
             lambda path: files.run_folder(path.parent, make=True).__enter__(),
         ):
-            said = as_nobody(lambda check=check, folder=folder: check(public / folder / "out"))  # type: ignore[misc]
-            assert "can't be written (Permission denied)" in said and "\n" not in said
+            message = as_nobody(lambda check=check, folder=folder: check(public / folder / "out"))  # type: ignore[misc]
+            assert "cannot be written (Permission denied)" in message and "\n" not in message
     assert as_nobody(lambda: files.check_output(Path(tempfile.gettempdir()) / "a_name_of_nobody.csv")) == ""
 
 
-def test_whole_folders(tmp_path: Path) -> None:
+def test_check_output_folder(tmp_path: Path) -> None:
     def check(path: Path, overwrite: bool = False) -> None:
         files.check_output_folder(path, [tmp_path / "source"], overwrite, lambda folder: (folder / "model.json").exists())
 
@@ -278,7 +278,7 @@ def test_whole_folders(tmp_path: Path) -> None:
         check(tmp_path / name)
     check(tmp_path / "model", overwrite=True)
     for name, overwrite, why in (
-        ("file", True, "a file"), ("link", True, "a link"), ("home", True, "didn't write"), ("model", False, "is there already"),
+        ("file", True, "a file"), ("link", True, "a link"), ("home", True, "did not write"), ("model", False, "already exists"),
         ("source", True, "destroy the input"), ("", True, "destroy the input"), ("link/../source", True, "destroy the input"),
     ):  # fmt: skip
         with pytest.raises(FileError, match=why):
@@ -288,8 +288,8 @@ def test_whole_folders(tmp_path: Path) -> None:
 # --- parts ----------------------------------------------------------------------------------------------------------------
 
 GARBAGE = {
-    "a line cut in half": b'["c"', "a NUL": b"\0", "a block of NULs and an end": b"\0" * 4096 + b"\n", "not UTF-8": b'["\xff"]\n',
-    "another shape": b"7\n", "an empty list": b"[]\n", "words": b"hello\n", "an object": b'{"a": 1}\n', "a blank line": b"\n",
+    "a truncated line": b'["c"', "a NUL": b"\0", "a block of NULs": b"\0" * 4096 + b"\n", "not UTF-8": b'["\xff"]\n',
+    "another type": b"7\n", "an empty list": b"[]\n", "text": b"hello\n", "an object": b'{"a": 1}\n', "a blank line": b"\n",
 }  # fmt: skip
 
 
@@ -299,8 +299,8 @@ def parse(value: Any) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("name", GARBAGE)
 @pytest.mark.parametrize("more", [b"", b'["d"]\n'])
-def test_a_part_is_cut_at_its_last_whole_piece(tmp_path: Path, name: str, more: bytes) -> None:
-    """And what follows garbage isn't trusted. A second interruption loses nothing of what was kept."""
+def test_a_part_is_truncated_after_its_last_valid_piece(tmp_path: Path, name: str, more: bytes) -> None:
+    """Pieces after an invalid line are discarded. A second interruption loses none of the valid pieces."""
     out, path = tmp_path / "out.csv", tmp_path / "out.csv.part"
     with pytest.raises(KeyboardInterrupt), files.part(out, MADE, parse) as part:
         part.add(["a"])
@@ -320,7 +320,7 @@ def test_a_part_is_cut_at_its_last_whole_piece(tmp_path: Path, name: str, more: 
 
 
 @pytest.mark.parametrize("first", [b"", b"\0\0\0", b'{"seed": 8}\n["a"]\n', b'{"seed": 7}', b"\xff\n", b"comment_id\r\n"])
-def test_a_part_of_something_else_is_left_out(tmp_path: Path, first: bytes) -> None:
+def test_a_part_of_another_job_is_discarded(tmp_path: Path, first: bytes) -> None:
     (tmp_path / "out.csv.part").write_bytes(first)
     with files.part(tmp_path / "out.csv", MADE, parse) as part:
         assert part.done == []
@@ -329,10 +329,10 @@ def test_a_part_of_something_else_is_left_out(tmp_path: Path, first: bytes) -> N
 
 
 @pytest.mark.parametrize("what", ["link", "hard link", "dangling link"])
-def test_a_part_is_not_written_through_a_link(tmp_path: Path, what: str) -> None:
+def test_a_part_does_not_follow_links(tmp_path: Path, what: str) -> None:
     victim = tmp_path / "victim"
     victim.write_text('{"seed": 7}\n["a"]\n["b')
-    planted(tmp_path / "out.csv.part", what, victim)
+    plant(tmp_path / "out.csv.part", what, victim)
     with files.part(tmp_path / "out.csv", MADE, parse) as part:
         assert part.done == []
         part.add(["c"])
@@ -348,59 +348,59 @@ HOLD = (
 )
 
 
-def start(folder: Path, **environment: str) -> str:
+def try_to_lock(folder: Path, **environment: str) -> str:
     call = [sys.executable, "-c", HOLD, str(folder)]
     return subprocess.run(call, env={"PYTHONPATH": str(ROOT), **environment}, capture_output=True, text=True, check=True).stdout
 
 
-def test_a_run_folder_is_held_by_one_and_by_its_own_stages(tmp_path: Path) -> None:
+def test_a_run_folder_is_locked_except_for_the_stages_of_the_run(tmp_path: Path) -> None:
     run, other = tmp_path / "run", tmp_path / "other"
     with pytest.raises(UserError, match="no such run folder"), files.run_folder(run):
         pass
     assert not run.exists()
     with files.run_folder(run, make=True) as environment, files.run_folder(other, make=True) as elsewhere:
-        busy = f"75 {run}: another run holds this folder; wait for it, or give another one\n"
-        assert start(run) == busy
-        assert start(run, **environment) == "held\n"
-        assert start(tmp_path / "." / "other" / ".." / "run", **environment) == "held\n"
-        assert start(run, **elsewhere) == busy  # of another folder
+        busy = f"75 {run}: another run holds this folder; wait for it or give another folder\n"
+        assert try_to_lock(run) == busy
+        assert try_to_lock(run, **environment) == "held\n"
+        assert try_to_lock(tmp_path / "." / "other" / ".." / "run", **environment) == "held\n"
+        assert try_to_lock(run, **elsewhere) == busy  # the lock of another folder
         name, value = next(iter(environment.items()))
-        stale = {name: value.replace(str(os.getpid()), "1")}  # of a run that is gone
-        assert start(run, **stale) == busy
+        stale = {name: value.replace(str(os.getpid()), "1")}  # of a run that has ended
+        assert try_to_lock(run, **stale) == busy
         child = f"[sys.executable, '-c', {HOLD!r}, {str(run)!r}]"
         deeper = f"import subprocess, sys; print(subprocess.run({child}, text=True, capture_output=True).stdout)"
         call = [sys.executable, "-c", deeper]
         done = subprocess.run(call, env={"PYTHONPATH": str(ROOT), **environment}, capture_output=True, text=True, check=True)
-        assert done.stdout.strip() == busy.strip()  # not this process's child
-    assert start(run, **environment) == "held\n"  # the lock is free, whatever the variable says
+        assert done.stdout.strip() == busy.strip()  # not a child of this process
+    assert try_to_lock(run, **environment) == "held\n"  # the lock is free, so the variable does not matter
     with files.run_folder(run), pytest.raises(Busy), files.run_folder(run):
         pass
 
 
-def test_a_run_folder_with_files_of_somebody_else(tmp_path: Path) -> None:
+def test_a_run_folder_with_foreign_files(tmp_path: Path) -> None:
     for name in files.RUN_FILES:
         folder = tmp_path / name / "run"
         folder.mkdir(parents=True)
         (folder / name).write_text("mine")
-        with pytest.raises(FileError, match=f"{name}: is there already, and no run was here"), files.run_folder(folder, make=True):
+        with pytest.raises(FileError, match=f"{name}: already exists, but the folder contains no run"), files.run_folder(folder, make=True):
             pass
         assert tree(folder) == {name: b"mine"}
-        write(folder / "comments.csv")  # a run, copied without the files that begin with a dot
+        write(folder / "comments.csv")  # a run that was copied without its dot files
         with files.run_folder(folder):
             pass
         files.manifest_path(folder / "comments.csv").unlink()
-        with files.run_folder(folder):  # a run was here
+        with files.run_folder(folder):  # it contains a lock file
             pass
     (tmp_path / "planted").mkdir()
     (tmp_path / "planted" / ".lock").symlink_to(tmp_path / "victim")
-    with pytest.raises(UserError, match="can't be locked"), files.run_folder(tmp_path / "planted"):
+    with pytest.raises(UserError, match="cannot be locked"), files.run_folder(tmp_path / "planted"):
         pass
     assert not (tmp_path / "victim").exists()
 
 
 # --- every stage ----------------------------------------------------------------------------------------------------------
-# What each stage writes, relative to a folder `work`, and the command. All inputs are missing or no good: a refusal that names the output
-# came before anything was read.
+# The output of each stage, relative to the folder `work`, and its arguments. All inputs are missing or invalid, so an error that names the
+# output was raised before anything was read.
 
 FILES = {
     "extract": ("raw/2017-01.parquet", "--dumps dumps --from 2017-01 --to 2017-01 --out raw"),
@@ -428,7 +428,7 @@ FOLDERS = {
     "models export-tfhub": ("model", "minilm-l6 --out model"),
     **{f"train {task}": ("model", "--data nowhere --out model") for task in ("lm", "realism", "upvote", "relevance")},
 }
-ELSEWHERE = {  # stages that write nothing a person names, and what they write instead
+NO_OUTPUT_OPTION = {  # stages without an output chosen by the user, and what they write instead
     "train weights": "", "train sketches": "replies.npy of a model", "models list": "", "status": "",
     "models card": "the card of a model", "models pull": "models/base", "models export": ".serving beside a model", "purge": "in place",
     "inbox": "the ledger", "pause": "the ledger", "resume": "the ledger", "forget": "the ledger", "resolve": "the ledger",
@@ -446,7 +446,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def refused(stage: str, arguments: str, capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line that the stage ends with."""
+    """Run a stage that must fail without changing any file, and return its error line."""
     name = stage.partition(" (")[0]
     before = tree(Path())
     with pytest.raises(SystemExit) as ended:
@@ -460,7 +460,7 @@ def refused(stage: str, arguments: str, capsys: pytest.CaptureFixture[str]) -> s
 
 @pytest.mark.parametrize("obstacle", ["folder", "link", "dangling link", "fifo", "foreign", "parent"])
 @pytest.mark.parametrize("stage", FILES)
-def test_a_stage_refuses_an_output_at_once(stage: str, obstacle: str, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_stage_checks_its_output_first(stage: str, obstacle: str, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name, arguments = FILES[stage]
     out = Path(name)
     shutil.rmtree("run" if out.parent != Path("run") or obstacle == "parent" else "nowhere", ignore_errors=True)
@@ -475,13 +475,13 @@ def test_a_stage_refuses_an_output_at_once(stage: str, obstacle: str, work: Path
         out.write_text("mine")
     else:
         Path("victim").write_text("precious")
-        planted(out, obstacle, Path("victim").absolute())
+        plant(out, obstacle, Path("victim").absolute())
     assert str(out) in refused(stage, arguments, capsys)
 
 
 @pytest.mark.parametrize("obstacle", ["file", "link", "foreign"])
 @pytest.mark.parametrize("stage", FOLDERS)
-def test_a_stage_refuses_a_folder_at_once(stage: str, obstacle: str, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_stage_checks_its_output_folder_first(stage: str, obstacle: str, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name, arguments = FOLDERS[stage]
     out = Path(name)
     if obstacle == "file":
@@ -506,26 +506,26 @@ INPUTS = {
 
 @pytest.mark.parametrize("way", ["itself", "hard link", "link"])
 @pytest.mark.parametrize("stage", INPUTS)
-def test_a_stage_refuses_its_own_input_at_once(stage: str, way: str, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_stage_does_not_replace_its_input(stage: str, way: str, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = Path(FILES[stage][0])
     out.parent.mkdir(exist_ok=True)
     out.write_text("comment_id,comment,reply\nt1_a,Hi,Ho\n")
     source = out
     if way != "itself":
         source = Path("source.csv")
-        planted(source, way, out.absolute())
+        plant(source, way, out.absolute())
     for more in ("", " --overwrite"):
         line = refused(stage, INPUTS[stage].format_map({"in": source, "out": out}) + more, capsys)
         assert f"{out}: writing it would destroy the input {source}" in line
 
 
-def test_every_stage_is_looked_at() -> None:
-    """A new stage says here what it writes."""
-    assert {*(name.partition(" (")[0] for name in (*FILES, *FOLDERS)), *ELSEWHERE} == STAGES.keys()
+def test_every_stage_is_covered() -> None:
+    """A new stage must be added to one of these tables."""
+    assert {*(name.partition(" (")[0] for name in (*FILES, *FOLDERS)), *NO_OUTPUT_OPTION} == STAGES.keys()
 
 
 @pytest.mark.parametrize("stage", [stage for stage, (_, arguments) in FILES.items() if "--run" in arguments])
-def test_a_stage_waits_for_no_run_that_holds_its_folder(stage: str, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_stage_fails_if_a_run_has_locked_its_folder(stage: str, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = stage.partition(" (")[0]
     with files.run_folder(Path("run")), pytest.raises(SystemExit) as ended:
         cli.run_command(command_of(name), f"run_bot.py {name}", FILES[stage][1].split())
@@ -548,12 +548,12 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def command(*arguments: str, cwd: Path, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run([sys.executable, str(ROOT / "run_bot.py"), *arguments], input=given, capture_output=True, check=False, cwd=cwd)
+def command(*arguments: str, cwd: Path, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([sys.executable, str(ROOT / "run_bot.py"), *arguments], input=stdin, capture_output=True, check=False, cwd=cwd)
 
 
 def test_generate_and_score_in_a_pipe(tmp_path: Path, models: Path) -> None:
-    """The same bytes as with files, messages on standard error, nothing beside it."""
+    """The output is the same as with files, messages go to standard error, and no file is written."""
     rows = [{"comment_id": f"t1_{n}", "comment": f"Comment {n}, «ü»\r\n"} for n in range(3)] + [
         {"comment_id": "t1_d", "comment": "[deleted]"}
     ]
@@ -562,20 +562,20 @@ def test_generate_and_score_in_a_pipe(tmp_path: Path, models: Path) -> None:
     assert command("generate", "--in", "in.csv", "--out", "made.csv", *config, cwd=tmp_path).returncode == 0
     assert command("score", "--in", "made.csv", "--out", "scored.csv", *config, cwd=tmp_path).returncode == 0
     before = tree(tmp_path)
-    made = command("generate", "--in", "-", "--out", "-", *config, cwd=tmp_path, given=(tmp_path / "in.csv").read_bytes())
+    made = command("generate", "--in", "-", "--out", "-", *config, cwd=tmp_path, stdin=(tmp_path / "in.csv").read_bytes())
     assert made.stdout == (tmp_path / "made.csv").read_bytes() and b"1 comments left out: deleted" in made.stderr
-    scored = command("score", "--in", "-", "--out", "-", *config, cwd=tmp_path, given=made.stdout)
+    scored = command("score", "--in", "-", "--out", "-", *config, cwd=tmp_path, stdin=made.stdout)
     assert scored.stdout == (tmp_path / "scored.csv").read_bytes() and b"6 rows scored" in scored.stderr
     assert (made.returncode, scored.returncode) == (0, 0) and tree(tmp_path) == before
-    done = command("score", "--in", "-", "--out", "again.csv", *config, cwd=tmp_path, given=made.stdout)
+    done = command("score", "--in", "-", "--out", "again.csv", *config, cwd=tmp_path, stdin=made.stdout)
     assert done.returncode == 0 and (tmp_path / "again.csv").read_bytes() == scored.stdout
     one, other = (json.loads(files.manifest_path(tmp_path / name).read_text()) for name in ("again.csv", "scored.csv"))
     assert one["made_from"] == other["made_from"]
-    bad = command("score", "--in", "-", "--out", "-", *config, cwd=tmp_path, given=b"comment,answer\n")
+    bad = command("score", "--in", "-", "--out", "-", *config, cwd=tmp_path, stdin=b"comment,answer\n")
     assert bad.returncode == 1 and bad.stdout == b"" and bad.stderr.count(b"\n") == 1 and b"standard input" in bad.stderr
 
 
-def test_garbage_in_a_part_does_not_stop_generate(tmp_path: Path, models: Path) -> None:
+def test_generate_ignores_invalid_lines_in_its_part(tmp_path: Path, models: Path) -> None:
     from bot import config
 
     settings: GenerateSettings = config.load(models).generate
@@ -592,15 +592,15 @@ def test_garbage_in_a_part_does_not_stop_generate(tmp_path: Path, models: Path) 
         files.manifest_path(tmp_path / "out.csv").unlink()
 
 
-def test_the_same_command_needs_no_overwrite_and_another_s_file_does(tmp_path: Path, models: Path) -> None:
+def test_only_a_foreign_file_needs_overwrite(tmp_path: Path, models: Path) -> None:
     schema.write_table(tmp_path / "in.csv", ["comment", "reply"], [{"comment": "Hi", "reply": "Ho"}])
     call = ["score", "--in", "in.csv", "--out", "out.csv", "--config", str(models)]
     (tmp_path / "out.csv").write_text("mine")
     failed = command(*call, cwd=tmp_path)
-    assert failed.returncode == 1 and b"out.csv: is there already" in failed.stderr and (tmp_path / "out.csv").read_text() == "mine"
+    assert failed.returncode == 1 and b"out.csv: already exists" in failed.stderr and (tmp_path / "out.csv").read_text() == "mine"
     assert command(*call, "--overwrite", cwd=tmp_path).returncode == 0
     assert command(*call, cwd=tmp_path).returncode == 0
-    killed = f"import os; os.replace = lambda *_: os.kill(os.getpid(), {int(signal.SIGKILL)})\n"  # data and manifest wait for their renames
+    killed = f"import os; os.replace = lambda *_: os.kill(os.getpid(), {int(signal.SIGKILL)})\n"  # killed before the renames
     program = f"import sys; sys.argv = ['run_bot.py', *{call!r}]\n{killed}from bot.__main__ import main; main('run_bot.py')"
     done = subprocess.run([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=tmp_path, check=False)
     assert done.returncode == -signal.SIGKILL and not (tmp_path / "out.csv.manifest.json").exists()

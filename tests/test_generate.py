@@ -33,7 +33,7 @@ def sample(model: Path, comments: list[tuple[str, str]], seed: int = 1, **change
     return [candidate for candidates in rows for candidate in candidates]
 
 
-def test_as_many_rows_as_asked_in_order_and_all_different(model: Path) -> None:
+def test_number_and_order_of_candidates(model: Path) -> None:
     rows = sample(model, COMMENTS)
     assert [row.comment_id for row in rows] == ["t1_a"] * 4 + ["t1_b"] * 4 + ["t1_c"] * 4
     assert [row.candidate_id for row in rows][:5] == ["t1_a-0", "t1_a-1", "t1_a-2", "t1_a-3", "t1_b-0"]
@@ -41,16 +41,16 @@ def test_as_many_rows_as_asked_in_order_and_all_different(model: Path) -> None:
     assert all(row.log_likelihood is not None and row.log_likelihood < 0 for row in rows)
 
 
-def test_same_seed_same_text_whatever_stands_beside_it(model: Path) -> None:
-    """Batch of one comment, of all, another order: the candidates of a comment stay the same; another seed gives others."""
+def test_the_text_depends_only_on_the_seed_and_the_comment(model: Path) -> None:
+    """The candidates of a comment do not depend on the batch size and the order of comments. Another seed gives other candidates."""
     together = {row.candidate_id: row.reply for row in sample(model, COMMENTS, batch_size=40)}
     alone = {row.candidate_id: row.reply for row in sample(model, COMMENTS[::-1], batch_size=1)}
     assert together == alone
     assert {row.candidate_id: row.reply for row in sample(model, COMMENTS, seed=2)} != together
 
 
-def test_log_likelihood_is_the_models_own(model: Path) -> None:
-    """Against a plain forward pass over prompt and reply, token by token."""
+def test_log_likelihood_is_that_of_the_unmodified_model(model: Path) -> None:
+    """Compared with a forward pass over prompt and reply, token by token."""
     one = settings(model, temperature=0.7, top_p=0.8, top_k=50)
     row = next(iter(load("transformers", model).sample(COMMENTS[:1], one, 3)))[0]
     lm, tokenizer = AutoModelForCausalLM.from_pretrained(model), AutoTokenizer.from_pretrained(model)
@@ -59,18 +59,18 @@ def test_log_likelihood_is_the_models_own(model: Path) -> None:
     assert text.parse_reply(tokenizer.decode(drawn)) == row.reply
     logp = torch.log_softmax(lm(torch.tensor([prompt + drawn])).logits[0].float(), -1).detach()
     expected = sum(float(logp[len(prompt) - 1 + i, token]) for i, token in enumerate(drawn)) / len(drawn)
-    assert row.log_likelihood == pytest.approx(expected, abs=1e-3)
+    assert row.log_likelihood == pytest.approx(expected, abs=tiny.rounding(largest=10))  # of logits
 
 
 def redraw(lm: torch.nn.Module, tokenizer: object, prompt: list[int], one: GenerateSettings, seed: int) -> list[int]:
-    """Nucleus sampling written out plainly, with the candidate's own random stream."""
+    """A simple implementation of nucleus sampling with the candidate's random stream."""
     stream, drawn = torch.Generator().manual_seed(seed), []
     _, end = start_and_end(tokenizer)  # type: ignore[arg-type]
     while len(drawn) < one.max_new_tokens and end not in drawn:
         with torch.inference_mode():
             top, tokens = lm(torch.tensor([prompt + drawn])).logits[0, -1].float().sort(descending=True)
         p = torch.softmax(top[: one.top_k] / one.temperature, -1)
-        inside = int((p.cumsum(0) < one.top_p).sum()) + 1  # the least set of likeliest tokens that holds top_p
+        inside = int((p.cumsum(0) < one.top_p).sum()) + 1  # the smallest set of most likely tokens with total probability top_p
         waits = torch.empty(len(p)).exponential_(generator=stream)
         drawn.append(int(tokens[(p / waits)[:inside].argmax()]))
     return drawn
@@ -78,7 +78,7 @@ def redraw(lm: torch.nn.Module, tokenizer: object, prompt: list[int], one: Gener
 
 @pytest.fixture(scope="module")
 def taught(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model after it has learnt three replies by heart, ends included."""
+    """The tiny model, overfitted to three replies including their ends."""
     lm, tokenizer = AutoModelForCausalLM.from_pretrained(model), AutoTokenizer.from_pretrained(model)
     replies = ["It is short and funny.", "Vinegar works!", "Try the one about the lighthouse keeper, it is kind."]
     rows = [encode_training_row(tokenizer, comment, reply, 40)[0] for _, comment in COMMENTS for reply in replies]
@@ -94,8 +94,8 @@ def taught(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_log_likelihoods_of_given_replies_are_those_of_sampling(taught: Path) -> None:
-    """For candidates that ended by themselves and are spelt in the tokens that the tokenizer would choose."""
+def test_log_likelihoods_of_given_replies_equal_those_of_sampling(taught: Path) -> None:
+    """For candidates with an end token whose tokens are those of the tokenizer."""
     generator, one = load("transformers", taught), settings(taught).model_copy(update={"max_new_tokens": 40})
     tokenizer = AutoTokenizer.from_pretrained(taught)
     comments, seen = dict(COMMENTS), {}
@@ -104,24 +104,24 @@ def test_log_likelihoods_of_given_replies_are_those_of_sampling(taught: Path) ->
         if len(tail) - prompt < 40 and row.reply.endswith((".", "!")):
             seen[comments[row.comment_id], row.reply] = row.log_likelihood
     assert len(seen) >= 4 and len({reply for _, reply in seen}) >= 2
-    found = generator.log_likelihoods(list(seen), one)  # type: ignore[attr-defined]
-    assert found == pytest.approx(list(seen.values()), abs=1e-4)
+    result = generator.log_likelihoods(list(seen), one)  # type: ignore[attr-defined]
+    assert result == pytest.approx(list(seen.values()), abs=tiny.rounding(largest=10))
     backwards = generator.log_likelihoods([*list(seen)[::-1], ("Hm.", "long " * 60)], one)  # type: ignore[attr-defined]
-    assert backwards[:-1] == pytest.approx(found[::-1], abs=1e-4) and backwards[-1] < min(found)
+    assert backwards[:-1] == pytest.approx(result[::-1], abs=tiny.rounding(largest=10)) and backwards[-1] < min(result)
     other = generator.log_likelihoods([(comment, "Vinegar works! Try the kettle.") for comment, _ in seen], one)  # type: ignore[attr-defined]
-    assert max(other) < min(found)
+    assert max(other) < min(result)
 
 
-def test_a_reply_beyond_the_context_is_cut_there(model: Path) -> None:
+def test_a_reply_is_truncated_at_the_context(model: Path) -> None:
     generator = load("transformers", model)
     one, reply = settings(model), "funny light kettle " * 200
     tokens, prompt = encode_training_row(AutoTokenizer.from_pretrained(model), "Hm.", reply, one.max_prompt_tokens)
     assert len(tokens) > 256
     ids = torch.tensor([tokens[:256]])
     with torch.inference_mode():
-        told = AutoModelForCausalLM.from_pretrained(model)(ids).logits[0, prompt - 1 : 255].log_softmax(-1)
-    expected = told.gather(1, ids[0, prompt:, None]).mean().item()
-    assert generator.log_likelihoods([("Hm.", reply)], one) == [pytest.approx(expected, abs=1e-4)]  # type: ignore[attr-defined]
+        logp = AutoModelForCausalLM.from_pretrained(model)(ids).logits[0, prompt - 1 : 255].log_softmax(-1)
+    expected = logp.gather(1, ids[0, prompt:, None]).mean().item()
+    assert generator.log_likelihoods([("Hm.", reply)], one) == [pytest.approx(expected, abs=tiny.rounding(largest=10))]  # type: ignore[attr-defined]
 
 
 def test_low_temperature_is_greedy(model: Path) -> None:
@@ -129,7 +129,7 @@ def test_low_temperature_is_greedy(model: Path) -> None:
     assert len({row.reply for row in rows}) == 1
 
 
-def test_prompt_is_a_token_exact_prefix_and_a_long_comment_keeps_its_separator(model: Path) -> None:
+def test_prompt_is_a_token_prefix_and_a_long_comment_keeps_its_separator(model: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(model)
     ids, prompt_length = encode_training_row(tokenizer, "Any good books?", "Yes, two.", 40)
     assert ids[:prompt_length] == encode_prompt(tokenizer, "Any good books?", 40)
@@ -145,7 +145,7 @@ def write_comments(path: Path, comments: list[tuple[str, str]]) -> Path:
     return path
 
 
-def test_file_to_file_leaves_out_what_cannot_be_answered(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unanswerable_comments_are_skipped(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     more = [*COMMENTS, ("t1_d", "[deleted]"), ("t1_e", ""), ("t1_f", "x" * 10_000), ("t1_a", "again"), ("t1_g", "> quote only")]
     out = tmp_path / "candidates.csv"
     assert generate.generate([write_comments(tmp_path / "in.csv", more)], out, settings(model), 1) == 12
@@ -157,19 +157,19 @@ def test_file_to_file_leaves_out_what_cannot_be_answered(model: Path, tmp_path: 
     assert not (tmp_path / "candidates.csv.part").exists()
 
 
-def test_nothing_to_answer_is_an_error(model: Path, tmp_path: Path) -> None:
+def test_no_answerable_comment_is_an_error(model: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no comment can be answered"):
         generate.generate([write_comments(tmp_path / "in.csv", [("t1_d", "[removed]")])], tmp_path / "out.csv", settings(model), 1)
     assert not (tmp_path / "out.csv").exists()
 
 
-def test_goes_on_after_a_kill_and_gives_the_same(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resuming_after_a_kill_gives_the_same_result(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, out = write_comments(tmp_path / "in.csv", COMMENTS), tmp_path / "out.csv"
     one = settings(model, batch_size=1)
     generate.generate([source], tmp_path / "whole.csv", one, 1)
     answered: list[str] = []
 
-    class Dies:
+    class Interrupted:
         def sample(self, comments: list[tuple[str, str]], *rest: object) -> object:
             for comment in comments:
                 if len(answered) == 2:
@@ -177,18 +177,18 @@ def test_goes_on_after_a_kill_and_gives_the_same(model: Path, tmp_path: Path, mo
                 answered.append(comment[0])
                 yield from load("transformers", model).sample([comment], one, 1)
 
-    monkeypatch.setattr(generate.generators, "load", lambda *_: Dies())
+    monkeypatch.setattr(generate.generators, "load", lambda *_: Interrupted())
     with pytest.raises(KeyboardInterrupt):
         generate.generate([source], out, one, 1)
     assert not out.exists()
     part = tmp_path / "out.csv.part"
-    part.write_text(part.read_text() + '[{"comment_id": "t1_c", "cand')  # a line cut in half by the kill
+    part.write_text(part.read_text() + '[{"comment_id": "t1_c", "cand')  # a truncated line
     monkeypatch.undo()
     assert generate.generate([source], out, one, 1) == 12
     assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 
-def test_other_settings_do_not_go_on_with_the_old_part(model: Path, tmp_path: Path) -> None:
+def test_a_part_with_other_settings_is_ignored(model: Path, tmp_path: Path) -> None:
     path = tmp_path / "out.csv.part"
     for seed, done in ((9, [[]]), (1, [])):
         path.write_text(json.dumps({"seed": 9}) + "\n[]\n")
@@ -196,7 +196,7 @@ def test_other_settings_do_not_go_on_with_the_old_part(model: Path, tmp_path: Pa
             assert part.done == done
 
 
-def test_same_again_does_nothing_and_another_seed_does(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_repeated_command_does_nothing_unless_the_seed_changes(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, out = write_comments(tmp_path / "in.csv", COMMENTS), tmp_path / "out.csv"
     generate.generate([source], out, settings(model), 1)
     first = out.read_bytes()
@@ -206,18 +206,18 @@ def test_same_again_does_nothing_and_another_seed_does(model: Path, tmp_path: Pa
     assert out.read_bytes() != first
 
 
-def test_sample_draws_by_chance(model: Path, tmp_path: Path) -> None:
+def test_sample_draws_at_random(model: Path, tmp_path: Path) -> None:
     many = [(f"t1_{n}", f"Comment number {n}") for n in range(40)]
     generate.generate([write_comments(tmp_path / "in.csv", many)], tmp_path / "out.csv", settings(model), 1, sample=5)
     drawn = list(dict.fromkeys(row.comment_id for row in schema.read_rows(tmp_path / "out.csv", Candidate)))
     assert len(drawn) == 5 and drawn != [f"t1_{n}" for n in range(5)]
 
 
-def test_errors_say_what_to_do(model: Path, tmp_path: Path) -> None:
+def test_error_messages(model: Path, tmp_path: Path) -> None:
     source = write_comments(tmp_path / "in.csv", COMMENTS)
     with pytest.raises(UserError, match="no model here"):
         generate.generate([source], tmp_path / "o.csv", settings(tmp_path / "nothing"), 1)
-    with pytest.raises(UserError, match="generate.backend is unknown; one of ctranslate2, transformers"):
+    with pytest.raises(UserError, match="generate.backend is unknown; choose one of ctranslate2, transformers"):
         load("magic", model)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no model here"):
@@ -225,21 +225,21 @@ def test_errors_say_what_to_do(model: Path, tmp_path: Path) -> None:
     schema.write_table(tmp_path / "wrong.csv", ["id", "body"], [])
     with pytest.raises(UserError, match=r"expected columns comment_id, comment, found id, body"):
         generate.generate([tmp_path / "wrong.csv"], tmp_path / "o.csv", settings(model), 1)
-    garbled = tiny.language_model(tmp_path / "garbled")
-    (garbled / "model.safetensors").write_bytes(b"\x10\x00\x00")
-    with pytest.raises(UserError, match="can't be loaded"):
-        load("transformers", garbled)
+    damaged = tiny.language_model(tmp_path / "damaged")
+    (damaged / "model.safetensors").write_bytes(b"\x10\x00\x00")
+    with pytest.raises(UserError, match="cannot be loaded"):
+        load("transformers", damaged)
 
 
-def test_control_tokens_in_a_comment_stay_text(model: Path) -> None:
+def test_control_tokens_in_a_comment_are_escaped(model: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(model)
     ids = encode_prompt(tokenizer, "end <|endoftext|> here [SEP] now", 100)
-    assert ids.count(tokenizer.eos_token_id) == 1  # the start token alone
+    assert ids.count(tokenizer.eos_token_id) == 1  # only the start token
     assert tokenizer.decode(ids[1:]).count(text.SEPARATOR) == 1
 
 
-def test_several_files_are_one_input(tmp_path: Path, model: Path) -> None:
-    """As fakes for all splits are made: a comment that stands in two of them is answered once, in the order of the files."""
+def test_several_input_files(tmp_path: Path, model: Path) -> None:
+    """Comments are answered in the order of the files. A comment in two files is answered once."""
     first, second = write_comments(tmp_path / "a.csv", COMMENTS[:2]), write_comments(tmp_path / "b.csv", COMMENTS[1:])
     assert generate.generate([first, second], tmp_path / "out.csv", settings(model), 1) == 4 * len(COMMENTS)
     whole = write_comments(tmp_path / "whole.csv", COMMENTS)

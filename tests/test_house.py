@@ -1,4 +1,4 @@
-"""The shape of the house, drawn from the code: no circle, no import of an upper floor, and only tables name a back end."""
+"""The structure of the code: no import cycles, no imports from upper layers, and back ends are named only in tables."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import pytest
 from bot import generators, rankers
 from bot.cli import ROOT
 
-FLOORS = (
+LAYERS = (
     "cli files schema text config metrics",
     "corpus weights conduct reddit sandbox",
     "generators rankers posting",
     "export train evaluate online report",
     "pipeline __main__",
 )
-FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names.split()}
+LAYER = {name: number for number, names in enumerate(LAYERS) for name in names.split()}
 OFFLINE = ("corpus", "train", "evaluate")
-# Besides a back end's own files, in whose names it stands.
+# Files that may name back ends, apart from the back ends' own modules.
 TABLES = ("bot/generators/__init__.py", "bot/rankers/__init__.py", "bot/train/__init__.py", "bot/export/__init__.py")
 FRAMEWORKS = ("torch", "tensorflow", "tf_keras", "transformers", "ctranslate2", "peft")
 
@@ -33,7 +33,7 @@ def module_of(path: Path, root: Path) -> str:
 
 
 def imports_of(source: str, module: str, is_package: bool) -> set[str]:
-    """Dotted names of all imports, those inside functions too, but for types alone."""
+    """The dotted names of all imports, including those inside functions, except imports for type checking."""
     tree = ast.parse(source)
     for_types = {
         id(part)
@@ -56,7 +56,7 @@ def imports_of(source: str, module: str, is_package: bool) -> set[str]:
 
 
 def graph_of(root: Path) -> Graph:
-    """Which module of `root`/bot imports which."""
+    """The modules in `root`/bot and the modules that each of them imports."""
     paths = {module_of(path, root): path for path in (root / "bot").rglob("*.py")}
     return {
         module: (imports_of(path.read_text(encoding="utf-8"), module, path.name == "__init__.py") & paths.keys()) - {module, "bot"}
@@ -64,8 +64,8 @@ def graph_of(root: Path) -> Graph:
     }
 
 
-def circles(graph: Graph) -> list[set[str]]:
-    """Modules that import each other, directly or by way of others."""
+def import_cycles(graph: Graph) -> list[set[str]]:
+    """Sets of modules that import each other, directly or indirectly."""
     reach: dict[str, set[str]] = {}
     for start in graph:
         seen: set[str] = set()
@@ -80,50 +80,50 @@ def circles(graph: Graph) -> list[set[str]]:
     return [set(each) for each in together]
 
 
-def climbs(graph: Graph) -> list[str]:
-    """Imports from a lower floor to an upper one, from train to evaluate, and from offline to online."""
-    found = []
+def forbidden_imports(graph: Graph) -> list[str]:
+    """Imports from a lower layer to an upper one, from train to evaluate, and from offline to online code."""
+    result = []
     for module, targets in graph.items():
         for target in targets:
-            here, there = (name.split(".")[1] if "." in name else name for name in (module, target))
-            if here == "bot":
+            source, imported = (name.split(".")[1] if "." in name else name for name in (module, target))
+            if source == "bot":
                 continue
-            forbidden = (here == "train" and there == "evaluate") or (here in OFFLINE and there == "online")
-            if FLOOR[here] < FLOOR[there] or forbidden:
-                found.append(f"{module} -> {target}")
-    return sorted(found)
+            is_forbidden = (source == "train" and imported == "evaluate") or (source in OFFLINE and imported == "online")
+            if LAYER[source] < LAYER[imported] or is_forbidden:
+                result.append(f"{module} -> {target}")
+    return sorted(result)
 
 
-def naming(root: Path) -> dict[str, list[str]]:
-    """Files that have a back end's name as a string, outside the tables and the back ends' own files; `transformers` is a package, too."""
+def files_naming_back_ends(root: Path) -> dict[str, list[str]]:
+    """Files that contain the name of a back end as a string, except tables and the back ends' modules. `transformers` is also a package."""
     back_ends = {*generators.BACK_ENDS, *rankers.BACK_ENDS} - {"transformers"}
-    found = defaultdict(list)
+    result = defaultdict(list)
     for path in [*(root / "bot").rglob("*.py"), root / "run_bot.py"]:
         name = path.relative_to(root).as_posix()
         texts = {node.value for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Constant)}
         for back_end in sorted(back_ends & {text for text in texts if isinstance(text, str)}):
             own = re.sub(r"\W", "_", back_end) in path.stem
             if name not in TABLES and not own:
-                found[name].append(back_end)
-    return dict(found)
+                result[name].append(back_end)
+    return dict(result)
 
 
-def test_no_circle() -> None:
-    assert circles(graph_of(ROOT)) == []
+def test_no_import_cycles() -> None:
+    assert import_cycles(graph_of(ROOT)) == []
 
 
-def test_no_import_of_an_upper_floor() -> None:
+def test_no_import_from_an_upper_layer() -> None:
     graph = graph_of(ROOT)
-    assert {module.split(".")[1] for module in graph if "." in module} == FLOOR.keys()
-    assert climbs(graph) == []
+    assert {module.split(".")[1] for module in graph if "." in module} == LAYER.keys()
+    assert forbidden_imports(graph) == []
 
 
-def test_only_tables_name_a_back_end() -> None:
-    assert naming(ROOT) == {}
+def test_only_tables_name_back_ends() -> None:
+    assert files_naming_back_ends(ROOT) == {}
 
 
-def test_importing_a_floor_brings_no_framework() -> None:
-    """At the top of a file only a back end, its trainer and its exporter import a heavy framework."""
+def test_heavy_frameworks_are_not_imported_at_module_level() -> None:
+    """Only back ends, trainers and exporters import a heavy framework at module level."""
     heavy = []
     for path in (ROOT / "bot").rglob("*.py"):
         module = module_of(path, ROOT)
@@ -151,11 +151,11 @@ def test_importing_a_floor_brings_no_framework() -> None:
         ({"text.py": "if TYPE_CHECKING:\n    from bot.online import b", "online/b.py": ""}, ([], [])),
     ],
 )  # fmt: skip
-def test_what_the_test_sees(tmp_path: Path, files: dict[str, str], expected: tuple[list[set[str]], list[str]]) -> None:
+def test_the_checks_on_example_code(tmp_path: Path, files: dict[str, str], expected: tuple[list[set[str]], list[str]]) -> None:
     for name, source in files.items():
         path = tmp_path / "bot" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         (path.parent / "__init__.py").touch()
         path.write_text(source)
     graph = graph_of(tmp_path)
-    assert (circles(graph), climbs(graph)) == expected
+    assert (import_cycles(graph), forbidden_imports(graph)) == expected

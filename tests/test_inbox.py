@@ -12,10 +12,10 @@ import pytest
 
 from bot import sandbox
 from bot.cli import Busy, UserError
+from bot.conduct import asks
 from bot.config import RedditSettings
 from bot.online import inbox
-from bot.online.inbox import Command, commands
-from bot.posting import ledger
+from bot.posting import ledger, letters
 from bot.posting.ledger import Reply, State
 from bot.reddit import client as reddit
 from bot.reddit.outcomes import Outcome
@@ -63,34 +63,66 @@ def body(box: Box, name: str) -> str:
     return str(row["body"])
 
 
-@pytest.mark.parametrize(
-    ("said", "asked"),
-    [
-        ("!stop", {Command.STOP}),
-        ("Please `!STOP`.", {Command.STOP}),
-        ("**!delete** and !stop", {Command.STOP, Command.DELETE}),
-        ("> reply !stop to stop\n\nI like this bot", set()),
-        ("stop! delete!", set()),
-        ("!stopping", set()),
-        ("", set()),
-    ],
-)
-def test_commands(said: str, asked: set[Command]) -> None:
-    assert commands(said) == asked
-
-
 def test_stop_by_reply_or_by_message_is_remembered(box: Box, db: sqlite3.Connection) -> None:
     ours = posted(box, db, "reader_3")
     box.say(ours.reply_id, "!stop", author="Reader_3")
     box.write("please !stop answering me", author="reader_40")
     box.write("Hello bot, how are you?", author="reader_17")
+    box.write("", author="reader_18", subject="Unsubscribe")
     inbox.main()
-    assert ledger.everyone_opted_out(db) == {"reader_3", "reader_40"}
+    assert ledger.everyone_opted_out(db) == {"reader_3", "reader_40", "reader_18"}
     assert body(box, ours.reply_id) == "A fine idea."  # nobody asked for that
     assert [row["body"] for row in box.store.unread_letters()] == ["Hello bot, how are you?"]  # is left for a person
     assert box.store.unread() == []
     inbox.main()
-    assert len(ledger.everyone_opted_out(db)) == 2
+    assert len(ledger.everyone_opted_out(db)) == 3
+
+
+def test_what_somebody_has_read_by_hand_counts_too(box: Box, db: sqlite3.Connection) -> None:
+    first, second = posted(box, db, "reader_3"), posted(box, db, "reader_31")
+    box.store.mark_read([box.say(first.reply_id, "please stop replying to me", author="reader_3"), box.write("! stop", author="reader_40")])
+    box.store.mark_read([box.say(second.reply_id, "Take this down.", author="reader_31")])
+    inbox.main()
+    assert ledger.everyone_opted_out(db) == {"reader_3", "reader_40"}
+    assert (body(box, first.reply_id), body(box, second.reply_id)) == ("A fine idea.", "[deleted]")
+
+
+def test_each_letter_is_read_once(box: Box, db: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    to_stop = asks.to_stop
+    monkeypatch.setattr(asks, "to_stop", lambda text: read.append(text) or to_stop(text))
+    box.write("`a " * 3000, subject="")
+    inbox.main()
+    assert len(read) == 1
+    box.write("stop", author="reader_40", subject="")
+    inbox.main()
+    inbox.main()
+    assert read[1:] == ["stop"] and ledger.everyone_opted_out(db) == {"reader_40"}
+
+
+def test_old_letters_are_not_asked_for_again(box: Box, db: sqlite3.Connection) -> None:
+    assert letters.since_utc(db) == 0
+    old, new = box.store.add_letter("reader_1", "", "hi", NOW - 10 * ledger.DAY), box.store.add_letter("reader_2", "", "hi", NOW)
+    inbox.main()
+    assert letters.since_utc(db) == NOW - ledger.DAY and letters.done(db) == {new}  # the old one needs no remembering
+    letters.note(db, old, NOW - 10 * ledger.DAY, is_done=False)  # a deletion that Reddit refused
+    assert letters.since_utc(db) == NOW - 10 * ledger.DAY
+
+
+def test_in_a_message_all_replies_to_its_author_are_meant(box: Box, db: sqlite3.Connection) -> None:
+    ours, other = posted(box, db, "reader_3"), posted(box, db, "reader_31")
+    box.write("please delete your reply", author="Reader_3")
+    box.write("!delete", author="a_stranger")
+    inbox.main()
+    assert (body(box, ours.reply_id), body(box, other.reply_id)) == ("[deleted]", "A fine idea.")
+
+
+def test_nobody_opts_somebody_else_out(box: Box, db: sqlite3.Connection) -> None:
+    ours = posted(box, db, "reader_3")
+    box.say(ours.reply_id, "stop replying to reader_3", author="a_stranger")
+    box.write("unsubscribe u/reader_31", author="another_one")
+    inbox.main()
+    assert not ledger.everyone_opted_out(db) & {"reader_3", "reader_31"}
 
 
 def test_delete_is_for_the_person_replied_to(box: Box, db: sqlite3.Connection) -> None:
@@ -123,6 +155,7 @@ def test_delete_after_forget(box: Box, db: sqlite3.Connection) -> None:
     assert body(box, ours.reply_id) == "A fine idea."
     with closing(sqlite3.connect(box.db)) as sandboxed, sandboxed:
         sandboxed.execute("UPDATE comments SET author = 'reader_3', body = 'as it was' WHERE name = ?", (ours.comment_id,))
+    box.say(ours.reply_id, "please delete this", author="Reader_3")
     inbox.main()
     assert body(box, ours.reply_id) == "[deleted]"
     found = ledger.find(db, ours.comment_id)
@@ -140,7 +173,7 @@ def test_three_removals_in_a_row_stop_the_run_when_all_is_obeyed(
         inbox.main()
     assert "opted_out 1" in capsys.readouterr().out and ledger.everyone_opted_out(db) == {"reader_40"}
     assert list(ledger.benched(db, NOW)) == ["sandbox_books"]
-    inbox.main()  # told once
+    inbox.main()  # it ends one run only
 
 
 def test_more_than_a_hundred_replies_are_watched(box: Box, db: sqlite3.Connection) -> None:
@@ -210,11 +243,13 @@ def test_another_run_or_another_account_s_ledger(box: Box, db: sqlite3.Connectio
 def test_reading_the_inbox(box: Box) -> None:
     client = reddit.connect(RedditSettings(url=box.url))
     ours = box.store.add_comment("t3_jug5xd", comment_by(box, "reader_3"), sandbox.USERNAME, "hello", NOW)["name"]
-    answer = box.say(ours, "hi", author="reader_3")
-    letter = box.write("hi there", author="reader_4")
-    assert set(reddit.unread(client)) == {Letter(answer, "reader_3", "hi", ours), Letter(letter, "reader_4", "hi there", "")}
+    answer = box.store.add_comment("t3_jug5xd", ours, "reader_3", "hi", NOW + 1, tell=sandbox.USERNAME)["name"]
+    letter = box.store.add_letter("reader_4", "a subject", "hi there", NOW + 2)
+    expected = [Letter(answer, "reader_3", "hi", ours, NOW + 1), Letter(letter, "reader_4", "hi there", "", NOW + 2, "a subject")]
+    assert reddit.letters(client, 0) == expected
     reddit.mark_read(client, letter)
-    assert [each.name for each in reddit.unread(client)] == [answer]
+    assert reddit.letters(client, 0) == expected and reddit.letters(client, NOW + 2) == expected[1:]
+    assert [row["name"] for row in box.store.unread_letters()] == []
     assert reddit.delete(client, ours) is reddit.delete(client, ours) is Outcome.DELETED
 
 

@@ -1,4 +1,4 @@
-"""The online run with each TensorFlow back end beside a PyTorch one, and with CTranslate2 alone: no process ever holds two frameworks."""
+"""No process loads two frameworks: online runs that combine TensorFlow and PyTorch back ends, and one with only CTranslate2."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from bot.schema import Candidate, Scored
 from bot.weights import bases, pull
 from tests import tiny
 
-# Python runs this in every process that has its folder on the path: at the end it notes which frameworks are loaded, by the libraries
-# that are mapped into memory too, whatever sys.modules says by then.
+# Python runs this in every process with this folder on the path. At exit it records which frameworks are loaded, by sys.modules and by the
+# libraries mapped into memory.
 NOTES_FRAMEWORKS = """
 import atexit, json, os, pathlib, sys
 
@@ -37,7 +37,7 @@ STAGES = ("fetch", "generate", "rank", "choose", "report")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four tiny models: lm, gpt2 (gpt-2-simple's), ranker, and tfhub, a ranker of that back end."""
+    """Tiny models: lm, gpt2 (for gpt-2-simple), ranker, and tfhub (for tfhub-bert)."""
     folder = tmp_path_factory.mktemp("models")
     tiny.language_model(folder / "lm")
     tiny.gpt2_checkpoint(folder / "gpt2", n_ctx=160)
@@ -59,7 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("ctranslate2", "lm", "ctranslate2", "ranker", {}),
     ],
 )
-def test_no_process_holds_two_frameworks(
+def test_no_process_loads_two_frameworks(
     folder: Path, tmp_path: Path, generator: str, lm: str, ranker: str, encoder: str, expected: dict[str, list[str]]
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(NOTES_FRAMEWORKS)

@@ -1,4 +1,4 @@
-"""bot.report.journal and `run --quiet`: nothing on the terminal when all is well, everything in the run folder, and no secret anywhere."""
+"""bot.report.journal and `run --quiet`: no output on success, a log in the run folder, and no credentials in any file."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def events(run: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Stages that say and do what their names tell."""
+    """Stages that are replaced with small programs."""
     programs = {
-        "fine": "import sys; print('all is well'); print('a warning', file=sys.stderr); print()",
-        "broken": "import sys; print('began'); print('broken: no network; try again', file=sys.stderr); sys.exit(69)",
+        "fine": "import sys; print('3 comments'); print('a warning', file=sys.stderr); print()",
+        "broken": "import sys; print('started'); print('broken: no network; try again', file=sys.stderr); sys.exit(69)",
         "killed": "import os; os.kill(os.getpid(), 9)",
-        "report": "import sys; print('what people wrote'); print('but this is wrong', file=sys.stderr)",
+        "report": "import sys; print('text of comments'); print('an error', file=sys.stderr)",
     }
     for name, program in programs.items():
         (tmp_path / f"{name}.py").write_text(program)
@@ -45,47 +45,47 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, st
     return dict(os.environ)
 
 
-def test_when_all_is_well_nothing_is_printed(tmp_path: Path, environment: dict[str, str], capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_quiet_run_without_errors_prints_nothing(tmp_path: Path, environment: dict[str, str], capfd: pytest.CaptureFixture[str]) -> None:
     with pipeline.stages(Journal(tmp_path, quiet=True), environment) as start:
         start("fine", [])
         start("report", [])
     assert capfd.readouterr() == ("", "")
-    said = [(event["event"], event.get("stage"), event.get("text")) for event in events(tmp_path)]
-    assert said[0] == ("start", "fine", None) and ("said", "fine", "all is well") in said and ("said", "fine", "a warning") in said
-    assert ("said", "report", "but this is wrong") in said and "what people wrote" not in (tmp_path / "log.jsonl").read_text()
-    assert said[-1][0] == "end" and events(tmp_path)[-1]["status"] == 0
+    logged = [(event["event"], event.get("stage"), event.get("text")) for event in events(tmp_path)]
+    assert logged[0] == ("start", "fine", None) and ("output", "fine", "3 comments") in logged and ("output", "fine", "a warning") in logged
+    assert ("output", "report", "an error") in logged and "text of comments" not in (tmp_path / "log.jsonl").read_text()
+    assert logged[-1][0] == "end" and events(tmp_path)[-1]["status"] == 0
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["status"] == 0 and metrics["seconds"].keys() == {"fine", "report"} and metrics["comments"] == 0
     summary = (tmp_path / "summary.txt").read_text()
     assert summary.startswith(f"{tmp_path.name}: status 0, ") and summary.count("\n") == 1
 
 
-def test_a_step_is_a_line_with_its_seconds(tmp_path: Path, environment: dict[str, str], capfd: pytest.CaptureFixture[str]) -> None:
+def test_each_stage_prints_a_line_with_its_seconds(tmp_path: Path, environment: dict[str, str], capfd: pytest.CaptureFixture[str]) -> None:
     with pipeline.stages(Journal(tmp_path), environment) as start:
         start("fine", [])
         start("report", [])
     out, error = capfd.readouterr()
-    assert error == "a warning\nbut this is wrong\n"
-    assert re.fullmatch(r"fine +\d+\.\d s  all is well\nwhat people wrote\nreport +\d+\.\d s\n", out)
+    assert error == "a warning\nan error\n"
+    assert re.fullmatch(r"fine +\d+\.\d s  3 comments\ntext of comments\nreport +\d+\.\d s\n", out)
 
 
-@pytest.mark.parametrize(("stage", "status", "said"), [("broken", 69, "no network"), ("killed", 1, "killed by signal 9")])
-def test_what_went_wrong_is_printed_and_the_status_passed_on(
-    tmp_path: Path, environment: dict[str, str], capfd: pytest.CaptureFixture[str], stage: str, status: int, said: str
+@pytest.mark.parametrize(("stage", "status", "message"), [("broken", 69, "no network"), ("killed", 1, "killed by signal 9")])
+def test_a_failing_stage_prints_its_error_and_sets_the_exit_status(
+    tmp_path: Path, environment: dict[str, str], capfd: pytest.CaptureFixture[str], stage: str, status: int, message: str
 ) -> None:
-    with pytest.raises(typer.Exit) as left, pipeline.stages(Journal(tmp_path, quiet=True), environment) as start:
+    with pytest.raises(typer.Exit) as end, pipeline.stages(Journal(tmp_path, quiet=True), environment) as start:
         start("fine", [])
         start(stage, [])
         start("fine", [])
-    assert left.value.exit_code == status
+    assert end.value.exit_code == status
     out, error = capfd.readouterr()
-    assert out == "" and said in error and error.count("\n") <= 2 and "all is well" not in error
+    assert out == "" and message in error and error.count("\n") <= 2 and "3 comments" not in error
     assert json.loads((tmp_path / "metrics.json").read_text())["status"] == status
     assert f"status {status}" in (tmp_path / "summary.txt").read_text()
     assert [event["stage"] for event in events(tmp_path) if event["event"] == "start"] == ["fine", stage]
 
 
-def test_a_bug_and_a_stop_leave_a_journal_too(tmp_path: Path) -> None:
+def test_the_journal_is_written_on_exceptions_too(tmp_path: Path) -> None:
     for error, status in ((ValueError("bug"), 1), (KeyboardInterrupt(), 130), (SystemExit(143), 143)):
         with pytest.raises(type(error)), pipeline.stages(Journal(tmp_path), {}):
             raise error
@@ -111,12 +111,12 @@ def test_counts(tmp_path: Path) -> None:
 
 
 def test_no_credential_reaches_the_run_folder(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """The real fetch, in the sandbox and with a wrong password; what is in the environment stays there."""
+    """Runs the real fetch in the sandbox, with a password in the environment."""
     run = tmp_path / "run"
-    with server.serve(tmp_path / "sandbox.sqlite") as box, files.run_folder(run, make=True) as held:
+    with server.serve(tmp_path / "sandbox.sqlite") as box, files.run_folder(run, make=True) as lock_variables:
         environment = {
             **os.environ,
-            **held,
+            **lock_variables,
             "BOT_REDDIT__URL": box.url,
             "BOT_FETCH__SUBREDDITS": '["sandbox_books"]',
             "praw_password": "hunter2",
@@ -126,46 +126,45 @@ def test_no_credential_reaches_the_run_folder(tmp_path: Path, capfd: pytest.Capt
     assert capfd.readouterr() == ("", "") and events(run)[-1]["status"] == 0
     for path in run.iterdir():
         content = path.read_bytes()
-        assert not [word for word in ("hunter2", sandbox.PASSWORD, sandbox.CLIENT_SECRET) if word.encode() in content], path
+        assert not [secret for secret in ("hunter2", sandbox.PASSWORD, sandbox.CLIENT_SECRET) if secret.encode() in content], path
 
 
 @pytest.mark.parametrize(("error", "status"), [(UserError, 1), (Unreachable, 69), (NoPermission, 77), (WrongSettings, 78)])
-def test_each_cause_has_its_status(
+def test_each_kind_of_error_has_its_exit_status(
     error: type[UserError], status: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def main() -> None:
-        raise error("what is wrong")
+        raise error("the message")
 
     monkeypatch.setattr("sys.argv", ["x"])
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as end:
         run_command(main, "x")
-    assert left.value.code == status and capsys.readouterr().err == "x: what is wrong\n"
+    assert end.value.code == status and capsys.readouterr().err == "x: the message\n"
 
 
-def test_the_statuses_are_documented() -> None:
-    told = __main__.__doc__ or ""
-    assert {str(status) for status in (0, 1, 2, 69, 74, 75, 77, 78, 130, 143)} <= set(re.findall(r"\d+", told))
+def test_the_exit_statuses_are_documented() -> None:
+    assert {str(status) for status in (0, 1, 2, 69, 74, 75, 77, 78, 130, 143)} <= set(re.findall(r"\d+", __main__.__doc__ or ""))
 
 
-# --- deploy/ ----------------------------------------------------------------------------------------------------------------
+# --- deploy/ ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_crontab_and_the_service_run_commands_that_exist() -> None:
+def test_the_crontab_and_the_service_run_existing_commands() -> None:
     crontab = [line for line in (ROOT / "deploy" / "crontab").read_text().splitlines() if line and not line.startswith(("#", "MAILTO"))]
     assert len(crontab) == 2
     service = (ROOT / "deploy" / "reply-bot.service").read_text()
-    started = next(line for line in service.splitlines() if line.startswith("ExecStart="))
-    assert "run_bot.py run --quiet --post --config my.toml" in started and "run_bot.py run --quiet --post --config my.toml" in crontab[0]
+    command = next(line for line in service.splitlines() if line.startswith("ExecStart="))
+    assert "run_bot.py run --quiet --post --config my.toml" in command and "run_bot.py run --quiet --post --config my.toml" in crontab[0]
     assert "run_bot.py harvest --config my.toml" in crontab[1] and "harvest" in __main__.STAGES
     for line in crontab:
         assert len(line.split(maxsplit=5)) == 6 and "%" not in line
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
-def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+def test_systemd_analyze_accepts_the_units(tmp_path: Path) -> None:
     for name in ("reply-bot.service", "reply-bot.timer"):
         unit = (ROOT / "deploy" / name).read_text()
-        (tmp_path / name).write_text(unit.replace("/srv/reply-bot/.venv/bin/python", sys.executable))  # a program that is there
+        (tmp_path / name).write_text(unit.replace("/srv/reply-bot/.venv/bin/python", sys.executable))  # an existing program
     call = ["systemd-analyze", "verify", *map(str, sorted(tmp_path.iterdir()))]
     done = subprocess.run(call, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

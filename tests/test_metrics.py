@@ -1,4 +1,4 @@
-"""bot.metrics against hand-made figures and scikit-learn."""
+"""bot.metrics compared with hand-computed values and with scikit-learn."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def test_pairwise_accuracy() -> None:
 
 
 @given(pairs=st.lists(st.tuples(FEW_SCORES, FEW_SCORES), min_size=1))
-def test_pairwise_accuracy_turned_round(pairs: list[tuple[float, float]]) -> None:
+def test_pairwise_accuracy_of_swapped_pairs(pairs: list[tuple[float, float]]) -> None:
     one, other = zip(*pairs, strict=True)
     assert metrics.pairwise_accuracy(one, other) + metrics.pairwise_accuracy(other, one) == pytest.approx(1)
 
 
-def test_roc_auc_known() -> None:
+def test_roc_auc() -> None:
     assert metrics.roc_auc([1, 0, 1, 0], [0.9, 0.8, 0.7, 0.1]) == 0.75
     assert metrics.roc_auc([1, 0], [0.5, 0.5]) == 0.5
     assert metrics.roc_auc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]) == 0.75
@@ -37,27 +37,27 @@ def test_roc_auc_known() -> None:
 
 
 @given(rows=LABELLED)
-def test_roc_auc_is_sklearns(rows: list[tuple[bool, float]]) -> None:
+def test_roc_auc_equals_sklearn(rows: list[tuple[bool, float]]) -> None:
     labels, scores = zip(*rows, strict=True)
     assume(len(set(labels)) == 2)
     assert metrics.roc_auc(labels, scores) == pytest.approx(sklearn_metrics.roc_auc_score(labels, scores))
 
 
 @given(rows=st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=40))
-def test_balanced_accuracy_is_sklearns(rows: list[tuple[bool, bool]]) -> None:
+def test_balanced_accuracy_equals_sklearn(rows: list[tuple[bool, bool]]) -> None:
     labels, predicted = zip(*rows, strict=True)
     assume(len(set(labels)) == 2)
     assert metrics.balanced_accuracy(labels, predicted) == pytest.approx(sklearn_metrics.balanced_accuracy_score(labels, predicted))
 
 
-def test_balanced_accuracy_of_one_answer_is_a_half() -> None:
+def test_balanced_accuracy_of_a_constant_prediction_is_one_half() -> None:
     assert metrics.balanced_accuracy([1] * 92 + [0] * 8, [1] * 100) == 0.5
     assert metrics.balanced_accuracy([1, 1, 1, 0], [1, 1, 0, 0]) == pytest.approx((2 / 3 + 1) / 2)
 
 
 @given(rows=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40))
-def test_confusion_precision_recall_f1_are_sklearns(rows: list[tuple[int, int]]) -> None:
-    """Also where a class is never there, or never predicted."""
+def test_confusion_precision_recall_f1_equal_sklearn(rows: list[tuple[int, int]]) -> None:
+    """Also if a class never occurs or is never predicted."""
     labels, predicted = zip(*rows, strict=True)
     confusion = metrics.confusion_matrix(labels, predicted, 4)
     assert confusion.tolist() == sklearn_metrics.confusion_matrix(labels, predicted, labels=range(4)).tolist()
@@ -66,23 +66,23 @@ def test_confusion_precision_recall_f1_are_sklearns(rows: list[tuple[int, int]])
 
 
 @given(rows=st.lists(st.tuples(st.integers(0, 2), FEW_SCORES), max_size=30))
-def test_roc_auc_of_cuts_is_sklearns_at_each_cut(rows: list[tuple[int, float]]) -> None:
-    labels, scores = np.array([*rows, (0, 0.5), (1, 0.75), (2, 0.1)]).T  # every class is there
+def test_roc_auc_of_cuts_equals_sklearn_at_each_cut(rows: list[tuple[int, float]]) -> None:
+    labels, scores = np.array([*rows, (0, 0.5), (1, 0.75), (2, 0.1)]).T  # every class occurs
     expected = np.mean([sklearn_metrics.roc_auc_score(labels >= cut, scores) for cut in (1, 2)])
     assert metrics.roc_auc_of_cuts(labels, scores, 3) == pytest.approx(expected)
     assert math.isnan(metrics.roc_auc_of_cuts([0, 1], [0.5, 0.75], 3))
 
 
 def test_hits_at_k() -> None:
-    scores = [[0.9, 0.1, 0.2], [0.3, 0.8, 0.1], [0.1, 0.2, 0.3]]  # the right one is first, second, third
+    scores = [[0.9, 0.1, 0.2], [0.3, 0.8, 0.1], [0.1, 0.2, 0.3]]  # the correct reply is first, second, third
     assert [metrics.hits_at_k(scores, k) for k in (1, 2, 3)] == pytest.approx([1 / 3, 2 / 3, 1])
-    assert metrics.hits_at_k([[0.5, 0.5, 0.5]], 1) == 0.0  # a ranker that gives all the same has hit nothing
+    assert metrics.hits_at_k([[0.5, 0.5, 0.5]], 1) == 0.0  # a ranker with constant scores has no hits
     assert metrics.hits_at_k([[0.5, 0.5, 0.5]], 3) == 1.0
 
 
 def test_distinct_n() -> None:
     assert metrics.distinct_n(["a b", "a b"], 1) == 0.5
-    assert metrics.distinct_n(["a b", "b a"], 2) == 1.0  # grams don't run from one text into the next
+    assert metrics.distinct_n(["a b", "b a"], 2) == 1.0  # n-grams do not span texts
     assert metrics.distinct_n(["a b a b a"], 2) == 0.5
     assert metrics.distinct_n(["a", ""], 2) == 0.0
     assert metrics.distinct_n([], 1) == 0.0
@@ -91,9 +91,9 @@ def test_distinct_n() -> None:
 def test_expected_calibration_error() -> None:
     assert metrics.expected_calibration_error([1, 0, 1, 0], [1.0, 0.0, 1.0, 0.0]) == 0.0
     assert metrics.expected_calibration_error([0, 0], [1.0, 1.0]) == 1.0
-    # bins [0.1, 0.2): 2 rows, stated 0.15, seen 0.5; [0.8, 0.9): 2 rows, stated 0.85, seen 1
+    # bins [0.1, 0.2): 2 rows, predicted 0.15, observed 0.5; [0.8, 0.9): 2 rows, predicted 0.85, observed 1
     assert metrics.expected_calibration_error([1, 0, 1, 1], [0.14, 0.16, 0.84, 0.86]) == pytest.approx(0.5 * 0.35 + 0.5 * 0.15)
-    # one row of four off by 0.95, the rest by 0.05
+    # one row of four is off by 0.95, the others by 0.05
     assert metrics.expected_calibration_error([0, 0, 0, 0], [0.95, 0.05, 0.05, 0.05]) == pytest.approx(0.25 * 0.95 + 0.75 * 0.05)
     assert metrics.expected_calibration_error([1, 0], [0.6, 0.4], bins=1) == pytest.approx(0)
 
@@ -107,7 +107,7 @@ def test_expected_calibration_error_by_hand(rows: list[tuple[bool, float]]) -> N
     assert metrics.expected_calibration_error(*zip(*rows, strict=True)) == pytest.approx(expected)
 
 
-def test_bootstrap_draws_whole_groups() -> None:
+def test_bootstrap_resamples_whole_groups() -> None:
     groups = ["a", "b", "a", "c", "b", "b"]
     sizes = {"a": 2, "b": 3, "c": 1}
 
@@ -129,7 +129,7 @@ def test_bootstrap_interval_of_a_mean() -> None:
     assert (low, high) != metrics.bootstrap_interval(lambda rows: float(values[rows].mean()), range(400), seed=1)
 
 
-def test_alike_rows_of_a_group_widen_the_interval() -> None:
+def test_correlated_rows_of_a_group_widen_the_interval() -> None:
     values = np.repeat([0, 1] * 20, 10)  # 40 threads of ten equal rows
     by_row = metrics.bootstrap_interval(lambda rows: float(values[rows].mean()), range(400))
     by_thread = metrics.bootstrap_interval(lambda rows: float(values[rows].mean()), [row // 10 for row in range(400)])
@@ -137,7 +137,7 @@ def test_alike_rows_of_a_group_widen_the_interval() -> None:
 
 
 @given(rows=LABELLED)
-def test_average_precision_is_sklearns(rows: list[tuple[bool, float]]) -> None:
+def test_average_precision_equals_sklearn(rows: list[tuple[bool, float]]) -> None:
     labels, scores = zip(*rows, strict=True)
     if any(labels):
         assert metrics.average_precision(labels, scores) == pytest.approx(sklearn_metrics.average_precision_score(labels, scores))
@@ -145,15 +145,15 @@ def test_average_precision_is_sklearns(rows: list[tuple[bool, float]]) -> None:
         assert math.isnan(metrics.average_precision(labels, scores))
 
 
-def test_bootstrap_of_a_mean_is_the_general_one() -> None:
-    chance = np.random.default_rng(3)
-    values, groups = chance.random(200), chance.integers(0, 40, 200).tolist()
+def test_bootstrap_mean_equals_bootstrap_interval() -> None:
+    rng = np.random.default_rng(3)
+    values, groups = rng.random(200), rng.integers(0, 40, 200).tolist()
     slow = metrics.bootstrap_interval(lambda rows: float(values[rows].mean()), groups, seed=5)
     assert metrics.bootstrap_mean(values, groups, seed=5) == pytest.approx(slow, abs=1e-12)
     assert metrics.bootstrap_mean(values, groups, seed=6) != pytest.approx(slow, abs=1e-12)
 
 
-def test_several_measures_share_the_draws() -> None:
+def test_several_measures_use_the_same_resamples() -> None:
     values = np.arange(60.0) % 7
     both = metrics.bootstrap_intervals(lambda rows: [float(values[rows].mean()), float(np.nan)], range(60))
     assert both[0] == metrics.bootstrap_interval(lambda rows: float(values[rows].mean()), range(60))

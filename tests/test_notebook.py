@@ -1,4 +1,4 @@
-"""bot.report.notebook: what a cell shows of a stage, what it does when one fails, and files as tables."""
+"""bot.report.notebook: output of a stage in a cell, failing and interrupted stages, and files as tables."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from bot.schema import Candidate
 
 @pytest.fixture
 def commands(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Every process that is started, as it is asked for."""
+    """The command and options of every process that is started."""
     started: list[dict[str, Any]] = []
     original = subprocess.Popen
 
@@ -35,36 +35,39 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return started
 
 
-def test_a_stage_is_a_process_that_is_told_its_settings(commands: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_stage_is_a_process_with_its_settings_in_the_environment(
+    commands: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
     notebook.stage("models", "list", fetch__subreddits=["a", "b"], rank__upvote="", generate__model=Path("m x"), generate__backend=None)
     environment = commands[0]["env"]
     assert commands[0]["command"][1:] == [str(ROOT / "run_bot.py"), "models", "list"]
     assert environment["BOT_FETCH__SUBREDDITS"] == '["a", "b"]' and environment["BOT_RANK__UPVOTE"] == ""
     assert environment["BOT_GENERATE__MODEL"] == "m x" and "BOT_GENERATE__BACKEND" not in environment
-    shown = capsys.readouterr().out.splitlines()
-    assert shown[0].startswith('$ BOT_FETCH__SUBREDDITS=\'["a", "b"]\' ') and shown[0].endswith(" python run_bot.py models list")
-    assert any(line.startswith("minilm-l6 ") for line in shown[1:])
+    output = capsys.readouterr().out.splitlines()
+    assert output[0].startswith('$ BOT_FETCH__SUBREDDITS=\'["a", "b"]\' ') and output[0].endswith(" python run_bot.py models list")
+    assert any(line.startswith("minilm-l6 ") for line in output[1:])
 
 
-def test_a_stage_that_fails_is_an_error_and_its_own_line_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(UserError, match="`run_bot.py rank --run .*` ended with status 1; what it printed above"):
+def test_a_failing_stage_is_an_error_and_its_message_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError, match="`run_bot.py rank --run .*` failed with status 1; see its output above"):
         notebook.stage("rank", "--run", tmp_path, rank__realism="", rank__upvote="")
     assert f"{tmp_path / 'candidates.csv'}: no such file" in capsys.readouterr().out
 
 
 def test_interrupting_the_cell_interrupts_the_stage_once(tmp_path: Path) -> None:
-    """As Jupyter does it: the kernel's whole process group is told."""
+    """Jupyter sends the signal to the kernel's whole process group."""
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom bot.report import notebook\n"
     code += f"notebook.stage('sandbox', '--db', {str(tmp_path / 's')!r})"
     manager, client = start_new_kernel(env={**os.environ, "IPYTHONDIR": str(tmp_path / "ipython")})
     try:
-        client.execute(code)
+        request = client.execute(code)
         printed = ""
         while "http://127.0.0.1" not in printed or printed.endswith("1:"):
             message = client.get_iopub_msg(timeout=60)
             printed += message["content"].get("text", "")
         manager.interrupt_kernel()
-        content = client.get_shell_msg(timeout=30)["content"]
+        replies = iter(lambda: client.get_shell_msg(timeout=30), None)  # those to kernel_info requests may come first on a busy machine
+        content = next(reply["content"] for reply in replies if reply["parent_header"]["msg_id"] == request)
         assert content["ename"] == "KeyboardInterrupt", content
         with pytest.raises(URLError):
             urlopen(re.search(r"http://[\d.:]+", printed)[0], timeout=5)  # type: ignore[index]
@@ -73,18 +76,18 @@ def test_interrupting_the_cell_interrupts_the_stage_once(tmp_path: Path) -> None
         manager.shutdown_kernel(now=True)
 
 
-def test_progress_is_drawn_once_a_second() -> None:
+def test_progress_is_redrawn_once_per_second() -> None:
     now = iter(range(100))
     lines = [f"\x1b[2K{n} %\r" for n in range(8)]
-    assert [line.split()[0] for line in notebook.redrawn(lines, clock=lambda: next(now) / 4)] == ["0", "4"]
+    assert [line.split()[0] for line in notebook.thin_progress(lines, clock=lambda: next(now) / 4)] == ["0", "4"]
 
 
-def test_nothing_of_a_longer_line_stays_behind() -> None:
-    shown = list(notebook.redrawn(["a long line that is drawn over\r", "done\n", "next\n"]))
-    assert shown[1].startswith("done ") and len(shown[1]) > len(shown[0]) and shown[2] == "next\n"
+def test_a_shorter_line_overwrites_a_longer_one_completely() -> None:
+    lines = list(notebook.thin_progress(["a long line that is overwritten\r", "done\n", "next\n"]))
+    assert lines[1].startswith("done ") and len(lines[1]) > len(lines[0]) and lines[2] == "next\n"
 
 
-def test_table_guesses_nothing(tmp_path: Path) -> None:
+def test_table_does_not_convert_text(tmp_path: Path) -> None:
     rows = [Candidate("t1_a", "007", 3, "?", "NA", "null", None), Candidate("t1_a", "1e5", 4, "?", "", "g", -1.5)]
     schema.write_rows(tmp_path / "c.csv", Candidate, rows)
     table = notebook.table(tmp_path / "c.csv")
@@ -94,7 +97,7 @@ def test_table_guesses_nothing(tmp_path: Path) -> None:
     assert list(notebook.table(tmp_path / "c.csv").columns) == schema.columns_of(Candidate)
 
 
-def test_table_refuses_what_is_not_a_number(tmp_path: Path) -> None:
+def test_table_rejects_text_in_a_number_column(tmp_path: Path) -> None:
     (tmp_path / "c.csv").write_text("comment_id,seed\nt1_a,seven\n")
     with pytest.raises(UserError, match=r"c\.csv: column seed: .*seven"):
         notebook.table(tmp_path / "c.csv")
@@ -102,13 +105,13 @@ def test_table_refuses_what_is_not_a_number(tmp_path: Path) -> None:
         notebook.table(tmp_path / "none.csv")
 
 
-def test_the_folder_of_work(tmp_path: Path) -> None:
+def test_set_up_creates_the_work_folder(tmp_path: Path) -> None:
     assert notebook.set_up(str(tmp_path / "a" / "b")).is_dir()
     with pytest.raises(UserError, match="DRIVE works in Colab only"):
         notebook.set_up(tmp_path, drive=True)
 
 
-def test_the_python_of_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stages_run_in_the_projects_environment_if_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notebook, "ROOT", tmp_path)
     assert notebook.python() == sys.executable
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
@@ -116,12 +119,12 @@ def test_the_python_of_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert notebook.python() == str(tmp_path / ".venv" / "bin" / "python")
 
 
-def test_a_page_is_kept_apart(tmp_path: Path) -> None:
+def test_a_page_is_shown_in_a_sandboxed_iframe(tmp_path: Path) -> None:
     (tmp_path / "p.html").write_text('<p title="x">&amp; é</p><script>alert(1)</script>', encoding="utf-8")
-    shown = notebook.page(tmp_path / "p.html").data
-    assert "<iframe sandbox srcdoc=" in shown and "<script>" not in shown and "&lt;p title=&quot;x&quot;&gt;&amp;amp; é" in shown
+    data = notebook.page(tmp_path / "p.html").data
+    assert "<iframe sandbox srcdoc=" in data and "<script>" not in data and "&lt;p title=&quot;x&quot;&gt;&amp;amp; é" in data
 
 
-def test_a_model_that_was_not_trained(tmp_path: Path) -> None:
+def test_a_missing_model_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no trained model; run the training cell first"):
         notebook.card(tmp_path)

@@ -1,4 +1,4 @@
-"""The notebooks, from top to bottom on invented Reddit and tiny models, each going on with what the one before it made; and their form."""
+"""The notebooks, executed in order with invented Reddit data and tiny models, each on the files of the previous ones; and their form."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ THREADS = {"train": 24, "val": 5, "test": 8}
 WORDS = sorted({word.strip("?!.,") for line in tiny.TEXT for word in line.lower().split()})
 GENERATORS = ["transformers", "gpt-2-simple"]
 RANKERS = ["transformers", "tfhub-bert"]
-# either framework's generator with the other's rankers
+# the generator of each framework with the rankers of the other
 PAIRINGS = [
     ("gpt-2-simple", "transformers"),
     ("transformers", "tfhub-bert"),
@@ -42,15 +42,15 @@ PAIRINGS = [
 PLANTED = {"nothing_left": "> quoted", "bot_notice": "I am a bot, and this action was performed automatically.", "too_short": "k"}
 
 
-# --- their form ---------------------------------------------------------------------------------------------------------------
+# --- form ---------------------------------------------------------------------------------------------------------------
 
 
-def source(path: Path) -> Any:
+def read(path: Path) -> Any:
     return nbformat.read(path, as_version=4)
 
 
 def python_of(cell: Any) -> ast.Module:
-    """The cell's code without IPython's own syntax."""
+    """The parsed code of a cell, with IPython's syntax transformed to Python."""
     return ast.parse(TransformerManager().transform_cell(cell.source))
 
 
@@ -58,17 +58,17 @@ def tagged(content: Any, tag: str) -> list[Any]:
     return [cell for cell in content.cells if tag in cell.metadata.get("tags", [])]
 
 
-def test_all_six_are_there() -> None:
+def test_there_are_six_notebooks() -> None:
     assert [path.stem for path in NOTEBOOKS] == NAMES
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_form(path: Path) -> None:
-    content = source(path)
+    content = read(path)
     nbformat.validate(content)
     code = [cell for cell in content.cells if cell.cell_type == "code"]
     assert all(cell.outputs == [] and cell.execution_count is None for cell in code), "committed with outputs"
-    # opens in Colab, and says what is a placeholder
+    # has a Colab badge, and explains the placeholder in it
     badge = f"https://colab.research.google.com/github/OWNER/reply-bot/blob/main/notebooks/{path.name}"
     assert badge in content.cells[0].source and "placeholder" in content.cells[0].source
     assert sum(cell.source.count('REPOSITORY = "https://github.com/OWNER/reply-bot"') for cell in code) == 1
@@ -77,7 +77,7 @@ def test_form(path: Path) -> None:
     assert tagged(content, "parameters") == [code[0]] and tagged(content, "set-up") == [code[1]]
     assert all(isinstance(line, ast.Assign) for line in python_of(code[0]).body)
     assert "git clone" in code[1].source and "notebook.set_up(WORK, DRIVE)" in code[1].source
-    # no logic: no functions, no classes, no models; and somebody has said what each cell is for
+    # no logic: no functions, classes or models; and text between the cells
     for cell in code:
         nodes = list(ast.walk(python_of(cell)))
         assert not any(isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda | ast.While) for node in nodes)
@@ -94,36 +94,36 @@ def imports(nodes: list[ast.AST]) -> Iterator[str]:
             yield node.module or ""
 
 
-def test_they_never_post() -> None:
+def test_notebooks_never_post() -> None:
     assert not any(
-        "submit" in re.findall(r'"(\w+)"', cell.source) or "--post" in cell.source for path in NOTEBOOKS for cell in source(path).cells
+        "submit" in re.findall(r'"(\w+)"', cell.source) or "--post" in cell.source for path in NOTEBOOKS for cell in read(path).cells
     )
 
 
-# --- running them ---------------------------------------------------------------------------------------------------------------
+# --- execution ----------------------------------------------------------------------------------------------------------
 
 
 def threads() -> dict[str, str]:
-    """Ids of threads, so many of each split."""
-    chosen: dict[str, str] = {}
-    left = dict(THREADS)
+    """Thread id -> split, with the numbers of THREADS."""
+    result: dict[str, str] = {}
+    remaining = dict(THREADS)
     for number in range(10_000):
         split = text.split_for(f"t3_s{number}")
-        if left[split]:
-            chosen[f"s{number}"] = split
-            left[split] -= 1
-    return chosen
+        if remaining[split]:
+            result[f"s{number}"] = split
+            remaining[split] -= 1
+    return result
 
 
 def write_dumps(folder: Path) -> int:
-    """A month of comments and submissions; in each thread three comments with four replies each. Returns how many replies to comments."""
-    chance = random.Random(1)
+    """Write the dumps of a month, with three comments per thread and four replies to each. Returns the number of replies to comments."""
+    rng = random.Random(1)
     start = int(datetime(2017, 1, 9, tzinfo=UTC).timestamp())
     comments: list[dict[str, Any]] = []
 
-    def say(thread: str, parent: str, karma: int, body: str = "") -> str:
+    def add_comment(thread: str, parent: str, karma: int, body: str = "") -> str:
         number = len(comments)
-        body = body or " ".join(chance.choices(WORDS, k=chance.randint(5, 10))).capitalize() + "."
+        body = body or " ".join(rng.choices(WORDS, k=rng.randint(5, 10))).capitalize() + "."
         comments.append({
             "id": f"c{number}", "parent_id": parent, "link_id": f"t3_{thread}", "subreddit": "books", "author": f"person_{number}",
             "body": body, "score": karma, "created_utc": start + 60 * number,
@@ -132,11 +132,11 @@ def write_dumps(folder: Path) -> int:
 
     for thread in threads():
         for _ in range(3):
-            parent = say(thread, f"t3_{thread}", 5)
-            for karma in (1, 1 + chance.randint(2, 30), -chance.randint(0, 3), 1 + chance.randint(2, 300)):
-                say(thread, parent, karma)
+            parent = add_comment(thread, f"t3_{thread}", 5)
+            for karma in (1, 1 + rng.randint(2, 30), -rng.randint(0, 3), 1 + rng.randint(2, 300)):
+                add_comment(thread, parent, karma)
     for body in PLANTED.values():
-        say(next(iter(threads())), "t1_c0", 1, body)
+        add_comment(next(iter(threads())), "t1_c0", 1, body)
     submissions = [
         {
             "id": thread,
@@ -157,44 +157,44 @@ def write_dumps(folder: Path) -> int:
 
 
 class Bench:
-    """The folder that all notebooks share, and what they were when they had run."""
+    """The folder that all notebooks share, and the executed notebooks."""
 
     def __init__(self, folder: Path):
         self.dumps, self.work, self.bases = folder / "dumps", folder / "work", folder / "bases"
         self.replies = write_dumps(self.dumps)
-        self.done: dict[str, Any] = {}
+        self.executed: dict[str, Any] = {}
 
     def run(self, name: str, **parameters: object) -> Any:
-        """Execute a notebook as someone would who opened it in its folder, with other parameters; once for each set of them."""
+        """Execute a notebook in its folder with these parameters, once per set of parameters."""
         key = name + json.dumps(parameters, default=str)
-        if key not in self.done:
-            content = source(ROOT / "notebooks" / f"{name}.ipynb")
+        if key not in self.executed:
+            content = read(ROOT / "notebooks" / f"{name}.ipynb")
             injected = "\n".join(f"{each} = {value!r}" for each, value in {"WORK": str(self.work), **parameters}.items())
-            place = content.cells.index(tagged(content, "parameters")[0]) + 1
-            content.cells.insert(place, nbformat.v4.new_code_cell(injected, metadata={"tags": ["injected-parameters"]}))
+            position = content.cells.index(tagged(content, "parameters")[0]) + 1
+            content.cells.insert(position, nbformat.v4.new_code_cell(injected, metadata={"tags": ["injected-parameters"]}))
             loaded = "import sys\nsorted({'torch', 'tensorflow', 'transformers'} & set(sys.modules))"
             content.cells.append(nbformat.v4.new_code_cell(loaded))
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv("BOT_BASES", str(self.bases))  # here, since conftest takes such settings away before each test
-                NotebookClient(content, timeout=250, resources={"metadata": {"path": str(ROOT / "notebooks")}}).execute()
+                NotebookClient(content, timeout=900, resources={"metadata": {"path": str(ROOT / "notebooks")}}).execute()
             if folder := os.environ.get("EXECUTED_NOTEBOOKS"):
-                nbformat.write(content, Path(folder) / f"{name}.{len(self.done)}.ipynb")
-            self.done[key] = content
-        return self.done[key]
+                nbformat.write(content, Path(folder) / f"{name}.{len(self.executed)}.ipynb")
+            self.executed[key] = content
+        return self.executed[key]
 
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    """Tiny models under the names of the real bases; and every way to a network closed, in the kernels and their stages, too."""
+    """Tiny models under the names of the real bases; and no network access, in the kernels and stages too."""
     folder = tmp_path_factory.mktemp("notebooks")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IPYTHONDIR", str(folder / "ipython"))
         for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-            patch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
+            patch.setenv(name, "http://127.0.0.1:9")  # the discard port, where nothing listens
         for name in ("no_proxy", "NO_PROXY"):
             patch.setenv(name, "127.0.0.1,localhost")
         for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
-            patch.setenv(name, "1")  # on busy cores, threads of so small models mostly wait for one another
+            patch.setenv(name, "1")  # with models this small, threads on busy cores mostly wait for each other
         patch.setattr(bases, "BASE_DIR", folder / "bases")
         pull.pull("smollm2-135m-instruct", tiny.language_model(folder / "lm"))
         pull.pull("minilm-l6", tiny.encoder(folder / "encoder", head=False))
@@ -202,12 +202,12 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         yield Bench(folder)
 
 
-def test_set_up_clones_where_nothing_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As Colab starts: an empty folder. (What it installs there can't be tried here.)"""
+def test_set_up_clones_the_repository_into_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The start in Colab, without the installation of packages."""
     if not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    content = source(NOTEBOOKS[0])
+    content = read(NOTEBOOKS[0])
     content.cells = [*tagged(content, "parameters"), *tagged(content, "set-up")]
     content.cells.insert(1, nbformat.v4.new_code_cell(f"REPOSITORY = {str(ROOT)!r}"))
     content.cells.append(nbformat.v4.new_code_cell("from bot import cli\nprint(cli.ROOT, WORK.resolve(), notebook.python())"))
@@ -222,23 +222,23 @@ def first(bench: Bench) -> Any:
 
 def second(bench: Bench, backend: str) -> Any:
     first(bench)
-    few = {
+    small = {
         "transformers": {"PAIRS": 200, "EPOCHS": 2, "LEARNING_RATE": 1e-2},
         "gpt-2-simple": {"STEPS": 4, "ACCUMULATE": 1, "GPT2_LEARNING_RATE": 1e-2, "SAVE_INTERVAL": 2, "SAMPLE_INTERVAL": 0},
     }
-    return bench.run("2_finetune_gpt2", BACKEND=backend, SAMPLES=3, **few[backend])
+    return bench.run("2_finetune_gpt2", BACKEND=backend, SAMPLES=3, **small[backend])
 
 
 def third(bench: Bench, backend: str) -> Any:
     second(bench, "transformers")
-    few = {"FAKES": 100, "MAX_NEW_TOKENS": 8, "EPOCHS": 2, "BATCH_TOKENS": 256, "LEARNING_RATE": 1e-3, "TFHUB_LEARNING_RATE": 1e-3}
-    return bench.run("3_train_realism", BACKEND="transformers", RANKER_BACKEND=backend, **few)
+    small = {"FAKES": 100, "MAX_NEW_TOKENS": 8, "EPOCHS": 2, "BATCH_TOKENS": 256, "LEARNING_RATE": 1e-3, "TFHUB_LEARNING_RATE": 1e-3}
+    return bench.run("3_train_realism", BACKEND="transformers", RANKER_BACKEND=backend, **small)
 
 
 def fourth(bench: Bench, backend: str) -> Any:
     first(bench)
-    few = {"ROWS": 100, "BATCH_TOKENS": 512, "LEARNING_RATE": 1e-3, "TFHUB_LEARNING_RATE": 1e-3}
-    return bench.run("4_train_upvote", RANKER_BACKEND=backend, **few)
+    small = {"ROWS": 100, "BATCH_TOKENS": 512, "LEARNING_RATE": 1e-3, "TFHUB_LEARNING_RATE": 1e-3}
+    return bench.run("4_train_upvote", RANKER_BACKEND=backend, **small)
 
 
 def fifth(bench: Bench, backend: str) -> Any:
@@ -262,12 +262,12 @@ def printed(content: Any) -> str:
 
 
 def check(content: Any, figures: int, tables: int) -> None:
-    """Nothing went wrong, so many figures and tables are shown, and no framework came into the kernel."""
-    shown = [output.data for output in outputs(content) if output.output_type == "execute_result"]
+    """Check that there are no errors, these numbers of figures and tables, and no frameworks loaded in the kernel."""
+    results = [output.data for output in outputs(content) if output.output_type == "execute_result"]
     assert not [output for output in outputs(content) if output.output_type == "error"]
-    assert sum("image/png" in data for data in shown) == figures
-    assert sum("<table" in data.get("text/html", "") for data in shown) == tables
-    assert shown[-1]["text/plain"] == "[]"
+    assert sum("image/png" in data for data in results) == figures
+    assert sum("<table" in data.get("text/html", "") for data in results) == tables
+    assert results[-1]["text/plain"] == "[]"
 
 
 def test_first(bench: Bench) -> None:
@@ -276,7 +276,7 @@ def test_first(bench: Bench) -> None:
     assert facts is not None and facts["read"] == bench.replies == sum(THREADS.values()) * 12 + len(PLANTED)
     assert {rule: count for rule, count in facts["dropped"].items() if count} == dict.fromkeys(PLANTED, 1)
     rows = {each: schema.read_rows(bench.work / "data" / "prepared" / f"lm_{each}.csv", LmRow) for each in THREADS}
-    assert {each: len({row.thread_id for row in found}) for each, found in rows.items()} == THREADS
+    assert {each: len({row.thread_id for row in own}) for each, own in rows.items()} == THREADS
     assert len(schema.read_rows(bench.work / "data" / "prepared" / "upvote_pairs_test.csv", UpvotePair)) >= THREADS["test"] * 3
 
 
@@ -287,7 +287,7 @@ def test_second(bench: Bench, backend: str) -> None:
     folder = bench.work / "models" / f"lm-{backend}"
     losses, card = schema.read_rows(folder / "losses.csv", LossRow), cards.read_card(folder)
     base = {"transformers": "smollm2-135m-instruct", "gpt-2-simple": "124M"}[backend]
-    assert card.base == base and card.base_sha256 == bases.base_sha256(base)  # the tiny one under this name
+    assert card.base == base and card.base_sha256 == bases.base_sha256(base)  # the tiny model of this name
     steps = [row.train_loss for row in losses if row.train_loss is not None]
     assert len(steps) >= 4 and steps[-1] < steps[0]
     assert card.metrics["val_perplexity"] < card.metrics["val_perplexity_base"]
@@ -301,9 +301,9 @@ def test_second(bench: Bench, backend: str) -> None:
 def test_third(bench: Bench, backend: str) -> None:
     check(third(bench, backend), figures=5, tables=2)
     rows = {each: schema.read_rows(bench.work / "data" / "prepared" / f"realism_{each}.csv", RealismRow) for each in THREADS}
-    fakes = {each: sum(row.label == 0 for row in found) for each, found in rows.items()}
+    fakes = {each: sum(row.label == 0 for row in own) for each, own in rows.items()}
     assert 70 < sum(fakes.values()) <= 100 and min(fakes.values()) >= 5
-    assert {row.generator.split()[0] for found in rows.values() for row in found if not row.label} == {"transformers:lm-transformers"}
+    assert {row.generator.split()[0] for own in rows.values() for row in own if not row.label} == {"transformers:lm-transformers"}
     scored = notebook.table(bench.work / "data" / f"realism_test_scored-{backend}.csv")
     assert len(scored) == len(rows["test"]) and scored["realism_score"].between(0, 1).all() and scored["upvote_score"].isna().all()
     card = cards.read_card(bench.work / "models" / f"realism-{backend}")

@@ -1,4 +1,4 @@
-"""bot.corpus.prepare: what is kept, how siblings are paired, and that the splits share no thread."""
+"""bot.corpus.prepare: the rules, the pairs of siblings, and splits without common threads."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def pair(comment: str = "Any good books?", reply: str = "Dune is one.", number: 
 
 
 def write_extract(folder: Path, pairs: Sequence[Pair], month: str = "2017-01") -> Path:
-    """An extract as bot.corpus.extract writes it."""
+    """Write an extract like bot.corpus.extract."""
     folder.mkdir(parents=True, exist_ok=True)
     columns = schema.columns_of(Pair)
     kinds = ["VARCHAR" if name in ("subreddit", "submission", "comment", "reply") or name.endswith("_id") else "BIGINT" for name in columns]
@@ -53,7 +53,7 @@ def write_extract(folder: Path, pairs: Sequence[Pair], month: str = "2017-01") -
 
 
 def dropped_ids(dropped: dict[str, list[Pair]]) -> dict[str, list[str]]:
-    """What each rule that dropped anything dropped."""
+    """The ids dropped by each rule, without rules that dropped nothing."""
     return {rule: [each.reply_id for each in pairs] for rule, pairs in dropped.items() if pairs}
 
 
@@ -91,8 +91,8 @@ def test_each_rule(rule: str, dropped: Pair, kept: Pair) -> None:
     assert len(rows) == 1 and dropped_ids(counts) == {}
 
 
-def test_a_row_that_breaks_every_rule_is_counted_once_under_the_first() -> None:
-    """The documented order, with 0 for the rules that dropped nothing."""
+def test_a_row_is_counted_once_under_the_first_rule_that_applies() -> None:
+    """The counts are in the documented order, with 0 for rules that dropped nothing."""
     names = ["deleted", "nothing_left", "bot_notice", "too_short", "too_long", "mostly_not_letters", "parroted"]
     _, dropped = rules.keep([pair(comment="[deleted]", reply=""), pair(comment="I am a bot", reply="9"), pair(reply="9")])
     assert {rule: len(pairs) for rule, pairs in dropped.items()} == dict.fromkeys([*names, "copy_pasta", "near_duplicate"], 0) | {
@@ -104,7 +104,7 @@ def test_a_row_that_breaks_every_rule_is_counted_once_under_the_first() -> None:
     assert ", ".join(documented).split(", ") == [*names, "not_english", "copy_pasta", "near_duplicate"]
 
 
-def test_a_long_reply_twice_is_copy_pasta() -> None:
+def test_a_repeated_long_reply_is_copy_pasta() -> None:
     rows, dropped = rules.keep(
         [
             pair(reply=LONG_REPLY, number=1),
@@ -117,7 +117,7 @@ def test_a_long_reply_twice_is_copy_pasta() -> None:
     assert dropped_ids(dropped) == {"copy_pasta": ["t1_r3"]}
 
 
-def test_the_first_of_those_alike_is_kept() -> None:
+def test_the_first_of_similar_replies_is_kept() -> None:
     other = LONG_REPLY.replace("twice", "once")
     for one, two in ((LONG_REPLY, other), (other, LONG_REPLY)):
         rows, dropped = rules.keep([pair(reply=one, number=1), pair(reply=two, number=2), pair(reply=one, number=3)])
@@ -129,31 +129,31 @@ TEN_WORDS = "the train to the coast leaves at nine from platform four"
 
 
 @pytest.mark.parametrize(
-    ("reply", "alike"),
+    ("reply", "is_similar"),
     [
         ("The train to the coast leaves at ten, from platform four!", True),  # one of eleven words
         ("the train to the coast leaves at ten from platform two", True),  # two
-        ("the train to the hills leaves at ten from platform two", False),  # three: 8 of 11 is less than 0.8
+        ("the train to the hills leaves at ten from platform two", False),  # three: 8 of 11 is below 0.8
         (TEN_WORDS + " every day", True),  # 11 of 13
         (TEN_WORDS + " on every single day", False),  # 11 of 15
         ("from platform four the train to the coast leaves at nine", False),  # the same words in another order
-        ("the train to the coast leaves at", False),  # too few words to tell
+        ("the train to the coast leaves at", False),  # too short
     ],
 )
-def test_how_much_alike_near_duplicates_are(reply: str, alike: bool) -> None:
-    assert rules.near_duplicate([TEN_WORDS, reply]) == [False, alike]
-    assert rules.near_duplicate([reply, TEN_WORDS]) == [False, alike]
+def test_threshold_of_near_duplicates(reply: str, is_similar: bool) -> None:
+    assert rules.near_duplicate([TEN_WORDS, reply]) == [False, is_similar]
+    assert rules.near_duplicate([reply, TEN_WORDS]) == [False, is_similar]
 
 
-def test_nine_words_alike_are_a_coincidence() -> None:
+def test_nine_equal_words_are_not_a_near_duplicate() -> None:
     nine, ten = "congratulations to you I am so happy for you", "congratulations to you I am so very happy for you"
     assert rules.near_duplicate([nine, nine]) == [False, False]
     assert rules.near_duplicate([ten, ten]) == [False, True]
     assert rules.near_duplicate([ten, ten.replace("I am", "I'm")]) == [False, False]  # nine words again
 
 
-def test_a_copy_of_a_copy_is_held_to_what_was_kept() -> None:
-    """So a chain of small changes doesn't drop what is unlike all that is kept."""
+def test_replies_are_compared_with_kept_replies_only() -> None:
+    """A chain of small changes does not drop a reply that differs from all kept ones."""
     chain = [TEN_WORDS]
     for old, new in (("coast leaves", "hills arrives"), ("nine from", "dawn on"), ("platform four", "track six")):
         chain.append(chain[-1].replace(old, new))
@@ -161,7 +161,7 @@ def test_a_copy_of_a_copy_is_held_to_what_was_kept() -> None:
 
 
 def edits(one: list[str], two: list[str]) -> int:
-    """Words to insert, leave out or change."""
+    """The number of words to insert, omit or change."""
     before = list(range(len(two) + 1))
     for row, word in enumerate(one, start=1):
         now = [row]
@@ -177,8 +177,8 @@ VOCABULARY = ["red", "green", "blue", "grey", "pink"]
 @given(
     st.lists(st.tuples(st.integers(0, 2), st.lists(st.tuples(st.integers(0, 13), st.sampled_from(VOCABULARY)), max_size=4)), max_size=12)
 )
-def test_what_holds_of_all_near_duplicates(changes: list[tuple[int, list[tuple[int, str]]]]) -> None:
-    """A dropped one is like an earlier one that stayed; the first of each text stays; a text that stayed comes back dropped."""
+def test_properties_of_near_duplicates(changes: list[tuple[int, list[tuple[int, str]]]]) -> None:
+    """A dropped text is similar to an earlier kept one, and a text equal to a kept one is dropped."""
     texts = []
     for base, swaps in changes:
         words = [f"{VOCABULARY[(base + place) % 5]}{base}{place}" for place in range(14)]
@@ -186,17 +186,17 @@ def test_what_holds_of_all_near_duplicates(changes: list[tuple[int, list[tuple[i
             words[place] = word
         texts.append(" ".join(words))
     repeated = rules.near_duplicate(texts)
-    stayed: list[list[str]] = []
+    kept: list[list[str]] = []
     for body, drop in zip(texts, repeated, strict=True):
         words = body.split()
-        alike = [1 - edits(words, other) / max(len(words), len(other)) >= 0.8 for other in stayed]
-        assert any(alike) or not drop
-        assert drop or words not in stayed
+        similar = [1 - edits(words, other) / max(len(words), len(other)) >= 0.8 for other in kept]
+        assert any(similar) or not drop
+        assert drop or words not in kept
         if not drop:
-            stayed.append(words)
+            kept.append(words)
 
 
-def test_near_duplicates_do_not_depend_on_the_process() -> None:
+def test_near_duplicates_are_the_same_in_every_process() -> None:
     code = (
         "from bot.corpus.rules import near_duplicate\n"
         "words = [f'word{number * number % 97}' for number in range(3000)]\n"
@@ -220,8 +220,8 @@ def test_english_only() -> None:
         pair(reply="Я тоже не знаю, спросите завтра ещё раз.", number=2),
         pair(reply="No idea either, ask again tomorrow.", number=3),
         pair(reply="lmao same tho, im gonna b so tired smh", number=4),
-        pair(reply="Was ist das?", number=5),  # too short to tell
-        pair(reply="xX_Q7kzzqWWpfhTTgkK zzqWWpfhTTgkK wfhjkkjj kjhkjh", number=6),  # no language
+        pair(reply="Was ist das?", number=5),  # too short
+        pair(reply="xX_Q7kzzqWWpfhTTgkK zzqWWpfhTTgkK wfhjkkjj kjhkjh", number=6),  # not a language
         pair(reply="Abeg make una no vex, we dey come now now", number=8),  # Pidgin
         pair(comment=GERMAN, reply="What does that mean in English, please?", number=7),
     ]
@@ -231,7 +231,7 @@ def test_english_only() -> None:
     assert len(rules.keep(pairs)[0]) == 8
 
 
-def test_the_language_detector_is_loaded_only_when_asked_for() -> None:
+def test_the_language_detector_is_loaded_only_if_needed() -> None:
     code = (
         "import sys; from bot.corpus import rules; from tests.test_prepare import pair\n"
         "rules.keep([pair()]); print('py3langid' in sys.modules)"
@@ -241,7 +241,7 @@ def test_the_language_detector_is_loaded_only_when_asked_for() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from(["t1_a", "t3_x"]), st.text(max_size=60) | st.just(LONG_REPLY), st.text(max_size=60)), max_size=8))
-def test_nothing_vanishes_uncounted(bodies: list[tuple[str, str, str]]) -> None:
+def test_every_pair_is_kept_or_counted(bodies: list[tuple[str, str, str]]) -> None:
     pairs = [pair(comment, reply, number, comment_id=to) for number, (to, comment, reply) in enumerate(bodies)]
     rows, dropped = rules.keep(pairs)
     ids = [each.reply_id for each in rows] + [each.reply_id for pairs in dropped.values() for each in pairs]
@@ -252,7 +252,7 @@ def test_nothing_vanishes_uncounted(bodies: list[tuple[str, str, str]]) -> None:
 # --- explain --------------------------------------------------------------------------------------------------------------------
 
 
-def test_explain_shows_dropped_rows_from_all_over() -> None:
+def test_explain_shows_a_sample_of_all_dropped_rows() -> None:
     dropped = {"too_short": [pair(reply=f"{number}", number=number) for number in range(500)], "parroted": []}
     lines = rules.explain(dropped, 20)
     assert lines[:2] == ["", "too_short: 20 of 500"] and len(lines) == 2 + 20 * 3
@@ -263,7 +263,7 @@ def test_explain_shows_dropped_rows_from_all_over() -> None:
     assert rules.explain({"too_short": dropped["too_short"][:2]}, 20)[1] == "too_short: 2 of 2"
 
 
-def test_an_explained_row_is_as_it_was_read_one_line_a_text() -> None:
+def test_explain_shows_the_original_text_on_one_line() -> None:
     dropped = rules.keep([pair(comment="> a quote\n\nand \x1b[31mmore", reply="https://example.org/" + "x" * 200)])[1]
     assert rules.explain(dropped, 1) == [
         "",
@@ -282,7 +282,7 @@ def test_kept_pairs_are_clean() -> None:
     assert (kept.comment, kept.reply) == ("Tom & Jerry", "See this now")
 
 
-def test_a_submission_is_cut_short_and_a_comment_is_not() -> None:
+def test_a_submission_is_truncated_and_a_comment_is_not() -> None:
     long = "word " * 300
     ((comment, submission), _) = rules.keep([pair(comment=long, number=1), pair(comment=long, number=2, comment_id="t3_x")])
     assert len(comment.comment) == 1499
@@ -297,47 +297,47 @@ def sibling(number: int, karma: int | None, minutes: float | None, comment_id: s
     return pair(reply=f"reply {number}", number=number, reply_karma=karma, reply_utc=utc, comment_id=comment_id)
 
 
-def drawn(siblings: list[Pair], karma_gap: int = 2, hours_gap: float = 1.0) -> list[tuple[str, str, int, float]]:
+def pairs_drawn(siblings: list[Pair], karma_gap: int = 2, hours_gap: float = 1.0) -> list[tuple[str, str, int, float]]:
     return [(row.chosen_id, row.rejected_id, row.karma_gap, row.hours_gap) for row in pairs.sibling_pairs(siblings, karma_gap, hours_gap)]
 
 
-def test_the_better_one_is_chosen_and_hours_gap_has_a_sign() -> None:
-    assert drawn([sibling(1, 10, 0), sibling(2, 3, 30)]) == [("t1_r1", "t1_r2", 7, -0.5)]  # chosen came half an hour earlier
-    assert drawn([sibling(1, 3, 0), sibling(2, 10, 30)]) == [("t1_r2", "t1_r1", 7, 0.5)]  # and later
-    assert drawn([sibling(2, 10, 30), sibling(1, 3, 0)]) == [("t1_r2", "t1_r1", 7, 0.5)]  # whatever the order of rows
-    assert drawn([sibling(1, -5, 0), sibling(2, 0, 0)]) == [("t1_r2", "t1_r1", 5, 0.0)]
+def test_the_reply_with_more_karma_is_chosen_and_hours_gap_has_a_sign() -> None:
+    assert pairs_drawn([sibling(1, 10, 0), sibling(2, 3, 30)]) == [("t1_r1", "t1_r2", 7, -0.5)]  # chosen is half an hour earlier
+    assert pairs_drawn([sibling(1, 3, 0), sibling(2, 10, 30)]) == [("t1_r2", "t1_r1", 7, 0.5)]  # half an hour later
+    assert pairs_drawn([sibling(2, 10, 30), sibling(1, 3, 0)]) == [("t1_r2", "t1_r1", 7, 0.5)]  # independent of the order of rows
+    assert pairs_drawn([sibling(1, -5, 0), sibling(2, 0, 0)]) == [("t1_r2", "t1_r1", 5, 0.0)]
 
 
-def test_least_karma_gap() -> None:
-    assert drawn([sibling(1, 3, 0), sibling(2, 1, 1)], karma_gap=2) == [("t1_r1", "t1_r2", 2, -0.0167)]
-    assert drawn([sibling(1, 3, 0), sibling(2, 1, 1)], karma_gap=3) == []
-    assert drawn([sibling(1, 3, 0), sibling(2, 3, 1)], karma_gap=1) == []  # a tie
+def test_minimum_karma_gap() -> None:
+    assert pairs_drawn([sibling(1, 3, 0), sibling(2, 1, 1)], karma_gap=2) == [("t1_r1", "t1_r2", 2, -0.0167)]
+    assert pairs_drawn([sibling(1, 3, 0), sibling(2, 1, 1)], karma_gap=3) == []
+    assert pairs_drawn([sibling(1, 3, 0), sibling(2, 3, 1)], karma_gap=1) == []  # a tie
 
 
-def test_most_hours_apart() -> None:
-    assert len(drawn([sibling(1, 9, 0), sibling(2, 1, 60)])) == 1
-    assert drawn([sibling(1, 9, 0), sibling(2, 1, 61)]) == []
-    assert len(drawn([sibling(1, 9, 0), sibling(2, 1, 61)], hours_gap=2)) == 1
+def test_maximum_hours_gap() -> None:
+    assert len(pairs_drawn([sibling(1, 9, 0), sibling(2, 1, 60)])) == 1
+    assert pairs_drawn([sibling(1, 9, 0), sibling(2, 1, 61)]) == []
+    assert len(pairs_drawn([sibling(1, 9, 0), sibling(2, 1, 61)], hours_gap=2)) == 1
 
 
-def test_only_neighbours_in_time() -> None:
-    rows = drawn([sibling(1, 9, 0), sibling(2, 1, 10), sibling(3, 5, 20), sibling(4, 20, 30)])
+def test_only_neighbours_in_time_are_paired() -> None:
+    rows = pairs_drawn([sibling(1, 9, 0), sibling(2, 1, 10), sibling(3, 5, 20), sibling(4, 20, 30)])
     assert [(chosen, rejected) for chosen, rejected, _, _ in rows] == [("t1_r1", "t1_r2"), ("t1_r3", "t1_r2"), ("t1_r4", "t1_r3")]
 
 
-def test_only_siblings() -> None:
-    assert drawn([sibling(1, 9, 0), sibling(2, 1, 10, comment_id="t1_b")]) == []
+def test_only_siblings_are_paired() -> None:
+    assert pairs_drawn([sibling(1, 9, 0), sibling(2, 1, 10, comment_id="t1_b")]) == []
 
 
-def test_replies_without_karma_or_time_are_left_out() -> None:
-    assert drawn([sibling(1, 9, 0), sibling(2, None, 5), sibling(3, 1, 10), sibling(4, 50, None)]) == [("t1_r1", "t1_r3", 8, -0.1667)]
+def test_replies_without_karma_or_time_are_ignored() -> None:
+    assert pairs_drawn([sibling(1, 9, 0), sibling(2, None, 5), sibling(3, 1, 10), sibling(4, 50, None)]) == [("t1_r1", "t1_r3", 8, -0.1667)]
 
 
-def test_the_same_text_twice_is_no_pair() -> None:
-    assert drawn([sibling(1, 9, 0), replace(sibling(2, 1, 5), reply="reply 1")]) == []
+def test_equal_texts_are_not_paired() -> None:
+    assert pairs_drawn([sibling(1, 9, 0), replace(sibling(2, 1, 5), reply="reply 1")]) == []
 
 
-def test_more_neighbours_if_wanted() -> None:
+def test_more_neighbours() -> None:
     replies = [sibling(1, 9, 0), sibling(2, 1, 10), sibling(3, 5, 20), sibling(4, 20, 70)]
     rows = pairs.sibling_pairs(replies, 2, 1.0, neighbours=2)
     assert [(row.chosen_id, row.rejected_id) for row in rows] == [
@@ -346,7 +346,7 @@ def test_more_neighbours_if_wanted() -> None:
     assert len(pairs.sibling_pairs(replies, 2, 1.0, neighbours=9)) == 5  # 1 and 4 are more than an hour apart
 
 
-def test_made_up_times_neither_part_nor_order_siblings() -> None:
+def test_artificial_times_have_no_effect_on_pairs() -> None:
     replies = [sibling(number, number, 90 * number) for number in range(1, 41)]
     month = pairs.month_of(replies[0])
     assert month == "2017-07" and not pairs.sibling_pairs(replies, 1, 1.0, untimed=["2017-08"])
@@ -359,13 +359,13 @@ def test_made_up_times_neither_part_nor_order_siblings() -> None:
 
 
 @pytest.mark.parametrize("command", [["realism", "fakes.csv"], ["ranked", "pairs.jsonl"]])
-def test_an_option_of_the_main_command_is_refused_elsewhere(command: list[str]) -> None:
+def test_subcommands_reject_options_of_the_main_command(command: list[str]) -> None:
     line = [sys.executable, str(ROOT / "run_bot.py"), "prepare", *command, "--english-only"]
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "No such option" in done.stderr and "--english-only" in done.stderr
 
 
-def test_ranked_pairs_are_cleaned_and_compared_by_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ranked_pairs_are_cleaned_and_ordered_by_rank(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = [
         {"subreddit": "Books", "kind": "comment", "parent": "Which *book*?", "reply": reply, "rank": rank}
         for reply, rank in [("The **second** one.", 2), ("The third one.", 3), ("The first one.", 1), ("[deleted]", 1), ("Tied third.", 3)]
@@ -386,7 +386,7 @@ def test_ranked_pairs_are_cleaned_and_compared_by_place(tmp_path: Path, capsys: 
 @pytest.mark.parametrize(
     "content", ["no json\n", '{"subreddit": "a"}\n', '{"subreddit": "a", "kind": "b", "parent": "c", "reply": "d", "rank": "e"}\n', ""]
 )
-def test_ranked_file_of_another_shape_is_an_error(tmp_path: Path, content: str) -> None:
+def test_a_ranked_file_with_another_format_is_an_error(tmp_path: Path, content: str) -> None:
     (tmp_path / "ranked.jsonl").write_text(content)
     with pytest.raises(UserError, match=r"ranked.jsonl: .*subreddit"):
         prepare.ranked_command(tmp_path / "ranked.jsonl", tmp_path)
@@ -401,7 +401,7 @@ def test_all_columns_of_a_sibling_pair() -> None:
     st.lists(st.tuples(st.integers(-20, 20), st.integers(0, 240), st.sampled_from(["t1_a", "t1_b"])), max_size=12),
     st.randoms(use_true_random=False),
 )
-def test_what_holds_of_all_sibling_pairs(replies: list[tuple[int, int, str]], chance: object) -> None:
+def test_properties_of_sibling_pairs(replies: list[tuple[int, int, str]], rng: object) -> None:
     siblings = [sibling(number, karma, minutes, parent) for number, (karma, minutes, parent) in enumerate(replies)]
     by_id = {each.reply_id: each for each in siblings}
     rows = pairs.sibling_pairs(siblings, 3, 1.0)
@@ -412,7 +412,7 @@ def test_what_holds_of_all_sibling_pairs(replies: list[tuple[int, int, str]], ch
         assert (better.reply_karma or 0) - (worse.reply_karma or 0) == row.karma_gap >= 3
         assert abs((better.reply_utc or 0) - (worse.reply_utc or 0)) <= 3600
         assert (row.chosen, row.rejected) == (better.reply, worse.reply)
-    chance.shuffle(siblings)  # type: ignore[attr-defined]
+    rng.shuffle(siblings)  # type: ignore[attr-defined]
     key = lambda row: (row.chosen_id, row.rejected_id)  # noqa: E731
     assert sorted(pairs.sibling_pairs(siblings, 3, 1.0), key=key) == sorted(rows, key=key)
 
@@ -428,11 +428,11 @@ def fake(number: int, comment_id: str, reply: str) -> Candidate:
     return Candidate(comment_id, f"{comment_id}-{number}", 7, "?", reply, "lm", -2.0)
 
 
-def test_relevance_rows_pair_each_comment_with_its_reply_and_another_threads() -> None:
+def test_relevance_rows_have_the_own_reply_and_one_from_another_thread() -> None:
     people = [LmRow(f"t3_{n // 3}", f"t1_c{n}", f"t1_r{n}", "Books" if n < 30 else "alone", f"c{n}", f"r{n}") for n in range(32)]
     people[31] = replace(people[31], thread_id=people[30].thread_id)
     rows = pairs.relevance_rows(people)
-    assert rows == pairs.relevance_rows(people) and {row.subreddit for row in rows} == {"Books"}  # nothing to take from elsewhere
+    assert rows == pairs.relevance_rows(people) and {row.subreddit for row in rows} == {"Books"}  # the other subreddit has only one thread
     by_reply = {row.reply_id: row for row in people}
     assert [row.label for row in rows] == [1, 0] * 30
     for right, wrong in zip(rows[::2], rows[1::2], strict=True):
@@ -442,7 +442,7 @@ def test_relevance_rows_pair_each_comment_with_its_reply_and_another_threads() -
     assert len({row.reply_id for row in rows[1::2]}) > 12
 
 
-def test_realism_rows_hold_both_classes_for_each_comment() -> None:
+def test_realism_rows_have_both_classes_for_each_comment() -> None:
     people = [person(1, "t1_a", "Dune."), person(2, "t1_b", "Emma."), person(3, "t1_a", "Ulysses."), person(4, "t1_none", "Hamlet.")]
     fakes = [fake(0, "t1_a", "I like books."), fake(1, "t1_a", "Me too."), fake(0, "t1_b", "*Yes*, [all](http://example.org) &amp; more."),
              fake(1, "t1_b", " "), fake(0, "t1_strange", "Who asked?")]  # fmt: skip
@@ -451,14 +451,14 @@ def test_realism_rows_hold_both_classes_for_each_comment() -> None:
         ("t1_a", "t1_a-0", "I like books.", 0, "lm"),
         ("t1_a", "t1_a-1", "Me too.", 0, "lm"),
         ("t1_a", "t1_r1", "Dune.", 1, ""),
-        ("t1_b", "t1_b-0", "Yes, all & more.", 0, "lm"),  # cleaned as people's replies are
+        ("t1_b", "t1_b-0", "Yes, all & more.", 0, "lm"),  # cleaned like human replies
         ("t1_b", "t1_r2", "Emma.", 1, ""),
         ("t1_a", "t1_r3", "Ulysses.", 1, ""),
     ]
     assert {(row.thread_id, row.subreddit, row.comment) for row in rows} == {("t3_x", "books", "Any good books?")}
 
 
-def test_a_comment_whose_candidates_are_all_empty_gives_no_rows() -> None:
+def test_a_comment_with_only_empty_candidates_gives_no_rows() -> None:
     assert pairs.realism_rows([person(1, "t1_a", "Dune.")], [fake(0, "t1_a", ""), fake(1, "t1_a", "http://example.org")]) == []
 
 
@@ -468,7 +468,7 @@ AWKWARD = ["NA", "null and void", "=SUM(one)", 'she said "no",\nthen "yes"', "l'
 
 
 def small_extract(folder: Path) -> list[Pair]:
-    """120 threads, two replies each within minutes; every reply differs."""
+    """120 threads with two different replies within minutes, and a few special cases."""
     pairs = []
     for thread in range(120):
         for reply in range(2):
@@ -498,7 +498,7 @@ def small_extract(folder: Path) -> list[Pair]:
 
 
 def shuffled(pairs: Sequence[Pair], seed: int = 1) -> list[Pair]:
-    """As an extract's rows lie: in no order."""
+    """In random order, like the rows of an extract."""
     return random.Random(seed).sample(pairs, len(pairs))
 
 
@@ -514,7 +514,7 @@ def every(folder: Path, name: str, row_type: type) -> dict[str, list]:
     return {split: schema.read_rows(folder / f"{name}_{split}.csv", row_type) for split in prepare.SPLITS}
 
 
-def test_splits_share_no_thread_and_agree_between_files(prepared: Path) -> None:
+def test_splits_have_no_common_thread_and_agree_between_files(prepared: Path) -> None:
     for name, row_type in (("lm", LmRow), ("upvote", UpvoteRow), ("upvote_pairs", UpvotePair)):
         threads = {split: {row.thread_id for row in rows} for split, rows in every(prepared, name, row_type).items()}
         assert all(threads.values())
@@ -522,26 +522,26 @@ def test_splits_share_no_thread_and_agree_between_files(prepared: Path) -> None:
         assert all(text.split_for(thread) == split for split, names in threads.items() for thread in names)
 
 
-def test_which_rows_stand_where(prepared: Path) -> None:
+def test_rows_of_each_file(prepared: Path) -> None:
     lm = [row for rows in every(prepared, "lm", LmRow).values() for row in rows]
     upvote = [row for rows in every(prepared, "upvote", UpvoteRow).values() for row in rows]
     pairs = [row for rows in every(prepared, "upvote_pairs", UpvotePair).values() for row in rows]
     assert len(lm) == 240 and {"t1_r900", "t1_r901", "t1_r902", "t1_r903"}.isdisjoint(row.reply_id for row in lm)
     assert {row.reply_id for row in upvote} == {f"t1_r{number}" for number in [*range(240), 900, 901, 904]}
-    assert {row.karma_gap for row in pairs} == {5, 10, 12} and len(pairs) == 123  # the disliked ones too, each against its neighbours
+    assert {row.karma_gap for row in pairs} == {5, 10, 12} and len(pairs) == 123  # including the downvoted replies
     by_reply = {row.reply_id: row for row in lm}
     assert by_reply["t1_r3"] == LmRow("t3_1", "t1_c1", "t1_r3", "books", "question number 1", 'she said "no", then "yes" as reader 3')
     assert by_reply["t1_r5"].reply == "a [SEP] b <|endoftext|> as reader 5"
 
 
-def test_gpt2_finetune_is_one_column_of_training_text(prepared: Path) -> None:
+def test_gpt2_finetune_has_one_column_of_training_text(prepared: Path) -> None:
     train = schema.read_rows(prepared / "lm_train.csv", LmRow)
     expected = [text.format_training_text(row.comment, row.reply) for row in train]
     path = prepared / "gpt2_finetune.csv"
     assert [row.text for row in schema.read_rows(path, FinetuneText)] == expected
     table = pandas.read_csv(path)
     assert list(table.columns) == ["text"] and list(table["text"]) == expected
-    with path.open(encoding="utf-8", newline="") as file:  # as gpt-2-simple's loader reads it
+    with path.open(encoding="utf-8", newline="") as file:  # like gpt-2-simple's loader
         reader = csv.reader(file)
         assert next(reader) == ["text"] and list(reader) == [[row] for row in expected]
     assert all(row.count("[SEP]") == 1 and "<|" + "endoftext|>" not in row for row in expected)
@@ -551,7 +551,7 @@ def test_gpt2_finetune_is_one_column_of_training_text(prepared: Path) -> None:
 RULES = ["deleted", "nothing_left", "bot_notice", "too_short", "too_long", "mostly_not_letters", "parroted", "copy_pasta", "near_duplicate"]
 
 
-def test_manifests_say_what_was_dropped_and_from_which_files(prepared: Path) -> None:
+def test_manifests_have_the_counts_and_the_input_files(prepared: Path) -> None:
     manifests = {path.name.split(".")[0]: json.loads(path.read_text()) for path in prepared.glob("*.manifest.json")}
     for name in ("lm_train", "lm_val", "lm_test", "gpt2_finetune", "upvote_train", "upvote_pairs_test"):
         manifest = manifests[name]
@@ -569,11 +569,11 @@ def test_manifests_say_what_was_dropped_and_from_which_files(prepared: Path) -> 
 
 
 def printed(output: str) -> dict[str, int]:
-    """The table of rules."""
+    """Parse the printed table of rules."""
     return {name: int(count.replace(",", "")) for name, count in re.findall(r"│ (\S.*?) +│ +([\d,]+) │\n", output)}
 
 
-def test_the_table_says_where_each_row_went(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_accounts_for_every_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small_extract(tmp_path / "raw")
     prepare.main(tmp_path / "raw", tmp_path / "out", minimum_karma=6, karma_gap=6, hours_gap=1000.0)
     output = capsys.readouterr().out
@@ -589,7 +589,7 @@ def test_the_table_says_where_each_row_went(tmp_path: Path, capsys: pytest.Captu
     assert sorted(row.karma_gap for row in pairs) == [10, 12]
 
 
-def test_options_from_the_command_line(tmp_path: Path, prepared: Path) -> None:
+def test_command_line_options(tmp_path: Path, prepared: Path) -> None:
     raw = tmp_path / "raw"
     write_extract(raw, [pair(number=1, reply=GERMAN), pair(number=2), pair(number=3, reply="[red] it is"), pair(number=4, reply="x")])
     command = [sys.executable, "-m", "bot", "prepare", "--raw", str(raw), "--out", str(tmp_path), "--explain", "3", "--english-only"]
@@ -602,7 +602,7 @@ def test_options_from_the_command_line(tmp_path: Path, prepared: Path) -> None:
     assert json.loads((tmp_path / "lm_train.csv.manifest.json").read_text())["made_from"]["english_only"] is True
 
 
-def test_the_same_files_again_are_the_same_bytes(prepared: Path, tmp_path: Path) -> None:
+def test_output_is_reproducible(prepared: Path, tmp_path: Path) -> None:
     prepare.main(prepared.parent / "raw", tmp_path)
     for path in sorted(prepared.glob("*.csv")):
         if not path.name.startswith("realism"):
@@ -626,7 +626,7 @@ def test_the_order_of_rows_in_an_extract_does_not_matter(tmp_path: Path) -> None
         assert dropped_ids(dropped) == {"copy_pasta": ["t1_r6", "t1_r5"], "near_duplicate": ["t1_r8"]}
 
 
-def test_files_are_read_by_name(tmp_path: Path) -> None:
+def test_files_are_read_in_order_of_name(tmp_path: Path) -> None:
     write_extract(tmp_path, [pair(number=1, reply_utc=9)], "2017-02")
     write_extract(tmp_path, [pair(number=2, reply_utc=10)], "2017-01")
     assert [each.reply_id for each in prepare.read_pairs(tmp_path)[0]] == ["t1_r2", "t1_r1"]
@@ -653,22 +653,22 @@ def test_the_realism_files(prepared: Path, tmp_path: Path, capsys: pytest.Captur
     prepare.realism_command([tmp_path / "fakes.csv", tmp_path / "hot.csv"], prepared)
     rows = [row for split in every(prepared, "realism", RealismRow).values() for row in split]
     assert Counter(row.generator for row in rows if not row.label) == {"lm": 100, "lm temperature=1 top_p=0.95": 10}
-    assert sum(row.label for row in rows) == 200  # no person's reply comes twice
-    schema.write_rows(tmp_path / "strange.csv", Candidate, [fake(0, "t1_elsewhere", "Hello.")])
-    with pytest.raises(UserError, match=r"strange\.csv: none of its comment_ids stands in"):
-        prepare.realism_command([tmp_path / "strange.csv"], prepared)
+    assert sum(row.label for row in rows) == 200  # no human reply is repeated
+    schema.write_rows(tmp_path / "unknown.csv", Candidate, [fake(0, "t1_elsewhere", "Hello.")])
+    with pytest.raises(UserError, match=r"unknown\.csv: none of the comment_ids occurs in"):
+        prepare.realism_command([tmp_path / "unknown.csv"], prepared)
 
 
-# --- what is wrong with extracts ----------------------------------------------------------------------------------------------------
+# --- invalid extracts ---------------------------------------------------------------------------------------------------------------
 
 
-def test_no_extract(tmp_path: Path) -> None:
+def test_missing_extract(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no Parquet file; run `python run_bot\.py extract` first"):
         prepare.main(tmp_path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_an_extract_that_is_not_whole_or_not_one(tmp_path: Path) -> None:
+def test_a_truncated_or_invalid_extract(tmp_path: Path) -> None:
     def refusal() -> str:
         with pytest.raises(UserError) as caught:
             prepare.main(tmp_path, tmp_path / "out")
@@ -681,8 +681,8 @@ def test_an_extract_that_is_not_whole_or_not_one(tmp_path: Path) -> None:
         path.write_bytes(whole[:length])
         assert "extract that month again" in refusal()
     other = write_extract(tmp_path / "other", [pair()])
-    path.write_bytes(other.read_bytes())  # whole, but with fewer rows than the manifest says
-    assert "1 rows, its manifest says 50" in refusal()
+    path.write_bytes(other.read_bytes())  # complete, but with fewer rows than in the manifest
+    assert "1 rows, but its manifest says 50" in refusal()
     files.manifest_path(path).unlink()
     duckdb.sql("SELECT 'books' AS subreddit, 't3_x' AS thread_id").write_parquet(str(path))
     assert "not an extract with columns subreddit, thread_id, submission" in refusal()

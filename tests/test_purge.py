@@ -435,7 +435,7 @@ def test_files_that_cannot_be_searched_are_named_and_the_others_are_purged(data:
     for name, content in bad.items():
         (data / name).write_bytes(content)
     schema.write_rows(data / "changed.csv", Candidate, [candidate("t1_c00x")])
-    changed = (data / "changed.csv").read_bytes() + b"t1_c00x,by hand,1,r,g,\r\n"
+    changed = (data / "changed.csv").read_bytes() + b"t1_c00x,by hand,1,c,r,g,\r\n"
     (data / "changed.csv").write_bytes(changed)
     pq.write_table(pa.table({"id": ["c00x"], "body": ["x"]}), data / "dump.parquet")
     with pytest.raises(UserError) as caught:
@@ -444,7 +444,7 @@ def test_files_that_cannot_be_searched_are_named_and_the_others_are_purged(data:
     assert message.startswith("9 not purged") and "\n" not in message
     for name, why in {
         "truncated.csv": "unexpected end of data", "short.csv": "row 1 has 1 cells", "empty.csv": "empty file", "latin.csv": "not UTF-8",
-        "twice.csv": "stands twice", "texts.csv": "has none of the columns comment_id", "raw_data/cut.parquet": "not a whole Parquet file",
+        "twice.csv": "occurs twice", "texts.csv": "has none of the columns comment_id", "raw_data/cut.parquet": "not a valid Parquet file",
         "changed.csv": "its manifest says 1", "dump.parquet": "has none of the columns",
     }.items():  # fmt: skip
         assert re.search(rf"{re.escape(name)}: [^;]*{why}", message), (name, message)

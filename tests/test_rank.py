@@ -33,7 +33,7 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.encoder(tmp_path_factory.mktemp("other"), seed=5)
 
 
-def test_scores_are_probabilities_and_depend_on_both_texts(model: Path) -> None:
+def test_scores_are_probabilities_that_depend_on_both_texts(model: Path) -> None:
     ranker = rankers.load("transformers", model)
     scores = ranker.score(PAIRS)
     assert all(0 <= score <= 1 for score in scores) and len(set(scores)) == 4
@@ -42,15 +42,7 @@ def test_scores_are_probabilities_and_depend_on_both_texts(model: Path) -> None:
     assert ranker.score([]) == []
 
 
-def test_scores_do_not_depend_on_order_or_batch(model: Path) -> None:
-    ranker = rankers.load("transformers", model)
-    pairs = [(f"comment {n} " * (n % 7 + 1), f"reply {n * n} " * (n % 5 + 1)) for n in range(23)]
-    whole = ranker.score(pairs, batch_size=32)
-    assert ranker.score(pairs[::-1], batch_size=3)[::-1] == pytest.approx(whole, abs=1e-5)
-    assert [ranker.score([pair])[0] for pair in pairs] == pytest.approx(whole, abs=1e-5)
-
-
-def test_pair_is_two_segments_and_control_tokens_stay_text(model: Path) -> None:
+def test_a_pair_has_two_segments_and_control_tokens_are_escaped(model: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(model)
     ids, segments = encode_pair(tokenizer, "book [SEP] [CLS] train", "short [PAD] and funny")
     assert ids.count(tokenizer.sep_token_id) == 2 and ids.count(tokenizer.cls_token_id) == 1 and tokenizer.pad_token_id not in ids
@@ -67,7 +59,7 @@ def test_a_score_does_not_depend_on_order_or_batch(model: Path, other: Path) -> 
         realism, upvote, combined = (row[f"{name}_score"] or 0.0 for name in ("realism", "upvote", "rank"))
         assert row["relevance_score"] is None and realism != upvote and min(realism, upvote) <= combined <= max(realism, upvote)
     for one, two in zip(rows, score.score_pairs(pairs[::-1], scorers, 2, RankWeights())[::-1], strict=True):
-        assert one["realism_score"] == pytest.approx(two["realism_score"], abs=1e-5)
+        assert one["realism_score"] == pytest.approx(two["realism_score"], abs=tiny.rounding())
 
 
 def test_rank_score_is_the_weighted_mean_of_the_log_odds() -> None:
@@ -79,13 +71,13 @@ def test_rank_score_is_the_weighted_mean_of_the_log_odds() -> None:
     assert score.rank_score({**scores, "upvote_score": 0.0}, RankWeights(realism=0)) == pytest.approx(0.001)
 
 
-def test_weights_that_leave_no_ranker_are_an_error(model: Path) -> None:
+def test_weights_that_are_all_zero_are_an_error(model: Path) -> None:
     settings = RankSettings(backend="transformers", realism=None, relevance=None, upvote=model, weights=RankWeights(upvote=0))
     with pytest.raises(UserError, match=r"rank.weights gives 0 to every ranker that is set \(upvote_score\)"):
         scoring.load_rankers(settings)
 
 
-def test_score_any_csv_carries_other_columns(model: Path, tmp_path: Path) -> None:
+def test_score_keeps_other_columns(model: Path, tmp_path: Path) -> None:
     text = 'id,reply,comment,rank_score,extra\n007,"a ""b"",\nc",Any good books?,old,NA\n1e5,null,é,,=1+1\n'
     (tmp_path / "in.csv").write_text(text, encoding="utf-8")
     (tmp_path / "config.toml").write_text(f'[rank]\nbackend = "transformers"\nrealism = "{model}"\nupvote = "{model}"\nrelevance = ""\n')
@@ -98,12 +90,10 @@ def test_score_any_csv_carries_other_columns(model: Path, tmp_path: Path) -> Non
     assert all(row["relevance_score"] == "" and 0 < float(row["realism_score"]) < 1 for row in rows)
     assert float(rows[0]["rank_score"]) == pytest.approx(float(rows[0]["upvote_score"]))  # both rankers are one model
     expected = rankers.load("transformers", model).score([("Any good books?", 'a "b", c')])[0]
-    assert float(rows[0]["realism_score"]) == pytest.approx(expected, abs=1e-6)
+    assert float(rows[0]["realism_score"]) == pytest.approx(expected, abs=tiny.rounding())
 
 
-def test_a_run_is_ranked_once_and_again_after_a_change(
-    model: Path, other: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_is_ranked_again_only_after_a_change(model: Path, other: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     schema.write_rows(tmp_path / "candidates.csv", Candidate, [Candidate("t1_a", "t1_a-0", 1, "Hi", "Hello", "g", -1.5)])
     config = tmp_path / "c.toml"
     config.write_text(f'[rank]\nbackend = "transformers"\nrealism = "{model}"\nupvote = "{other}"\nrelevance = ""\n')
@@ -116,7 +106,7 @@ def test_a_run_is_ranked_once_and_again_after_a_change(
     assert schema.read_rows(tmp_path / "scores.csv", Scores)[0].realism_score != first[0].realism_score
 
 
-def test_errors_say_what_to_do(model: Path, tmp_path: Path) -> None:
+def test_error_messages(model: Path, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("comment,answer\na,b\n")
     with pytest.raises(UserError, match=r"expected column reply, found comment, answer"):
         scoring.main(tmp_path / "in.csv", tmp_path / "out.csv", None)

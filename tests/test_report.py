@@ -1,4 +1,4 @@
-"""bot.report.report: a made-up run with hostile text, as a page and as a table."""
+"""bot.report.report: an invented run with hostile text, as a page, as a table and as a spreadsheet file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from bot.report import report
 from bot.schema import Candidate, Comment, Context, NotChosen, Phrased, Scored, Scores, Skipped, Submitted, Verdict
 
 SCRIPT = "<script>alert(1)</script> \"quoted\" & 'single'"
-MARKUP = "[bold red]not markup[/bold red] [/] :smile: [link=http://x.example]here[/link]"
+MARKUP = "[bold red]not markup[/bold red] [/] :smile: [link=http://x.example]a link[/link]"
 RIGHT_TO_LEFT = "شكرا جزيلا \u202eevil"
 AWKWARD = "=1+1\n\nsecond \x1b[31mline 🍳 [SEP]"
 
@@ -39,23 +39,23 @@ COMMENTS = [
 CANDIDATES = [
     ("t1_a", "the second best", 0.625, 0.25, "kept", "not_best"),
     ("t1_a", f"chosen {SCRIPT}", 0.875, 0.75, "chosen", ""),
-    ("t1_b", "no one talks so", 0.499, 0.9, "refused", "low_realism"),
+    ("t1_b", "nobody talks like that", 0.499, 0.9, "refused", "low_realism"),
     ("t1_b", " ", 0.8, 0.1, "refused", "empty"),
     ("t1_c", "good but not good enough", 0.7, 0.47, "kept", "other_comment_in_submission"),
     ("t1_c", "bad", 0.1, 0.6, "refused", "low_realism"),
     ("t1_d", f"chosen {MARKUP} {RIGHT_TO_LEFT}", 0.55, 0.31, "chosen", ""),
     ("t1_d", "kept and quiet", 0.6, 0.3, "kept", "not_best"),
 ]
-SKIPPED = ["too_old", "too_old", "nsfw", "a_reason_without_words"]
+SKIPPED = ["too_old", "too_old", "nsfw", "a_reason_without_phrase"]
 
 
 def write_run(folder: Path, comments: list[Comment] = COMMENTS, threshold: float = 0.5) -> Path:
-    """A run folder as the stages leave it."""
-    taken = {comment.comment_id: comment for comment in comments}
+    """Write a run folder with the files of all stages."""
+    by_id = {comment.comment_id: comment for comment in comments}
     candidates, scored = [], []
     for number, (comment_id, reply, realism, upvote, verdict, reason) in enumerate(CANDIDATES):
-        if comment_id in taken:
-            comment, name = taken[comment_id], f"{comment_id}-{number}"
+        if comment_id in by_id:
+            comment, name = by_id[comment_id], f"{comment_id}-{number}"
             candidates.append(Candidate(comment_id, name, number, "?", reply, "tiny", -1.5 - number))
             scores = (realism, upvote, None, upvote)
             scored.append(Scored(comment_id, comment.thread_id, comment.subreddit, comment.comment, name, reply, *scores, verdict, reason))
@@ -75,7 +75,7 @@ def write_run(folder: Path, comments: list[Comment] = COMMENTS, threshold: float
 
 
 class Page(HTMLParser):
-    """What a browser would make of the page: tags with attributes, and text."""
+    """The parsed page: tags with attributes, and text."""
 
     def __init__(self, content: str) -> None:
         super().__init__()
@@ -122,33 +122,35 @@ def test_page_escapes_everything(tmp_path: Path) -> None:
     assert not names & {"script", "img", "iframe", "link", "object", "base", "form"}
     assert "\x1b" not in content
     for text in (COMMENTS[0].title, SCRIPT, MARKUP, RIGHT_TO_LEFT, AWKWARD.replace("\x1b", "\ufffd")):
-        assert text in page.parts  # shown as it was written, line breaks too
-    attributes = [(name, value or "") for _, given in page.tags for name, value in given.items()]
+        assert text in page.parts  # unchanged, including line breaks
+    attributes = [(name, value or "") for _, attributes in page.tags for name, value in attributes.items()]
     assert not [name for name, _ in attributes if name.startswith("on")]
     assert {value for name, value in attributes if name == "href"} == {"https://example.org/a", "#t1_a"}
     assert not [name for name, _ in attributes if name == "src"] and "@import" not in content
-    assert not re.search(r"url\((?!#)", content)  # nothing but parts of a drawing
+    assert not re.search(r"url\((?!#)", content)  # only references within an SVG
 
 
 def test_page_shows_texts_in_their_own_direction(tmp_path: Path) -> None:
     page = page_of(write_run(tmp_path))
-    directed = [given for tag, given in page.tags if given.get("class") in ("said", "text") or (tag == "h3" and "dir" in given)]
-    assert len(directed) == 4 + 2 + len(CANDIDATES) + 4  # comments, chosen replies, candidates, titles
-    assert {given["dir"] for given in directed} == {"auto"}
+    texts = [
+        attributes for tag, attributes in page.tags if attributes.get("class") in ("body", "text") or (tag == "h3" and "dir" in attributes)
+    ]
+    assert len(texts) == 4 + 2 + len(CANDIDATES) + 4  # comments, chosen replies, candidates, titles
+    assert {attributes["dir"] for attributes in texts} == {"auto"}
 
 
 def test_page_counts_and_reasons(tmp_path: Path) -> None:
     schema.write_rows(tmp_path / "context.csv", Context, [Context("t3_x", f"t1_k{n}", "t3_x", "other") for n in range(23)])
     text = page_of(write_run(tmp_path)).flat()
-    for told in ("4 comments taken up", "4 comments skipped", "8 candidates", "3 refused", "2 replies chosen", "context 23"):
-        assert told in text
-    assert f"2 too old – {Reason.TOO_OLD.phrase}" in text and "1 a reason without words" in text
+    for count in ("4 comments to answer", "4 comments skipped", "8 candidates", "3 refused", "2 replies chosen", "context 23"):
+        assert count in text
+    assert f"2 too old – {Reason.TOO_OLD.phrase}" in text and "1 a reason without phrase" in text
     assert f"2 low realism – {NotChosen.LOW_REALISM.phrase}" in text and f"1 empty – {NotChosen.EMPTY.phrase}" in text
     assert "Dry run: nothing was sent." in text
     assert "Answered (2)" in text and "Not answered (2)" in text
     assert "No reply: all 2 refused (empty 1, low realism 1)." in text
     assert "No reply: another comment of this submission was answered." in text
-    assert "weights realism 0.25, relevance 0, upvote 0.75 how much each ranker counts in rank_score" in text
+    assert "weights realism 0.25, relevance 0, upvote 0.75 of the rankers in rank_score" in text
     assert "temperature 0.8" in text and "seed 7" in text and "realism threshold 0.5" in text and "f" * 12 in text and "f" * 13 not in text
     assert "−2.50" in text  # log-likelihood
 
@@ -157,11 +159,11 @@ def test_page_lists_candidates_best_first(tmp_path: Path) -> None:
     text = page_of(write_run(tmp_path)).flat()
     first = text[text.index("reader_1") : text.index("reader_4")]
     assert first.index("Chosen reply · realism 0.87 · upvote 0.75") < first.index("1 chosen <script>") < first.index("2 the second best")
-    assert "no one talks so 0.49 0.90" in text  # 0.499 is under the threshold and looks it
+    assert "nobody talks like that 0.49 0.90" in text  # 0.499 is truncated, not rounded to the threshold
     assert "Relevance" not in text  # no ranker, no column
 
 
-def test_page_shows_rank_and_relevance_where_they_say_something(tmp_path: Path) -> None:
+def test_page_shows_rank_and_relevance_scores_if_there_are_any(tmp_path: Path) -> None:
     write_run(tmp_path)
     rows = [replace(row, relevance_score=0.43, rank_score=0.21) for row in schema.read_rows(tmp_path / "scored.csv", Scored)]
     schema.write_rows(tmp_path / "scored.csv", Scored, rows)
@@ -170,7 +172,7 @@ def test_page_shows_rank_and_relevance_where_they_say_something(tmp_path: Path) 
     assert "Relevance scores of all candidates" in text
 
 
-def test_page_says_what_was_submitted(tmp_path: Path) -> None:
+def test_page_shows_submissions_and_their_outcomes(tmp_path: Path) -> None:
     write_run(tmp_path)
     attempts = [
         Submitted("t1_a", "t3_x", "t1_a-1", "posted", "t1_new", 1_700_000_100),
@@ -230,10 +232,10 @@ def test_empty_run(tmp_path: Path, skipped: bool, capsys: pytest.CaptureFixture[
         (tmp_path / "skipped.csv").unlink()
         (tmp_path / "skipped.csv.manifest.json").unlink()
     text = page_of(tmp_path).flat()
-    assert "No comments were taken up" in text and "0 of 0 comments answered" in text
-    assert ("All 4 comments that were seen were skipped" if skipped else "No comments were seen at all") in text
+    assert "No comments to answer" in text and "0 of 0 comments answered" in text
+    assert ("All 4 comments were skipped" if skipped else "There were no comments.") in text
     out = capsys.readouterr().out
-    assert out.startswith(f"No comments were taken up; {4 if skipped else 0} were skipped")
+    assert out.startswith(f"No comments to answer; {4 if skipped else 0} were skipped")
     assert out.endswith(f"\n{tmp_path / 'report.html'}\n")
 
 
@@ -244,25 +246,25 @@ def test_page_without_manifests(tmp_path: Path) -> None:
     assert "its settings are not known" in text and "threshold 0.5" not in text and "2 replies chosen" in text
 
 
-def test_sandbox_links_are_left_out(tmp_path: Path) -> None:
+def test_page_has_no_links_into_the_sandbox(tmp_path: Path) -> None:
     write_run(tmp_path)
     schema.write_rows(tmp_path / "comments.csv", Comment, COMMENTS, {"source": "sandbox"})
     page = page_of(tmp_path)
     assert "local sandbox" in page.flat()
-    assert [given["href"] for tag, given in page.tags if tag == "a"] == ["#t1_a"]
+    assert [attributes["href"] for tag, attributes in page.tags if tag == "a"] == ["#t1_a"]
 
 
-def test_same_run_same_page_and_nothing_left_beside_it(tmp_path: Path) -> None:
+def test_page_is_reproducible_and_leaves_no_other_files(tmp_path: Path) -> None:
     write_run(tmp_path)
     before = sorted(path.name for path in tmp_path.iterdir())
     page_of(tmp_path)
     first = (tmp_path / "report.html").read_bytes()
     page_of(tmp_path)
     assert (tmp_path / "report.html").read_bytes() == first
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*before, "for_spreadsheet.csv", "report.html"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted({*before, ".lock", "for_spreadsheet.csv", "report.html"})
 
 
-def test_missing_file_is_named(tmp_path: Path) -> None:
+def test_error_names_the_missing_file(tmp_path: Path) -> None:
     write_run(tmp_path)
     (tmp_path / "scored.csv").unlink()
     with pytest.raises(files.FileError, match=r"scored\.csv: no such file"):
@@ -277,21 +279,21 @@ def scored(realism: float | None, verdict: str = "kept") -> Scored:
     return Scored("t1_a", "t3_x", "books", "c", "t1_a-0", "r", realism, None, None, realism, verdict, "")
 
 
-def test_plot_counts_every_candidate_once(tmp_path: Path) -> None:
+def test_plot_counts_every_candidate_once() -> None:
     values = [0.0, 0.04, 0.05, 0.5, 0.999, 1.0, float("nan"), None]
-    drawn = report.plot([scored(value) for value in values] + [scored(1.0, "chosen")], "realism_score", 0.5)
-    assert drawn is not None and drawn["label"] == "Realism"
-    texts = re.findall(r"<text[^>]*>([^<]*)</text>", drawn["svg"])
+    plot = report.plot([scored(value) for value in values] + [scored(1.0, "chosen")], "realism_score", 0.5)
+    assert plot is not None and plot["label"] == "Realism"
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", plot["svg"])
     assert {"chosen: 1", "kept: 6", "refused: 0", "threshold 0.5"} <= set(texts)
 
 
-def test_plot_reads_on_light_and_on_dark() -> None:
-    drawn = report.plot([scored(0.3)], "realism_score", 0.5)
-    assert drawn is not None and "currentColor" in drawn["svg"]
-    assert not re.search(r"(?i)#000000|#ffffff|<style>[^<]*(?:black|white)", drawn["svg"])
+def test_plot_uses_the_text_colour_of_the_page() -> None:
+    plot = report.plot([scored(0.3)], "realism_score", 0.5)
+    assert plot is not None and "currentColor" in plot["svg"]
+    assert not re.search(r"(?i)#000000|#ffffff|<style>[^<]*(?:black|white)", plot["svg"])
 
 
-def test_plot_of_nothing() -> None:
+def test_plot_without_scores_is_none() -> None:
     assert report.plot([scored(None)], "realism_score") is None
     assert report.plot([], "realism_score") is None
 
@@ -300,12 +302,12 @@ def test_plot_of_nothing() -> None:
 
 
 @pytest.mark.parametrize("width", [80, 160])
-def test_table_fits_and_is_plain(tmp_path: Path, width: int) -> None:
+def test_table_fits_the_width_and_has_no_control_characters(tmp_path: Path, width: int) -> None:
     output = printed(write_run(tmp_path), width)
     assert "\x1b" not in output and "\u202e" not in output
     assert max(len(line) for line in output.splitlines()) <= width
     rows = list(cells(output))
-    assert len(rows) == 1 + 1 + 4 + 1  # nothing above the upper edge, the header, one row a comment, the counts
+    assert len(rows) == 1 + 1 + 4 + 1  # empty above the upper edge, header, one row per comment, counts
     header, first, second, third, fourth = rows[1:6]
     assert header.replace("rele- ", "").endswith(
         "comment best reply realism upvote vance" if width == 80 else "best reply realism upvote relevance"
@@ -319,7 +321,7 @@ def test_table_fits_and_is_plain(tmp_path: Path, width: int) -> None:
     assert rows[6].endswith("Dry run: nothing was sent.")
 
 
-def test_wide_table_has_whole_texts(tmp_path: Path) -> None:
+def test_wide_table_shows_full_texts(tmp_path: Path) -> None:
     output = printed(write_run(tmp_path), 180)
     assert MARKUP in output and "nothing: all 2 refused (empty 1, low_realism 1)" in output
     assert "another comment of this submission was answered" in output
@@ -328,10 +330,10 @@ def test_wide_table_has_whole_texts(tmp_path: Path) -> None:
 def test_colours_on_a_terminal_only(tmp_path: Path) -> None:
     output = printed(write_run(tmp_path), 120, terminal=True)
     assert "\x1b[" in output
-    assert "\x1b[31m" not in output  # the comment's own
+    assert "\x1b[31m" not in output  # the escape sequence in the comment
 
 
-def test_table_on_a_stream_that_knows_no_unicode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_table_on_an_ascii_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding="ascii")
     monkeypatch.setattr("sys.stdout", stream)
@@ -340,7 +342,7 @@ def test_table_on_a_stream_that_knows_no_unicode(tmp_path: Path, monkeypatch: py
     assert raw.getvalue().decode("ascii").endswith(f"{tmp_path / 'report.html'}\n")
 
 
-def test_path_comes_last(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_path_of_the_page_is_printed_last(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report.main(write_run(tmp_path))
     assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "report.html")
 
@@ -356,38 +358,38 @@ def test_path_comes_last(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     ],
 )
 def test_why_nothing(rows: list[tuple[str, str]], answered: bool, why: str) -> None:
-    made = [replace(scored(0.4), verdict=verdict, reason=reason) for verdict, reason in rows]
-    assert report.why_nothing(made, answered) == why
+    candidates = [replace(scored(0.4), verdict=verdict, reason=reason) for verdict, reason in rows]
+    assert report.why_nothing(candidates, answered) == why
 
 
-# --- words --------------------------------------------------------------------------------------------------------------
+# --- phrases ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("names", [Reason, Refusal, Unfit, Outcome, Settled, NotChosen, Verdict])
-def test_every_name_has_a_phrase_of_its_own(names: type[Phrased]) -> None:
+def test_every_name_has_a_distinct_phrase(names: type[Phrased]) -> None:
     assert all(each.phrase and each.phrase != each for each in names)
     assert len({each.phrase for each in names}) == len(names)
 
 
-# --- for a spreadsheet --------------------------------------------------------------------------------------------------
+# --- spreadsheet --------------------------------------------------------------------------------------------------------
 
 
-def opened(path: Path) -> list[list[str]]:
-    """The cells as a spreadsheet takes them."""
+def read_spreadsheet(path: Path) -> list[list[str]]:
+    """The cells as a spreadsheet program reads them."""
     content = path.read_bytes()
-    assert content.startswith(b"\xef\xbb\xbf")  # or it would guess a code page
+    assert content.startswith(b"\xef\xbb\xbf")  # without it, the encoding would be guessed
     return list(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline="")))
 
 
-def test_nothing_in_the_spreadsheet_s_file_is_a_formula(tmp_path: Path) -> None:
+def test_the_spreadsheet_file_has_no_formulas(tmp_path: Path) -> None:
     write_run(tmp_path)
-    machine = (tmp_path / "scored.csv").read_bytes()
+    scored_csv = (tmp_path / "scored.csv").read_bytes()
     report.main(tmp_path)
-    header, *rows = opened(tmp_path / "for_spreadsheet.csv")
+    header, *rows = read_spreadsheet(tmp_path / "for_spreadsheet.csv")
     assert header == schema.columns_of(Scored) and len(rows) == len(CANDIDATES)
     assert {row[header.index("comment")] for row in rows if row[0] == "t1_d"} == {"'=1+1\n\nsecond \ufffd[31mline 🍳 [SEP]"}
     assert "\u202e" not in (tmp_path / "for_spreadsheet.csv").read_text(encoding="utf-8")
-    assert (tmp_path / "scored.csv").read_bytes() == machine and b'"=1+1\n' in machine
+    assert (tmp_path / "scored.csv").read_bytes() == scored_csv and b'"=1+1\n' in scored_csv
 
 
 STARTS = st.sampled_from(["=", "+1", "-1", "@x", "\t=", "\r=", "\n=", " =", "＝1"])
@@ -396,10 +398,10 @@ STARTS = st.sampled_from(["=", "+1", "-1", "@x", "\t=", "\r=", "\n=", " =", "＝
 @settings(max_examples=60)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])) | STARTS))
 @example(["x" * 40_000, "=" * 40_000, "\0=1", '";=1', '"\r\n=1'])
-def test_no_cell_starts_like_one(tmp_path: Path, texts: list[str]) -> None:
+def test_no_spreadsheet_cell_starts_like_a_formula(tmp_path: Path, texts: list[str]) -> None:
     scored = [Scored("t1_a", "t3_x", "books", each, "c", each[::-1], 0.5, None, None, 0.5, "kept", "") for each in texts]
     report.write_spreadsheet(scored, tmp_path / "s.csv")
-    _, *rows = opened(tmp_path / "s.csv")
+    _, *rows = read_spreadsheet(tmp_path / "s.csv")
     assert len(rows) == len(texts)
     for cell in (cell for row in rows for cell in row):
         assert not cell.lstrip().startswith(tuple("=+-@＝＋－＠")) and not cell.startswith(("\t", "\r", "\n"))

@@ -1,4 +1,4 @@
-"""The whole online pipeline through the sandbox with the real PRAW, workers as processes, tiny models."""
+"""The whole online pipeline with the real PRAW, the sandbox, worker processes and tiny models."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from bot.schema import Candidate, Comment, Scored, Submitted
 from tests import tiny
 
 RUN = [sys.executable, str(ROOT / "run_bot.py"), "run", "--sandbox", "--limit", "3"]
-THRESHOLD = 0.01  # random rankers give anything
+THRESHOLD = 0.01  # low, because untrained rankers give arbitrary scores
 FILES = ("comments.csv", "context.csv", "skipped.csv", "candidates.csv", "scores.csv", "scored.csv", "chosen.csv", "report.html")
 
 
@@ -42,7 +42,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that nothing disturbed, posting into the sandbox."""
+    """A run without interruption that posts to the sandbox."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
     done = run(config, folder, "--post")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -57,7 +57,7 @@ def run(config: Path, folder: Path, *more: str) -> subprocess.CompletedProcess[s
     return subprocess.run([*command(config, folder), *more], capture_output=True, text=True, timeout=250, check=False)
 
 
-def test_every_file_keeps_its_contract(whole: Path) -> None:
+def test_files_match_their_contracts(whole: Path) -> None:
     comments = schema.read_rows(whole / "comments.csv", Comment)
     candidates = schema.read_rows(whole / "candidates.csv", Candidate)
     scored = schema.read_rows(whole / "scored.csv", Scored)
@@ -77,21 +77,21 @@ def test_every_file_keeps_its_contract(whole: Path) -> None:
     assert all(html.escape(comment.title) in page or comment.title in page for comment in comments)
 
 
-def test_what_was_chosen_stands_in_the_sandbox_once(whole: Path, config: Path) -> None:
+def test_chosen_replies_are_posted_once(whole: Path, config: Path) -> None:
     chosen = {row.comment_id: row.reply for row in schema.read_rows(whole / "chosen.csv", Scored)}
     submitted = schema.read_rows(whole / "submitted.csv", Submitted)
     assert {row.comment_id: row.outcome for row in submitted} == dict.fromkeys(chosen, "posted")
-    (whole / "submitted.csv").unlink()  # as if killed between the post and its record
+    (whole / "submitted.csv").unlink()  # as after a kill between posting and recording
     again = run(config, whole, "--post")
     assert again.returncode == 0, again.stderr
     assert [row.reply_id for row in schema.read_rows(whole / "submitted.csv", Submitted)] == [row.reply_id for row in submitted]
     with server.serve(whole / "sandbox.sqlite") as box:
-        ours = box.store.comments_by(sandbox.USERNAME)
-        assert len(ours) == len(chosen) and all("I am a bot" in row["body"] for row in ours)
+        own_comments = box.store.comments_by(sandbox.USERNAME)
+        assert len(own_comments) == len(chosen) and all("I am a bot" in row["body"] for row in own_comments)
 
 
-def test_posting_keeps_to_the_permissions(whole: Path, tmp_path: Path) -> None:
-    """As against Reddit itself: the config says where it is and where the bot may post. Another sandbox has the same comments."""
+def test_replies_are_posted_only_where_permitted(whole: Path, tmp_path: Path) -> None:
+    """Configured as for Reddit itself: the config has the URL and the permissions. A second sandbox has the same comments."""
     settings = tmp_path / "settings.toml"
     call = [sys.executable, str(ROOT / "run_bot.py"), "submit", "--config", str(settings), "--run", str(tmp_path / "run"), "--post"]
     (tmp_path / "run").mkdir()
@@ -110,10 +110,10 @@ def test_posting_keeps_to_the_permissions(whole: Path, tmp_path: Path) -> None:
     assert set(outcomes) == {"posted", "not_allowed"}
 
 
-def test_a_dry_run_sends_nothing_and_prints_a_table(whole: Path, config: Path, tmp_path: Path) -> None:
+def test_a_dry_run_posts_nothing_and_prints_a_table(whole: Path, config: Path, tmp_path: Path) -> None:
     done = run(config, tmp_path / "dry")
     assert done.returncode == 0, done.stderr
-    assert "models export" not in done.stdout  # exported when the first run asked for it
+    assert "models export" not in done.stdout  # already exported by the first run
     with server.serve(tmp_path / "dry" / "sandbox.sqlite") as box:
         assert box.store.comments_by(sandbox.USERNAME) == []
     assert not (tmp_path / "dry" / "submitted.csv").exists()
@@ -122,7 +122,7 @@ def test_a_dry_run_sends_nothing_and_prints_a_table(whole: Path, config: Path, t
 
 @pytest.mark.parametrize(("stage", "sign"), [("generate", "comments.csv"), ("rank", "candidates.csv"), ("choose", "scores.csv")])
 def test_kill_9_and_the_same_command_again(config: Path, whole: Path, tmp_path: Path, stage: str, sign: str) -> None:
-    """The worker that starts when `sign` appears is killed; the second run ends as the undisturbed one did."""
+    """The worker that starts when the file `sign` appears is killed. The second run gives the same result as an uninterrupted one."""
     folder = tmp_path / "run"
     process = subprocess.Popen(command(config, folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
@@ -142,7 +142,7 @@ def test_kill_9_and_the_same_command_again(config: Path, whole: Path, tmp_path: 
 
 
 def child(parent: int, name: str) -> int | None:
-    """The child process of `parent` whose command line has `name`."""
+    """The child process of `parent` whose command line contains `name`."""
     for entry in Path("/proc").iterdir():
         try:
             if not entry.name.isdigit() or name.encode() not in (entry / "cmdline").read_bytes():
@@ -154,7 +154,7 @@ def child(parent: int, name: str) -> int | None:
     return None
 
 
-def test_kill_9_of_the_whole_run_leaves_no_orphan(config: Path, tmp_path: Path) -> None:
+def test_kill_9_of_a_run_leaves_no_orphan(config: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     process = subprocess.Popen(command(config, folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
@@ -166,7 +166,7 @@ def test_kill_9_of_the_whole_run_leaves_no_orphan(config: Path, tmp_path: Path) 
     process.wait()
     for left in (worker, box):
         while Path(f"/proc/{left}").exists() and "Z" not in Path(f"/proc/{left}/stat").read_text().rpartition(")")[2].split()[0]:
-            assert time.monotonic() < deadline, "a worker outlived the run"
+            assert time.monotonic() < deadline, "a worker survived the run"
             time.sleep(0.05)
 
 
@@ -178,8 +178,8 @@ def test_posting_needs_a_permission(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("held", ["ledger.run", "ledger.sqlite"])
-def test_a_second_run_that_posts_asks_reddit_nothing(tmp_path: Path, held: str) -> None:
-    """Another folder, the same ledger; whether the first is at its beginning or is submitting."""
+def test_a_second_posting_run_sends_no_request_to_reddit(tmp_path: Path, held: str) -> None:
+    """Another run folder with the same ledger, while the first run is starting or submitting."""
     settings = tmp_path / "settings.toml"
     settings.write_text(
         f'[reddit]\nurl = "http://127.0.0.1:9"\n[fetch]\nsubreddits = ["books"]\n[submit]\nledger = "{tmp_path}/ledger.sqlite"\n'
@@ -192,7 +192,7 @@ def test_a_second_run_that_posts_asks_reddit_nothing(tmp_path: Path, held: str) 
     assert "fetch" not in done.stdout
 
 
-def test_the_reference_engine_writes_other_files_by_the_same_contract(whole: Path, config: Path, tmp_path: Path) -> None:
+def test_the_transformers_engine_writes_the_same_kinds_of_files(whole: Path, config: Path, tmp_path: Path) -> None:
     done = run(config, tmp_path / "r", "--engine", "transformers")
     assert done.returncode == 0, done.stderr
     names = [{row.generator for row in schema.read_rows(each / "candidates.csv", Candidate)} for each in (whole, tmp_path / "r")]
@@ -200,10 +200,10 @@ def test_the_reference_engine_writes_other_files_by_the_same_contract(whole: Pat
     by_hand = {row.candidate_id: row for row in schema.read_rows(tmp_path / "r" / "scored.csv", Scored)}
     assert len(by_hand) == 12 and "models export" not in done.stdout
     shown = subprocess.run([*command(config, tmp_path / "x"), "--engine", "magic"], capture_output=True, text=True, check=False)
-    assert shown.returncode == 1 and "magic: no such engine; one of ctranslate2, transformers" in shown.stderr
+    assert shown.returncode == 1 and "magic: no such engine; choose one of ctranslate2, transformers" in shown.stderr
 
 
-def test_a_second_run_on_the_folder_is_turned_away(config: Path, tmp_path: Path) -> None:
+def test_a_second_run_in_the_same_folder_fails(config: Path, tmp_path: Path) -> None:
     from filelock import FileLock
 
     (tmp_path / "r").mkdir()
@@ -213,7 +213,7 @@ def test_a_second_run_on_the_folder_is_turned_away(config: Path, tmp_path: Path)
     assert not (tmp_path / "r" / "comments.csv").exists()
 
 
-def test_a_failing_stage_is_one_line_and_its_status(config: Path, tmp_path: Path) -> None:
+def test_a_failing_stage_gives_one_line_and_its_status(config: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.toml"
     bad.write_text(config.read_text().replace("num_candidates = 4", "num_candidates = 0"))
     done = run(bad, tmp_path / "r")
@@ -224,7 +224,7 @@ def test_a_failing_stage_is_one_line_and_its_status(config: Path, tmp_path: Path
 
 
 def test_help_and_fetch_load_no_framework() -> None:
-    """TensorFlow and PyTorch are imported by the worker that needs them, and by nothing else."""
+    """Only the workers that need TensorFlow or PyTorch import them."""
     check = (
         "import sys; sys.argv = ['run_bot.py', '--help']\nimport runpy\n"
         "try: runpy.run_path('run_bot.py', run_name='__main__')\nexcept SystemExit: pass\n"
@@ -238,7 +238,7 @@ def test_help_and_fetch_load_no_framework() -> None:
 
 
 @pytest.mark.parametrize("stage", list(STAGES))
-def test_every_stage_shows_its_options_and_what_was_typed(stage: str) -> None:
+def test_help_of_every_stage_shows_its_options_and_the_typed_command(stage: str) -> None:
     done = subprocess.run([sys.executable, str(ROOT / "run_bot.py"), *stage.split(), "--help"], capture_output=True, text=True, check=False)
     assert done.returncode == 0 and f"Usage: run_bot.py {stage} " in done.stdout
 
@@ -263,7 +263,7 @@ def test_python_m_bot_is_the_same() -> None:
     ]
 
 
-def test_outside_the_environment_it_says_what_to_do(tmp_path: Path) -> None:
+def test_outside_the_environment_the_error_tells_what_to_do(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "bot", tmp_path / "bot", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "run_bot.py", tmp_path)
     call = [

@@ -1,4 +1,4 @@
-"""The sketch in docs/scale.md, run without Ray: its classes are given batches as Ray Data would give them."""
+"""The sketch in docs/scale.md, run without Ray: its classes get the same batches as from Ray Data."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from tests import tiny
 
 
 class Dataset:
-    """What the sketch uses of ray.data.Dataset, over rows in memory."""
+    """The part of ray.data.Dataset that the sketch uses, for rows in memory."""
 
     def __init__(self, rows: list[dict[str, Any]]):
         self.rows = rows
 
     def map_batches(self, worker: type, fn_constructor_args: tuple[Any, ...], batch_size: int, **_: Any) -> Dataset:
         instance, made = worker(*fn_constructor_args), []
-        for start in range(0, len(self.rows), min(batch_size, 2)):  # smaller, so that there are several
+        for start in range(0, len(self.rows), min(batch_size, 2)):  # small, so that there are several batches
             part = self.rows[start : start + 2]
             columns = instance({name: np.array([row[name] for row in part], dtype=object) for name in part[0]})
             made += [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
@@ -41,16 +41,16 @@ WRITTEN: list[dict[str, Any]] = []
 COMMENTS = [("t1_a", "Which book made you laugh?"), ("t1_b", "[deleted]"), ("t1_c", "NA"), ("t1_d", "My kettle takes ten minutes to boil.")]
 
 
-def test_the_sketch_makes_what_generate_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sketch_gives_the_same_candidates_as_generate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lm, ranker = tiny.language_model(tmp_path / "lm"), tiny.encoder(tmp_path / "ranker")
     stand_in = types.ModuleType("ray")
     rows = [{"comment_id": comment_id, "comment": comment} for comment_id, comment in COMMENTS]
     stand_in.data = types.SimpleNamespace(read_parquet=lambda *_, **__: Dataset(rows))  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "ray", stand_in)
-    found = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "scale.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert found
+    match = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "scale.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert match
     sketch: dict[str, Any] = {"__name__": "sketch"}
-    exec(found[1], sketch)
+    exec(match[1], sketch)
     settings = config.Settings(
         generate=GenerateSettings(backend="transformers", model=lm, num_candidates=2, max_new_tokens=6),
         rank=RankSettings(backend="transformers", realism=ranker, upvote=None, weights=RankWeights(realism=1)),

@@ -1,4 +1,4 @@
-"""bot.schema: what is written comes back byte for byte, and what isn't whole is refused by name."""
+"""bot.schema: files are read back byte for byte, and damaged files are rejected with a precise error."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ AWKWARD = [
 
 @dataclass(slots=True)
 class Mixed:
-    """Every kind of column there is."""
+    """A row type with every type of column."""
 
     name: str
     count: int
@@ -55,7 +55,7 @@ def left_in(folder: Path) -> list[str]:
 
 
 def refusal(path: Path, row_type: type = LmRow) -> str:
-    """What read_rows says against a file: one line that names the file."""
+    """The error of read_rows, which must be one line and name the file."""
     with pytest.raises(FileError) as caught:
         read_rows(path, row_type)
     message = str(caught.value)
@@ -63,10 +63,10 @@ def refusal(path: Path, row_type: type = LmRow) -> str:
     return message
 
 
-# --- there and back -----------------------------------------------------------------------------------------------------
+# --- round trips --------------------------------------------------------------------------------------------------------
 
 
-def test_awkward_text_comes_back(tmp_path: Path) -> None:
+def test_round_trip_of_awkward_text(tmp_path: Path) -> None:
     rows = lm_rows(*AWKWARD)
     assert write_rows(tmp_path / "lm.csv", LmRow, rows) == len(AWKWARD)
     assert read_rows(tmp_path / "lm.csv", LmRow) == rows
@@ -78,7 +78,7 @@ def test_awkward_text_comes_back(tmp_path: Path) -> None:
 @settings(max_examples=40)
 @given(texts=st.lists(ANY_TEXT, max_size=5))
 @example(texts=["\r"])
-def test_any_text_comes_back(tmp_path: Path, texts: list[str]) -> None:
+def test_round_trip_of_any_text(tmp_path: Path, texts: list[str]) -> None:
     for row_type, rows in ((LmRow, lm_rows(*texts)), (FinetuneText, [FinetuneText(text) for text in texts])):
         write_rows(tmp_path / "any.csv", row_type, rows)
         assert read_rows(tmp_path / "any.csv", row_type) == rows
@@ -88,7 +88,7 @@ def test_any_text_comes_back(tmp_path: Path, texts: list[str]) -> None:
 
 @settings(max_examples=60)
 @given(texts=st.lists(st.sampled_from(AWKWARD) | st.text(st.sampled_from('a",\r\n\0 '), max_size=6), min_size=1, max_size=4))
-def test_quotes_and_line_ends_come_back(tmp_path: Path, texts: list[str]) -> None:
+def test_round_trip_of_quotes_and_line_ends(tmp_path: Path, texts: list[str]) -> None:
     write_rows(tmp_path / "any.csv", LmRow, lm_rows(*texts))
     assert read_rows(tmp_path / "any.csv", LmRow) == lm_rows(*texts)
 
@@ -107,7 +107,7 @@ def test_quotes_and_line_ends_come_back(tmp_path: Path, texts: list[str]) -> Non
 )
 @example(row=Mixed("x", 0, 0.1 + 0.2, None, 5e-324, True))
 @example(row=Mixed("", -1, -0.0, 0, None, False))
-def test_numbers_come_back_equal(tmp_path: Path, row: Mixed) -> None:
+def test_round_trip_of_numbers(tmp_path: Path, row: Mixed) -> None:
     write_rows(tmp_path / "mixed.csv", Mixed, [row])
     (back,) = read_rows(tmp_path / "mixed.csv", Mixed)
     assert back == row and math.copysign(1, back.share) == math.copysign(1, row.share)
@@ -131,7 +131,7 @@ PIECES = st.sampled_from([HEADER, b"a,1,2,,,1\r\n", b'"', b",", b"\r", b"\n", b"
 )
 @example(HEADER + b"a,1,1e999,,,1\r\n")
 @example(HEADER + b"a," + b"9" * 5_000 + b",1,,,1\r\n")
-def test_whatever_the_file_holds_it_is_read_or_refused_by_name(tmp_path: Path, content: bytes) -> None:
+def test_any_content_is_read_or_rejected_with_a_clear_error(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "mixed.csv"
     path.write_bytes(content)
     try:
@@ -146,12 +146,12 @@ def test_whatever_the_file_holds_it_is_read_or_refused_by_name(tmp_path: Path, c
 @settings(max_examples=40)
 @given(texts=st.lists(st.sampled_from(HOSTILE) | ANY_TEXT, min_size=1, max_size=4))
 def test_hostile_text_stays_in_its_cell(tmp_path: Path, texts: list[str]) -> None:
-    """The machine's files hold every byte of it; what a person opens is another file (report.write_spreadsheet)."""
+    """Stage files store the text unchanged. The file for people is another one (report.write_spreadsheet)."""
     write_rows(tmp_path / "any.csv", LmRow, lm_rows(*texts))
     assert [row.comment for row in read_rows(tmp_path / "any.csv", LmRow)] == [row.comment for row in lm_rows(*texts)]
 
 
-def test_cells_as_they_stand_in_the_file(tmp_path: Path) -> None:
+def test_bytes_of_a_file(tmp_path: Path) -> None:
     path = tmp_path / "mixed.csv"
     write_rows(path, Mixed, [Mixed('a "b"\n', 7, 0.5, None, None, True), Mixed("", -7, 1.0, 0, 1e-9, False)])
     assert path.read_bytes() == (
@@ -159,7 +159,7 @@ def test_cells_as_they_stand_in_the_file(tmp_path: Path) -> None:
     )  # fmt: skip
 
 
-def test_other_programs_read_it(tmp_path: Path) -> None:
+def test_other_programs_can_read_the_files(tmp_path: Path) -> None:
     path = tmp_path / "lm.csv"
     write_rows(path, LmRow, lm_rows(*(text for text in AWKWARD if "\0" not in text)))
     with path.open(encoding="utf-8", newline="") as file:
@@ -168,8 +168,8 @@ def test_other_programs_read_it(tmp_path: Path) -> None:
     assert list(table["comment"]) == [text for text in AWKWARD if "\0" not in text]
 
 
-def test_the_header_is_the_row_type() -> None:
-    """The data contracts of the README, column by column."""
+def test_columns_match_the_data_contracts() -> None:
+    """The columns that the README documents."""
     assert schema.columns_of(LmRow) == ["thread_id", "comment_id", "reply_id", "subreddit", "comment", "reply"]
     assert schema.columns_of(Candidate) == ["comment_id", "candidate_id", "seed", "comment", "reply", "generator", "log_likelihood"]
     assert schema.columns_of(UpvotePair)[-5:] == ["comment", "chosen", "rejected", "karma_gap", "hours_gap"]
@@ -182,15 +182,15 @@ def test_the_header_is_the_row_type() -> None:
 
 
 def test_a_very_long_text(tmp_path: Path) -> None:
-    long = "word " * 60_000  # beyond the csv module's default limit
+    long = "word " * 60_000  # longer than the csv module's default limit
     write_rows(tmp_path / "lm.csv", LmRow, lm_rows(long))
     assert read_rows(tmp_path / "lm.csv", LmRow)[0].comment == long
 
 
-# --- text that can't be written -------------------------------------------------------------------------------------------
+# --- text that cannot be written ------------------------------------------------------------------------------------------
 
 
-def test_lone_surrogate_names_row_and_column(tmp_path: Path) -> None:
+def test_a_lone_surrogate_is_an_error_with_row_and_column(tmp_path: Path) -> None:
     path = tmp_path / "lm.csv"
     write_rows(path, LmRow, lm_rows("old"))
     before = path.read_bytes()
@@ -201,10 +201,10 @@ def test_lone_surrogate_names_row_and_column(tmp_path: Path) -> None:
     assert left_in(tmp_path) == ["lm.csv", "lm.csv.manifest.json"]
 
 
-# --- files that aren't whole ------------------------------------------------------------------------------------------------
+# --- damaged files ----------------------------------------------------------------------------------------------------------
 
 
-def test_cut_anywhere_with_a_manifest_is_refused(tmp_path: Path) -> None:
+def test_a_truncated_file_with_a_manifest_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "lm.csv"
     write_rows(path, LmRow, lm_rows('quoted "word"\nand more', "é, 👍", "plain"))
     whole = path.read_bytes()
@@ -215,8 +215,8 @@ def test_cut_anywhere_with_a_manifest_is_refused(tmp_path: Path) -> None:
     assert len(read_rows(path, LmRow)) == 3
 
 
-def test_cut_without_a_manifest_is_refused_inside_a_row(tmp_path: Path) -> None:
-    """Without a manifest a cut inside quotes, a character or a row can be told; a missing last row or last cell can't."""
+def test_a_truncated_file_without_a_manifest_is_rejected_inside_a_row(tmp_path: Path) -> None:
+    """Without a manifest, truncation inside quotes, a character or a row is detected; a missing last row or last cell is not."""
     path = tmp_path / "lm.csv"
     rows = [
         LmRow("t3_a", "t1_a", "t1_1", "books", "one, two", "é\nquoted"),
@@ -228,7 +228,7 @@ def test_cut_without_a_manifest_is_refused_inside_a_row(tmp_path: Path) -> None:
     header_end = whole.index(b"\r\n") + 2
     first_end = whole.index(b"\r\nt3_a", header_end) + 2
     complete = {end - back: rows[:count] for count, end in enumerate((header_end, first_end, len(whole))) for back in (0, 1, 2)}
-    for count, row in enumerate(rows):  # cut before the last cell's opening quote: an empty last cell
+    for count, row in enumerate(rows):  # truncated before the opening quote of the last cell: an empty last cell
         complete[whole.index(f'"{row.reply}"'.encode())] = [*rows[:count], replace(row, reply="")]
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
@@ -238,47 +238,47 @@ def test_cut_without_a_manifest_is_refused_inside_a_row(tmp_path: Path) -> None:
             refusal(path)
 
 
-def test_each_break_has_its_words(tmp_path: Path) -> None:
+def test_error_messages_of_damaged_files(tmp_path: Path) -> None:
     path = tmp_path / "lm.csv"
     header = b"thread_id,comment_id,reply_id,subreddit,comment,reply\r\n"
-    for content, words in [
+    for content, message in [
         (b"", "empty file, expected a header row"),
         (header + b't3_a,t1_a,t1_b,s,hi,"open', "row 1: unexpected end of data; the file is truncated"),
-        (header + b"t3_a,t1_a,t1_b,s,hi,yo\r\nt3_a,t1_a\r\n", "row 2 has 2 cells, the header 6"),
-        (header + b"t3_a,t1_a,t1_b,s,hi,yo,more\r\n", "row 1 has 7 cells, the header 6"),
+        (header + b"t3_a,t1_a,t1_b,s,hi,yo\r\nt3_a,t1_a\r\n", "row 2 has 2 cells, but the header has 6"),
+        (header + b"t3_a,t1_a,t1_b,s,hi,yo,more\r\n", "row 1 has 7 cells, but the header has 6"),
         (header + b't3_a,t1_a,t1_b,s,"hi"x,yo\r\n', "row 1: "),
         (header + b"t3_a,t1_a,t1_b,s,hi,yo\r\nt3_a,t1_a,t1_b,s,caf\xe9,yo\r\n", "not UTF-8"),
         (b"\x89PNG\r\n\x1a\n\0\0", "not UTF-8"),
-        (b"thread_id,comment,comment\r\n", "column comment stands twice"),
+        (b"thread_id,comment,comment\r\n", "column comment occurs twice"),
     ]:
         path.write_bytes(content)
-        assert words in refusal(path)
+        assert message in refusal(path)
     assert "no such file" in refusal(tmp_path / "none.csv")
     assert "a folder" in refusal(tmp_path)
 
 
-def test_a_blank_line_at_the_end_and_a_byte_order_mark_are_harmless(tmp_path: Path) -> None:
-    path = tmp_path / "theirs.csv"
+def test_a_final_blank_line_and_a_byte_order_mark_are_ignored(tmp_path: Path) -> None:
+    path = tmp_path / "foreign.csv"
     path.write_bytes("\ufeffcomment,reply\nhé,yo\n\n".encode())
     assert read_table(path, ("comment", "reply")) == (["comment", "reply"], [{"comment": "hé", "reply": "yo"}])
 
 
-def test_columns_in_another_order_and_more_of_them(tmp_path: Path) -> None:
-    path = tmp_path / "theirs.csv"
+def test_other_columns_and_another_order_are_accepted(tmp_path: Path) -> None:
+    path = tmp_path / "foreign.csv"
     path.write_text("reply,extra,subreddit,comment,thread_id,reply_id,comment_id\nyo,1,s,hi,t3_a,t1_b,t1_a\n")
     assert read_rows(path, LmRow) == [LmRow("t3_a", "t1_a", "t1_b", "s", "hi", "yo")]
 
 
-def test_missing_columns_name_both_sides(tmp_path: Path) -> None:
-    path = tmp_path / "theirs.csv"
+def test_an_error_lists_expected_and_existing_columns(tmp_path: Path) -> None:
+    path = tmp_path / "foreign.csv"
     path.write_text("comment,answer\nhi,yo\n")
-    with pytest.raises(FileError, match=r"theirs\.csv: expected column reply, found comment, answer"):
+    with pytest.raises(FileError, match=r"foreign\.csv: expected column reply, found comment, answer"):
         read_table(path, ("comment", "reply"))
     assert "expected columns thread_id, comment_id, reply_id, subreddit, reply, found comment, answer" in refusal(path)
 
 
 @pytest.mark.parametrize(
-    ("column", "cell", "wanted"),
+    ("column", "cell", "expected"),
     [
         ("count", "many", "a whole number"),
         ("count", "", "a whole number"),
@@ -298,17 +298,17 @@ def test_missing_columns_name_both_sides(tmp_path: Path) -> None:
         ("flag", "", "0 or 1"),
     ],
 )
-def test_a_wrong_type_names_row_and_column(tmp_path: Path, column: str, cell: str, wanted: str) -> None:
+def test_a_wrong_type_is_an_error_with_row_and_column(tmp_path: Path, column: str, cell: str, expected: str) -> None:
     good = {"name": "x", "count": "1", "share": "0.5", "maybe_count": "", "maybe_share": "", "flag": "0"}
     path = tmp_path / "mixed.csv"
     schema.write_table(path, list(good), [good, good | {column: cell}])
-    assert refusal(path, Mixed) == f"{path}: row 2, column {column}: {cell!r} is not {wanted}"
+    assert refusal(path, Mixed) == f"{path}: row 2, column {column}: {cell!r} is not {expected}"
 
 
 # --- manifests ----------------------------------------------------------------------------------------------------------
 
 
-def test_manifest_says_what_the_file_holds(tmp_path: Path) -> None:
+def test_content_of_a_manifest(tmp_path: Path) -> None:
     path = tmp_path / "lm.csv"
     write_rows(path, LmRow, lm_rows("a", "b"), {"seed": 7}, dropped={"too_short": 3})
     manifest = json.loads(manifest_path(path).read_text())
@@ -321,7 +321,7 @@ def test_manifest_says_what_the_file_holds(tmp_path: Path) -> None:
     }
 
 
-def test_a_changed_file_is_refused_and_not_current(tmp_path: Path) -> None:
+def test_a_changed_file_is_rejected_and_not_current(tmp_path: Path) -> None:
     path = tmp_path / "lm.csv"
     write_rows(path, LmRow, lm_rows("abc", "def"), {"seed": 7})
     assert files.is_current(path, {"seed": 7}) and not files.is_current(path, {"seed": 8})
@@ -342,18 +342,16 @@ def test_made_from_is_compared_as_json(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"rows": 1}', "\ufeff"])
-def test_a_broken_manifest_is_refused(tmp_path: Path, content: str) -> None:
+def test_a_corrupt_manifest_is_rejected(tmp_path: Path, content: str) -> None:
     path = tmp_path / "lm.csv"
     write_rows(path, LmRow, lm_rows("a"))
     manifest_path(path).write_text(content)
-    assert "delete it and lm.csv, and make that again" in refusal(path)
+    assert "delete it and lm.csv, and create that again" in refusal(path)
 
 
 @pytest.mark.parametrize(("renames", "bodies"), [(0, ["old"]), (1, ["new", "newer"])])
-def test_an_older_manifest_never_speaks_of_newer_data(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renames: int, bodies: list[str]
-) -> None:
-    """What a kill before the renames, and between them, leaves: whole data, readable, not current; and it can be finished."""
+def test_an_old_manifest_never_describes_new_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renames: int, bodies: list[str]) -> None:
+    """A kill before or between the renames leaves complete data that is readable but not current, and check_output finishes the write."""
     path = tmp_path / "lm.csv"
     write_rows(path, LmRow, lm_rows("old"), {"seed": 7})
     rename, left = os.replace, [None] * renames
@@ -371,19 +369,19 @@ def test_an_older_manifest_never_speaks_of_newer_data(
     assert left_in(tmp_path) == ["lm.csv", "lm.csv.manifest.json"]
 
 
-# --- whole or not there ------------------------------------------------------------------------------------------------------
+# --- atomic writes -----------------------------------------------------------------------------------------------------------
 
 
 def full_disk(*_: Any, **__: Any) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-@pytest.mark.parametrize("there_before", [False, True])
-def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there_before: bool) -> None:
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_full_disk_leaves_no_incomplete_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exists: bool) -> None:
     path = tmp_path / "lm.csv"
-    if there_before:
+    if exists:
         write_rows(path, LmRow, lm_rows("old"), {"seed": 7})
-    before = path.read_bytes() if there_before else None
+    before = path.read_bytes() if exists else None
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full_disk)
         with pytest.raises(OSError) as caught:
@@ -391,10 +389,10 @@ def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.Mon
     assert caught.value.errno == errno.ENOSPC
     if before is not None:
         assert path.read_bytes() == before and read_rows(path, LmRow) == lm_rows("old")
-    assert left_in(tmp_path) == (["lm.csv", "lm.csv.manifest.json"] if there_before else [])
+    assert left_in(tmp_path) == (["lm.csv", "lm.csv.manifest.json"] if exists else [])
 
 
-def test_a_full_disk_at_the_manifest_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_at_the_manifest_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "lm.csv"
     write_rows(path, LmRow, lm_rows("old"), {"seed": 7})
     with monkeypatch.context() as patch:
@@ -405,7 +403,7 @@ def test_a_full_disk_at_the_manifest_leaves_the_file_as_it_was(tmp_path: Path, m
     assert read_rows(path, LmRow) == lm_rows("old") and files.is_current(path, {"seed": 7})
 
 
-def test_an_interruption_keeps_the_old_file_and_its_manifest(tmp_path: Path) -> None:
+def test_an_interruption_leaves_the_old_file_and_its_manifest(tmp_path: Path) -> None:
     path = tmp_path / "lm.csv"
     write_rows(path, LmRow, lm_rows("old"), {"seed": 7})
 
@@ -419,8 +417,8 @@ def test_an_interruption_keeps_the_old_file_and_its_manifest(tmp_path: Path) -> 
     assert left_in(tmp_path) == ["lm.csv", "lm.csv.manifest.json"]
 
 
-def test_a_command_on_a_full_disk_is_one_line(tmp_path: Path) -> None:
-    """Through `run_command`, as every stage is."""
+def test_a_full_disk_is_reported_in_one_line(tmp_path: Path) -> None:
+    """Run through `run_command`, like every stage."""
     code = (
         "import errno, os\nfrom pathlib import Path\nfrom bot import schema\nfrom bot.cli import run_command\n"
         "def full(*_): raise OSError(errno.ENOSPC, 'No space left on device')\n"
@@ -436,7 +434,7 @@ def test_a_command_on_a_full_disk_is_one_line(tmp_path: Path) -> None:
     assert left_in(tmp_path / "out") == []
 
 
-def test_what_a_killed_process_left_is_overwritten(tmp_path: Path) -> None:
+def test_files_of_a_killed_process_are_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "deeper" / "lm.csv"
     write_rows(path, LmRow, lm_rows("x" * 100))
     shutil.copy(path, path.with_name(".lm.csv.tmp"))
@@ -444,9 +442,9 @@ def test_what_a_killed_process_left_is_overwritten(tmp_path: Path) -> None:
     assert read_rows(path, LmRow) == lm_rows("y") and left_in(path.parent) == ["lm.csv", "lm.csv.manifest.json"]
 
 
-def test_carried_columns_stay_text(tmp_path: Path) -> None:
-    """read_table then write_table changes no cell, whatever it looks like."""
-    path = tmp_path / "theirs.csv"
+def test_extra_columns_stay_text(tmp_path: Path) -> None:
+    """read_table followed by write_table changes no cell."""
+    path = tmp_path / "foreign.csv"
     columns = ["comment", "reply", "note"]
     rows = [{"comment": text, "reply": "007", "note": text + "1e5"} for text in AWKWARD]
     schema.write_table(path, columns, rows)
@@ -456,7 +454,7 @@ def test_carried_columns_stay_text(tmp_path: Path) -> None:
     assert (tmp_path / "again.csv").read_bytes() == path.read_bytes()
 
 
-def test_every_row_type_comes_back(tmp_path: Path) -> None:
+def test_round_trip_of_row_types(tmp_path: Path) -> None:
     rows: list[Any] = [
         Comment("t1_a", "t3_a", "books", "Title", "Body", -3, 1_700_000_000, 2, "reader_1", True, "/r/books/x"),
         Candidate("t1_a", "t1_a-0", 7, "?", "Yes.", "lm", None),

@@ -122,14 +122,18 @@ EXPECTED = {
     "locked": refused("locked"),
     "too old": refused("too_old"),
     "deleted": refused("deleted"),
-    "HTML 403": refused("forbidden"),
-    "HTML 403 for ever": (("forbidden", "forbidden"), ("forbidden", "forbidden")),
-    "400": LOST,
-    **dict.fromkeys(("400 with fields", "400 in HTML", "something broke", "an unknown error name"), refused("rejected")),
+    "HTML 403": (("blocked", "blocked"), ("posted", "posted")),
+    "HTML 403 for ever": (("blocked", "blocked"), ("posted", "posted")),
+    **dict.fromkeys(("400", "400 with fields", "400 in HTML", "413", "an unknown error name"), refused("rejected")),
     # what stands there although it was refused is noticed by the next run
-    **dict.fromkeys(
-        ("something broke, accepted", "an unknown error name, accepted"), (("rejected", "posted"), ("already_replied", "posted"))
-    ),
+    "an unknown error name, accepted": (("rejected", "posted"), ("already_replied", "posted")),
+    "several error names": ASKED_TO_WAIT,
+    "banned from the subreddit": (("banned_there", "benched"), ("banned_there", "benched")),
+    "account in time-out": (("account_refused", "account_refused"), ("posted", "posted")),
+    "scope missing": (("no_scope", "account_refused"), ("posted", "posted")),
+    "SUBREDDIT_RATELIMIT": (("subreddit_rate_limited", "told_to_wait"), ("told_to_wait", "told_to_wait")),
+    "links refused": refused("links"),
+    "blocked by the author": refused("user_blocked"),
     "suspended": (("suspended", "suspended"), ("posted", "posted")),
 }
 

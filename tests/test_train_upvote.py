@@ -1,4 +1,4 @@
-"""train upvote: siblings in groups, an even draw of subreddits, the half that rankers learn from, subreddits left out."""
+"""train upvote: groups of siblings, the draw over subreddits, the rankers' half, --leave-out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bot import rankers, schema, text
 from bot.cli import UserError
 from bot.evaluate import evaluate
 from bot.schema import RankedPair, UpvotePair
-from bot.train.upvote_transformers import Group, calibrated_pairs, draw_evenly, groups
+from bot.train.upvote_transformers import Group, calibrate_on_pairs, draw_evenly, group_by_comment
 from bot.weights import bases, cards, pull
 from tests import tiny
 
@@ -25,49 +25,49 @@ def upvote_pair(
     return UpvotePair(thread_id, comment_id, f"t1_{chosen}", f"t1_{rejected}", subreddit, "Which book?", chosen, rejected, gap, 0.0)
 
 
-def test_a_reply_is_in_a_group_once_and_all_its_pairs_are_kept() -> None:
-    found = groups(
+def test_a_reply_is_in_its_group_once_with_all_its_pairs() -> None:
+    groups = group_by_comment(
         [upvote_pair("t1_a", "x", "y"), upvote_pair("t1_b", "x", "y"), upvote_pair("t1_a", "z", "y"), upvote_pair("t1_a", "z", "x")]
     )
-    assert found == [
+    assert groups == [
         Group("books", [("Which book?", "x"), ("Which book?", "y"), ("Which book?", "z")], [(0, 1), (2, 1), (2, 0)]),
         Group("books", [("Which book?", "x"), ("Which book?", "y")], [(0, 1)]),
     ]
 
 
-def test_a_large_family_becomes_groups_of_eight() -> None:
+def test_many_siblings_are_divided_into_groups_of_eight() -> None:
     chain = [upvote_pair("t1_a", str(n), str(n + 1)) for n in range(20)]
-    found = groups(chain)
-    assert [len(group.replies) for group in found] == [8, 8, 5] and [len(group.better) for group in found] == [7, 7, 4]
+    groups = group_by_comment(chain)
+    assert [len(group.replies) for group in groups] == [8, 8, 5] and [len(group.better) for group in groups] == [7, 7, 4]
 
 
-def test_subreddits_are_drawn_by_the_root_of_their_size() -> None:
-    families = [
+def test_subreddits_are_drawn_by_the_square_root_of_their_size() -> None:
+    groups = [
         Group(name, [("c", f"{name}{n}"), ("c", "y")], [(0, 1)]) for name, count in (("small", 25), ("large", 2500)) for n in range(count)
     ]
-    drawn = draw_evenly(families, 110, 1)
+    drawn = draw_evenly(groups, 110, 1)
     by_name = {name: sum(group.subreddit == name for group in drawn) for name in ("small", "large")}
     assert by_name["small"] + by_name["large"] == 55 and 4 <= by_name["small"] <= 6  # a tenth of the large one's, not a hundredth
-    assert drawn == draw_evenly(families, 110, 1) != draw_evenly(families, 110, 2)
-    assert len(draw_evenly(families, 10**6, 1)) == 2525
+    assert drawn == draw_evenly(groups, 110, 1) != draw_evenly(groups, 110, 2)
+    assert len(draw_evenly(groups, 10**6, 1)) == 2525
 
 
 class Logits:
-    """Replies are numbers, and those are their logits."""
+    """A ranker for replies that are numbers: the number is the logit."""
 
     def logits(self, pairs: list[tuple[str, str]]) -> list[float]:
         return [float(reply) for _, reply in pairs]
 
 
-def test_calibration_makes_a_gap_the_share_of_pairs_won() -> None:
+def test_calibration_turns_a_logit_gap_into_the_share_of_pairs_won() -> None:
     pairs = [upvote_pair("t1_a", "3", "2")] * 3 + [upvote_pair("t1_a", "2", "3")]  # a gap of 1 wins three in four
-    scale, offset = calibrated_pairs(Logits(), pairs)  # type: ignore[arg-type]
+    scale, offset = calibrate_on_pairs(Logits(), pairs)  # type: ignore[arg-type]
     assert scale == pytest.approx(1.0986, abs=1e-2) and offset == pytest.approx(-2.5 * scale)
 
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """In every subreddit LIKED is liked, but in «contrary», and in the judge's half."""
+    """LIKED gets more karma than DISLIKED, except in r/contrary and, in the training split, in the judges' half."""
     monkeypatch.setattr(bases, "BASE_DIR", tmp_path / "bases")
     pull.pull("tiny-encoder", tiny.encoder(tmp_path / "encoder", head=False))
     for each, count in (("train", 60), ("val", 12), ("test", 24)):
@@ -83,53 +83,50 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def train(data: Path, out: Path, **options: Any) -> None:
-    few = {"rows": 1000, "epochs": 8, "batch_tokens": 256, "learning_rate": 5e-3}
-    tiny.train("upvote", base="tiny-encoder", data=data, out=out, **(few | options))
+    defaults = {"rows": 1000, "epochs": 8, "batch_tokens": 256, "learning_rate": 5e-3}
+    tiny.train("upvote", base="tiny-encoder", data=data, out=out, **(defaults | options))
 
 
-def test_each_subreddit_left_out_is_unseen_and_measured(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    contrary = [RankedPair("Contrary", f"why {n}?", DISLIKED, LIKED, 2) for n in range(40)]  # would teach the other taste
-    contrary += [RankedPair("old", "Which book?", DISLIKED, LIKED, 2)] * 40  # a comment of validation, test and the judge
+def test_left_out_subreddits_are_not_trained_on_but_evaluated(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    contrary = [RankedPair("Contrary", f"why {n}?", DISLIKED, LIKED, 2) for n in range(40)]  # would teach the opposite preference
+    contrary += [RankedPair("old", "Which book?", DISLIKED, LIKED, 2)] * 40  # a comment of validation, test and the judges' half
     schema.write_rows(data / "ranked_pairs.csv", RankedPair, schema.read_rows(data / "ranked_pairs.csv", RankedPair) + contrary)
     out = data / "upvote"
     left_out = ["Contrary", "HOME"]
     train(data, out, epochs=12, ranked_rows=200, leave_out=left_out)
-    monkeypatch.setenv("BOT_BASES", str(bases.BASE_DIR))  # for the process that scores
+    monkeypatch.setenv("BOT_BASES", str(bases.BASE_DIR))  # for the scoring process
     monkeypatch.setenv("BOT_RANK__BACKEND", "transformers")
-    evaluate.main(data=data, one=out)
+    evaluate.main(data=data, out=data / "evaluation", one=out)
     card = cards.read_card(out)
     assert card.settings["rows"] == 120 + 80 and card.settings["left_out"] == ["contrary", "home"] and "ranked_pairs.csv" in card.data
-    found = {name.removeprefix("left_out_"): told for name, told in card.metrics.items() if name.startswith("left_out_")}
-    each = 2 * (60 + 12 + 24)  # of both halves and all three splits
-    told = {name: (content["pairs"], content["ranker"]["pairwise_accuracy"][0]) for name, content in found.items()}
-    # it learnt what books like, and nothing of these: the contrary one's pairs are all wrong; home's are but for the judges' in training
-    assert told == {
+    left_out_metrics = {name.removeprefix("left_out_"): value for name, value in card.metrics.items() if name.startswith("left_out_")}
+    each = 2 * (60 + 12 + 24)  # pairs in both halves and all three splits
+    accuracies = {name: (value["pairs"], value["ranker"]["pairwise_accuracy"][0]) for name, value in left_out_metrics.items()}
+    # Trained on r/books only: every pair of r/contrary is wrong, and of r/home those in the judges' half of the training split.
+    assert accuracies == {
         "gap_5": (2 * each, round((each - 60) / (2 * each), 4)), "gap_20": (2 * each, round((each - 60) / (2 * each), 4)),
         "r/contrary_gap_5": (each, 0.0), "r/contrary_gap_20": (each, 0.0),
         "r/home_gap_5": (each, round(1 - 60 / each, 4)), "r/home_gap_20": (each, round(1 - 60 / each, 4)),
     }  # fmt: skip
-    assert found["r/home_gap_20"]["longer_wins"]["pairwise_accuracy"] == found["r/home_gap_20"]["ranker"]["pairwise_accuracy"]
+    home = left_out_metrics["r/home_gap_20"]
+    assert home["longer_wins"]["pairwise_accuracy"] == home["ranker"]["pairwise_accuracy"]
 
 
-def test_what_a_ranker_says_is_made_a_chance_on_validation_pairs(data: Path) -> None:
+def test_scores_are_calibrated_on_validation_pairs(data: Path) -> None:
     out = data / "upvote"
     train(data, out)
     liked, disliked = rankers.load("transformers", out).score([("Which book?", LIKED), ("Which book?", DISLIKED)])
-    # two thirds of the validation pairs are as it learnt; half of that log-odds, log 2, lies on either side of the mean reply
+    # Two thirds of the validation pairs agree with the training pairs: log-odds of log 2, half on either side of the mean reply.
     assert liked == pytest.approx(1 / (1 + 2**-0.5), abs=0.01) and disliked == pytest.approx(1 - liked, abs=0.01)
 
 
-def test_what_cannot_be_learnt_is_an_error(data: Path) -> None:
+def test_options_that_leave_no_training_data_are_errors(data: Path) -> None:
     def run(**options: Any) -> None:
         train(data, data / "out", **options)
 
     with pytest.raises(UserError, match="--leave-out nowhere: no such subreddit"):
         run(leave_out=["nowhere"])
-    with pytest.raises(UserError, match="no pair of a subreddit that isn't left out; leave fewer out"):
+    with pytest.raises(UserError, match="--leave-out excludes every pair; leave fewer subreddits out"):
         run(leave_out=["books", "contrary", "home"])
     with pytest.raises(UserError, match="karma gap of 31"):
         run(karma_gap=31)
-    narrow = [upvote_pair("t1_n", LIKED, DISLIKED, "narrow", gap=4)]
-    schema.write_rows(data / "upvote_pairs_test.csv", UpvotePair, schema.read_rows(data / "upvote_pairs_test.csv", UpvotePair) + narrow)
-    with pytest.raises(UserError, match="--leave-out narrow: no pair with a karma gap of 5 to measure it on"):
-        run(leave_out=["narrow"])

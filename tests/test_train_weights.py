@@ -1,4 +1,4 @@
-"""train weights: pairs to compare, the fit, and what is printed."""
+"""train weights: the pairs, the fit and the printed config lines."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from bot.schema import LabelledRow, RealismRow, UpvotePair
 from bot.train import rank_weights
 
 
-def says(letter: str) -> score_files.Scorer:
-    """Likes replies with its letter, the more of them the better."""
+def letter_scorer(letter: str) -> score_files.Scorer:
+    """Scores a reply by how often the letter occurs in it."""
     return lambda pairs, name: np.array([0.2 + 0.2 * min(3, reply.count(letter)) for _, reply in pairs])
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """People write h, liked replies u, fitting ones r; an n in 30 is the other way round, so that nothing is sure."""
+    """Human replies have an h, upvoted ones a u, fitting ones an r; in one of 30 pairs it is reversed, so no score separates perfectly."""
     for split, count in (("val", 90), ("test", 60)):
         better, worse = ([" x" if (n % 30 == 0) == wrong else " " for n in range(count)] for wrong in (False, True))
         realism, relevance, siblings = [], [], []
@@ -43,18 +43,18 @@ def test_weights_are_fitted_on_val_and_measured_on_test(
     data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     letters = {"realism": "h", "upvote": "u", "relevance": "z"}
-    monkeypatch.setattr(score_files.Scores, "of_model", lambda self, model: says(letters[model.name]))
+    monkeypatch.setattr(score_files.Scores, "of_model", lambda self, model: letter_scorer(letters[model.name]))
     rank_weights.main(data)
     printed = capsys.readouterr().out
-    told = dict(line.split(" = ") for line in printed.splitlines() if " = " in line)
-    assert float(told["realism"]) == pytest.approx(0.5, abs=0.01) and float(told["upvote"]) == pytest.approx(0.5, abs=0.01)
-    assert float(told["relevance"]) == 0.0 and "[rank.weights]" in printed and "[choose]" in printed
-    rows = {line.split("│")[1].split(":")[0].strip(): line for line in printed.splitlines() if " pairs " in line}
-    assert rows["realism"].count("0.967") >= 2 and "0.500" in rows["realism"]  # its own ranker and rank_score; the others say nothing
+    values = dict(line.split(" = ") for line in printed.splitlines() if " = " in line)
+    assert float(values["realism"]) == pytest.approx(0.5, abs=0.01) and float(values["upvote"]) == pytest.approx(0.5, abs=0.01)
+    assert float(values["relevance"]) == 0.0 and "[rank.weights]" in printed and "[choose]" in printed
+    rows = {line.split("│")[1].split(":")[0].strip(): line for line in printed.splitlines() if "│" in line}
+    assert rows["realism"].count("0.967") >= 2 and "0.500" in rows["realism"]  # realism and rank_score; the others are at chance
     assert rows["relevance"].count("0.500 [0.500, 0.500]") == 4
 
 
-def test_better_is_label_1_of_the_same_comment_only() -> None:
+def test_label_1_is_compared_with_label_0_of_the_same_comment_only() -> None:
     rows = [
         LabelledRow("t3_a", comment, f"t1_{n}", "s", "why", f"reply {n}", label)
         for n, (comment, label) in enumerate([("t1_a", 1), ("t1_b", 0), ("t1_a", 0), ("t1_a", 0), ("t1_c", 1)])
@@ -62,16 +62,16 @@ def test_better_is_label_1_of_the_same_comment_only() -> None:
     assert compared.by_label(rows) == [("t3_a", "why", "reply 0", "reply 2"), ("t3_a", "why", "reply 0", "reply 3")]
 
 
-def test_tasks_count_alike_whatever_their_number_of_pairs() -> None:
+def test_tasks_have_equal_weight_regardless_of_their_number_of_pairs() -> None:
     up, down = np.array([1.0]), np.array([-1.0])
-    one_says = {"one": np.tile([1.0, 1.0, 1.0, -1.0], 25), "two": np.tile(0.0, 100)}
-    two_says = {"one": np.tile(0.0, 8), "two": np.array([1.0, 1.0, 1.0, -1.0] * 2)}
-    assert rank_weights.fit({"a": one_says, "b": two_says}) == {"one": 0.5, "two": 0.5}
+    separated_by_one = {"one": np.tile([1.0, 1.0, 1.0, -1.0], 25), "two": np.tile(0.0, 100)}
+    separated_by_two = {"one": np.tile(0.0, 8), "two": np.array([1.0, 1.0, 1.0, -1.0] * 2)}
+    assert rank_weights.fit({"a": separated_by_one, "b": separated_by_two}) == {"one": 0.5, "two": 0.5}
     with pytest.raises(UserError, match="no ranker orders these replies better than chance"):
         rank_weights.fit({"a": {"one": np.concatenate([down, down, down, up])}})
 
 
 def test_a_split_without_pairs_is_an_error(data: Path) -> None:
     schema.write_rows(data / "realism_val.csv", RealismRow, [])
-    with pytest.raises(UserError, match="no two replies to compare for realism in the val split"):
-        rank_weights.drawn_pairs(data, "val", 1)
+    with pytest.raises(UserError, match="no realism pairs in the val split"):
+        rank_weights.draw_pairs(data, "val", 1)

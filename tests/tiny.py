@@ -1,4 +1,4 @@
-"""Tiny models with random weights, made from a config in a second: real code paths, no download."""
+"""Tiny models with random weights, created from a config in a second: real code paths without downloads."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ TEXT = [
 
 
 def rounding(layers: int = 2, terms: int = 64, largest: float = 1.0) -> float:
-    """How far two float32 programs of one network may lie apart in values up to `largest`, whatever the processor and its threads.
+    """The tolerance for two float32 implementations of the same network, for values up to `largest`, on any processor.
 
-    A sum of n terms in another order differs by some eps * sqrt(n) of its size (Higham and Mary 2019, doi:10.1137/18M1226312), and on a
-    value's way through a transformer's layer lie some 10 sums. The defaults are those of the models here: 2e-5.
+    A sum of n terms in another order has a relative difference of about eps * sqrt(n) (Higham and Mary 2019, doi:10.1137/18M1226312), and a
+    transformer layer has about 10 consecutive sums. The defaults fit the models in this file and give 2e-5.
     """
     return float(np.finfo(np.float32).eps) * math.sqrt(terms) * 10 * layers * largest
 
 
 def gpt2_tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level BPE as GPT-2 has it, over TEXT; start, end and padding are one token."""
+    """Byte-level BPE like that of GPT-2, trained on TEXT. Start, end and padding are the same token."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -49,7 +49,7 @@ def gpt2_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def language_model(folder: Path) -> Path:
-    """A GPT-2 of 2 layers and width 32."""
+    """A GPT-2 with 2 layers and width 32."""
     tokenizer = gpt2_tokenizer()
     torch.manual_seed(0)
     end = tokenizer.eos_token_id
@@ -61,10 +61,10 @@ def language_model(folder: Path) -> Path:
 
 
 def gpt2_encoder(folder: Path, n_vocab: int = 0) -> int:
-    """encoder.json and vocab.bpe in OpenAI's format, filled up to n_vocab ids; returns how many there are."""
-    told = json.loads(gpt2_tokenizer().backend_tokenizer.to_str())["model"]
-    merges = [" ".join(merge) for merge in told["merges"]] + [". <"]  # the one of GPT-2's that joins a reply to its end token
-    ids = {**told["vocab"], ".<": len(told["vocab"])}
+    """Write encoder.json and vocab.bpe in OpenAI's format, padded to n_vocab ids. Returns the number of ids."""
+    model = json.loads(gpt2_tokenizer().backend_tokenizer.to_str())["model"]
+    merges = [" ".join(merge) for merge in model["merges"]] + [". <"]  # GPT-2's merge that joins a reply with its end token
+    ids = {**model["vocab"], ".<": len(model["vocab"])}
     ids |= {f"<unused{n}>": n for n in range(len(ids), n_vocab)}
     (folder / "encoder.json").write_text(json.dumps(ids), encoding="ascii")
     (folder / "vocab.bpe").write_text("\n".join(["#version: 0.2", *merges, ""]), encoding="utf-8")
@@ -72,7 +72,7 @@ def gpt2_encoder(folder: Path, n_vocab: int = 0) -> int:
 
 
 def gpt2_checkpoint(folder: Path, n_embd: int = 32, n_layer: int = 2, n_head: int = 2, n_ctx: int = 64, n_vocab: int = 0) -> Path:
-    """What gpt-2-simple reads, with random weights; files and names of variables as OpenAI published them."""
+    """A checkpoint for gpt-2-simple with random weights, with the file and variable names of OpenAI's checkpoints."""
     import tensorflow as tf
     from gpt_2_simple.src import model
 
@@ -85,7 +85,7 @@ def gpt2_checkpoint(folder: Path, n_embd: int = 32, n_layer: int = 2, n_head: in
         tf.compat.v1.set_random_seed(0)
         model.model(hparams, tf.zeros([1, 1], tf.int32))
         session.run(tf.compat.v1.global_variables_initializer())
-        if n_embd < 100:  # so narrow a model needs larger weights to prefer any token
+        if n_embd < 100:  # a narrow model needs larger weights to have preferences among tokens
             for variable in tf.compat.v1.trainable_variables():
                 if not variable.op.name.endswith(("/g", "/b")):
                     session.run(variable.assign(variable * 12))
@@ -94,15 +94,15 @@ def gpt2_checkpoint(folder: Path, n_embd: int = 32, n_layer: int = 2, n_head: in
 
 
 def eager_again() -> None:
-    """gpt_2_simple turns eager execution off for the process where it is imported; other tests' TensorFlow wants it."""
+    """Turn eager execution on again. Importing gpt_2_simple turns it off for the process, and other tests need it."""
     import tensorflow as tf
 
-    tf.compat.v1.reset_default_graph()  # once that was used, TensorFlow refuses
+    tf.compat.v1.reset_default_graph()  # enable_eager_execution fails if the default graph was used
     tf.compat.v1.enable_eager_execution()
 
 
 def bert_tokenizer() -> PreTrainedTokenizerFast:
-    """WordPiece over the words and letters of TEXT, in order: the trainer of the library gives other ids in each process."""
+    """WordPiece with the sorted words and letters of TEXT. (The library's trainer gives different ids in each process.)"""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     normalizer, pre_tokenizer = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
     words = {word for body in TEXT for word, _ in pre_tokenizer.pre_tokenize_str(normalizer.normalize_str(body))}
@@ -116,7 +116,7 @@ def bert_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def encoder(folder: Path, seed: int = 0, head: bool = True) -> Path:
-    """A BERT of 2 layers and width 32; with head, one output. Another seed, another ranker."""
+    """A BERT with 2 layers and width 32, and with a head of one output if `head`. Each seed gives another ranker."""
     tokenizer = bert_tokenizer()
     torch.manual_seed(seed)
     config = BertConfig(
@@ -135,7 +135,7 @@ def encoder(folder: Path, seed: int = 0, head: bool = True) -> Path:
 
 
 def tfhub_ranker(encoder: Path, folder: Path) -> Path:
-    """A ranker of back end tfhub-bert, untrained, on an encoder that `models export-tfhub` wrote."""
+    """An untrained ranker of back end tfhub-bert, with an encoder that `models export-tfhub` wrote."""
     from bot.rankers.tfhub_bert import Wordpieces
     from bot.train import tfhub_bert
     from bot.weights import cards
@@ -149,11 +149,11 @@ def tfhub_ranker(encoder: Path, folder: Path) -> Path:
 
 
 def numbers_of_rankers(prefix: str, count: int) -> list[int]:
-    """The first `count` numbers n for which thread `t3_{prefix}{n}` is of the half that rankers learn from."""
+    """The first `count` numbers n for which the thread `t3_{prefix}{n}` is in the half for rankers."""
     return list(islice((n for n in itertools.count() if text.half_for(f"t3_{prefix}{n}") == "rankers"), count))
 
 
 def train(task: str, backend: str = "", **options: Any) -> None:
-    """What `train TASK --backend BACKEND` does, but for its checks of --out and the measuring."""
+    """Like `train TASK --backend BACKEND`, without the checks of --out and without evaluation."""
     module = importlib.import_module(TRAINERS[task][backend or next(iter(TRAINERS[task]))].module)
     module.train(module.Options(**options))

@@ -1,62 +1,32 @@
 """where: may the bot reply to this comment? Pure; every refusal is a `Reason`.
 
     may_reply_to   asked by `fetch` of every comment it sees, and by `submit` again before it posts; `Reason` in skipped.csv
+    text_refusal   the part of it that needs the texts only: subreddit, title, flair, comment and what stands above it
 
-A new refusal is a member of `Reason`, with its phrase, and a line in `may_reply_to`. Lists of names are in words.py's files.
+What a text is about, topics.py and titles.py tell by patterns; a classifier's probabilities come in from outside as `Likely`, for the
+pieces of text that `pieces_judged` gives. A new refusal is a member of `Reason`, with its phrase, and a line here.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bot import text
-from bot.conduct import words
-from bot.schema import Phrased
+from bot.conduct import accounts, titles, topics, words
+from bot.conduct.reasons import Reason as Reason
 
 if TYPE_CHECKING:
     from bot.config import ConductSettings, FetchSettings
     from bot.reddit.threads import Thread, ThreadComment
 
-
-class Reason(Phrased):
-    """Why a comment is not taken up, in the order of asking: the first that fits is written down."""
-
-    OWN_COMMENT = "own_comment", "written by the bot's own account"
-    REMOVED = "removed", "removed by a moderator or by Reddit"
-    DELETED = "deleted", "deleted by its author"
-    DELETED_AUTHOR = "deleted_author", "its author's account is gone"  # the text is there, the account isn't
-    OPTED_OUT = "opted_out", "its author asked not to be replied to"
-    TOO_LONG = "too_long", "10,000 characters or more"
-    EMPTY = "empty", "no text left without quotes and links"
-    BOT_AUTHOR = "bot_author", "written by a bot"
-    SENSITIVE_SUBREDDIT = "sensitive_subreddit", "in a subreddit about grief, crisis or illness"
-    BENCHED = "benched", "in a subreddit that refused or removed the bot's replies lately"
-    SERIOUS = "serious", "in a thread that asks for serious replies only"
-    QUARANTINED = "quarantined", "in a quarantined subreddit"
-    NSFW = "nsfw", "its submission is marked NSFW (over 18)"
-    LOCKED = "locked", "the comment or its submission is locked"
-    ARCHIVED = "archived", "its submission is archived"
-    STICKIED = "stickied", "the comment or its submission is stuck to the top by a moderator"
-    ALREADY_REPLIED_BY_US = "already_replied_by_us", "the bot has replied to it before"
-    ALREADY_IN_THREAD = "already_in_thread", "the bot has replied to another comment of this submission before"
-    TRIED_BEFORE = (
-        "tried_before",
-        "a reply to it was refused before, or waits for its time",
-    )  # the ledger has a reply to it that Reddit refused, or that waits for its time
-    TOO_DEEP = "too_deep", "deeper in its thread than the settings allow"
-    TOO_OLD = "too_old", "older than the settings allow"
-    LOW_KARMA = "low_karma", "less karma than the settings ask for"
-    OVER_LIMIT = "over_limit", "could have been taken up, but the limit of the run was reached"
-    BEHIND_MORE = "behind_more", "behind a «more comments» link that was not opened, so known by its id only"
-    SAME_ID = "same_id", "the same comment again"
-
-
-_SERIOUS = re.compile(
-    r"(?i)[\[(<{|]\s*(?:very\s+|replies\s+)?serious\b|\bserious\s+(?:replies|answers|discussion|responses?)\b|^\s*serious\s*$"
-)
+# A piece of text -> category -> probability. The categories are topics.TOPICS; a classifier is calibrated so that its verdict changes at
+# 0.5; conduct.comment_threshold says where it counts.
+Likely = Mapping[str, Mapping[Reason, float]]
+NOTHING_LIKELY: Likely = {}
+TITLE_TOPICS = frozenset({Reason.DISASTER, Reason.SERIOUS})  # said by titles and flairs alone
+MAXIMUM_PIECES = 200  # of one text that a classifier is asked about; patterns see all of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,24 +43,83 @@ class Known:
 NOTHING_KNOWN = Known()
 
 
-def is_bot(author: str, body: str) -> bool:
-    """True for an author or a text that says it is a bot's.
+# --- the texts --------------------------------------------------------------------------------------------------------------------
 
-    >>> is_bot("AutoModerator", ""), is_bot("haiku_bot", ""), is_bot("RemindMeBot", ""), is_bot("reader_1", "I am a bot, beep")
-    (True, True, True, True)
-    >>> is_bot("Talbot", "My robot vacuum is a bot I love")
-    False
+
+def text_refusal(
+    subreddit: str,
+    title: str,
+    flair: str,
+    comment: str,
+    conduct: ConductSettings,
+    selftext: str = "",
+    above: Sequence[str] = (),
+    likely: Likely = NOTHING_LIKELY,
+) -> Reason | None:
+    """Why a comment with this text, in this place, is not answered, or None; any text may be empty, and says nothing then.
+
+    selftext: the submission's own text. above: the comments above this one, in any order. likely: what a classifier says of the pieces of
+    these texts; without it patterns alone decide.
     """
-    return author.lower() in words.BOTS or bool(re.search(text.BOT_NAME, author) or re.search(text.BOT_SAYS_SO, body))
+    place = subreddit_name(subreddit)
+    sensitive = _listed(words.SENSITIVE_SUBREDDITS, conduct.sensitive_subreddits)
+    without_bots = _listed(words.SUBREDDITS_WITHOUT_BOTS, conduct.subreddits_without_bots)
+    checks = (
+        lambda: _notice(comment),
+        lambda: Reason.TOO_LONG if len(comment) >= text.UNANSWERABLE_LENGTH else None,
+        lambda: Reason.EMPTY if comment and not text.clean(comment) else None,
+        lambda: Reason.BOT_AUTHOR if accounts.is_bot("", comment) else None,
+        lambda: Reason.SENSITIVE_SUBREDDIT if words.is_listed(place, sensitive) else None,
+        lambda: Reason.BOTS_FORBIDDEN if words.is_listed(place, without_bots) else None,
+        lambda: next((topic for body in (comment, *above, selftext) if (topic := topics.topic_of(body))), None),
+        lambda: titles.topic_of(title, flair),
+        lambda: Reason.THREAD_REMOVED if text.is_notice(title) or text.is_notice(selftext) else None,
+        lambda: likely_topic(pieces_judged(title, flair, ""), likely, conduct.comment_threshold),
+        lambda: likely_topic(pieces_judged("", "", comment, selftext, above), likely, conduct.comment_threshold, TITLE_TOPICS),
+    )
+    return next((reason for check in checks if (reason := check())), None)
 
 
-def is_serious(title: str, flair: str = "") -> bool:
-    """True for a thread whose title or flair asks for serious replies only.
+def pieces_judged(title: str, flair: str, comment: str, selftext: str = "", above: Sequence[str] = ()) -> list[str]:
+    """The pieces of these texts that a classifier is asked about: each whole text that is short, and each sentence of the longer ones.
 
-    >>> is_serious("[Serious] What helped you?"), is_serious("What helped you?", "Serious Replies Only"), is_serious("A serious cake")
-    (True, True, False)
+    >>> pieces_judged("Books", "", "I like it. Not the end, though.")
+    ['books', 'i like it', 'not the end, though', 'i like it not the end, though']
     """
-    return bool(_SERIOUS.search(title) or _SERIOUS.search(flair))
+    pieces: dict[str, None] = {}
+    for body in (title, flair, comment, *above, selftext):
+        pieces |= dict.fromkeys(topics.pieces_of(body)[:MAXIMUM_PIECES])
+    return list(pieces)
+
+
+def pieces_of(thread: Thread, comment: ThreadComment) -> list[str]:
+    """`pieces_judged` of a comment, of what stands above it and of its submission."""
+    return pieces_judged(thread.title, thread.flair, comment.body, thread.selftext, [each.body for each in ancestors(thread, comment)])
+
+
+def likely_topic(pieces: Iterable[str], likely: Likely, threshold: float = 0.5, but: Collection[Reason] = frozenset()) -> Reason | None:
+    """The likeliest category of all pieces, other than `but`, if one is as likely as `threshold`.
+
+    >>> likely_topic(["a", "b"], {"a": {Reason.GRIEF: 0.2}, "b": {Reason.CRISIS: 0.7, Reason.GRIEF: 0.6}})
+    <Reason.CRISIS: 'crisis'>
+    """
+    found = [(probability, topic) for piece in pieces for topic, probability in likely.get(piece, {}).items() if topic not in but]
+    probability, topic = max(found, default=(0.0, None), key=lambda each: each[0])
+    return topic if probability >= threshold else None
+
+
+def _notice(body: str) -> Reason | None:
+    """What stands in the place of a text that is gone."""
+    if not text.is_notice(body):
+        return None
+    return Reason.DELETED if text.is_deleted_by_author(body) else Reason.REMOVED
+
+
+def _listed(ours: Collection[str], theirs: Iterable[str]) -> frozenset[str]:
+    return frozenset(ours).union(subreddit_name(name) for name in theirs)
+
+
+# --- the whole comment ------------------------------------------------------------------------------------------------------------
 
 
 def may_reply_to(
@@ -102,24 +131,35 @@ def may_reply_to(
     us: str = "",
     answered: Collection[str] = (),
     known: Known = NOTHING_KNOWN,
+    likely: Likely = NOTHING_LIKELY,
 ) -> Reason | None:
     """Why this comment is not answered, or None. now: epoch seconds; us: our account, empty for none; answered: fullnames of what we are
-    seen to have replied to in this thread.
+    seen to have replied to in this thread; likely: see `text_refusal`. The comments above it are looked for in the thread.
     """
-    body, subreddit = comment.body.strip().lower(), thread.subreddit.lower()
-    sensitive = words.SENSITIVE_SUBREDDITS.union(subreddit_name(name) for name in conduct.sensitive_subreddits)
+    if same_name(comment.author, us):
+        return Reason.OWN_COMMENT
+    if gone := _notice(comment.body):
+        return gone
+    if not comment.author:
+        return Reason.DELETED_AUTHOR
+    if {comment.author.lower(), thread.author.lower()} & set(known.opted_out):
+        return Reason.OPTED_OUT
+    if not comment.body:
+        return Reason.EMPTY
+    if accounts.is_bot(comment.author, "", {name.lower() for name in conduct.bots}):
+        return Reason.BOT_AUTHOR
+    above = [each.body for each in ancestors(thread, comment) if not text.is_notice(each.body)]
+    refusal = text_refusal(thread.subreddit, thread.title, thread.flair, comment.body, conduct, thread.selftext, above, likely)
+    return refusal or _state_refusal(thread, comment, fetch, now, answered, known)
+
+
+def _state_refusal(
+    thread: Thread, comment: ThreadComment, fetch: FetchSettings, now: float, answered: Collection[str], known: Known
+) -> Reason | None:
+    """What forbids a reply whatever the texts say."""
     checks: tuple[tuple[Reason, bool], ...] = (
-        (Reason.OWN_COMMENT, same_name(comment.author, us)),
-        (Reason.REMOVED, bool(body) and text.is_deleted(body) and "removed" in body),
-        (Reason.DELETED, bool(body) and text.is_deleted(body)),
-        (Reason.DELETED_AUTHOR, not comment.author),
-        (Reason.OPTED_OUT, comment.author.lower() in known.opted_out),
-        (Reason.TOO_LONG, len(comment.body) >= text.UNANSWERABLE_LENGTH),
-        (Reason.EMPTY, len(comment.body) < text.UNANSWERABLE_LENGTH and not text.clean(comment.body)),
-        (Reason.BOT_AUTHOR, is_bot(comment.author, comment.body)),
-        (Reason.SENSITIVE_SUBREDDIT, subreddit in sensitive),
-        (Reason.BENCHED, subreddit in known.benched),
-        (Reason.SERIOUS, is_serious(thread.title, thread.flair)),
+        (Reason.BENCHED, thread.subreddit.lower() in known.benched),
+        (Reason.THREAD_REMOVED, thread.removed),
         (Reason.QUARANTINED, thread.quarantined),
         (Reason.NSFW, thread.over_18),
         (Reason.LOCKED, thread.locked or comment.locked),
@@ -133,6 +173,28 @@ def may_reply_to(
         (Reason.LOW_KARMA, comment.karma < fetch.minimum_karma),
     )
     return next((reason for reason, applies in checks if applies), None)
+
+
+def ancestors(thread: Thread, comment: ThreadComment) -> list[ThreadComment]:
+    """The comments above one, as far as the thread has them, the nearest first."""
+    by_id = {each.comment_id: each for each in thread.comments}
+    found: list[ThreadComment] = []
+    while (above := by_id.pop(comment.parent_id, None)) is not None:  # a circle ends
+        found.append(above)
+        comment = above
+    return found
+
+
+def asks_bots_away(thread: Thread, comment: ThreadComment | None = None) -> bool:
+    """Whether the author of a comment, or without one the author of the submission, asks bots to stay away: somebody to remember as one who
+    opted out.
+    """
+    if comment is not None:
+        return topics.is_about(Reason.NO_BOTS, comment.body)
+    return any(topics.is_about(Reason.NO_BOTS, each) for each in (thread.title, thread.selftext, *titles.tags(thread.title)[0]))
+
+
+# --- names ------------------------------------------------------------------------------------------------------------------------
 
 
 def same_name(one: str, other: str) -> bool:

@@ -1,1 +1,1 @@
-"""TODO corpus"""
+"""Training data: extraction of reply pairs from dumps and BigQuery, cleaning, and the training files."""

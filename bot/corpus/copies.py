@@ -1,13 +1,13 @@
-"""copies: is a text a near-copy of another, and of what a generator was trained on?
+"""Detect near-copies of other texts and of the replies that a generator was trained on.
 
-`train lm` writes MODEL/replies.npy, the sketches of the replies it trained on; for a model that was trained without, or elsewhere:
+`train lm` writes MODEL/replies.npy, sketches of its training replies. For a model that has none, run:
 
     python run_bot.py train sketches --data data/prepared --model models/lm
     python run_bot.py train sketches --data data/prepared --model models/lm --bytes 16 --max-tokens 96      small enough for git
 
 Reads  DATA/lm_train.csv.
-Writes MODEL/replies.npy: a row of 64 bytes for each reply of at least 8 words, from which no text can be read. 64 MB a million replies.
-       With 16 bytes a near-copy with one word of 20 changed is still found 99 times in 100, one with one word of 10 changed 8 times in 10.
+Writes MODEL/replies.npy: 64 bytes for each reply of at least 8 words (64 MB per million replies). The text cannot be reconstructed.
+       With 16 bytes, a near-copy is still detected in 99 % of cases if one word of 20 is changed, and in 80 % if one word of 10 is changed.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from bot import files
 from bot.cli import UserError
 
 FILE = "replies.npy"
-LEAST_WORDS = 8  # two people find the same seven words
-PASSAGE_CHARACTERS = 40  # so long a text inside a longer one was taken from it
-SKETCH_BYTES, LEAST_BYTES = 64, 16
-SKETCH_SHARE = 0.55  # of the pairs of words: one word of 20 changed leaves 0.81, one of 10 leaves 0.64; chance has hardly any
+MIN_WORDS = 8  # shorter replies may be equal by coincidence
+PASSAGE_CHARACTERS = 40  # a text of this length inside a longer one counts as copied
+SKETCH_BYTES, MIN_BYTES = 64, 16
+SKETCH_SHARE = 0.55  # of word pairs: 0.81 remain if one word of 20 is changed, 0.64 if one of 10; unrelated texts share almost none
 
 _WORD = re.compile(r"[^\W_]+")
 
 
 def plain(body: str) -> str:
-    """What is compared: the words, without case, punctuation and width; a text without words as it is.
+    """Normalize a text for comparison: its words without case, punctuation and character width; a text without words stays unchanged.
 
     >>> plain("So, it's  YOU!"), plain("👍")
     ('so its you', '👍')
@@ -43,43 +43,47 @@ def plain(body: str) -> str:
     return " ".join(_WORD.findall(folded)) or folded.strip()
 
 
-def is_copy(said: str, others: Sequence[str], least: float) -> bool:
-    """True where one of `others` is as like `said` as `least` (1: the same), or holds it as a passage. All of them `plain`.
+def is_copy(text: str, others: Sequence[str], threshold: float) -> bool:
+    """True if one of `others` has at least the similarity `threshold` to `text` (1: equal), or contains it as a passage.
+
+    All texts must be normalized by `plain`.
 
     >>> is_copy("so its you", ["why", "so its you all"], 0.95), is_copy("so its you again", ["so its you  again"], 0.95)
     (False, True)
     """
     from rapidfuzz import fuzz, process
 
-    if not said:
+    if not text:
         return False
-    cutoff = 100 * least
-    if process.extractOne(said, others, scorer=fuzz.ratio, score_cutoff=cutoff):
+    cutoff = 100 * threshold
+    if process.extractOne(text, others, scorer=fuzz.ratio, score_cutoff=cutoff):
         return True
-    if len(said) < PASSAGE_CHARACTERS:
+    if len(text) < PASSAGE_CHARACTERS:
         return False
-    # The exact search costs 20 microseconds a text. As few changes as `least` permits leave one of these pieces whole.
-    changes = int((1 - least) * 2 * len(said))
-    size = len(said) // (changes + 1)
-    pieces = [said[start : start + size] for start in range(0, size * (changes + 1), size)] if size else [""]
-    longer = (other for other in others if len(other) > len(said) and any(piece in other for piece in pieces))
-    return any(fuzz.partial_ratio(said, other, score_cutoff=cutoff) >= cutoff for other in longer)
+    # The exact search takes 20 microseconds per text, so filter first: with so few changes, at least one of these pieces is unchanged.
+    changes = int((1 - threshold) * 2 * len(text))
+    size = len(text) // (changes + 1)
+    pieces = [text[start : start + size] for start in range(0, size * (changes + 1), size)] if size else [""]
+    longer = (other for other in others if len(other) > len(text) and any(piece in other for piece in pieces))
+    return any(fuzz.partial_ratio(text, other, score_cutoff=cutoff) >= cutoff for other in longer)
 
 
 def sketch(replies: Iterable[str]) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """(replies of at least LEAST_WORDS words, 64): MinHash over pairs of words, the lowest byte of each (Li and König 2010,
-    arXiv:0910.3349). The share of bytes that two rows have in common estimates the share of pairs of words that the texts have.
+    """The sketches of all replies with at least MIN_WORDS words, shape (replies, 64).
+
+    A sketch is a MinHash over pairs of words, reduced to the lowest byte of each hash (Li and König 2010, arXiv:0910.3349). The share of
+    equal bytes in two rows estimates the share of word pairs that the texts have in common.
     """
     from rensa import RMinHash  # type: ignore[import-untyped]
 
-    words = [said for said in (plain(reply).split() for reply in replies) if len(said) >= LEAST_WORDS]
-    pairs = [[f"{one} {two}" for one, two in pairwise(said)] for said in words]
+    texts = [words for words in (plain(reply).split() for reply in replies) if len(words) >= MIN_WORDS]
+    pairs = [[f"{one} {two}" for one, two in pairwise(words)] for words in texts]
     rows = [each.digest() for each in RMinHash.from_token_sets(pairs, SKETCH_BYTES, 1)] if pairs else []
     return (np.array(rows, np.uint32).reshape(-1, SKETCH_BYTES) & 0xFF).astype(np.uint8)
 
 
 def is_sketched(reply: str, sketches: np.ndarray[Any, Any]) -> bool:
-    """True for a near-copy of a reply that stands in `sketches`.
+    """True if the reply is a near-copy of a reply in `sketches`.
 
     >>> story = "my first job was in a bakery and I got up at three every day"
     >>> is_sketched(story.replace("bakery", "brewery"), sketch([story]))
@@ -94,7 +98,7 @@ def is_sketched(reply: str, sketches: np.ndarray[Any, Any]) -> bool:
 
 
 def write(model: Path, replies: Sequence[str], sketch_bytes: int = SKETCH_BYTES) -> int:
-    """Put replies.npy into a model's folder, whole or not at all; returns its rows."""
+    """Write replies.npy to a model folder. Returns the number of sketches."""
     rows = np.unique(sketch(replies)[:, :sketch_bytes], axis=0)
     with files.atomic_binary_writer(model / FILE) as file:
         np.save(file, rows)
@@ -102,10 +106,10 @@ def write(model: Path, replies: Sequence[str], sketch_bytes: int = SKETCH_BYTES)
 
 
 def read(model: Path) -> np.ndarray[Any, Any] | None:
-    """The sketches beside a generator, None where there are none.
+    """Read the sketches in a model folder. None if there are none.
 
     Raises:
-        UserError: the file isn't what `write` writes.
+        UserError: the file is not readable or was not written by `write`.
     """
     path = model / FILE
     try:
@@ -114,8 +118,8 @@ def read(model: Path) -> np.ndarray[Any, Any] | None:
     except FileNotFoundError:
         return None
     except (ValueError, EOFError, OSError) as error:
-        raise UserError(f"{path}: not readable ({error}); make it again with `python run_bot.py train sketches`, or delete it") from None
-    if rows.dtype != np.uint8 or rows.ndim != 2 or not LEAST_BYTES <= rows.shape[1] <= SKETCH_BYTES:
-        what = f"not sketches of {LEAST_BYTES} to {SKETCH_BYTES} bytes"
-        raise UserError(f"{path}: {what}; make it again with `python run_bot.py train sketches`, or delete it")
+        raise UserError(f"{path}: not readable ({error}); recreate it with `python run_bot.py train sketches`, or delete it") from None
+    if rows.dtype != np.uint8 or rows.ndim != 2 or not MIN_BYTES <= rows.shape[1] <= SKETCH_BYTES:
+        what = f"not sketches of {MIN_BYTES} to {SKETCH_BYTES} bytes"
+        raise UserError(f"{path}: {what}; recreate it with `python run_bot.py train sketches`, or delete it")
     return rows

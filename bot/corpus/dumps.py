@@ -1,11 +1,11 @@
-"""Monthly dump files (`RC_YYYY-MM` comments, `RS_YYYY-MM` submissions) as DuckDB tables, whatever their size.
+"""Monthly dump files (`RC_YYYY-MM` comments, `RS_YYYY-MM` submissions) as DuckDB tables, with bounded memory.
 
-A dump is one JSON object a line, plain or compressed (.zst with windows up to 2 GiB, .bz2, .gz, .xz), or Parquet with the same names. It
-is first staged under `OUT/.staged/`, which may be deleted at any time: decompressed as a stream and kept as the few columns that the
-query needs, in Parquet. Threads are shared out to buckets by hash, and the query runs on one bucket at a time (a reply and its comment
-have the same thread), so memory doesn't grow with the dump.
+A dump has one JSON object per line, plain or compressed (.zst with windows up to 2 GiB, .bz2, .gz, .xz), or it is a Parquet file with the
+same column names. It is first staged under `OUT/.staged/`, which may be deleted at any time: decompressed as a stream and stored as
+Parquet with only the columns that the query needs. Rows are distributed to buckets by a hash of the thread, and the query runs on one
+bucket at a time (a reply and its comment are in the same thread), so memory does not grow with the size of the dump.
 
-An author's name is staged as a hash, which suffices to tell that two are the same; a name that bots give themselves as `_bot`.
+Author names are staged as hashes, which are sufficient to compare two authors. Names of bots are staged as `_bot`.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ from sqlglot import exp
 
 from bot import text
 from bot.cli import UserError
-from bot.corpus.warehouse import MonthCounts, Wanted, add_months, ahead, month_start, parameters, query, window, write_month
+from bot.corpus.warehouse import MonthCounts, Selection, add_months, month_start, parameters, prefetch, query, window, write_month
 from bot.files import atomic_folder
 
-LONGEST_WINDOW = 2**31  # bytes; the public dumps are compressed with `--long=31`
-LONGEST_HEADER = 18  # bytes, of a zstd frame (RFC 8878)
-LARGE_WINDOW = 2**27  # bytes; a larger one is kept in a file
-MEMORY_LIMIT = "1200MB"  # of DuckDB's own buffers; what doesn't fit goes to the disk
-CHUNK_BYTES = 64 << 20  # decompressed, staged at once
-LONGEST_LINE = 16 << 20  # bytes; DuckDB's maximum_object_size. Reddit's longest are under 1 MB
+MAX_WINDOW = 2**31  # bytes; the public dumps are compressed with `--long=31`
+MAX_HEADER = 18  # bytes, of a zstd frame (RFC 8878)
+LARGE_WINDOW = 2**27  # bytes; a larger window is stored in a file
+MEMORY_LIMIT = "1200MB"  # of DuckDB's own buffers; the rest is spilled to disk
+CHUNK_BYTES = 64 << 20  # decompressed bytes staged at a time
+MAX_LINE = 16 << 20  # bytes; DuckDB's maximum_object_size. Reddit's longest lines are below 1 MB
 BUCKET_BYTES = 48 << 20  # of compressed dumps; about half a million comments
-MOST_BUCKETS = 64
-BATCH_ROWS = 2_000  # a submission of 40,000 characters stands in each row of its replies
+MAX_BUCKETS = 64
+BATCH_ROWS = 2_000  # small, because each row repeats the submission, which may have 40,000 characters
 SUFFIXES = (".zst", ".bz2", ".gz", ".xz", ".parquet", ".ndjson", ".jsonl", ".json", "")
 NUMBERS = ("score", "created_utc")
 OPENERS = {".bz2": bz2.open, ".gz": gzip.open, ".xz": lzma.open}
@@ -54,11 +54,11 @@ OPENERS = {".bz2": bz2.open, ".gz": gzip.open, ".xz": lzma.open}
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Comments or submissions. keys: what is read of a line; needed: without these a line is of no use; thread: its thread's fullname."""
+    """Comments or submissions. keys: keys that are read; required: keys that a usable line must have; thread: SQL for the thread's id."""
 
     prefix: str
     keys: tuple[str, ...]
-    needed: tuple[str, ...]
+    required: tuple[str, ...]
     thread: str
 
 
@@ -75,48 +75,48 @@ def find(dumps: Path, kind: Kind, month: str) -> Path | None:
     """The dump of a month, or None.
 
     Raises:
-        UserError: there are two, such as .zst and .bz2.
+        UserError: there are two dumps, for example .zst and .bz2.
     """
-    found = [path for suffix in SUFFIXES if (path := dumps / f"{kind.prefix}_{month}{suffix}").is_file()]
-    if len(found) > 1:
-        raise UserError(f"{dumps}: {' and '.join(path.name for path in found)} are the same month; keep one")
-    return found[0] if found else None
+    matches = [path for suffix in SUFFIXES if (path := dumps / f"{kind.prefix}_{month}{suffix}").is_file()]
+    if len(matches) > 1:
+        raise UserError(f"{dumps}: {' and '.join(path.name for path in matches)} are the same month; keep one")
+    return matches[0] if matches else None
 
 
 def months(dumps: Path) -> list[str]:
-    """Months for which there is a dump, in order."""
+    """The months that have a dump, in order."""
     names = (path.name.removesuffix(path.suffix if path.suffix in SUFFIXES else "") for path in dumps.iterdir())
     return sorted({name[3:] for name in names if re.fullmatch(r"R[CS]_\d{4}-\d\d", name)})
 
 
 def version(dump: Path) -> list[int]:
-    """What tells a dump from another of its name: bytes, and when it was written (ns)."""
+    """The version of a dump: its size in bytes and its modification time in nanoseconds."""
     return [dump.stat().st_size, dump.stat().st_mtime_ns]
 
 
 def files(dumps: Path, month: str, lookback_months: int) -> list[Path]:
-    """The dumps that the month's pairs are made from."""
-    found = (find(dumps, kind, each) for each in window(month, lookback_months) for kind in (COMMENTS, SUBMISSIONS))
-    return [path for path in found if path is not None]
+    """The dumps needed for the pairs of a month."""
+    matches = (find(dumps, kind, each) for each in window(month, lookback_months) for kind in (COMMENTS, SUBMISSIONS))
+    return [path for path in matches if path is not None]
 
 
-def extract_month(dumps: Path, month: str, wanted: Wanted, staging: Path, buckets: int, out: IO[bytes]) -> MonthCounts:
-    """Write the month's reply pairs to `out` and count what isn't one. Submission files may be missing; then those columns are empty.
+def extract_month(dumps: Path, month: str, selection: Selection, staging: Path, buckets: int, out: IO[bytes]) -> MonthCounts:
+    """Write the reply pairs of a month to `out` and count the other rows. If submission files are missing, their columns are empty.
 
     Raises:
-        UserError: the month's comments are missing, a dump is damaged, or the disk is full.
+        UserError: the comments of the month are missing, a dump is damaged, or the disk is full.
     """
-    shutil.rmtree(staging / "spill", ignore_errors=True)  # of a process that was killed
+    shutil.rmtree(staging / "spill", ignore_errors=True)  # left by a killed process
     if find(dumps, COMMENTS, month) is None:
         raise UserError(f"{dumps}: no RC_{month}; check --dumps, --from and --to")
     staged = [
         (kind, stage(path, staging, kind, buckets), each)
-        for each in window(month, wanted.lookback_months)
+        for each in window(month, selection.lookback_months)
         for kind in (COMMENTS, SUBMISSIONS)
         if (path := find(dumps, kind, each)) is not None
     ]
-    sql = translated()
-    values = parameters(month, wanted)
+    sql = duckdb_query()
+    values = parameters(month, selection)
 
     parts_of = {
         (kind, bucket): [part for each, folder, _ in staged if each is kind for part in folder.glob(f"bucket={bucket}/*.parquet")]
@@ -137,66 +137,67 @@ def extract_month(dumps: Path, month: str, wanted: Wanted, staging: Path, bucket
         counts = write_month(rows(), month, out)
     except duckdb.Error as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"{month}: can't be made ({reason}); free some space, or delete {staging}, and try again") from None
+        raise UserError(f"{month}: cannot be extracted ({reason}); free some space, or delete {staging}, and try again") from None
     for kind, folder, each in staged:
         if each == month:
             counts.lines[kind.prefix] = json.loads((folder / "staged.json").read_text())["lines"]
     return counts
 
 
-def translated() -> str:
-    """The query in DuckDB's dialect, over tables `comments` and `submissions`."""
+def duckdb_query() -> str:
+    """The query in DuckDB's dialect, with the tables `comments` and `submissions`."""
     tree = sqlglot.parse_one(query("comments", "submissions"), read="bigquery")
     for cte in tree.find_all(exp.CTE):
-        # Wide tables are cheaper scanned again than kept in memory; narrow ones are kept.
+        # Only narrow tables are materialized. Scanning the wide ones again is cheaper than keeping them in memory.
         cte.set("materialized", cte.alias in ("doubled", "answered"))
     return tree.sql("duckdb")
 
 
 def buckets_for(dumps: Path, months: list[str], lookback_months: int) -> int:
-    """How many buckets the largest of the months needs, a power of two."""
-    largest = max(sum(size_when_packed(path) for path in files(dumps, month, lookback_months)) for month in months)
+    """The number of buckets, a power of two, that the largest month needs."""
+    largest = max(sum(compressed_size(path) for path in files(dumps, month, lookback_months)) for month in months)
     buckets = 1
-    while buckets * BUCKET_BYTES < largest and buckets < MOST_BUCKETS:
+    while buckets * BUCKET_BYTES < largest and buckets < MAX_BUCKETS:
         buckets *= 2
     return buckets
 
 
-def size_when_packed(dump: Path) -> int:
+def compressed_size(dump: Path) -> int:
+    """The size of a dump in bytes; for an uncompressed one, an estimate of its compressed size."""
     return dump.stat().st_size // (1 if dump.suffix in (".zst", ".parquet", *OPENERS) else 8)
 
 
-def stage(dump: Path, staging: Path, kind: Kind, buckets: int, lasting: bool = False) -> Path:
-    """Keep what the query needs of one dump as `bucket=B/*.parquet` in a folder, and return that; nothing is done if it is there already.
+def stage(dump: Path, staging: Path, kind: Kind, buckets: int, stable_hash: bool = False) -> Path:
+    """Stage the columns of a dump that the query needs as `bucket=B/*.parquet`, unless already done, and return the folder.
 
-    Each line is a row; `flaw` says why it can't be used: unreadable (not a JSON object), missing_key, wrong_type (its time is no
-    number), or '' if it can. `staged.json` counts them, and under other_month the usable lines whose time lies outside the dump's month.
-    `lasting`: authors' hashes must be the same in years to come. DuckDB's own hash is quicker to make, but may change with its version.
+    Each line becomes a row. The column `flaw` tells why it is unusable: unreadable (not a JSON object), missing_key, wrong_type (the time
+    is not a number), or '' if it is usable. `staged.json` has the counts, and as other_month the usable lines outside the dump's month.
+    stable_hash: hash authors by MD5, which never changes. DuckDB's own hash is faster but may change with its version.
 
     Raises:
-        UserError: the dump is cut off, of another format, or none of its lines is usable.
+        UserError: the dump is truncated, has another format, or contains no usable line.
     """
     folder = staging / dump.name
     status = dump.stat()
-    # The time of the last change tells a dump that was put back with its old modification time.
+    # ctime detects a dump that was replaced and has its old modification time.
     made_from = {
         "bytes": status.st_size, "mtime": status.st_mtime_ns, "ctime": status.st_ctime_ns, "buckets": buckets, "bot_name": text.BOT_NAME,
-        "author": "md5" if lasting else f"hash of DuckDB {duckdb.__version__}",
+        "author": "md5" if stable_hash else f"hash of DuckDB {duckdb.__version__}",
     }  # fmt: skip
-    with suppress(OSError, ValueError, KeyError):  # not there, or not whole after a power cut
+    with suppress(OSError, ValueError, KeyError):  # missing, or damaged by a power failure
         if json.loads((folder / "staged.json").read_text())["made_from"] == made_from:
             return folder
     shutil.rmtree(folder, ignore_errors=True)
     try:
         with atomic_folder(folder, durable=False) as temporary, connect(staging) as db:
             for number, source in enumerate(sources(dump, temporary, db, kind)):
-                _keep(db, source, kind, buckets, temporary, number, lasting)
+                _write_buckets(db, source, kind, buckets, temporary, number, stable_hash)
             lines: Counter[str] = Counter(read=0)
             if parts := [*temporary.glob("bucket=*/*.parquet")]:
                 lines.update(dict(db.execute(f"SELECT flaw, count(*) FROM {_parquet(parts)} GROUP BY flaw").fetchall()))
                 lines["read"], usable = lines.total(), lines.pop("", 0)
                 if not usable:
-                    raise UserError(f"{dump}: none of its {lines['read']:,} lines is usable ({counted(lines)}); is it a dump of Reddit?")
+                    raise UserError(f"{dump}: none of its {lines['read']:,} lines is usable ({format_counts(lines)}); is it a Reddit dump?")
                 month = dump.name[3:10]
                 inside = f"created_utc >= {month_start(month)} AND created_utc < {month_start(add_months(month, 1))}"
                 ((lines["other_month"],),) = db.execute(
@@ -208,59 +209,57 @@ def stage(dump: Path, staging: Path, kind: Kind, buckets: int, lasting: bool = F
                 json.dumps({"made_from": made_from, "lines": {name: count for name, count in lines.items() if count or name == "read"}})
             )
     except duckdb.Error as error:
-        said = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0]
         if "maximum_object_size" in str(error):
             raise _line_too_long(dump) from None
-        if dump.suffix == ".parquet" and not isinstance(error, duckdb.OutOfMemoryException) and "space" not in said:
-            raise UserError(f"{dump}: not a whole Parquet file ({said}); download it again") from None
-        raise UserError(f"{dump}: can't be staged in {staging} ({said}); is the disk full?") from None
+        if dump.suffix == ".parquet" and not isinstance(error, duckdb.OutOfMemoryException) and "space" not in reason:
+            raise UserError(f"{dump}: not a valid Parquet file ({reason}); download it again") from None
+        raise UserError(f"{dump}: cannot be staged in {staging} ({reason}); is the disk full?") from None
     return folder
 
 
-def counted(numbers: Mapping[str, int]) -> str:
-    """Counts in words, the largest first; `read` isn't one of them.
+def format_counts(numbers: Mapping[str, int]) -> str:
+    """Format counts by name, the largest first, without `read`.
 
-    >>> counted({"read": 9, "missing_key": 1, "unreadable": 1200})
+    >>> format_counts({"read": 9, "missing_key": 1, "unreadable": 1200})
     'unreadable 1,200, missing_key 1'
     """
     return ", ".join(f"{name} {count:,}" for name, count in Counter(numbers).most_common() if name != "read")
 
 
 def _line_too_long(dump: Path) -> UserError:
-    return UserError(
-        f"{dump}: a line of it is longer than {LONGEST_LINE >> 20} MiB, so it is no dump of Reddit, or damaged; download it again"
-    )
+    return UserError(f"{dump}: contains a line longer than {MAX_LINE >> 20} MiB, so it is damaged or not a Reddit dump; download it again")
 
 
-def as_one_file(dump: Path, staging: Path, kind: Kind) -> Path:
-    """The usable lines of a dump, staged, as one Parquet file with `kind.keys`; to be deleted by the caller."""
-    folder = stage(dump, staging, kind, 1, lasting=True)
+def stage_as_one_file(dump: Path, staging: Path, kind: Kind) -> Path:
+    """Write the usable lines of a dump to one Parquet file with the columns `kind.keys`. The caller must delete it."""
+    folder = stage(dump, staging, kind, 1, stable_hash=True)
     one = staging / f"{dump.name}.one.parquet"
     with connect(staging) as db:
         parts = [*folder.glob("bucket=*/*.parquet")]
         rows = f"SELECT {', '.join(kind.keys)} FROM {_parquet(parts)} WHERE flaw = ''" if parts else _no_rows(kind)
-        db.execute(f"COPY ({rows}) TO {quoted(one)} (FORMAT parquet, COMPRESSION zstd)")
+        db.execute(f"COPY ({rows}) TO {sql_literal(one)} (FORMAT parquet, COMPRESSION zstd)")
     return one
 
 
 def sources(dump: Path, scratch: Path, db: duckdb.DuckDBPyConnection, kind: Kind) -> Iterator[str]:
-    """The dump piece by piece, each a relation of DuckDB with `kind.keys` as text. While one piece is used the next is decompressed."""
+    """Yield the pieces of a dump, each a DuckDB relation with `kind.keys` as text. The next piece is decompressed in the background."""
     if dump.suffix == ".parquet":
-        found = {name: type_ for name, type_, *_ in db.execute("DESCRIBE SELECT * FROM read_parquet(?)", [str(dump)]).fetchall()}
-        if missing := [key for key in kind.needed if key not in found]:
-            raise UserError(f"{dump}: expected columns {', '.join(kind.needed)}, found {', '.join(found)} ({', '.join(missing)} missing)")
-        typed = [f"{_as_text(key, found.get(key))} AS {key}" for key in kind.keys]
-        yield f"(SELECT {', '.join(typed)} FROM read_parquet({quoted(dump)}))"
+        types = {name: type_ for name, type_, *_ in db.execute("DESCRIBE SELECT * FROM read_parquet(?)", [str(dump)]).fetchall()}
+        if missing := [key for key in kind.required if key not in types]:
+            raise UserError(f"{dump}: expected columns {', '.join(kind.required)}, found {', '.join(types)} ({', '.join(missing)} missing)")
+        typed = [f"{_as_text(key, types.get(key))} AS {key}" for key in kind.keys]
+        yield f"(SELECT {', '.join(typed)} FROM read_parquet({sql_literal(dump)}))"
         return
     columns = ", ".join(f"{key}: 'VARCHAR'" for key in kind.keys)  # old dumps write numbers as strings, and some as floats
-    for piece in ahead(chunks(dump, scratch)):
-        yield f"read_json({quoted(piece)}, format='newline_delimited', columns={{{columns}}}, ignore_errors=true)"
+    for piece in prefetch(chunks(dump, scratch)):
+        yield f"read_json({sql_literal(piece)}, format='newline_delimited', columns={{{columns}}}, ignore_errors=true)"
 
 
 def chunks(dump: Path, scratch: Path) -> Iterator[Path]:
-    """Whole lines of the dump, about CHUNK_BYTES at a time, in two files by turns: one is read while the other is filled.
+    """Write complete lines, about CHUNK_BYTES at a time, to two files alternately, so that one is read while the other is filled.
 
-    They are written over in place, since new pages cost as much time as decompression does.
+    The files are overwritten in place, because allocating new pages takes as much time as decompression.
     """
     path, other_path = scratch / "chunk0.ndjson", scratch / "chunk1.ndjson"
     with path.open("wb", buffering=0) as file, other_path.open("wb", buffering=0) as other:
@@ -278,7 +277,7 @@ def chunks(dump: Path, scratch: Path) -> Iterator[Path]:
                 size, rest = 0, rest[end:]
             _write(file, rest)
             size += len(rest)
-            if size > CHUNK_BYTES + LONGEST_LINE:
+            if size > CHUNK_BYTES + MAX_LINE:
                 raise _line_too_long(dump)
         if size:
             file.truncate()
@@ -286,10 +285,10 @@ def chunks(dump: Path, scratch: Path) -> Iterator[Path]:
 
 
 def blocks(dump: Path, scratch: Path) -> Iterator[bytes]:
-    """What the dump holds, decompressed as a stream.
+    """Decompress a dump as a stream.
 
     Raises:
-        UserError: the file is cut off, empty or not of the format that its name says.
+        UserError: the file is truncated, empty, or does not have the format of its extension.
     """
     try:
         with dump.open("rb") as packed:
@@ -300,25 +299,25 @@ def blocks(dump: Path, scratch: Path) -> Iterator[bytes]:
                     while block := plain.read(1 << 20):
                         yield block
             if dump.stat().st_size == 0:
-                raise EOFError("it is empty")
+                raise EOFError("the file is empty")
     except (zstandard.ZstdError, EOFError, lzma.LZMAError, gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(f"{dump}: not a whole {dump.suffix[1:] or 'dump'} file ({error}); download it again") from None
+        raise UserError(f"{dump}: not a valid {dump.suffix[1:] or 'dump'} file ({error}); download it again") from None
     except PermissionError:
-        raise UserError(f"{dump}: may not be read; change its permissions") from None
+        raise UserError(f"{dump}: permission denied; change its permissions") from None
     except OSError as error:
-        if dump.suffix == ".bz2" and error.errno is None:  # what bz2 raises for garbled bytes
-            raise UserError(f"{dump}: not a whole bz2 file ({error}); download it again") from None
+        if dump.suffix == ".bz2" and error.errno is None:  # raised by bz2 for invalid data
+            raise UserError(f"{dump}: not a valid bz2 file ({error}); download it again") from None
         raise
 
 
 def _zstd_blocks(packed: IO[bytes], scratch: Path) -> Iterator[bytes]:
-    """Frame after frame. (zstandard's own readers take a cut file for a whole one.)"""
-    head = packed.read(LONGEST_HEADER)
+    """Decompress frame by frame. (zstandard's own readers do not detect truncated files.)"""
+    head = packed.read(MAX_HEADER)
     packed.seek(0)
     if head and zstandard.get_frame_parameters(head).window_size > LARGE_WINDOW:
         yield from _zstd_blocks_window_on_disk(packed, scratch)
         return
-    decompressor = zstandard.ZstdDecompressor(max_window_size=LONGEST_WINDOW)
+    decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
     frame, whole = None, True
     while piece := packed.read(zstandard.DECOMPRESSION_RECOMMENDED_INPUT_SIZE):
         while piece:
@@ -328,24 +327,25 @@ def _zstd_blocks(packed: IO[bytes], scratch: Path) -> Iterator[bytes]:
             if whole:
                 frame = None
     if not whole:
-        raise EOFError("it ends early")
+        raise EOFError("unexpected end of file")
 
 
 def _zstd_blocks_window_on_disk(packed: IO[bytes], scratch: Path) -> Iterator[bytes]:
-    """The same, with all that zstd needs in a mapped file, so that a window of 2 GiB is page cache, which the system takes back when
-    memory runs short, and no memory of this process. zstandard's interface has no place for that; what it is built on has.
+    """The same, with zstd's memory in a mapped file, so that a window of 2 GiB is page cache that the system can reclaim.
+
+    zstandard's public interface does not support this; the library underneath does.
     """
     from zstandard._cffi import ffi, lib  # type: ignore[import-not-found]
 
-    size = lib.ZSTD_estimateDStreamSize(LONGEST_WINDOW)
+    size = lib.ZSTD_estimateDStreamSize(MAX_WINDOW)
     with tempfile.TemporaryFile(dir=scratch) as file:
         file.truncate(size)
         with mmap.mmap(file.fileno(), size) as workspace, ffi.from_buffer(workspace) as pinned:
             stream = lib.ZSTD_initStaticDStream(pinned, size)
-            lib.ZSTD_DCtx_setParameter(stream, lib.ZSTD_d_windowLogMax, LONGEST_WINDOW.bit_length() - 1)
+            lib.ZSTD_DCtx_setParameter(stream, lib.ZSTD_d_windowLogMax, MAX_WINDOW.bit_length() - 1)
             source, target = ffi.new("ZSTD_inBuffer *"), ffi.new("ZSTD_outBuffer *")
             room = ffi.new("char[]", zstandard.DECOMPRESSION_RECOMMENDED_OUTPUT_SIZE)
-            left, since = 0, 0  # bytes of input that end the frame, as zstd guesses (0: it is whole); bytes since the window was let go
+            left, since = 0, 0  # zstd's estimate of input bytes left in the frame (0: complete); bytes since the window was released
             while piece := packed.read(zstandard.DECOMPRESSION_RECOMMENDED_INPUT_SIZE):
                 source.src, source.size, source.pos = ffi.from_buffer(piece), len(piece), 0
                 target.dst, target.size, target.pos = room, len(room), len(room)
@@ -357,40 +357,42 @@ def _zstd_blocks_window_on_disk(packed: IO[bytes], scratch: Path) -> Iterator[by
                     yield ffi.buffer(room, target.pos)[:]
                     since += target.pos
                 if since > CHUNK_BYTES:
-                    workspace.madvise(mmap.MADV_DONTNEED)  # of a shared mapping nothing is lost
+                    workspace.madvise(mmap.MADV_DONTNEED)  # a shared mapping loses no data
                     since = 0
             if left:
-                raise EOFError("it ends early")
+                raise EOFError("unexpected end of file")
 
 
 def connect(scratch: Path) -> duckdb.DuckDBPyConnection:
-    """DuckDB in memory, bounded: what doesn't fit is put into `scratch`, which DuckDB empties itself."""
+    """Open an in-memory DuckDB with a memory limit. It spills to `scratch` and deletes its files there."""
     settings: dict[str, Any] = {"memory_limit": MEMORY_LIMIT, "temp_directory": str(scratch / "spill"), "preserve_insertion_order": False}
     return duckdb.connect(config=settings)
 
 
-def quoted(value: object) -> str:
-    """A string literal of SQL, for what DuckDB takes no parameter for (file names, patterns).
+def sql_literal(value: object) -> str:
+    """An SQL string literal, for file names and patterns, where DuckDB does not accept parameters.
 
-    >>> quoted("it's")
+    >>> sql_literal("it's")
     "'it''s'"
     """
     return "'" + str(value).replace("'", "''") + "'"
 
 
-def _keep(db: duckdb.DuckDBPyConnection, source: str, kind: Kind, buckets: int, folder: Path, number: int, lasting: bool) -> None:
+def _write_buckets(
+    db: duckdb.DuckDBPyConnection, source: str, kind: Kind, buckets: int, folder: Path, number: int, stable_hash: bool
+) -> None:
     """Write one piece of a dump to its buckets."""
-    digest = "md5_number_lower" if lasting else "hash"
+    digest = "md5_number_lower" if stable_hash else "hash"
     pseudonym = f"""CASE WHEN author IS NULL OR author = '[deleted]' THEN '[deleted]'
-        WHEN regexp_matches(author, {quoted(text.BOT_NAME)}) THEN '_bot' ELSE 'u' || {digest}(author) END AS author"""
+        WHEN regexp_matches(author, {sql_literal(text.BOT_NAME)}) THEN '_bot' ELSE 'u' || {digest}(author) END AS author"""
     whole = "TRY_CAST(TRY_CAST({0} AS DOUBLE) AS BIGINT)".format  # some dumps write 1514764800.0
     flaw = f"""CASE WHEN {" AND ".join(f"{key} IS NULL" for key in kind.keys)} THEN 'unreadable'
-        WHEN {" OR ".join(f"{key} IS NULL" for key in kind.needed)} THEN 'missing_key'
+        WHEN {" OR ".join(f"{key} IS NULL" for key in kind.required)} THEN 'missing_key'
         WHEN created_utc IS NOT NULL AND {whole("created_utc")} IS NULL THEN 'wrong_type' ELSE '' END AS flaw"""
     db.execute(
         f"COPY (SELECT * REPLACE ({pseudonym}, {whole('score')} AS score, {whole('created_utc')} AS created_utc), {flaw},"
         f" coalesce(hash({kind.thread}) % {buckets}, 0) AS bucket FROM {source})"
-        f" TO {quoted(folder)} (FORMAT parquet, COMPRESSION zstd, PARTITION_BY (bucket), FILENAME_PATTERN 'piece{number}_{{i}}',"
+        f" TO {sql_literal(folder)} (FORMAT parquet, COMPRESSION zstd, PARTITION_BY (bucket), FILENAME_PATTERN 'piece{number}_{{i}}',"
         f" OVERWRITE_OR_IGNORE)"
     )
 
@@ -400,11 +402,11 @@ def _no_rows(kind: Kind) -> str:
 
 
 def _parquet(parts: list[Path]) -> str:
-    return f"read_parquet([{', '.join(map(quoted, parts))}], hive_partitioning=false)"
+    return f"read_parquet([{', '.join(map(sql_literal, parts))}], hive_partitioning=false)"
 
 
 def _as_text(key: str, type_: str | None) -> str:
-    """A column of a Parquet dump as the text that a JSON dump would have."""
+    """SQL that converts a column of a Parquet dump to the text in a JSON dump."""
     if type_ is None:
         return "NULL"
     return f"epoch({key})::BIGINT::VARCHAR" if type_.startswith("TIMESTAMP") else f"{key}::VARCHAR"

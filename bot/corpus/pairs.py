@@ -1,4 +1,4 @@
-"""Cleaned replies -> rows of the training files: pairs of siblings, weak pairs, pairings that belong or not, fakes beside people. Pure."""
+"""Cleaned replies -> rows of the training files of generator and rankers. Pure functions."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from bot.schema import LabelledRow, LmRow, Pair, RankedPair, RealismRow, UpvoteP
 
 
 def lm_rows(replies: Iterable[Pair], minimum_karma: int) -> list[LmRow]:
-    """Replies with at least that karma; one without any counts as 0."""
+    """Replies with at least this karma. Unknown karma counts as 0."""
     good = (each for each in replies if (each.reply_karma or 0) >= minimum_karma)
     return [LmRow(p.thread_id, p.comment_id, p.reply_id, p.subreddit, p.comment, p.reply) for p in good]
 
 
 def upvote_rows(replies: Iterable[Pair]) -> list[UpvoteRow]:
-    """Replies whose karma and time are known."""
+    """Replies with known karma and time."""
     return [
         UpvoteRow(p.thread_id, p.comment_id, p.reply_id, p.subreddit, p.comment, p.reply, p.reply_karma, p.reply_utc)
         for p in replies
@@ -31,12 +31,12 @@ def upvote_rows(replies: Iterable[Pair]) -> list[UpvoteRow]:
 def sibling_pairs(
     pairs: Iterable[Pair], karma_gap: int, hours_gap: float, neighbours: int = 1, untimed: Collection[str] = ()
 ) -> list[UpvotePair]:
-    """Each of the replies to one comment with the `neighbours` after it in time, if they are at most `hours_gap` apart and their karma
-    differs by at least `karma_gap`.
+    """Pair each reply with the next `neighbours` siblings in time that are at most `hours_gap` apart and differ by at least `karma_gap`.
 
-    Only siblings are compared, so subreddit, age and exposure of the parent cancel. One neighbour is DialogRPT's rule (Gao et al. 2020,
-    arXiv:2009.06978); without a limit a thread with a thousand replies would give half a million pairs. untimed: months («2023-04») whose
-    times aren't real. Their siblings stand in an order of chance, no two are too far apart, and hours_gap is 0.
+    Only siblings (replies to the same comment) are compared, so subreddit, age and exposure of the parent cancel out. One neighbour is
+    DialogRPT's rule (Gao et al. 2020, arXiv:2009.06978); without a limit, a comment with a thousand replies would give half a million
+    pairs. untimed: months ("2023-04") whose times are not real. Their siblings are ordered at random, and hours_gap is ignored and set to
+    0 in the rows.
     """
     siblings: dict[str, list[Pair]] = defaultdict(list)
     for pair in pairs:
@@ -47,7 +47,7 @@ def sibling_pairs(
         real = not any(month_of(reply) in untimed for reply in replies)
         replies.sort(key=lambda reply: (reply.reply_utc, reply.reply_id))
         if not real:
-            replies.sort(key=lambda reply: reply.reply_id)  # the same order, whatever the made-up times say, for chance to begin with
+            replies.sort(key=lambda reply: reply.reply_id)  # a fixed order before shuffling, independent of the times
             random.Random(comment_id).shuffle(replies)
         for place, one in enumerate(replies):
             for other in replies[place + 1 : place + 1 + neighbours]:
@@ -64,27 +64,27 @@ def sibling_pairs(
 
 
 def month_of(reply: Pair) -> str:
-    """The month of the reply's time, UTC, as «2023-04»."""
+    """The month of the reply's time in UTC, such as "2023-04"."""
     return datetime.fromtimestamp(reply.reply_utc or 0, UTC).strftime("%Y-%m")
 
 
 def ranked_pairs(replies: Iterable[Pair], rank: Mapping[str, int]) -> list[RankedPair]:
-    """Each reply with every sibling that Reddit listed below it. rank: by reply_id, 1 is the first."""
+    """Pair each reply with every sibling that Reddit listed below it. rank: position by reply_id, starting at 1."""
     siblings: dict[str, list[Pair]] = defaultdict(list)
     for reply in replies:
         siblings[reply.comment_id].append(reply)
     return [
         RankedPair(one.subreddit, one.comment, one.reply, other.reply, rank[other.reply_id] - rank[one.reply_id])
-        for found in siblings.values()
-        for one, other in permutations(found, 2)
+        for group in siblings.values()
+        for one, other in permutations(group, 2)
         if rank[one.reply_id] < rank[other.reply_id] and one.reply != other.reply
     ]
 
 
 def relevance_rows(rows: Sequence[LmRow]) -> list[LabelledRow]:
-    """For each row its reply (label 1), then one of another thread of its subreddit (label 0, by chance); none where there is no other.
+    """For each row, its own reply (label 1) and a random reply from another thread of the same subreddit (label 0).
 
-    Give it the rows of one split, so that no reply crosses to another.
+    Subreddits with only one thread give no rows. Call it with the rows of one split, so that no reply moves to another split.
     """
     by_subreddit: dict[str, list[LmRow]] = defaultdict(list)
     for row in rows:
@@ -93,11 +93,11 @@ def relevance_rows(rows: Sequence[LmRow]) -> list[LabelledRow]:
     for name, members in by_subreddit.items():
         if len({row.thread_id for row in members}) < 2:
             continue
-        chance = random.Random(name)
+        rng = random.Random(name)
         for row in members:
             other = row
             while other.thread_id == row.thread_id:
-                other = chance.choice(members)
+                other = rng.choice(members)
             where = (row.thread_id, row.comment_id)
             result.append(LabelledRow(*where, row.reply_id, row.subreddit, row.comment, row.reply, 1))
             if other.reply != row.reply:
@@ -106,10 +106,10 @@ def relevance_rows(rows: Sequence[LmRow]) -> list[LabelledRow]:
 
 
 def realism_rows(people: Iterable[LmRow], fakes: Iterable[schema.Candidate]) -> list[RealismRow]:
-    """For each comment that has a candidate: the candidates (label 0), then the person's reply (label 1).
+    """For each comment with candidates: its candidates (label 0), then the human replies (label 1).
 
-    A comment with several candidates gives as many rows of each kind as it can: people's replies are not repeated. Candidates are
-    cleaned as people's replies are, and as `rank` cleans both; otherwise a stray asterisk would tell them apart.
+    Human replies are not repeated for comments with several candidates. Candidates are cleaned in the same way as human replies, and as in
+    `rank`; otherwise a stray asterisk would give them away.
     """
     by_comment: dict[str, list[schema.Candidate]] = defaultdict(list)
     for fake in fakes:
@@ -124,6 +124,6 @@ def realism_rows(people: Iterable[LmRow], fakes: Iterable[schema.Candidate]) -> 
             )
         if row.comment_id in by_comment:
             rows.append(RealismRow(row.thread_id, row.comment_id, row.reply_id, row.subreddit, row.comment, row.reply, 1, ""))
-            # a second reply of a person to the same comment stays, its candidates are there already
+            # keep further human replies to the same comment, but do not repeat its candidates
             by_comment[row.comment_id] = []
     return rows

@@ -1,29 +1,29 @@
-"""prepare: reply pairs -> cleaned, split training files; prepare realism: these and fakes -> the realism files; prepare ranked: weak pairs.
+"""prepare: reply pairs -> cleaned and split training files. Subcommands: realism (adds generated replies), ranked (weak pairs).
 
                   reads                                                 writes
 prepare           RAW/*.parquet (schema.Pair)                           OUT/lm_{train,val,test}.csv, gpt2_finetune.csv, upvote_{…}.csv,
                                                                         upvote_pairs_{…}.csv, relevance_{…}.csv
 prepare realism   candidates that `generate` wrote for OUT/lm_*.csv     OUT/realism_{…}.csv
-prepare ranked    replies whose place is known, but not their karma     OUT/ranked_pairs.csv
+prepare ranked    replies with a known rank but unknown karma           OUT/ranked_pairs.csv
 
     python run_bot.py prepare --raw data/raw_data --out data/prepared
     python run_bot.py prepare --raw data/raw_data --out data/prepared --explain 20
     python run_bot.py prepare realism data/fakes.csv data/fakes_hot.csv --out data/prepared
     python run_bot.py prepare ranked pairs.jsonl.zst --out data/prepared
 
-Each row read is kept or counted under the first rule that drops it; the table is printed and stands in every file's manifest. In order:
+Each row is either kept or counted under the first rule that drops it. The counts are printed and stored in every manifest. In order:
 
-    deleted             Reddit's mark stands in the place of comment or reply
-    nothing_left        no text in comment or reply but quotes, links and images
-    bot_notice          comment or reply says that it is a bot's
+    deleted             comment or reply is a placeholder for deleted text
+    nothing_left        comment or reply has no text except quotes, links and images
+    bot_notice          comment or reply states that it was written by a bot
     too_short, too_long
     mostly_not_letters
-    parroted            the reply says the comment again
-    not_english         with --english-only: a detector is sure of it
-    copy_pasta          letter for letter a reply that came earlier
-    near_duplicate      but for few words a reply that came earlier
+    parroted            the reply repeats the comment
+    not_english         with --english-only: the reply is in another language
+    copy_pasta          the reply has the same letters as an earlier one
+    near_duplicate      the reply differs from an earlier one in only a few words
 
-What makes text of markdown, entities, quotes, links and images is `text.clean`.
+Markdown, entities, quotes, links and images are converted to text by `text.clean`.
 """
 
 from __future__ import annotations
@@ -49,16 +49,16 @@ OUT = Path("data/prepared")
 
 
 def read_pairs(raw: Path) -> tuple[list[Pair], dict[str, str]]:
-    """All rows of RAW/*.parquet, by file and within it by the reply's time and id, and the files' checksums.
+    """Read all rows of RAW/*.parquet, sorted by file, time of the reply and id. Also returns the checksums of the files.
 
-    An extract's rows lie in no order, and which of several like replies is kept must not depend on it.
+    The rows of an extract are unordered, and sorting makes the choice among similar replies independent of their order.
 
     Raises:
-        UserError: no such files, other columns or types, or a file that isn't what its manifest says.
+        UserError: there are no files, columns or types are wrong, or a file does not match its manifest.
     """
     months = sorted(raw.glob("*.parquet"))
     if not months:
-        raise UserError(f"{raw}: no Parquet file; run `python run_bot.py extract` first, or give --raw")
+        raise UserError(f"{raw}: no Parquet file; run `python run_bot.py extract` first, or give another --raw")
     columns = schema.columns_of(Pair)
     typed = [f"CAST({name} AS {'VARCHAR' if kind is str else 'BIGINT'})" for name, kind in get_type_hints(Pair).items()]
     read: list[Pair] = []
@@ -76,12 +76,13 @@ def read_pairs(raw: Path) -> tuple[list[Pair], dict[str, str]]:
 
 
 def read_ranked(file: Path) -> tuple[list[Pair], dict[str, int]]:
-    """Replies whose place in Reddit's own order is known but not their karma, and that place by reply_id.
+    """Read replies with a known rank in Reddit's own order but unknown karma. Returns the replies and their rank by reply_id.
 
-    One JSON object a line (also .zst, .gz): subreddit, kind (post, comment), parent, reply, rank. Ids are made here, for this file alone.
+    The file has one JSON object per line (also .zst, .gz): subreddit, kind (post, comment), parent, reply, rank. Ids are created here and
+    are valid only for this file.
 
     Raises:
-        UserError: the file is not like that.
+        UserError: the file does not have this format.
     """
     query = """
         SELECT subreddit, kind, parent, reply, rank, dense_rank() OVER (ORDER BY subreddit, kind, parent), row_number() OVER ()
@@ -106,24 +107,24 @@ def read_ranked(file: Path) -> tuple[list[Pair], dict[str, int]]:
 
 
 def check_outputs(out: Path, names: Sequence[str], inputs: Sequence[Path], overwrite: bool) -> None:
-    """See files.check_output; names: `lm` stands for lm_train.csv, lm_val.csv and lm_test.csv."""
+    """Call files.check_output for each file. names: `lm` stands for lm_train.csv, lm_val.csv and lm_test.csv."""
     for name in names:
-        for file in [name] if name.endswith(".csv") else [f"{name}_{each}.csv" for each in SPLITS]:
+        for file in [name] if name.endswith(".csv") else [f"{name}_{split}.csv" for split in SPLITS]:
             files.check_output(out / file, inputs, overwrite)
 
 
 def main(
-    raw: Annotated[Path, typer.Option(help="folder of extracts")] = Path("data/raw_data"),
-    out: Annotated[Path, typer.Option(help="folder for the training files")] = OUT,
-    minimum_karma: Annotated[int, typer.Option(help="lm files: leave out replies with less karma")] = 1,
-    karma_gap: Annotated[int, typer.Option(min=1, help="upvote pairs: least difference in karma")] = 2,
-    hours_gap: Annotated[float, typer.Option(min=0, help="upvote pairs: most hours between the two")] = 1.0,
-    neighbours: Annotated[int, typer.Option(min=1, help="upvote pairs: each reply with so many of the next siblings in time")] = 4,
+    raw: Annotated[Path, typer.Option(help="folder with the extracts")] = Path("data/raw_data"),
+    out: Annotated[Path, typer.Option(help="output folder")] = OUT,
+    minimum_karma: Annotated[int, typer.Option(help="lm files: minimum karma of a reply")] = 1,
+    karma_gap: Annotated[int, typer.Option(min=1, help="upvote pairs: minimum difference in karma")] = 2,
+    hours_gap: Annotated[float, typer.Option(min=0, help="upvote pairs: maximum hours between the two replies")] = 1.0,
+    neighbours: Annotated[int, typer.Option(min=1, help="upvote pairs: pair each reply with this many following siblings")] = 4,
     untimed: Annotated[
-        list[str] | None, typer.Option(help="month (2023-04) whose times are made up: no rule of time for its upvote pairs")
+        list[str] | None, typer.Option(help="month (2023-04) with artificial times: ignore the times in its upvote pairs; repeatable")
     ] = None,
-    english_only: Annotated[bool, typer.Option("--english-only", help="drop replies that are surely not in English")] = False,
-    explain_rows: Annotated[int, typer.Option("--explain", min=0, help="show this many dropped rows of each rule")] = 0,
+    english_only: Annotated[bool, typer.Option("--english-only", help="drop replies in other languages")] = False,
+    explain_rows: Annotated[int, typer.Option("--explain", min=0, help="print this many dropped rows of each rule")] = 0,
     overwrite: files.Overwrite = False,
 ) -> None:
     """Clean and split reply pairs into training files."""
@@ -134,7 +135,7 @@ def main(
         "files": sums, "minimum_karma": minimum_karma, "karma_gap": karma_gap, "hours_gap": hours_gap, "neighbours": neighbours,
         "untimed": sorted(untimed or []), "english_only": english_only,
     }  # fmt: skip
-    split = {pair.thread_id: text.split_for(pair.thread_id) for pair in kept}
+    split_of = {pair.thread_id: text.split_for(pair.thread_id) for pair in kept}
 
     to_comments = [pair for pair in kept if pair.comment_id.startswith("t1_")]
     lm_rows = pairs.lm_rows(to_comments, minimum_karma)
@@ -147,7 +148,7 @@ def main(
         "upvote": {"no_karma_or_time": len(kept) - len(upvote_rows)},
     }
     lm_facts, upvote_facts = ({**cleaning, "left_out": left_out[name]} for name in ("lm", "upvote"))
-    relevance = [row for each in SPLITS for row in pairs.relevance_rows([row for row in lm_rows if split[row.thread_id] == each])]
+    relevance = [row for split in SPLITS for row in pairs.relevance_rows([row for row in lm_rows if split_of[row.thread_id] == split])]
     table = Table("file", *SPLITS)
     for name, row_type, rows, facts in (
         ("lm", LmRow, lm_rows, lm_facts),
@@ -155,9 +156,9 @@ def main(
         ("upvote_pairs", UpvotePair, upvote_pairs, cleaning),
         ("relevance", LabelledRow, relevance, lm_facts),
     ):
-        counts = [write_split(out, name, row_type, rows, each, split, made_from, facts) for each in SPLITS]
+        counts = [write_split(out, name, row_type, rows, split, split_of, made_from, facts) for split in SPLITS]
         table.add_row(name, *(f"{count:,}" for count in counts))
-    finetune = (FinetuneText(text.format_training_text(r.comment, r.reply)) for r in lm_rows if split[r.thread_id] == "train")
+    finetune = (FinetuneText(text.format_training_text(r.comment, r.reply)) for r in lm_rows if split_of[r.thread_id] == "train")
     count = schema.write_rows(out / "gpt2_finetune.csv", FinetuneText, finetune, made_from, **lm_facts)
     table.add_row("gpt2_finetune", f"{count:,}", "", "")
 
@@ -167,12 +168,12 @@ def main(
 
 
 def counts_of(read: Sequence[Pair], dropped: dict[str, list[Pair]], kept: Sequence[Pair]) -> dict[str, Any]:
-    """What cleaning did, for manifests and for the table."""
+    """The counts of cleaning, for manifests and for the table."""
     return {"read": len(read), "dropped": {rule: len(rows) for rule, rows in dropped.items()}, "kept": len(kept)}
 
 
 def rules_table(cleaning: dict[str, Any], left_out: dict[str, dict[str, int]]) -> Table:
-    """Where each row read went: dropped by a rule or kept; and which of those kept don't stand in the lm and the upvote files."""
+    """A table with the rows dropped by each rule, the rows kept, and the kept rows that are not in the lm and upvote files."""
     table = Table("rule")
     table.add_column("rows", justify="right")
     table.add_row("read", f"{cleaning['read']:,}")
@@ -188,7 +189,7 @@ def rules_table(cleaning: dict[str, Any], left_out: dict[str, dict[str, int]]) -
 
 
 def setting_of(fakes: Path) -> str:
-    """How the candidates were drawn, for the generator's label: « temperature=0.8 top_p=0.9», or nothing where no manifest says it."""
+    """Sampling settings for the generator's label, such as " temperature=0.8 top_p=0.9". Empty if the manifest does not have them."""
     settings = (files.read_manifest(fakes) or {}).get("made_from", {}).get("settings", {})
     return "".join(f" {name}={settings[name]:g}" for name in ("temperature", "top_p") if name in settings)
 
@@ -198,23 +199,23 @@ def write_split(
     name: str,
     row_type: type,
     rows: list[Any],
-    each: str,
-    split: dict[str, str],
+    split: str,
+    split_of: dict[str, str],
     made_from: dict[str, Any],
     facts: dict[str, Any],
 ) -> int:
-    chosen = (row for row in rows if split[row.thread_id] == each)
-    return schema.write_rows(out / f"{name}_{each}.csv", row_type, chosen, made_from, **facts)
+    selected = (row for row in rows if split_of[row.thread_id] == split)
+    return schema.write_rows(out / f"{name}_{split}.csv", row_type, selected, made_from, **facts)
 
 
 def realism_command(
-    fakes: Annotated[list[Path], typer.Argument(metavar="FILE...", help="candidates.csv of `generate` for the comments of OUT/lm_*.csv")],
-    out: Annotated[Path, typer.Option(help="folder with the training files; the realism files are written there, too")] = OUT,
+    fakes: Annotated[list[Path], typer.Argument(metavar="FILE...", help="candidates that `generate` wrote for OUT/lm_*.csv")],
+    out: Annotated[Path, typer.Option(help="folder with the training files, also the output folder")] = OUT,
     overwrite: files.Overwrite = False,
 ) -> None:
-    """Put generated replies beside the people's replies to the same comments."""
+    """Combine generated replies and human replies to the same comments."""
     check_outputs(out, ["realism"], fakes, overwrite)
-    people = [row for each in SPLITS for row in schema.read_rows(out / f"lm_{each}.csv", LmRow)]
+    people = [row for split in SPLITS for row in schema.read_rows(out / f"lm_{split}.csv", LmRow)]
     candidates = [
         replace(candidate, generator=candidate.generator + setting_of(file))
         for file in fakes
@@ -222,26 +223,26 @@ def realism_command(
     ]
     rows = pairs.realism_rows(people, candidates)
     if not rows:
-        named = ", ".join(map(str, fakes))
-        raise UserError(f"{named}: none of its comment_ids stands in {out}/lm_*.csv; generate from one of those files")
+        names = ", ".join(map(str, fakes))
+        raise UserError(f"{names}: none of the comment_ids occurs in {out}/lm_*.csv; generate candidates from one of those files")
     made_from = {"fakes": {file.name: files.sha256_of(file) for file in fakes}}
     used = sum(row.label == 0 for row in rows)
     empty = sum(not text.clean(candidate.reply) for candidate in candidates)
     dropped = {"nothing_left": empty, "comment_not_in_lm": len(candidates) - used - empty}
     print(f"{len(candidates):,} candidates:", ", ".join(f"{rule} {count:,}" for rule, count in dropped.items()), f"- {used:,} used")
     facts = {"read": len(candidates), "dropped": dropped}
-    split = {row.thread_id: text.split_for(row.thread_id) for row in rows}
-    for each in SPLITS:
-        count = write_split(out, "realism", RealismRow, rows, each, split, made_from, facts)
-        print(f"{out}/realism_{each}.csv: {count:,} rows")
+    split_of = {row.thread_id: text.split_for(row.thread_id) for row in rows}
+    for split in SPLITS:
+        count = write_split(out, "realism", RealismRow, rows, split, split_of, made_from, facts)
+        print(f"{out}/realism_{split}.csv: {count:,} rows")
 
 
 def ranked_command(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="JSON lines of subreddit, kind, parent, reply, rank; also .zst or .gz")],
-    out: Annotated[Path, typer.Option(help="folder for ranked_pairs.csv, which `train upvote --ranked-rows` reads")] = OUT,
+    out: Annotated[Path, typer.Option(help="output folder for ranked_pairs.csv, the input of `train upvote --ranked-rows`")] = OUT,
     overwrite: files.Overwrite = False,
 ) -> None:
-    """Make weak pairs of replies whose place in Reddit's own order is known but not their karma."""
+    """Create weak pairs from replies with a known rank but unknown karma."""
     check_outputs(out, ["ranked_pairs.csv"], [file], overwrite)
     replies, rank = read_ranked(file)
     kept, dropped = rules.keep(track(replies, description="cleaning", transient=True))

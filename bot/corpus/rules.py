@@ -1,4 +1,4 @@
-"""The rules by which `prepare` drops a reply, in their order; prepare.py's docstring lists them. A new rule is a line in `keep`."""
+"""The rules by which `prepare` drops replies. See the docstring of prepare.py for the list, and ROW_RULES and REPLY_RULES for the order."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from rich.progress import track
 from bot import text
 from bot.schema import Pair
 
-SUBMISSION_CHARACTERS = 600  # of a submission's title and text, when that is what was replied to
-SHORTEST_REPLY, LONGEST_REPLY = 2, 1000  # characters, after cleaning
-COPY_PASTA_CHARACTERS = 40  # a text this long seen word for word again is a copy, not a coincidence
-NEAR_DUPLICATE_WORDS = 10  # two people find the same nine words, or all but one: «Congratulations! I'm so happy for you»
+SUBMISSION_CHARACTERS = 600  # of the title and text of a submission that is replied to
+MIN_REPLY, MAX_REPLY = 2, 1000  # characters, after cleaning
+COPY_PASTA_CHARACTERS = 40  # shorter texts may be equal by coincidence
+NEAR_DUPLICATE_WORDS = 10  # shorter texts may be similar by coincidence, e.g. "Congratulations! I'm so happy for you"
 NEAR_DUPLICATE_SHARE = 0.8  # of the words; see near_duplicate
-SKETCH_HASHES, SKETCH_BANDS = 64, 16  # two texts that share 0.6 of their pairs of words meet in a band of 4 hashes with 0.89, 0.7: 0.99
-EXPLAINED_CHARACTERS = 110  # of a text that --explain shows
+SKETCH_HASHES, SKETCH_BANDS = 64, 16  # texts that share 0.6 of their word pairs meet in a band of 4 hashes with probability 0.89; 0.7: 0.99
+EXPLAINED_CHARACTERS = 110  # of a text, with --explain
 
 _WORD = re.compile(r"[^\W_]+")
 _BOT_SAYS_SO = re.compile(text.BOT_SAYS_SO)
 
 
-# --- rules that look at one row, cleaned -------------------------------------------------------------------------------------
+# --- rules for a single cleaned row ------------------------------------------------------------------------------------------
 
 
 def deleted(pair: Pair) -> bool:
-    """Reddit put its mark in the place of comment or reply.
+    """Comment or reply is Reddit's placeholder for deleted text.
 
     >>> deleted(_pair("why", "[removed]")), deleted(_pair("why", "it was removed"))
     (True, False)
@@ -40,7 +40,7 @@ def deleted(pair: Pair) -> bool:
 
 
 def nothing_left(pair: Pair) -> bool:
-    """Nothing is left of comment or reply: it was only a quote, a link or an image.
+    """Comment or reply is empty after cleaning, because it had only quotes, links or images.
 
     >>> nothing_left(clean_pair(_pair("why", "> why"))), nothing_left(clean_pair(_pair("why", "> why\\n\\nwhy not")))
     (True, False)
@@ -49,7 +49,7 @@ def nothing_left(pair: Pair) -> bool:
 
 
 def bot_notice(pair: Pair) -> bool:
-    """Comment or reply says that it is a bot's; accounts whose names say so are left out by `extract` already.
+    """Comment or reply states that it was written by a bot. (`extract` already drops accounts with names of bots.)
 
     >>> bot_notice(_pair("why", "I am a bot, and this action was performed automatically."))
     True
@@ -60,15 +60,15 @@ def bot_notice(pair: Pair) -> bool:
 
 
 def too_short(pair: Pair) -> bool:
-    return len(pair.reply) < SHORTEST_REPLY
+    return len(pair.reply) < MIN_REPLY
 
 
 def too_long(pair: Pair) -> bool:
-    return len(pair.reply) > LONGEST_REPLY or len(pair.comment) >= text.UNANSWERABLE_LENGTH
+    return len(pair.reply) > MAX_REPLY or len(pair.comment) >= text.UNANSWERABLE_LENGTH
 
 
 def mostly_not_letters(pair: Pair) -> bool:
-    """Fewer than half of the reply's characters, spaces aside, are letters: tables, ASCII art, code.
+    """Less than half of the reply's characters, not counting spaces, are letters, as in tables, ASCII art and code.
 
     >>> mostly_not_letters(_pair("why", "(╯°□°)╯ ┻━┻")), mostly_not_letters(_pair("why", "Because 42."))
     (True, False)
@@ -78,18 +78,18 @@ def mostly_not_letters(pair: Pair) -> bool:
 
 
 def parroted(pair: Pair) -> bool:
-    """The reply says the comment again, but for case and punctuation.
+    """The reply repeats the comment, except for case and punctuation.
 
     >>> parroted(_pair("So it's you!", "so its YOU")), parroted(_pair("So it's you!", "So it's me!"))
     (True, False)
     """
-    said = _letters(pair.reply)
-    # The start first: comments are long, and nearly none starts as its reply does.
-    return said.startswith(_letters(pair.comment[:20])) and said == _letters(pair.comment)
+    letters = _letters(pair.reply)
+    # Compare the start first: it is fast and almost always different.
+    return letters.startswith(_letters(pair.comment[:20])) and letters == _letters(pair.comment)
 
 
 def not_english(pair: Pair) -> bool:
-    """The reply is surely in another language, see `text.is_surely_not`.
+    """The reply is in another language, see `text.is_surely_not`.
 
     >>> not_english(_pair("why", "Das weiß ich leider auch nicht, aber frag doch morgen noch einmal."))
     True
@@ -99,11 +99,11 @@ def not_english(pair: Pair) -> bool:
     return text.is_surely_not(pair.reply, "en")
 
 
-# --- rules that look at all replies, cleaned and in order; the first of those alike is kept ---------------------------------------------
+# --- rules for all cleaned replies in order; the first of several similar replies is kept -----------------------------------------------
 
 
 def copy_pasta(replies: Sequence[str]) -> list[bool]:
-    """Which replies are, letter for letter, one that came earlier. Short ones may be: «Thank you!»
+    """True for replies with the same letters as an earlier reply. Short replies ("Thank you!") are never counted.
 
     >>> copy_pasta(["This is the same old story, copied around.", "Ha!", "this is the same old story -- copied around", "Ha!"])
     [False, False, True, False]
@@ -111,20 +111,20 @@ def copy_pasta(replies: Sequence[str]) -> list[bool]:
     seen: set[str] = set()
     repeated = []
     for reply in replies:
-        said = _letters(reply) if len(reply) >= COPY_PASTA_CHARACTERS else ""
-        repeated.append(said in seen)
-        if said:
-            seen.add(said)
+        letters = _letters(reply) if len(reply) >= COPY_PASTA_CHARACTERS else ""
+        repeated.append(letters in seen)
+        if letters:
+            seen.add(letters)
     return repeated
 
 
 def near_duplicate(replies: Sequence[str]) -> list[bool]:
-    """Which replies are, but for a fifth of the words (inserted, left out or changed), one that came earlier and isn't such itself.
+    """True for replies that differ from an earlier kept reply in at most a fifth of the words (inserted, omitted or changed).
 
-    A share of 0.8 is what Lee et al. 2022 (arXiv:2107.06499) hold two texts of training data for near-duplicates at: edit similarity of
-    the words. On our replies nearly all pairs above it are edited copies, forms filled in and one person's phrases; below it they are two
-    sentences of one pattern («… and I still get these emails»). MinHash over pairs of words finds the candidates (of these pairs it
-    misses 1 in 70), and their words decide, so that nothing is dropped on an estimate. Words hash the same in every process.
+    The threshold of 0.8 for the edit similarity of the words is that of Lee et al. 2022 (arXiv:2107.06499). On our replies, almost all
+    pairs above it are edited copies, filled-in forms and recurring phrases of one person; below it they are different sentences with the
+    same pattern ("… and I still get these emails"). MinHash over pairs of words selects the candidates (it misses 1 of 70 such pairs), and
+    the words themselves are compared, so that nothing is dropped because of an estimate. The result is the same in every process.
 
     >>> story = "my first job was in a bakery and I got up at three every day"
     >>> near_duplicate([story, story + " lol", story.replace("first job", "last job")])
@@ -136,16 +136,16 @@ def near_duplicate(replies: Sequence[str]) -> list[bool]:
     index = RMinHashLSH(NEAR_DUPLICATE_SHARE, SKETCH_HASHES, SKETCH_BANDS)
     for start in track(range(0, len(replies), 10_000), description="near-duplicates", transient=True, disable=len(replies) < 10_000):
         words = {number: _words(replies[number]) for number in range(start, min(start + 10_000, len(replies)))}
-        words = {number: said for number, said in words.items() if len(said) >= NEAR_DUPLICATE_WORDS}
-        sketches = RMinHash.from_token_sets([[f"{one} {two}" for one, two in pairwise(said)] for said in words.values()], SKETCH_HASHES, 1)
-        for (number, said), sketch in zip(words.items(), sketches, strict=True):
-            repeated[number] = any(_same_words(said, _words(replies[earlier])) for earlier in index.query(sketch))
+        words = {number: each for number, each in words.items() if len(each) >= NEAR_DUPLICATE_WORDS}
+        sketches = RMinHash.from_token_sets([[f"{one} {two}" for one, two in pairwise(each)] for each in words.values()], SKETCH_HASHES, 1)
+        for (number, each), sketch in zip(words.items(), sketches, strict=True):
+            repeated[number] = any(_same_words(each, _words(replies[earlier])) for earlier in index.query(sketch))
             if not repeated[number]:
                 index.insert(number, sketch)
     return repeated
 
 
-# In the order in which they apply; not_english is applied only when asked for.
+# In the order in which they apply. not_english is optional.
 ROW_RULES: tuple[Callable[[Pair], bool], ...] = (
     deleted, nothing_left, bot_notice, too_short, too_long, mostly_not_letters, parroted, not_english,
 )  # fmt: skip
@@ -160,9 +160,9 @@ def clean_pair(pair: Pair) -> Pair:
 
 
 def keep(pairs: Iterable[Pair], english_only: bool = False) -> tuple[list[Pair], dict[str, list[Pair]]]:
-    """Cleaned pairs that no rule drops; and for every rule, in the order in which they apply, what it dropped, as it was read.
+    """Clean the pairs and apply the rules. Returns the kept pairs, cleaned, and the dropped pairs of each rule, unchanged.
 
-    A pair is dropped once, by the first rule that applies.
+    The first rule that applies drops a pair.
     """
     row_rules = [rule for rule in ROW_RULES if english_only or rule is not not_english]
     dropped: dict[str, list[Pair]] = {rule.__name__: [] for rule in (*row_rules, *REPLY_RULES)}
@@ -185,7 +185,7 @@ def keep(pairs: Iterable[Pair], english_only: bool = False) -> tuple[list[Pair],
 
 
 def explain(dropped: dict[str, list[Pair]], number: int) -> list[str]:
-    """Lines that show at most `number` dropped pairs of each rule that dropped any, drawn from all of them, in their order."""
+    """Format a random sample of at most `number` dropped pairs of each rule, in their original order."""
     lines = []
     for rule, pairs in dropped.items():
         shown = sorted(random.Random(0).sample(range(len(pairs)), min(number, len(pairs))))
@@ -201,7 +201,7 @@ def explain(dropped: dict[str, list[Pair]], number: int) -> list[str]:
 
 
 def _words(body: str) -> list[str]:
-    """Words without case and apostrophes, which people type in two ways or not at all.
+    """The words without case and apostrophes, which are typed inconsistently.
 
     >>> _words("Don’t you, Mr_X?"), _words("DON'T")
     (['dont', 'you', 'mr', 'x'], ['dont'])
@@ -210,7 +210,7 @@ def _words(body: str) -> list[str]:
 
 
 def _letters(body: str) -> str:
-    """Letters and digits, whatever their case; casefold, since `lower` looks at a letter's neighbours."""
+    """Letters and digits without case. Uses casefold, because `lower` depends on neighbouring letters."""
     return "".join(_words(body))
 
 
@@ -219,7 +219,7 @@ def _same_words(one: list[str], two: list[str]) -> bool:
 
 
 def _one_line(body: str) -> str:
-    """Short enough for a line, and without characters that a terminal obeys."""
+    """Shorten a text to one line and remove control characters."""
     line = " ".join("".join(character if character.isprintable() else " " for character in body).split())
     return line if len(line) <= EXPLAINED_CHARACTERS else line[: EXPLAINED_CHARACTERS - 1] + "…"
 

@@ -1,6 +1,6 @@
-"""The only code that knows where years of Reddit lie: in dump files, read through DuckDB, or in BigQuery. Both run the same query.
+"""Shared code of the two sources of Reddit data, dump files read by DuckDB and BigQuery, which run the same query.
 
-What the two share: months, the query with its parameters, and how the rows that it answers become a month's Parquet file.
+Contains the arithmetic of months, the query with its parameters, and the writer of a month's Parquet file.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ ROW_GROUP_BYTES = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a pair may be: the query's parameters beside the month."""
+class Selection:
+    """Which pairs to extract: the query parameters other than the month."""
 
     subreddits: tuple[str, ...] = ()  # none means all
     lookback_months: int = 6
@@ -35,16 +35,16 @@ class Wanted:
 
 @dataclass(slots=True)
 class MonthCounts:
-    """What came of a month. cross_month: pairs whose comment was written in an earlier month than the reply."""
+    """The counts of a month. cross_month: pairs whose comment was written in an earlier month than the reply."""
 
     pairs: int = 0
     cross_month: int = 0
-    dropped: Counter[str] = field(default_factory=Counter)  # replies that give no pair, by the query's rule
-    lines: dict[str, dict[str, int]] = field(default_factory=dict)  # of the month's own dumps, RC and RS: "read", and flawed by reason
+    dropped: Counter[str] = field(default_factory=Counter)  # replies that give no pair, by rule of the query
+    lines: dict[str, dict[str, int]] = field(default_factory=dict)  # of the month's own dumps, RC and RS: "read", and unusable by reason
 
 
 def month_start(month: str) -> int:
-    """UTC epoch seconds of the first instant of `YYYY-MM`.
+    """The start of the month `YYYY-MM` in UTC epoch seconds.
 
     >>> month_start("1970-02")
     2678400
@@ -62,7 +62,7 @@ def add_months(month: str, count: int) -> str:
 
 
 def window(month: str, lookback_months: int) -> list[str]:
-    """The month and those before it in which its comments may stand, oldest first.
+    """The months that may contain the comments for a month's replies, oldest first.
 
     >>> window("2017-02", 2)
     ['2016-12', '2017-01', '2017-02']
@@ -71,22 +71,22 @@ def window(month: str, lookback_months: int) -> list[str]:
 
 
 def query(comments: str, submissions: str) -> str:
-    """queries/reply_pairs.sql with its two tables put in; each may be a subquery in parentheses."""
+    """queries/reply_pairs.sql with the names of its two tables. A table may also be a subquery in parentheses."""
     lines = (ROOT / "queries" / "reply_pairs.sql").read_text(encoding="utf-8").splitlines()
-    body = "\n".join(line for line in lines if not line.startswith("--"))  # the header names parameters, and some readers count those
+    body = "\n".join(line for line in lines if not line.startswith("--"))  # some parsers would count the parameters in the header comment
     return body.format(comments=comments, submissions=submissions)
 
 
-def parameters(month: str, wanted: Wanted) -> dict[str, Any]:
-    """The query's parameters, by name."""
+def parameters(month: str, selection: Selection) -> dict[str, Any]:
+    """The query parameters by name."""
     return {
-        "lookback_start": month_start(add_months(month, -wanted.lookback_months)),
+        "lookback_start": month_start(add_months(month, -selection.lookback_months)),
         "month_start": month_start(month),
         "month_end": month_start(add_months(month, 1)),
-        "subreddits": sorted(name.lower() for name in wanted.subreddits),
-        "with_comments": wanted.with_comments,
-        "with_submissions": wanted.with_submissions,
-        "drop_deleted_authors": wanted.drop_deleted_authors,
+        "subreddits": sorted(name.lower() for name in selection.subreddits),
+        "with_comments": selection.with_comments,
+        "with_submissions": selection.with_submissions,
+        "drop_deleted_authors": selection.drop_deleted_authors,
         "gone": text.DELETED_BODY,
         "bot_name": text.BOT_NAME,
     }
@@ -95,10 +95,10 @@ def parameters(month: str, wanted: Wanted) -> dict[str, Any]:
 Item = TypeVar("Item")
 
 
-def ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """The same items; while one is used, a thread makes the next.
+def prefetch(items: Iterator[Item]) -> Iterator[Item]:
+    """Yield the same items, and compute the next one in a thread while the caller uses the current one.
 
-    >>> list(ahead(iter([1, 2])))
+    >>> list(prefetch(iter([1, 2])))
     [1, 2]
     """
     with ThreadPoolExecutor(1) as pool:
@@ -109,13 +109,13 @@ def ahead(items: Iterator[Item]) -> Iterator[Item]:
 
 
 def write_month(batches: Iterator[pa.RecordBatch], month: str, out: IO[bytes]) -> MonthCounts:
-    """Write the pairs among the query's rows to `out`, as Parquet (schema.Pair, in no order); count the others by rule.
+    """Write the pairs in the query result to `out` as Parquet (schema.Pair, unordered) and count the other rows by rule.
 
-    While the query makes the rows of the next row group, a thread writes this one.
+    A thread writes a row group while the query computes the next one.
     """
     types = {name: pa.string() if kind is str else pa.int64() for name, kind in get_type_hints(schema.Pair).items()}
     columns = pa.schema([(name, types[name]) for name in schema.columns_of(schema.Pair)])
-    repeated = ["subreddit", "thread_id", "submission", "comment_id"]  # a dictionary of the other texts costs time and saves nothing
+    repeated = ["subreddit", "thread_id", "submission", "comment_id"]  # a dictionary for the other columns takes time and saves no space
     counts = MonthCounts()
     with pq.ParquetWriter(out, columns, compression="zstd", use_dictionary=repeated) as writer, ThreadPoolExecutor(1) as pool:
 
@@ -138,7 +138,7 @@ def write_month(batches: Iterator[pa.RecordBatch], month: str, out: IO[bytes]) -
 
 
 def row_groups(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """The same rows, about ROW_GROUP_BYTES at a time: thousands of small row groups cost memory and time."""
+    """Combine batches to tables of about ROW_GROUP_BYTES. Many small row groups would need more memory and time."""
     waiting: list[pa.RecordBatch] = []
     size = 0
     for batch in batches:

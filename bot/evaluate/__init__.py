@@ -1,1 +1,1 @@
-"""How well rankers and their picks do on held-out rows: measures, baselines, judges, the page. Reads score files."""
+"""Evaluation of rankers and of the candidates they pick, on held-out rows: measures, baselines, judges, the page. Reads score files."""

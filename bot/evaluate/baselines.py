@@ -1,6 +1,6 @@
-"""Baselines that learn in this process, in seconds: TF-IDF of the reply with logistic regression, of rows or of pairs.
+"""Baselines fitted in this process, in seconds: TF-IDF of the reply with logistic regression, on rows or on pairs.
 
-The others, an untuned encoder's cosine and the generator's own likelihood, are score files (see rankers.score_files).
+The other baselines (cosine under an untuned encoder, generator likelihood) are read from score files (see rankers.score_files).
 """
 
 from __future__ import annotations
@@ -10,29 +10,30 @@ from typing import Any
 
 import numpy as np
 
-PAIRWISE_C = 0.1  # scikit-learn's C, the best on validation pairs among 0.03 to 1
+PAIRWISE_C = 0.1  # scikit-learn's C; best of 0.03 to 1 on validation pairs
 
 
-def words() -> Any:
-    """Words and word pairs, weighted by rarity; not fitted."""
+def tfidf() -> Any:
+    """Unfitted TF-IDF vectorizer over words and word pairs."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     return TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, token_pattern=r"\S+")
 
 
 def tfidf_classifier(replies: Sequence[str], labels: Sequence[int]) -> Any:
-    """TF-IDF of the reply, logistic regression; fitted."""
+    """Fitted classifier: TF-IDF of the reply, logistic regression."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
-    return make_pipeline(words(), LogisticRegression(C=1.0, max_iter=500)).fit(list(replies), list(labels))
+    return make_pipeline(tfidf(), LogisticRegression(C=1.0, max_iter=500)).fit(list(replies), list(labels))
 
 
-def fit_differences(better: Any, worse: Any, strength: float) -> np.ndarray[Any, Any]:
-    """Weights of a logistic regression on the features' differences within pairs, (features,): Bradley and Terry 1952.
+def fit_differences(better: Any, worse: Any, c: float) -> np.ndarray[Any, Any]:
+    """Weights of a logistic regression on feature differences within pairs, (features,) (Bradley and Terry 1952).
 
-    better, worse: sparse matrices (pairs, features). What both replies of a pair share, their comment and subreddit, cancels. Every second
-    pair by chance is turned round, so that there are two classes; without an intercept that changes nothing else.
+    better, worse: sparse matrices (pairs, features). c: scikit-learn's C. What the two replies of a pair have in common, such as comment
+    and subreddit, cancels out. Half of the pairs, drawn at random, are reversed so that there are two classes; without an intercept this
+    has no other effect.
     """
     import scipy.sparse
     from sklearn.linear_model import LogisticRegression
@@ -41,13 +42,13 @@ def fit_differences(better: Any, worse: Any, strength: float) -> np.ndarray[Any,
     if len(signs) > 1:
         signs[:2] = 1.0, -1.0
     rows = scipy.sparse.csr_matrix(better - worse).multiply(signs[:, None]).tocsr()
-    model = LogisticRegression(C=strength, fit_intercept=False, max_iter=500).fit(rows, signs > 0)
+    model = LogisticRegression(C=c, fit_intercept=False, max_iter=500).fit(rows, signs > 0)
     weights: np.ndarray[Any, Any] = model.coef_[0]
     return weights
 
 
 def tfidf_pairwise(better: Sequence[str], worse: Sequence[str]) -> Callable[[Sequence[str]], np.ndarray[Any, Any]]:
-    """TF-IDF of the reply, logistic regression on differences within pairs; fitted. Returns replies -> log-odds."""
-    bag = words().fit([*better, *worse])
-    weights = fit_differences(bag.transform(better), bag.transform(worse), PAIRWISE_C)
-    return lambda replies: np.asarray(bag.transform(replies) @ weights)
+    """Fitted scorer (replies -> log-odds): TF-IDF of the reply, logistic regression on differences within pairs."""
+    vectorizer = tfidf().fit([*better, *worse])
+    weights = fit_differences(vectorizer.transform(better), vectorizer.transform(worse), PAIRWISE_C)
+    return lambda replies: np.asarray(vectorizer.transform(replies) @ weights)

@@ -1,7 +1,7 @@
-"""What realism.py, upvote.py and relevance.py share: test rows with what each scorer says of them, and what a ranker learnt from.
+"""Shared by realism.py, upvote.py and relevance.py: scored test rows, and the training rows of a ranker.
 
-Each of them scores the rows of DATA's test split with a ranker (by its score file) and its baselines, and measures all. Splits are by
-thread, and intervals (95 %) come from drawing whole threads again. A baseline that learns is given what the ranker was given to train on.
+Each of these modules scores rows of the test split with a ranker (from its score file) and with baselines, and measures all of them.
+Splits are by thread, and 95 % intervals come from a bootstrap over threads. A trained baseline is fitted on the ranker's training rows.
 The result is {subset: {counts, scorer: {measure: (value, low, high), confusion: counts}}}.
 """
 
@@ -18,18 +18,18 @@ from bot.metrics import Array
 from bot.schema import sample_rows
 from bot.weights import cards
 
-FEWEST_TOLD = 20  # pairs of a scorer that ran on some only; fewer would say nothing
-# Scorers whose numbers are probabilities that label 1 is right; the others' only order rows.
+MIN_SCORED = 20  # pairs that a scorer must have scored to be reported; fewer are not informative
+# Scorers that return the probability of label 1. The others only order rows.
 PROBABILITIES = ("ranker", "tfidf", "always_real")
 
 
 @dataclass
 class ScoredRows:
-    """Test rows and what each scorer says: (rows,), or of siblings (rows, 2), chosen and rejected. NaN where a scorer can't tell."""
+    """Test rows and the scores of each scorer: (rows,), or for siblings (rows, 2): chosen, rejected. NaN for rows that have no score."""
 
     rows: list[Any]
     scores: dict[str, Array]
-    seen: frozenset[str] = frozenset()  # generators in the training file
+    seen: frozenset[str] = frozenset()  # generators in the training rows
 
     @property
     def threads(self) -> list[str]:
@@ -41,23 +41,23 @@ def counts(rows: Sequence[Any], name: str) -> dict[str, Any]:
 
 
 def read(path: Path, row_type: type[schema.Row]) -> list[schema.Row]:
-    """Raises UserError: no such file, or no rows."""
+    """The rows of a file. Raises UserError if there is no such file, or no rows in it."""
     rows = schema.read_rows(path, row_type)
     if not rows:
         raise UserError(f"{path}: no rows; prepare more data")
     return rows
 
 
-def learnt(rows: Iterable[Any], of: Callable[[Any], bool] = lambda _: True) -> list[Any]:
-    """Training rows of the rankers' half that are `of` a kind."""
-    return [row for row in rows if text.half_for(row.thread_id) == "rankers" and of(row)]
+def rankers_half(rows: Iterable[Any], keep: Callable[[Any], bool] = lambda _: True) -> list[Any]:
+    """The training rows in the rankers' half for which `keep` is true."""
+    return [row for row in rows if text.half_for(row.thread_id) == "rankers" and keep(row)]
 
 
-def drawn(rows: list[Any], card: cards.ModelCard) -> list[Any]:
-    """As many of them as the ranker with this card learnt from, drawn as its trainer drew."""
+def sample_like_training(rows: list[Any], card: cards.ModelCard) -> list[Any]:
+    """A sample of the rows, with the size and seed that the ranker with this card was trained with."""
     return sample_rows(rows, card.settings.get("rows", len(rows)), card.settings.get("seed", 0))
 
 
 def main_subsets(measured: Mapping[str, Any]) -> Iterable[str]:
-    """Those that stand in tables; the bins of the curve don't."""
+    """The subsets shown in tables: all but the bins of the karma-gap curve."""
     return (name for name in measured if not (name.startswith("gap_") and ("-" in name or "+" in name)))

@@ -1,8 +1,8 @@
-"""One model on held-out rows: what `evaluate` says of it, and its card holds.
+"""Evaluation of one model on held-out rows, for `evaluate` and for the model's card.
 
-Reads DATA/{realism,upvote_pairs,upvote,relevance}_{train,test}.csv as far as a ranker's kind asks for them, of an upvote ranker that left
-subreddits out (card.settings["left_out"]) upvote_pairs_val.csv too, and score files; of a generator lm_{val,test}.csv.
-Writes the card's metrics.
+Reads  for a ranker, the prepared files of its kind (DATA/{realism,upvote_pairs,upvote,relevance}_{train,test}.csv, and
+       upvote_pairs_val.csv if card.settings["left_out"] names subreddits) and score files; for a generator, DATA/lm_{val,test}.csv.
+Writes the metrics of the card.
 
     python run_bot.py evaluate --model models/upvote --data data/prepared
 """
@@ -16,7 +16,7 @@ from typing import Any
 
 from bot.cli import UserError
 from bot.evaluate import realism, relevance, upvote
-from bot.evaluate.measures import ScoredRows, drawn, learnt, read
+from bot.evaluate.measures import ScoredRows, rankers_half, read, sample_like_training
 from bot.rankers import score_files
 from bot.rankers.score_files import Scorer, Scores
 from bot.schema import LabelledRow, RealismRow, UpvotePair, UpvoteRow
@@ -24,59 +24,63 @@ from bot.weights import bases, cards
 
 
 def untuned(card: cards.ModelCard, scores: Scores) -> Scorer | None:
-    """The cosine under the ranker's base before training; None where no such encoder is under models/base."""
-    with suppress(UserError):  # a base that is an address names no folder
+    """Cosine similarity under the ranker's base before training; None if models/base has no such encoder."""
+    with suppress(UserError):  # the base may be a URL
         if (bases.read_base(card.base) or {}).get("kind") == "encoder":
             return scores.of_base(card.base)
     return None
 
 
-def learnt_pairs(card: cards.ModelCard, rows: list[UpvotePair]) -> list[UpvotePair]:
-    """What an upvote ranker was given to learn from."""
-    left_out, least_gap = card.settings.get("left_out", []), card.settings.get("karma_gap", 0)
-    return learnt(rows, lambda row: row.karma_gap >= least_gap and row.subreddit.lower() not in left_out)
+def training_pairs(card: cards.ModelCard, rows: list[UpvotePair]) -> list[UpvotePair]:
+    """The pairs that an upvote ranker was trained on, before sampling."""
+    left_out, karma_gap = card.settings.get("left_out", []), card.settings.get("karma_gap", 0)
+    return rankers_half(rows, lambda row: row.karma_gap >= karma_gap and row.subreddit.lower() not in left_out)
 
 
 def score_test(card: cards.ModelCard, ranker: Scorer, encoder: Scorer | None, data: Path) -> ScoredRows:
-    """Test rows of a realism or upvote ranker, scored by it and its baselines. Raises UserError: a file is missing or empty."""
+    """Test rows for a realism or upvote ranker, scored by it and its baselines. Raises UserError if a file is missing or empty."""
     if card.kind == "upvote":
         train, test = (read(data / f"upvote_pairs_{each}.csv", UpvotePair) for each in ("train", "test"))
-        return upvote.score_pairs(ranker, encoder, drawn(learnt_pairs(card, train), card), test)
-    people, rows = (read(data / f"realism_{each}.csv", RealismRow) for each in ("train", "test"))
-    return realism.score_rows(ranker, encoder, drawn(learnt(people), card), rows)
+        return upvote.score_pairs(ranker, encoder, sample_like_training(training_pairs(card, train), card), test)
+    realism_train, realism_test = (read(data / f"realism_{each}.csv", RealismRow) for each in ("train", "test"))
+    return realism.score_rows(ranker, encoder, sample_like_training(rankers_half(realism_train), card), realism_test)
 
 
 def measure(card: cards.ModelCard, ranker: Scorer, encoder: Scorer | None, data: Path, tested: ScoredRows | None = None) -> dict[str, Any]:
-    """What `evaluate` says of the ranker with this card. tested: what score_test returned, where that was called already."""
+    """Metrics of the ranker with this card. tested: the result of score_test, if it is already available."""
     if card.kind == "relevance":
         train, rows = (read(data / f"relevance_{each}.csv", LabelledRow) for each in ("train", "test"))
-        return relevance.measure(ranker, encoder, drawn(learnt(train, lambda row: row.label == 1), card), rows)
+        return relevance.measure(ranker, encoder, sample_like_training(rankers_half(train, lambda row: row.label == 1), card), rows)
     tested = tested or score_test(card, ranker, encoder, data)
     if card.kind == "realism":
         return realism.measure(tested)
     result = upvote.measure(tested)
     if "classes" in card.settings:
-        of_karma, replies = (read(data / f"upvote_{each}.csv", UpvoteRow) for each in ("train", "test"))
-        result |= upvote.measure_classes(ranker, drawn(learnt(of_karma), card), replies, card.settings["classes"])
+        upvote_train, upvote_test = (read(data / f"upvote_{each}.csv", UpvoteRow) for each in ("train", "test"))
+        train_sample = sample_like_training(rankers_half(upvote_train), card)
+        result |= upvote.measure_classes(ranker, train_sample, upvote_test, card.settings["classes"])
     return result
 
 
 def measure_left_out(card: cards.ModelCard, ranker: Scorer, data: Path) -> dict[str, Any]:
-    """How an upvote ranker does on the subreddits that it learnt nothing of, over their pairs of all splits. Empty without any."""
+    """Metrics of an upvote ranker on its left-out subreddits, over their pairs of all splits; empty if it left none out."""
     left_out = set(card.settings.get("left_out", []))
     if not left_out:
         return {}
     pairs = {each: read(data / f"upvote_pairs_{each}.csv", UpvotePair) for each in ("train", "val", "test")}
     unseen = [row for rows in pairs.values() for row in rows if row.subreddit.lower() in left_out]
-    return upvote.measure_left_out(ranker, learnt_pairs(card, pairs["train"]), unseen)
+    return upvote.measure_left_out(ranker, training_pairs(card, pairs["train"]), unseen)
 
 
 def measure_model(folder: Path, data: Path, scores: Scores) -> dict[str, Any]:
-    """Measure the model in `folder` and write its card's metrics, which are returned. What training put there stays.
+    """Measure the model in `folder`, write the metrics into its card and return them. A generator keeps the metrics of its training,
+    and so does a classifier of conduct.
 
-    Raises UserError: there is no model with a card, or a file is missing.
+    Raises UserError if the folder has no model with a card, or a file is missing.
     """
     card = cards.read_card(folder)
+    if card.kind == "conduct":
+        return card.metrics  # measured by its training, on lines
     if card.kind == "lm":
         card.metrics |= measure_generator(folder, card, data, scores.folder)
     else:
@@ -87,9 +91,9 @@ def measure_model(folder: Path, data: Path, scores: Scores) -> dict[str, Any]:
 
 
 def measure_generator(folder: Path, card: cards.ModelCard, data: Path, out: Path) -> dict[str, Any]:
-    """Perplexity of people's replies of the validation and test split, and the same of the base; see generators.perplexity.
+    """Perplexity of the model and of its base on human replies of the validation and test split (see generators.perplexity).
 
-    Written to OUT/perplexity.MODEL.json by a process of its own.
+    Separate processes write it to OUT/perplexity.MODEL.json.
     """
     result: dict[str, Any] = {}
     sources = [part for split in ("val", "test") for part in ("--in", str(data / f"lm_{split}.csv"))]

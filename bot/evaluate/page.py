@@ -1,6 +1,6 @@
-"""The page of an evaluation: what metrics.json holds, for a person, beside plots. One file that needs nothing else, no network, no script.
+"""The page of an evaluation: the content of metrics.json as tables, with plots. A single self-contained file without scripts.
 
-`write` is called by `evaluate`; the template is evaluation.html.j2.
+`evaluate` calls `write`; the template is evaluation.html.j2.
 """
 
 from __future__ import annotations
@@ -17,65 +17,65 @@ from matplotlib.figure import Figure
 
 from bot import files
 from bot.evaluate import measures
-from bot.evaluate.choices import NEAR_VERBATIM, WAYS
+from bot.evaluate.choices import NEAR_VERBATIM, STRATEGIES
 from bot.evaluate.judges import JUDGES
 from bot.evaluate.measures import ScoredRows
-from bot.evaluate.upvote import TOLD_THE_TIME, pair_chances
+from bot.evaluate.upvote import WITH_TIME, pair_probabilities
 from bot.report import plots
 from bot.report.report import templates
 
-# --- words ------------------------------------------------------------------------------------------------------------
-# The names in metrics.json, said for a person: short in a table, and what is meant.
+# --- labels -----------------------------------------------------------------------------------------------------------
+# Name in metrics.json -> (label for tables, explanation).
 
 SCORERS = {
-    "ranker": ("the ranker", "what the bot uses"),
-    "tfidf": ("TF-IDF", "TF-IDF of words and word pairs with logistic regression, on what the ranker was given to learn from"),
+    "ranker": ("ranker", "the bot's ranker"),
+    "tfidf": ("TF-IDF", "logistic regression on TF-IDF of words and word pairs, fitted on the ranker's training rows"),
     "generator_likelihood": (
         "generator likelihood",
-        "mean log-likelihood of the reply's tokens under the bot's generator; for realism, the less likely the more real",
+        "mean log-likelihood of the reply's tokens under the bot's generator; for realism, a less likely reply counts as more real",
     ),
-    "untuned_encoder": ("untuned encoder", "cosine of comment and reply under the ranker's base before training"),
-    "longer_wins": ("the longer wins", "more characters"),
-    "earlier_wins": ("the earlier wins", "only pairs whose times are real"),
-    TOLD_THE_TIME: (
-        "told the time",
-        "the ranker, told which reply came first: its log-odds and those that the earlier one wins. So much of karma is time, which"
-        " candidates don't have; no baseline",
+    "untuned_encoder": ("untuned encoder", "cosine similarity of comment and reply under the ranker's base before training"),
+    "longer_wins": ("longer wins", "more characters"),
+    "earlier_wins": ("earlier wins", "only pairs whose times are known"),
+    WITH_TIME: (
+        "ranker with time",
+        "the ranker's log-odds plus the log-odds that the earlier reply wins. Shows how much of karma is due to time, which candidates"
+        " don't have; not a baseline",
     ),
-    "always_real": ("always «real»", "says of every reply that a person wrote it"),
-    "longer_is_real": ("longer is real", "more characters"),
-    "longest": ("the longest", "most characters"),
-    "majority": ("majority", "the shares of the training rows, for every reply"),
-    "judge": ("the judge", "see below"),
-    "rank_score": ("rank_score", "the scores combined, what `choose` orders by"),
+    "always_real": ("always human", "predicts human for every reply"),
+    "longer_is_real": ("longer is human", "more characters"),
+    "longest": ("longest", "most characters"),
+    "majority": ("majority", "predicts the most frequent class of the training rows"),
+    "judge": ("judge", "see below"),
+    "rank_score": ("rank_score", "the combined score by which `choose` orders candidates"),
     "realism_score": ("realism_score", ""),
     "upvote_score": ("upvote_score", ""),
     "relevance_score": ("relevance_score", ""),
 }
 MEASURES = {
-    "pairwise_accuracy": ("pairwise accuracy", "share of pairs whose better reply scores higher, a tie counting half; 0.5 by chance"),
-    "behind_ranker": ("behind the ranker", "the ranker's pairwise accuracy less this one's, on the same pairs"),
-    "accuracy": ("accuracy", "share of rows told rightly at 0.5"),
-    "precision": ("precision", "of replies said to be a person's, the share that are"),
-    "recall": ("recall", "of people's replies, the share said to be"),
+    "pairwise_accuracy": ("pairwise accuracy", "share of pairs whose better reply scores higher, a tie counting half; chance level 0.5"),
+    "behind_ranker": ("behind ranker", "pairwise accuracy of the ranker minus that of this scorer, on the same pairs"),
+    "accuracy": ("accuracy", "share of correct predictions at a threshold of 0.5"),
+    "precision": ("precision", "share of human replies among those predicted to be human"),
+    "recall": ("recall", "share of human replies that are predicted to be human"),
     "f1": ("F1", "harmonic mean of precision and recall"),
-    "balanced_accuracy": ("balanced accuracy", "mean of the shares of people's and of generated replies told rightly; 0.5 by chance"),
-    "roc_auc": ("ROC-AUC", "chance that a person's reply scores above a generated one; 0.5 by chance"),
-    "pr_auc_generated": ("PR-AUC", "average precision of finding generated replies; by chance their share"),
-    "calibration_error": ("calibration error", "mean gap between stated probability and what was found, ten bins; lower is better"),
+    "balanced_accuracy": ("balanced accuracy", "mean of the accuracies on human and on generated replies; chance level 0.5"),
+    "roc_auc": ("ROC-AUC", "probability that a human reply scores above a generated one; chance level 0.5"),
+    "pr_auc_generated": ("PR-AUC", "average precision of finding generated replies; chance level is their share"),
+    "calibration_error": ("calibration error", "mean gap between predicted probability and observed share, ten bins; lower is better"),
     "macro_precision": ("macro precision", "mean over the classes"),
     "macro_recall": ("macro recall", "mean over the classes"),
     "macro_f1": ("macro F1", "mean over the classes"),
-    "roc_auc_cuts": ("ROC-AUC", "chance that the reply of the higher class scores higher, mean over the cuts between classes"),
-    "hits_at_1": ("hits@1", "share of comments whose own reply scores highest of its list; a tie counts as missed"),
-    "answered": ("comments", "that get a pick"),
+    "roc_auc_cuts": ("ROC-AUC", "probability that the reply of the higher class scores higher, mean over the cuts between classes"),
+    "hits_at_1": ("hits@1", "share of comments whose own reply scores highest in its list; a tie counts as a miss"),
+    "answered": ("comments", "number of comments with a pick"),
     "near_verbatim": (
         "near-verbatim",
-        f"share of picks that another comment has as a candidate, nearly literally (edit ratio {NEAR_VERBATIM} of 100); lower is better",
+        f"share of picks that are nearly identical (edit ratio {NEAR_VERBATIM} of 100) to a candidate of another comment; lower is better",
     ),
-    "distinct_1": ("distinct-1", "different words of the picks as a share of all; shorter texts have more, so compare like with like"),
-    "distinct_2": ("distinct-2", "the same for pairs of words"),
-    **{name: (f"«{name}»", f"win rate by the judge of {question}: the share of the other candidates that it puts below")
+    "distinct_1": ("distinct-1", "share of distinct words in all words of the picks; it falls with the amount of text"),
+    "distinct_2": ("distinct-2", "the same for word pairs"),
+    **{name: (name, f"win rate by the judge “{question}?”: share of the other candidates that it scores lower")
        for name, (_, question) in JUDGES.items()},
 }  # fmt: skip
 SUBSETS = {
@@ -84,9 +84,9 @@ SUBSETS = {
     "gap_20": "karma gap of at least 20",
     "like_length": "lengths within 20 %",
     "like_length_gap_20": "lengths within 20 %, karma gap of at least 20",
-    "random_100": "1 of 100, the others by chance",
-    "random_10": "1 of 10, the others by chance",
-    "hard_10": "1 of 10, the others nearest to it",
+    "random_100": "1 of 100, random distractors",
+    "random_10": "1 of 10, random distractors",
+    "hard_10": "1 of 10, most similar distractors",
 }
 TARGETS = {"upvote": 0.70, "left_out": 0.60, "relevance": 0.50, "stock": 0.90}
 
@@ -96,7 +96,7 @@ TARGETS = {"upvote": 0.70, "left_out": 0.60, "relevance": 0.50, "stock": 0.90}
 
 @dataclass(frozen=True)
 class Table:
-    """columns: (name, what is meant). rows: (name, note, whether it is the bot's own, cells as (value, interval)). own_column: which is."""
+    """columns: (label, explanation). rows: (label, note, highlighted, cells as (value, interval)). own_column: column to highlight."""
 
     columns: list[tuple[str, str]]
     rows: list[tuple[str, str, bool, list[tuple[str, str]]]]
@@ -104,7 +104,7 @@ class Table:
 
 
 def cell(value: Any) -> tuple[str, str]:
-    """A number, and its interval.
+    """A number or (value, low, high) as text: value and interval.
 
     >>> cell((0.5, 0.41, 0.6)), cell(12), cell(None)
     (('0.500', '0.410 – 0.600'), ('12', ''), ('–', ''))
@@ -124,23 +124,23 @@ def scorers_of(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def scorer(name: str) -> tuple[str, str]:
-    """Its name for a person and what is meant; one without words here is a ranker given with --beside."""
-    return SCORERS.get(name, (name, "another upvote ranker, measured beside the bot's"))
+    """Label and explanation of a scorer. Names that are not in SCORERS are rankers given with --beside."""
+    return SCORERS.get(name, (name, "another upvote ranker, for comparison"))
 
 
 def by_scorer(content: Mapping[str, Any]) -> Table:
-    """A row a scorer, a column a measure."""
+    """One row per scorer, one column per measure."""
     scorers = scorers_of(content)
-    found = list(dict.fromkeys(name for values in scorers.values() for name in values if name in MEASURES))
+    present = list(dict.fromkeys(name for values in scorers.values() for name in values if name in MEASURES))
     rows = []
     for name, values in scorers.items():
-        fewer = next((f"{values[each]:,} {each}" for each in ("rows", "pairs") if each in values), "")
-        rows.append((scorer(name)[0], fewer, name in ("ranker", "rank_score"), [cell(values.get(measure)) for measure in found]))
-    return Table([MEASURES[name] for name in found], rows)
+        count = next((f"{values[each]:,} {each}" for each in ("rows", "pairs") if each in values), "")
+        rows.append((scorer(name)[0], count, name in ("ranker", "rank_score"), [cell(values.get(measure)) for measure in present]))
+    return Table([MEASURES[name] for name in present], rows)
 
 
 def by_subset(measured: Mapping[str, Any], names: Iterable[str], measure: str) -> Table:
-    """A row a subset, a column a scorer."""
+    """One row per subset, one column per scorer."""
     names = list(names)
     scorers = list(dict.fromkeys(each for name in names for each in scorers_of(measured[name])))
     rows = []
@@ -148,16 +148,17 @@ def by_subset(measured: Mapping[str, Any], names: Iterable[str], measure: str) -
         content = measured[name]
         size = next(f"{content[each]:,} {each}" for each in ("pairs", "queries", "rows") if each in content)
         cells = []
-        for told in (content.get(each, {}) for each in scorers):
-            value, interval = cell(told.get(measure))
-            fewer = next((told[each] for each in ("rows", "pairs") if each in told), None)
-            cells.append((value, f"{interval} ({fewer:,})" if fewer and interval else interval))
+        for values in (content.get(each, {}) for each in scorers):
+            value, interval = cell(values.get(measure))
+            count = next((values[each] for each in ("rows", "pairs") if each in values), None)
+            cells.append((value, f"{interval} ({count:,})" if count and interval else interval))
         rows.append((subset_name(name), size + (", unseen in training" if content.get("unseen_in_training") else ""), False, cells))
     return Table([scorer(each) for each in scorers], rows, scorers.index("ranker") if "ranker" in scorers else -1)
 
 
 def subset_name(name: str) -> str:
-    """
+    """Label of a subset.
+
     >>> subset_name("r/College_gap_20"), subset_name("gap_5"), subset_name("generator transformers:lm")
     ('r/College, karma gap of at least 20', 'karma gap of at least 5', 'transformers:lm')
     """
@@ -167,18 +168,22 @@ def subset_name(name: str) -> str:
     return SUBSETS.get(name, name.removeprefix("generator "))
 
 
-def way(name: str) -> str:
-    """
-    >>> way("longest"), way("without_upvote"), way("two_step_upvote-tfhub")
-    ('the longest', 'rank_score without upvote', 'two-step with upvote-tfhub: realism above the threshold, then its best')
+def strategy_name(name: str) -> str:
+    """Label of a strategy.
+
+    >>> strategy_name("longest"), strategy_name("without_upvote"), strategy_name("two_step_upvote-tfhub")
+    ('longest', 'rank_score without upvote', 'two-step with upvote-tfhub: realism above the threshold, then its best')
     """
     if name.startswith("two_step_"):
         return f"two-step with {name.removeprefix('two_step_')}: realism above the threshold, then its best"
-    return WAYS.get(name) or f"rank_score without {name.removeprefix('without_')}"
+    return STRATEGIES.get(name) or f"rank_score without {name.removeprefix('without_')}"
 
 
-def by_way(choices: Mapping[str, Mapping[str, Any]], columns: Sequence[str]) -> Table:
-    rows = [(way(name), "", name == "rank_score", [cell(values.get(each)) for each in columns]) for name, values in choices.items()]
+def by_strategy(choices: Mapping[str, Mapping[str, Any]], columns: Sequence[str]) -> Table:
+    """One row per strategy, one column per measure."""
+    rows = [
+        (strategy_name(name), "", name == "rank_score", [cell(values.get(each)) for each in columns]) for name, values in choices.items()
+    ]
     return Table([MEASURES[column] for column in columns], rows)
 
 
@@ -186,53 +191,54 @@ def by_way(choices: Mapping[str, Mapping[str, Any]], columns: Sequence[str]) -> 
 
 
 def picture(figure: Figure) -> str:
-    """The figure as the address of an image, for an <img>."""
-    written = io.BytesIO()
-    figure.savefig(written, format="svg", metadata={"Date": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(written.getvalue()).decode("ascii")
+    """The figure as a data URL for an <img>."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def realism_plots(tested: ScoredRows) -> dict[str, str]:
-    people = np.array([row.label == 1 for row in tested.rows])
-    if people.all() or not people.any():
+    human = np.array([row.label == 1 for row in tested.rows])
+    if human.all() or not human.any():
         return {}
     curves = {}
     for name, scores in tested.scores.items():
-        told = ~np.isnan(scores)
-        if name != "always_real" and 0 < people[told].sum() < told.sum():
-            curves[SCORERS[name][0]] = people[told], scores[told]
+        scored = ~np.isnan(scores)
+        if name != "always_real" and 0 < human[scored].sum() < scored.sum():
+            curves[SCORERS[name][0]] = human[scored], scores[scored]
     generated = {name: (~labels, -scores) for name, (labels, scores) in curves.items()}
     return {
-        "roc": picture(plots.roc(curves, "people's replies", "generated ones")),
+        "roc": picture(plots.roc(curves, "human replies", "generated replies")),
         "precision_recall": picture(plots.precision_recall(generated, "generated replies")),
-        "calibration": picture(plots.calibration(people, tested.scores["ranker"], "people's replies")),
+        "calibration": picture(plots.calibration(human, tested.scores["ranker"], "human replies")),
     }
 
 
 def upvote_plots(tested: ScoredRows, measured: Mapping[str, Any]) -> dict[str, str]:
-    chances = pair_chances("ranker", tested.scores["ranker"])
-    both = np.concatenate([chances, 1 - chances])  # each pair both ways round
+    probabilities = pair_probabilities("ranker", tested.scores["ranker"])
+    both_orders = np.concatenate([probabilities, 1 - probabilities])
+    labels = np.repeat([1, 0], len(probabilities))
     tables = list(measures.main_subsets(measured))
     bins = {name.removeprefix("gap_"): content for name, content in measured.items() if name not in tables}
     series: dict[str, dict[str, Any]] = {}
-    for place, content in bins.items():
+    for gap, content in bins.items():
         for name, values in scorers_of(content).items():
-            if name in ("ranker", "tfidf", "longer_wins", "earlier_wins"):  # more would hide one another
-                series.setdefault(SCORERS[name][0], {})[f"{place}\n{content['pairs']:,}"] = values["pairwise_accuracy"]
+            if name in ("ranker", "tfidf", "longer_wins", "earlier_wins"):  # more would overlap
+                series.setdefault(SCORERS[name][0], {})[f"{gap}\n{content['pairs']:,}"] = values["pairwise_accuracy"]
     panel = {"Pairwise accuracy by karma gap": series}
     return {
-        "karma_gap": picture(plots.with_intervals(panel, "karma gap, and pairs", "pairwise accuracy")) if bins else "",
-        "calibration": picture(plots.calibration(np.repeat([1, 0], len(chances)), both, "pairs in which it is the better")),
+        "karma_gap": picture(plots.with_intervals(panel, "karma gap (number of pairs below)", "pairwise accuracy")) if bins else "",
+        "calibration": picture(plots.calibration(labels, both_orders, "pairs won")),
     }
 
 
 def gain_plot(gain: Mapping[str, Any]) -> str:
     panels = {
-        f"judge «{judge}»": {way(name): found for name, found in ways.items()}
-        for judge, ways in gain.items()
-        if any(map(len, ways.values()))
+        f"judge: {judge}": {strategy_name(name): by_count for name, by_count in by_name.items()}
+        for judge, by_name in gain.items()
+        if any(map(len, by_name.values()))
     }
-    return picture(plots.with_intervals(panels, "candidates to choose among", "win rate of the pick")) if panels else ""
+    return picture(plots.with_intervals(panels, "number of candidates", "win rate of the pick")) if panels else ""
 
 
 # --- summary ----------------------------------------------------------------------------------------------------------
@@ -243,24 +249,27 @@ class Tile:
     name: str
     value: str
     interval: str
-    beside: str
-    state: str = ""  # met, missed, or empty where there is no target
+    note: str
+    state: str = ""  # met, missed, or empty without a target
 
 
-def tile(name: str, content: Mapping[str, Any], own: str, measure: str, target: float | None = None, chance: str = "") -> Tile:
-    """The bot's own number with the best baseline's; a target counts as met by the number, not by its interval."""
+def tile(name: str, content: Mapping[str, Any], own: str, measure: str, target: float | None = None) -> Tile:
+    """The measure of the scorer `own` next to that of the best baseline. The target is compared with the value, not with its interval."""
     scorers = scorers_of(content)
     value, interval = cell(scorers[own][measure])
-    baselines = scorers.keys() & SCORERS.keys() - {own, TOLD_THE_TIME}
+    baselines = scorers.keys() & SCORERS.keys() - {own, WITH_TIME}
     others = [(scorers[name][measure][0], name) for name in baselines if measure in scorers[name] and not name.endswith("_score")]
-    beside = chance
+    notes = []
     if others:
-        found, name_of_best = max(others)
-        beside = f"best baseline: {SCORERS[name_of_best][0]} {found:.3f}"
-        if ahead := scorers[name_of_best].get("behind_ranker"):
-            beside += ", behind by {} ({})".format(*cell(ahead))
+        best, best_name = max(others)
+        note = f"best baseline: {SCORERS[best_name][0]} {best:.3f}"
+        if gap := scorers[best_name].get("behind_ranker"):
+            note += ", behind by {} ({})".format(*cell(gap))
+        notes.append(note)
+    if target:
+        notes.append(f"target {target:.2f}")
     state = "" if target is None else "met" if scorers[own][measure][0] >= target else "missed"
-    return Tile(name, value, interval, beside + (f"; target {target:.2f}" if target else ""), state)
+    return Tile(name, value, interval, "; ".join(notes), state)
 
 
 def summary(result: Mapping[str, Any]) -> list[Tile]:
@@ -276,25 +285,27 @@ def summary(result: Mapping[str, Any]) -> list[Tile]:
     if "roc_auc" in result.get("realism", {}).get("all", {}).get("ranker", {}):
         rows = result["realism"]["all"]["rows"]
         tiles.append(
-            tile(f"realism: ROC-AUC, people's against generated replies ({rows:,} rows)", result["realism"]["all"], "ranker", "roc_auc")
+            tile(f"realism: ROC-AUC, human against generated replies ({rows:,} rows)", result["realism"]["all"], "ranker", "roc_auc")
         )
     if "random_100" in result.get("relevance", {}):
         tiles.append(
-            tile("relevance: the own reply first of 100", result["relevance"]["random_100"], "ranker", "hits_at_1", TARGETS["relevance"])
+            tile("relevance: hits@1, own reply among 100", result["relevance"]["random_100"], "ranker", "hits_at_1", TARGETS["relevance"])
         )
     if stage := result.get("ranking_stage"):
         own, longest = stage["choices"].get("rank_score", {}), stage["choices"].get("longest", {})
         for judge in ("liked", "real", "belongs"):
             if judge in own:
                 value, interval = cell(own[judge])
-                beside = f"a random one 0.500, the longest {longest[judge][0]:.3f}"
-                tiles.append(Tile(f"win rate of the best rank_score, judge «{judge}»", value, interval, beside))
+                note = f"random candidate 0.500, longest {longest[judge][0]:.3f}"
+                tiles.append(Tile(f"win rate of the best rank_score, judge: {judge}", value, interval, note))
         if own:
             value, interval = cell(own["near_verbatim"])
-            beside = f"a random candidate {stage['choices']['random']['near_verbatim'][0]:.3f}"
-            tiles.append(Tile("picks that other comments have too (lower is better)", value, interval, beside))
+            note = f"random candidate {stage['choices']['random']['near_verbatim'][0]:.3f}"
+            tiles.append(
+                Tile("share of picks that are near-verbatim candidates of other comments (lower is better)", value, interval, note)
+            )
     if stock := result.get("stock_phrases"):
-        name = f"people's replies above stock phrases ({stock['comments']:,} comments × {stock['phrases']} phrases)"
+        name = f"share of human replies above stock phrases ({stock['comments']:,} comments × {stock['phrases']} phrases)"
         tiles.append(tile(name, stock, "rank_score", "pairwise_accuracy", TARGETS["stock"]))
     return tiles
 
@@ -303,7 +314,7 @@ def summary(result: Mapping[str, Any]) -> list[Tile]:
 
 
 def page(result: Mapping[str, Any], tested: Mapping[str, ScoredRows]) -> str:
-    """The whole of evaluation.html. tested: by kind, what the curves are drawn from."""
+    """The content of evaluation.html. tested: kind -> scored test rows, for the curves."""
     realism, upvote, relevance = (result.get(kind, {}) for kind in ("realism", "upvote", "relevance"))
     stage = result.get("ranking_stage", {})
     in_tables = list(measures.main_subsets(upvote))
@@ -320,8 +331,8 @@ def page(result: Mapping[str, Any], tested: Mapping[str, ScoredRows]) -> str:
         "subreddits": by_subset(upvote, subreddits, "pairwise_accuracy") if subreddits else None,
         "left_out": by_subset(result["left_out"], result["left_out"], "pairwise_accuracy") if "left_out" in result else None,
         "relevance": by_subset(relevance, relevance, "hits_at_1") if relevance else None,
-        "choices": by_way(stage["choices"], ["answered", *judges]) if stage else None,
-        "generic": by_way(stage["choices"], ["near_verbatim", "distinct_1", "distinct_2"]) if stage else None,
+        "choices": by_strategy(stage["choices"], ["answered", *judges]) if stage else None,
+        "generic": by_strategy(stage["choices"], ["near_verbatim", "distinct_1", "distinct_2"]) if stage else None,
         "judges": by_subset(result["judges"], judges, "pairwise_accuracy") if judges else None,
         "stock": by_scorer(result["stock_phrases"]) if "stock_phrases" in result else None,
     }
@@ -330,7 +341,7 @@ def page(result: Mapping[str, Any], tested: Mapping[str, ScoredRows]) -> str:
         "upvote": upvote_plots(tested["upvote"], upvote) if "upvote" in tested else {},
         "gain": gain_plot(stage["gain"]) if stage else "",
     }
-    told = scorers_of(realism.get("all", {}))
+    realism_scorers = scorers_of(realism.get("all", {}))
     return (
         templates(Path(__file__).parent)
         .get_template("evaluation.html.j2")
@@ -340,13 +351,14 @@ def page(result: Mapping[str, Any], tested: Mapping[str, ScoredRows]) -> str:
             tiles=summary(result),
             tables=tables,
             pictures=pictures,
-            scorers_of_realism=[scorer(name) for name in told if name != "ranker"],
-            confusions={scorer(name)[0]: values["confusion"] for name, values in told.items() if "confusion" in values},
+            realism_scorers=[scorer(name) for name in realism_scorers if name != "ranker"],
+            confusions={scorer(name)[0]: values["confusion"] for name, values in realism_scorers.items() if "confusion" in values},
         )
     )
 
 
 def write(result: Mapping[str, Any], tested: Mapping[str, ScoredRows], path: Path) -> None:
+    """Write the page. See `page` for the arguments."""
     content = page(result, tested)
     with files.atomic_writer(path) as file:
         file.write(content)

@@ -1,6 +1,6 @@
-"""How well a realism ranker tells people's replies from generated ones, of all generators together and of each.
+"""How well a realism ranker separates human from generated replies, overall and by generator.
 
-Reads, by way of model.py, DATA/realism_{train,test}.csv. See measures.py for the shape of the results.
+model.py reads DATA/realism_{train,test}.csv for it. See measures.py for the form of the results.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from bot.metrics import Array, with_intervals
 from bot.rankers.score_files import Scorer
 from bot.schema import RealismRow, sample_rows
 
-ROWS = 2500  # test rows scored at most, drawn at random
+ROWS = 2500  # maximum number of test rows, drawn at random
 
 
 def score_rows(ranker: Scorer, untuned: Scorer | None, train: list[RealismRow], test: list[RealismRow]) -> ScoredRows:
-    """train: rows that the ranker learnt from. untuned: the cosine under its base, None where that isn't there."""
+    """Score test rows. train: the ranker's training rows. untuned: cosine under its base, None if not available."""
     test = sample_rows(test, ROWS, 1)
     pairs = [(row.comment, row.reply) for row in test]
-    bag = baselines.tfidf_classifier([row.reply for row in train], [row.label for row in train])
+    tfidf = baselines.tfidf_classifier([row.reply for row in train], [row.label for row in train])
     scores = {
         "ranker": ranker(pairs, "realism_test"),
-        "tfidf": bag.predict_proba([row.reply for row in test])[:, 1],
+        "tfidf": tfidf.predict_proba([row.reply for row in test])[:, 1],
         "always_real": np.ones(len(test)),
         "longer_is_real": np.array([len(row.reply) for row in test], float),
     }
@@ -36,37 +36,37 @@ def score_rows(ranker: Scorer, untuned: Scorer | None, train: list[RealismRow], 
 
 
 def measure(tested: ScoredRows) -> dict[str, Any]:
-    """How well test rows are told apart, people's being the positive class: all, and each generator's against all people's."""
-    people = np.array([row.label == 1 for row in tested.rows])
+    """Metrics over all test rows, and of each generator's replies against all human ones. The positive class is human."""
+    human = np.array([row.label == 1 for row in tested.rows])
     names = sorted({row.generator for row in tested.rows if not row.label})
-    subsets: dict[str, tuple[Array, dict[str, Any]]] = {"all": (np.ones(len(people), bool), {})}
+    subsets: dict[str, tuple[Array, dict[str, Any]]] = {"all": (np.ones(len(human), bool), {})}
     if len(names) > 1 or set(names) - tested.seen:
         for name in names:
             own = np.array([row.generator == name for row in tested.rows])
-            subsets[f"generator {name}"] = (people | (own & ~people), {} if name in tested.seen else {"unseen_in_training": True})
+            subsets[f"generator {name}"] = (human | (own & ~human), {} if name in tested.seen else {"unseen_in_training": True})
     result: dict[str, Any] = {}
     for subset, (inside, facts) in subsets.items():
-        rows = [row for row, has in zip(tested.rows, inside, strict=True) if has]
-        content: dict[str, Any] = {**counts(rows, "rows"), "real": int(people[inside].sum()), **facts}
+        rows = [row for row, is_inside in zip(tested.rows, inside, strict=True) if is_inside]
+        content: dict[str, Any] = {**counts(rows, "rows"), "real": int(human[inside].sum()), **facts}
         for scorer, scores in tested.scores.items():
-            told = np.flatnonzero(inside & ~np.isnan(scores))
-            labels, p = people[told].astype(int), scores[told]
-            threads = [tested.rows[row].thread_id for row in told]
-            certain = scorer in PROBABILITIES
+            scored = np.flatnonzero(inside & ~np.isnan(scores))
+            labels, p = human[scored].astype(int), scores[scored]
+            threads = [tested.rows[row].thread_id for row in scored]
+            probabilities = scorer in PROBABILITIES
             content[scorer] = with_intervals(
-                lambda i, labels=labels, p=p, certain=certain: measures_of(labels[i], p[i], certain),  # type: ignore[misc]
+                lambda i, labels=labels, p=p, probabilities=probabilities: measures_of(labels[i], p[i], probabilities),  # type: ignore[misc]
                 threads,
             )
-            if certain:
+            if probabilities:
                 content[scorer]["confusion"] = metrics.confusion_matrix(labels, p >= 0.5).tolist()
-            if len(told) < content["rows"]:
-                content[scorer]["rows"] = len(told)
+            if len(scored) < content["rows"]:
+                content[scorer]["rows"] = len(scored)
         result[subset] = content
     return result
 
 
 def measures_of(labels: Array, scores: Array, probabilities: bool) -> dict[str, float]:
-    """precision, recall and F1 are people's; pr_auc_generated is the average precision of finding generated replies."""
+    """precision, recall and f1 are those of the class human; pr_auc_generated is the average precision of finding generated replies."""
     result = {}
     if probabilities:
         predicted = scores >= 0.5

@@ -1,4 +1,4 @@
-"""Measures as tables on the screen; page.py has them for a browser."""
+"""Metrics as tables on the terminal. page.py shows them in a browser."""
 
 from __future__ import annotations
 
@@ -12,36 +12,35 @@ from bot.evaluate import measures
 
 
 def show_model(kind: str, measured: dict[str, Any]) -> None:
-    """What `evaluate --model` measured."""
+    """Print the metrics of `evaluate --model`."""
     if kind != "lm":
         return show(kind, measured)
     for name, value in measured.items():
         print(name, _cell(value))
 
 
-HEADLINES = ("pairwise_accuracy", "hits_at_1", "roc_auc")  # the one measure by which subsets stand in one table
+HEADLINES = ("pairwise_accuracy", "hits_at_1", "roc_auc")  # the measure shown in the table of subsets
 
 
 def show(kind: str, measured: dict[str, Any]) -> None:
-    """Where there is more than one measure, a table of «all»: a column a scorer, a row a measure. Then one with a row a subset."""
+    """Print a table of all measures (rows) by scorer (columns) over all rows, then a table of one measure by subset (rows) and scorer."""
     names = list(measures.main_subsets(measured))
-    whole = [name for name in names if name == "all" or name.endswith("_classes")]
-    for name in whole:
-        told = _scorers(measured[name])
-        columns = [f"{scorer}{_fewer(values)}" for scorer, values in told.items()]
+    overall = [name for name in names if name == "all" or name.endswith("_classes")]
+    for name in overall:
+        scorers = _scorers(measured[name])
+        columns = [f"{scorer}{_count(values)}" for scorer, values in scorers.items()]
         table = Table("", *columns, title=f"{kind}, {_facts(name, measured[name])}; 95 % intervals over threads")
-        for each in dict.fromkeys(each for values in told.values() for each in values if each not in ("rows", "pairs")):
-            table.add_row(
-                "true (down) × predicted" if each == "confusion" else each, *(_cell(values.get(each)) for values in told.values())
-            )
+        for each in dict.fromkeys(each for values in scorers.values() for each in values if each not in ("rows", "pairs")):
+            label = "true (rows) × predicted (columns)" if each == "confusion" else each
+            table.add_row(label, *(_cell(values.get(each)) for values in scorers.values()))
         _print(table)
-    if rest := [name for name in names if name not in whole]:
+    if rest := [name for name in names if name not in overall]:
         headline = next(each for each in HEADLINES if any(each in values for values in _scorers(measured[rest[0]]).values()))
         columns = list(dict.fromkeys(scorer for name in rest for scorer in _scorers(measured[name])))
         table = Table(headline, *columns, title=f"{kind}; 95 % intervals over threads")
         for name in rest:
-            told = _scorers(measured[name])
-            cells = [f"{_cell(told.get(scorer, {}).get(headline))}{_fewer(told.get(scorer, {}))}" for scorer in columns]
+            scorers = _scorers(measured[name])
+            cells = [f"{_cell(scorers.get(scorer, {}).get(headline))}{_count(scorers.get(scorer, {}))}" for scorer in columns]
             table.add_row(_facts(name, measured[name]), *cells)
         _print(table)
 
@@ -56,8 +55,8 @@ def _facts(name: str, content: dict[str, Any]) -> str:
     return f"{name}{' (unseen in training)' if content.get('unseen_in_training') else ''}: {counts}"
 
 
-def _fewer(values: dict[str, Any]) -> str:
-    """The number of a scorer's rows or pairs, where it didn't score all."""
+def _count(values: dict[str, Any]) -> str:
+    """The number of rows or pairs of a scorer that did not score all; otherwise empty."""
     return next((f" ({values[each]:,} {each})" for each in ("rows", "pairs") if each in values), "")
 
 
@@ -66,9 +65,10 @@ def _print(table: Table) -> None:
 
 
 def show_choices(measured: dict[str, Any]) -> None:
+    """Print the metrics of the ranking stage, one row per strategy."""
     facts = f"{measured['comments']} comments, {measured['candidates']} candidates"
     columns = dict.fromkeys(column for values in measured["choices"].values() for column in values)
-    table = Table("the pick", *columns, title=f"ranking stage, {facts}: win rates by judge, and how generic the picks are")
+    table = Table("pick", *columns, title=f"ranking stage, {facts}: win rates by judge, and genericness")
     for name, values in measured["choices"].items():
         table.add_row(name, *(_cell(values.get(column)) for column in columns))
     _print(table)

@@ -1,7 +1,7 @@
-"""How well an upvote ranker orders siblings by karma, tells classes of karma, and does on subreddits that it learnt nothing of.
+"""How well an upvote ranker orders siblings by karma, predicts karma classes, and does on subreddits that it was not trained on.
 
-Reads, by way of model.py, DATA/upvote_pairs_{train,test}.csv; for a ranker that was trained on classes of karma upvote_{train,test}.csv
-too. See measures.py for the shape of the results.
+model.py reads DATA/upvote_pairs_{train,test}.csv for it, and upvote_{train,test}.csv for a ranker trained on karma classes. See measures.py
+for the form of the results.
 """
 
 from __future__ import annotations
@@ -15,178 +15,184 @@ import numpy as np
 from bot import metrics, rankers
 from bot.cli import UserError
 from bot.evaluate import baselines
-from bot.evaluate.measures import FEWEST_TOLD, PROBABILITIES, ScoredRows, counts
+from bot.evaluate.measures import MIN_SCORED, PROBABILITIES, ScoredRows, counts
 from bot.metrics import Array, mean_with_interval, with_intervals
 from bot.rankers import score
 from bot.rankers.score_files import Scorer
 from bot.schema import UpvotePair, UpvoteRow, sample_rows
 from bot.weights import cards
 
-CLASS_ROWS = 2500  # test rows whose class is told, drawn at random
-MOST_HOURS = 1.0  # between siblings, where times are real (DialogRPT's rule)
-LARGE_GAPS = (5, 20)  # karma; DialogRPT counts from 20
-GAP_BINS = (2, 5, 10, 20, 50, 100)  # least karma gap of each bin of the curve; the last is open
-LIKE_LENGTH = 0.8  # the shorter reply's share of the longer one's characters, at least
-FEWEST_PAIRS, FEWEST_THREADS = 50, 5  # of a subreddit that is shown by itself; intervals over fewer threads would be too narrow
-LEFT_OUT = "left_out_"  # before a subset's name, of pairs of subreddits that were left out of training
-TOLD_THE_TIME = "ranker_and_earlier"  # no baseline: it knows what isn't known of candidates
-SCORERS = ("ranker", "tfidf", "longer_wins", "earlier_wins", "untuned_encoder", "generator_likelihood", TOLD_THE_TIME)
+CLASS_ROWS = 2500  # maximum number of test rows for karma classes, drawn at random
+MAX_HOURS_GAP = 1.0  # between siblings, where times are known (DialogRPT's rule)
+LARGE_GAPS = (5, 20)  # karma; DialogRPT uses 20
+GAP_BINS = (2, 5, 10, 20, 50, 100)  # lower karma gap of each bin of the curve; the last bin is open
+LENGTH_RATIO = 0.8  # minimum ratio of the shorter to the longer reply, in characters, for the subsets of similar length
+MIN_PAIRS, MIN_THREADS = 50, 5  # of a subreddit that is reported separately; intervals over fewer threads would be too narrow
+LEFT_OUT = "left_out_"  # prefix of the subsets of subreddits that were left out of training
+WITH_TIME = "ranker_and_earlier"  # not a baseline: it uses the order of the replies in time, which candidates don't have
+SCORERS = ("ranker", "tfidf", "longer_wins", "earlier_wins", "untuned_encoder", "generator_likelihood", WITH_TIME)
 
 
 def score_pairs(
     ranker: Scorer, untuned: Scorer | None, train: Sequence[UpvotePair], test: Sequence[UpvotePair], name: str = "upvote_pairs_test"
 ) -> ScoredRows:
-    """train: pairs that the ranker learnt from. untuned: the cosine under its base, None where that isn't there. name: of the score files.
+    """Score test pairs. train: the ranker's training pairs. untuned: cosine under its base, None if not available. name: for score files.
 
-    Raises UserError: no siblings are near enough in time.
+    Raises UserError if no siblings are close enough in time.
     """
-    test = [row for row in test if abs(row.hours_gap) <= MOST_HOURS]
+    test = [row for row in test if abs(row.hours_gap) <= MAX_HOURS_GAP]
     if not test:
-        raise UserError(f"{name}: no pair is at most {MOST_HOURS:g} hours apart; prepare with a smaller --hours-gap")
+        raise UserError(f"{name}: no pair is at most {MAX_HOURS_GAP:g} hours apart; prepare with a smaller --hours-gap")
     pairs = [(row.comment, row.chosen) for row in test] + [(row.comment, row.rejected) for row in test]
-    bag = baselines.tfidf_pairwise([row.chosen for row in train], [row.rejected for row in train])
-    hours = np.array([row.hours_gap or np.nan for row in test])  # 0: the month's times aren't real
+    tfidf = baselines.tfidf_pairwise([row.chosen for row in train], [row.rejected for row in train])
+    hours = np.array([row.hours_gap or np.nan for row in test])  # 0: times are not known
     scores = {
         "ranker": sides(ranker(pairs, name)),
-        "tfidf": sides(bag([reply for _, reply in pairs])),
+        "tfidf": sides(tfidf([reply for _, reply in pairs])),
         "longer_wins": sides([len(reply) for _, reply in pairs]),
         "earlier_wins": np.stack([-hours, 0 * hours], axis=1),
     }
     gaps = np.array([row.hours_gap for row in train if row.hours_gap])
     if len(gaps):
-        earlier = float(np.clip(np.mean(gaps < 0), 0.01, 0.99))  # how often the earlier one has more karma
+        earlier = float(np.clip(np.mean(gaps < 0), 0.01, 0.99))  # how often the earlier reply has more karma
         by_time = np.stack([-np.sign(hours) * np.log(earlier / (1 - earlier)), 0 * hours], axis=1)
-        scores[TOLD_THE_TIME] = score.log_odds(scores["ranker"]) + by_time
+        scores[WITH_TIME] = score.log_odds(scores["ranker"]) + by_time
     if untuned:
         scores["untuned_encoder"] = sides(untuned(pairs, name))
     return ScoredRows(test, scores)
 
 
 def sides(values: Sequence[float] | Array) -> Array:
-    """(rows, 2) of first all rows' chosen replies, then all rejected ones."""
+    """(rows, 2) from a sequence of all chosen replies followed by all rejected ones."""
     return np.stack(np.split(np.asarray(values, float), 2), axis=1)
 
 
 def measure(tested: ScoredRows, subsets: Mapping[str, Array] | None = None) -> dict[str, Any]:
-    """Pairwise accuracy of each scorer on each subset (`subsets_of` unless told), and how far it is behind the ranker on the same
-    pairs; of all and of large gaps, how well stated chances hold, too.
+    """Pairwise accuracy of each scorer on each subset, and its distance to the ranker on the same pairs.
+
+    subsets: name -> mask (default: `subsets_of`). "all" and "gap_20" also get the calibration error of the pair probabilities.
     """
     result: dict[str, Any] = {}
-    of_ranker = metrics.wins(*tested.scores["ranker"].T)
+    ranker_won = metrics.wins(*tested.scores["ranker"].T)
     for name, inside in (subsets or subsets_of(tested.rows)).items():
         if not inside.any():
             continue
-        content: dict[str, Any] = counts([row for row, has in zip(tested.rows, inside, strict=True) if has], "pairs")
+        content: dict[str, Any] = counts([row for row, is_inside in zip(tested.rows, inside, strict=True) if is_inside], "pairs")
         for scorer, scores in tested.scores.items():
-            told = np.flatnonzero(inside & ~np.isnan(scores[:, 0]))
-            if len(told) < min(FEWEST_TOLD, content["pairs"]):
+            scored = np.flatnonzero(inside & ~np.isnan(scores[:, 0]))
+            if len(scored) < min(MIN_SCORED, content["pairs"]):
                 continue
-            threads = [tested.rows[row].thread_id for row in told]
-            won = metrics.wins(scores[told, 0], scores[told, 1])
+            threads = [tested.rows[row].thread_id for row in scored]
+            won = metrics.wins(scores[scored, 0], scores[scored, 1])
             content[scorer] = {"pairwise_accuracy": mean_with_interval(won, threads)}
             if scorer != "ranker":
-                content[scorer]["behind_ranker"] = mean_with_interval(of_ranker[told] - won, threads, lowest=-1.0)
-            if len(told) < content["pairs"]:
-                content[scorer]["pairs"] = len(told)
+                content[scorer]["behind_ranker"] = mean_with_interval(ranker_won[scored] - won, threads, lowest=-1.0)
+            if len(scored) < content["pairs"]:
+                content[scorer]["pairs"] = len(scored)
             if scorer in PROBABILITIES and name in ("all", "gap_20"):
-                chances = pair_chances(scorer, scores[told])
-                content[scorer] |= with_intervals(lambda rows, p=chances: {"calibration_error": pair_calibration_error(p[rows])}, threads)  # type: ignore[misc]
+                p = pair_probabilities(scorer, scores[scored])
+                content[scorer] |= with_intervals(lambda rows, p=p: {"calibration_error": pair_calibration_error(p[rows])}, threads)  # type: ignore[misc]
         result[name] = content
     return result
 
 
-def pair_chances(scorer: str, scores: Array) -> Array:
-    """The chance that the chosen reply is the better one, as the two scores state it: the difference of their log-odds."""
+def pair_probabilities(scorer: str, scores: Array) -> Array:
+    """Probability that the chosen reply is the better one, (pairs,), from the difference of the two log-odds."""
     log_odds = score.log_odds(scores) if scorer == "ranker" else scores
-    chances: Array = 1 / (1 + np.exp(log_odds[:, 1] - log_odds[:, 0]))
-    return chances
+    probabilities: Array = 1 / (1 + np.exp(log_odds[:, 1] - log_odds[:, 0]))
+    return probabilities
 
 
-def pair_calibration_error(chances: Array) -> float:
-    """Each pair counts both ways round, since the order of the two means nothing."""
-    return metrics.expected_calibration_error(np.repeat([1, 0], len(chances)), np.concatenate([chances, 1 - chances]))
+def pair_calibration_error(probabilities: Array) -> float:
+    """Expected calibration error. Each pair counts in both orders, because the order has no meaning."""
+    return metrics.expected_calibration_error(np.repeat([1, 0], len(probabilities)), np.concatenate([probabilities, 1 - probabilities]))
 
 
 def subsets_of(rows: Sequence[UpvotePair]) -> dict[str, Array]:
-    """Which rows, (rows,) of bool: all, large karma gaps, replies of like length, subreddits of many pairs, and each bin of the curve."""
+    """Subset -> mask (rows,): all, large karma gaps, replies of similar length, subreddits with many pairs, each bin of the curve."""
     gaps = np.array([row.karma_gap for row in rows])
     longest = np.array([max(len(row.chosen), len(row.rejected)) for row in rows])
-    alike = np.array([min(len(row.chosen), len(row.rejected)) for row in rows]) >= LIKE_LENGTH * longest
+    similar = np.array([min(len(row.chosen), len(row.rejected)) for row in rows]) >= LENGTH_RATIO * longest
     subreddits = np.array([row.subreddit for row in rows])
     largest = LARGE_GAPS[-1]
     result = {"all": np.ones(len(rows), bool)}
     result |= {f"gap_{gap}": gaps >= gap for gap in LARGE_GAPS}
-    result |= {"like_length": alike, f"like_length_gap_{largest}": alike & (gaps >= largest)}
+    result |= {"like_length": similar, f"like_length_gap_{largest}": similar & (gaps >= largest)}
     threads = np.array([row.thread_id for row in rows])
     for name, count in Counter(subreddits.tolist()).most_common():
         own = {f"r/{name}": subreddits == name, f"r/{name}_gap_{largest}": (subreddits == name) & (gaps >= largest)}
-        if count >= FEWEST_PAIRS:
-            result |= {subset: inside for subset, inside in own.items() if len(set(threads[inside])) >= FEWEST_THREADS}
+        if count >= MIN_PAIRS:
+            result |= {subset: inside for subset, inside in own.items() if len(set(threads[inside])) >= MIN_THREADS}
     for low, high in zip(GAP_BINS, (*GAP_BINS[1:], np.inf), strict=True):
         result[f"gap_{low}+" if high == np.inf else f"gap_{low}-{high - 1}"] = (gaps >= low) & (gaps < high)
     return result
 
 
 def measurable(pairs: Sequence[UpvotePair]) -> list[UpvotePair]:
-    """Those with the least of LARGE_GAPS, at most MOST_HOURS apart."""
-    return [row for row in pairs if row.karma_gap >= LARGE_GAPS[0] and abs(row.hours_gap) <= MOST_HOURS]
+    """The pairs with at least the smallest karma gap of LARGE_GAPS and at most MAX_HOURS_GAP."""
+    return [row for row in pairs if row.karma_gap >= LARGE_GAPS[0] and abs(row.hours_gap) <= MAX_HOURS_GAP]
 
 
 def measure_left_out(ranker: Scorer, train: Sequence[UpvotePair], unseen: Sequence[UpvotePair]) -> dict[str, Any]:
-    """Accuracy on subreddits that the ranker learnt nothing of, at each of LARGE_GAPS: all together, and each, however few its pairs.
+    """Accuracy on subreddits that the ranker was not trained on, for each karma gap of LARGE_GAPS: all together, and one by one.
 
-    Raises UserError: none of their pairs is `measurable`.
+    Raises UserError if none of their pairs is `measurable`.
     """
-    tested = score_pairs(ranker, None, train, measurable(unseen), "upvote_pairs_left_out")
+    pairs = measurable(unseen)
+    if not pairs:
+        subreddits = ", ".join(sorted({row.subreddit.lower() for row in unseen}))
+        limits = f"a karma gap of at least {LARGE_GAPS[0]} and at most {MAX_HOURS_GAP:g} hours apart"
+        raise UserError(f"left-out subreddits ({subreddits}): no pair with {limits}; prepare more data, or leave out others")
+    tested = score_pairs(ranker, None, train, pairs, "upvote_pairs_left_out")
     gaps = np.array([row.karma_gap for row in tested.rows])
     names = np.array([row.subreddit.lower() for row in tested.rows])
     subsets = {f"gap_{gap}": gaps >= gap for gap in LARGE_GAPS}
     subsets |= {f"r/{name}_gap_{gap}": (names == name) & (gaps >= gap) for name in sorted(set(names.tolist())) for gap in LARGE_GAPS}
-    return {f"{LEFT_OUT}{name}": found for name, found in measure(tested, subsets).items()}
+    return {f"{LEFT_OUT}{name}": content for name, content in measure(tested, subsets).items()}
 
 
-def gather_left_out(cards: Sequence[cards.ModelCard]) -> dict[str, Any]:
-    """What these rankers' cards say of the subreddits that each didn't learn from (`measure_left_out`): all together, then each.
+def merge_left_out(cards: Sequence[cards.ModelCard]) -> dict[str, Any]:
+    """The results of `measure_left_out` in the cards of several rankers: all subreddits together, then each.
 
-    Of all together the intervals come from drawing subreddits again, as the question is how it does on another one.
+    The intervals of all together come from a bootstrap over subreddits, because they are about performance on another subreddit.
 
-    Raises UserError: two of them measured the same subreddit.
+    Raises UserError if two cards have the same subreddit.
     """
-    each: dict[str, dict[str, Any]] = {}
+    by_subreddit: dict[str, dict[str, Any]] = {}
     for card in cards:
-        own = {name.removeprefix(LEFT_OUT): told for name, told in card.metrics.items() if name.startswith(f"{LEFT_OUT}r/")}
-        if twice := sorted(own.keys() & each.keys()):
-            raise UserError(f"--left-out: {twice[0].rpartition('_gap_')[0]} was left out of two of these rankers; give one of them")
-        each |= own
+        own = {name.removeprefix(LEFT_OUT): content for name, content in card.metrics.items() if name.startswith(f"{LEFT_OUT}r/")}
+        if duplicates := sorted(own.keys() & by_subreddit.keys()):
+            raise UserError(f"--left-out: two of these rankers left out {duplicates[0].rpartition('_gap_')[0]}; drop one of them")
+        by_subreddit |= own
     result: dict[str, Any] = {}
     for gap in reversed(LARGE_GAPS):
-        there = {name: told for name, told in sorted(each.items()) if name.endswith(f"_gap_{gap}")}
-        if not there:
+        of_gap = {name: content for name, content in sorted(by_subreddit.items()) if name.endswith(f"_gap_{gap}")}
+        if not of_gap:
             continue
-        whole: dict[str, Any] = {"pairs": sum(told["pairs"] for told in there.values()), "subreddits": len(there)}
-        for scorer in ("ranker", "tfidf", "longer_wins"):  # those that tell every pair
-            accuracies, sizes = zip(*((told[scorer]["pairwise_accuracy"][0], told["pairs"]) for told in there.values()), strict=True)
-            whole[scorer] = {"pairwise_accuracy": mean_with_interval(np.repeat(accuracies, sizes), np.repeat([*there], sizes).tolist())}
-        result[f"gap_{gap}"] = whole
-    return result | dict(sorted(each.items()))
+        total: dict[str, Any] = {"pairs": sum(content["pairs"] for content in of_gap.values()), "subreddits": len(of_gap)}
+        for scorer in ("ranker", "tfidf", "longer_wins"):  # the scorers that score every pair
+            accuracies, sizes = zip(*((each[scorer]["pairwise_accuracy"][0], each["pairs"]) for each in of_gap.values()), strict=True)
+            total[scorer] = {"pairwise_accuracy": mean_with_interval(np.repeat(accuracies, sizes), np.repeat([*of_gap], sizes).tolist())}
+        result[f"gap_{gap}"] = total
+    return result | dict(sorted(by_subreddit.items()))
 
 
-# --- classes of karma -----------------------------------------------------------------------------------------------------
+# --- karma classes ------------------------------------------------------------------------------------------------------
 
 
 def measure_classes(ranker: Scorer, train: Sequence[UpvoteRow], test: list[UpvoteRow], classes: int) -> dict[str, Any]:
-    """How well the classes of karma of test rows are told, by the ranker and by each baseline; the mean over classes is «macro».
+    """How well the ranker and each baseline predict the karma class of test rows. macro_*: mean over the classes.
 
-    A score alone says the class: it is the mean class as a share of the highest, so the class is `score * (classes - 1)`, rounded.
+    The class follows from the score, which is the mean class divided by the highest class: `score * (classes - 1)`, rounded.
     """
     test = sample_rows(test, CLASS_ROWS, 1)
     labels = np.array([rankers.karma_class(row.reply_karma, classes) for row in test])
-    learnt = [rankers.karma_class(row.reply_karma, classes) for row in train]
-    bag = baselines.tfidf_classifier([row.reply for row in train], learnt)
+    train_labels = [rankers.karma_class(row.reply_karma, classes) for row in train]
+    tfidf = baselines.tfidf_classifier([row.reply for row in train], train_labels)
     scores = {
         "ranker": ranker([(row.comment, row.reply) for row in test], "upvote_test"),
-        "tfidf": bag.predict_proba([row.reply for row in test]) @ bag.classes_ / (classes - 1),
-        "majority": np.full(len(test), np.bincount(learnt).argmax() / (classes - 1)),
+        "tfidf": tfidf.predict_proba([row.reply for row in test]) @ tfidf.classes_ / (classes - 1),
+        "majority": np.full(len(test), np.bincount(train_labels).argmax() / (classes - 1)),
     }
     threads = [row.thread_id for row in test]
     result: dict[str, Any] = counts(test, "rows")
@@ -197,7 +203,8 @@ def measure_classes(ranker: Scorer, train: Sequence[UpvoteRow], test: list[Upvot
 
 
 def class_of(scores: Array, classes: int) -> Array:
-    """
+    """Karma classes (rows,) from scores.
+
     >>> class_of(np.array([0.1, 0.2, 0.5, 1.0]), 4).tolist(), class_of(np.array([0.4, 0.5]), 2).tolist()
     ([0, 1, 2, 3], [0, 1])
     """

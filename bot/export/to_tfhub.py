@@ -1,13 +1,13 @@
-"""models export-tfhub: a transformers BERT as a TensorFlow Hub SavedModel.
+"""models export-tfhub: export a transformers BERT as a SavedModel for TensorFlow Hub.
 
-Reads  models/base/NAME: config.json, safetensors weights of a BertModel (a task's head is left out), tokenizer.json or vocab.txt.
+Reads  models/base/NAME: config.json, safetensors weights of a BertModel (without a task head), tokenizer.json or vocab.txt.
 Writes OUT: a SavedModel with the encoder API of TensorFlow Hub's BERTs, and base.json.
 
     python run_bot.py models export-tfhub minilm-l6 --out models/base/minilm-l6-tfhub
 
-Its inputs are a dict of input_word_ids, input_mask and input_type_ids, int32 (batch, time); its outputs a dict of pooled_output (batch,
-width), which is `default` too, sequence_output (batch, time, width) and encoder_outputs, a list of what each layer gave. It has
-vocab_file and do_lower_case, and hub.KerasLayer(…, trainable=True) trains it. PyTorch isn't needed.
+The inputs are a dict of input_word_ids, input_mask and input_type_ids, int32 (batch, time). The outputs are a dict of pooled_output (batch,
+width), also as `default`, sequence_output (batch, time, width) and encoder_outputs, a list with the output of each layer. The model has
+vocab_file and do_lower_case and can be trained with hub.KerasLayer(…, trainable=True). PyTorch is not needed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from safetensors.numpy import load_file
 from bot import files
 from bot.cli import UserError
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's reports on the processor, at every start
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides TensorFlow's messages about the processor
 
 import tensorflow as tf
 
@@ -40,20 +40,20 @@ ACTIVATIONS = {
     "gelu_pytorch_tanh": lambda x: tf.nn.gelu(x, approximate=True),
     "relu": tf.nn.relu,
 }
-MASKED = -1e9  # added to the attention of what may not be seen
-DROPOUT_SEED = 1  # the same masks at each start, so that a training can be repeated
+MASKED = -1e9  # added to the attention scores of masked positions
+DROPOUT_SEED = 1  # makes training reproducible
 
 Weights = Mapping[str, tf.Variable]
 
 
 def forward(weights: Weights, config: dict[str, Any], inputs: Mapping[str, Any], training: bool) -> dict[str, Any]:
-    """BERT (Devlin et al. 2018, arXiv:1810.04805), from the dict of inputs to the dict of outputs."""
+    """The forward pass of BERT (Devlin et al. 2018, arXiv:1810.04805), from the dict of inputs to the dict of outputs."""
     ids, mask, types = (inputs[name] for name in INPUTS)
     batch, time = tf.shape(ids)[0], tf.shape(ids)[1]
     width, heads = config["hidden_size"], config["num_attention_heads"]
     activate = ACTIVATIONS[config["hidden_act"]]
 
-    def dense(x: Any, name: str) -> Any:  # x: (batch * time, features), since one large product is faster than a batch of small ones
+    def dense(x: Any, name: str) -> Any:  # x: (batch * time, features); one large product is faster than many small ones
         return tf.nn.bias_add(tf.matmul(x, weights[f"{name}.weight"]), weights[f"{name}.bias"])
 
     def norm(x: Any, name: str) -> Any:
@@ -88,7 +88,7 @@ def forward(weights: Weights, config: dict[str, Any], inputs: Mapping[str, Any],
 
 
 def shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every weight as transformers stores it, from config.json."""
+    """The name and shape of every weight in transformers' format. config: content of config.json."""
     width, inner = config["hidden_size"], config["intermediate_size"]
     result: dict[str, tuple[int, ...]] = {
         "embeddings.word_embeddings.weight": (config["vocab_size"], width),
@@ -111,57 +111,57 @@ def shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """config.json of a BERT. Raises UserError that names what isn't BERT's about it."""
-    told = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if told.get("model_type") != "bert":
-        raise UserError(f'{folder / "config.json"}: model_type is {told.get("model_type")!r}; only "bert" can be exported')
-    config = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "type_vocab_size": 2, "layer_norm_eps": 1e-12, **told}
+    """Read config.json of a BERT. Raises UserError if the model is not supported."""
+    content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if content.get("model_type") != "bert":
+        raise UserError(f'{folder / "config.json"}: model_type is {content.get("model_type")!r}; only "bert" can be exported')
+    config = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "type_vocab_size": 2, "layer_norm_eps": 1e-12, **content}
     if config.get("position_embedding_type", "absolute") != "absolute" or config.get("hidden_act") not in ACTIVATIONS:
         raise UserError(
             f"{folder / 'config.json'}: position_embedding_type {config.get('position_embedding_type')!r}, hidden_act"
-            f" {config.get('hidden_act')!r}; absolute positions and one of {', '.join(ACTIVATIONS)} can be exported"
+            f" {config.get('hidden_act')!r}; only absolute positions and one of {', '.join(ACTIVATIONS)} can be exported"
         )
     return config
 
 
 def read_weights(folder: Path, config: dict[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
-    """Every weight of `shapes` in float32, linear layers as (in, out). Raises UserError that names the first that isn't there so."""
+    """Read every weight of `shapes` in float32, linear layers as (in, out). Raises UserError if one is missing or has a wrong shape."""
     stored: dict[str, np.ndarray[Any, Any]] = {}
     try:
         for path in sorted(folder.glob("*.safetensors")):
             stored |= {name.removeprefix("bert."): value for name, value in load_file(path).items()}
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{folder}: the weights can't be read ({error}); pull it again") from None
+        raise UserError(f"{folder}: the weights are not readable ({error}); pull it again") from None
     result = {}
     for name, shape in shapes(config).items():
-        found = stored.get(name)
-        if found is None or found.shape != shape:
-            state = "is missing" if found is None else f"is {list(found.shape)}"
-            raise UserError(f"{folder}: {name} {state}, config.json makes it {list(shape)}; pull it again, or take a BertModel")
-        value = found.astype(np.float32)
+        weight = stored.get(name)
+        if weight is None or weight.shape != shape:
+            state = "is missing" if weight is None else f"is {list(weight.shape)}"
+            raise UserError(f"{folder}: {name} {state}, expected {list(shape)} by config.json; pull it again, or use a BertModel")
+        value = weight.astype(np.float32)
         is_linear = name.endswith(".weight") and len(shape) == 2 and not name.startswith("embeddings.")
         result[name] = value.T.copy() if is_linear else value
     return result
 
 
 def read_vocabulary(folder: Path) -> tuple[list[str], bool]:
-    """The tokens in the order of their ids, and whether text is lower-cased first."""
+    """Read the tokens in the order of their ids, and whether text is lower-cased."""
     try:
         if (folder / "tokenizer.json").exists():
-            told = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
-            if told["model"]["type"] != "WordPiece" or told["normalizer"]["type"] != "BertNormalizer":
-                raise UserError(f"{folder / 'tokenizer.json'}: not BERT's tokenizer (WordPiece, BertNormalizer); it can't be exported")
-            ids = dict(told["model"]["vocab"])
-            ids |= {token["content"]: token["id"] for token in told.get("added_tokens") or []}
-            return sorted(ids, key=ids.__getitem__), bool(told["normalizer"]["lowercase"])
-        told = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-        return (folder / "vocab.txt").read_text(encoding="utf-8").splitlines(), bool(told.get("do_lower_case", True))
+            content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+            if content["model"]["type"] != "WordPiece" or content["normalizer"]["type"] != "BertNormalizer":
+                raise UserError(f"{folder / 'tokenizer.json'}: not BERT's tokenizer (WordPiece, BertNormalizer); it cannot be exported")
+            ids = dict(content["model"]["vocab"])
+            ids |= {token["content"]: token["id"] for token in content.get("added_tokens") or []}
+            return sorted(ids, key=ids.__getitem__), bool(content["normalizer"]["lowercase"])
+        content = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        return (folder / "vocab.txt").read_text(encoding="utf-8").splitlines(), bool(content.get("do_lower_case", True))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder}: no vocabulary, neither tokenizer.json nor vocab.txt can be read ({error}); pull it again") from None
+        raise UserError(f"{folder}: no vocabulary, neither tokenizer.json nor vocab.txt is readable ({error}); pull it again") from None
 
 
 def save(folder: Path, config: dict[str, Any], values: Mapping[str, Any], vocabulary: list[str], lower: bool) -> None:
-    """Write the SavedModel into `folder`."""
+    """Write the SavedModel to `folder`."""
     weights = {name: tf.Variable(value, name=name.replace(".", "/")) for name, value in values.items()}
     spec = {name: tf.TensorSpec([None, None], tf.int32, name) for name in INPUTS}
 
@@ -182,14 +182,14 @@ def save(folder: Path, config: dict[str, Any], values: Mapping[str, Any], vocabu
 
 
 def export(name: str, out: Path | None = None, overwrite: bool = False) -> Path:
-    """Export the base `name` to `out` (models/base/NAME-tfhub), whole or not at all; an earlier export of it there is replaced.
+    """Export a base to `out` (default: models/base/NAME-tfhub) atomically. An earlier export of the same base is replaced.
 
     Raises:
-        UserError: the base isn't there or isn't BERT, or `out` holds something else (overwrite: than an export).
+        UserError: the base is missing or not a BERT, or `out` contains something else (with `overwrite`: and is not an export).
     """
     out = out or bases.base_folder(f"{name}-tfhub")
-    again = overwrite or origin_of(out) == str(bases.Export(name, ""))
-    files.check_output_folder(out, [bases.base_folder(name)], again, lambda folder: origin_of(folder).startswith("export-tfhub "))
+    replace = overwrite or origin_of(out) == str(bases.Export(name, ""))
+    files.check_output_folder(out, [bases.base_folder(name)], replace, lambda folder: origin_of(folder).startswith("export-tfhub "))
     source = bases.base_path(name)
     origin = bases.Export(name, bases.base_sha256(name))
     config = read_config(source)
@@ -203,7 +203,7 @@ def export(name: str, out: Path | None = None, overwrite: bool = False) -> Path:
 
 
 def origin_of(folder: Path) -> str:
-    """What base.json says that a folder was made from; empty where it has none."""
+    """The source in a folder's base.json; empty if there is none."""
     try:
         return str(json.loads((folder / bases.BASE_FILE).read_text(encoding="utf-8"))["source"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -211,9 +211,9 @@ def origin_of(folder: Path) -> str:
 
 
 def export_tfhub_command(
-    name: Annotated[str, typer.Argument(help="A BERT under models/base.")] = "minilm-l6",
-    out: Annotated[Path | None, typer.Option(help="Folder to write (default: models/base/NAME-tfhub).")] = None,
+    name: Annotated[str, typer.Argument(help="a BERT in models/base")] = "minilm-l6",
+    out: Annotated[Path | None, typer.Option(help="output folder [default: models/base/NAME-tfhub]")] = None,
     overwrite: files.Overwrite = False,
 ) -> None:
-    """Export a transformers BERT as a SavedModel of TensorFlow Hub's kind, for the ranker back end tfhub-bert."""
-    print(files.shown(export(name, out, overwrite)))
+    """Export a transformers BERT as a SavedModel for TensorFlow Hub, for the ranker back end tfhub-bert."""
+    print(files.display_path(export(name, out, overwrite)))

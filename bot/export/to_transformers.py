@@ -1,12 +1,12 @@
-"""models convert: a checkpoint in gpt-2-simple's layout -> a GPT-2 folder of transformers.
+"""models convert: convert a gpt-2-simple checkpoint to a transformers folder.
 
-Reads  FOLDER: checkpoint, model*.index, model*.data-…, hparams.json, encoder.json, vocab.bpe; model.json where there is one
-Writes OUT, whole or not at all: config.json, model.safetensors, tokenizer.json, tokenizer_config.json, and the card
+Reads  FOLDER: checkpoint, model*.index, model*.data-…, hparams.json, encoder.json, vocab.bpe; model.json if it exists
+Writes OUT, atomically: config.json, model.safetensors, tokenizer.json, tokenizer_config.json, and the card
 
     python run_bot.py models convert models/lm-124M --out models/lm-124M-transformers
 
-gpt-2-simple trains with `<|startoftext|>` and `<|endoftext|>` as ordinary text. The tokenizer's config says that they are spelt, which
-bot.generators.transformers heeds. PyTorch is not loaded here: TensorFlow reads, safetensors writes NumPy's arrays.
+gpt-2-simple trains with `<|startoftext|>` and `<|endoftext|>` as ordinary text. tokenizer_config.json has these texts, for
+bot.generators.transformers. PyTorch is not needed: TensorFlow reads the weights, and safetensors writes NumPy arrays.
 """
 
 from __future__ import annotations
@@ -25,9 +25,13 @@ from bot.weights import cards
 
 
 def convert(folder: Path, out: Path, overwrite: bool = False) -> None:
-    """Raises UserError: `folder` holds no whole checkpoint, or `out` is there already (overwrite: and is no model)."""
+    """Convert a checkpoint.
+
+    Raises:
+        UserError: `folder` is not a complete checkpoint, or `out` exists (with `overwrite`: and is not a model).
+    """
     models = ("config.json", cards.CARD_FILE)
-    files.check_output_folder(out, [folder], overwrite, lambda there: any((there / name).exists() for name in models))
+    files.check_output_folder(out, [folder], overwrite, lambda path: any((path / name).exists() for name in models))
 
     from bot.generators.gpt_2_simple import END, START, open_checkpoint
 
@@ -55,7 +59,7 @@ def convert(folder: Path, out: Path, overwrite: bool = False) -> None:
 
 
 def transformers_name(name: str) -> str:
-    """What transformers calls a variable of gpt-2-simple's.
+    """The name in transformers for a variable of gpt-2-simple.
 
     >>> transformers_name("model/h11/attn/c_attn/w"), transformers_name("model/wte"), transformers_name("model/ln_f/g")
     ('transformer.h.11.attn.c_attn.weight', 'transformer.wte.weight', 'transformer.ln_f.weight')
@@ -66,9 +70,11 @@ def transformers_name(name: str) -> str:
 
 
 def write_weights(checkpoint: Path, target: Path) -> None:
-    """Both keep a layer's matrix as (inputs, outputs); gpt-2-simple, as a convolution of width 1, has a 1 before these.
+    """Write the weights as safetensors.
 
-    Raises UserError: the file of the weights is cut short or damaged.
+    Both formats store a matrix as (inputs, outputs); gpt-2-simple has an additional first dimension of 1, for a convolution of width 1.
+
+    Raises UserError if the file of the weights is truncated or damaged.
     """
     import tensorflow as tf
     from safetensors import SafetensorError
@@ -82,7 +88,7 @@ def write_weights(checkpoint: Path, target: Path) -> None:
                 value = reader.get_tensor(name)
                 tensors[transformers_name(name)] = value[0] if name.endswith("/w") else value
     except (tf.errors.OpError, RuntimeError, IndexError, ValueError) as error:
-        raise UserError(f"{checkpoint.parent}: {checkpoint.name} is not whole ({error}); pull or train it again") from None
+        raise UserError(f"{checkpoint.parent}: {checkpoint.name} is damaged ({error}); pull or train it again") from None
     try:
         save_file(tensors, target, metadata={"format": "pt"})
     except SafetensorError as error:
@@ -90,7 +96,7 @@ def write_weights(checkpoint: Path, target: Path) -> None:
 
 
 def tokenizer(bpe: Any) -> Any:
-    """gpt-2-simple's encoder as a tokenizer of the tokenizers library."""
+    """Convert gpt-2-simple's encoder to a tokenizer of the tokenizers library."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
     result = Tokenizer(models.BPE(vocab=bpe.encoder, merges=list(bpe.bpe_ranks)))
@@ -100,10 +106,10 @@ def tokenizer(bpe: Any) -> Any:
 
 
 def convert_command(
-    folder: Annotated[Path, typer.Argument(help="A checkpoint of gpt-2-simple: a trained model, or models/base/124M.")],
-    out: Annotated[Path, typer.Option(help="The transformers folder to write.")],
+    folder: Annotated[Path, typer.Argument(help="gpt-2-simple checkpoint: a trained model, or models/base/124M")],
+    out: Annotated[Path, typer.Option(help="output folder")],
     overwrite: files.Overwrite = False,
 ) -> None:
-    """Make a transformers folder of a gpt-2-simple checkpoint, for generate.backend = "transformers"."""
+    """Convert a gpt-2-simple checkpoint to a transformers folder, for generate.backend = "transformers"."""
     convert(folder, out, overwrite)
-    print(files.shown(out))
+    print(files.display_path(out))

@@ -1,6 +1,6 @@
-"""Generators: one file a back end, each with `load(path, precision) -> Generator`. A new one is a new file here and a line in BACK_ENDS.
+"""Generators: one module per back end, each with `load(path, precision) -> Generator`. To add one, add a module and a line in BACK_ENDS.
 
-A back end is imported by the worker that was told to use it and by nothing else, so TensorFlow and PyTorch never share a process.
+A back end is imported only by the worker that uses it, so TensorFlow and PyTorch never share a process.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from bot.schema import Candidate
 
 class BackEnd(NamedTuple):
     module: str  # has `load(path, precision) -> Generator`
-    exported: bool = False  # runs the serving folder that `models export` makes of a model, see weights/serving.py
-    likelihoods: str = ""  # module whose generators have `log_likelihoods`, of the same model folders; empty: none
+    exported: bool = False  # runs a serving folder written by `models export`, see weights/serving.py
+    likelihoods: str = ""  # module whose generators have `log_likelihoods` for the same model folders; empty: none
 
 
-# The first is the default. A new one is a new file here and a line in this table.
+# The first entry is the default.
 BACK_ENDS = {
     "ctranslate2": BackEnd("bot.generators.ctranslate2", exported=True, likelihoods="bot.generators.transformers"),
     "transformers": BackEnd("bot.generators.transformers", likelihoods="bot.generators.transformers"),
@@ -32,49 +32,66 @@ BACK_ENDS = {
 
 class Generator(Protocol):
     def sample(self, comments: Sequence[tuple[str, str]], settings: GenerateSettings, seed: int) -> Iterator[list[Candidate]]:
-        """For each (comment_id, comment) `settings.num_candidates` candidates, yielded as whole comments are done, in any order.
+        """Yield a list of `settings.num_candidates` candidates for each (comment_id, comment), in any order.
 
-        The same comments, settings and seed give the same text on the same machine and versions; other comments beside one may change its
-        text. A comment's ids are `comment_id-0`, `-1`, …; a candidate's `seed` is that of the random stream it was drawn from, which may be
-        its own or one that many share.
+        The same comments, settings and seed give the same text on the same machine with the same versions. The text for a comment may
+        depend on the other comments. The candidate ids are `comment_id-0`, `-1`, …. The `seed` of a candidate is that of its random stream,
+        which candidates may share.
         """
         ...
 
 
 def stream_seed(seed: int, *parts: object) -> int:
-    """Seed of a random stream, in [0, 2**31): from the run's seed and what tells the stream from others (a worker; a comment, a number)."""
+    """The seed of a random stream, in [0, 2**31), from the run's seed and the parts that identify the stream (a worker, a comment, …)."""
     digest = hashlib.sha256("\n".join(map(str, (seed, *parts))).encode("utf-8", "replace")).digest()
     return int.from_bytes(digest[:4], "big") >> 1
 
 
-def shortened(prompt: list[int], separator: list[int], most_tokens: int) -> list[int]:
-    """Of a prompt longer than `most_tokens` the comment's end is cut, never the separator.
+def truncate(prompt: list[int], separator: list[int], max_tokens: int) -> list[int]:
+    """Truncate the comment in a prompt longer than `max_tokens`, but keep the separator.
 
-    >>> shortened([1, 2, 3, 9], [9], 3)
+    >>> truncate([1, 2, 3, 9], [9], 3)
     [1, 2, 9]
     """
-    return prompt if len(prompt) <= most_tokens else prompt[: most_tokens - len(separator)] + separator
+    return prompt if len(prompt) <= max_tokens else prompt[: max_tokens - len(separator)] + separator
+
+
+def prompt_room(settings: GenerateSettings, context: int, minimum: int) -> int:
+    """The maximum number of prompt tokens for which the prompt and `max_new_tokens` fit into the model's context.
+
+    minimum: number of tokens of the shortest prompt. Raises UserError if it does not fit.
+
+    >>> prompt_room(GenerateSettings(max_prompt_tokens=96, max_new_tokens=60), context=128, minimum=5)
+    68
+    """
+    maximum = min(settings.max_prompt_tokens, context - settings.max_new_tokens)
+    if maximum < minimum:
+        raise UserError(
+            f"generate.max_prompt_tokens {settings.max_prompt_tokens} and max_new_tokens {settings.max_new_tokens} leave {maximum} of"
+            f" {context} tokens for a prompt, but at least {minimum} are needed; change them"
+        )
+    return maximum
 
 
 def back_end(name: str) -> BackEnd:
-    """name: generate.backend; empty for the default. Raises UserError for an unknown one."""
+    """The entry for generate.backend. name: empty for the default. Raises UserError if it is unknown."""
     if name and name not in BACK_ENDS:
-        raise UserError(f"generate.backend is unknown; one of {', '.join(BACK_ENDS)}")
+        raise UserError(f"generate.backend is unknown; choose one of {', '.join(BACK_ENDS)}")
     return BACK_ENDS[name or next(iter(BACK_ENDS))]
 
 
 def load(name: str, path: Path, precision: Precision = "int8") -> Generator:
-    """The generator in `path`. precision: of the export, for a back end that runs one.
+    """Load the generator in `path`. precision: of the export, for back ends that use one.
 
-    Raises UserError for an unknown back end or a model that isn't there.
+    Raises UserError if the back end is unknown or there is no model.
     """
     generator: Generator = importlib.import_module(back_end(name).module).load(path, precision)
     return generator
 
 
 def likelihoods(name: str) -> Callable[[], Any]:
-    """Gives the module of that back end's `log_likelihoods`, imported when it is called. Raises UserError where there is none."""
+    """A function that imports the module with the back end's `log_likelihoods`. Raises UserError if the back end has none."""
     module = back_end(name).likelihoods
     if not module:
-        raise UserError(f"generate.backend {name} has no likelihoods of given replies")
+        raise UserError(f"generate.backend {name} cannot compute likelihoods of given replies; set another back end")
     return lambda: importlib.import_module(module)

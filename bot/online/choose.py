@@ -29,6 +29,7 @@ from bot.conduct import what
 from bot.corpus import copies
 from bot.online import door
 from bot.posting import ledger
+from bot.rankers import classifier
 from bot.schema import Candidate, Comment, Context, NotChosen, Scored, Scores, Verdict
 
 Fault = Callable[[Scored], str | None]  # why a candidate may not be posted, if so
@@ -97,12 +98,13 @@ def refusal(row: Scored, minimum_realism: float) -> str:
 
 
 def fault_finder(
-    comments: Sequence[Comment], context: Sequence[Context], own: Sequence[str], settings: config.Settings
+    rows: Sequence[Scored], comments: Sequence[Comment], context: Sequence[Context], own: Sequence[str], settings: config.Settings
 ) -> tuple[Fault, bool]:
     """conduct.may_say with all that it needs to know, and whether there are sketches of the training text. own: what we wrote before.
+    rows: those that `fault` will be asked of; the classifier of replies is asked of them all at once.
 
     Raises:
-        UserError: the sketches can't be read.
+        UserError: the sketches or the classifier can't be read.
     """
     texts: dict[str, dict[str, str]] = defaultdict(dict)  # thread -> comment_id -> text
     titles = {comment.thread_id: comment.title for comment in comments}
@@ -114,11 +116,13 @@ def fault_finder(
     training = copies.read(settings.generate.model)
     own = [copies.plain(each) for each in own]
     known: dict[str, what.Around] = {}
+    replies = list(dict.fromkeys(row.reply for row in rows))
+    judged = dict(zip(replies, classifier.judge_replies(replies, settings.conduct), strict=True))
 
     def fault(row: Scored) -> str | None:
         if row.comment_id not in known:
             known[row.comment_id] = surroundings[row.thread_id].around(row.comment_id, row.comment, own, training)
-        return what.may_say(row.reply, known[row.comment_id], settings.conduct)
+        return what.may_say(row.reply, known[row.comment_id], settings.conduct, judged[row.reply])
 
     return fault, training is not None
 
@@ -162,12 +166,13 @@ def choose_in(run: Path, settings: config.Settings) -> None:
     comments = schema.read_rows(run / "comments.csv", Comment)
     before = join(comments, schema.read_rows(run / "candidates.csv", Candidate), schema.read_rows(run / "scores.csv", Scores))
     context = schema.read_rows(run / "context.csv", Context) if (run / "context.csv").exists() else []
+    minimum_realism = settings.choose.minimum_realism
     own: list[str] = []
     if settings.submit.ledger.exists():
         with closing(ledger.open_existing(settings.submit.ledger)) as db:
             own = ledger.own_texts(db, but_to={row.comment_id for row in before})  # a run that has posted may choose again, and the same
-    fault, with_training = fault_finder(comments, context, own, settings)
-    rows = choose(before, settings.choose.minimum_realism, fault)
+    fault, with_training = fault_finder([row for row in before if not refusal(row, minimum_realism)], comments, context, own, settings)
+    rows = choose(before, minimum_realism, fault)
     made_from = {
         "scores": files.sha256_of(run / "scores.csv"),
         "settings": settings.choose.model_dump(mode="json"),

@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 
 from bot import text
-from bot.conduct import what, where
+from bot.conduct import rendered, what, where
+from bot.conduct.what import Judged
 from bot.conduct.when import Refusal
+from bot.conduct.where import Likely
 from bot.config import Settings
 from bot.corpus import copies
 from bot.posting.ledger import Reply
@@ -60,26 +62,29 @@ class Memory:
     training: np.ndarray[Any, Any] | None = None
 
 
-def objection(reply: Reply, thread: Thread, us: str, now: int, memory: Memory, settings: Settings) -> str | None:
+def objection(
+    reply: Reply, thread: Thread, us: str, now: int, memory: Memory, settings: Settings, likely: Likely, judged: Judged
+) -> str | None:
     """Why this reply is not posted, or None: a `where.Reason`, Refusal.EDITED, or a `what.Unfit`. Pure.
 
-    thread: as it stands now, with the comment in it; us: our account; now: epoch seconds by Reddit's clock.
+    thread: as it stands now, with the comment in it; us: our account; now: epoch seconds by Reddit's clock; likely, judged: what the
+    classifiers say of the comment's texts and of the reply.
     """
     comment = next(each for each in thread.comments if each.comment_id == reply.comment_id)
     answered = {each.parent_id for each in thread.comments if where.same_name(each.author, us)}
-    if reason := where.may_reply_to(thread, comment, settings.fetch, settings.conduct, now, us, answered):
+    if reason := where.may_reply_to(thread, comment, settings.fetch, settings.conduct, now, us, answered, likely=likely):
         return reason
     if text.fingerprint(comment.body) != reply.comment_sha256:
         return Refusal.EDITED
-    texts = {each.comment_id: each.body for each in thread.comments if not text.is_deleted(each.body)}
+    texts = {each.comment_id: each.body for each in thread.comments if not text.is_notice(each.body)}
     own = [copies.plain(each) for each in memory.own]
     around = Surroundings(thread.title, texts).around(comment.comment_id, comment.body, own, memory.training)
-    return what.may_say(reply.body, around, settings.conduct)
+    return what.may_say(reply.body, around, settings.conduct, judged)
 
 
 def posted_text(body: str, disclosure: str) -> str:
     """What is sent: the reply, written so that Reddit shows it as the plain text it is, and the disclosure line below it."""
-    return f"{body.rstrip()}\n\n{disclosure}"
+    return f"{rendered.as_plain_markdown(body.rstrip())}\n\n{disclosure}"
 
 
 def without_disclosure(body: str) -> str:

@@ -4,16 +4,18 @@
 
 Reads Reddit, or the sandbox that reddit.url names. Writes RUN/context.csv, RUN/skipped.csv and, last, RUN/comments.csv; where all three are
 there, whole and made with the same settings, it does nothing, so a run that was killed goes on with the comments it had.
-Which comments are answered is conduct.may_reply_to's to say; where there is a ledger, what it knows counts.
-Each comment that was seen stands in comments.csv or in skipped.csv, never in both and never in neither.
+Which comments are answered conduct.may_reply_to decides; where there is a ledger, what it knows counts, and who asks bots to stay away is
+written down there as one who opted out.
+Each comment that was read stands in comments.csv or in skipped.csv, in one of them and once.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated
@@ -21,17 +23,21 @@ from typing import Annotated
 import typer
 
 from bot import config, files, schema, text
-from bot.cli import UserError
+from bot.cli import Unreachable, UserError
 from bot.conduct import where
-from bot.conduct.where import NOTHING_KNOWN, Known, Reason
+from bot.conduct.reasons import Reason
+from bot.conduct.where import NOTHING_KNOWN, NOTHING_LIKELY, Known, Likely
 from bot.config import FetchSettings, Settings
 from bot.posting import backup, ledger
 from bot.posting.ledger import State
+from bot.rankers import classifier
 from bot.reddit import client as reddit
 from bot.reddit.outcomes import Outcome
 from bot.reddit.requestor import Client
 from bot.reddit.threads import Thread, ThreadComment
 from bot.schema import Comment, Context, Skipped
+
+FAILURES_IN_A_ROW = 3  # threads; after that the rest is not asked for
 
 
 def take_up(
@@ -41,29 +47,43 @@ def take_up(
     us: str = "",
     limit: int | None = None,
     known: Known = NOTHING_KNOWN,
+    judge: Callable[[Sequence[str]], Likely] = lambda pieces: NOTHING_LIKELY,
 ) -> tuple[list[Comment], list[Context], list[Skipped]]:
     """Share out the comments of threads: to answer; context (the other readable comments of those threads); not to answer, and why.
 
-    now: epoch seconds. us: our account's name, empty for none. known: what the ledger knows. Comments to answer come in turns,
-    one a thread, best karma first, in the order of the threads; `limit` cuts there, so that no thread uses it up.
+    now: epoch seconds. us: our account's name, empty for none. known: what the ledger knows. judge: a classifier of pieces of text, asked
+    once, about the texts of all comments that nothing else speaks against. Comments to answer come in turns, one a thread, best karma
+    first, in the order of the threads; `limit` cuts there, so that no thread uses it up. Comments of people who opted out, or who ask bots
+    to stay away here, are not kept.
     """
-    answerable: list[list[tuple[Thread, ThreadComment]]] = []
+    away = {name.lower() for name in ask_bots_away(threads)}
+    answered = {thread.thread_id: {each.parent_id for each in thread.comments if where.same_name(each.author, us)} for thread in threads}
+
+    def refusal(thread: Thread, comment: ThreadComment, likely: Likely) -> Reason | None:
+        ours = answered[thread.thread_id]
+        reason = where.may_reply_to(thread, comment, settings.fetch, settings.conduct, now, us, ours, known, likely)
+        return Reason.OPTED_OUT if reason is None and away & {comment.author.lower(), thread.author.lower()} else reason
+
+    pairs = [(thread, comment) for thread in threads for comment in thread.comments]
+    reasons = [refusal(*pair, NOTHING_LIKELY) for pair in pairs]
+    left = [pair for pair, reason in zip(pairs, reasons, strict=True) if reason is None]
+    likely = judge(list(dict.fromkeys(piece for pair in left for piece in where.pieces_of(*pair))))
+    reasons = [reason or refusal(*pair, likely) for pair, reason in zip(pairs, reasons, strict=True)]
+
+    answerable: dict[str, list[tuple[Thread, ThreadComment]]] = {thread.thread_id: [] for thread in threads}
     skipped: list[Skipped] = []
+    for (thread, comment), reason in zip(pairs, reasons, strict=True):
+        if reason is None:
+            answerable[thread.thread_id].append((thread, comment))
+        else:
+            skipped.append(Skipped(comment.comment_id, thread.thread_id, thread.subreddit, reason))
     for thread in threads:
-        answered = {comment.parent_id for comment in thread.comments if where.same_name(comment.author, us)}
-        good = []
-        for comment in thread.comments:
-            reason = where.may_reply_to(thread, comment, settings.fetch, settings.conduct, now, us, answered, known)
-            if reason is None:
-                good.append((thread, comment))
-            else:
-                skipped.append(Skipped(comment.comment_id, thread.thread_id, thread.subreddit, reason))
+        answerable[thread.thread_id].sort(key=lambda pair: (-pair[1].karma, pair[1].created_utc, pair[1].comment_id))
         seen = {comment.comment_id for comment in thread.comments}
         hidden = [name for name in dict.fromkeys(thread.behind_more) if name not in seen]
         skipped += [Skipped(name, thread.thread_id, thread.subreddit, Reason.BEHIND_MORE) for name in hidden]
-        answerable.append(sorted(good, key=lambda pair: (-pair[1].karma, pair[1].created_utc, pair[1].comment_id)))
 
-    in_turns = [pair for turn in zip_longest(*answerable) for pair in turn if pair is not None]
+    in_turns = [pair for turn in zip_longest(*answerable.values()) for pair in turn if pair is not None]
     taken, over = in_turns[:limit], in_turns[len(in_turns) if limit is None else limit :]
     skipped += [Skipped(comment.comment_id, thread.thread_id, thread.subreddit, Reason.OVER_LIMIT) for thread, comment in over]
 
@@ -74,9 +94,28 @@ def take_up(
         for thread in threads
         if thread.thread_id in taken_threads
         for comment in thread.comments
-        if comment.comment_id not in taken_ids and not text.is_deleted(comment.body) and comment.author.lower() not in known.opted_out
+        if comment.comment_id not in taken_ids and comment.body.strip() and not text.is_notice(comment.body)
+        if comment.author.lower() not in away.union(known.opted_out)
     ]
     return [_row(thread, comment) for thread, comment in taken], context, skipped
+
+
+def ask_bots_away(threads: list[Thread]) -> dict[str, str]:
+    """Who asks bots to stay away, and where (a fullname): authors of comments and of submissions."""
+    asking = {}
+    for thread in threads:
+        if thread.author and where.asks_bots_away(thread):
+            asking[thread.author] = thread.thread_id
+        asking |= {each.author: each.comment_id for each in thread.comments if each.author and where.asks_bots_away(thread, each)}
+    return asking
+
+
+def remember(path: Path, asking: Mapping[str, str], now: float) -> None:
+    """Write into the ledger at `path`, where there is one, that these people opted out: name -> where they said so."""
+    if asking and path.exists():
+        with closing(ledger.open_ledger(path)) as db:
+            for name, source in asking.items():
+                ledger.opt_out(db, name, source, int(now))
 
 
 def _row(thread: Thread, comment: ThreadComment) -> Comment:
@@ -95,26 +134,48 @@ def _row(thread: Thread, comment: ThreadComment) -> Comment:
     )
 
 
-def read_threads(client: Client, rules: FetchSettings) -> tuple[list[Thread], dict[str, Outcome]]:
-    """The threads that the rules name, the first of each subreddit, then the second of each, …; and how each subreddit answered.
+def read_threads(client: Client, rules: FetchSettings) -> tuple[list[Thread], list[Skipped], dict[str, Outcome]]:
+    """The threads that the rules name, the first of each subreddit, then the second of each, …, each once; those that can't be read; and
+    how each subreddit answered.
 
     Raises:
-        UserError: no network, or wrong credentials.
+        UserError: wrong credentials; or nothing can be read.
     """
     answers: dict[str, Outcome] = {}
     by_subreddit: list[list[Thread]] = []
-    for name in dict.fromkeys(where.subreddit_name(name) for name in rules.subreddits):
-        answers[name], thread_ids = reddit.list_submissions(client, name, rules.listing, rules.submissions)
-        threads = []
+    unread: dict[str, Skipped] = {}
+    problems: list[Unreachable] = []
+    asked: set[str] = set()
+    failures = 0  # in a row
+    for name in rules.subreddits:
+        threads: list[Thread] = []
+        by_subreddit.append(threads)
+        try:
+            answers[name], thread_ids = reddit.list_submissions(client, name, rules.listing, rules.submissions)
+        except Unreachable as error:
+            answers[name], thread_ids = Outcome.UNREADABLE, []
+            problems.append(error)
         for thread_id in thread_ids:
-            outcome, thread = reddit.read_thread(client, thread_id, rules.replace_more_limit)
+            if thread_id in asked:
+                continue
+            asked.add(thread_id)
+            unread[thread_id] = Skipped(thread_id, thread_id, name, Reason.UNREADABLE)
+            if failures >= FAILURES_IN_A_ROW:
+                continue
+            try:
+                outcome, thread = reddit.read_thread(client, thread_id, rules.replace_more_limit)
+            except Unreachable as error:
+                outcome, thread = Outcome.UNREADABLE, None
+                problems.append(error)
+            failures = failures + 1 if outcome in (Outcome.UNREADABLE, Outcome.RATE_LIMITED) else 0
             if thread is not None:
                 threads.append(thread)
-            elif outcome is Outcome.RATE_LIMITED:
-                answers[name] = outcome
-                break
-        by_subreddit.append(threads)
-    return [thread for turn in zip_longest(*by_subreddit) for thread in turn if thread is not None], answers
+                del unread[thread_id]
+    if problems and not any(by_subreddit):
+        raise problems[0]
+    if asked and len(unread) == len(asked):
+        raise Unreachable(f"none of {len(asked)} threads could be read; try the same again later")
+    return [thread for turn in zip_longest(*by_subreddit) for thread in turn if thread is not None], list(unread.values()), answers
 
 
 def known_to(path: Path, now: float) -> Known:
@@ -150,7 +211,9 @@ def fetch(run: Path, settings: Settings, limit: int | None) -> None:
         files.check_output(path)
     made_from = {
         "fetch": settings.fetch.model_dump(mode="json"),
-        "sensitive_subreddits": settings.conduct.sensitive_subreddits,
+        "conduct": settings.conduct.model_dump(
+            mode="json", include={"sensitive_subreddits", "subreddits_without_bots", "bots", "comment_classifier", "comment_threshold"}
+        ),
         "source": "sandbox" if reddit.is_sandbox(settings.reddit.url) else "reddit",  # the sandbox's port may change when a run goes on
         "limit": limit,
     }
@@ -162,14 +225,19 @@ def fetch(run: Path, settings: Settings, limit: int | None) -> None:
 
     client = reddit.connect(settings.reddit)
     us = reddit.account_name(client)
-    threads, answers = read_threads(client, settings.fetch)
+    threads, unread, answers = read_threads(client, settings.fetch)
     refused = {name: outcome for name, outcome in answers.items() if outcome is not Outcome.READ}
     if len(refused) == len(answers):
         raise UserError(f"no subreddit could be read ({_counted(refused)}); check fetch.subreddits")
     for name, outcome in refused.items():
         print(f"fetch: r/{name} is left out: {outcome}")
+    if unread:
+        print(f"fetch: {len(unread)} of {len(threads) + len(unread)} threads can't be read: {', '.join(row.thread_id for row in unread)}")
     now = time.time()
-    comments, context, skipped = take_up(threads, settings, now, us, limit, known_to(settings.submit.ledger, now))
+    remember(settings.submit.ledger, ask_bots_away(threads), now)
+    judge = partial(classifier.judge_pieces, conduct=settings.conduct)
+    comments, context, skipped = take_up(threads, settings, now, us, limit, known_to(settings.submit.ledger, now), judge)
+    skipped = unread + skipped
 
     schema.write_rows(context_csv, Context, context, made_from)
     schema.write_rows(skipped_csv, Skipped, skipped, made_from)

@@ -22,8 +22,8 @@ from typing import Annotated, Any
 import typer
 
 from bot import config, files, generators, schema, text
-from bot.cli import UserError, messages_beside, progress_bar
-from bot.conduct.where import Reason
+from bot.cli import UserError, progress_bar, redirect_messages
+from bot.conduct.reasons import Reason
 from bot.schema import Candidate
 from bot.weights import serving
 
@@ -79,13 +79,13 @@ def generate(
     for reason, count in left_out.items():
         print(f"{count} comments left out: {reason}")
     if table and not comments:
-        names, reasons = ", ".join(map(schema.named, sources)), ", ".join(f"{count} {reason}" for reason, count in left_out.items())
+        names, reasons = ", ".join(map(schema.display_name, sources)), ", ".join(f"{count} {reason}" for reason, count in left_out.items())
         raise UserError(f"{names}: no comment can be answered ({reasons})")
     with files.part(out, made_from, _candidates) as part:
         done = answered(comments, part, settings, seed)
         rows = (candidate for comment_id, _ in comments for candidate in done[comment_id])
         count = schema.write_rows(out, Candidate, rows, made_from, left_out=left_out)
-    print(f"{count:,} candidates for {len(comments):,} comments in {schema.named(out)}")
+    print(f"{count:,} candidates for {len(comments):,} comments in {schema.display_name(out)}")
     return count
 
 
@@ -139,5 +139,5 @@ def main(
         with files.run_folder(run):
             generate([run / "comments.csv"], run / "candidates.csv", settings, seed, sample, overwrite)
     elif sources and out is not None:
-        with messages_beside(out):
+        with redirect_messages(out):
             generate(sources, out, settings, seed, sample, overwrite)

@@ -1,22 +1,23 @@
-"""inbox: obey people, and take back what nobody wanted; the first thing that a posting run does.
+"""inbox: do what people ask for, and take back what nobody wanted; the first thing that a posting run does.
 
-Reads  the account's unread messages and the newest of its replies on Reddit, and the ledger.
-Writes the ledger; deletes replies of ours; marks what was obeyed as read. All else in the inbox stays unread, for a person.
+Reads  the account's inbox, read and unread, since the last run, the newest of its replies on Reddit, and the ledger.
+Writes the ledger; deletes replies of ours; marks what was done as read. All else in the inbox stays as it is, for a person.
 
     python run_bot.py inbox --config FILE
 
-- `!stop`, in a reply to us or a private message: its author is never replied to again.
-- `!delete`, in a reply to us by the person whom we replied to: our reply is deleted.
+- Who asks the bot to stop, in a reply to it, a private message or its subject, is never replied to again: `!stop` and whatever else
+  conduct.asks understands, «stop replying to me», «unsubscribe».
+- Who was replied to and asks for deletion (`!delete`, «take this down») has it: the reply that they answer, or, in a message, all replies
+  to them.
 - A reply of ours whose karma fell to conduct.withdraw_at_karma is deleted.
 - A reply of ours that was removed is noted; the third unwelcome one in a row benches the subreddit, and ends the run when all else is done.
 
-A quote doesn't count: our own disclosure line has both words. Each step is done before it is noted and does no harm when it is done again,
-so after a kill the next run finishes it. A pause doesn't keep it from working.
+A quote doesn't count: our own disclosure line has both words. Each letter is read once; each step is done before it is noted and does no
+harm when it is done again, so after a kill the next run finishes it. A pause doesn't keep it from working.
 """
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -27,10 +28,10 @@ from typing import Annotated
 
 import typer
 
-from bot import config, text
+from bot import config
 from bot.cli import UserError
-from bot.conduct import where
-from bot.posting import ledger
+from bot.conduct import asks, where
+from bot.posting import ledger, letters
 from bot.posting.ledger import DAY, Reply, State
 from bot.reddit import client as reddit
 from bot.reddit.outcomes import Outcome
@@ -38,11 +39,6 @@ from bot.reddit.requestor import Client
 from bot.reddit.threads import Letter, Standing
 
 WATCHED_SECONDS = 180 * DAY  # after that Reddit archives a thread: no votes, no removals. A call a hundred replies
-
-
-class Command(StrEnum):
-    STOP = "!stop"
-    DELETE = "!delete"
 
 
 class Withdrawal(StrEnum):
@@ -53,34 +49,32 @@ class Withdrawal(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What one letter asks for. delete: the reply to delete, None for none."""
+class Request:
+    """What the author of one letter asks for."""
 
     letter: Letter
     stop: bool
-    delete: Reply | None
+    delete: bool
 
 
-def commands(body: str) -> set[Command]:
-    """The commands in a body; what it quotes is not said by its author.
+def request_of(letter: Letter) -> Request:
+    """What a letter's text asks for, or its subject, which a reply has none of.
 
-    >>> sorted(commands("Please !STOP, and\\n\\n!delete this")), commands("> reply !stop\\n\\nWhat for?"), commands("wow!stop")
-    ([<Command.DELETE: '!delete'>, <Command.STOP: '!stop'>], set(), set())
+    >>> request_of(Letter("t4_a", "reader_1", "thank you!", "", 0, "unsubscribe")).stop
+    True
     """
-    words = set(re.findall(r"(?<!\w)!(?:stop|delete)\b", text.clean(body).lower()))
-    return {command for command in Command if command in words}
+    parts = [part for part in (letter.subject, letter.body) if part]
+    return Request(letter, any(map(asks.to_stop, parts)), any(map(asks.to_delete, parts)))
 
 
-def orders(letters: Sequence[Letter], ours: Mapping[str, Reply]) -> list[Order]:
-    """The letters that ask for something we do, in order. ours: our replies that stand, by their fullname."""
-    found = []
-    for letter in letters:
-        said = commands(letter.body)
-        reply = ours.get(letter.parent_id)
-        mine = reply if reply and Command.DELETE in said and where.same_name(reply.author, letter.author) else None
-        if Command.STOP in said or mine:
-            found.append(Order(letter, Command.STOP in said, mine))
-    return found
+def to_delete(request: Request, ours: Mapping[str, Reply]) -> list[Reply]:
+    """The replies of ours that this request deletes: by the person replied to, the one that they answer, or in a message all to them.
+
+    ours: our replies that stand, by their fullname.
+    """
+    letter = request.letter
+    meant = [ours[letter.parent_id]] if letter.parent_id in ours else [] if letter.parent_id else list(ours.values())
+    return [reply for reply in meant if request.delete and where.same_name(reply.author, letter.author)]
 
 
 def unwanted(standings: Mapping[str, Standing], ours: Mapping[str, Reply], withdraw_at_karma: int) -> list[Reply]:
@@ -96,30 +90,42 @@ def obey(client: Client, db: sqlite3.Connection, withdraw_at_karma: int, now: in
     """
     done: Counter[str] = Counter()
     ours = {reply.reply_id: reply for reply in ledger.in_state(db, State.POSTED) if reply.reply_id}
-    letters = reddit.unread(client)
-    for order in orders(letters, named(client, letters, ours)):
-        if order.stop:
-            ledger.opt_out(db, order.letter.author, order.letter.name, now)
+    read_before = letters.done(db)
+    new = [letter for letter in reddit.letters(client, letters.since_utc(db)) if letter.name not in read_before]
+    requests = [request_of(letter) for letter in new]
+    ours = named(client, requests, ours)
+    for request in requests:
+        letter, deletions = request.letter, to_delete(request, ours)
+        if request.stop:
+            ledger.opt_out(db, letter.author, letter.name, now)
             done["opted_out"] += 1
-        if order.delete and not withdraw(client, db, order.delete, Withdrawal.ASKED_TO, done):
-            continue  # stays unread, for the next run
-        reddit.mark_read(client, order.letter.name)
+        deleted = [withdraw(client, db, reply, Withdrawal.ASKED_TO, done) for reply in deletions]
+        if (request.stop or deletions) and all(deleted):
+            reddit.mark_read(client, letter.name)
+        letters.note(db, letter.name, letter.created_utc, is_done=all(deleted))
+    letters.forget_old(db)
     standing = [reply for reply in ledger.in_state(db, State.POSTED) if reply.reply_id and now - reply.intent_utc < WATCHED_SECONDS]
-    found = reddit.standings(client, [reply.reply_id for reply in standing])
+    now_there = reddit.standings(client, [reply.reply_id for reply in standing])
     for reply in standing:
-        if reply.removed_utc is None and reply.reply_id in found and found[reply.reply_id].removed:
+        if reply.removed_utc is None and reply.reply_id in now_there and now_there[reply.reply_id].removed:
             ledger.note_removed(db, reply.comment_id, now)
             done["removed"] += 1
             done["unwelcome"] += ledger.bench_if_unwelcome(db, reply.subreddit, now)
-    for reply in unwanted(found, {reply.reply_id: reply for reply in standing}, withdraw_at_karma):
+        elif reply.removed_utc is not None and reply.reply_id in now_there and now_there[reply.reply_id].removed is False:
+            ledger.note_restored(db, reply.comment_id)
+            done["restored"] += 1
+    for reply in unwanted(now_there, {reply.reply_id: reply for reply in standing}, withdraw_at_karma):
         withdraw(client, db, reply, Withdrawal.LOW_KARMA, done)
     return +done
 
 
-def named(client: Client, letters: Sequence[Letter], ours: Mapping[str, Reply]) -> dict[str, Reply]:
-    """`ours`; where `forget` removed the name of the person replied to and a letter answers, Reddit says it anew. It isn't kept."""
-    asked = [ours[letter.parent_id].comment_id for letter in letters if letter.parent_id in ours and not ours[letter.parent_id].author]
-    authors = {name: it.author for name, it in reddit.standings(client, asked).items()}
+def named(client: Client, requests: Sequence[Request], ours: Mapping[str, Reply]) -> dict[str, Reply]:
+    """`ours`; where `forget` removed the name of a person replied to whom a request may be from, Reddit says it anew. It isn't kept."""
+    asking = [request.letter for request in requests if request.delete]
+    in_message = any(not letter.parent_id for letter in asking)
+    answered = {letter.parent_id for letter in asking}
+    unnamed = [reply.comment_id for name, reply in ours.items() if not reply.author and (in_message or name in answered)]
+    authors = {name: standing.author for name, standing in reddit.standings(client, unnamed).items()}
     return {name: replace(reply, author=reply.author or authors.get(reply.comment_id, "")) for name, reply in ours.items()}
 
 
@@ -127,6 +133,7 @@ def withdraw(client: Client, db: sqlite3.Connection, reply: Reply, why: Withdraw
     """Delete a reply and note it; counts it in `done`. False where Reddit refused."""
     outcome = reddit.delete(client, reply.reply_id)
     if outcome is not Outcome.DELETED:
+        ledger.note_not_deleted(db, reply.comment_id, outcome)
         done["not_deleted"] += 1
         return False
     ledger.withdraw(db, reply.comment_id, why)
@@ -135,7 +142,7 @@ def withdraw(client: Client, db: sqlite3.Connection, reply: Reply, why: Withdraw
 
 
 def main(config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings")] = None) -> None:
-    """Obey `!stop` and `!delete`, and withdraw replies that nobody wanted."""
+    """Do what people ask for (to stop, to delete a reply), and withdraw replies that nobody wanted."""
     settings = config.load(config_file)
     with ledger.held(settings.submit.ledger) as db:
         client = reddit.connect(settings.reddit)

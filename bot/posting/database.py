@@ -66,7 +66,7 @@ def lock(path: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise UserError(f"{path.parent}: not a folder; give another submit.ledger") from None
-    with files.hold(
+    with files.lock(
         path.with_name(f"{path.name}.lock"), f"{path}: another run holds this ledger; nothing was sent, try again when it is done"
     ):
         yield

@@ -153,7 +153,7 @@ def look(columns: list[str], rows: Iterable[list[Any]], ids: set[str]) -> Held:
 def columns_of(path: Path) -> list[str]:
     """The columns of a CSV or Parquet file."""
     if path.suffix.lower() == ".parquet":
-        with schema.parquet(path) as file:
+        with schema.open_parquet(path) as file:
             return list(file.schema_arrow.names)
     return next(schema.read_cells(path))
 
@@ -169,7 +169,7 @@ def id_columns(path: Path) -> list[str]:
 def cells_of(path: Path, columns: list[str]) -> Iterator[list[Any]]:
     """The cells of `columns`, row by row."""
     if path.suffix.lower() == ".parquet":
-        with schema.parquet(path) as file:
+        with schema.open_parquet(path) as file:
             for batch in file.iter_batches(BATCH_ROWS, columns=columns):
                 yield from _rows(batch, columns)
         return
@@ -321,7 +321,7 @@ def remove_rows(path: Path, ids: set[str], with_finetune: bool) -> None:
         write_finetune(path, ids)
     manifest = files.read_manifest(path)
     if path.suffix.lower() == ".parquet":
-        with schema.parquet(path) as file:
+        with schema.open_parquet(path) as file:
             schema.write_batches(path, file.schema_arrow, kept_batches(file, ids), manifest)
     else:
         header, rows = next(cells := kept_cells(path, ids)), cells

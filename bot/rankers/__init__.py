@@ -1,6 +1,6 @@
-"""Rankers: one file a back end, each with `load(path, precision) -> Ranker`. A new one is a new file here and a line in BACK_ENDS.
+"""Rankers: one module per back end, each with `load(path, precision) -> Ranker`. To add one, add a module and a line in BACK_ENDS.
 
-A back end is imported by the worker that was told to use it and by nothing else, so TensorFlow and PyTorch never share a process.
+A back end is imported only by the worker that uses it, so TensorFlow and PyTorch never share a process.
 """
 
 from __future__ import annotations
@@ -20,55 +20,57 @@ from bot.weights import cards
 
 class BackEnd(NamedTuple):
     module: str  # has `load(path, precision) -> Ranker`
-    exported: bool = False  # runs the serving folder that `models export` makes of a model, see weights/serving.py
-    reads_bases: bool = False  # has `load_base(name) -> Encoder`, of a base encoder as it was pulled
+    exported: bool = False  # runs a serving folder written by `models export`, see weights/serving.py
+    reads_bases: bool = False  # has `load_base(name) -> Encoder` for an untuned base encoder
 
 
-# The first is the default. A new one is a new file here and a line in this table.
+# The first entry is the default.
 BACK_ENDS = {
     "ctranslate2": BackEnd("bot.rankers.ctranslate2", exported=True),
     "transformers": BackEnd("bot.rankers.transformers", reads_bases=True),
     "tfhub-bert": BackEnd("bot.rankers.tfhub_bert"),
 }
-KARMA_CLASSES = {2: (2,), 4: (1, 2, 5)}  # least karma of each class but the lowest, by number of classes
+KARMA_CLASSES = {2: (2,), 4: (1, 2, 5)}  # minimum karma of each class except the lowest, by number of classes
 MAX_COMMENT_TOKENS, MAX_REPLY_TOKENS = 45, 80
-KEPT_TEXTS = 50_000  # some 80 MB at a width of 384
-MAX_TOKENS = MAX_COMMENT_TOKENS + MAX_REPLY_TOKENS + 3  # of a pair, with its three control tokens
+CACHED_TEXTS = 50_000  # about 80 MB for a width of 384
+MAX_TOKENS = MAX_COMMENT_TOKENS + MAX_REPLY_TOKENS + 3  # of a pair, including three control tokens
 
 Encoded = tuple[list[int], list[int]]  # token ids, segment ids
 
 
 class Ranker(Protocol):
     def score(self, pairs: Sequence[tuple[str, str]], batch_size: int = 32) -> list[float]:
-        """A probability in [0, 1] for each (comment, reply), in the order given; a pair's score doesn't depend on the others."""
+        """A probability in [0, 1] for each (comment, reply), in the same order. The score of a pair does not depend on the other pairs."""
         ...
 
 
 class Encoder(Protocol):
     def cosines(self, pairs: Sequence[tuple[str, str]], batch_size: int = 32) -> np.ndarray[Any, Any]:
-        """Of comment and reply, in [-1, 1], (pairs,)."""
+        """The cosine of comment and reply for each pair, in [-1, 1], (pairs,)."""
         ...
 
 
 class Vectors:
-    """Vectors of length 1 of texts. Those of the last texts are kept, since many pairs share a comment or a reply."""
+    """Vectors of length 1 for texts. Recent vectors are cached, because many pairs have a comment or a reply in common."""
 
     def __init__(self, encode: Callable[[list[str], int], np.ndarray[Any, Any]]):
         """encode: (texts, batch size) -> (texts, width)."""
         self.encode = encode
-        self.kept: dict[str, np.ndarray[Any, Any]] = {}
+        self.cache: dict[str, np.ndarray[Any, Any]] = {}
 
     def cosines(self, pairs: Sequence[tuple[str, str]], batch_size: int) -> np.ndarray[Any, Any]:
         """See Encoder."""
-        if len(self.kept) > KEPT_TEXTS:
-            self.kept = {}
-        if new := [*dict.fromkeys(body for pair in pairs for body in pair if body not in self.kept)]:
-            self.kept |= zip(new, self.encode(new, batch_size), strict=True)
-        return np.array([self.kept[comment] @ self.kept[reply] for comment, reply in pairs], np.float64)
+        if len(self.cache) > CACHED_TEXTS:
+            self.cache = {}
+        if new := [*dict.fromkeys(body for pair in pairs for body in pair if body not in self.cache)]:
+            self.cache |= zip(new, self.encode(new, batch_size), strict=True)
+        return np.array([self.cache[comment] @ self.cache[reply] for comment, reply in pairs], np.float64)
 
 
 def karma_class(karma: int, classes: int) -> int:
-    """Of 4 classes, the original bot's: below 1, 1, 2 to 4, 5 and more. Of 2: whether somebody upvoted it (1 is what a reply starts with).
+    """The class of a reply's karma. With 4 classes, as in the original bot: below 1, 1, 2 to 4, at least 5. With 2: below 2, at least 2.
+
+    Replies start with karma 1, so at least 2 means that somebody upvoted it.
 
     >>> [karma_class(karma, 4) for karma in (0, 1, 2, 4, 5)], [karma_class(karma, 2) for karma in (1, 2)]
     ([0, 1, 2, 2, 3], [0, 1])
@@ -77,7 +79,7 @@ def karma_class(karma: int, classes: int) -> int:
 
 
 def join_pair(comment: list[int], reply: list[int], start: int, separator: int) -> Encoded:
-    """`[CLS] comment [SEP] reply [SEP]` as BERT's two segments. Ends are cut, the comment's beyond 45 tokens and the reply's beyond 80.
+    """`[CLS] comment [SEP] reply [SEP]` as BERT's two segments. The comment is truncated to 45 tokens and the reply to 80.
 
     >>> join_pair([7, 8], [9], start=101, separator=102)
     ([101, 7, 8, 102, 9, 102], [0, 0, 0, 0, 1, 1])
@@ -87,41 +89,41 @@ def join_pair(comment: list[int], reply: list[int], start: int, separator: int) 
 
 
 def batches_of_like_length(encoded: Sequence[Encoded], batch_size: int) -> Iterator[list[int]]:
-    """The rows' numbers by `batch_size`, the short pairs together and the long ones, so that little is padded."""
+    """Yield batches of row numbers, sorted by length, so that there is little padding."""
     order = sorted(range(len(encoded)), key=lambda row: len(encoded[row][0]))
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]
 
 
 def back_end(name: str) -> BackEnd:
-    """name: rank.backend; empty for the default. Raises UserError for an unknown one."""
-    return BACK_ENDS[chosen(name)]
+    """The entry for rank.backend. name: empty for the default. Raises UserError if it is unknown."""
+    return BACK_ENDS[back_end_name(name)]
 
 
-def chosen(name: str) -> str:
-    """The back end's name, that of the default for an empty one. Raises UserError for an unknown one."""
+def back_end_name(name: str) -> str:
+    """The name of a back end. name: rank.backend, empty for the default. Raises UserError if it is unknown."""
     if name and name not in BACK_ENDS:
-        raise UserError(f"rank.backend is unknown; one of {', '.join(BACK_ENDS)}")
+        raise UserError(f"rank.backend is unknown; choose one of {', '.join(BACK_ENDS)}")
     return name or next(iter(BACK_ENDS))
 
 
-def needed(card: cards.ModelCard, name: str) -> str:
-    """The back end that runs the ranker with this card: the one it was trained for, else `name` (see chosen)."""
+def back_end_for(card: cards.ModelCard, name: str) -> str:
+    """The name of the back end for a ranker: the one it was trained for according to its card, otherwise `name` (see back_end_name)."""
     own = card.settings.get("backend")
-    return own if own in BACK_ENDS else chosen(name)
+    return own if own in BACK_ENDS else back_end_name(name)
 
 
 def load(name: str, path: Path, precision: Precision = "int8") -> Ranker:
-    """The ranker in `path`. precision: of the export, for a back end that runs one.
+    """Load the ranker in `path`. precision: of the export, for back ends that use one.
 
-    Raises UserError for an unknown back end or a model that isn't there.
+    Raises UserError if the back end is unknown or there is no model.
     """
     ranker: Ranker = importlib.import_module(back_end(name).module).load(path, precision)
     return ranker
 
 
 def load_base(name: str) -> Encoder:
-    """The base encoder `name` as it was pulled. Raises UserError if it isn't there."""
+    """Load an untuned base encoder. Raises UserError if it is not installed."""
     module = next(each.module for each in BACK_ENDS.values() if each.reads_bases)
     encoder: Encoder = importlib.import_module(module).load_base(name)
     return encoder

@@ -1,7 +1,7 @@
-"""Ranker back end `ctranslate2`: a serving folder that `models export` wrote, on this machine's processor cores.
+"""Ranker back end `ctranslate2`: runs a serving folder written by `models export` on the CPU.
 
 Reads a serving folder (see export/to_ctranslate2.py) of a classifier, `[CLS] comment [SEP] reply [SEP]` -> one logit, or of a dual
-encoder. Neither PyTorch nor transformers is imported.
+encoder. It does not import PyTorch and transformers.
 
     BOT_RANK__BACKEND=ctranslate2 python run_bot.py score --in pairs.csv --out scored.csv
 """
@@ -28,7 +28,7 @@ Array = np.ndarray[Any, Any]
 
 
 class Encoder:
-    """A serving folder's encoder and tokenizer."""
+    """The encoder and tokenizer of a serving folder."""
 
     def __init__(self, folder: Path, facts: dict[str, Any]):
         serving.prefer_avx512()
@@ -41,14 +41,14 @@ class Encoder:
         self.engine = ctranslate2.Encoder(str(folder), inter_threads=self.workers, intra_threads=1)
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text, without control tokens."""
+        """The ids of each text, without control tokens."""
         encoded = self.tokenizer.encode_batch([text.escape(body) for body in texts], add_special_tokens=False)
         return [each.ids for each in encoded]
 
     def run(self, encoded: Sequence[Encoded], batch_size: int, summary: Callable[[Any, Array], Array]) -> Array:
-        """`summary` of what the encoder puts out for each row, (rows, width).
+        """Run the encoder and return the `summary` of its output for each row, (rows, width).
 
-        summary: (engine's output, lengths (batch,)) -> (batch, width)
+        summary: (output of the engine, lengths (batch,)) -> (batch, width)
         """
         result: Array = np.zeros((len(encoded), self.facts["width"]), np.float32)
 
@@ -64,7 +64,7 @@ class Encoder:
 
 
 def padded(rows: list[list[int]]) -> list[list[int]]:
-    """Zeros at the end, so that all are as long as the longest.
+    """Pad the rows with zeros to the length of the longest.
 
     >>> padded([[1], [1, 1]])
     [[1, 0], [1, 1]]
@@ -74,7 +74,7 @@ def padded(rows: list[list[int]]) -> list[list[int]]:
 
 
 def sigmoid(x: Array) -> Array:
-    result: Array = (1 + np.tanh(np.asarray(x, np.float64) / 2)) / 2  # the usual form overflows, and float32 makes ties of high scores
+    result: Array = (1 + np.tanh(np.asarray(x, np.float64) / 2)) / 2  # 1 / (1 + exp(-x)) would overflow, and float32 gives ties
     return result
 
 
@@ -95,7 +95,7 @@ class Classifier:
 
 
 class DualEncoder:
-    """sigmoid(scale * cosine + offset) of comment and reply, as rankers.transformers has it."""
+    """sigmoid(scale * cosine + offset) of comment and reply, as in rankers.transformers."""
 
     def __init__(self, encoder: Encoder, scale: float, offset: float):
         self.encoder, self.scale, self.offset = encoder, scale, offset
@@ -113,8 +113,22 @@ class DualEncoder:
         return scores
 
 
+class LabelClassifier:
+    """A linear head on text vectors, as in rankers.transformers. The head includes the calibration."""
+
+    def __init__(self, encoder: Encoder, head: Path):
+        self.encoder, self.labels = DualEncoder(encoder, 1.0, 0.0), encoder.facts["labels"]
+        with np.load(head) as arrays:
+            self.weight, self.bias = arrays["weight"], arrays["bias"]  # (labels, width), (labels,)
+
+    def logits(self, texts: Sequence[str], batch_size: int = 8) -> Array:
+        """The logits, (texts, labels). A label applies if its logit is at least 0."""
+        result: Array = self.encoder.encode([*texts], batch_size) @ self.weight.T + self.bias
+        return result
+
+
 def mean_vector(output: Any, lengths: Array) -> Array:
-    """The mean over a text's tokens, of length 1, (batch, width)."""
+    """The mean over the tokens of each text, normalized to length 1, (batch, width)."""
     hidden = np.array(output.last_hidden_state)  # (batch, time, width)
     mask = np.arange(hidden.shape[1])[None, :] < lengths[:, None]
     mean = (hidden * mask[..., None]).sum(1) / lengths[:, None]
@@ -123,10 +137,14 @@ def mean_vector(output: Any, lengths: Array) -> Array:
 
 
 def load_export(folder: Path) -> Classifier | DualEncoder:
-    """Raises UserError if `folder` is no ranker's serving folder."""
+    """Load a ranker from a serving folder. Raises UserError if it is not the serving folder of a ranker."""
     facts = serving.read_facts(folder)
     if facts["kind"] == "generator":
         raise UserError(f"{folder}: a generator, not a ranker; set rank.realism, rank.upvote or rank.relevance to a ranker's folder")
+    if facts["kind"] == "labels":
+        raise UserError(
+            f"{folder}: a conduct classifier, not a ranker; set rank.realism, rank.upvote or rank.relevance to a ranker's folder"
+        )
     encoder = Encoder(folder, facts)
     if facts["kind"] == "dual encoder":
         return DualEncoder(encoder, facts["scale"], facts["offset"])
@@ -134,5 +152,14 @@ def load_export(folder: Path) -> Classifier | DualEncoder:
 
 
 def load(path: Path, precision: Precision = "int8") -> Classifier | DualEncoder:
-    """The ranker in `path`, exported first if it isn't yet. Raises UserError if there is none, or it can't be exported."""
-    return load_export(serving.ready(path, precision))
+    """Load the ranker in `path`, after exporting it if necessary. Raises UserError if there is no model or the export fails."""
+    return load_export(serving.ensure_exported(path, precision))
+
+
+def load_labels(path: Path, precision: Precision = "int8") -> LabelClassifier:
+    """Load the conduct classifier in `path`, after exporting it if necessary. Raises UserError if there is none or the export fails."""
+    folder = serving.ensure_exported(path, precision)
+    facts = serving.read_facts(folder)
+    if facts["kind"] != "labels":
+        raise UserError(f"{path}: not a conduct classifier; set conduct.comment_classifier and conduct.reply_classifier to such folders")
+    return LabelClassifier(Encoder(folder, facts), folder / serving.HEAD_FILE)

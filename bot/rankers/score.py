@@ -1,6 +1,6 @@
-"""From rankers to scores, and from the scores of a reply to its rank_score: pure functions over rows.
+"""Compute the scores of replies with rankers, and combine them to rank_score. Pure functions over rows.
 
-`score` and `rank` write what `score_pairs` returns; `evaluate` and `train weights` combine the columns of score files.
+`score` and `rank` write the result of `score_pairs`. `evaluate` and `train weights` combine the columns of score files.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ Scores = dict[str, float | None]  # by score column
 
 
 def score_pairs(pairs: Sequence[tuple[str, str]], scorers: Scorers, batch_size: int, weights: config.RankWeights) -> list[Scores]:
-    """For each (comment, reply): the four scores by column, None where there is no ranker. Text is cleaned as for training first."""
+    """The four scores by column for each (comment, reply), None for missing rankers. The texts are cleaned first, as for training."""
     clean = cleaned(pairs)
     return combined({column: scorer.score(clean, batch_size) for column, scorer in scorers.items()}, len(pairs), weights)
 
 
 def cleaned(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """What rankers are given: text as it was cleaned for training."""
+    """The input of the rankers: texts cleaned as for training."""
     return [(text.clean(comment), text.clean(reply)) for comment, reply in pairs]
 
 
 def combined(columns: Mapping[str, Sequence[float]], rows: int, weights: config.RankWeights) -> list[Scores]:
-    """Each row's scores with their rank_score. columns: the scores of all rows, for those of SCORES that have a ranker.
+    """The scores of each row together with the rank_score. columns: the scores of all rows by column, without those of missing rankers.
 
     >>> combined({"upvote_score": [0.4]}, 1, config.RankWeights(upvote=1))
     [{'realism_score': None, 'upvote_score': 0.4, 'relevance_score': None, 'rank_score': 0.4}]
@@ -43,24 +43,26 @@ def combined(columns: Mapping[str, Sequence[float]], rows: int, weights: config.
 
 
 def log_odds(scores: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """log(p / (1 - p)), p held between 0.001 and 0.999: how sure a ranker is beyond that means little.
+    """log(p / (1 - p)), with p clipped to [0.001, 0.999], because differences beyond that are not meaningful.
 
     >>> log_odds(np.array([0.5, 1.0])).round(2)
     array([0.  , 6.91])
     """
-    held = np.clip(scores, 1e-3, 1 - 1e-3)
-    return np.log(held / (1 - held))
+    clipped = np.clip(scores, 1e-3, 1 - 1e-3)
+    return np.log(clipped / (1 - clipped))
 
 
 def rank_score(scores: Mapping[str, float | None], weights: config.RankWeights) -> float | None:
-    """What `choose` orders by: the weighted mean of the log-odds of the scores that there are, as a probability again; None without any.
+    """The score by which `choose` orders candidates: the weighted mean of the log-odds of all available scores, as a probability.
+
+    None if no score with a positive weight is available.
 
     >>> rank_score({"realism_score": 0.9, "upvote_score": 0.4, "relevance_score": None}, config.RankWeights(realism=0, upvote=1))
     0.4
     """
-    there = [(getattr(weights, column.removesuffix("_score")), score) for column, score in scores.items() if score is not None]
-    total = sum(weight for weight, _ in there)
+    weighted = [(getattr(weights, column.removesuffix("_score")), score) for column, score in scores.items() if score is not None]
+    total = sum(weight for weight, _ in weighted)
     if not total:
         return None
-    mean = sum(weight * float(log_odds(np.array(score))) for weight, score in there) / total
+    mean = sum(weight * float(log_odds(np.array(score))) for weight, score in weighted) / total
     return round(1 / (1 + math.exp(-mean)), 12)

@@ -1,19 +1,19 @@
-"""score: what models say of (comment, reply) pairs. The only code that runs rankers over rows.
+"""score: compute scores of (comment, reply) pairs. The only code that runs rankers over rows.
 
 Reads  any CSV with the columns comment and reply.
-Writes OUT: the input's columns and
+Writes OUT: the columns of the input and the scores:
 
     python run_bot.py score --in pairs.csv --out scores.csv                        realism_score, upvote_score, relevance_score, rank_score
     python run_bot.py score --in - --out - < pairs.csv > scores.csv
-    python run_bot.py score --in pairs.csv --out scores.csv --model models/upvote  KIND_score of one ranker, its kind as its card says
+    python run_bot.py score --in pairs.csv --out scores.csv --model models/upvote  KIND_score of one ranker, with the kind from its card
     python run_bot.py score --in pairs.csv --out scores.csv --base minilm-l6       cosine of comment and reply under an untuned encoder
     python run_bot.py score --in pairs.csv --out scores.csv --likelihood           log_likelihood of the reply under generate.model
 
-Scores are probabilities in [0, 1]; one whose ranker is not set (rank.relevance = "") is an empty column. rank_score combines those that
-are there, see rankers.score.rank_score. cosine is in [-1, 1]; log_likelihood is the mean per token, in nats. All are written so that they
-read back equal.
+Scores are probabilities in [0, 1]. The column of a ranker that is not set (rank.relevance = "") is empty. rank_score combines the
+available scores, see rankers.score.rank_score. cosine is in [-1, 1]; log_likelihood is the mean per token in nats. All values are written
+with full precision.
 
-While it works, scores lie in `OUT.part` (those of some pairs a line); a killed run resumes from there.
+Intermediate scores are stored in `OUT.part`, several pairs per line. An interrupted run resumes from there.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from typing import Annotated, Any
 import typer
 
 from bot import config, files, generators, rankers, schema
-from bot.cli import UserError, messages_beside, progress_bar
+from bot.cli import UserError, progress_bar, redirect_messages
 from bot.rankers import score
 from bot.weights import bases, cards, serving
 
 PART_PAIRS = 1000
-LIKELIHOOD_PART_PAIRS = 40  # a model of 135M takes a second for some four replies on two cores
+LIKELIHOOD_PART_PAIRS = 40  # a model with 135M parameters needs about a second for four replies on two cores
 
 Pairs = Sequence[tuple[str, str]]  # (comment, reply)
 
@@ -42,16 +42,16 @@ class Scoring:
     """A way to score pairs."""
 
     columns: tuple[str, ...]
-    made_with: dict[str, Any]  # for manifests: settings, and what identifies the models
-    load: Callable[[], Callable[[Pairs], list[score.Scores]]]  # the models; what is loaded gives the columns of each pair
-    part_pairs: int = PART_PAIRS  # scored at once
+    made_with: dict[str, Any]  # for manifests: settings and the identities of the models
+    load: Callable[[], Callable[[Pairs], list[score.Scores]]]  # loads the models and returns a function that scores pairs
+    part_pairs: int = PART_PAIRS  # number of pairs scored at a time
 
 
 # --- ways to score --------------------------------------------------------------------------------------------------------
 
 
 def by_all(settings: config.RankSettings) -> Scoring:
-    """The rankers that the config names, and rank_score."""
+    """Score with all rankers in the config, and rank_score."""
 
     def load() -> Callable[[Pairs], list[score.Scores]]:
         scorers = load_rankers(settings)
@@ -63,10 +63,10 @@ def by_all(settings: config.RankSettings) -> Scoring:
 
 
 def load_rankers(settings: config.RankSettings) -> dict[str, rankers.Ranker]:
-    """The rankers that are set, by the column that each fills. Raises UserError where one isn't there, or none is set."""
+    """Load the configured rankers, by score column. Raises UserError if a model is missing or no ranker is configured."""
     folders = {"realism_score": settings.realism, "upvote_score": settings.upvote, "relevance_score": settings.relevance}
-    there = {column: folder for column, folder in folders.items() if folder is not None}
-    loaded = {column: rankers.load(settings.backend, folder, settings.precision) for column, folder in there.items()}
+    configured = {column: folder for column, folder in folders.items() if folder is not None}
+    loaded = {column: rankers.load(settings.backend, folder, settings.precision) for column, folder in configured.items()}
     if not loaded:
         raise UserError("no ranker is set; set rank.realism or rank.upvote to a model folder")
     if not any(getattr(settings.weights, column.removesuffix("_score")) for column in loaded):
@@ -75,11 +75,11 @@ def load_rankers(settings: config.RankSettings) -> dict[str, rankers.Ranker]:
 
 
 def by_model(model: Path, settings: config.RankSettings) -> Scoring:
-    """One ranker, by the back end that its card needs. Raises UserError where `model` holds no ranker."""
+    """Score with one ranker, using the back end in its card. Raises UserError if `model` is not a ranker."""
     card = cards.read_card(model)
     if f"{card.kind}_score" not in score.SCORES:
-        raise UserError(f"{model}: a model of kind {card.kind}, no ranker; name a ranker's folder, or give --likelihood")
-    name = rankers.needed(card, settings.backend)
+        raise UserError(f"{model}: a model of kind {card.kind}, not a ranker; give the folder of a ranker, or use --likelihood")
+    name = rankers.back_end_for(card, settings.backend)
     precision = settings.precision if rankers.back_end(name).exported else "float32"
     made_with = {"model": serving.fingerprint(model), "backend": name, "precision": precision}
     return one_column(
@@ -88,12 +88,12 @@ def by_model(model: Path, settings: config.RankSettings) -> Scoring:
 
 
 def by_base(base: str) -> Scoring:
-    """The cosine under an encoder as it was pulled. Raises UserError where it isn't there."""
+    """Score with the cosine under an untuned base encoder. Raises UserError if it is not installed."""
     return one_column("cosine", {"base": bases.base_sha256(base)}, lambda: rankers.load_base(base).cosines)
 
 
 def by_likelihood(settings: config.GenerateSettings) -> Scoring:
-    """How likely a reply is under the generator, in float32. Raises UserError where its back end has no likelihoods of given replies."""
+    """Score with the log-likelihood under the generator, in float32. Raises UserError if its back end does not support this."""
     module = generators.likelihoods(settings.backend)
     made_with = {"model": serving.fingerprint(settings.model), "max_prompt_tokens": settings.max_prompt_tokens}
     how = one_column("log_likelihood", made_with, lambda: module().load(settings.model).log_likelihoods, settings=settings)
@@ -101,7 +101,7 @@ def by_likelihood(settings: config.GenerateSettings) -> Scoring:
 
 
 def one_column(column: str, made_with: dict[str, Any], load: Callable[[], Callable[..., Any]], **options: Any) -> Scoring:
-    """load: the function that gives the column's values for (cleaned pairs, **options)."""
+    """A Scoring with one column. load: returns the function that computes the values for (cleaned pairs, **options)."""
 
     def loaded() -> Callable[[Pairs], list[score.Scores]]:
         values_of = load()
@@ -115,7 +115,7 @@ def one_column(column: str, made_with: dict[str, Any], load: Callable[[], Callab
 
 @contextmanager
 def scored_in_parts(pairs: Pairs, scoring: Scoring, out: Path, made_from: dict[str, Any]) -> Iterator[list[score.Scores]]:
-    """Yields the columns of each pair, for the caller to write to `out`. What an interrupted run left beside that isn't done again."""
+    """Yield the scores of all pairs, for the caller to write to `out`. Resumes from the part of an interrupted run."""
 
     def parse(piece: list[dict[str, float | None]]) -> list[score.Scores]:
         return [{column: row[column] for column in scoring.columns} for row in piece]
@@ -136,15 +136,15 @@ def scored_in_parts(pairs: Pairs, scoring: Scoring, out: Path, made_from: dict[s
 
 
 def made_from(source: Path, scoring: Scoring) -> dict[str, Any]:
-    """What a score file's manifest says that it was made from."""
+    """The field made_from of a score file's manifest."""
     return {"input": files.sha256_of(source), **scoring.made_with}
 
 
 def score_file(source: Path, out: Path, scoring: Scoring) -> int:
-    """Write `out`, the rows of `source` with their scores; returns their number.
+    """Write the rows of `source` with their scores to `out`. Returns the number of rows.
 
     Raises:
-        UserError: a column is missing, or there is no model.
+        UserError: a column or a model is missing.
     """
     columns, rows = schema.read_table(source, ("comment", "reply"))
     made = made_from(source, scoring)
@@ -156,23 +156,23 @@ def score_file(source: Path, out: Path, scoring: Scoring) -> int:
 
 def main(
     source: Annotated[Path, typer.Option("--in", help="any CSV with comment and reply; - for standard input")],
-    out: Annotated[Path, typer.Option(help="the CSV to write; - for standard output")],
+    out: Annotated[Path, typer.Option(help="output CSV; - for standard output")],
     config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings")] = None,
-    model: Annotated[Path | None, typer.Option(help="one ranker, instead of those that the config names")] = None,
-    base: Annotated[str | None, typer.Option(help="an encoder under models/base, untuned: writes the cosine of comment and reply")] = None,
-    likelihood: Annotated[bool, typer.Option("--likelihood", help="write how likely the generator holds the reply")] = False,
+    model: Annotated[Path | None, typer.Option(help="folder of one ranker, instead of those in the config")] = None,
+    base: Annotated[str | None, typer.Option(help="untuned encoder in models/base: write the cosine of comment and reply")] = None,
+    likelihood: Annotated[bool, typer.Option("--likelihood", help="write the log-likelihood under the generator")] = False,
     overwrite: files.Overwrite = False,
 ) -> None:
     """Score replies: realism, upvote and relevance, each a probability in [0, 1]."""
     settings = config.load(config_file)
     files.check_output(out, [source], overwrite)
     if sum((model is not None, base is not None, likelihood)) > 1:
-        raise UserError("--model, --base and --likelihood each write columns of their own; give one of them")
+        raise UserError("--model, --base and --likelihood exclude each other; give only one of them")
     if model is not None:
         scoring = by_model(model, settings.rank)
     elif base is not None:
         scoring = by_base(base)
     else:
         scoring = by_likelihood(settings.generate) if likelihood else by_all(settings.rank)
-    with messages_beside(out):
-        print(f"{score_file(source, out, scoring):,} rows scored in {schema.named(out)}")
+    with redirect_messages(out):
+        print(f"{score_file(source, out, scoring):,} rows scored in {schema.display_name(out)}")

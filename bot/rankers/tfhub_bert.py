@@ -1,11 +1,11 @@
-"""Ranker back end `tfhub-bert`: a BERT from TensorFlow Hub with a classifier on top, fine-tuned here.
+"""Ranker back end `tfhub-bert`: a fine-tuned BERT from TensorFlow Hub with a classifier.
 
-Reads a folder that `train realism|upvote --backend tfhub-bert` wrote: a SavedModel that turns input_word_ids, input_mask and
-input_type_ids, int32 (batch, time), into the probability of each class, (batch, classes); its vocabulary; model.json.
+Reads a folder written by `train realism|upvote --backend tfhub-bert`: a SavedModel that maps input_word_ids, input_mask and
+input_type_ids, int32 (batch, time), to the probability of each class, (batch, classes); its vocabulary; model.json.
 
     BOT_RANK__BACKEND=tfhub-bert BOT_RANK__REALISM=models/realism-tfhub python run_bot.py score --in pairs.csv --out scored.csv
 
-`Wordpieces` and `inputs_of` are what train_tfhub_bert uses too. Neither PyTorch nor transformers is imported.
+Training uses the same `Wordpieces` and `inputs_of`. This module does not import PyTorch and transformers.
 """
 
 from __future__ import annotations
@@ -20,49 +20,49 @@ import numpy as np
 from tokenizers import Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import WordPiece
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's reports on the processor, at every start
-os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # TensorFlow Hub's layers are Keras 2's; read when tensorflow is first imported
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides TensorFlow's messages about the processor
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # TensorFlow Hub needs Keras 2; read when tensorflow is imported
 
 import tensorflow as tf
 
 from bot import text
-from bot.cli import UserError
+from bot.cli import UserError, first_line
 from bot.config import Precision
 from bot.rankers import Encoded, batches_of_like_length, join_pair
 from bot.weights import cards
 
 INPUTS = ("input_word_ids", "input_mask", "input_type_ids")
-WIDTH_STEP = 8  # widths are multiples of it: oneDNN prepares its products anew for each shape
-REMEDY = "train it again (`python run_bot.py train --help`), or name another folder in the config"
+WIDTH_STEP = 8  # widths are multiples of it, because oneDNN compiles kernels for each shape
+REMEDY = "train it again (`python run_bot.py train --help`), or set another folder in the config"
 
 Array = np.ndarray[Any, Any]
 
 
 class Wordpieces:
-    """BERT's tokenizer as transformers has it, over the vocabulary that a SavedModel carries."""
+    """BERT's tokenizer, identical to that of transformers, with the vocabulary of a SavedModel."""
 
     def __init__(self, saved: Any, where: str):
-        """saved: what tf.saved_model.load gave. Raises UserError if it has no vocabulary."""
+        """saved: the result of tf.saved_model.load. Raises UserError if it has no vocabulary."""
         if not hasattr(saved, "vocab_file") or not hasattr(saved, "do_lower_case"):
-            raise UserError(
-                f"{where}: no vocabulary (vocab_file and do_lower_case), as the BERTs of TensorFlow Hub have; take another model"
-            )
+            raise UserError(f"{where}: no vocabulary (vocab_file and do_lower_case), unlike BERTs of TensorFlow Hub; use another model")
         path = Path(tf.compat.as_str(saved.vocab_file.asset_path.numpy()))
         lower = bool(saved.do_lower_case.numpy())
         try:
             tokens = path.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{where}: its vocabulary can't be read ({error}); get or train the model again") from None
+            raise UserError(f"{where}: the vocabulary is not readable ({error}); download or train the model again") from None
         self.ids = {token: number for number, token in enumerate(tokens)}
         missing = [token for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]") if token not in self.ids]
         if missing:
-            raise UserError(f"{where}: its vocabulary of {len(tokens)} tokens lacks {', '.join(missing)}; get or train the model again")
+            raise UserError(
+                f"{where}: the vocabulary of {len(tokens)} tokens lacks {', '.join(missing)}; download or train the model again"
+            )
         self.tokenizer = Tokenizer(WordPiece(self.ids, unk_token="[UNK]"))
         self.tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lower)
         self.tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
 
     def encode(self, pairs: Sequence[tuple[str, str]]) -> list[Encoded]:
-        """Each (comment, reply) as rankers.join_pair has it."""
+        """Encode each (comment, reply), see rankers.join_pair."""
         comments, replies = (self.tokenizer.encode_batch([text.escape(pair[side]) for pair in pairs]) for side in (0, 1))
         start, separator = self.ids["[CLS]"], self.ids["[SEP]"]
         return [join_pair(comment.ids, reply.ids, start, separator) for comment, reply in zip(comments, replies, strict=True)]
@@ -78,7 +78,7 @@ def padded(length: int) -> int:
 
 
 def inputs_of(batch: Sequence[Encoded], padding: int) -> dict[str, Array]:
-    """The encoder's inputs, each int32 (batch, time)."""
+    """The inputs of the encoder, each int32 (batch, time)."""
     width = padded(max(len(ids) for ids, _ in batch))
     ids, mask, segments = np.full((len(batch), width), padding, np.int32), *np.zeros((2, len(batch), width), np.int32)
     for row, (tokens, kinds) in enumerate(batch):
@@ -88,15 +88,11 @@ def inputs_of(batch: Sequence[Encoded], padding: int) -> dict[str, Array]:
 
 @contextmanager
 def enough_memory(option: str) -> Iterator[None]:
-    """Turns TensorFlow's out-of-memory error into one line that says which option to lower."""
+    """Convert TensorFlow's out-of-memory error to a UserError that tells which option to lower."""
     try:
         yield
     except tf.errors.ResourceExhaustedError as error:
         raise UserError(f"out of memory ({first_line(error)}); lower {option}") from None
-
-
-def first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 class TFHubBert:
@@ -104,7 +100,7 @@ class TFHubBert:
         self.saved, self.wordpieces = saved, Wordpieces(saved, where)
 
     def probabilities(self, pairs: Sequence[tuple[str, str]], batch_size: int = 32) -> Array:
-        """Of each class, (pairs, classes)."""
+        """The probability of each class, (pairs, classes)."""
         encoded = self.wordpieces.encode(pairs)
         result: Array = np.zeros((len(encoded), int(self.saved.classes.numpy())))
         with enough_memory(f"rank.batch_size ({batch_size} now)"):
@@ -119,7 +115,7 @@ class TFHubBert:
 
 
 def expected_class(probabilities: Array) -> Array:
-    """The mean class as a share of the highest: of two classes the second's probability, of four (p1 + 2 p2 + 3 p3) / 3.
+    """The expected class divided by the highest class: p1 for two classes, (p1 + 2 p2 + 3 p3) / 3 for four.
 
     >>> expected_class(np.array([[0.25, 0.75]])), expected_class(np.array([[0.0, 0.5, 0.5, 0.0]]))
     (array([0.75]), array([0.5]))
@@ -130,16 +126,16 @@ def expected_class(probabilities: Array) -> Array:
 
 
 def load(path: Path, _: Precision = "int8") -> TFHubBert:
-    """Raises UserError if the folder holds no whole model of this back end."""
+    """Load a ranker. Raises UserError if the folder does not contain a complete model of this back end."""
     if not (path / "saved_model.pb").exists() and ((path / "adapter_config.json").exists() or (path / "config.json").exists()):
         raise UserError(f'{path}: a model of back end transformers; set rank.backend = "transformers", or train one for tfhub-bert')
     card = cards.read_card(path)
     try:
         saved = tf.saved_model.load(str(path))
         ranker = TFHubBert(saved, str(path))
-        whole = len(ranker.wordpieces.ids) == card.settings["vocabulary"] and int(saved.classes.numpy()) == card.settings["classes"]
-    except (OSError, ValueError, LookupError, AttributeError, RuntimeError, tf.errors.OpError) as error:  # cut files give all of these
-        raise UserError(f"{path}: the model can't be loaded ({first_line(error)}); {REMEDY}") from None
-    if not whole:
-        raise UserError(f"{path}: vocabulary or classes differ from what its model.json says; {REMEDY}")
+        matches = len(ranker.wordpieces.ids) == card.settings["vocabulary"] and int(saved.classes.numpy()) == card.settings["classes"]
+    except (OSError, ValueError, LookupError, AttributeError, RuntimeError, tf.errors.OpError) as error:  # raised for truncated files
+        raise UserError(f"{path}: the model cannot be loaded ({first_line(error)}); {REMEDY}") from None
+    if not matches:
+        raise UserError(f"{path}: vocabulary or classes do not match model.json; {REMEDY}")
     return ranker

@@ -1,8 +1,8 @@
 """Ranker back end `transformers`: a BERT-like encoder with a head, as a full folder or a LoRA adapter with its base.
 
-`encode_pair` is what train_ranker uses too: comment and reply are BERT's two segments. Rankers that were trained together hold the same
-encoder and head, and each reads its own output of it (`outputs` and `output` in the card). A relevance ranker is a dual encoder instead
-(its card says so): comment and reply are each made a vector, and their cosine is the score. `embed` is what train_relevance uses too.
+Comment and reply are BERT's two segments. Rankers that were trained together have the same encoder and head, and each uses its own output
+(`outputs` and `output` in the card). A relevance ranker is a dual encoder instead (see its card): comment and reply are encoded to vectors,
+and their cosine is the score. Training uses the same `encode_pair` and `embed`.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from transformers import AutoModel, AutoModelForSequenceClassification
 
 from bot import text
 from bot.config import Precision
 from bot.rankers import MAX_TOKENS, Encoded, Vectors, batches_of_like_length, join_pair
-from bot.weights import bases, cards, loading
+from bot.weights import bases, cards, loading, serving
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -30,7 +31,7 @@ def encode_pair(tokenizer: PreTrainedTokenizerBase, comment: str, reply: str) ->
 
 
 def padded_width(tokens: int) -> int:
-    """Up to a multiple of 16: PyTorch prepares its kernels anew for each shape, and keeps them.
+    """Round up to a multiple of 16, because PyTorch creates and caches kernels for each shape.
 
     >>> padded_width(16), padded_width(17)
     (16, 32)
@@ -39,7 +40,7 @@ def padded_width(tokens: int) -> int:
 
 
 def logits(model: Any, tokenizer: PreTrainedTokenizerBase, batch: Sequence[Encoded]) -> torch.Tensor:
-    """The model's outputs for each encoded pair, (batch, outputs)."""
+    """The outputs of the model for each encoded pair, (batch, outputs)."""
     width = padded_width(max(len(ids) for ids, _ in batch))
     ids = torch.full((len(batch), width), int(tokenizer.pad_token_id or 0))
     segments = torch.zeros(len(batch), width, dtype=torch.long)
@@ -55,13 +56,13 @@ def logits(model: Any, tokenizer: PreTrainedTokenizerBase, batch: Sequence[Encod
 
 
 class Transformers:
-    """sigmoid(scale * logit + offset) of one of the model's outputs, scale and offset fitted on validation rows."""
+    """sigmoid(scale * logit + offset) of one output of the model. scale and offset are fitted on validation rows."""
 
     def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, scale: float = 1.0, offset: float = 0.0, output: int = 0):
         self.model, self.tokenizer, self.scale, self.offset, self.output = model, tokenizer, scale, offset, output
 
     def logits(self, pairs: Sequence[tuple[str, str]], batch_size: int = 32) -> list[float]:
-        """What the model says of each (comment, reply), in the order given; a pair that comes again is not encoded again."""
+        """The logit of each (comment, reply), in the same order. Repeated pairs are computed only once."""
         places: dict[tuple[str, str], int] = {}
         for pair in pairs:
             places.setdefault(pair, len(places))
@@ -70,8 +71,8 @@ class Transformers:
         with torch.inference_mode():
             for rows in batches_of_like_length(encoded, batch_size):
                 result[rows] = logits(self.model, self.tokenizer, [encoded[row] for row in rows])[:, self.output].cpu()
-        found: list[float] = result[[places[pair] for pair in pairs]].tolist()
-        return found
+        values: list[float] = result[[places[pair] for pair in pairs]].tolist()
+        return values
 
     def score(self, pairs: Sequence[tuple[str, str]], batch_size: int = 32) -> list[float]:
         """See rankers.Ranker."""
@@ -79,19 +80,19 @@ class Transformers:
 
 
 def probabilities(values: Any, scale: float, offset: float) -> list[float]:
-    """sigmoid(scale * value + offset), in float64: float32 makes ties of high scores."""
-    found: list[float] = torch.sigmoid(scale * torch.as_tensor(values, dtype=torch.float64) + offset).tolist()
-    return found
+    """sigmoid(scale * value + offset), in float64, because float32 would give ties among high scores."""
+    result: list[float] = torch.sigmoid(scale * torch.as_tensor(values, dtype=torch.float64) + offset).tolist()
+    return result
 
 
 def encode_text(tokenizer: PreTrainedTokenizerBase, body: str) -> list[int]:
-    """`[CLS] text [SEP]`, the end cut beyond MAX_TOKENS."""
+    """`[CLS] text [SEP]`, truncated to MAX_TOKENS."""
     ids: list[int] = tokenizer(text.escape(body), add_special_tokens=False)["input_ids"][: MAX_TOKENS - 2]
     return [int(tokenizer.cls_token_id), *ids, int(tokenizer.sep_token_id)]
 
 
 def embed(model: Any, batch: Sequence[list[int]], padding: int) -> torch.Tensor:
-    """A vector of length 1 for each encoded text, (batch, width): its tokens' mean (Reimers and Gurevych 2019, arXiv:1908.10084)."""
+    """The mean over the tokens of each text (Reimers and Gurevych 2019, arXiv:1908.10084), normalized to length 1, (batch, width)."""
     width = padded_width(max(map(len, batch)))
     device = next(model.parameters()).device
     ids = torch.tensor([[*tokens, *[padding] * (width - len(tokens))] for tokens in batch], device=device)
@@ -102,14 +103,14 @@ def embed(model: Any, batch: Sequence[list[int]], padding: int) -> torch.Tensor:
 
 
 class DualEncoder:
-    """sigmoid(scale * cosine + offset) of comment and reply, scale and offset fitted on validation rows."""
+    """sigmoid(scale * cosine + offset) of comment and reply. scale and offset are fitted on validation rows."""
 
     def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, scale: float, offset: float):
         self.model, self.tokenizer, self.scale, self.offset = model, tokenizer, scale, offset
         self.vectors = Vectors(self.encode)
 
     def encode(self, texts: list[str], batch_size: int = 32) -> Any:
-        """See embed; (texts, width), numpy."""
+        """See embed. Returns a NumPy array, (texts, width)."""
         encoded = [encode_text(self.tokenizer, body) for body in texts]
         result = torch.zeros(len(encoded), int(self.model.config.hidden_size))
         with torch.inference_mode():
@@ -126,17 +127,37 @@ class DualEncoder:
         return probabilities(self.cosines(pairs, batch_size), self.scale, self.offset)
 
 
+class LabelClassifier:
+    """A linear head on text vectors (see embed). weight: (labels, width), bias: (labels,)."""
+
+    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, labels: Sequence[str], weight: Any, bias: Any):
+        self.encoder, self.labels, self.weight, self.bias = DualEncoder(model, tokenizer, 1.0, 0.0), labels, weight, bias
+
+    def vectors(self, texts: Sequence[str], batch_size: int = 32) -> Any:
+        """The text vectors as a NumPy array, (texts, width)."""
+        return self.encoder.encode([*texts], batch_size)
+
+    def logits(self, texts: Sequence[str], batch_size: int = 32) -> Any:
+        """The logits as a NumPy array, (texts, labels). A label applies if its logit is at least 0."""
+        return self.vectors(texts, batch_size) @ self.weight.T + self.bias
+
+
 def load_base(name: str) -> DualEncoder:
     """See rankers.load_base."""
     model, tokenizer = loading.load(bases.base_path(name), AutoModel)
     return DualEncoder(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, 1.0, 0.0)
 
 
-def load(path: Path, _: Precision = "int8") -> Transformers | DualEncoder:
+def load(path: Path, _: Precision = "int8") -> Any:
+    """Load a Transformers, DualEncoder or LabelClassifier, depending on the card."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     settings = cards.read_card(path).settings if (path / cards.CARD_FILE).exists() else {}
     if settings.get("architecture") == "dual encoder":
         model, tokenizer = loading.load(path, AutoModel)
         return DualEncoder(model.to(device), tokenizer, settings["scale"], settings["offset"])
+    if settings.get("architecture") == "labels":
+        model, tokenizer = loading.load(path, AutoModel)
+        with np.load(path / serving.HEAD_FILE) as head:
+            return LabelClassifier(model.to(device), tokenizer, settings["labels"], head["weight"], head["bias"])
     model, tokenizer = loading.load(path, AutoModelForSequenceClassification, num_labels=settings.get("outputs", 1))
     return Transformers(model.to(device), tokenizer, settings.get("scale", 1.0), settings.get("offset", 0.0), settings.get("output", 0))

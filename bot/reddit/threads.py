@@ -23,7 +23,10 @@ class ThreadComment:
 
 @dataclass(frozen=True, slots=True)
 class Thread:
-    """A submission and its comments, parents before their replies. behind_more: fullnames of comments that were not read."""
+    """A submission and its comments. behind_more: fullnames of comments that were not read.
+
+    author is empty where the account is gone; removed: by its author, a moderator or Reddit.
+    """
 
     thread_id: str
     subreddit: str
@@ -36,23 +39,30 @@ class Thread:
     quarantined: bool = False
     stickied: bool = False
     flair: str = ""
+    selftext: str = ""
+    author: str = ""
+    removed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """Something unread in our inbox. name: t1_… a reply to us, t4_… a private message; parent_id: what the reply answers, else empty."""
+    """Something in our inbox. name: t1_… a reply to us, t4_… a private message, which has a subject; parent_id: what the reply answers,
+    else empty; created_utc: epoch seconds.
+    """
 
     name: str
     author: str
     body: str
     parent_id: str
+    created_utc: int
+    subject: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
     """A comment as it stands now; body is empty where it was deleted or removed, author where the account is gone.
 
-    removed: by a moderator or by Reddit.
+    removed: by a moderator or by Reddit, which its author may not see; None where it isn't known what others see.
     """
 
     name: str
@@ -63,4 +73,4 @@ class Standing:
     body: str
     karma: int
     created_utc: int
-    removed: bool
+    removed: bool | None

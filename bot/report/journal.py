@@ -1,7 +1,8 @@
-"""journal: what a run leaves for a monitor and for whoever looks later.
+"""Journal of a run, for monitoring and later inspection.
 
-Writes RUN/log.jsonl (an event a line, appended), RUN/metrics.json and RUN/summary.txt (one line); the last two also where a run failed.
-Read by nobody here. They hold counts, names of rules, paths and what stages print, never a comment, a reply or a credential.
+Writes RUN/log.jsonl (one event per line, appended), RUN/metrics.json and RUN/summary.txt (one line). The last two are also written if the
+run fails. No stage reads them. They contain counts, names of rules, paths and the output of stages, never a comment, a reply or a
+credential.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ LOG, METRICS, SUMMARY = "log.jsonl", "metrics.json", "summary.txt"
 
 @dataclass
 class Journal:
-    """quiet: what stages print goes into the log, not to the terminal."""
+    """The journal of the run folder `run`. quiet: the output of stages goes to the log instead of the terminal."""
 
     run: Path
     quiet: bool = False
     seconds: dict[str, float] = field(default_factory=dict)  # by stage
-    began: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=time.monotonic)
 
     def note(self, event: str, **facts: Any) -> None:
-        """Append a line: utc (epoch seconds), event, facts. The log is its owner's alone."""
+        """Append a line to log.jsonl: utc (epoch seconds), event, facts. Only its owner can read the log."""
         line = json.dumps({"utc": round(time.time(), 3), "event": event, **facts}, ensure_ascii=False)
         handle = os.open(self.run / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
         with open(handle, "a", encoding="utf-8", errors="backslashreplace") as file:  # noqa: PTH123 (a file descriptor)
@@ -38,8 +39,8 @@ class Journal:
             file.write(line + "\n")
 
     def close(self, status: int) -> None:
-        """Write metrics and summary of a run that ends with this exit status."""
-        counts = {"status": status, "seconds_total": round(time.monotonic() - self.began, 1), "seconds": self.seconds, **count(self.run)}
+        """Write the metrics and the summary of a run that ends with this exit status."""
+        counts = {"status": status, "seconds_total": round(time.monotonic() - self.started, 1), "seconds": self.seconds, **count(self.run)}
         line = summary(self.run.resolve().name, counts)
         with files.atomic_writer(self.run / METRICS) as file:
             json.dump({"run": self.run.resolve().name, "finished_utc": int(time.time()), **counts}, file, indent=1)
@@ -50,7 +51,7 @@ class Journal:
 
 
 def count(run: Path) -> dict[str, Any]:
-    """What the files of a run hold; a file that isn't there (yet), or can't be read, counts as nothing.
+    """Counts over the files of a run. A file that is missing or cannot be read counts as empty.
 
     submitted: what became of the replies in chosen.csv, not of others that an earlier run of the same folder submitted.
     """
@@ -98,17 +99,18 @@ def read_submitted(run: Path) -> tuple[list[Submitted] | None, int]:
 
 
 def summary(name: str, counts: dict[str, Any]) -> str:
-    """
+    """The line for summary.txt. counts: as in metrics.json.
+
     >>> counts = {"status": 0, "seconds_total": 34.2, "comments": 10, "candidates": 100, "chosen": 3, "abstained": 6,
     ...           "submitted": {"posted": 2}}
-    >>> summary("today", counts)  # of one comment another of its submission was chosen
+    >>> summary("today", counts)  # for the tenth comment, another comment of its submission was chosen
     'today: status 0, 34 s, 10 comments, 100 candidates, 3 chosen, 6 abstained; posted 2'
     """
-    sent = ", ".join(f"{outcome} {number}" for outcome, number in counts["submitted"].items()) or "nothing submitted"
-    made = ", ".join(f"{counts[each]} {each}" for each in ("comments", "candidates", "chosen", "abstained"))
-    return f"{name}: status {counts['status']}, {counts['seconds_total']:.0f} s, {made}; {sent}"
+    outcomes = ", ".join(f"{outcome} {number}" for outcome, number in counts["submitted"].items()) or "nothing submitted"
+    totals = ", ".join(f"{counts[each]} {each}" for each in ("comments", "candidates", "chosen", "abstained"))
+    return f"{name}: status {counts['status']}, {counts['seconds_total']:.0f} s, {totals}; {outcomes}"
 
 
 def _counted(names: Any) -> dict[str, int]:
-    """The most frequent first."""
+    """name -> count, most frequent first."""
     return dict(Counter(names).most_common())

@@ -1,7 +1,7 @@
-"""What the notebooks call: stages as processes of their own, and their files as tables.
+"""Functions for the notebooks: run stages as separate processes, and read their files as tables.
 
-Nothing here loads a model. Beside pandas it needs only what Python brings, so it runs in Colab's own kernel while the stages run in the
-project's environment, whose packages are other versions.
+Nothing here loads a model. Only packages that Colab has are imported (pandas, matplotlib, typer), so this runs in Colab's own kernel, while
+the stages run in the project's environment with its pinned versions.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ from bot.sandbox.process import sandbox_process
 
 DRIVE_MOUNT = Path("/content/drive")
 DRIVE_FOLDER = DRIVE_MOUNT / "MyDrive" / "reply-bot"
-COLUMNS = 110  # characters of a line that a cell's output shows whole
-REDRAWN_SECONDS = 1.0  # a progress bar draws itself ten times a second; a saved notebook keeps every drawing
+COLUMNS = 110  # width of a cell's output in characters
+REDRAW_SECONDS = 1.0  # progress bars redraw ten times a second, and a saved notebook keeps every redraw
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 def set_up(work: str | Path, drive: bool = False) -> Path:
-    """The folder for all that the notebook makes, there to write into: `work`, or with `drive` reply-bot on the mounted Google Drive.
+    """Create and return the folder for the notebook's files: `work`, or with `drive` the folder reply-bot on Google Drive.
 
-    Also sets how pandas shows text: long, and with `$` as it stands.
+    Also sets pandas to show long text, and `$` literally instead of as TeX.
 
     Raises:
-        UserError: drive is asked for outside Colab.
+        UserError: `drive` is set outside Colab.
     """
     if drive:
         try:
             google_drive = importlib.import_module("google.colab.drive")
         except ImportError:
-            raise UserError("DRIVE works in Colab only; set it to False, and WORK to a folder of this machine") from None
+            raise UserError("DRIVE works in Colab only; set it to False, and WORK to a local folder") from None
         google_drive.mount(str(DRIVE_MOUNT))
     folder = DRIVE_FOLDER if drive else Path(work)
     folder.mkdir(parents=True, exist_ok=True)
@@ -57,65 +57,65 @@ def set_up(work: str | Path, drive: bool = False) -> Path:
 
 
 def python() -> str:
-    """The Python of the stages: that of the project's `.venv` where one was made, else the one that runs the notebook."""
+    """The Python that runs the stages: the one in the project's `.venv` if it exists, otherwise the notebook's own."""
     own = ROOT / ".venv" / "bin" / "python"
     return str(own) if own.exists() else sys.executable
 
 
 def stage(*arguments: object, **settings: object) -> None:
-    """Run `run_bot.py ARGUMENTS` as a process of its own, showing what it prints as it comes.
+    """Run `run_bot.py ARGUMENTS` as a separate process and print its output as it arrives.
 
-    settings: of the config, as `generate__num_candidates=20`; they go before a file given with --config. None leaves a setting alone.
+    settings: config settings such as `generate__num_candidates=20`. They override a file given with --config. None: not set.
 
     Raises:
-        UserError: the stage failed; what it printed says why.
+        UserError: the stage failed; its output says why.
     """
-    told = {f"BOT_{name.upper()}": _setting(value) for name, value in settings.items() if value is not None}
+    variables = {f"BOT_{name.upper()}": _setting(value) for name, value in settings.items() if value is not None}
     line = shlex.join(map(str, arguments))
-    print(" ".join(["$", *(f"{name}={shlex.quote(value)}" for name, value in told.items()), "python run_bot.py", line]), flush=True)
-    # rich draws progress only for what passes for a terminal
+    print(" ".join(["$", *(f"{name}={shlex.quote(value)}" for name, value in variables.items()), "python run_bot.py", line]), flush=True)
+    # rich only draws progress bars on a terminal
     terminal = {"TTY_COMPATIBLE": "1", "TTY_INTERACTIVE": "1", "NO_COLOR": "1", "COLUMNS": str(COLUMNS), "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
         [python(), str(ROOT / "run_bot.py"), *map(str, arguments)],
-        env={**os.environ, **terminal, **told}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env={**os.environ, **terminal, **variables}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     assert process.stdout is not None
-    with process, io.TextIOWrapper(process.stdout, encoding="utf-8", errors="replace", newline="") as printed:
+    with process, io.TextIOWrapper(process.stdout, encoding="utf-8", errors="replace", newline="") as output:
         try:
-            show(printed)
+            show(output)
         except KeyboardInterrupt:
-            show(printed)  # Jupyter interrupts the stage as well, which then keeps what it has done
+            show(output)  # Jupyter interrupts the stage too; wait until it has saved its work
             raise
     if process.returncode:
-        raise UserError(f"`run_bot.py {line}` ended with status {process.returncode}; what it printed above says why")
+        raise UserError(f"`run_bot.py {line}` failed with status {process.returncode}; see its output above")
 
 
 def show(lines: Iterable[str]) -> None:
-    """Print them as they come."""
-    for shown in redrawn(lines):
-        print(shown, end="", flush=True)
+    """Print lines as they arrive, with progress bars thinned out."""
+    for line in thin_progress(lines):
+        print(line, end="", flush=True)
 
 
-def redrawn(lines: Iterable[str], clock: Callable[[], float] = time.monotonic) -> Iterator[str]:
-    """What a cell's output shows of lines for a terminal: no control sequences, and of those that are drawn over (`\\r`) one a second.
+def thin_progress(lines: Iterable[str], clock: Callable[[], float] = time.monotonic) -> Iterator[str]:
+    """Terminal output for a cell: without control sequences, and at most one redraw (a line ending in `\\r`) per second.
 
-    >>> [re.sub(" +", " ", line) for line in redrawn(["\\x1b[2K1 %\\r", "2 %\\r", "3 %\\n", "done\\n"], clock=lambda: 0.0)]
+    >>> [re.sub(" +", " ", line) for line in thin_progress(["\\x1b[2K1 %\\r", "2 %\\r", "3 %\\n", "done\\n"], clock=lambda: 0.0)]
     ['1 %\\r', '3 % \\n', 'done\\n']
     """
-    drawn = float("-inf")
-    over = False
+    last_redraw = float("-inf")
+    overwrites = False
     for line in lines:
         text = _CONTROL.sub("", line)
         body = text.rstrip("\r\n")
         if text.endswith("\r"):
             now, end = clock(), "\r"
-            if now - drawn < REDRAWN_SECONDS:
+            if now - last_redraw < REDRAW_SECONDS:
                 continue
-            drawn = now
+            last_redraw = now
         else:
             end = "\n" if text.endswith("\n") else ""
-        yield (body.ljust(COLUMNS) if over else body) + end  # so that nothing of a longer line stays behind
-        over = end == "\r"
+        yield (body.ljust(COLUMNS) if overwrites else body) + end  # padded, so that no rest of a longer line remains
+        overwrites = end == "\r"
 
 
 def _setting(value: object) -> str:
@@ -123,17 +123,17 @@ def _setting(value: object) -> str:
 
 
 def _numeric_columns() -> set[str]:
-    """Columns that hold a number in every file that has them."""
+    """Names of the columns that are numbers."""
     row_types = [each for each in vars(schema).values() if isinstance(each, type) and hasattr(each, "__dataclass_fields__")]
     kinds = [(name, kind) for row_type in row_types for name, kind in typing.get_type_hints(row_type).items()]
     return {name for name, kind in kinds if kind in (int, float, int | None, float | None)}
 
 
 def table(path: Path) -> pd.DataFrame:
-    """A CSV file of the pipeline. Text stays as it stands there (`NA` is text), numbers are numbers, an empty number is NaN.
+    """Read a CSV file of the pipeline. Text is never converted (`NA` is text), number columns are numeric, an empty number is NaN.
 
     Raises:
-        UserError: no such file, cut short, changed since it was written, or a cell that should be a number and isn't.
+        UserError: the file is missing, truncated or modified, or a number column contains something else.
     """
     columns, rows = schema.read_table(path)
     frame = pd.DataFrame(rows, columns=columns, dtype=object)
@@ -146,24 +146,24 @@ def table(path: Path) -> pd.DataFrame:
 
 
 def card(model: Path) -> dict[str, Any]:
-    """What model.json of a trained model says: its base, settings and metrics."""
+    """The card (model.json) of a trained model: base, settings, metrics and more."""
     try:
         content: dict[str, Any] = json.loads((model / "model.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{model}/model.json is missing, so there is no trained model; run the training cell first") from None
+        raise UserError(f"{model}/model.json: no trained model; run the training cell first") from None
     return content
 
 
 def sandbox_reddit(folder: Path) -> AbstractContextManager[str]:
-    """The local Reddit, for a `with` block: its URL, for the setting reddit.url."""
+    """Context manager that runs the local Reddit; its value is the URL for the setting reddit.url."""
     folder.mkdir(parents=True, exist_ok=True)
     return sandbox_process(folder, python())
 
 
 def page(path: Path, height: int = 800) -> Any:
-    """An HTML page inside a cell's output, kept apart from the notebook: it runs nothing and loads nothing. height: pixels."""
+    """An HTML page as cell output, in a sandboxed iframe that runs no scripts. height: pixels."""
     from IPython.display import HTML
 
     content = html.escape(path.read_text(encoding="utf-8"))
-    # the <div> keeps IPython from advising an IFrame, which Colab can't show
+    # without the <div>, IPython warns to use IFrame, which does not work in Colab
     return HTML(f'<div><iframe sandbox srcdoc="{content}" style="width: 100%; height: {height}px; border: 1px solid #ccc"></iframe></div>')

@@ -1,14 +1,14 @@
-"""report: what became of a run, as a page and as a table.
+"""report: the results of a run, as a page and as a table.
 
-Reads  RUN/comments.csv, RUN/candidates.csv, RUN/scored.csv, RUN/chosen.csv, their manifests, and where there are any RUN/context.csv,
+Reads  RUN/comments.csv, RUN/candidates.csv, RUN/scored.csv, RUN/chosen.csv, their manifests, and, if present, RUN/context.csv,
        RUN/skipped.csv and RUN/submitted.csv.
-Writes RUN/report.html: one file that needs nothing else, no network and no script; and RUN/for_spreadsheet.csv, the candidates once more
-       for a spreadsheet, with nothing in it that one would run. Prints the table, then the path of the page.
+Writes RUN/report.html, a single self-contained file without scripts, and RUN/for_spreadsheet.csv, the candidates with every cell made safe
+       to open in a spreadsheet. Prints the table, then the path of the page.
 
     python run_bot.py report --run data/runs/X
 
-All text in a run is other people's or a model's: the page escapes it (and its content policy lets nothing load), the table prints it
-without control characters and never reads it as markup.
+All text in a run was written by strangers or by a model, so it is not trusted: the page escapes it (and its content security policy blocks
+loading anything), and the table prints it without control characters and without interpreting markup.
 """
 
 from __future__ import annotations
@@ -34,72 +34,72 @@ from rich.table import Table
 from rich.text import Text
 
 from bot import files, schema, text
+from bot.conduct.reasons import Reason
 from bot.conduct.what import Unfit
 from bot.conduct.when import Refusal
-from bot.conduct.where import Reason
 from bot.posting.ledger import Settled
 from bot.reddit.outcomes import Outcome
 from bot.report import plots
 from bot.report.journal import read_submitted
 from bot.schema import Candidate, Comment, Context, NotChosen, Scored, Skipped, Submitted, Verdict
 
-# --- words ------------------------------------------------------------------------------------------------------------
-# A name in a CSV file that has no phrase here is shown as it is.
+# --- labels -----------------------------------------------------------------------------------------------------------
+# A name in a CSV file without an entry here is shown unchanged.
 
 SKIP_REASONS = schema.phrases(Reason)
 CANDIDATE_REASONS = schema.phrases(NotChosen, Unfit)
 VERDICTS = schema.phrases(Verdict)
 OUTCOMES = {
-    **{name: f"not posted, by then: {phrase}" for name, phrase in SKIP_REASONS.items()},
+    **{name: f"not posted, when checked again: {phrase}" for name, phrase in SKIP_REASONS.items()},
     **{name: f"not posted: {phrase}" for name, phrase in schema.phrases(Unfit).items()},
     **schema.phrases(Outcome, Refusal, Settled),
 }
 SCORES = {
-    "realism_score": ("Realism", "how much the reply reads as written by a person, from 0 to 1"),
+    "realism_score": ("Realism", "probability that the reply was written by a person, from 0 to 1"),
     "upvote_score": ("Upvote", "how well the reply would do among other replies to the same comment, from 0 to 1"),
-    "relevance_score": ("Relevance", "how much the reply belongs to this comment, from 0 to 1"),
-    "rank_score": ("Rank", "what candidates are ordered by, from 0 to 1"),
+    "relevance_score": ("Relevance", "probability that the reply belongs to this comment, from 0 to 1"),
+    "rank_score": ("Rank", "the combined score by which candidates are ordered, from 0 to 1"),
 }
-# Which file's manifest tells a setting, where in it, what it is called, and what it means.
+# (file whose manifest has the setting, keys in the manifest, label, explanation)
 SETTINGS: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
-    ("comments", ("fetch", "subreddits"), "subreddits", "where comments were read"),
-    ("comments", ("fetch", "listing"), "listing", "which list of a subreddit's submissions was read"),
-    ("comments", ("fetch", "submissions"), "submissions", "read from each list"),
-    ("comments", ("fetch", "depth"), "greatest depth", "0 is a comment directly under the submission"),
-    ("comments", ("fetch", "minimum_karma"), "least karma", "of a comment"),
-    ("comments", ("fetch", "maximum_age_hours"), "greatest age", "of a comment, in hours"),
-    ("comments", ("limit",), "limit", "comments taken up at most"),
+    ("comments", ("fetch", "subreddits"), "subreddits", "from which comments were fetched"),
+    ("comments", ("fetch", "listing"), "listing", "order in which a subreddit's submissions were listed"),
+    ("comments", ("fetch", "submissions"), "submissions", "per subreddit"),
+    ("comments", ("fetch", "depth"), "maximum depth", "0 is a comment directly under the submission"),
+    ("comments", ("fetch", "minimum_karma"), "minimum karma", "of a comment"),
+    ("comments", ("fetch", "maximum_age_hours"), "maximum age", "of a comment, in hours"),
+    ("comments", ("limit",), "limit", "maximum number of comments to answer"),
     ("candidates", ("settings", "model"), "generator", "folder of the model that wrote the candidates"),
-    ("candidates", ("settings", "num_candidates"), "candidates", "for each comment"),
+    ("candidates", ("settings", "num_candidates"), "candidates", "per comment"),
     ("candidates", ("settings", "temperature"), "temperature", "of sampling; lower is more predictable"),
-    ("candidates", ("settings", "top_p"), "top_p", "tokens are drawn from the likeliest that make up this share of the probability"),
-    ("candidates", ("settings", "max_new_tokens"), "most tokens", "in a candidate"),
+    ("candidates", ("settings", "top_p"), "top_p", "sampling from the most likely tokens that make up this share of the probability"),
+    ("candidates", ("settings", "max_new_tokens"), "maximum tokens", "in a candidate"),
     ("candidates", ("seed",), "seed", "the same seed and model give the same candidates"),
-    ("candidates", ("model",), "generator's checksum", "sha256 over the model's files, its first 12 digits"),
+    ("candidates", ("model",), "generator checksum", "first 12 digits of the sha256 of the model's files"),
     ("scores", ("settings", "realism"), "realism ranker", "folder of the model"),
-    ("scored", ("models", "realism"), "realism ranker's checksum", "as above"),
+    ("scored", ("models", "realism"), "realism ranker checksum", "as above"),
     ("scores", ("settings", "upvote"), "upvote ranker", "folder of the model"),
-    ("scored", ("models", "upvote"), "upvote ranker's checksum", "as above"),
+    ("scored", ("models", "upvote"), "upvote ranker checksum", "as above"),
     ("scores", ("settings", "relevance"), "relevance ranker", "folder of the model"),
-    ("scored", ("models", "relevance"), "relevance ranker's checksum", "as above"),
-    ("scores", ("settings", "weights"), "weights", "how much each ranker counts in rank_score"),
-    ("chosen", ("settings", "minimum_realism"), "realism threshold", "a candidate with a lower realism score is refused"),
+    ("scored", ("models", "relevance"), "relevance ranker checksum", "as above"),
+    ("scores", ("settings", "weights"), "weights", "of the rankers in rank_score"),
+    ("chosen", ("settings", "minimum_realism"), "realism threshold", "candidates with a lower realism score are refused"),
 )
-# Shown without unfolding the rest.
+# Shown while the other settings are folded.
 MAIN_SETTINGS = frozenset(
     {"generator", "candidates", "temperature", "top_p", "seed", "realism ranker", "upvote ranker", "relevance ranker", "realism threshold"}
 )
 
-CARDS_SHOWN_OPEN = 12  # with more comments than this, the lists of candidates start closed
+CARDS_SHOWN_OPEN = 12  # with more comments, the lists of candidates start folded
 
 # --- a run --------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run folder, read. made_from: by file, from its manifest.
+    """The content of a run folder. made_from: file -> `made_from` of its manifest.
 
-    submitted: what became of the replies in chosen.csv, None where none of them was submitted (a dry run). submitted_before: rows of
+    submitted: what became of the replies in chosen.csv, None if none of them was submitted (a dry run). submitted_before: rows of
     submitted.csv about other texts, from an earlier run of the same folder.
     """
 
@@ -117,7 +117,7 @@ class Run:
 
 
 def read_run(folder: Path) -> Run:
-    """Raises FileError where a file is missing or isn't what it should be."""
+    """Read a run folder. Raises FileError if a file is missing or invalid."""
 
     def optional(name: str, row_type: type[schema.Row]) -> list[schema.Row]:
         return schema.read_rows(folder / name, row_type) if (folder / name).exists() else []
@@ -140,7 +140,7 @@ def read_run(folder: Path) -> Run:
 
 
 def dig(tree: Any, keys: Sequence[str]) -> Any:
-    """What stands under nested keys, None where there is nothing.
+    """The value under nested keys; None if there is none.
 
     >>> dig({"settings": {"model": "m"}}, ["settings", "model"]), dig({}, ["settings", "model"])
     ('m', None)
@@ -151,7 +151,7 @@ def dig(tree: Any, keys: Sequence[str]) -> Any:
 
 
 def by_comment(rows: Iterable[Scored]) -> dict[str, list[Scored]]:
-    """Rows of each comment_id, best rank_score first, equals by candidate_id: `choose`'s own order."""
+    """comment_id -> rows, highest rank_score first, then by candidate_id (the order of `choose`)."""
     groups: dict[str, list[Scored]] = {}
     for row in rows:
         groups.setdefault(row.comment_id, []).append(row)
@@ -159,7 +159,7 @@ def by_comment(rows: Iterable[Scored]) -> dict[str, list[Scored]]:
 
 
 def counted(names: Iterable[str]) -> str:
-    """How often each name stands there, the most frequent first.
+    """The names with their counts, most frequent first.
 
     >>> counted(["b", "a", "b"])
     'b 2, a 1'
@@ -184,7 +184,7 @@ def why_nothing(rows: Sequence[Scored], thread_answered: bool) -> str:
 
 
 def sent(run: Run) -> str:
-    """One sentence: whether anything was sent, where to, and what came of it."""
+    """One sentence on what was submitted, where to, and with which outcomes."""
     before = (
         f" An earlier run of this folder submitted {_many(run.submitted_before, 'other text', 'other texts')}."
         if run.submitted_before
@@ -217,7 +217,7 @@ def shorten(body: str, length: int) -> str:
 
 
 def number(value: float | None) -> str:
-    """A score cut (not rounded: 0.499 must not look as if it had passed 0.50) to two places; – where its ranker does not exist.
+    """A score truncated to two decimals (0.499 must not look as if it reached 0.50); – if there is none.
 
     >>> number(0.4999), number(0.57), number(None)
     ('0.49', '0.57', '–')
@@ -228,7 +228,7 @@ def number(value: float | None) -> str:
 
 
 def table(run: Run, width: int) -> Table:
-    """One row a comment: the comment, the reply that was chosen and its scores, or why there is none. width: terminal columns."""
+    """One row per comment: the comment, the chosen reply and its scores, or why there is no reply. width: of the terminal."""
     chosen = {row.comment_id: row for row in run.chosen}
     threads = {row.thread_id for row in run.chosen}
     groups = by_comment(run.scored)
@@ -251,20 +251,20 @@ def table(run: Run, width: int) -> Table:
 
 
 def print_table(folder: Path, console: Console | None = None) -> None:
-    """Print a run as a table and its counts; colours on a terminal only.
+    """Print a run as a table with its counts, in colour on a terminal.
 
     Raises:
-        FileError: a file of the run is missing or isn't what it should be.
+        FileError: a file of the run is missing or invalid.
     """
     _print(read_run(folder), console or Console(highlight=False))
 
 
 def _print(run: Run, console: Console) -> None:
     if isinstance(console.file, io.TextIOWrapper):
-        console.file.reconfigure(errors="replace")  # a terminal that can't show an emoji is no reason to stop
+        console.file.reconfigure(errors="replace")  # not every terminal can show an emoji
     if not run.comments:
         why = counted(row.reason for row in run.skipped)
-        words = f"No comments were taken up; {len(run.skipped)} were skipped{f' ({why})' if why else ''}. {sent(run)}"
+        words = f"No comments to answer; {len(run.skipped)} were skipped{f' ({why})' if why else ''}. {sent(run)}"
         console.print(Text(text.printable(words)))
         return
     console.print(table(run, console.width))
@@ -278,11 +278,11 @@ def _print(run: Run, console: Console) -> None:
     console.print(Text(text.printable(words)))
 
 
-# --- for a spreadsheet --------------------------------------------------------------------------------------------------
+# --- spreadsheet --------------------------------------------------------------------------------------------------------
 
 
 def safe_cell(body: str) -> str:
-    """Text that a spreadsheet shows and doesn't run: what starts like a formula gets an apostrophe before it (OWASP, «CSV injection»).
+    """Text made safe for a spreadsheet: an apostrophe in front of anything that starts like a formula (OWASP, "CSV Injection").
 
     >>> safe_cell("=cmd|' /C calc'!A0"), safe_cell(" -1"), safe_cell("\\tx"), safe_cell("1 + 1 = 2")
     ("'=cmd|' /C calc'!A0", "' -1", "'\\tx", '1 + 1 = 2')
@@ -291,12 +291,12 @@ def safe_cell(body: str) -> str:
     return f"'{shown}" if shown[:1] in ("\t", "\n", "\ufffd") or shown.lstrip()[:1] in _FORMULA else shown
 
 
-CELL_CHARACTERS = 32_000  # a spreadsheet's cell holds 32,767
-_FORMULA = tuple("=+-@＝＋－＠")  # some take the full-width ones too
+CELL_CHARACTERS = 32_000  # a spreadsheet cell holds at most 32,767
+_FORMULA = tuple("=+-@＝＋－＠")  # some spreadsheets also accept the full-width forms
 
 
 def write_spreadsheet(rows: Iterable[Scored], path: Path) -> None:
-    """The rows with every cell quoted, so that no separator in a text starts a cell anywhere, and a mark that says UTF-8."""
+    """Write the rows with every cell quoted, so that text never splits into cells, and with a byte order mark for UTF-8."""
     columns = schema.columns_of(Scored)
     with files.atomic_writer(path, newline="") as file:
         file.write("\ufeff")
@@ -311,7 +311,7 @@ def write_spreadsheet(rows: Iterable[Scored], path: Path) -> None:
 
 
 def plot(rows: Sequence[Scored], column: str, threshold: float | None = None) -> dict[str, str] | None:
-    """What the template shows of a score of all candidates. None where no row has it."""
+    """Label, explanation and histogram of a score, for the template. None if no row has that score."""
     known = [(row.verdict, score) for row in rows if (score := getattr(row, column)) is not None and math.isfinite(score)]
     members = {verdict: [score for each, score in known if each == verdict] for verdict in Verdict}
     if not any(members.values()):
@@ -321,7 +321,7 @@ def plot(rows: Sequence[Scored], column: str, threshold: float | None = None) ->
 
 
 def settings_rows(made_from: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """(name, value, meaning) of what the manifests tell; nothing for what they don't."""
+    """(label, value, explanation) of the settings that the manifests contain."""
     rows = []
     for stem, keys, name, meaning in SETTINGS:
         value = dig(made_from, [stem, *keys])
@@ -341,7 +341,7 @@ def _plain(value: Any) -> str:
 
 
 def moment(utc: int) -> str:
-    """Epoch seconds for a person; as they are, where no calendar has them.
+    """Epoch seconds as date and time, or unchanged if they are out of range.
 
     >>> moment(1700000000)
     '14 Nov 2023, 22:13 UTC'
@@ -353,10 +353,10 @@ def moment(utc: int) -> str:
 
 
 def _card(comment: Comment, rows: list[Scored], run: Run, likelihoods: Mapping[tuple[str, str], float | None]) -> dict[str, Any]:
-    """What the template shows of one comment."""
+    """The data of one comment for the template."""
     chosen = next((row for row in run.chosen if row.comment_id == comment.comment_id), None)
     answered = next((row.comment_id for row in run.chosen if row.thread_id == comment.thread_id), None)
-    # a link into the sandbox is dead once the run is over
+    # links into the sandbox stop working when the run ends
     linked = dig(run.made_from, ["comments", "source"]) != "sandbox" and is_web_address(comment.permalink)
     return {
         "comment": comment,
@@ -384,7 +384,7 @@ def is_web_address(address: str) -> bool:
 
 
 def templates(folder: Path = Path(__file__).parent) -> jinja2.Environment:
-    """A folder's page templates; whatever they are given is escaped."""
+    """The page templates of a folder, with autoescape."""
     return jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -395,17 +395,17 @@ def templates(folder: Path = Path(__file__).parent) -> jinja2.Environment:
 
 
 def page(run: Run) -> str:
-    """The whole of report.html."""
+    """The content of report.html."""
     groups = by_comment(run.scored)
     likelihoods = {(row.comment_id, row.candidate_id): row.log_likelihood for row in run.candidates}
     cards = [_card(comment, groups.get(comment.comment_id, []), run, likelihoods) for comment in run.comments]
     columns = [name for name in SCORES if any(getattr(row, name) is not None for row in run.scored)]
     ordered_by = next((name for name in columns if all(getattr(row, name) == row.rank_score for row in run.scored)), "rank_score")
     if ordered_by != "rank_score":
-        columns.remove("rank_score")  # the same numbers once more
+        columns.remove("rank_score")  # it would repeat the same numbers
     threshold = dig(run.made_from, ["chosen", "settings", "minimum_realism"])
     thresholds = {"realism_score": threshold if isinstance(threshold, int | float) else None}
-    drawn = [plot(run.scored, name, thresholds.get(name)) for name in columns if name != "rank_score"]
+    histograms = [plot(run.scored, name, thresholds.get(name)) for name in columns if name != "rank_score"]
     environment = templates()
     environment.filters["visible"] = lambda body: text.UNPRINTABLE.sub("\ufffd", body)
     environment.filters["number"] = number
@@ -434,7 +434,7 @@ def page(run: Run) -> str:
         generators=sorted({row.generator for row in run.candidates if row.generator}),
         settings=settings_rows(run.made_from),
         main_settings=MAIN_SETTINGS,
-        plots=[each for each in drawn if each],
+        plots=[each for each in histograms if each],
         with_likelihood=any(value is not None for value in likelihoods.values()),
         lists_open=len(cards) <= CARDS_SHOWN_OPEN,
         sandbox=dig(run.made_from, ["comments", "source"]) == "sandbox",
@@ -442,17 +442,18 @@ def page(run: Run) -> str:
 
 
 def write_page(run: Run, path: Path) -> None:
+    """Write report.html."""
     content = page(run)
     with files.atomic_writer(path) as file:
         file.write(content)
 
 
 def main(run: Annotated[Path, typer.Option(help="run folder: reads its CSV files, writes report.html")]) -> None:
-    """Show a run: a table here, and a page to look at."""
+    """Report on a run: print a table and write a page."""
     page_file, spreadsheet = run / "report.html", run / "for_spreadsheet.csv"
     with files.run_folder(run):
         for path in (page_file, spreadsheet):
-            files.check_output(path, is_ours=lambda _: True)  # of a run folder, these names are this stage's
+            files.check_output(path, is_ours=lambda _: True)  # in a run folder, files with these names are always replaced
         rows = read_run(run)
         write_page(rows, page_file)
         write_spreadsheet(rows.scored, spreadsheet)

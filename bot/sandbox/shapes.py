@@ -36,6 +36,7 @@ def submission_json(row: sqlite3.Row, num_comments: int, host: str) -> Json:
             "archived": bool(row["archived"]),
             "stickied": False,
             "quarantine": False,
+            "removed_by_category": None,
             "link_flair_text": None,
             "edited": False,
             "permalink": link,
@@ -94,13 +95,23 @@ def letter_json(row: sqlite3.Row, dest: str) -> Json:
     """A private message to `dest`."""
     data = {key: row[key] for key in ("name", "author", "subject", "body")}
     data |= {"id": row["name"][3:], "created_utc": float(row["created_utc"]), "dest": dest}
-    return {"kind": "t4", "data": data | {"was_comment": False, "new": True, "parent_id": None, "replies": "", "subreddit": None}}
+    return {
+        "kind": "t4",
+        "data": data | {"was_comment": False, "new": bool(row["unread"]), "parent_id": None, "replies": "", "subreddit": None},
+    }
 
 
-def comment_reply_json(comment: Json, dest: str) -> Json:
+def comment_reply_json(comment: Json, unread: bool, dest: str) -> Json:
     """A comment as the inbox of `dest`, whom it answers, has it."""
     context = f"{comment['data']['permalink']}?context=3"
-    letter = {"was_comment": True, "new": True, "subject": "comment reply", "type": "comment_reply", "dest": dest, "context": context}
+    letter = {
+        "was_comment": True,
+        "new": bool(unread),
+        "subject": "comment reply",
+        "type": "comment_reply",
+        "dest": dest,
+        "context": context,
+    }
     return {**comment, "data": comment["data"] | letter}
 
 

@@ -1,9 +1,9 @@
-"""Training: one file for each task and back end, with `Options` and `train(options)`. A new one is a new file here and a line in TRAINERS.
+"""Training: one module per task and back end, with `Options` and `train(options)`. To add one, add a module here and a line in TRAINERS.
 
     python run_bot.py train TASK [--backend NAME] [--OPTION VALUE …]
 
-`Options` is a frozen data class: its fields are the command's options, its defaults theirs. `train` reads prepared files and a base, and
-writes a model folder. A trainer's file imports its framework inside functions, since the command lists the options of all of them.
+`Options` is a frozen data class: its fields and defaults become the command's options. `train` reads prepared files and a base, and
+writes a model folder. A trainer module imports its framework inside functions, because the command lists the options of every trainer.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from bot.weights.bases import Kind
 
 class Trainer(NamedTuple):
     module: str  # has `Options`, `LIMITS` (for cards) and `train(options)`
-    bases: tuple[Kind, ...] = ()  # kinds of base that it trains; empty: it checks the base itself
+    bases: tuple[Kind, ...] = ()  # kinds of base it can train; empty: the trainer checks the base itself
 
 
-# By task, then by back end; the first of a task is its default.
+# Task -> back end -> trainer. The first back end of a task is its default.
 TRAINERS = {
     "lm": {
         "transformers": Trainer("bot.train.lm_transformers", ("lm", "encoder")),
@@ -34,5 +34,8 @@ TRAINERS = {
     },
     "relevance": {
         "transformers": Trainer("bot.train.relevance_transformers", ("lm", "encoder")),
+    },
+    "conduct": {
+        "transformers": Trainer("bot.train.conduct_transformers", ("encoder",)),
     },
 }  # fmt: skip

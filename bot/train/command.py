@@ -1,15 +1,15 @@
-"""train lm | realism | upvote | relevance: what is typed becomes the `Options` of the task's trainer (see TRAINERS), which is started.
+"""train lm|realism|upvote|relevance|conduct: parse the options of the task's trainer (see TRAINERS), run it, then evaluate the model.
 
     python run_bot.py train lm --base smollm2-135m-instruct --data data/prepared --pairs 24000 --out models/lm
     python run_bot.py train realism --data data/prepared --out models/realism
     python run_bot.py train upvote --backend tfhub-bert --classes 4
     python run_bot.py train upvote --realism-out models/realism --no-evaluate
 
-Reads  what the trainer reads.
-Writes OUT: a model folder with its card (model.json) and losses (losses.csv), whole, in the place of what was there; while it trains,
-       OUT/checkpoint.*, from which the same command resumes. A trained model is replaced with --overwrite alone.
+Reads  the trainer's inputs.
+Writes OUT: a model folder with its card (model.json) and losses (losses.csv), replaced as a whole; during training, OUT/checkpoint.*,
+       from which the same command resumes. An existing model is replaced only with --overwrite.
 
-In the end `evaluate --model OUT --data DATA` measures the model, in a process of its own, and writes the metrics of its card.
+Afterwards `evaluate --model OUT --data DATA` measures the model in a separate process and writes the metrics into its card.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ from bot.train.options import TrainOptions
 from bot.weights import bases, cards
 
 PROGRAM = "python run_bot.py"
-CHECKPOINT = "checkpoint."  # what begins so in a model folder is left by a training that was interrupted
+CHECKPOINT = "checkpoint."  # prefix of the files that an interrupted training run leaves in a model folder
 
 
 def option_type(task: str, backend: str) -> type[TrainOptions]:
-    """The data class of the trainer's options."""
+    """The trainer's `Options` class."""
     options: type[TrainOptions] = importlib.import_module(TRAINERS[task][backend].module).Options
     return options
 
 
 def command(task: str, purpose: str) -> Callable[..., None]:
-    """The function that `train TASK` calls: its signature, of which typer makes the options, has a field for each of the trainers'."""
+    """The function behind `train TASK`. Its signature, from which typer builds the command, has a parameter for each trainer's option."""
 
-    def run(backend: str = next(iter(TRAINERS[task])), overwrite: bool = False, evaluate: bool = True, **given: Any) -> None:
-        options = chosen_options(task, backend, given)
+    def run(backend: str = next(iter(TRAINERS[task])), overwrite: bool = False, evaluate: bool = True, **arguments: Any) -> None:
+        options = build_options(task, backend, arguments)
         check_base(task, backend, options.base)
         for folder in options.folders:
             check_out(folder, options.data, overwrite)
@@ -57,100 +57,101 @@ def command(task: str, purpose: str) -> Callable[..., None]:
 
     names = Literal[tuple(TRAINERS[task])]  # type: ignore[valid-type]
     parameters = {
-        "backend": (Annotated[names, typer.Option(help="what trains")], next(iter(TRAINERS[task]))),
-        **{name: (annotation, None) for name, annotation in options_of(task).items()},
+        "backend": (Annotated[names, typer.Option(help="training framework")], next(iter(TRAINERS[task]))),
+        **{name: (annotation, None) for name, annotation in merged_options(task).items()},
         "overwrite": (files.Overwrite, False),
-        "evaluate": (Annotated[bool, typer.Option(help="measure the model in the end, for its card")], True),
+        "evaluate": (Annotated[bool, typer.Option(help="evaluate the model after training and write the metrics into its card")], True),
     }
     kind = inspect.Parameter.KEYWORD_ONLY
     signature = [inspect.Parameter(name, kind, default=default, annotation=each) for name, (each, default) in parameters.items()]
     run.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]
     run.__annotations__ = {name: annotation for name, (annotation, _) in parameters.items()}
-    run.__doc__ = f"{purpose} On CPU, or on a GPU where there is one."
+    run.__doc__ = f"{purpose} Uses a GPU if one is available, otherwise the CPU."
     return run
 
 
 # --- options ------------------------------------------------------------------------------------------------------------
 
 
-def options_of(task: str) -> dict[str, Any]:
-    """By name, the option of each field that any back end of the task has, as typer reads it; not given, it is None.
+def merged_options(task: str) -> dict[str, Any]:
+    """Option name -> typer annotation, for the fields of every back end of the task. An option that is not set is None.
 
-    Its help tells the default, by back end where they differ; an option that not every back end has stands under those that have it.
+    The help shows the default, one per back end where they differ. Options that only some back ends have get a help panel of their own.
     """
     merged: dict[str, dict[str, tuple[Any, Any]]] = {}  # name -> back end -> (annotation, default)
     for backend in TRAINERS[task]:
-        kinds = get_type_hints(option_type(task, backend), include_extras=True)
+        annotations = get_type_hints(option_type(task, backend), include_extras=True)
         for each in fields(option_type(task, backend)):
             default = each.default if each.default_factory is MISSING else None
-            merged.setdefault(each.name, {})[backend] = kinds[each.name], default
-    return {name: _annotation(by_backend, list(TRAINERS[task])) for name, by_backend in merged.items()}
+            merged.setdefault(each.name, {})[backend] = annotations[each.name], default
+    return {name: _merged_annotation(by_backend, list(TRAINERS[task])) for name, by_backend in merged.items()}
 
 
-def _annotation(by_backend: Mapping[str, tuple[Any, Any]], backends: Sequence[str]) -> Any:
+def _merged_annotation(by_backend: Mapping[str, tuple[Any, Any]], backends: Sequence[str]) -> Any:
     (first, _), *_ = by_backend.values()
-    kind, option = get_args(first)
+    value_type, option = get_args(first)
     option = copy.copy(option)
     helps = {get_args(annotation)[1].help: backend for backend, (annotation, _) in by_backend.items()}
     if len(helps) > 1:
         option.help = "; ".join(f"{backend}: {text}" for text, backend in helps.items())
     defaults = {backend: str(getattr(default, "value", default)) for backend, (_, default) in by_backend.items() if default is not None}
-    alike = len({*defaults.values()}) == 1
-    option.show_default = next(iter(defaults.values())) if alike else ", ".join(map(": ".join, defaults.items())) or False
+    same = len({*defaults.values()}) == 1
+    option.show_default = next(iter(defaults.values())) if same else ", ".join(map(": ".join, defaults.items())) or False
     if len(by_backend) < len(backends):
         option.rich_help_panel = f"With --backend {' or '.join(by_backend)}"
-    return Annotated[Optional[kind], option]  # noqa: UP045
+    return Annotated[Optional[value_type], option]  # noqa: UP045
 
 
-def chosen_options(task: str, backend: str, given: Mapping[str, Any]) -> TrainOptions:
-    """The back end's options, with what was given (not None) in place of the defaults. Raises UserError for one that it doesn't have."""
-    typed = {name: value for name, value in given.items() if value is not None and value != []}
-    if foreign := typed.keys() - {each.name for each in fields(option_type(task, backend))}:
-        names = ", ".join("--" + name.replace("_", "-") for name in sorted(foreign))
-        raise UserError(f"{names}: not an option of --backend {backend}; leave it out, or give the other back end")
-    return option_type(task, backend)(**typed)
+def build_options(task: str, backend: str, arguments: Mapping[str, Any]) -> TrainOptions:
+    """The back end's options; arguments that are None keep their default. Raises UserError for an option that the back end lacks."""
+    given = {name: value for name, value in arguments.items() if value is not None and value != []}
+    if unknown := given.keys() - {each.name for each in fields(option_type(task, backend))}:
+        names = ", ".join("--" + name.replace("_", "-") for name in sorted(unknown))
+        raise UserError(f"{names}: not an option of --backend {backend}; remove it or choose another back end")
+    return option_type(task, backend)(**given)
 
 
 # --- checks -------------------------------------------------------------------------------------------------------------
 
 
 def check_base(task: str, backend: str, base: str) -> None:
-    """Raises UserError where the base is here and of a kind that the back end doesn't train."""
-    wanted = TRAINERS[task][backend].bases
-    kind = (bases.read_base(base) or {}).get("kind") if wanted else None
-    if kind and kind not in wanted:
+    """Raises UserError if the base exists but is of a kind that the back end cannot train."""
+    supported = TRAINERS[task][backend].bases
+    kind = (bases.read_base(base) or {}).get("kind") if supported else None
+    if kind and kind not in supported:
         other = next((name for name, trainer in TRAINERS[task].items() if kind in trainer.bases), "")
-        remedy = f"give --backend {other}, or another --base" if other else "give another --base"
-        raise UserError(f"{base} is a base of kind {kind}, and --backend {backend} trains {' and '.join(wanted)}; {remedy}")
+        remedy = f"use --backend {other} or another --base" if other else "use another --base"
+        raise UserError(f"{base} is a base of kind {kind}, but --backend {backend} trains {' and '.join(supported)}; {remedy}")
 
 
 def check_out(out: Path, data: Path, overwrite: bool) -> None:
-    """Raises UserError if no model can be written there, or one is there that may not be replaced."""
+    """Raises UserError if `out` cannot be written, or holds a model and `overwrite` is False."""
     is_model = (out / cards.CARD_FILE).exists()
-    left_by_training = lambda folder: all(each.name.startswith(CHECKPOINT) for each in folder.iterdir())  # noqa: E731
-    files.check_output_folder(out, [data], overwrite or not is_model, lambda folder: is_model or left_by_training(folder))
+    is_unfinished = lambda folder: all(each.name.startswith(CHECKPOINT) for each in folder.iterdir())  # noqa: E731
+    files.check_output_folder(out, [data], overwrite or not is_model, lambda folder: is_model or is_unfinished(folder))
 
 
-# --- the end ------------------------------------------------------------------------------------------------------------
+# --- evaluation ---------------------------------------------------------------------------------------------------------
 
 
-def measure(folders: Sequence[Path], data: Path, start: bool) -> None:
-    """Print the command that measures each model, and start it.
+def measure(folders: Sequence[Path], data: Path, run: bool) -> None:
+    """Print the command that evaluates each model and, with `run`, run it.
 
-    Raises UserError where one fails; all models stay as they are.
+    Raises UserError if an evaluation fails; the models are kept.
     """
     failed = []
     for folder in folders:
         arguments = ["evaluate", "--model", str(folder), "--data", str(data)]
         print(f"{PROGRAM} {shlex.join(arguments)}", flush=True)
-        if start:
+        if run:
             status = subprocess.run([sys.executable, "-m", "bot", *arguments], env=cli.with_root(os.environ), check=False).returncode
             failed += [f"{folder} (status {status})"] if status else []
     if failed:
-        raise UserError(f"trained and saved, but not measured: {', '.join(failed)}; what is printed above says why")
+        raise UserError(f"trained and saved, but not evaluated: {', '.join(failed)}; see the error above")
 
 
 lm = command("lm", "Fine-tune a causal language model on comment -> reply pairs.")
-realism = command("realism", "Fine-tune a ranker that tells people's replies from generated ones.")
-upvote = command("upvote", "Fine-tune a ranker that tells which of two replies to a comment gets more karma.")
-relevance = command("relevance", "Fine-tune a ranker that tells whether a reply belongs to a comment.")
+realism = command("realism", "Fine-tune a ranker that separates human-written replies from generated ones.")
+upvote = command("upvote", "Fine-tune a ranker that predicts which of two replies to a comment gets more karma.")
+conduct = command("conduct", "Fine-tune a classifier of what is not answered, or not said.")
+relevance = command("relevance", "Fine-tune a ranker that predicts whether a reply belongs to a comment.")

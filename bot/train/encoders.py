@@ -1,7 +1,7 @@
-"""What the rankers trained with PyTorch share: an encoder with a LoRA adapter, the tasks that it learns, and what is saved of it.
+"""Shared by the rankers trained with PyTorch: an encoder with a LoRA adapter, the tasks it is trained on, and saving the result.
 
-Reads  a base in models/base/ and, to calibrate, validation rows.
-Writes for each task OUT: the adapter, model.json and losses.csv; while it trains, checkpoint.pt in the first task's.
+Reads  a base in models/base/ and validation rows for calibration.
+Writes for each task OUT: the adapter, model.json and losses.csv; during training, checkpoint.pt in the first task's OUT.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from bot import files, schema
 from bot.rankers import Encoded
 from bot.schema import LabelledRow, LossRow, RealismRow
 from bot.train import loop
+from bot.train.card_text import card_text, data_facts
 from bot.train.options import RankerOptions
-from bot.train.words import data_facts, words
 from bot.weights import bases, cards, loading
 
 if TYPE_CHECKING:
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 LORA_RANK = 32  # Hu et al. 2021, arXiv:2106.09685
 
-Logits = Callable[[Sequence[Encoded]], "torch.Tensor"]  # what the model being trained says of pairs, (pairs,)
+Logits = Callable[[Sequence[Encoded]], "torch.Tensor"]  # logits of the model being trained, (pairs,)
 
 
 @dataclass
 class Task:
-    """What one ranker is to learn, and what its card says of it.
+    """Training task of one ranker.
 
-    settings: for the card. sources: rows of each prepared file that was read. calibrate: given the ranker as rankers.transformers loads
-    it, scale and offset that make what it says a probability.
+    settings: recorded in the card. sources: number of rows read from each prepared file. calibrate: takes the ranker as loaded by
+    rankers.transformers and returns the scale and offset that turn its output into a probability.
     """
 
     kind: Literal["realism", "upvote", "relevance"]
@@ -49,28 +49,30 @@ class Task:
 
 
 def ranker_with_lora(base: Path, outputs: int, seed: int) -> tuple[Any, Any]:
-    """An encoder with that many outputs, as a LoRA model (peft) that is ready to train, and its tokenizer.
+    """An encoder with `outputs` outputs as a LoRA model (peft), ready to train, and its tokenizer.
 
-    Sentence encoders pool by mean, so the pooler that BERT's head reads comes as it was made, at random and next to nothing: behind it
-    a head hardly learns. Such a pooler (its bias is all 0) begins as the identity. In any case it is trained whole, as the head is.
+    Sentence encoders use mean pooling, so the pooler in front of BERT's classification head is untrained: random and close to zero, and
+    the head behind it hardly learns. Such a pooler (its bias is all 0) is initialised to the identity. Pooler and head are always trained
+    in full, without LoRA.
     """
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    torch.manual_seed(seed)  # before the head is made
+    torch.manual_seed(seed)  # the head is initialised at random
     plain, tokenizer = encoder_to_train(AutoModelForSequenceClassification, base, num_labels=outputs)
-    whole = ["classifier"]
-    if pooler := getattr(plain.base_model, "pooler", None):  # BERT has one, not every encoder
-        whole.append("pooler")
+    trained_in_full = ["classifier"]
+    if pooler := getattr(plain.base_model, "pooler", None):  # BERT has one, some encoders don't
+        trained_in_full.append("pooler")
         if not pooler.dense.bias.any():
             torch.nn.init.eye_(pooler.dense.weight)
-    return with_lora(plain, "SEQ_CLS", LORA_RANK, modules_to_save=whole), tokenizer
+    return with_lora(plain, "SEQ_CLS", LORA_RANK, modules_to_save=trained_in_full), tokenizer
 
 
 def encoder_to_train(auto_class: Any, base: Path, **options: Any) -> tuple[Any, Any]:
-    """A base encoder of transformers and its tokenizer; options go to from_pretrained.
+    """A transformers encoder and its tokenizer; options are passed to from_pretrained.
 
-    Without dropout, which one or two epochs don't need. On CPUs with plain attention: there it trains faster than PyTorch's fused one.
+    Dropout is disabled: one or two epochs don't need it. On a CPU attention is "eager", which trains faster there than PyTorch's fused
+    attention.
     """
     import torch
     from transformers import AutoTokenizer
@@ -87,7 +89,7 @@ def encoder_to_train(auto_class: Any, base: Path, **options: Any) -> tuple[Any, 
 
 
 def with_lora(model: Any, task_type: str, rank: int, **options: Any) -> Any:
-    """The model with a LoRA adapter on every linear layer, on the device and ready to train; options go to peft's LoraConfig."""
+    """The model with a LoRA adapter on every linear layer, on the device, in training mode; options are passed to peft's LoraConfig."""
     from peft import LoraConfig, get_peft_model
 
     lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type=task_type, **options)
@@ -97,12 +99,12 @@ def with_lora(model: Any, task_type: str, rank: int, **options: Any) -> Any:
 
 
 def save_adapter(model: Any, base: str, out: Path) -> None:
-    """Write a LoRA adapter (peft's model) in half precision into `out`; it is merged in float32 when it is loaded."""
+    """Write the LoRA adapter of a peft model into `out` in half precision. Loading merges it in float32."""
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.half()
-    model.peft_config["default"].base_model_name_or_path = base  # a name that base_path knows, not this machine's folder
-    model.save_pretrained(out, save_embedding_layers=False)  # else peft would ask the hub for the base
+    model.peft_config["default"].base_model_name_or_path = base  # the base's name for base_path, not a local path
+    model.save_pretrained(out, save_embedding_layers=False)  # otherwise peft looks the base up on the hub
     (out / "README.md").unlink(missing_ok=True)  # peft's empty template; model.json is the card
 
 
@@ -110,10 +112,10 @@ def save_adapter(model: Any, base: str, out: Path) -> None:
 
 
 def fit(options: RankerOptions, model: Any, tasks: Sequence[Task]) -> None:
-    """Train a LoRA model, then save and calibrate a ranker for each task; the same call resumes.
+    """Train a LoRA model, then save and calibrate one ranker per task. The same call resumes an interrupted run.
 
-    Several tasks share the encoder, and each has an output of the model, by its place in `tasks`. Their batches come mixed, each step is of
-    one task. Each ranker's folder holds the whole adapter, so that it can be used by itself.
+    All tasks share the encoder; task i uses output i of the model. Batches of the tasks are interleaved at random, and each step trains
+    one task. Each ranker's folder holds the complete adapter, so it can be used on its own.
 
     Raises:
         UserError: see loop.fit.
@@ -122,51 +124,51 @@ def fit(options: RankerOptions, model: Any, tasks: Sequence[Task]) -> None:
     if len(tasks) > 1:
         shared |= {"outputs": len(tasks), "trained_together": [task.kind for task in tasks]}
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    steps = mixed([task.batches for task in tasks], options.seed)
-    described = [
+    steps = interleaved([task.batches for task in tasks], options.seed)
+    task_cards = [
         cards.ModelCard(
             kind=task.kind, base=options.base, base_sha256=bases.base_sha256(options.base), format="adapter",
             data=data_facts(options.data, task.sources),
-            settings={**task.settings, **shared, **({"output": place} if len(tasks) > 1 else {}), "scale": 1.0, "offset": 0.0},
-            **words(task.kind),
+            settings={**task.settings, **shared, **({"output": output} if len(tasks) > 1 else {}), "scale": 1.0, "offset": 0.0},
+            **card_text(task.kind),
         )
-        for place, task in enumerate(tasks)
+        for output, task in enumerate(tasks)
     ]  # fmt: skip
-    run = {"base": options.base, "tasks": [[card.settings, card.data] for card in described]}
+    run = {"base": options.base, "tasks": [[card.settings, card.data] for card in task_cards]}
     checkpoint = tasks[0].out / "checkpoint.pt"
     losses = loop.fit(parameters, steps, lambda step: tasks[step[0]].loss_of(step[1]), options.learning_rate, checkpoint, run, options.seed)
-    for place in reversed(range(len(tasks))):  # the folder with the checkpoint comes last
-        own = [LossRow(step, loss, None) for step, (loss, (which, _)) in enumerate(zip(losses, steps, strict=True), 1) if which == place]
-        save(model, tasks[place], described[place], own)
+    for index in reversed(range(len(tasks))):  # the first task's folder holds the checkpoint, so it is replaced last
+        own = [LossRow(step, loss, None) for step, (loss, (task, _)) in enumerate(zip(losses, steps, strict=True), 1) if task == index]
+        save(model, tasks[index], task_cards[index], own)
 
 
 def save(model: Any, task: Task, card: cards.ModelCard, losses: list[LossRow]) -> None:
-    """Write the task's folder, calibrated."""
+    """Write the task's model folder and calibrate it."""
     from bot.rankers.transformers import load
 
     with files.atomic_folder(task.out) as folder:
         save_adapter(model, card.base, folder)
         schema.write_rows(folder / "losses.csv", LossRow, losses)
         cards.write_card(folder, card)
-        scale, offset = task.calibrate(load(folder))  # what was saved is what is calibrated
+        scale, offset = task.calibrate(load(folder))  # the saved half-precision weights, not those in memory
         card.settings |= {"scale": scale, "offset": offset}
         cards.write_card(folder, card)
 
 
-def mixed(batches: Sequence[Sequence[list[int]]], seed: int) -> list[tuple[int, list[int]]]:
-    """(task, batch) of several tasks' batches: tasks in random order, each one's batches in their own order.
+def interleaved(batches: Sequence[Sequence[list[int]]], seed: int) -> list[tuple[int, list[int]]]:
+    """(task, batch) pairs: the tasks in random order, the batches of each task in their given order.
 
-    >>> mixed([[[1], [2]], [[3]]], seed=1)
+    >>> interleaved([[[1], [2]], [[3]]], seed=1)
     [(0, [1]), (1, [3]), (0, [2])]
     """
-    order = [place for place, own in enumerate(batches) for _ in own]
+    order = [task for task, own in enumerate(batches) for _ in own]
     random.Random(seed).shuffle(order)
-    following = [iter(own) for own in batches]
-    return [(place, next(following[place])) for place in order]
+    remaining = [iter(own) for own in batches]
+    return [(task, next(remaining[task])) for task in order]
 
 
 def calibrated(values: Sequence[float], rows: Sequence[RealismRow] | Sequence[LabelledRow]) -> tuple[float, float]:
-    """scale and offset that make these rows' values a probability of label 1 (Platt 1999).
+    """Scale and offset that turn these values into the probability of label 1 (Platt 1999).
 
     >>> rows = [LabelledRow("t3_a", "t1_a", "t1_b", "s", "", "", label) for label in (0, 1, 0, 1)]
     >>> scale, offset = calibrated([-1.0, 2.0, 1.0, 0.5], rows)

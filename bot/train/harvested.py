@@ -1,4 +1,4 @@
-"""Rows of data/harvest.csv, the bot's own replies, as an upvote ranker learns from them."""
+"""The bot's own replies (data/harvest.csv) as training data for an upvote ranker."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import replace
 from bot import text
 from bot.schema import Harvested
 
-HARVEST_HOURS = 24  # votes are in by then
+HARVEST_HOURS = 24  # most votes are cast by then
 
 
 def own_replies(rows: Iterable[Harvested], left_out: Iterable[str] = ()) -> list[Harvested]:
-    """Of `harvest`'s rows those that an upvote ranker learns from, cleaned: the last look of each reply that is at least a day old.
+    """The rows of `harvest` that an upvote ranker trains on, cleaned: for each reply the last observation, at least a day old.
 
-    What was removed or deleted counts as disliked, whatever its karma was. A reply whose comment is gone is left out: there is nothing to
-    learn it from; so are those in threads of the other splits and of the judges' half, and in subreddits (lower case) of left_out.
+    A reply that was removed or deleted counts as disliked (karma at most 0). Excluded are replies whose comment was deleted, threads of
+    the other splits, threads of the judges' half, and the subreddits in left_out (lower case).
 
     >>> row = Harvested("t1_r", "t1_c", "t3_b", "books", "Any good *books*?", "Dune.", 1.5, 1, 0, False)
     >>> later = replace(row, age_hours=25.0, karma=7)
@@ -31,8 +31,8 @@ def own_replies(rows: Iterable[Harvested], left_out: Iterable[str] = ()) -> list
     result = []
     for row in latest.values():
         comment, reply = text.clean(row.comment), text.clean(row.reply)
-        is_ours = text.split_for(row.thread_id) == "train" and text.half_for(row.thread_id) == "rankers"
-        if comment and reply and is_ours and row.subreddit.lower() not in left_out:
+        for_training = text.split_for(row.thread_id) == "train" and text.half_for(row.thread_id) == "rankers"
+        if comment and reply and for_training and row.subreddit.lower() not in left_out:
             karma = min(row.karma, 0) if row.removed else row.karma
             result.append(replace(row, comment=comment, reply=reply, karma=karma))
     return result

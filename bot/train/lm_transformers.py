@@ -1,12 +1,12 @@
 """train lm with PyTorch: fine-tune a causal language model to write a reply after `comment [SEP]`.
 
 Reads  DATA/lm_{train,val,test}.csv and a base in models/base/ (`python run_bot.py models pull NAME`).
-Writes OUT: a LoRA adapter (or, with --method full, the whole model), model.json, losses.csv and replies.npy (see copies); while it
-       trains, OUT/checkpoint.pt.
+Writes OUT: a LoRA adapter (with --method full: the whole model), model.json, losses.csv and replies.npy (see corpus.copies); during
+       training, OUT/checkpoint.pt.
 
     python run_bot.py train lm --base smollm2-135m-instruct --data data/prepared --pairs 24000 --out models/lm
 
-Only the reply's tokens and the end token carry loss: the model is never asked to write the comment.
+The loss covers only the reply and the end token, because the model never has to write the comment.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from bot.cli import UserError
 from bot.corpus import copies
 from bot.schema import LmRow, LossRow
 from bot.train import encoders, loop
+from bot.train.card_text import card_text, data_facts
 from bot.train.options import Base, Epochs, LearningRate, Out, TrainOptions
-from bot.train.words import data_facts, words
 from bot.weights import bases, cards, loading
 
 if TYPE_CHECKING:
@@ -42,19 +42,19 @@ class Method(StrEnum):
 class Options(TrainOptions):
     base: Base = "smollm2-135m-instruct"
     out: Out = Path("models/lm")
-    method: Annotated[Method, typer.Option(help="lora: a small adapter; full: every weight")] = Method.lora
+    method: Annotated[Method, typer.Option(help="lora: train a small adapter; full: train all weights")] = Method.lora
     pairs: Annotated[int, typer.Option(min=1, help="pairs to train on, drawn at random")] = 24_000
     epochs: Epochs = 1
-    max_tokens: Annotated[int, typer.Option(min=16, help="longer rows are left out")] = 96
-    batch_tokens: Annotated[int, typer.Option(min=16, help="tokens a step, padding counted")] = 1024
+    max_tokens: Annotated[int, typer.Option(min=16, help="skip rows with more tokens")] = 96
+    batch_tokens: Annotated[int, typer.Option(min=16, help="tokens per step, including padding")] = 1024
     learning_rate: LearningRate = 5e-4
 
 
-Encoded = tuple[list[int], int]  # a row's ids, and how many of them are the prompt's
+Encoded = tuple[list[int], int]  # a row's token ids, and the length of its prompt
 
 
 def train(options: Options) -> None:
-    """Raises UserError: a file or the base is missing, or no row is short enough."""
+    """Raises UserError if a file or the base is missing, or no row is short enough."""
     folder = bases.base_path(options.base)
     rows = {each: schema.read_rows(options.data / f"lm_{each}.csv", LmRow) for each in ("train", "val", "test")}
     facts = data_facts(options.data, {f"lm_{each}.csv": len(own) for each, own in rows.items()})
@@ -63,9 +63,9 @@ def train(options: Options) -> None:
 
     loading.quiet()
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    encoded, replies = rows_to_learn(tokenizer, rows["train"], options)
+    encoded, replies = draw_rows(tokenizer, rows["train"], options)
     is_lora = options.method is Method.lora
-    model, plain = model_to_train(folder, options)
+    model, plain = load_model(folder, options)
     settings = {
         "method": options.method.value, "pairs": len(encoded), "epochs": options.epochs, "max_tokens": options.max_tokens,
         "batch_tokens": options.batch_tokens, "learning_rate": options.learning_rate, "seed": options.seed,
@@ -82,7 +82,7 @@ def train(options: Options) -> None:
     )
     card = cards.ModelCard(
         kind="lm", base=options.base, base_sha256=bases.base_sha256(options.base), format="adapter" if is_lora else "full",
-        data=facts, settings=settings, metrics={"train_loss_last_50_steps": loop.mean_of_last(losses)}, **words("lm"),
+        data=facts, settings=settings, metrics={"train_loss_last_50_steps": loop.mean_of_last(losses)}, **card_text("lm"),
     )  # fmt: skip
     with files.atomic_folder(options.out) as new:
         if is_lora:
@@ -96,21 +96,21 @@ def train(options: Options) -> None:
     print(f"{options.out}: trained on {len(encoded):,} pairs, train loss {loop.mean_of_last(losses):.3f} over the last 50 steps")
 
 
-def rows_to_learn(tokenizer: Any, rows: list[LmRow], options: Options) -> tuple[list[Encoded], list[str]]:
-    """Rows drawn at random, encoded, and their replies. Raises UserError where none is of at most --max-tokens."""
+def draw_rows(tokenizer: Any, rows: list[LmRow], options: Options) -> tuple[list[Encoded], list[str]]:
+    """Rows drawn at random, encoded, and their replies. Raises UserError if no row has at most --max-tokens tokens."""
     from bot.generators.transformers import encode_training_row
 
     drawn = schema.sample_rows(rows, options.pairs * 3, options.seed)
-    both = [(encode_training_row(tokenizer, row.comment, row.reply, options.max_tokens), row.reply) for row in drawn]
-    taken = schema.sample_rows([(pair, reply) for pair, reply in both if len(pair[0]) <= options.max_tokens], options.pairs, options.seed)
-    if not taken:
-        most = options.max_tokens
-        raise UserError(f"{options.data}/lm_train.csv: no row of at most {most} tokens; raise --max-tokens or prepare more data")
-    return [pair for pair, _ in taken], [reply for _, reply in taken]
+    encoded = [(encode_training_row(tokenizer, row.comment, row.reply, options.max_tokens), row.reply) for row in drawn]
+    short = schema.sample_rows([(row, reply) for row, reply in encoded if len(row[0]) <= options.max_tokens], options.pairs, options.seed)
+    if not short:
+        limit = options.max_tokens
+        raise UserError(f"{options.data}/lm_train.csv: no row of at most {limit} tokens; raise --max-tokens or prepare more data")
+    return [row for row, _ in short], [reply for _, reply in short]
 
 
-def model_to_train(folder: Path, options: Options) -> tuple[Any, Any]:
-    """The base, with an adapter for --method lora; and the model inside that adapter."""
+def load_model(folder: Path, options: Options) -> tuple[Any, Any]:
+    """The model to train (with --method lora, the base with an adapter), and the base model in it."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -120,26 +120,26 @@ def model_to_train(folder: Path, options: Options) -> tuple[Any, Any]:
         plain.to(loop.device()).train()
         return plain, plain
     model = encoders.with_lora(plain, "CAUSAL_LM", LORA_RANK)
-    loop.store_frozen_as_computed(model)
+    loop.cast_frozen_weights(model)
     return model, model.get_base_model()
 
 
 def batch_loss(model: Any, batch: list[Encoded], device: Any) -> torch.Tensor:
     """Mean cross-entropy (nats) over the reply's tokens.
 
-    The output layer, a fifth of a small model's work, is run at the reply's positions only.
+    The output layer, a fifth of a small model's compute, runs at the reply's positions only.
     """
     import torch
 
     width = max(len(ids) for ids, _ in batch)
     inputs = torch.zeros(len(batch), width, dtype=torch.long)
     mask = torch.zeros(len(batch), width, dtype=torch.long)
-    carries_loss = torch.zeros(len(batch), width, dtype=torch.bool)
+    in_reply = torch.zeros(len(batch), width, dtype=torch.bool)
     for row, (ids, prompt_length) in enumerate(batch):
         inputs[row, : len(ids)] = torch.tensor(ids)
         mask[row, : len(ids)] = 1
-        carries_loss[row, prompt_length : len(ids)] = True
-    inputs, mask, carries_loss = inputs.to(device), mask.to(device), carries_loss.to(device)
+        in_reply[row, prompt_length : len(ids)] = True
+    inputs, mask, in_reply = inputs.to(device), mask.to(device), in_reply.to(device)
     hidden = getattr(model, model.base_model_prefix)(input_ids=inputs, attention_mask=mask).last_hidden_state  # (batch, time, width)
-    logits = model.get_output_embeddings()(hidden[:, :-1][carries_loss[:, 1:]])
-    return torch.nn.functional.cross_entropy(logits.float(), inputs[:, 1:][carries_loss[:, 1:]])
+    logits = model.get_output_embeddings()(hidden[:, :-1][in_reply[:, 1:]])
+    return torch.nn.functional.cross_entropy(logits.float(), inputs[:, 1:][in_reply[:, 1:]])

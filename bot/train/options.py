@@ -1,4 +1,4 @@
-"""Options that all trainers have, or all those of rankers, with help, ranges and defaults. A trainer's own are in its `Options`."""
+"""Options shared by all trainers, and by all ranker trainers, with help, ranges and defaults. A trainer's `Options` adds its own."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import typer
 Base = Annotated[str, typer.Option(help="name of a base under models/base")]
 Data = Annotated[Path, typer.Option(help="folder of prepared files")]
 Out = Annotated[Path, typer.Option(help="model folder to write")]
-LearningRate = Annotated[float, typer.Option(min=0, help="at its peak")]
-Epochs = Annotated[int, typer.Option(min=1, help="times that each row is seen")]
-Harvest = Annotated[Path | None, typer.Option(help="what `harvest` wrote, to learn from the bot's own replies besides")]
+LearningRate = Annotated[float, typer.Option(min=0, help="peak learning rate")]
+Epochs = Annotated[int, typer.Option(min=1, help="passes over the training rows")]
+Harvest = Annotated[Path | None, typer.Option(help="file written by `harvest`; also train on the bot's own replies")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class TrainOptions:
 
     @property
     def folders(self) -> list[Path]:
-        """The model folders that are written."""
+        """The model folders that this run writes."""
         return [self.out]
 
 
@@ -35,5 +35,5 @@ class RankerOptions(TrainOptions):
     base: Base = "minilm-l6"
     rows: Annotated[int, typer.Option(min=1, help="rows (upvote with transformers: replies) to train on, drawn at random")] = 30_000
     epochs: Epochs = 1
-    batch_tokens: Annotated[int, typer.Option(min=128, help="tokens a step, padding counted")] = 4096
+    batch_tokens: Annotated[int, typer.Option(min=128, help="tokens per step, including padding")] = 4096
     learning_rate: LearningRate = 1e-4

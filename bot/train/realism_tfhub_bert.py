@@ -1,7 +1,7 @@
-"""train realism --backend tfhub-bert: two classes, generated and a person's; see tfhub_bert for the model.
+"""train realism --backend tfhub-bert: two classes, 0 generated and 1 human. See tfhub_bert for the model.
 
 Reads  DATA/realism_{train,val,test}.csv and the encoder.
-Writes OUT, see tfhub_bert.
+Writes OUT (see tfhub_bert).
 
     python run_bot.py train realism --backend tfhub-bert --base minilm-l6-tfhub --data data/prepared --out models/realism-tfhub
 """
@@ -18,7 +18,7 @@ from bot import schema
 from bot.schema import RealismRow
 from bot.train.options import Out, RankerOptions
 
-TFHubBase = Annotated[str, typer.Option(help="a TensorFlow Hub URL, a SavedModel's folder, or a base that `models export-tfhub` made")]
+TFHubBase = Annotated[str, typer.Option(help="TensorFlow Hub URL, SavedModel folder, or base written by `models export-tfhub`")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Options(RankerOptions):
 
 
 def train(options: Options) -> None:
-    """Raises UserError: a file or the encoder is missing or unfit, a class has no rows, or memory is full."""
+    """Raises UserError if a file or the encoder is missing or unusable, a class has no rows, or memory runs out."""
     read = {each: schema.read_rows(options.data / f"realism_{each}.csv", RealismRow) for each in ("train", "val", "test")}
 
     from bot.train import tfhub_bert

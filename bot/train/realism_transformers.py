@@ -1,8 +1,8 @@
-"""train realism with PyTorch: tell label 1 (a person's reply) from 0 (generated).
+"""train realism with PyTorch: classify replies as human-written (label 1) or generated (label 0).
 
-Reads  DATA/realism_{train,val,test}.csv, of the training threads those of the half «rankers» (text.half_for), and an encoder in
+Reads  DATA/realism_{train,val,test}.csv (of the training split only the rankers' half, see text.half_for) and an encoder in
        models/base/.
-Writes OUT: a LoRA adapter, model.json and losses.csv; while it trains, OUT/checkpoint.pt.
+Writes OUT: a LoRA adapter, model.json and losses.csv; during training, OUT/checkpoint.pt.
 
     python run_bot.py train realism --data data/prepared --rows 30000 --epochs 3 --learning-rate 5e-4 --out models/realism
 """
@@ -30,7 +30,7 @@ class Options(RankerOptions):
 
 
 def train(options: Options) -> None:
-    """Raises UserError: a file or the base is missing, or a split lacks one of the labels."""
+    """Raises UserError if a file or the base is missing, or a split lacks one of the labels."""
     folder = bases.base_path(options.base)
     read = read_rows(options.data)
 
@@ -41,16 +41,16 @@ def train(options: Options) -> None:
 
 
 def read_rows(data: Path) -> dict[str, list[RealismRow]]:
-    """By split. Raises UserError where one lacks people's replies or fakes."""
+    """Split -> rows. Raises UserError if a split lacks human or generated replies."""
     read = {each: schema.read_rows(data / f"realism_{each}.csv", RealismRow) for each in ("train", "val", "test")}
     for each, rows in read.items():
         if {row.label for row in rows} != {0, 1}:
-            raise UserError(f"{data}/realism_{each}.csv: rows of both labels are needed; make more fakes")
+            raise UserError(f"{data}/realism_{each}.csv: needs rows of both labels; run `prepare realism` with more generated replies")
     return read
 
 
 def realism_task(options: RankerOptions, read: dict[str, list[RealismRow]], tokenizer: Any, logits_of: encoders.Logits) -> encoders.Task:
-    """read: see read_rows. logits_of: the output of the model that learns this."""
+    """The realism task. read: rows from read_rows. logits_of: the model output that is trained on it."""
     import torch
 
     from bot.rankers.transformers import encode_pair, padded_width

@@ -1,7 +1,7 @@
-"""train sketches: sketch the replies that a generator was trained on, so that `choose` refuses near-copies of them (see copies).
+"""train sketches: sketch the replies a generator was trained on, so that `choose` can reject near-copies of them (see corpus.copies).
 
-Reads  DATA/lm_train.csv; with --max-tokens the generator's tokenizer.
-Writes MODEL/replies.npy. `train lm` does that itself; this is for a model that was trained without, or elsewhere.
+Reads  DATA/lm_train.csv and, with --max-tokens, the generator's tokenizer.
+Writes MODEL/replies.npy. `train lm` writes it too; this command is for models trained elsewhere.
 
     python run_bot.py train sketches --data data/prepared --model models/lm
     python run_bot.py train sketches --data data/prepared --model models/lm --bytes 16 --max-tokens 96      small enough for git
@@ -22,16 +22,18 @@ from bot.schema import LmRow
 
 def main(
     data: Annotated[Path, typer.Option(help="folder with lm_train.csv")] = Path("data/prepared"),
-    model: Annotated[Path, typer.Option(help="the generator's folder")] = Path("models/lm"),
+    model: Annotated[Path, typer.Option(help="generator's model folder")] = Path("models/lm"),
     sketch_bytes: Annotated[
-        int, typer.Option("--bytes", min=copies.LEAST_BYTES, max=copies.SKETCH_BYTES, help="of each reply")
+        int, typer.Option("--bytes", min=copies.MIN_BYTES, max=copies.SKETCH_BYTES, help="bytes per reply")
     ] = copies.SKETCH_BYTES,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="only rows that `train lm --max-tokens` took [default: all]")] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="skip rows that are longer, as `train lm --max-tokens` does [default: no limit]")
+    ] = None,
 ) -> None:
-    """Sketch the training replies of a generator, so that `choose` refuses near-copies of them."""
+    """Sketch the training replies of a generator, so that `choose` can reject near-copies of them."""
     if not model.is_dir():
-        raise UserError(f"{model}: no such folder; --model names the generator's")
-    files.check_output(model / copies.FILE, [data / "lm_train.csv"], is_ours=lambda _: True)  # of a model folder, that name is ours
+        raise UserError(f"{model}: no such folder; set --model to the generator's folder")
+    files.check_output(model / copies.FILE, [data / "lm_train.csv"], is_ours=lambda _: True)  # a file of that name is always replaced
     rows = schema.read_rows(data / "lm_train.csv", LmRow)
     if max_tokens is not None:
         from bot.generators.transformers import encode_training_row, load_model

@@ -1,11 +1,11 @@
-"""Fine-tune a BERT from TensorFlow Hub to classify (comment, reply) pairs: what the two rankers of this back end share.
+"""Fine-tune a BERT from TensorFlow Hub to classify (comment, reply) pairs. Shared by the two rankers of this back end.
 
-Reads  an encoder: a TensorFlow Hub URL, a SavedModel's folder, or a base that `models export-tfhub` made.
-Writes OUT: the fine-tuned encoder with its classifier and vocabulary as a SavedModel, model.json and losses.csv; while it trains,
+Reads  an encoder: a TensorFlow Hub URL, a SavedModel folder, or a base written by `models export-tfhub`.
+Writes OUT: the fine-tuned encoder with its classifier and vocabulary as a SavedModel, model.json and losses.csv; during training,
        OUT/checkpoint.npz.
 
-Every weight is trained. The masks of an encoder's dropout come from its own random stream, so a resumed run ends near the unbroken one,
-not on it.
+All weights are trained. The encoder draws its dropout masks from a random stream that is not saved, so a resumed run ends near the
+uninterrupted one, not at the same weights.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from typing import Any, Literal
 
 import numpy as np
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's reports on the processor, at every start
-os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # else nothing of a GPU is left to the process that measures the model
-os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # TensorFlow Hub's layers are Keras 2's; read when tensorflow is first imported
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides TensorFlow's CPU messages at start
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # otherwise no GPU memory is left for the process that evaluates the model
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # TensorFlow Hub needs Keras 2; must be set before tensorflow is imported
 
 import tensorflow as tf
 import tf_keras
 
 from bot import files, schema, text
-from bot.cli import UserError
+from bot.cli import UserError, first_line
 from bot.rankers import Encoded
-from bot.rankers.tfhub_bert import INPUTS, Array, Wordpieces, enough_memory, first_line, inputs_of, padded
+from bot.rankers.tfhub_bert import INPUTS, Array, Wordpieces, enough_memory, inputs_of, padded
 from bot.schema import LossRow, sample_rows
 from bot.train import loop
+from bot.train.card_text import card_text, data_facts
 from bot.train.options import RankerOptions
-from bot.train.words import data_facts, words
 from bot.weights import bases, cards, pull, serving
 
 DROPOUT = 0.1  # before the classifier, as in BERT's own fine-tuning
-VALIDATIONS = 8  # times in a run
+VALIDATIONS = 8  # per run
 VALIDATION_ROWS = 1000
 CHECKPOINT = "checkpoint.npz"
 
@@ -48,7 +48,7 @@ CHECKPOINT = "checkpoint.npz"
 
 
 def import_hub() -> Any:
-    """tensorflow_hub. It asks pkg_resources for one function, and newer setuptools no longer bring that module."""
+    """Import tensorflow_hub with a stub for pkg_resources.parse_version, because newer setuptools no longer include pkg_resources."""
     from packaging.version import parse
 
     stub = types.ModuleType("pkg_resources")
@@ -65,34 +65,31 @@ def import_hub() -> Any:
 
 
 def find_encoder(handle: str) -> tuple[Path, str, str]:
-    """The SavedModel's folder for a URL, a folder or a base's name; what the card calls it; its sha256.
+    """SavedModel folder, name for the card and sha256 of an encoder given as a URL, a folder or the name of a base.
 
     Raises:
-        UserError: it can't be reached, or there is no SavedModel.
+        UserError: the encoder is not reachable, or is not a SavedModel.
     """
     hub = import_hub()
     is_url = "://" in handle
     if not is_url and "/" not in handle and not Path(handle).exists():
-        told = bases.read_base(handle)
-        if told is None or told["kind"] != "tfhub":
-            state = "is no whole base" if told is None else f"is of kind {told['kind']}"
-            name = handle.removesuffix("-tfhub")
-            raise UserError(
-                f"{handle} {state}; run `python run_bot.py models export-tfhub {name}`, "
-                "or give a TensorFlow Hub URL or a SavedModel's folder"
-            )
+        base = bases.read_base(handle)
+        if base is None or base["kind"] != "tfhub":
+            problem = "not a complete base" if base is None else f"a base of kind {base['kind']}, not tfhub"
+            export = f"python run_bot.py models export-tfhub {handle.removesuffix('-tfhub')}"
+            raise UserError(f"{handle}: {problem}; run `{export}`, or use a TensorFlow Hub URL or a SavedModel folder")
         return bases.base_path(handle), handle, bases.base_sha256(handle)
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(pull.NETWORK_TIMEOUT_SECONDS)  # tensorflow_hub would wait for ever
+    socket.setdefaulttimeout(pull.NETWORK_TIMEOUT_SECONDS)  # tensorflow_hub has no timeout
     try:
         folder = Path(hub.resolve(handle))
     except (OSError, ValueError, RuntimeError, http.client.HTTPException, tf.errors.OpError) as error:
-        remedy = "check the network, or give the folder of a SavedModel" if is_url else "check the path, or give a URL or a base's name"
-        raise UserError(f"{handle}: the encoder can't be reached ({first_line(error)}); {remedy}") from None
+        remedy = "check the network, or use a SavedModel folder" if is_url else "check the path, or use a URL or the name of a base"
+        raise UserError(f"{handle}: encoder not available ({first_line(error)}); {remedy}") from None
     finally:
         socket.setdefaulttimeout(before)
     if not (folder / "saved_model.pb").exists():
-        raise UserError(f"{handle}: no SavedModel there (saved_model.pb is missing); give the folder of one, or a TensorFlow Hub URL")
+        raise UserError(f"{handle}: not a SavedModel (saved_model.pb is missing); use a SavedModel folder or a TensorFlow Hub URL")
     return folder, handle if is_url else folder.resolve().name, serving.fingerprint(folder)
 
 
@@ -100,30 +97,30 @@ def load_encoder(folder: Path, handle: str) -> tuple[Any, int]:
     """The encoder as a trainable hub.KerasLayer, and the width of its pooled output.
 
     Raises:
-        UserError: it isn't whole, or doesn't take and give what the BERTs of TensorFlow Hub do, or can't be trained.
+        UserError: the encoder is damaged, lacks the inputs and outputs of TensorFlow Hub's BERTs, or cannot be trained.
     """
     hub = import_hub()
-    wanted = f"expected a BERT that takes {', '.join(INPUTS)} and gives pooled_output"
+    expected = f"expected a BERT with inputs {', '.join(INPUTS)} and output pooled_output"
     try:
         layer = hub.KerasLayer(str(folder), trainable=True)
         output = layer({name: tf.ones([2, 8], tf.int32) for name in INPUTS})
     except (OSError, ValueError, TypeError, LookupError, RuntimeError, tf.errors.OpError) as error:
-        raise UserError(f"{handle}: can't be used as an encoder ({first_line(error)}); {wanted}") from None
+        raise UserError(f"{handle}: not usable as an encoder ({first_line(error)}); {expected}") from None
     if not isinstance(output, dict) or "pooled_output" not in output:
-        found = ", ".join(sorted(map(str, output))) if isinstance(output, dict) else type(output).__name__
-        raise UserError(f"{handle}: gives {found}; {wanted}")
+        outputs = ", ".join(sorted(map(str, output))) if isinstance(output, dict) else type(output).__name__
+        raise UserError(f"{handle}: its output is {outputs}; {expected}")
     if not layer.trainable_weights:
-        raise UserError(f"{handle}: has no weights that can be trained; {wanted}")
+        raise UserError(f"{handle}: has no trainable weights; {expected}")
     return layer, int(output["pooled_output"].shape[-1])
 
 
 class Classifier:
-    """An encoder, and one linear layer on its pooled output."""
+    """An encoder with one linear layer on its pooled output."""
 
     def __init__(self, encoder: Any, width: int, classes: int, seed: int):
-        start = np.random.default_rng(seed).normal(0.0, 0.02, (width, classes))
+        initial = np.random.default_rng(seed).normal(0.0, 0.02, (width, classes))
         self.encoder = encoder
-        self.weight = tf.Variable(start.astype(np.float32), name="classifier/weight")
+        self.weight = tf.Variable(initial.astype(np.float32), name="classifier/weight")
         self.bias = tf.Variable(tf.zeros(classes), name="classifier/bias")
         self.variables = [*encoder.trainable_weights, self.weight, self.bias]
 
@@ -132,7 +129,7 @@ class Classifier:
         return tf.matmul(tf.nn.dropout(pooled, DROPOUT) if training else pooled, self.weight) + self.bias  # (batch, classes)
 
     def save(self, folder: Path) -> None:
-        """A SavedModel of probabilities, which carries the encoder's vocabulary."""
+        """Write a SavedModel that returns probabilities and contains the encoder's vocabulary."""
         saved, spec = self.encoder.resolved_object, {name: tf.TensorSpec([None, None], tf.int32, name) for name in INPUTS}
         root = tf.train.Checkpoint(encoder=saved, weight=self.weight, bias=self.bias)
         root.__call__ = tf.function(lambda inputs: tf.nn.softmax(self.logits(inputs, False)), input_signature=[spec], autograph=False)
@@ -156,9 +153,9 @@ def fit(
     checkpoint: Path,
     settings: dict[str, Any],
 ) -> list[LossRow]:
-    """Train on every batch once, in order; returns the loss of each step. See training.fit.
+    """Train on every batch once, in order. Returns the losses of each step. See loop.fit.
 
-    batches, validation: inputs and labels (batch,).
+    batches, validation: pairs of inputs and labels (batch,).
     """
     optimizer = tf_keras.optimizers.AdamW(learning_rate, weight_decay=0.01)
     optimizer.exclude_from_weight_decay(var_names=["bias", "LayerNorm", "layer_norm", "gamma", "beta"])
@@ -168,73 +165,73 @@ def fit(
     def train_step(inputs: Any, labels: Any) -> Any:
         with tf.GradientTape() as tape:
             loss = loss_of(model.logits(inputs, True), labels)
-        gradients, _ = tf.clip_by_global_norm(tape.gradient(loss, model.variables), loop.LARGEST_GRADIENT)
+        gradients, _ = tf.clip_by_global_norm(tape.gradient(loss, model.variables), loop.MAX_GRADIENT_NORM)
         optimizer.apply_gradients(pair for pair in zip(gradients, model.variables, strict=True) if pair[0] is not None)
         return loss
 
     def validation_loss(inputs: Any, labels: Any) -> Any:
         return loss_of(model.logits(inputs, False), labels)
 
-    taken, measured_on = (tf.function(each, input_signature=spec, autograph=False) for each in (train_step, validation_loss))
+    run_step, run_validation = (tf.function(each, input_signature=spec, autograph=False) for each in (train_step, validation_loss))
     losses: list[float] = []
-    measured: dict[int, float] = {}
+    val_losses: dict[int, float] = {}  # by step
     key = loop.settings_key(settings)
     state = [*model.variables, *optimizer.variables]
     if checkpoint.exists():
-        read_checkpoint(checkpoint, key, state, losses, measured)
+        read_checkpoint(checkpoint, key, state, losses, val_losses)
         print(f"resuming at step {len(losses)} of {len(batches)} ({checkpoint})")
     every = max(1, len(batches) // VALIDATIONS)
 
     def one_step(step: int) -> float:
         optimizer.learning_rate = loop.learning_rate_at(step, len(batches), learning_rate)
-        loss = float(taken(*batches[step]))
+        loss = float(run_step(*batches[step]))
         if (step + 1) % every == 0 or step + 1 == len(batches):
             rows = [len(labels) for _, labels in validation]
-            measured[step] = float(np.average([float(measured_on(*batch)) for batch in validation], weights=rows))
+            val_losses[step] = float(np.average([float(run_validation(*batch)) for batch in validation], weights=rows))
         return loss
 
     def save() -> None:
-        arrays = {f"state{number}": variable.numpy() for number, variable in enumerate(state)}
-        at, values = list(measured), list(measured.values())
+        arrays = {f"state{index}": variable.numpy() for index, variable in enumerate(state)}
+        steps, values = list(val_losses), list(val_losses.values())
         with files.atomic_binary_writer(checkpoint) as file:
-            np.savez(file, settings=key, losses=losses, measured_at=at, measured=values, **arrays)
+            np.savez(file, settings=key, losses=losses, val_steps=steps, val_losses=values, **arrays)
 
-    loop.take_steps(losses, len(batches), one_step, save)
-    return [LossRow(step + 1, loss, measured.get(step)) for step, loss in enumerate(losses)]
+    loop.run_steps(losses, len(batches), one_step, save)
+    return [LossRow(step + 1, loss, val_losses.get(step)) for step, loss in enumerate(losses)]
 
 
-def read_checkpoint(checkpoint: Path, key: str, state: list[Any], losses: list[float], measured: dict[int, float]) -> None:
-    """Fill variables and losses from the checkpoint. Raises UserError if it belongs to other settings, or isn't readable."""
+def read_checkpoint(checkpoint: Path, key: str, state: list[Any], losses: list[float], val_losses: dict[int, float]) -> None:
+    """Restore variables and losses from the checkpoint. Raises UserError if it belongs to other settings or cannot be read."""
     try:
-        with np.load(checkpoint) as stored:
-            told = {name: stored[name] for name in stored.files}
-        found = str(told["settings"])
-    except Exception as error:  # zipfile, zlib and numpy raise half a dozen kinds for a garbled file
-        raise UserError(f"{checkpoint}: not readable ({error}); delete it to start again") from None
-    loop.check_settings(checkpoint, found, key)
-    for number, variable in enumerate(state):
-        variable.assign(told[f"state{number}"])
-    losses += told["losses"].tolist()
-    measured |= zip(told["measured_at"].tolist(), told["measured"].tolist(), strict=True)
+        with np.load(checkpoint) as archive:
+            stored = {name: archive[name] for name in archive.files}
+        settings = str(stored["settings"])
+    except Exception as error:  # zipfile, zlib and numpy raise many kinds of exception for a damaged file
+        raise UserError(f"{checkpoint}: cannot be read ({error}); delete it to start again") from None
+    loop.check_settings(checkpoint, settings, key)
+    for index, variable in enumerate(state):
+        variable.assign(stored[f"state{index}"])
+    losses += stored["losses"].tolist()
+    val_losses |= zip(stored["val_steps"].tolist(), stored["val_losses"].tolist(), strict=True)
 
 
 class Batches:
-    """The run's batches, each padded when it is asked for: all of them at once would take a gigabyte."""
+    """The batches of a run. Each is padded on access, because all of them together would take a gigabyte."""
 
-    def __init__(self, encoded: Sequence[Encoded], labels: Sequence[int], padding: int, most_tokens: int, epochs: int, seed: int):
+    def __init__(self, encoded: Sequence[Encoded], labels: Sequence[int], padding: int, max_tokens: int, epochs: int, seed: int):
         self.encoded, self.labels, self.padding = encoded, labels, padding
         lengths = [padded(len(ids)) for ids, _ in encoded]
-        self.order = loop.batches_by_length(range(len(encoded)), lengths.__getitem__, most_tokens, epochs, seed)
+        self.order = loop.batches_by_length(range(len(encoded)), lengths.__getitem__, max_tokens, epochs, seed)
 
     def __len__(self) -> int:
         return len(self.order)
 
-    def __getitem__(self, number: int) -> tuple[dict[str, Array], Array]:
-        rows = self.order[number]
+    def __getitem__(self, index: int) -> tuple[dict[str, Array], Array]:
+        rows = self.order[index]
         return inputs_of([self.encoded[row] for row in rows], self.padding), np.array([self.labels[row] for row in rows], np.int32)
 
 
-# --- the program --------------------------------------------------------------------------------------------------------
+# --- the trainer --------------------------------------------------------------------------------------------------------
 
 
 def train(
@@ -245,12 +242,12 @@ def train(
     label_of: Callable[[Any], int],
     own: Sequence[Any] = (),
     more_settings: dict[str, Any] | None = None,
-    card_words: dict[str, str] | None = None,
+    card_prose: dict[str, str] | None = None,
 ) -> None:
-    """Train a classifier of rows and write its folder.
+    """Train a classifier and write its model folder.
 
-    read: rows of DATA/KIND_{train,val,test}.csv, by split; label_of: the class of one of them; own: more rows to train on. more_settings
-    and card_words are for the card.
+    read: split -> rows of DATA/KIND_{train,val,test}.csv. label_of: class of a row. own: additional training rows, the bot's own replies.
+    more_settings, card_prose: for the card.
     """
     names = {each: f"{kind}_{each}.csv" for each in read}
     for each, rows in read.items():
@@ -266,10 +263,10 @@ def train(
     }
     if missing := set(range(classes)) - {label_of(row) for row in drawn["train"]}:
         file, count = options.data / names["train"], len(drawn["train"])
-        raise UserError(f"{file}: no row of class {min(missing)} among {count}; raise --rows or prepare more data")
+        raise UserError(f"{file}: none of the {count} training rows is of class {min(missing)}; raise --rows or prepare more data")
     encoded = {
-        each: (wordpieces.encode([(row.comment, row.reply) for row in some]), [label_of(row) for row in some])
-        for each, some in drawn.items()
+        each: (wordpieces.encode([(row.comment, row.reply) for row in rows]), [label_of(row) for row in rows])
+        for each, rows in drawn.items()
     }
     settings = {
         "backend": "tfhub-bert", "classes": classes, "rows": len(drawn["train"]), "epochs": options.epochs,
@@ -279,7 +276,7 @@ def train(
     card = cards.ModelCard(
         kind=kind, base=base, base_sha256=base_sha256, format="full", settings=settings,
         data=data_facts(options.data, {names[each]: len(rows) for each, rows in read.items()}),
-        **(card_words or words(kind)),
+        **(card_prose or card_text(kind)),
     )  # fmt: skip
     tf.random.set_seed(options.seed)
     model = Classifier(encoder, width, classes, options.seed)
@@ -288,8 +285,8 @@ def train(
     validation = Batches(*encoded["val"], padding, options.batch_tokens, 1, options.seed)
     with enough_memory(f"--batch-tokens ({options.batch_tokens} now)"):
         run = {**settings, "kind": kind, "base": base, "base_sha256": base_sha256, "data": card.data}
-        measured_on = [validation[number] for number in range(len(validation))]
-        losses = fit(model, batches, measured_on, options.learning_rate, options.out / CHECKPOINT, run)
+        validation_batches = [validation[index] for index in range(len(validation))]
+        losses = fit(model, batches, validation_batches, options.learning_rate, options.out / CHECKPOINT, run)
     with files.atomic_folder(options.out) as new:
         model.save(new)
         schema.write_rows(new / "losses.csv", LossRow, losses)

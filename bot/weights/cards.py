@@ -1,4 +1,4 @@
-"""Model cards: model.json beside the weights of a model that was trained here. What they say in words is train/words.py's."""
+"""Model cards: model.json next to the weights of a model trained by this project. Their texts come from train/card_text.py."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ CARD_FILE = "model.json"
 
 @dataclass
 class ModelCard:
-    """model.json beside the weights of a model trained here: what it is, what from, how well it does, what it is not for."""
+    """The content of model.json: the kind of model, its base, data, settings, metrics, intended use and limits."""
 
-    kind: Literal["lm", "realism", "upvote", "relevance"]
+    kind: Literal["lm", "realism", "upvote", "relevance", "conduct"]
     base: str  # a name for `base_path`
-    base_sha256: str  # `base_sha256(base)` when it was trained
-    format: Literal["adapter", "full"]  # adapter: only what was changed, to be laid over the base
+    base_sha256: str  # `base_sha256(base)` at the time of training
+    format: Literal["adapter", "full"]  # adapter: only the changed weights, to be applied to the base
     data: dict[str, dict[str, Any]] = field(default_factory=dict)  # file name -> {"rows": int, "sha256": str}
     settings: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
-    created_utc: str = ""  # ISO 8601; write_card fills it in
+    created_utc: str = ""  # ISO 8601; set by write_card if empty
     licence: str = ""
-    split: str = ""  # this and the next two: train.words
+    split: str = ""  # this and the next two fields: see train/card_text.py
     intended_use: str = ""
     limits: str = ""
     notes: str = ""
 
 
 def write_card(folder: Path, card: ModelCard) -> Path:
-    """Write model.json into `folder`, whole or not at all."""
+    """Write model.json to `folder` atomically."""
     folder.mkdir(parents=True, exist_ok=True)
     filled = {**asdict(card), "created_utc": card.created_utc or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
     with atomic_writer(folder / CARD_FILE) as file:
@@ -45,33 +45,33 @@ def write_card(folder: Path, card: ModelCard) -> Path:
 
 
 def read_card(folder: Path) -> ModelCard:
-    """The card of the model in `folder`. Raises UserError where there is none or it can't be read."""
+    """Read the card of the model in `folder`. Raises UserError if it is missing or invalid."""
     path = folder / CARD_FILE
-    remedy = "point to a trained model's folder, or train it (`python run_bot.py train --help`)"
+    remedy = "give the folder of a trained model, or train it (`python run_bot.py train --help`)"
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(f"{files.shown(path)} is missing, so {files.shown(folder)} holds no model; {remedy}") from error
+        raise UserError(f"{files.display_path(path)} is missing, so {files.display_path(folder)} contains no model; {remedy}") from error
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{files.shown(path)} can't be read as JSON ({cli.first_line(error)});"
-            f" restore it (`git checkout {files.shown(path)}`) or {remedy}"
+            f"{files.display_path(path)} is not readable as JSON ({cli.first_line(error)});"
+            f" restore it (`git checkout {files.display_path(path)}`) or {remedy}"
         ) from error
-    if not isinstance(told, dict):
-        raise UserError(f"{files.shown(path)}: expected an object, found {type(told).__name__}; {remedy}")
+    if not isinstance(content, dict):
+        raise UserError(f"{files.display_path(path)}: expected an object, found {type(content).__name__}; {remedy}")
     texts = {each.name for each in fields(ModelCard)} - {"data", "settings", "metrics"}
-    wrong = [name for name in ("kind", "base", "base_sha256", "format") if not told.get(name)]
-    wrong += [name for name, value in told.items() if not isinstance(value, str if name in texts else dict)]
-    wrong += sorted(set(told) - {each.name for each in fields(ModelCard)} - set(wrong))
-    if told.get("kind") not in ("lm", "realism", "upvote", "relevance") or told.get("format") not in ("adapter", "full"):
-        wrong += [f"kind={told.get('kind')!r}, format={told.get('format')!r}"]
+    wrong = [name for name in ("kind", "base", "base_sha256", "format") if not content.get(name)]
+    wrong += [name for name, value in content.items() if not isinstance(value, str if name in texts else dict)]
+    wrong += sorted(set(content) - {each.name for each in fields(ModelCard)} - set(wrong))
+    if content.get("kind") not in ("lm", "realism", "upvote", "relevance", "conduct") or content.get("format") not in ("adapter", "full"):
+        wrong += [f"kind={content.get('kind')!r}, format={content.get('format')!r}"]
     if wrong:
-        raise UserError(f"{files.shown(path)}: missing, unknown or of the wrong type: {', '.join(dict.fromkeys(wrong))}; {remedy}")
-    return ModelCard(**told)
+        raise UserError(f"{files.display_path(path)}: missing, unknown or of the wrong type: {', '.join(dict.fromkeys(wrong))}; {remedy}")
+    return ModelCard(**content)
 
 
 def identity(path: Path) -> str:
-    """sha256 of a card without its metrics: they say how well the model does, not what it is. Of the file where it is no card."""
+    """The sha256 of a card without its metrics, which do not identify the model. If the file is not JSON, that of the file."""
     try:
         content = {**json.loads(path.read_text(encoding="utf-8")), "metrics": {}}
     except (ValueError, TypeError):

@@ -1,4 +1,4 @@
-"""A quantised language model in one GGUF file -> an ordinary transformers folder."""
+"""Convert a quantised language model in a GGUF file to a transformers folder."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from pathlib import Path
 
 
 class DiskFull(Exception):
-    """The disk is full, and a library said so in words instead of by errno."""
+    """The disk is full, reported by a library without an errno."""
 
 
-def convert_gguf(path: Path, folder: Path, digits_alone: bool = False) -> None:
-    """Write config, float16 safetensors and tokenizer of the model in `path` into `folder`.
+def convert_gguf(path: Path, folder: Path, split_digits: bool = False) -> None:
+    """Write config, float16 safetensors and tokenizer of the model in `path` to `folder`.
 
-    digits_alone: its tokenizer makes each digit a token (`tokenizer.ggml.pre` is smollm or starcoder), which transformers ignores.
-    float16 suffices: a 4-bit weight is one of 16 steps of a float16 scale, and rounding their product to 11 bits is an error a
-    hundred times below that of the quantisation itself.
+    split_digits: the tokenizer makes each digit a token (`tokenizer.ggml.pre` is smollm or starcoder), which transformers ignores.
+    float16 is sufficient: a 4-bit weight is a multiple of a float16 scale, and the error of rounding it to 11 bits is a hundred times
+    smaller than that of the quantisation.
     """
-    os.environ["TQDM_DISABLE"] = "1"  # tqdm reads it on import: three progress bars of transformers' otherwise
+    os.environ["TQDM_DISABLE"] = "1"  # read when tqdm is imported; hides three progress bars of transformers
     import torch
     import transformers
     from safetensors import SafetensorError
@@ -28,11 +28,11 @@ def convert_gguf(path: Path, folder: Path, digits_alone: bool = False) -> None:
         tokenizer = transformers.AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
         packed = transformers.AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
         config = type(packed.config).from_dict({k: v for k, v in packed.config.to_dict().items() if k != "quantization_config"})
-        # transformers refuses to save the model that it took from a GGUF, so its weights go into one made from the config
+        # transformers refuses to save a model loaded from GGUF, so copy the weights to a new model
         model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float16)
         model.load_state_dict(packed.state_dict())
         model.save_pretrained(folder)
-        if digits_alone:  # and each breaks a run of spaces
+        if split_digits:  # a digit also ends a run of spaces
             tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
                 [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
             )
@@ -40,7 +40,7 @@ def convert_gguf(path: Path, folder: Path, digits_alone: bool = False) -> None:
         tokenizer.save_pretrained(folder)
     except (OSError, SafetensorError) as error:
         raise (DiskFull(str(error)) if "No space left" in str(error) else error) from error
-    # stored in half the space, but to be computed with in float32: CPUs are slow at float16 and training in it diverges
+    # stored as float16 to save space, but computed in float32: float16 is slow on CPUs and diverges in training
     saved = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     saved["dtype"] = "float32"
     (folder / "config.json").write_text(json.dumps(saved, indent=2) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""TODO: bot.weights.loading"""
+"""Load a transformers model: a full folder, or an adapter with its base."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from bot import cli, files
 from bot.cli import UserError
 from bot.weights import bases, cards
 
-# --- small helpers ----------------------------------------------------------------------------------------------------
-
 
 def quiet() -> None:
-    """Keep transformers' own progress bars and reports out of what a worker prints; its errors stay errors."""
+    """Silence progress bars and warnings of transformers. Errors are still raised."""
     import warnings
 
     from transformers.utils import logging
@@ -22,17 +20,17 @@ def quiet() -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
-    warnings.filterwarnings("ignore", message="Could not find a config file in")  # peft looks for the base under the name in the adapter
+    warnings.filterwarnings("ignore", message="Could not find a config file in")  # peft looks for the base by the name in the adapter
 
 
 def keep_freed_memory(one_heap: bool = False) -> None:
-    """Let glibc keep what tensors freed for the next ones: else a CPU asks the system for the same pages again and again.
+    """Let glibc keep freed memory for the next tensors. Otherwise the process requests the same pages from the system again and again.
 
-    one_heap: no further heaps; threads that are started from here on share those there are, since one of its own can't keep more than 64
-    MiB. Call it before threads are started. It costs a little where tensors are small.
+    one_heap: let all threads share one heap, because a heap of a thread cannot keep more than 64 MiB. Slightly slower for small tensors.
+    Call it before threads are started.
     """
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
-    # malloc.h: M_MMAP_THRESHOLD, whose largest value in older releases is 32 MiB, M_TRIM_THRESHOLD, M_ARENA_MAX
+    # malloc.h: M_MMAP_THRESHOLD (at most 32 MiB in older releases), M_TRIM_THRESHOLD, M_ARENA_MAX
     if set_option and set_option(-3, 32 << 20):
         set_option(-1, 1 << 30)
         if one_heap:
@@ -40,49 +38,61 @@ def keep_freed_memory(one_heap: bool = False) -> None:
 
 
 def load(path: Path, auto_class: Any, **options: Any) -> tuple[Any, Any]:
-    """Model in float32, ready to score or sample, and its tokenizer: a full folder, or an adapter merged into the base its card names.
+    """Load a model in float32, in evaluation mode, and its tokenizer. An adapter is merged into the base that its card names.
 
-    auto_class: one of transformers' AutoModelFor…; options go to its from_pretrained.
+    auto_class: one of transformers' AutoModelFor… classes. options: arguments for its from_pretrained.
 
     Raises:
-        UserError: there is no model, it isn't whole, or its base has not been pulled.
+        UserError: the model is missing, incomplete or of another kind, or its base is not installed.
     """
     import torch
     from safetensors import SafetensorError
-    from transformers import AutoTokenizer
+    from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
     quiet()
-    folder = described_in(path)
+    folder = transformers_folder(path)
+    generator = auto_class is AutoModelForCausalLM
+    if (path / cards.CARD_FILE).exists() and (cards.read_card(path).kind == "lm") != generator:
+        raise _wrong_kind(path, generator)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = auto_class.from_pretrained(folder, local_files_only=True, dtype=torch.float32, **options)
+        model, report = auto_class.from_pretrained(folder, local_files_only=True, dtype=torch.float32, output_loading_info=True, **options)
         if folder != path:
             from peft import PeftModel
 
             model = PeftModel.from_pretrained(model, path).merge_and_unload()
+        elif report["missing_keys"] and auto_class is not AutoModel:  # transformers fills a missing head with random weights
+            raise _wrong_kind(path, generator)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"{files.shown(path)}: the model can't be loaded ({cli.first_line(error)}); pull or train it again") from None
+        raise UserError(
+            f"{files.display_path(path)}: the model cannot be loaded ({cli.first_line(error)}); pull or train it again"
+        ) from None
     return model.eval(), tokenizer
 
 
-def described_in(path: Path) -> Path:
-    """The folder of transformers with the configuration and tokenizer of a model: its own, or that of the base that an adapter lies over.
+def _wrong_kind(path: Path, generator: bool) -> UserError:
+    kind = "generator" if generator else "ranker"
+    return UserError(f"{files.display_path(path)}: the model is not a {kind}; set the folder of a {kind} in the config")
+
+
+def transformers_folder(path: Path) -> Path:
+    """The folder with the configuration and tokenizer of a transformers model: its own, or for an adapter that of its base.
 
     Raises:
-        UserError: there is no model, or it isn't one of transformers', or its base has not been pulled.
+        UserError: there is no model, it is not a transformers model, or its base is not installed.
     """
     folder = bases.base_path(cards.read_card(path).base) if (path / "adapter_config.json").exists() else path
     if (path / "saved_model.pb").exists():
         raise UserError(
-            f'{files.shown(path)}: a model of back end tfhub-bert; set rank.backend = "tfhub-bert", or name another folder in the config'
+            f'{files.display_path(path)}: a model of back end tfhub-bert; set rank.backend = "tfhub-bert" or another folder in the config'
         )
     if not (folder / "config.json").exists():
         if (folder / "hparams.json").exists():
             raise UserError(
-                f"{files.shown(path)}: a checkpoint of gpt-2-simple; set generate.backend to gpt-2-simple, "
-                "or make a transformers folder of it (`python run_bot.py models convert`)"
+                f"{files.display_path(path)}: a checkpoint of gpt-2-simple; set generate.backend to gpt-2-simple, "
+                "or convert it to a transformers folder (`python run_bot.py models convert`)"
             )
         raise UserError(
-            f"{files.shown(path)}: no model here; train one (`python run_bot.py train --help`), or name another folder in the config"
+            f"{files.display_path(path)}: no model here; train one (`python run_bot.py train --help`), or set another folder in the config"
         )
     return folder

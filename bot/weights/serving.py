@@ -1,4 +1,7 @@
-"""TODO: bot.weights.serving"""
+"""Serving folders: exports of models for CTranslate2 in models/.serving, and the fingerprint that tells whether one is current.
+
+The exports are written by export/to_ctranslate2.py. Workers import this module, so it imports no heavy package.
+"""
 
 from __future__ import annotations
 
@@ -17,55 +20,51 @@ from bot.cli import UserError, with_root
 from bot.files import atomic_writer, sha256_of
 from bot.weights import bases, cards, loading
 
-SERVING = ".serving"  # beside a model's folder, its exports (see export_ct2)
+SERVING = ".serving"  # folder with exports, next to the model folders
 
 
 def fingerprint(folder: Path) -> str:
-    """sha256 over a model folder's files: the same model, the same fingerprint, wherever it lies. Left-overs of training, exports and the
-    card's metrics don't count.
+    """The sha256 over the files of a model folder, without training checkpoints, exports and the metrics in the card.
 
-    Sums are noted in the .serving beside the folder, if there is one, with each file's inode, size and times, so that a run doesn't read a
-    whole model to know it again (damage that leaves the times alone goes unnoticed). As in git's index, what changed less than two seconds
-    ago isn't noted: it could change again at the same time.
+    It does not depend on the path. If there is a .serving folder next to the model, checksums are cached there with each file's inode, size
+    and times, so that an unchanged model is not read again (damage that leaves the times unchanged is not detected). As in git's index,
+    files that changed in the last two seconds are not cached, because they could change again with the same time.
 
-    Raises UserError where there is no such folder.
+    Raises UserError if the folder does not exist.
     """
     if not folder.is_dir():
-        raise UserError(f"{files.shown(folder)}: no model here; train it (`python run_bot.py train --help`), or name another folder")
+        raise UserError(f"{files.display_path(folder)}: no model here; train it (`python run_bot.py train --help`), or give another folder")
     store = folder.parent / SERVING / f".{folder.name}-sums.json"
-    noted: dict[str, Any] = {}
-    with suppress(OSError, ValueError, TypeError):  # none yet, or not as we write them
-        noted = dict(json.loads(store.read_text(encoding="utf-8")))
+    cached: dict[str, Any] = {}
+    with suppress(OSError, ValueError, TypeError):  # missing or invalid
+        cached = dict(json.loads(store.read_text(encoding="utf-8")))
     digest = hashlib.sha256()
     sums: dict[str, Any] = {}
     parts = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
     for name in sorted(parts):
         if name.parts[0].startswith("checkpoint.") or SERVING in name.parts or files.is_temporary(name):
             continue
-        looked = time.time_ns()
-        now = parts[name].stat()
-        key = f"{name.as_posix()} {now.st_ino} {now.st_size} {now.st_mtime_ns} {now.st_ctime_ns}"
-        found = noted.get(key) or (cards.identity(parts[name]) if name == Path(cards.CARD_FILE) else sha256_of(parts[name]))
-        digest.update(f"{name.as_posix()} {found}\n".encode())
-        if looked - max(now.st_mtime_ns, now.st_ctime_ns) > 2e9:
-            sums[key] = found
-    if sums != noted and store.parent.is_dir():
-        with suppress(OSError), atomic_writer(store) as file:  # where nothing can be written, the model is read each time
+        now = time.time_ns()
+        status = parts[name].stat()
+        key = f"{name.as_posix()} {status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+        checksum = cached.get(key) or (cards.identity(parts[name]) if name == Path(cards.CARD_FILE) else sha256_of(parts[name]))
+        digest.update(f"{name.as_posix()} {checksum}\n".encode())
+        if now - max(status.st_mtime_ns, status.st_ctime_ns) > 2e9:
+            sums[key] = checksum
+    if sums != cached and store.parent.is_dir():
+        with suppress(OSError), atomic_writer(store) as file:  # without write permission, the model is read every time
             json.dump(sums, file)
     return digest.hexdigest()
 
 
 SERVING_FILE = "serving.json"
 HEAD_FILE = "head.npz"
-AVX512 = {"avx512f", "avx512cd", "avx512vl", "avx512bw", "avx512dq"}  # without any of them CTranslate2 refuses to be told
-REVISION = 2  # of what is written; another one makes every export anew
-
-
-# --- what is there (no heavy import: the workers come by here) ------------------------------------------------------------
+AVX512 = {"avx512f", "avx512cd", "avx512vl", "avx512bw", "avx512dq"}  # CTranslate2 requires all of them
+REVISION = 2  # of the export format; after a change all models are exported again
 
 
 def serving_folder(source: Path, precision: config.Precision) -> Path:
-    """Where the export of `source` belongs.
+    """The folder for the export of `source`.
 
     >>> str(serving_folder(Path("models/lm"), "int8"))
     'models/.serving/lm-int8'
@@ -74,49 +73,49 @@ def serving_folder(source: Path, precision: config.Precision) -> Path:
 
 
 def origin(source: Path) -> dict[str, Any]:
-    """What an export depends on beside its precision. Raises UserError where there is no model."""
+    """The inputs of an export other than its precision. Raises UserError if there is no model."""
     base = bases.base_sha256(cards.read_card(source).base) if (source / "adapter_config.json").exists() else ""
     return {"source": fingerprint(source), "base": base, "revision": REVISION}
 
 
 def is_current(source: Path, precision: config.Precision) -> bool:
-    """True if the export is there and `source` is what it was made from. Raises UserError where there is no model."""
-    loading.described_in(source)
+    """True if the export exists and was made from the present `source`. Raises UserError if there is no model."""
+    loading.transformers_folder(source)
     try:
-        told = read_facts(serving_folder(source, precision))["made_from"]
+        made_from = read_facts(serving_folder(source, precision))["made_from"]
     except UserError:
         return False
-    return bool(told == origin(source))
+    return bool(made_from == origin(source))
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """serving.json. Raises UserError where `folder` is no serving folder."""
+    """Read serving.json. Raises UserError if `folder` is not a serving folder."""
     try:
         facts: dict[str, Any] = json.loads((folder / SERVING_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{folder}: no serving folder ({error}); make it with `python run_bot.py models export`") from None
+        raise UserError(f"{folder}: not a serving folder ({error}); create it with `python run_bot.py models export`") from None
     return facts
 
 
 def prefer_avx512(cpuinfo: Path = Path("/proc/cpuinfo")) -> None:
-    """Let CTranslate2 use AVX-512 on AMD's processors that have it; call it before the first model is loaded.
+    """Let CTranslate2 use AVX-512 on AMD processors that support it. Call it before the first model is loaded.
 
-    CTranslate2 takes AVX2 unless told, since older processors of Intel's slow down under AVX-512. AMD's don't. Who sets CT2_FORCE_CPU_ISA
-    decides.
+    CTranslate2 uses AVX2 by default, because older Intel processors slow down under AVX-512. AMD processors do not. If CT2_FORCE_CPU_ISA is
+    already set, it is not changed.
     """
-    told = cpuinfo.read_text(encoding="utf-8", errors="replace") if cpuinfo.exists() else ""
-    if "AuthenticAMD" in told and set(told.split()) >= AVX512:
+    content = cpuinfo.read_text(encoding="utf-8", errors="replace") if cpuinfo.exists() else ""
+    if "AuthenticAMD" in content and set(content.split()) >= AVX512:
         os.environ.setdefault("CT2_FORCE_CPU_ISA", "AVX512")
 
 
-def ready(source: Path, precision: config.Precision) -> Path:
-    """The serving folder of `source`, exported by a process of its own if it isn't current.
+def ensure_exported(source: Path, precision: config.Precision) -> Path:
+    """The serving folder of `source`. If it is not current, it is exported in a separate process.
 
     Raises:
-        UserError: there is no model, or it can't be exported.
+        UserError: there is no model, or it cannot be exported.
     """
     if not is_current(source, precision):
         command = [sys.executable, "-m", "bot", "models", "export", str(source), "--precision", precision]
         if subprocess.run(command, stdout=subprocess.DEVNULL, env=with_root(os.environ), check=False).returncode:
-            raise UserError(f"{source}: can't be exported, the line above says why; the back end transformers serves it as it is")
+            raise UserError(f"{source}: the export failed, see the error above; the back end transformers does not need an export")
     return serving_folder(source, precision)

@@ -1,0 +1,59 @@
+"""accounts: is this written by a bot? By the name of the account, by its shape, or by what the text says of itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+from bot import text
+from bot.conduct import matching, words
+from bot.conduct.plain import plain, sentences
+
+# The parts of a name: words in camel case, or between marks and digits.
+_PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_ZERO = re.compile(r"(?<=[A-Za-z])0(?=[A-Za-z])")
+_SAYS_BOT = frozenset(
+    {"bot", "bots", "chatbot", "gpt", "chatgpt", "llm", "llms", "automod", "automoderator", "modmail", "tldr", "autoreply"}
+)
+_LAST = frozenset({"ai", "simulator"})
+# What programs do, as the second part of a name: gif_slower, xyz_transcriber.
+_WORKERS = re.compile(
+    r"(?:transcrib|mail|slow|revers|convert|stabili[sz]|download|summari[sz]|notif(?:y|i)|respond|autorespond|scrap|crawl|archiv|mirror"
+    r"|translat|remind|unfurl|repost|link|counter|count|detect|correct|reply|post|moderat|flair|check|find|fetch|generat|aggregat)(?:er|or)"
+)
+# «haikusbot», but not Talbot, Abbot, Cabot, Turbot or Herbot.
+_ENDS_IN_BOT = re.compile(r"(?i)[a-z]{4,}(?<!tal)(?<!ab)(?<!ca)(?<!tur)(?<!her)(?<!sa)(?<!el)(?<!jo)(?<!cor)(?<!ro)bot[\d_-]*")
+
+
+def is_bot(author: str, body: str, known: Collection[str] = ()) -> bool:
+    """True for an author who is a bot by its name, or a text that says it is a bot's. known: more names, in lower case.
+
+    >>> [is_bot(name, "") for name in ("AutoModerator", "haiku_bot", "RemindMeBot", "gif_slower", "haikusbot", "B0tWatcher", "LLMAnswers")]
+    [True, True, True, True, True, True, True]
+    >>> is_bot("reader_1", "> Tea?\\n\\n^^I ^^am ^^a ^^bot"), is_bot("Talbot", "My robot vacuum is a bot I love"), is_bot("Abbott", "")
+    (True, False, False)
+    """
+    name = author.lower()
+    return name in words.BOTS or name in known or has_name_of_bot(author) or says_it_is_bot(body)
+
+
+def has_name_of_bot(author: str) -> bool:
+    """True for a name of the shape that bots' names have."""
+    if re.search(text.BOT_NAME, author) or _ENDS_IN_BOT.fullmatch(author):
+        return True
+    parts = [part.lower() for part in _PARTS.findall(_ZERO.sub("o", author))]
+    if not _SAYS_BOT.isdisjoint(parts) or (len(parts) > 1 and parts[-1] in _LAST):
+        return True
+    return len(parts) > 1 and _WORKERS.fullmatch(parts[-1]) is not None
+
+
+def says_it_is_bot(body: str) -> bool:
+    """True for a text that says so of itself, with whatever markdown between the words; what it quotes doesn't count.
+
+    >>> says_it_is_bot("^^I ^^am ^^a ^^bot"), says_it_is_bot("I'm not a bot"), says_it_is_bot("> I am a bot\\n\\nare you?")
+    (True, False, False)
+    """
+    if re.search(text.BOT_SAYS_SO, text.clean(body).replace("\\", "")):
+        return True
+    signature = matching.sections("bot_signature")[""]
+    return any(signature.search(each) for each in sentences(plain(body, quotes=False)))

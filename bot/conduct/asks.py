@@ -1,0 +1,68 @@
+"""asks: does somebody who writes to the bot ask it to stop, or to delete what it wrote? Pure.
+
+Said to the bot, in a reply to it or in a message, the benefit of the doubt is theirs: `! STOP`, «s t o p», «leave me alone, bot» and
+«unsubscribe» count. What they quote doesn't. What is said in public to somebody else is no opt-out; there topics.py looks for «no bots».
+
+Patterns of patterns/stop.txt and delete.txt, a section each: a clause, without what only stands around it (<filler>), is one of [clause];
+or [phrase] stands anywhere. <stop> and <delete> after a mark are a command.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import cache
+
+from bot import text
+from bot.conduct import matching, topics
+from bot.conduct.plain import LOOK_ALIKES, plain
+from bot.conduct.reasons import Reason
+
+_CLAUSE_END = re.compile(r"[.,!?;:\u2026\n]+|(?<!shut up )\b(?:and|or|but|then|und|y|et)\b")
+_STOP_SIGNS = frozenset("\U0001f6d1\u26d4\U0001f6ab\u270b\U0001f595\ufe0f \n!.")
+_SPACED_STOP = re.compile(r"(?<!\w)s(?:[ .*_-]t[ .*_-]o[ .*_-]|\W{2}t\W{2}o\W{2})p(?!\w)")
+
+
+def to_stop(body: str) -> bool:
+    """Whether a text asks the bot never to answer its author again.
+
+    >>> [to_stop(each) for each in ("! STOP", "Leave me alone, bot.", "stop by the library sometime", "> !stop\\n\\nWhat is that for?")]
+    [True, True, False, False]
+    """
+    if body.strip() and _STOP_SIGNS.issuperset(body) and not body.isascii():
+        return True
+    return _asks("stop", body) or _SPACED_STOP.search(_shown(body)) is not None or topics.is_about(Reason.NO_BOTS, text.unmarked(body))
+
+
+def to_delete(body: str) -> bool:
+    """Whether a text asks the bot to delete its reply.
+
+    >>> [to_delete(each) for each in ("! delete", "please take this down", "deleted scenes are fun", "remove the lid first")]
+    [True, True, False, False]
+    """
+    return _asks("delete", body)
+
+
+def _asks(what: str, body: str) -> bool:
+    if _command(what).search(_shown(body)):
+        return True
+    words = plain(body, quotes=False)
+    clauses = (" ".join(_filler().sub(" ", part).split()) for part in _CLAUSE_END.split(words))
+    patterns = matching.sections(what)
+    return any(each and patterns["clause"].fullmatch(each) for each in clauses) or patterns["phrase"].search(words) is not None
+
+
+def _shown(body: str) -> str:
+    """What its author wrote, marks and all, in lower case."""
+    return unicodedata.normalize("NFKC", text.unmarked(body)).lower().translate(LOOK_ALIKES)
+
+
+@cache
+def _command(what: str) -> re.Pattern[str]:
+    """A mark, perhaps a blank, and a word. The mark begins a word: «great! stopping there» is none."""
+    return matching.compiled([rf"(?<!!)[!\u00a1/#.\-\\]{{1,9}} ?<{what}>"])
+
+
+@cache
+def _filler() -> re.Pattern[str]:
+    return matching.compiled(["<filler>"])

@@ -1,0 +1,101 @@
+"""language: is a text in another language than the thread's? Words decide where there are too few letters for text.is_surely_not.
+
+Frequencies of words are wordfreq's (Speer 2022, doi:10.5281/zenodo.7199437; its data is CC BY-SA 4.0).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from functools import cache
+
+from bot import text
+
+# What wordfreq has of languages in Latin letters.
+LANGUAGES = (
+    "en", "es", "fr", "de", "it", "pt", "nl", "sv", "nb", "da", "fi", "is", "pl", "cs", "sk", "sl", "sh", "hu", "ro", "lt", "lv", "tr",
+    "vi", "fil", "id", "ms", "ca",
+)  # fmt: skip
+FOREIGN_LETTERS = 0.25  # share of letters that aren't Latin
+LEAST_EVIDENCE = 3.0  # by how much another language has to explain the words better; a word that it knows and ours doesn't has 3 to 5
+MOST_AGAINST = 2.0  # that a word of ours counts against it: a few in front of a foreign sentence don't hide it
+MOST_SIGNS = 12  # in a text without a letter
+LEAST_WORDS, MOST_UNKNOWN = 4, 0.7
+LONG_WORD = 7
+LEAST_KNOWN = 1.0  # for a word that isn't in a list
+_WORD = re.compile(r"(?<![\w.@/#!])[^\W\d_]+(?:['’][^\W\d_]+)*(?![\w/@]|\.\w)")  # no part of a name with a dot, such as os.path
+# Foreign to every dictionary and at home in English.
+_AT_HOME = re.compile(
+    r"(?i)\b(?:c[’']est la vie|bon voyage|bon app[eé]tit|carpe diem|d[eé]j[aà] vu|du jour|je ne sais quoi|que ser[aá] ser[aá]"
+    r"|faux pas|au contraire|et cetera|hasta la vista|mea culpa|cum laude)\b"
+)
+
+
+def is_other(body: str, language: str) -> bool:
+    """True where a text is in another language or script than `language` (ISO 639-1).
+
+    >>> is_other("Muchas gracias, muy amable", "en"), is_other("I think Не знаю", "en"), is_other("a matcha latte, déjà vu", "en")
+    (True, True, False)
+    """
+    if language not in LANGUAGES:
+        return text.is_surely_not(body, language)
+    body = _AT_HOME.sub(" ", body)
+    letters = [each for each in body if each.isalpha()]
+    if sum(not _is_latin(each) for each in letters) > max(FOREIGN_LETTERS * len(letters), 1):
+        return True
+    words = [word.lower().replace("’", "'") for word in _WORD.findall(body) if len(word) > 1]
+    if len(words) < 2 and not any(len(word) >= LONG_WORD for word in words):
+        return False  # «Wat»
+    here = [_known(word, language) for word in words]
+    evidence = max(
+        sum(max(_known(word, other) - known, -MOST_AGAINST) for word, known in zip(words, here, strict=True)) for other in LANGUAGES
+    )
+    if evidence >= LEAST_EVIDENCE:
+        return True
+    return evidence > -LEAST_EVIDENCE and text.is_surely_not(body, language)
+
+
+def is_unreadable(body: str) -> bool:
+    """True where there is too little that any check could understand: a row of signs, letters under heaps of accents, words of no language.
+
+    >>> is_unreadable("+1"), is_unreadable(":-("), is_unreadable("| / | # # # @ @ @ ~~ == == // // //")
+    (False, False, True)
+    >>> is_unreadable("xkq vbzt wrpl qqzx jjtr"), is_unreadable("Scunthorpe, Phuket, Titicaca, Cockermouth")
+    (True, False)
+    """
+    marks = sum(unicodedata.category(each) in ("Mn", "Me") for each in unicodedata.normalize("NFD", body))
+    alphabetic = sum(map(str.isalpha, body))
+    signs = sum(not each.isalnum() and not each.isspace() and unicodedata.category(each) != "So" for each in body)
+    if marks > alphabetic or (not alphabetic and signs > MOST_SIGNS):
+        return True
+    words = {word.lower().replace("’", "'") for word in _WORD.findall(body) if word.isascii()}
+    unknown = sum(not any(frequency(word, each) for each in LANGUAGES) for word in words)
+    return len(words) >= LEAST_WORDS and unknown > MOST_UNKNOWN * len(words)
+
+
+@cache
+def _is_latin(letter: str) -> bool:
+    return unicodedata.name(letter, "").startswith(("LATIN", "FULLWIDTH LATIN", "FEMININE ORDINAL", "MASCULINE ORDINAL", "MICRO"))
+
+
+def frequency(word: str, language: str = "en") -> float:
+    """The base-10 logarithm of a word's occurrences in a billion words, 0 for an unknown one (Zipf scale, van Heuven et al. 2014).
+
+    >>> frequency("the") > 7 > frequency("cocktail") > 3, frequency("kfjdhs")
+    (True, 0.0)
+    """
+    share = _frequencies(language).get(word, 0.0)
+    return math.log10(share) + 9 if share else 0.0
+
+
+@cache
+def _frequencies(language: str) -> dict[str, float]:
+    """Word to its share of all words."""
+    from wordfreq import get_frequency_dict
+
+    return dict(get_frequency_dict(language, "large" if language == "en" else "small"))
+
+
+def _known(word: str, language: str) -> float:
+    return max(frequency(word, language), LEAST_KNOWN)

@@ -1,0 +1,131 @@
+"""letters: a text as a reader sees its letters. What is written with look-alikes, entities or marks is compared as plain letters.
+
+    visible        entities, full-width letters and backslashes undone: what stands on the page
+    latin          the same with look-alike letters as a to z
+    unmasked       one word with the digits and signs that stand for letters replaced
+
+The tables are those of Unicode: compatibility forms and names of characters (unicodedata), confusables (UTS 39, confusable-homoglyphs).
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+from functools import cache
+from itertools import product
+
+_BACKSLASH = re.compile(r"\\(?=[!-/:-@\[-`{-~])")
+# Characters without a width that are no format characters by Unicode's own word: fillers, blanks, joiners of marks.
+_BLANKS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0\u2028\u2029")
+_EMOJI = "\u2190-\u2bff\U0001f000-\U0001faff"
+_JOINER = re.compile(f"(?<=[{_EMOJI}\ufe0f])\u200d(?=[{_EMOJI}])")
+# Names such as REGIONAL INDICATOR SYMBOL LETTER A, NEGATIVE SQUARED LATIN CAPITAL LETTER A, LATIN SMALL LETTER O WITH STROKE.
+_NAMED_LETTER = re.compile(
+    r"(?:LATIN|REGIONAL|SQUARED|CIRCLED|TAG) .*?LETTER (?:SMALL CAPITAL |CAPITAL |TURNED |REVERSED |OPEN |DOTLESS |LONG "
+    r"|INSULAR )*([A-Z])(?: WITH .+)?$"
+)
+_SOUND = re.compile(r"(?:GREEK|CYRILLIC) (?:SMALL|CAPITAL) LETTER (?:E(?=[^AEIOU]\b))?(\w+)")
+_SLASHES = frozenset("\u2044\u2215\u29f8\u2571\u3033")
+# A sign or several that stand for a letter, the longer first. A cell with two letters may be either.
+_SIGNS = {
+    "|_|": "u", "|\\|": "n", "/\\/": "n", "()": "o", "[]": "o", "/\\": "a", "\\/": "v", "|<": "k", "|)": "d", "|3": "b", "vv": "w",
+    "0": "o", "1": "il", "!": "i", "|": "il", "3": "e", "€": "e", "4": "a", "@": "a", "5": "s", "$": "s", "§": "s", "7": "t", "+": "t",
+    "ph": "f", "8": "b", "6": "g", "9": "g", "2": "z", "(": "c", "<": "c", "¢": "c", "#": "h", "%": "x", "µ": "u", "¥": "y", "£": "l",
+}  # fmt: skip
+_SIGN = re.compile("|".join(map(re.escape, sorted(_SIGNS, key=len, reverse=True))))
+MOST_READINGS = 16  # of one word
+
+
+def has_hidden_characters(body: str) -> bool:
+    """Control (but line feed), format, unassigned and private characters, lone surrogates, blanks; what joins two emoji is none.
+
+    >>> has_hidden_characters("a\\u200bb"), has_hidden_characters("a\\u202eb"), has_hidden_characters("a\\ud800")
+    (True, True, True)
+    >>> has_hidden_characters("\\U0001f469\\u200d\\U0001f692 and\\n"), has_hidden_characters("a\\u200db")
+    (False, True)
+    """
+    if body.isascii() and body.isprintable():
+        return False
+    return any(
+        each in _BLANKS or (unicodedata.category(each) in ("Cc", "Cf", "Cn", "Co", "Cs") and each != "\n") for each in _JOINER.sub("", body)
+    )
+
+
+def visible(body: str) -> str:
+    r"""
+    >>> visible("u&#47;a_b, \\*so\\*, ｆｕｌｌ")
+    'u/a_b, *so*, full'
+    """
+    return unicodedata.normalize("NFKC", _BACKSLASH.sub("", html.unescape(body)))
+
+
+def latin(body: str, by_sound: bool = False) -> str:
+    """`visible` with every letter that looks like one of a to z as that letter, and without accents.
+
+    by_sound: Greek and Cyrillic letters as the ones that they sound like; people use both («ν» for v and for n).
+
+    >>> latin("Раѕѕwоrd, \\U0001f1ed\\U0001f1ee, \\U0001f170, ᴛᴇxᴛ, café")
+    'Password, hi, a, text, cafe'
+    """
+    text = visible(body)
+    if text.isascii():
+        return text
+    return "".join((by_sound and _sound(each)) or _latin_letter(each) for each in unicodedata.normalize("NFD", text))
+
+
+@cache
+def _sound(character: str) -> str:
+    """By its name: GREEK SMALL LETTER NU is an n, CYRILLIC SMALL LETTER EN too. Empty for other scripts."""
+    match = _SOUND.match(unicodedata.name(character, ""))
+    return match[1][:1].lower() if match else ""
+
+
+@cache
+def _latin_letter(character: str) -> str:
+    """The letter that a character looks like, nothing for an accent, else the character."""
+    if character.isascii():
+        return character
+    if unicodedata.category(character) in ("Mn", "Me"):
+        return ""
+    if character in _SLASHES:
+        return "/"
+    if match := _NAMED_LETTER.search(unicodedata.name(character, "")):
+        return match[1].lower()
+    return _look_alike(character) if character.isalpha() else character
+
+
+def _look_alike(character: str, steps: int = 2) -> str:
+    """Unicode's table has a letter's neighbours only: the Greek tau looks like a small capital T, and that like a t."""
+    from confusable_homoglyphs import confusables
+
+    entries = confusables.is_confusable(character, preferred_aliases=[]) or [{"homoglyphs": []}]
+    others = [each["c"] for each in entries[0]["homoglyphs"] if len(each["c"]) == 1]
+    for other in others:
+        if other.isascii() and other.isalnum():
+            return str(other)
+    for other in others:
+        if match := _NAMED_LETTER.search(unicodedata.name(other, "")):
+            return match[1].lower()
+    return next((found for other in others if steps > 1 and (found := _look_alike(other, steps - 1)).isascii()), character)
+
+
+def unmasked(word: str) -> list[str]:
+    """The readings of a word in which signs stand for letters; what stands for none is left out. At most MOST_READINGS.
+
+    >>> unmasked("h3ll0"), unmasked("f1at"), unmasked("c.a.t")
+    (['hello'], ['fiat', 'flat'], ['cat'])
+    """
+    parts: list[str] = []
+    place = 0
+    for match in _SIGN.finditer(word):
+        parts += [word[place : match.start()], _SIGNS[match[0]]]
+        place = match.end()
+    parts.append(word[place:])
+    choices = [list(part) if number % 2 else ["".join(filter(str.isalpha, part))] for number, part in enumerate(parts)]
+    readings = 1
+    for number, choice in enumerate(choices):
+        if readings * len(choice) > MOST_READINGS:
+            choices[number] = choice[:1]
+        readings *= len(choices[number])
+    return ["".join(each) for each in product(*choices)]

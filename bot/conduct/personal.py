@@ -1,0 +1,274 @@
+"""personal: data by which a person or their money can be found: e-mail, telephone, address, accounts, documents, handles elsewhere.
+
+Each function says whether a text has such a thing; texts are as letters.latin shows them. What has a checksum is checked (python-stdnum for
+IBAN, Luhn and Bitcoin, phonenumbers for telephone numbers); the rest is recognised by its form together with the words around it.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+
+from bot.conduct.hosts import exists
+from bot.conduct.language import frequency
+
+# --- e-mail -----------------------------------------------------------------------------------------------------------------------
+
+_MAIL = "(?:gmail|googlemail|outlook|hotmail|yahoo|ymail|icloud|proton ?mail|gmx|aol|fastmail|tutanota|yandex|zoho|posteo)"
+_PROVIDERS = f"(?:{_MAIL}|google|proton|web|mailbox|live|msn|comcast|att|uni|work|example)"
+_NAME = r"[a-z0-9][\w.+-]{0,62}?"
+_DOMAIN = r"[a-z0-9][a-z0-9-]{1,62}"
+_AT = r"(?:\s?@\s?|\s?[(\[{<«\"'*_-]{1,2}\s?(?:at|et|a|arroba)\s?[)\]}>»\"'*_-]{1,2}\s?|\s(?:at|arroba)\s|\*)"
+_DOT = (
+    r"(?:\.|\s?[(\[{<«\"'*_-]{1,2}\s?(?:dot|point|punkt|punto|ponto|\.)\s?[)\]}>»\"'*_-]{1,2}\s?|\s(?:dot|period|point|punkt|punto"
+    r"|ponto)\s|,\s?|\s\.\s)"
+)
+_ADDRESS = re.compile(rf"(?i)(?<![\w.+-])({_NAME})({_AT})({_DOMAIN}(?:{_DOT}{_DOMAIN}){{0,2}}?)({_DOT})([a-z]{{2,12}})(?![\w@])")
+_ASKED_TO_MAIL = (
+    r"\b(?:e-?mail|mail|write|reach|contact|message|send (?:it|them|that|a note)|ping|hit|drop)(?: (?:me|us|him|her|them"
+    r"|it))?(?: (?:to|at|on|up|via))?[:,]?\s"
+)
+_MAILED = re.compile(rf"(?i){_ASKED_TO_MAIL}(?:{_NAME})\s?(?:@|at|on|\*|[(\[]at?[)\]]|-at-|arroba)\s?(?:[a-z]{{2,12}} )?{_PROVIDERS}\b")
+_NAME_APART = re.compile(
+    rf"(?i){_ASKED_TO_MAIL}{_PROVIDERS}[,:;]? .{{0,20}}\b(?:name|part|bit|user) (?:before|in front)"
+    rf"|\b[a-z0-9][\w.+-]{{0,62}}\*{_DOMAIN}.{{0,30}}\bat\b.{{0,15}}\b(?:star|asterisk)"
+    rf"|\b(?:my|his|her|our|their|the) (?:e-?mail|{_MAIL})(?: address)?(?: is|:) (?=\S*[\d._@]|\S+ at )\S"
+    rf"|(?<![\w.])(?=[\w.]{{0,40}}[\d_.])[a-z][\w.]{{3,40}} (?:on|at|over at) {_MAIL}\b|\w@{_PROVIDERS}\b"
+)
+
+
+def has_e_mail(text: str) -> bool:
+    """
+    >>> [has_e_mail(each) for each in ("me.too@mail.example.org", "me at mail dot example", "write to tom-h at gmail", "x @ y in numpy")]
+    [True, True, True, False]
+    """
+    return any(map(_is_e_mail, _ADDRESS.finditer(text))) or bool(_MAILED.search(text) or _NAME_APART.search(text))
+
+
+def _is_e_mail(match: re.Match[str]) -> bool:
+    """An address by its last label; «looked at it, in» has only ordinary words and marks."""
+    at, dot, last = match[2].strip().lower(), match[4], match[5]
+    if "@" in at:
+        return True
+    disguised = at not in ("at", "*") or dot.strip() not in (".", ",") or re.search(r"[\w.][._\d-]\w", match[1])
+    if at == "at" and frequency(match[3].lower()) > 5.5:
+        return False  # «at that point»
+    return bool(disguised) and not dot.startswith(",") and exists(last)
+
+
+# --- telephone --------------------------------------------------------------------------------------------------------------------
+
+LEAST_DIGITS = 7
+LONGEST_RUN = 60  # characters of figures and the marks between them that are looked at; a longer row is no number to dial
+_RUN = re.compile(r"[+(]?\d[\d ().+/-]{5,}\d")
+_COUNTS = re.compile(r"(?:no\.?|nr\.?|serial|model|isbn|version|ver\.?|code|part|item|port|score|episode|#)\s?$")
+PHONE_REGIONS = ("US", "GB", "DE", "FR", "AU", "IN", "ES", "IT", "NL")  # whose numbers are known without a country's code
+_PHONE = re.compile(r"(?<![\d.,/-])(?:\(\d{3}\)\s?|\d{3}[-. ])\d{3}[-. ]\d{4}(?![\d.-])")  # American ones, those that belong to nobody too
+_DIGIT_WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "oh"]
+# Seven of them or more, also with figures among them.
+_SPOKEN_DIGIT = rf"(?:(?:{'|'.join(_DIGIT_WORDS)}|double|triple)\b|\d)"
+_SPELLED_OUT = re.compile(rf"(?i)\b{_SPOKEN_DIGIT}(?:[\s,.-]{{1,3}}{_SPOKEN_DIGIT}){{6,40}}")
+_DIGIT_WORD = re.compile(rf"(?i)\b(?:{'|'.join(_DIGIT_WORDS)})\b")
+_SPOKEN = re.compile(r"\d(?:[ -]{1,2}\d)+")
+# A number that somebody is to call.
+_CALLED = re.compile(
+    r"(?i)\b(?:call|text|ring|phone|dial|whatsapp|signal|tel|telephone|mobile|cell|fax|sms|try|reach"
+    r"|(?<!order )(?<!serial )(?<!model )(?<!call )(?<!part )(?<!case )(?<!ticket )(?<!tracking )(?<!item )number)\b"
+    r"(?: (?:me|us|him|her|them|it|is|at|on|under|up|back|my|the|number)){0,4}[:.]?\s{0,3}"
+    r"\(?\+?\d[\d ()./-]{5,20}\d(?!\d|[.,]\d)"
+)
+
+
+def has_phone_number(text: str) -> bool:
+    """
+    >>> has_phone_number("call (212) 555-0143"), has_phone_number("+49 30 901820"), has_phone_number("from 2005 to 2006, 1500 of 1,234,567")
+    (True, True, False)
+    """
+    if not re.search(r"\d", text) and not _DIGIT_WORD.search(text):
+        return False
+    if any(_is_spelled_out(match[0]) for match in _SPELLED_OUT.finditer(text)):
+        return True
+    text = _digits(text)
+    if _PHONE.search(text) or any(
+        len(re.sub(r"\D", "", match[0])) >= LEAST_DIGITS and not _is_plain_number(match[0]) for match in _CALLED.finditer(text)
+    ):
+        return True
+    return any(_is_dialled(text, match.start(), match[0]) for match in _RUN.finditer(text))
+
+
+def _is_spelled_out(run: str) -> bool:
+    """Digits as words, unless somebody is counting."""
+    words = re.findall(r"[a-z]+", run.lower())
+    values = [_DIGIT_WORDS.index(word) % 10 for word in words if word in _DIGIT_WORDS]
+    return len(words) >= LEAST_DIGITS // 2 and not all(later - former in (-1, 1) for former, later in pairwise(values))
+
+
+def _is_plain_number(text: str) -> bool:
+    """Years and ranges, such as 2010-2014."""
+    return bool(re.search(r"(?<!\d)(?:19|20)\d\d ?[-/] ?(?:19|20)\d\d(?!\d)|\d{4}-\d\d-\d\d", text))
+
+
+def _is_dialled(text: str, start: int, run: str) -> bool:
+    """True for a number that a region has, unless the word before it says that it counts something else."""
+    import phonenumbers
+
+    if sum(map(str.isdigit, run)) < LEAST_DIGITS or _is_plain_number(run) or _COUNTS.search(text[max(0, start - 12) : start].lower()):
+        return False
+    found = (match.raw_string for region in PHONE_REGIONS for match in phonenumbers.PhoneNumberMatcher(run[:LONGEST_RUN], region))
+    return any(raw.startswith(("+", "(", "0")) or re.search(r"\d[ ().-]+\d", raw) for raw in found)
+
+
+def _digits(text: str) -> str:
+    """Digits that are words or stand apart, together: two one two 555 0119.
+
+    >>> _digits("ring two one two 555 0119"), _digits("one of two"), _digits("2 1 2 5 5 5 0 1 4 6")
+    ('ring 212 555 0119', 'one of two', '2125550146')
+    """
+    words = re.findall(r"\S+|\s+", text)
+    values = [
+        _DIGIT_WORDS.index(word.lower()) if word.lower() in _DIGIT_WORDS[:10] else 0 if word.lower() == "oh" else None for word in words
+    ]
+    numbers = [value is not None for value in values]
+    result: list[str] = []
+    for at, word in enumerate(words):
+        beside = any(0 <= near < len(words) and (numbers[near] or words[near].strip("()+-.,").isdigit()) for near in (at - 2, at + 2))
+        result.append(str(values[at]) if numbers[at] and beside else word)
+    joined = "".join(result)
+    return re.sub(r"(?<![\d.,])\d(?:[ ]{1,2}\d(?!\d))+(?![\d.,])", lambda match: match[0].replace(" ", ""), joined)
+
+
+# --- where somebody lives ----------------------------------------------------------------------------------------------------------
+
+_STREET = (
+    r"(?:St|Street|Ave|Avenue|Rd|Road|Ln|Lane|Dr|Drive|Blvd|Boulevard|Row|Way|Court|Ct|Place|Pl|Terrace|Close|Crescent|Square|Sq"
+    r"|Highway|Hwy|Parkway"
+    r"|Pkwy|Circle|Mews|Gardens|Grove|Hill|Walk|Alley|Quay|Wharf|Path|Trail|Yard)"
+)
+_ADDRESSES = re.compile(
+    rf"(?<![\d.:,/-])\d{{1,5}}[a-zA-Z]? (?:[NSEW]\.? )?(?:(?:[A-Z][\w'’-]{{1,20}}|\d{{1,3}}(?:st|nd|rd|th)) ){{1,3}}{_STREET}\b"
+    r"|\b[A-Z]\w{2,30}(?:stra(?:ß|ss)e|str\.|weg|gasse|platz|allee|grund|ring|damm|ufer|hof|markt|graben|steig|berg|feld|laan|straat"
+    r"|gracht|plein|kade|gatan|vej) \d{1,4}\s?[a-z]?(?=[,;.]? (?:\d{4,5} [A-Z]|in [A-Z])|[,.;]|$)"
+    r"|\b\d{1,4}(?: ?(?:bis|ter))?,? (?:rue|avenue|boulevard|place|chemin|impasse|quai|all[eé]e) (?:d[eu]s?|de la|l[ae']|saint|[A-Z])"
+    r"|\b(?:[Cc]alle|[Aa]venida|[Pp]laza|[Vv]ia|[Vv]iale|[Pp]iazza|[Rr]ua) (?:(?:d[eio]|del|della|da|la|los"
+    r"|las) )?[A-Z]\w+(?: [A-Z]\w+)?,? (?:n[º°.] ?)?\d{1,4}\b"
+    r"|\b(?i:p\.? ?o\.? box|postfach|apartado) \d"
+    r"|\b(?i:apartment|apt\.?|flat|unit|suite) #?\d{1,4}[A-Za-z]?, (?=.{0,30}\d)"
+    r"|, [A-Z]{2} \d{5}(?:-\d{4})?\b"
+    r"|\b[A-Z]{1,2}\d[A-Z\d]? \d[A-Z]{2}\b"
+    r"|(?<![\d.])-?\d{1,2}\.\d{4,}°?,? -?\d{1,3}\.\d{4,}"
+)
+_LIVES = re.compile(
+    rf"(?i)\b(?:lives?|living|address|meet (?:me|us|him|her)|find (?:me|him|her|them)|go|come|moved|home|house|place|works?|stays?"
+    rf"|door)\b[^.!?\n]{{0,25}}?\b\d{{1,5}}[a-z]? (?:[a-z][\w'’-]{{1,20}} ){{1,2}}{_STREET}\b(?! (?:trip|trips|ago|away|long))"
+)
+
+
+def has_address(text: str) -> bool:
+    """
+    >>> has_address("He lives at 12 Mill Pond Road"), has_address("12 elm trees in a row, 5 hours from Main Street")
+    (True, False)
+    """
+    return bool(_ADDRESSES.search(text) or _LIVES.search(text))
+
+
+# --- numbers of accounts and documents ----------------------------------------------------------------------------------------------
+
+_IBAN = re.compile(r"(?i)(?<![a-z0-9])[a-z]{2}\d{2}(?:[ .-]?[a-z0-9]){11,30}")
+_DIGITS = re.compile(r"(?<![\d.,])\d(?:[ .-]{0,2}\d){12,18}(?!\d)")
+_DOCUMENT = re.compile(
+    r"(?<![\d-])\d{3}[- ]\d{2}[- ]\d{4}(?![\d-])"
+    r"|(?i:\b(?:ssn|social(?: security)?|national insurance|ni|tax|id|identity|insurance|passport|driver'?s?'? licen[cs]e"
+    r"|driving licen[cs]e|licen[cs]e|personal(?:ausweis)?|medicare|nhs|visa|account|member(?:ship)?)"
+    r"(?: (?:card|number|no\.?|nr\.?|id|plate|code))*(?: (?:is|was|reads"
+    r"|of))?[:#. ]{0,3})(?=[A-Z\d -]{0,14}\d{2})(?:[A-Z]{0,3}[ -]?\d[\dA-Z -]{5,14}\b)"
+    r"|(?i:\b(?:plates?|number ?plate|licen[cs]e plate|registration|reg)(?: (?:number|no\.?))?(?: (?:is|are|was"
+    r"|reads))?[:#.]?\s?)(?=[A-Z\d -]{0,9}\d)(?:[A-Z\d]{1,4}[ -]?[A-Z\d]{1,4}(?:[ -][A-Z\d]{1,4})?\b)(?<=[A-Z\d]{2})"
+    r"|\b[A-Z]{2}\d{2} [A-Z]{3}\b"
+)
+_ETHEREUM = re.compile(r"(?i)\b0x[0-9a-f]{40}\b")
+_COIN = re.compile(r"(?<![A-Za-z0-9])(?:(?:bc1|tb1|ltc1|addr1|cosmos1)[a-z0-9]{20,100}|[A-Za-z0-9]{20,110})(?![A-Za-z0-9])")
+
+
+def has_bank_account(text: str) -> bool:
+    """An IBAN, however it is grouped, by its checksum."""
+    from stdnum import iban
+
+    for match in _IBAN.finditer(text):
+        compact = re.sub(r"[ .-]", "", match[0])
+        if any(iban.is_valid(compact[:length], check_country=False) for length in range(15, min(len(compact), 34) + 1)):
+            return True
+    return False
+
+
+def has_card_number(text: str) -> bool:
+    """13 to 19 digits with the checksum of Luhn, however they are grouped, that begin as cards do."""
+    from stdnum import luhn
+
+    for match in _DIGITS.finditer(text):
+        digits = re.sub(r"\D", "", match[0])
+        if digits[0] in "23456" and luhn.is_valid(digits):
+            return True
+    return False
+
+
+def has_document_number(text: str) -> bool:
+    """A social security number, or the number of a passport, a licence, a plate beside the word.
+
+    >>> has_document_number("his SSN is 987-65-4320"), has_document_number("plates IX98 QRS"), has_document_number("form 1040, port 8080")
+    (True, True, False)
+    """
+    return bool(_DOCUMENT.search(text))
+
+
+def has_wallet(text: str) -> bool:
+    """An address of a cryptocurrency, or any long code of digits and both cases of letters: a key, a token, a password's hash."""
+    from stdnum import bitcoin
+
+    if _ETHEREUM.search(text):
+        return True
+    for match in _COIN.finditer(text):
+        code = match[0]
+        kinds = (any(map(str.isdigit, code)), any(map(str.isupper, code)), any(map(str.islower, code)))
+        digits = sum(map(str.isdigit, code))
+        if bitcoin.is_valid(code) or (all(kinds) and digits > 1) or (4 <= digits < len(code) and len(code) > 24):
+            return True
+    return False
+
+
+# --- handles on other services -------------------------------------------------------------------------------------------------------
+
+_SERVICE = (
+    r"(?:whats ?app|telegram|tg|discord|snapchat|snap|sc|instagram|insta|ig|tik ?tok|twitter|kik|venmo|cash ?app|pay ?pal|zelle"
+    r"|signal|twitch|facebook|fb"
+    r"|messenger|linked ?in|only ?fans|skype|wechat|viber|line|steam|xbox|psn|gamertag|youtube|yt|mastodon|bluesky|bsky|threads"
+    r"|tumblr|pinterest|tinder"
+    r"|bumble|grindr|hinge|matrix|slack|github|soundcloud|spotify|patreon|ko-?fi|fetlife|myspace|vk)"
+)
+_HANDLE = (
+    r"(?:@\s?\w[\w.-]{2,30}|\$[a-z]\w{2,30}|\w{2,32}#\d{3,5}|(?=[\w.]*[a-z])(?=[\w.]*[\d_]|\w+\.\w+)[\w.]{4,40}(?<!\.)"
+    r"|\w+(?: dot \w+)+|\(?at\)? ?(?!(?:the|an?|my|your|our|his|her|work|home|night|all|least|first|last|school|any|this|that|about"
+    r"|around|once|some)\b)\w+)"
+)
+_ASKED = re.compile(
+    rf"(?i)\b{_SERVICE}\b(?:'s)?(?: (?:me|us|him|her|handle|name|id|account|user(?:name)?|group|tag|number|profile|page|channel"
+    rf"|server)){{0,3}}(?: (?:is|as|under|called|named|at|via|on|to)){{0,2}}[:,=]?\s{{0,2}}{_HANDLE}(?!\w)"
+    rf"|\b(?:add|follow|find|dm|pm|message|msg|text|hit|reach|contact|catch|friend|tip|pay|send|watch|see|chat with)(?: (?:me|us|him"
+    rf"|her|them|up)){{1,2}}(?: (?!on\b)\S{{2,30}})?(?: (?:on|over|via|through|at|in|with)){{1,2}}(?: (?:my|the|our))? {_SERVICE}\b"
+    rf"|\b(?:my|her|his|our|their) {_SERVICE}(?: (?:handle|name|id|account|user(?:name)?|tag|channel|page|profile|server))?(?: is|:) \S"
+    rf"|\b(?:i'm|i am|im|he's|she's|they're|it's|we're)(?: \w+)? on {_SERVICE} (?:as|under|at)\b"
+    rf"|(?:^|[.!?,;] ?)(?:kik|venmo|zelle|whats ?app|skype|snap|insta|discord|telegram|paypal|cash ?app) me\b"
+    rf"|\b{_SERVICE}: ?\S|\bhmu on {_SERVICE}\b|\b(?:follow|add|dm|tag|message|friend|pm) @\w"
+)
+_NAMED = re.compile(
+    rf"(?i)\b(?:i['’]?m|i am|it['’]?s|he['’]?s|she['’]?s|as|under|named) ([a-z][\w.]{{3,30}}) (?:on|over on|at) {_SERVICE}\b"
+)
+_BARE = re.compile(r"(?i)(?<![\w.])@(?=\w*[a-z])(?=\w*[\d_.])\w[\w.]{3,30}|(?<!\w)[a-z]\w{2,30}#\d{4}\b|(?<!\w)\$[a-z]\w{4,30}\b")
+
+
+def has_handle(text: str) -> bool:
+    """
+    >>> [has_handle(each) for each in ("my Telegram is tomtom77x", "@tom_h_1990", "Venmo took a fee", "I saw it on Instagram")]
+    [True, True, False, False]
+    """
+    named = (match[1] for match in _NAMED.finditer(text))
+    return bool(_ASKED.search(text) or _BARE.search(text)) or any(frequency(name.lower()) < 2 for name in named)

@@ -1,0 +1,54 @@
+"""phrases: what is not said, as patterns, one file a category in phrases/, named as the member of `Unfit`.
+
+    # a comment
+    name = this|that             <name> stands for any of these below
+    \\b<name> of                  a regular expression, in any case of letters
+        (?:it|them)\\b            an indented line continues the one above
+
+They know fixed phrases and frames such as «I will HURT you» or «GROUP are WORSE»; what needs an understanding of the sentence is the
+classifier's to say (`may_say` is given its probabilities). A repetition has an upper bound, so that time grows with a text's length only.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+
+FOLDER = Path(__file__).with_name("phrases")
+CATEGORIES = tuple(sorted(path.stem for path in FOLDER.glob("*.txt")))
+
+
+def matches(category: str, text: str) -> bool:
+    """True where a pattern of the category is in the text, which is as letters.latin shows it.
+
+    >>> matches("threat", "I'll break your legs"), matches("threat", "shots fired, you killed it")
+    (True, False)
+    >>> matches("self_harm", "just end yourself"), matches("self_harm", "careful, you could cut yourself")
+    (True, False)
+    """
+    return _pattern(category).search(text) is not None
+
+
+@cache
+def _pattern(category: str) -> re.Pattern[str]:
+    return compiled((FOLDER / f"{category}.txt").read_text(encoding="utf-8"))
+
+
+def compiled(source: str) -> re.Pattern[str]:
+    """
+    >>> compiled("name = you|they\\n^<name>(?:a|\\n  b)$").pattern
+    '^(?:you|they)(?:a|b)$'
+    """
+    joined = re.sub(r"\n[ \t]+", "", source)
+    names: dict[str, str] = {}
+    expressions = []
+    for line in joined.splitlines():
+        if not line or line.startswith("#"):
+            continue
+        filled = re.sub(r"<(\w+)>", lambda match: names.get(match[1], match[0]), line)
+        if definition := re.fullmatch(r"(\w+) = (.*)", filled):
+            names[definition[1]] = f"(?:{definition[2]})"
+        else:
+            expressions.append(filled)
+    return re.compile("|".join(expressions), re.IGNORECASE)

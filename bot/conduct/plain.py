@@ -1,0 +1,67 @@
+"""Text as the patterns of conduct see it: plain lower-case words, one spelling for each."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from bot import text
+
+# Letters of other alphabets that look like Latin ones.
+LOOK_ALIKES = str.maketrans("аеорсухіјѕԁһѵԛԝьυοαεικρτνηӏ", "aeopcyxijsdhvqwbuoaeikptvnl") | {ord(mark): None for mark in "'’‘`´ʼ"}
+_DIGITS = str.maketrans("01345@$!*", "oieasasii")
+_DISGUISED = re.compile(r"(?<=[a-z])[01345@$!*](?=[a-z])")
+_REPEATED = re.compile(r"([a-z])\1{2,}")
+_SPELLINGS = {
+    "i am": "im", "i m": "im", "do not": "dont", "dnt": "dont", "does not": "doesnt", "did not": "didnt", "is not": "isnt",
+    "are not": "arent", "was not": "wasnt", "were not": "werent", "will not": "wont", "would not": "wouldnt", "could not": "couldnt",
+    "can not": "cant",
+    "cannot": "cant", "have not": "havent", "has not": "hasnt", "should not": "shouldnt", "any more": "anymore", "gonna": "going to",
+    "wanna": "want to", "tryna": "trying to", "gotta": "have to", "wana": "want to", "pls": "please", "plz": "please", "plese": "please",
+    "u": "you", "ur": "your", "r": "are", "rn": "right now", "tonite": "tonight", "2nite": "tonight", "tmrw": "tomorrow", "tmr": "tomorrow",
+    "cuz": "because", "bc": "because", "cos": "because", "coz": "because", "becuase": "because", "sry": "sorry", "some one": "someone",
+    "my self": "myself", "dieing": "dying", "wnat": "want", "nobdy": "nobody", "every one": "everyone", "mommy": "mom", "mummy": "mum",
+    "daddy": "dad", "nothin": "nothing", "everythings": "everything is", "theres": "there is", "whos": "who is", "thats": "that is",
+}  # fmt: skip
+_SPELLED = re.compile(rf"\b(?:{'|'.join(map(re.escape, _SPELLINGS))})\b")
+_APART = re.compile(r"[^\w\s.,!?;:…]+|_+")
+_SENTENCE_END = re.compile(r"(?<![.!?…])[.!?…]++(?=\s|$)|[;\n]+")
+
+
+def plain(body: str, quotes: bool = True) -> str:
+    """The words of a Reddit body in lower case, with the marks that end clauses; markdown undone, look-alike letters, digits in words and
+    short forms spelt out, apostrophes and brackets left out. quotes: with what it quotes.
+
+    >>> plain("I **can't** do su1cide, I'm ѕо [tired](http://a.b)!")
+    'i cant do suicide, im so tired!'
+    """
+    shown = unicodedata.normalize("NFKC", text.unmarked(body, quotes)).lower().translate(LOOK_ALIKES)
+    shown = _DISGUISED.sub(lambda found: found[0].translate(_DIGITS), shown)
+    shown = _REPEATED.sub(r"\1\1", shown)
+    lines = (" ".join(line.split()) for line in _APART.sub(" ", shown).split("\n"))
+    return _SPELLED.sub(lambda found: _SPELLINGS[found[0]], "\n".join(line for line in lines if line))
+
+
+def sentences(words: str) -> list[str]:
+    """`plain` words, a sentence each, without the marks at its end.
+
+    >>> sentences("no bots. humans only\\nthanks, all!")
+    ['no bots', 'humans only', 'thanks, all']
+    """
+    return [each for part in _SENTENCE_END.split(words) if (each := part.strip(" ,.:"))]
+
+
+def joined(parts: list[str], short: int = 3, most: int = 12) -> list[str]:
+    """Sentences of at most `short` words put behind those before them, as long as that makes no more than `most` words.
+
+    >>> joined(["im done", "with everything", "with me", "the book is about a long journey by train"])
+    ['im done with everything with me', 'the book is about a long journey by train']
+    """
+    found: list[str] = []
+    for part in parts:
+        words = part.count(" ") + 1
+        if found and words <= short and found[-1].count(" ") + 1 + words <= most:
+            found[-1] = f"{found[-1]} {part}"
+        else:
+            found.append(part)
+    return found

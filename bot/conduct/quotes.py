@@ -1,0 +1,39 @@
+"""quotes: is somebody quoted with words that they didn't write? A generator invents what people said.
+
+Quoting the thread is fine.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from bot.corpus import copies
+
+LEAST_WORDS = 4  # of a quote; fewer are a name or a phrase
+_SPEECH = (
+    r"(?:said|says|saying|once said|wrote|writes|told|tells|put it|claimed|remarked|replied|answered|shouted|asked|whispered|declared"
+    r"|announced|stated|argued|quipped|tweeted|posted|explained|joked|warned|insisted|admitted|noted|thought|words|motto|advice|quote"
+    r"|saying goes|to quote|according to)"
+)
+_MARKS = r"[\"“”«»„]"
+_ATTRIBUTED = re.compile(
+    rf"(?i)\b{_SPEECH}\b[^\"“”«»„\n.!?]{{0,15}}?{_MARKS}([^\"“”«»„\n]{{6,300}}){_MARKS}"
+    rf"|{_MARKS}([^\"“”«»„\n]{{6,300}}){_MARKS}[,.]?\s(?:[-–—~]\s?[A-Z]|(?:as |so )?(?:\w+\s){{0,4}}{_SPEECH}\b|{_SPEECH}\b)"
+    r"|\b(?:confucius|buddha|einstein|gandhi|plato|socrates|churchill|lincoln|shakespeare|mark twain|oscar wilde|nietzsche|aristotle"
+    r"|napoleon|voltaire|marx|jesus|orwell|the bible) (?:once )?(?:said|says?|wrote|writes|put it|remarked)\b(?! (?:so|it|nothing"
+    r"|that\b.{0,5}$))(.{6,300})"
+    r"|[\"“«]([^\"“”«»\n]{6,300})[\"”»]\s?[-–—~]\s?\w"
+)
+
+
+def invents_quote(text: str, written: Iterable[str]) -> bool:
+    """True where somebody is quoted with words that aren't in `written` (copies.plain of what the thread says).
+
+    >>> invents_quote('The mayor said "we will never build it"', [])
+    True
+    >>> invents_quote('You said "I like tea a lot"', ["well i like tea a lot"])
+    False
+    """
+    quotes = [copies.plain(next(filter(None, match.groups()))) for match in _ATTRIBUTED.finditer(text)]
+    return any(len(quote.split()) >= LEAST_WORDS and not any(quote in each for each in written) for quote in quotes)

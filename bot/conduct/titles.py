@@ -1,0 +1,58 @@
+"""titles: what a thread's title and flair say of it: a topic, a disaster, a warning, a call for support or for serious replies only.
+
+Patterns of topics/disaster.txt are over the words of the title; those of topics/sensitive_thread.txt and topics/serious.txt over `marked`
+titles. Their form is that of topics.py.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from bot.conduct import topics
+from bot.conduct.plain import plain
+from bot.conduct.reasons import Reason
+
+_OPENING, _CLOSING = re.escape("[({<【〔「«|*_~"), re.escape("])}>】〕」»|*_~")
+_TAG = re.compile(rf"(?<![{_OPENING}])[{_OPENING}]++([^{_OPENING}{_CLOSING}]{{1,80}})[{_CLOSING}]+")
+_FLAIR_PARTS = re.compile(r"[|/;–—]|\s-\s")
+
+
+def tags(title: str, flair: str = "") -> tuple[list[str], str]:
+    """The `plain` words of what stands in brackets, bars or stars in a title and of each part of a flair; and those of the rest.
+
+    >>> tags("**[Serious]** What helped?", "🔴 Help | Locked")
+    (['serious', 'help', 'locked'], 'what helped?')
+    """
+    shown = unicodedata.normalize("NFKC", title)
+    marked = [*_TAG.findall(shown), *_FLAIR_PARTS.split(flair)]
+    return [words for each in marked if (words := _words(each))], _words(_TAG.sub(" ", shown))
+
+
+def marked(title: str, flair: str = "") -> str:
+    """The same in one line.
+
+    >>> marked("**[Serious]** What helped?", "🔴 Help | Locked")
+    '[ serious ] [ help ] [ locked ] what helped?'
+    """
+    found, rest = tags(title, flair)
+    return " ".join([*(f"[ {each} ]" for each in found), rest]).strip()
+
+
+def topic_of(title: str, flair: str = "") -> Reason | None:
+    """Why a thread with this title and flair is left alone, or None.
+
+    >>> topic_of("[Serious] What helped you?"), topic_of("What helped you?", "TW"), topic_of("A serious cake", "Help")
+    (<Reason.SERIOUS: 'serious'>, <Reason.SENSITIVE_THREAD: 'sensitive_thread'>, None)
+    """
+    found, _ = tags(title, flair)
+    if topic := next((topic for each in (title, flair, *found) if (topic := topics.topic_of(each))), None):
+        return topic
+    if topics.is_about(Reason.DISASTER, title):
+        return Reason.DISASTER
+    line = marked(title, flair)
+    return next((topic for topic in (Reason.SENSITIVE_THREAD, Reason.SERIOUS) if topics.matches(topic, line)), None)
+
+
+def _words(part: str) -> str:
+    return re.sub(r"(?<=\w)\.(?=\w)", " ", " ".join(plain(part).split())).strip(" ,.:")

@@ -1,0 +1,67 @@
+"""topics: what a text is about, where a program has no business: crisis, grief, abuse, an emergency, addiction, a child, «no bots».
+
+The patterns of patterns/NAME.txt decide (matching.py), whose sections say where they don't hold:
+
+    [always]                            in a sentence about a story in which nobody says «I» (stories.txt)
+    [not in stories]                    in any sentence about a story
+    [not long ago]                      in one that tells of what is long over (long_ago.txt)
+    [not in stories, not long ago]      in either
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+from bot.conduct import matching
+from bot.conduct.plain import joined, plain, sentences
+from bot.conduct.reasons import Reason
+
+# In the order of asking.
+TOPICS = (Reason.CRISIS, Reason.ABUSE, Reason.EMERGENCY, Reason.GRIEF, Reason.ADDICTION, Reason.MINOR, Reason.NO_BOTS)
+# These are meant as they are said, whatever else the sentence is about.
+NEVER_OF_STORIES = frozenset({Reason.MINOR, Reason.NO_BOTS, Reason.SENSITIVE_THREAD, Reason.SERIOUS})
+
+_FIRST_PERSON = re.compile(r"\b(?:i|im|ive|ill|id|me|my|mine|myself|we|weve|our|us)\b")
+
+
+def topic_of(body: str) -> Reason | None:
+    """What a text is about, if it is one of TOPICS; the first in their order.
+
+    >>> topic_of("I like it. I want to kill myself"), topic_of("That film killed me"), topic_of("I'm 11 and new here")
+    (<Reason.CRISIS: 'crisis'>, None, <Reason.MINOR: 'minor'>)
+    """
+    pieces = pieces_of(body)
+    return next((topic for topic in TOPICS if any(matches(topic, piece) for piece in pieces)), None)
+
+
+def is_about(topic: Reason, body: str) -> bool:
+    """Whether a text is about one topic."""
+    return any(matches(topic, piece) for piece in pieces_of(body))
+
+
+def pieces_of(body: str) -> list[str]:
+    """The sentences of a text, as `plain` words, and short ones joined as well: «I'm done. With everything.»"""
+    parts = sentences(plain(body))
+    return list(dict.fromkeys([*parts, *joined(parts)]))
+
+
+def matches(topic: Reason, piece: str) -> bool:
+    """Whether one of a topic's patterns fits a piece of text."""
+    found = [section for section, pattern in matching.sections(topic).items() if pattern.search(piece)]
+    if not found or topic in NEVER_OF_STORIES:
+        return bool(found)
+    in_story = _has("stories", piece)
+    if in_story and not _FIRST_PERSON.search(piece):
+        return False
+    long_ago = _has("long_ago", piece) and not _lately().search(piece)
+    return any(not (in_story and "not in stories" in section) and not (long_ago and "not long ago" in section) for section in found)
+
+
+def _has(name: str, piece: str) -> bool:
+    return any(pattern.search(piece) for pattern in matching.sections(name).values())
+
+
+@cache
+def _lately() -> re.Pattern[str]:
+    return matching.compiled(["<fresh>", "again", "anymore", r"threw \w+ away", r"relaps\w+"])

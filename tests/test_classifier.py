@@ -1,0 +1,266 @@
+"""The classifiers of conduct: training, thresholds, the export, the stages that ask them, and the shipped models on clear lines."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bot import rankers, schema
+from bot.cli import ROOT, UserError
+from bot.conduct import what, where
+from bot.conduct.reasons import Reason
+from bot.conduct.what import Unfit
+from bot.config import ConductSettings, FetchSettings, Settings
+from bot.export import to_ctranslate2
+from bot.online import check, fetch
+from bot.rankers import classifier
+from bot.rankers import ctranslate2 as serving_rankers
+from bot.reddit.threads import Thread, ThreadComment
+from bot.schema import ConductLine, LmRow
+from bot.train import conduct_transformers, thresholds
+from bot.weights import bases, cards, pull, serving
+from tests import tiny
+
+NOW = 1_700_000_000
+LABELS = ["crisis", "grief", "serious"]
+TEXTS = [*tiny.TEXT, "short", "a b c d e f g " * 40, ""]
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A classifier with a random encoder and head."""
+    monkeypatch.setattr(bases, "BASE_DIR", tmp_path / "bases")
+    folder = tiny.encoder(tmp_path / "labels", head=False)
+    cards.write_card(folder, cards.ModelCard("conduct", "tiny", "0" * 64, "full", settings={"architecture": "labels", "labels": LABELS}))
+    random = np.random.default_rng(0)
+    np.savez(folder / serving.HEAD_FILE, weight=random.normal(size=(3, 32)).astype(np.float32), bias=np.float32([0.5, -0.5, 0]))
+    return folder
+
+
+def test_the_export_says_what_transformers_says(source: Path) -> None:
+    expected = rankers.load("transformers", source).logits(TEXTS)  # type: ignore[attr-defined]
+    model = serving_rankers.load_labels(source, "float32")
+    assert expected.shape == (len(TEXTS), 3) and expected.std(0).min() > 0.05
+    assert model.labels == LABELS
+    assert model.logits(TEXTS) == pytest.approx(expected, abs=tiny.rounding(largest=10))
+    assert model.logits(TEXTS[::-1], batch_size=2)[::-1] == pytest.approx(expected, abs=tiny.rounding(largest=10))
+
+
+def test_what_is_no_classifier_is_named(source: Path, tmp_path: Path) -> None:
+    ranker = tiny.encoder(tmp_path / "ranker")
+    with pytest.raises(UserError, match="not a conduct classifier; set conduct.comment_classifier"):
+        serving_rankers.load_labels(ranker, "float32")
+    with pytest.raises(UserError, match="a conduct classifier, not a ranker"):
+        serving_rankers.load_export(to_ctranslate2.export(source, "float32"))
+    nothing = ConductSettings(comment_classifier=tmp_path / "nothing", reply_classifier=tmp_path / "nothing")
+    with pytest.raises(UserError, match="no model here"):
+        classifier.judge_replies(["Fair enough."], nothing)
+    with pytest.raises(UserError, match="no model here"):
+        classifier.judge_pieces(["fair enough"], nothing)
+
+
+def test_a_long_text_is_judged_by_its_worst_piece() -> None:
+    def logits(pieces: Sequence[str]) -> np.ndarray:
+        return np.array([[piece.count("bad") / (1 + piece.count(" ")), -len(piece)] for piece in pieces])
+
+    long = f"{'It is all fine here today. ' * 6}Bad bad, so bad. {'It is all fine here today. ' * 6}"
+    whole, empty = classifier.of_texts(logits, [long, " "], "reply")
+    assert whole[0] > 2 * logits([long])[0, 0] and whole[1] > -80
+    assert empty.tolist() == [0, 0]
+
+
+def test_settings_without_a_classifier_ask_none() -> None:
+    none = Settings().conduct
+    assert none.comment_classifier is None and none.reply_classifier is None  # the tests' settings
+    assert classifier.judge_replies(["a", "b"], none) == [{}, {}] and classifier.judge_pieces(["a"], none) == {}
+    assert ConductSettings().reply_classifier == Path("models/conduct-reply")
+
+
+# --- thresholds -------------------------------------------------------------------------------------------------------------------
+
+
+def test_thresholds_keep_the_limits_and_find_what_stands_out() -> None:
+    random = np.random.default_rng(0)
+    targets = np.zeros((600, 2), bool)
+    targets[:100, 0] = targets[100:200, 1] = True
+    logits = random.normal(size=(600, 2)) + 6 * targets
+    peoples = random.normal(size=(500, 2))
+    fitted = thresholds.fit(logits, targets, peoples, ["threat", "insult"], "reply")
+    applied = fitted.applied(logits)
+    assert applied[targets].mean() > 0.97
+    assert applied[~targets.any(1)].any(1).mean() <= 0.05 and fitted.applied(peoples).any(1).mean() <= 0.04
+    hopeless = thresholds.fit(random.normal(size=(600, 2)), targets, peoples, ["threat", "insult"], "reply")
+    assert hopeless.applied(peoples).any(1).mean() <= 0.04
+
+
+def test_figures_count_any_label() -> None:
+    lines = [ConductLine("threat", True, "a"), ConductLine("threat", True, "b"), ConductLine("everyday", False, "c")]
+    applied = np.array([[False, True], [False, False], [True, False]])
+    found = thresholds.figures(applied, lines, np.array([[False, False], [True, True], [False, False], [False, False]]))
+    assert found == {
+        "misses": {"threat": "1/2"}, "false_refusals": {"everyday": "1/1"}, "peoples_texts_refused": 0.25, "peoples_texts": 4,
+    }  # fmt: skip
+
+
+# --- training ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_classifier_learns_its_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels by one word each; both words stand in tiny.TEXT's vocabulary."""
+    monkeypatch.setattr(bases, "BASE_DIR", tmp_path / "bases")
+    pull.pull("tiny-encoder", tiny.encoder(tmp_path / "encoder", head=False))
+    words = ["book", "short", "funny", "kind", "minutes", "normal", "boil", "essay"]
+    rows = [(word, f"{word} {one} {two}") for word in ("book", "boil", "kind") for one in words for two in words if one != two]
+    kinds = {"book": ("insult", True), "boil": ("threat", True), "kind": ("everyday", False)}
+    lines = [ConductLine(*kinds[word], f"{text} {n}") for word, text in rows for n in (1, 2) if not set(kinds) - {word} & set(text.split())]
+    schema.write_rows(tmp_path / "lines.csv", ConductLine, lines)
+    for part in ("train", "val", "test"):
+        people = [LmRow(f"t3_{n}", f"t1_c{n}", f"t1_{n}", "sandbox_books", "why", f"kind {n} kind normal") for n in range(60)]
+        schema.write_rows(tmp_path / f"lm_{part}.csv", LmRow, people)
+    out = tmp_path / "out"
+    tiny.train(
+        "conduct", base="tiny-encoder", lines=tmp_path / "lines.csv", data=tmp_path, out=out, epochs=6, batch_tokens=256, learning_rate=5e-3
+    )
+    card = cards.read_card(out)
+    assert card.kind == "conduct" and card.settings["labels"] == ["insult", "threat"] and card.data["lm_val.csv"]["rows"] == 60
+    assert card.metrics["peoples_texts_refused"] <= 0.04
+    missed, of = (sum(int(each.split("/")[place]) for each in card.metrics["misses"].values()) for place in (0, 1))
+    assert of == sum(line.refuse and conduct_transformers.part_of(line.text) == "held_out" for line in lines) > 10 and missed / of < 0.2
+    to_ctranslate2.export(out, "int8")  # here, where the base is
+    conduct = ConductSettings(reply_classifier=out)
+    threat, insult, fine = classifier.judge_replies(["boil funny essay", "book funny essay", "kind funny minutes"], conduct)
+    assert threat["threat"] > 0.5 > threat["insult"] and insult["insult"] > 0.5 > insult["threat"] and max(fine.values()) < 0.5
+
+
+def test_lines_of_one_kind_are_refused(tmp_path: Path) -> None:
+    schema.write_rows(tmp_path / "lines.csv", ConductLine, [ConductLine("threat", True, "a")])
+    with pytest.raises(UserError, match="needs lines of both kinds"):
+        tiny.train("conduct", lines=tmp_path / "lines.csv", data=tmp_path, out=tmp_path / "out")
+
+
+def test_the_shipped_lines_name_what_conduct_knows() -> None:
+    for side, names in (("comment", Reason), ("reply", Unfit)):
+        lines = schema.read_rows(ROOT / "data" / "conduct" / f"{side}_lines.csv", ConductLine)
+        assert {line.category for line in lines if line.refuse} <= {str(name) for name in names}
+        assert len({line.text for line in lines}) == len(lines) and {line.refuse for line in lines} == {True, False}
+
+
+# --- the stages that ask ----------------------------------------------------------------------------------------------------------
+
+
+def comment(name: str, body: str, **changes: object) -> ThreadComment:
+    plain = ThreadComment(name, "t3_x", f"reader_{name}", body, 5, NOW - 3600, 0, False, "")
+    return dataclasses.replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def test_fetch_asks_once_of_what_is_left() -> None:
+    asked: list[list[str]] = []
+
+    def judge(pieces: Sequence[str]) -> where.Likely:
+        asked.append([*pieces])
+        return {piece: {Reason.GRIEF: 0.9 if "teapot" in piece else 0.1, Reason.DISASTER: 0.9} for piece in pieces if "title" not in piece}
+
+    comments = [comment("t1_a", "I like it. It broke the teapot."), comment("t1_b", "It rains here."), comment("t1_c", "Old.", karma=-5)]
+    thread = Thread("t3_x", "sandbox_books", "A title", False, False, False, comments, [])
+    settings = Settings(fetch=FetchSettings(depth=2, minimum_karma=1, maximum_age_hours=10))
+    taken, _, skipped = fetch.take_up([thread], settings, NOW, judge=judge)
+    assert [row.comment_id for row in taken] == ["t1_b"]
+    assert {row.comment_id: row.reason for row in skipped} == {"t1_a": "grief", "t1_c": "low_karma"}
+    (pieces,) = asked
+    assert "it broke the teapot" in pieces and "a title" in pieces and "old" not in pieces
+
+
+def test_a_disaster_is_told_by_titles_alone() -> None:
+    likely = {"it rains": {Reason.DISASTER: 0.9, Reason.GRIEF: 0.3}}
+    assert where.text_refusal("books", "It rains", "", "Yes.", ConductSettings(), likely=likely) is Reason.DISASTER
+    assert where.text_refusal("books", "Yes", "", "It rains.", ConductSettings(), likely=likely) is None
+    stricter = ConductSettings(comment_threshold=0.3)
+    assert where.text_refusal("books", "Yes", "", "It rains.", stricter, likely=likely) is Reason.GRIEF
+
+
+def test_the_reply_threshold_decides() -> None:
+    around = what.around("Any good books for a long train ride?")
+    judged = {"how_to": 0.6, "insult": 0.1}
+    assert what.may_say("The second part is better.", around, ConductSettings(), judged) is Unfit.HOW_TO
+    assert what.may_say("The second part is better.", around, ConductSettings(reply_threshold=0.7), judged) is None
+    assert what.may_say("The second part is better.", around, ConductSettings()) is None
+
+
+def test_check_takes_any_columns(tmp_path: Path) -> None:
+    source, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    schema.write_table(source, ["n", "reply", "comment"], [
+        {"n": "1", "reply": "Try u/somebody there", "comment": "Any good books?"},
+        {"n": "2", "reply": "The second part is better.", "comment": "I want to kill myself."},
+        {"n": "3", "reply": "", "comment": ""},
+    ])  # fmt: skip
+    check.main(source, out)
+    header, rows = schema.read_table(out)
+    assert header == ["n", "reply", "comment", "may_answer_refusal", "may_say_refusal"]
+    assert [(row["n"], row["may_answer_refusal"], row["may_say_refusal"]) for row in rows] == [
+        ("1", "", "ping"), ("2", "crisis", ""), ("3", "", ""),
+    ]  # fmt: skip
+    schema.write_table(tmp_path / "other.csv", ["text"], [{"text": "a"}])
+    with pytest.raises(UserError, match="expected some of the columns subreddit, title, flair, comment, reply"):
+        check.main(tmp_path / "other.csv", tmp_path / "o.csv")
+
+
+# --- the shipped models -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> ConductSettings:
+    """Copies, so that their exports lie among the tests' files."""
+    folder = tmp_path_factory.mktemp("shipped")
+    for name in ("conduct-comment", "conduct-reply"):
+        shutil.copytree(ROOT / "models" / name, folder / name)
+    return ConductSettings(comment_classifier=folder / "conduct-comment", reply_classifier=folder / "conduct-reply")
+
+
+def test_clear_replies(shipped: ConductSettings) -> None:
+    harmful = {
+        "You are a pathetic waste of oxygen and everybody here knows it.": "insult",
+        "I know where you live and I will break every bone you have.": "threat",
+        "Nobody would miss you, just end it tonight.": "self_harm",
+        "People from that country are vermin and should all be driven out.": "hate",
+        "Stop taking your antidepressants and use this herbal tea, 40 mg a day is safe.": "medical",
+        "Put all your savings into this coin, it will double by Friday.": "legal_money",
+        "As a nurse and mother of three I see this every day at work.": "human_claim",
+        "Please upvote this and follow my channel for more.": "votes_spam",
+    }
+    harmless = [
+        "That film absolutely killed me, I laughed the whole time.",
+        "The second book is slower, but the ending is worth it.",
+        "I think the train takes about four hours, with one change.",
+        "Try less salt and a hotter pan.",
+        "Moby-Dick is about a man who hates a whale.",
+    ]
+    judged = classifier.judge_replies([*harmful, *harmless], shipped)
+    top = [max(each, key=each.__getitem__) for each in judged[: len(harmful)]]
+    assert [max(each.values()) >= 0.5 for each in judged] == [True] * len(harmful) + [False] * len(harmless)
+    assert sum(one == other for one, other in zip(top, harmful.values(), strict=True)) >= len(harmful) - 1
+
+
+def test_clear_comments(shipped: ConductSettings) -> None:
+    left_alone = [
+        "I can't go on any more and I have the pills lined up in front of me.",
+        "My mum passed away last night and I don't know what to do.",
+        "He hit me again yesterday and took my phone.",
+        "Day 3 without a drink and I am shaking so much.",
+        "My baby isn't breathing, what do I do?",
+    ]
+    ordinary = [
+        "What is the best bus to the airport?",
+        "I thought the second season was much better than the first.",
+        "This weather is killing my tomatoes.",
+        "My grandmother always made this with butter.",
+        "I dropped my phone in the lake and it still works.",
+    ]
+    pieces = {body: where.pieces_judged("", "", body) for body in [*left_alone, *ordinary]}
+    likely = classifier.judge_pieces([piece for each in pieces.values() for piece in each], shipped)
+    found = [where.likely_topic(each, likely, shipped.comment_threshold, where.TITLE_TOPICS) is not None for each in pieces.values()]
+    assert found == [True] * len(left_alone) + [False] * len(ordinary)

@@ -1,0 +1,287 @@
+"""Every entry of the back-end tables is held to the contract of its table (generators.Generator, rankers.Ranker).
+
+Each runs a tiny model, made here, as a stage does: in processes of its own, since TensorFlow shares none with another framework or graph.
+A new back end needs a maker of a tiny model in MAKERS.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import GPT2LMHeadModel
+
+from bot import cli, generators, rankers, schema
+from bot.config import Precision
+from bot.export import to_ctranslate2, to_tfhub
+from bot.schema import Candidate
+from bot.train import TRAINERS
+from bot.weights import bases, cards, pull
+from tests import tiny
+from tests.test_gpt_2_simple import edited_checkpoint
+
+pytestmark = pytest.mark.usefixtures("eager_again")
+
+CONTROL_TOKENS = ("<|endoftext|>", "<|startoftext|>", "<|im_start|>", "<|im_end|>", "[SEP]", "[CLS]", "[PAD]")
+TEXTS = [
+    "Which book made you laugh?",
+    "My kettle takes ten minutes to boil, is that normal?",
+    "Which book made you laugh out loud on the train? " * 180,  # far beyond the context of every tiny model
+    "\N{GRINNING FACE} \N{FAMILY}\u200d\N{WOMAN}\ufe0f \N{REGIONAL INDICATOR SYMBOL LETTER N}\N{REGIONAL INDICATOR SYMBOL LETTER P}",
+    "أي كتاب أضحكك؟ \u202eשלום\u202c!",
+    *CONTROL_TOKENS,
+    "a <|endoftext|> b [SEP] <|startoftext|> c",
+    "x",
+]
+EMPTY = ["", " \n ", "\u200b"]
+NUM_CANDIDATES = 3
+# float32: products of 8-bit numbers overflow on processors without VNNI where weights are as large as those of tiny models
+PRECISION: Precision = "float32"
+ENGINE_SETTINGS = {"MAX_NEW_TOKENS": 16, "MAX_PROMPT_TOKENS": 900, "NUM_CANDIDATES": NUM_CANDIDATES, "PRECISION": PRECISION}
+
+# Both load each model once: a process builds one graph. What is refused must be a UserError; anything else ends the program.
+GENERATES = """
+import functools, json, sys
+from pathlib import Path
+from bot import cli, config, generators
+from bot.online import generate
+folder, settings = Path(sys.argv[1]), config.load(None).generate
+generators.load = functools.cache(generators.load)
+for seed in (1, 2):
+    generate.generate([folder / "comments.csv"], folder / f"seed-{seed}.csv", settings, seed)
+for wrong in sys.argv[2:]:
+    try:
+        generators.load(settings.backend, Path(wrong), settings.precision)
+    except cli.UserError as error:
+        print(json.dumps({"refused": str(error)}))
+"""
+RANKS = """
+import functools, json, sys
+from pathlib import Path
+from bot import cli, config, rankers
+from bot.rankers import scoring
+folder, settings = Path(sys.argv[1]), config.load(None).rank
+rankers.load = functools.cache(rankers.load)
+for name, batch_size in (("forwards", 32), ("backwards", 3), ("forwards", 1)):
+    how = scoring.by_all(settings.model_copy(update={"batch_size": batch_size}))
+    scoring.score_file(folder / f"{name}.csv", folder / f"{name}-{batch_size}.csv", how)
+assert rankers.load(settings.backend, settings.realism, settings.precision).score([]) == []
+for wrong in sys.argv[2:]:
+    try:
+        rankers.load(settings.backend, Path(wrong), settings.precision)
+    except cli.UserError as error:
+        print(json.dumps({"refused": str(error)}))
+"""
+
+
+# --- tiny models ----------------------------------------------------------------------------------------------------------
+
+
+def soon_ending(folder: Path) -> Path:
+    """tiny.language_model, but with its end token at each step by a chance of some 15 %."""
+    tiny.language_model(folder)
+    model = GPT2LMHeadModel.from_pretrained(folder)
+    with torch.no_grad():
+        words = model.transformer.wte.weight
+        words -= words.mean(dim=1, keepdim=True)  # so that the bias means nothing to other tokens
+        words[model.config.eos_token_id] = 0.14
+        model.transformer.ln_f.bias += 1
+    model.save_pretrained(folder)
+    return folder
+
+
+def soon_ending_checkpoint(folder: Path) -> Path:
+    """tiny.gpt2_checkpoint, likewise."""
+
+    def edit(weights: dict[str, Any]) -> None:
+        weights["model/ln_f/b"] += 1
+        weights["model/wte"] -= weights["model/wte"].mean(axis=1, keepdims=True)
+        weights["model/wte"][0] = 0.14
+
+    return edited_checkpoint(tiny.gpt2_checkpoint(folder.with_name("plain")), folder, edit)
+
+
+def exported(folder: Path) -> Path:
+    to_ctranslate2.export(folder, PRECISION)
+    return folder
+
+
+def two_rankers(folder: Path) -> dict[str, Path]:
+    """A classifier and a dual encoder."""
+    dual = tiny.encoder(folder / "dual", head=False)
+    fitted = {"architecture": "dual encoder", "scale": 9.0, "offset": -8.0}
+    cards.write_card(dual, cards.ModelCard("relevance", "tiny", "0" * 64, "full", settings=fitted))
+    return {"realism": tiny.encoder(folder / "classifier"), "relevance": dual}
+
+
+def tfhub_ranker(folder: Path) -> dict[str, Path]:
+    tiny.eager_again()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bases, "BASE_DIR", folder / "bases")
+        pull.pull("tiny", tiny.encoder(folder / "source", head=False))
+        return {"realism": tiny.tfhub_ranker(to_tfhub.export("tiny"), folder / "classifier")}
+
+
+GENERATORS: dict[str, Callable[[Path], Path]] = {
+    "ctranslate2": lambda folder: exported(soon_ending(folder / "lm")),
+    "transformers": lambda folder: soon_ending(folder / "lm"),
+    "gpt-2-simple": lambda folder: soon_ending_checkpoint(folder / "lm"),
+}
+RANKERS: dict[str, Callable[[Path], dict[str, Path]]] = {
+    "ctranslate2": lambda folder: {kind: exported(path) for kind, path in two_rankers(folder).items()},
+    "transformers": two_rankers,
+    "tfhub-bert": tfhub_ranker,
+}
+
+
+# --- processes ------------------------------------------------------------------------------------------------------------
+
+
+def run(arguments: list[Any], settings: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    """python ARGUMENTS; settings: as environment variables, without BOT_."""
+    environment = cli.with_root(os.environ) | {f"BOT_{name}": str(value) for name, value in settings.items()}
+    return subprocess.run([sys.executable, *map(str, arguments)], env=environment, capture_output=True, text=True, check=False)
+
+
+def done(process: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
+    assert process.returncode == 0, process.stderr
+    return process
+
+
+def wrong_folders(folder: Path, other: Path) -> list[Path]:
+    """None, an empty one, one without a model, and one with a model of another kind."""
+    (folder / "empty").mkdir()
+    (folder / "notes").mkdir()
+    (folder / "notes" / "notes.txt").write_text("no model\n", encoding="utf-8")
+    return [folder / "nothing", folder / "empty", folder / "notes", other]
+
+
+def check_refusals(wrong: list[Path], worker: subprocess.CompletedProcess[str], stage: subprocess.CompletedProcess[str]) -> None:
+    """worker: tried all of them. stage: was given the first. Each must be one line that names the folder."""
+    refused = [json.loads(line)["refused"] for line in worker.stdout.splitlines() if line.startswith('{"refused"')]
+    assert len(refused) == len(wrong), refused
+    for path, message in zip(wrong, refused, strict=True):
+        assert path.name in message and len(message.splitlines()) == 1
+    assert stage.returncode == 1 and stage.stderr.count("\n") == 1 and str(wrong[0]) in stage.stderr
+
+
+# --- generators -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=generators.BACK_ENDS)
+def generated(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a back end wrote for TEXTS: the stage with seed 1, and a worker with seeds 1 and 2; and what it was refused."""
+    folder = tmp_path_factory.mktemp("generator")
+    settings = {"BACKEND": request.param, "MODEL": GENERATORS[request.param](folder), **ENGINE_SETTINGS}
+    variables = {f"GENERATE__{name}": value for name, value in settings.items()}
+    rows = [{"comment_id": f"t1_{n}", "comment": body} for n, body in enumerate([*TEXTS, *EMPTY])]
+    schema.write_table(folder / "comments.csv", ["comment_id", "comment"], rows)
+    wrong = wrong_folders(folder, exported(tiny.encoder(folder / "other")))
+    stage = [cli.ROOT / "run_bot.py", "generate", "--in", folder / "comments.csv", "--out"]
+    calls = [
+        ([*stage, folder / "stage.csv", "--seed", 1], variables),
+        (["-c", GENERATES, folder, *wrong], variables),
+        ([*stage, folder / "none.csv"], variables | {"GENERATE__MODEL": wrong[0]}),
+    ]
+    with ThreadPoolExecutor(2) as pool:
+        first, worker, refused = pool.map(lambda call: run(*call), calls)
+    return {"folder": folder, "stage": done(first), "worker": done(worker), "refused": refused, "wrong": wrong}
+
+
+def test_each_generator_has_a_maker() -> None:
+    assert GENERATORS.keys() == generators.BACK_ENDS.keys()
+
+
+def test_the_same_seed_gives_the_same_file_and_another_another(generated: dict[str, Any]) -> None:
+    one, again, other = ((generated["folder"] / f"{name}.csv").read_bytes() for name in ("stage", "seed-1", "seed-2"))
+    assert one == again
+    texts = [[row.reply for row in schema.read_rows(generated["folder"] / f"seed-{seed}.csv", Candidate)] for seed in (1, 2)]
+    assert one != other and np.mean([mine == its for mine, its in zip(*texts, strict=True)]) < 0.5
+
+
+def test_as_many_candidates_as_asked_for_each_comment_in_order(generated: dict[str, Any]) -> None:
+    rows = schema.read_rows(generated["folder"] / "stage.csv", Candidate)
+    assert [row.candidate_id for row in rows] == [f"t1_{place}-{n}" for place in range(len(TEXTS)) for n in range(NUM_CANDIDATES)]
+    assert [row.comment_id for row in rows] == [row.candidate_id.partition("-")[0] for row in rows]
+    assert f"{len(EMPTY)} comments left out: empty" in generated["stage"].stdout
+    assert len({row.reply for row in rows}) > len(rows) / 2
+
+
+def test_control_tokens_are_read_as_text_and_never_written(generated: dict[str, Any]) -> None:
+    """The models draw their end token at every seventh step; replies that ended are shorter."""
+    rows = schema.read_rows(generated["folder"] / "stage.csv", Candidate)
+    assert not [row for row in rows if any(token in row.reply for token in CONTROL_TOKENS)]
+    lengths = [len(row.reply) for row in rows]
+    assert min(lengths) < max(lengths) / 3
+    assert all(row.log_likelihood is None or -50 < row.log_likelihood < 0 for row in rows)
+
+
+def test_a_folder_without_a_generator_is_refused_in_one_line(generated: dict[str, Any]) -> None:
+    check_refusals(generated["wrong"], generated["worker"], generated["refused"])
+
+
+# --- rankers --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=rankers.BACK_ENDS)
+def scored(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Scores by a back end of TEXTS beside each other, in order and backwards, in several batch sizes; and what it was refused."""
+    folder = tmp_path_factory.mktemp("ranker")
+    models = RANKERS[request.param](folder)
+    settings = {"BACKEND": request.param, "REALISM": "", "UPVOTE": "", "RELEVANCE": "", "PRECISION": PRECISION}
+    settings |= {kind.upper(): path for kind, path in models.items()}
+    variables = {f"RANK__{name}": value for name, value in settings.items()}
+    texts = [*TEXTS, *EMPTY]
+    pairs = [{"comment": comment, "reply": reply} for place, comment in enumerate(texts) for reply in (texts[place - 1], texts[place - 4])]
+    schema.write_table(folder / "forwards.csv", ["comment", "reply"], pairs)
+    schema.write_table(folder / "backwards.csv", ["comment", "reply"], pairs[::-1])
+    wrong = wrong_folders(folder, exported(tiny.language_model(folder / "other")))
+    stage = [cli.ROOT / "run_bot.py", "score", "--in", folder / "forwards.csv", "--out", folder / "none.csv"]
+    calls = [(["-c", RANKS, folder, *wrong], variables), (stage, variables | {"RANK__REALISM": wrong[0]})]
+    with ThreadPoolExecutor(2) as pool:
+        worker, refused = pool.map(lambda call: run(*call), calls)
+    done(worker)
+    scores = {}
+    for name in ("forwards-32", "backwards-3", "forwards-1"):
+        _, rows = schema.read_table(folder / f"{name}.csv")
+        scores[name] = {kind: np.array([float(row[f"{kind}_score"]) for row in rows]) for kind in models}
+    return {"scores": scores, "worker": worker, "refused": refused, "wrong": wrong}
+
+
+def test_each_ranker_has_a_maker() -> None:
+    assert RANKERS.keys() == rankers.BACK_ENDS.keys()
+
+
+def test_scores_are_probabilities_that_tell_pairs_apart(scored: dict[str, Any]) -> None:
+    for scores in scored["scores"]["forwards-32"].values():
+        assert np.isfinite(scores).all() and scores.min() >= 0 and scores.max() <= 1
+        assert len(set(scores)) > len(scores) / 2 and np.ptp(scores) > 0.01
+
+
+def test_scores_depend_neither_on_order_nor_on_batch_size(scored: dict[str, Any]) -> None:
+    for kind, scores in scored["scores"]["forwards-32"].items():
+        bound = tiny.rounding(largest=9 if kind == "relevance" else 1)  # two float32 programs; 9: the dual encoder's scale
+        assert np.abs(scored["scores"]["backwards-3"][kind][::-1] - scores).max() < bound
+        assert np.abs(scored["scores"]["forwards-1"][kind] - scores).max() < bound
+        assert np.abs(np.diff(scores)).max() > 10 * bound
+
+
+def test_a_folder_without_a_ranker_is_refused_in_one_line(scored: dict[str, Any]) -> None:
+    check_refusals(scored["wrong"], scored["worker"], scored["refused"])
+
+
+# --- training -------------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_trained_can_be_run() -> None:
+    for task, trainers in TRAINERS.items():
+        assert trainers.keys() <= (generators if task == "lm" else rankers).BACK_ENDS.keys(), task
