@@ -31,7 +31,7 @@ from bot.sandbox.server import Box
 from bot.sandbox.store import Store
 from bot.schema import Comment, Submitted
 from tests import posting, soak
-from tests.posting import configure, go, opened, ours, prepared
+from tests.posting import configure, go, opened, ours, outcomes, prepared
 
 NOW = 1_700_000_000
 
