@@ -320,8 +320,8 @@ def letters(reddit: Client, since_utc: int) -> list[Letter]:
     def newest_first() -> list[Any]:
         return list(takewhile(lambda item: item.created_utc >= since_utc, reddit.inbox.all(limit=None)))
 
-    outcome, found = read(reddit, newest_first)
-    if found is None:
+    outcome, items = read(reddit, newest_first)
+    if items is None:
         raise Unreachable(f"{reddit.config.reddit_url}: our inbox can't be read ({outcome}); nothing was posted")
     rows = [
         Letter(
@@ -332,7 +332,7 @@ def letters(reddit: Client, since_utc: int) -> list[Letter]:
             int(item.created_utc),
             "" if item.was_comment else item.subject,
         )
-        for item in found
+        for item in items
         if item.author  # Reddit's own notices have none
     ]
     return rows[::-1]
