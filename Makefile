@@ -26,6 +26,9 @@ run: setup  ## answer ten comments of a local Reddit, dry: a table, report.html 
 test: setup .venv-emulator/.installed  ## every test, offline
 	@$(PY) -m pytest -n 2 --dist loadfile
 
+test-isa: setup .venv-emulator/.installed  ## the tests of numbers under other instruction sets, on one core, and in another locale
+	@tests/isa.sh
+
 soak: setup  ## the whole fault matrix of posting, and random cases up to 1,000 runs; `make test` runs a slice of it
 	@$(PY) -m tests.soak
 

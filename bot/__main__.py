@@ -14,18 +14,16 @@ import sys
 
 
 def leave_working_folder() -> None:
-    """Take no module from the folder in which the command is typed, unless it is the project's: `python -m` and an empty part of PYTHONPATH
-    put it on the path.
-    """
+    """Remove the working folder from the module path, unless it is the project's. `python -m` and empty parts of PYTHONPATH add it."""
     try:
-        here = os.path.realpath(os.curdir)
-    except OSError:  # it was removed
+        folder = os.path.realpath(os.curdir)
+    except OSError:  # the folder was deleted
         return
-    if here != os.path.dirname(os.path.dirname(os.path.realpath(__file__))):  # noqa: PTH120 (pathlib could be somebody's file)
-        sys.path[:] = [part for part in sys.path if os.path.realpath(part) != here]
+    if folder != os.path.dirname(os.path.dirname(os.path.realpath(__file__))):  # noqa: PTH120 (pathlib could be a file in that folder)
+        sys.path[:] = [part for part in sys.path if os.path.realpath(part) != folder]
 
 
-leave_working_folder()  # before anything else is imported
+leave_working_folder()  # before all other imports
 
 import importlib  # noqa: E402
 from collections.abc import Callable, Sequence  # noqa: E402
@@ -69,17 +67,17 @@ STAGES = {
     "rank": Stage("bot.online.rank", "main", "RUN/candidates.csv -> RUN/scores.csv"),
     "score": Stage("bot.rankers.scoring", "main", "any CSV with comment,reply -> the same CSV with scores"),
     "perplexity": Stage("bot.generators.perplexity", "main", "how well a generator predicts held-out replies -> JSON"),
-    "check": Stage("bot.online.check", "main", "any CSV of comments and replies -> the same CSV with what speaks against them"),
+    "check": Stage("bot.online.check", "main", "any CSV of comments and replies -> the same CSV with the reasons against them"),
     "choose": Stage("bot.online.choose", "main", "RUN/scores.csv -> RUN/scored.csv and RUN/chosen.csv"),
     "submit": Stage("bot.online.submit", "main", "RUN/chosen.csv -> replies on Reddit, each once (with --post)"),
     "report": Stage("bot.report.report", "main", "a run as a table and as RUN/report.html"),
     "sandbox": Stage("bot.sandbox.program", "main", "a local Reddit for demos and tests"),
-    "adopt": Stage("bot.online.adopt", "main", "add replies that are on Reddit to a ledger that lacks them"),
+    "adopt": Stage("bot.online.adopt", "main", "add replies that exist on Reddit but not in the ledger"),
     "inbox": Stage("bot.online.inbox", "main", "obey !stop and !delete, withdraw unwanted replies; a posting run begins with it"),
     "harvest": Stage("bot.online.harvest", "main", "karma, replies and removal of the bot's own replies -> data/harvest.csv"),
     "pause": Stage("bot.posting.operate", "pause_command", "stop posting until `resume`"),
     "resume": Stage("bot.posting.operate", "resume_command", "start posting again"),
-    "unbench": Stage("bot.posting.operate", "unbench_command", "unbench SUBREDDIT: reply there again"),
+    "unbench": Stage("bot.posting.operate", "unbench_command", "unbench SUBREDDIT: allow replies there again"),
     "forget": Stage("bot.posting.operate", "forget_command", "forget USER: delete all data about a user and never reply to them again"),
     "status": Stage("bot.posting.operate", "status_command", "show what was posted, refused, parked and capped, and why"),
     "resolve": Stage("bot.posting.operate", "resolve_command", "record the outcome of replies that may have been posted"),

@@ -61,8 +61,8 @@ DISK_FULL = 74
 
 
 def with_root(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment for `python -P -m bot` in any working folder: this project is on PYTHONPATH, and no relative
-    folder, from which another module of the same name could be imported.
+    """The environment for `python -P -m bot` in any working folder: PYTHONPATH has this project and no relative folders, from which another
+    module of the same name could be imported.
     """
     others = [part for part in environment.get("PYTHONPATH", "").split(os.pathsep) if Path(part).is_absolute()]
     return {**environment, "PYTHONPATH": os.pathsep.join([str(ROOT), *others]), "PYTHONSAFEPATH": "1"}

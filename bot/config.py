@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
-from bot import text
+from bot import names, text
 from bot.cli import WrongSettings
 
 # [project.]dataset.table, with {month} exactly once in the table name. These names are inserted into SQL, so nothing else is allowed.
@@ -32,7 +32,7 @@ DISCLOSURE = (
 )
 
 
-# Names that are credentials and not settings, by one of their words or by their end; and a user name and password in a URL.
+# Names of credentials, by one of their words or by their ending; and a user name and password in a URL.
 _SECRET_WORDS = frozenset(
     (
         *("secret", "token", "password", "passwd", "passphrase", "passcode", "passwort", "kennwort", "pass", "pwd", "pw", "auth"),
@@ -48,14 +48,22 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+SubredditName = Annotated[str, AfterValidator(names.subreddit_name)]
+
+
 class FetchSettings(Section):
-    subreddits: list[str] = []
+    subreddits: list[SubredditName] = []
     listing: Literal["rising", "hot", "new"] = "rising"
     submissions: int = Field(default=5, ge=1, le=100)
     depth: int = Field(default=2, ge=0, le=20)
     minimum_karma: int = 1
     maximum_age_hours: float = Field(default=24.0, gt=0)
     replace_more_limit: int = Field(default=4, ge=0)
+
+    @field_validator("subreddits")
+    @classmethod
+    def _each_once(cls, value: list[str]) -> list[str]:
+        return list(dict.fromkeys(value))
 
 
 class GenerateSettings(Section):
@@ -128,7 +136,7 @@ class ConductSettings(Section):
 class Allowed(Section):
     """A subreddit where the bot may post, and who gave permission and where."""
 
-    subreddit: str = Field(pattern=r"^[A-Za-z0-9_]{2,24}$")
+    subreddit: SubredditName
     permitted_by: Annotated[str, StringConstraints(strip_whitespace=True, min_length=3, pattern=r"[^\W\d_].*[^\W\d_]")]
 
 
@@ -189,7 +197,8 @@ class Settings(BaseSettings):
 
 
 def is_credential(name: str) -> bool:
-    """
+    """True if the name of an entry or a variable suggests a credential.
+
     >>> [is_credential(name) for name in ("BOT_REDDIT__PWD", "ApiKey", "db-passwort", "praw_client_id", "max_new_tokens", "kill_switch")]
     [True, True, True, True, False, False]
     """
@@ -214,7 +223,7 @@ def credentials(content: Any, where: tuple[str | int, ...] = ()) -> list[tuple[s
 
 
 def line_of(content: str, place: Sequence[str | int]) -> str:
-    """ " line N" of an entry, or at least of its table, in a TOML text; empty if it is not found.
+    """The line of an entry in a TOML text, as " line N"; that of its table if the entry is not found, empty if neither is.
 
     >>> line_of("[reddit]\\n\\npwd = 1\\n", ["reddit", "pwd"]), line_of("reddit.url = 1", ["reddit", "url"]), line_of("", ["x"])
     (' line 3', ' line 1', '')
@@ -257,7 +266,7 @@ def load(path: Path | None) -> Settings:
 
     Raises:
         WrongSettings: the file does not exist, is not TOML or contains a credential; or a setting or variable is unknown or out of range.
-            The message has name, file and line, and never the value, which may be a password.
+            The message has the name, file and line, but never the value, which may be a password.
     """
     source, content = _read(path) if path is not None else ("", {})
     variables = [name for name in os.environ if name.upper().startswith("BOT_") and is_credential(name)]
@@ -287,7 +296,7 @@ def load(path: Path | None) -> Settings:
 
 
 def _read(path: Path) -> tuple[str, dict[str, Any]]:
-    """The text of a config file, and what it says."""
+    """The text and the content of a config file."""
     try:
         source = path.read_text(encoding="utf-8")
         return source, tomllib.loads(source)
@@ -295,7 +304,7 @@ def _read(path: Path) -> tuple[str, dict[str, Any]]:
         raise WrongSettings(f"{path}: no such config file; copy config.example.toml and edit it") from None
     except tomllib.TOMLDecodeError as error:
         place = re.search(r"\(at (line \d+, column \d+|end of document)\)$", str(error))
-        raise WrongSettings(f"{path}: not readable as TOML ({place[1] if place else 'no such syntax'}); see config.example.toml") from None
+        raise WrongSettings(f"{path}: not readable as TOML ({place[1] if place else 'invalid syntax'}); see config.example.toml") from None
     except (UnicodeDecodeError, IsADirectoryError) as error:
         reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else "a folder"
         raise WrongSettings(f"{path}: not readable as TOML ({reason}); see config.example.toml") from None

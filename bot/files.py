@@ -523,7 +523,7 @@ def run_folder(folder: Path, make: bool = False) -> Iterator[dict[str, str]]:
     try:
         _check_run_folder(folder, make)
         new = not folder.exists()
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # it holds people's names and words
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # it contains names and texts of users
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror}); give another run folder") from None
     with ExitStack() as stack:
@@ -551,12 +551,12 @@ def _check_run_folder(folder: Path, make: bool) -> None:
 
 
 def is_run(folder: Path) -> bool:
-    """True for a folder in which a run, or `fetch`, has been."""
+    """True for a folder that was used by a run or by `fetch`."""
     return (folder / RUN_LOCK).exists() or has_manifest(folder / "comments.csv")
 
 
 def foreign_in_run(folder: Path) -> Path | None:
-    """A file of a run folder that is none of a run's own, by its name; a folder or a link is always foreign."""
+    """The first file in a run folder whose name runs do not use, or None. Folders and links always count as foreign."""
     for path in sorted(folder.iterdir()):
         name = path.name.removeprefix(".").removesuffix(".tmp") if is_temporary(path) else path.name
         for end in (".manifest.json", ".part", ".lock", "-wal", "-shm"):

@@ -67,7 +67,7 @@ def run(
         if in_sandbox:
             environment = without_credentials(environment) | sandbox_settings(stack.enter_context(sandbox_process(folder)), folder)
             path = Path(environment["BOT_SUBMIT__LEDGER"])
-        if post:  # before anything is asked of Reddit; `inbox` and `submit` hold the ledger themselves
+        if post:  # lock before any request to Reddit; `inbox` and `submit` lock the ledger themselves
             stack.enter_context(ledger.lock(path.with_suffix(".run")))
             with ledger.held(path, make=True):
                 pass
@@ -156,7 +156,7 @@ def step(stage: str, seconds: float, lines: Sequence[str]) -> str:
 def run_stage(stage: str, arguments: list[str], environment: Mapping[str, str], journal: Journal) -> tuple[int, list[str]]:
     """Run a stage and return its exit status and output lines. In a quiet run the lines, including errors, go to the journal.
 
-    Its Python imports no module from the working folder (-P), and only a stage that talks to Reddit gets PRAW's variables.
+    Its Python does not import modules from the working folder (-P), and only stages that talk to Reddit get PRAW's variables.
 
     The output of `report` is the result of the run: it goes to the terminal unchanged and is never logged.
     """

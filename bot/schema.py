@@ -205,7 +205,7 @@ class Harvested:
 
 @dataclass(slots=True)
 class ConductLine:
-    """data/conduct/{comment,reply}_lines.csv: an invented line. category: a reason's name if `refuse`, else a harmless kind."""
+    """data/conduct/{comment,reply}_lines.csv: an invented line. category: name of a reason if `refuse`, otherwise a harmless kind."""
 
     category: str
     refuse: bool
@@ -304,7 +304,7 @@ class Scored:
 
 @dataclass(slots=True)
 class Submitted:
-    """RUN/submitted.csv: one attempt to post `reply`; outcome: a name from Reason, Unfit, Refusal, Outcome or Settled."""
+    """RUN/submitted.csv: one attempt to post `reply`. outcome: a name from Reason, Unfit, Refusal, Outcome or Settled."""
 
     comment_id: str
     thread_id: str
@@ -331,7 +331,7 @@ def columns_of(row_type: type) -> list[str]:
 
 
 def required_columns(row_type: type) -> list[str]:
-    """Those without a default: the others may be missing in a file of an older version."""
+    """The columns without a default. The others may be missing in files of older versions."""
     return [field.name for field in fields(row_type) if field.default is MISSING]
 
 
@@ -484,7 +484,7 @@ def write_rows(path: Path, row_type: type[Row], rows: Iterable[Row], made_from: 
 
 
 def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
-    """Read rows of one type. Columns that the type does not have are ignored; a file of an older version may lack those with a default.
+    """Read rows of one type. Columns that the type does not have are ignored. Columns with a default may be missing (older versions).
 
     Raises:
         FileError: as in `read_table`, or a cell does not have the type of its column.

@@ -18,8 +18,8 @@ SEPARATOR = "[SEP]"
 # An empty body, or Reddit's placeholder for a deleted one. This pattern and BOT_NAME are also valid RE2, since the query of `extract` uses
 # them.
 DELETED_BODY = r"(?i)^\s*(?:\[deleted\]|\[removed\]|\[ removed by reddit \]|\[deleted by user\])?\s*$"
-NOTICE_LENGTH = 500  # characters; scripts that overwrite comments add an advertisement
-_BRACKETED = re.compile(r"\[[^\[\]]*+(?:\[[^\[\]]*+\](?:\([^()]*+\))?[^\[\]]*+)*+\]")  # a link may stand in it
+NOTICE_LENGTH = 500  # characters; scripts that overwrite comments may append an advertisement
+_BRACKETED = re.compile(r"\[[^\[\]]*+(?:\[[^\[\]]*+\](?:\([^()]*+\))?[^\[\]]*+)*+\]")  # may contain a link
 _OVERWRITTEN = re.compile(
     r"(?is)[<({]?\s*(?:(?:this|the|my|your|all)\s+)?(?:(?:old|original)\s+)?"
     r"(?:comments?|posts?|contents?|messages?|replies|text|submission|thread|account)?\s*(?:has been|have been|was|were|is|got)?\s*"
@@ -45,9 +45,9 @@ COUNTED_AS_ENGLISH = frozenset({"en", "pcm", "zxx"})
 
 # Texts that a tokenizer would read as control tokens: `<|name|>` of GPT-2 and similar models, `[SEP]` and others of BERT.
 _CONTROL = re.compile(r"(<\|)(\\*)([A-Za-z0-9_]+\|>)|(\[)(\\*)((?:SEP|CLS|MASK|PAD|UNK)\])")
-# Bidirectional controls can turn a whole terminal line around; they carry no text of their own.
+# Bidirectional controls, which can reverse a whole terminal line and have no visible text.
 BIDI = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-# C0 and C1 controls, escape sequences among them; tab and line feed are white space.
+# C0 and C1 controls, including those of escape sequences, but not tab and line feed.
 UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # C0 and C1 controls except tab and newline: tokenizers have not seen them and some CSV readers fail on them. Reddit's editor puts a
@@ -62,15 +62,15 @@ def _patterns(*rows: tuple[str, str, str]) -> tuple[tuple[str, re.Pattern[str], 
     return tuple((mark, re.compile(pattern), plain) for mark, pattern, plain in rows)
 
 
-# Reddit's markdown in the order in which it is undone: a mark that each match holds, the pattern, and what stays of it. Spoilers come
-# before all of it, other marks that stand in pairs (_PAIRS) after the blocks.
+# Reddit's Markdown in the order in which it is removed: a mark that every match contains, the pattern, and the replacement. Spoilers are
+# removed first, other paired marks (_PAIRS) after the blocks.
 _QUOTE_MARKS = re.compile(r"(?m)^[ \t]*(?:>(?!!)[ \t]*)+")
 _QUOTES = re.compile(r"(?m)^[ \t]*>(?!!).*$")
 _BLOCKS = _patterns(
     ("```", r"(?m)^[ \t]*`{3,}\w*[ \t]*$", " "),  # fences around code
     ("~~~", r"(?m)^[ \t]*~{3,}\w*[ \t]*$", " "),
-    ("![", r"!\[(?:img|gif)\]" + _TARGET, " "),  # Reddit's own name for an uploaded image, an emote or a GIF: nobody wrote it
-    ("](", r"!?\[([^\[\]]*+(?:\[[^\[\]]*+\][^\[\]]*+)*+)\]" + _TARGET, r"\1"),  # links and images keep their words
+    ("![", r"!\[(?:img|gif)\]" + _TARGET, " "),  # Reddit's own name for an uploaded image, an emote or a GIF
+    ("](", r"!?\[([^\[\]]*+(?:\[[^\[\]]*+\][^\[\]]*+)*+)\]" + _TARGET, r"\1"),  # links and images: keep the text
     ("<http", r"<https?://[^\s>]++>", " "),
     ("http", r"https?://\S+", " "),
     ("www.", r"www\.\S+", " "),
@@ -78,14 +78,14 @@ _BLOCKS = _patterns(
     ("", r"(?m)^[ \t]*(?:#{1,6}[ \t]+|[*+-][ \t]+)", ""),  # headings, bullets
 )
 _REST = _patterns(
-    ("^(", r"(?<![\w)\\])\^++\(([^()\n]*+)\)", r"\1"),  # raised: ^(these words)
-    ("^", r"(?<![^\s(])\^++(?=[^\W_][^\s^]*+(?:\s|$))", ""),  # ^this, but not 2^6 and not the face ^_^
+    ("^(", r"(?<![\w)\\])\^++\(([^()\n]*+)\)", r"\1"),  # superscript: ^(these words)
+    ("^", r"(?<![^\s(])\^++(?=[^\W_][^\s^]*+(?:\s|$))", ""),  # ^this, but not 2^6 and ^_^
     ("\\", r"\\([\\`*_{}\[\]()#+\-.!~>^|])", r"\1"),
 )
 
 
 class _Pair(NamedTuple):
-    """Marks around words. opening: where one may open; closings: the marks, the longest first, with where one may close (no width)."""
+    """Paired marks. opening: pattern of the opening mark; closings: the marks, longest first, with a zero-width pattern for the end."""
 
     opening: re.Pattern[str]
     closings: tuple[tuple[str, str, re.Pattern[str]], ...]  # opening mark, closing mark, where it may close
@@ -93,7 +93,7 @@ class _Pair(NamedTuple):
 
 
 def _same(mark: str, longest: int, opening: str, closing: str) -> _Pair:
-    """Pairs of one mark, once to `longest` times. closing: what stands before and, after a blank, what behind the closing mark."""
+    """Pairs of a mark that is repeated up to `longest` times. closing: patterns before and after the closing mark, separated by a space."""
     before, _, after = closing.partition(" ")
     marks = [mark * length for length in range(longest, 0, -1)]
     return _Pair(
@@ -121,7 +121,7 @@ def well_formed(text: str) -> str:
 
 
 def printable(body: str) -> str:
-    """Text that a terminal shows and does not obey: one line, no control characters.
+    """The text on one line and without control characters, safe to print in a terminal.
 
     >>> printable(" a\\n\\tb \\x1b[31mred")
     'a b [31mred'
@@ -139,7 +139,7 @@ def is_deleted(body: str) -> bool:
 
 
 def fingerprint(body: str) -> str:
-    """The same for two bodies that differ in white space alone: sha256, in hexadecimal digits.
+    """The sha256 of a body in hexadecimal digits, ignoring differences in white space.
 
     >>> fingerprint("a  b\\n") == fingerprint("a b"), fingerprint("a b") == fingerprint("ab")
     (True, False)
@@ -148,7 +148,7 @@ def fingerprint(body: str) -> str:
 
 
 def discloses(body: str) -> bool:
-    """True for a text that says that a bot wrote it, and how to stop it: the line below each of the bot's replies does.
+    """True for a text that states that a bot wrote it and how to stop it, as in the line below each of the bot's replies.
 
     >>> discloses("I am a bot. Reply `!stop` and I am gone."), discloses("I am a bot.")
     (True, False)
@@ -157,8 +157,9 @@ def discloses(body: str) -> bool:
 
 
 def is_notice(body: str) -> bool:
-    """True for a body that was written over: nothing but a notice in brackets, or a sentence that the text was removed, deleted or
-    overwritten, by whomever and in whatever spelling. An empty body is none.
+    """True for a body that was overwritten: only a notice in brackets, or a sentence that the text was removed, deleted or overwritten.
+
+    False for an empty body.
 
     >>> is_notice("*[ Removed by Reddit ]*"), is_notice("This comment was overwritten by a script."), is_notice("[edit] a better title")
     (True, True, False)
@@ -168,7 +169,7 @@ def is_notice(body: str) -> bool:
 
 
 def is_deleted_by_author(notice: str) -> bool:
-    """Of a notice: True where it says so, or where a program of the author's wrote it; else a moderator or Reddit removed the text.
+    """True if a notice states that the author deleted the text, also by a script; False if a moderator or Reddit removed it.
 
     >>> is_deleted_by_author("[deleted]"), is_deleted_by_author("[ Removed by Reddit ]")
     (True, False)
@@ -189,7 +190,7 @@ def clean(body: str) -> str:
 
 
 def unmarked(body: str, quotes: bool = False) -> str:
-    """`clean` with lines and white space as they were. quotes: keep quoted lines.
+    """Like `clean`, but keeps lines and white space. quotes: keep quoted lines.
 
     >>> unmarked("> you said\\n\\nI *agree*", quotes=True)
     'you said\\n\\nI agree'
@@ -210,15 +211,13 @@ def unmarked(body: str, quotes: bool = False) -> str:
 
 def _replace(text: str, patterns: tuple[tuple[str, re.Pattern[str], str], ...]) -> str:
     for mark, pattern, plain in patterns:
-        if mark in text:  # most bodies have none, and a search for one mark takes a hundredth of the pattern's time
+        if mark in text:  # most bodies have no mark, and this check is a hundred times faster than the pattern
             text = pattern.sub(plain, text)
     return text
 
 
 def _unwrap(text: str, pair: _Pair) -> str:
-    """The text without a pair's marks, where they stand around words. Takes time in proportion to the length: a pattern that looks for
-    each mark's partner would read the rest of the text for each mark that has none.
-    """
+    """Remove paired marks around words, in linear time. (A regular expression would scan the rest of the text for every unclosed mark.)"""
     if pair.closings[-1][0] not in text:
         return text
     ends = {closing: [each.start() for each in where.finditer(text)] for _, closing, where in pair.closings}

@@ -118,6 +118,14 @@ FAULTS: dict[str, list[Fault]] = {
     "something broke, accepted": [{"kind": "broken", "accepted": True}],
     "an unknown error name": [{"kind": "odd"}],
     "an unknown error name, accepted": [{"kind": "odd", "accepted": True}],
+    "several error names": [{"kind": "several"}],
+    "banned from the subreddit": [{"kind": "banned"}],
+    "account in time-out": [{"kind": "in_timeout"}],
+    "SUBREDDIT_RATELIMIT": [{"kind": "subreddit_ratelimit"}],
+    "links refused": [{"kind": "linking"}],
+    "blocked by the author": [{"kind": "user_blocked"}],
+    "scope missing": [{"kind": "scope"}],
+    "413": [{"kind": "413"}],
     "suspended": [{"kind": "suspended", "path": "/api/v1/me", "times": 99}],
 }
 

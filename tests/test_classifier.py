@@ -53,9 +53,9 @@ def test_the_export_says_what_transformers_says(source: Path) -> None:
 
 def test_what_is_no_classifier_is_named(source: Path, tmp_path: Path) -> None:
     ranker = tiny.encoder(tmp_path / "ranker")
-    with pytest.raises(UserError, match="no classifier of conduct; set conduct.comment_classifier"):
+    with pytest.raises(UserError, match="not a conduct classifier; set conduct.comment_classifier"):
         serving_rankers.load_labels(ranker, "float32")
-    with pytest.raises(UserError, match="a classifier of conduct, not a ranker"):
+    with pytest.raises(UserError, match="a conduct classifier, not a ranker"):
         serving_rankers.load_export(to_ctranslate2.export(source, "float32"))
     nothing = ConductSettings(comment_classifier=tmp_path / "nothing", reply_classifier=tmp_path / "nothing")
     with pytest.raises(UserError, match="no model here"):
@@ -131,6 +131,7 @@ def test_a_classifier_learns_its_lines(tmp_path: Path, monkeypatch: pytest.Monke
     assert card.metrics["peoples_texts_refused"] <= 0.04
     missed, of = (sum(int(each.split("/")[place]) for each in card.metrics["misses"].values()) for place in (0, 1))
     assert of == sum(line.refuse and conduct_transformers.part_of(line.text) == "held_out" for line in lines) > 10 and missed / of < 0.2
+    to_ctranslate2.export(out, "int8")  # here, where the base is
     conduct = ConductSettings(reply_classifier=out)
     threat, insult, fine = classifier.judge_replies(["boil funny essay", "book funny essay", "kind funny minutes"], conduct)
     assert threat["threat"] > 0.5 > threat["insult"] and insult["insult"] > 0.5 > insult["threat"] and max(fine.values()) < 0.5
@@ -171,15 +172,15 @@ def test_fetch_asks_once_of_what_is_left() -> None:
     assert [row.comment_id for row in taken] == ["t1_b"]
     assert {row.comment_id: row.reason for row in skipped} == {"t1_a": "grief", "t1_c": "low_karma"}
     (pieces,) = asked
-    assert "it broke the teapot" in pieces and "a title" in pieces and "old" not in pieces
+    assert "i like it. it broke the teapot." in pieces and "a title" in pieces and "old." not in pieces
 
 
 def test_a_disaster_is_told_by_titles_alone() -> None:
     likely = {"it rains": {Reason.DISASTER: 0.9, Reason.GRIEF: 0.3}}
     assert where.text_refusal("books", "It rains", "", "Yes.", ConductSettings(), likely=likely) is Reason.DISASTER
-    assert where.text_refusal("books", "Yes", "", "It rains.", ConductSettings(), likely=likely) is None
+    assert where.text_refusal("books", "Yes", "", "It rains", ConductSettings(), likely=likely) is None
     stricter = ConductSettings(comment_threshold=0.3)
-    assert where.text_refusal("books", "Yes", "", "It rains.", stricter, likely=likely) is Reason.GRIEF
+    assert where.text_refusal("books", "Yes", "", "It rains", stricter, likely=likely) is Reason.GRIEF
 
 
 def test_the_reply_threshold_decides() -> None:

@@ -134,7 +134,7 @@ def test_settings_cannot_be_changed() -> None:
         ("fetch = 5\n", "fetch"),
     ],
 )
-def test_a_wrong_value_names_file_line_and_setting(tmp_path: Path, content: str, setting: str) -> None:
+def test_an_invalid_value_is_reported_with_file_line_and_setting(tmp_path: Path, content: str, setting: str) -> None:
     path = write_config(tmp_path, content)
     message = refusal(path)
     line = 1 if setting in ("generate", "generat", "fetch") else 2

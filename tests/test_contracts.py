@@ -27,7 +27,7 @@ from bot.schema import Candidate
 from bot.train import TRAINERS
 from bot.weights import bases, cards, pull
 from tests import tiny
-from tests.test_gpt_2_simple import edited
+from tests.test_gpt_2_simple import edited_checkpoint
 
 pytestmark = pytest.mark.usefixtures("eager_again")
 
@@ -74,6 +74,7 @@ rankers.load = functools.cache(rankers.load)
 for name, batch_size in (("forwards", 32), ("backwards", 3), ("forwards", 1)):
     how = scoring.by_all(settings.model_copy(update={"batch_size": batch_size}))
     scoring.score_file(folder / f"{name}.csv", folder / f"{name}-{batch_size}.csv", how)
+assert rankers.load(settings.backend, settings.realism, settings.precision).score([]) == []
 for wrong in sys.argv[2:]:
     try:
         rankers.load(settings.backend, Path(wrong), settings.precision)
@@ -106,7 +107,7 @@ def soon_ending_checkpoint(folder: Path) -> Path:
         weights["model/wte"] -= weights["model/wte"].mean(axis=1, keepdims=True)
         weights["model/wte"][0] = 0.14
 
-    return edited(tiny.gpt2_checkpoint(folder.with_name("plain")), folder, edit)
+    return edited_checkpoint(tiny.gpt2_checkpoint(folder.with_name("plain")), folder, edit)
 
 
 def exported(folder: Path) -> Path:

@@ -161,7 +161,7 @@ def test_one_candidate_each_for_many_comments(folder: Path, name: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder / name, local_files_only=True)
     assert len(result) == 60
     # the cleaned text may have more tokens than were generated
-    for each in result.values():  # cleaned text may split into more tokens; a byte that is no character becomes U+FFFD, three bytes
+    for each in result.values():  # cleaned text may have more tokens; an invalid byte becomes U+FFFD, which has three bytes
         tokens = len(tokenizer.tokenize(each.reply.replace("\ufffd", ""))) + each.reply.count("\ufffd")
         assert tokens <= 2 * SMALL["max_new_tokens"], each.reply
 

@@ -55,6 +55,38 @@ def test_another_file_is_one_clear_line_and_stays(path: Path, content: bytes) ->
     assert "\n" not in str(told.value) and path.read_bytes() == content
 
 
+def test_an_empty_file_is_a_damaged_ledger(path: Path) -> None:
+    path.touch()
+    for opening in (ledger.open_ledger, ledger.open_existing):
+        with pytest.raises(UserError, match=r"ledger\.sqlite: the ledger is damaged \(empty\); put a copy back"):
+            opening(path)
+    assert path.read_bytes() == b""
+
+
+def test_a_folder_in_its_place_is_one_line(path: Path, tmp_path: Path) -> None:
+    path.mkdir()
+    with pytest.raises(UserError, match=r"ledger\.sqlite: a folder; give the name of a file"):
+        ledger.open_ledger(path)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file: not a folder"), ledger.held(tmp_path / "file" / "ledger.sqlite", make=True):
+        pass
+    (tmp_path / "other.sqlite.lock").mkdir()
+    with pytest.raises(UserError, match="can't be locked"), ledger.lock(tmp_path / "other.sqlite"):
+        pass
+
+
+def test_only_who_posts_makes_one(path: Path) -> None:
+    with pytest.raises(UserError, match=f"{path}: no ledger there"):
+        ledger.open_existing(path)
+    with pytest.raises(UserError, match=f"{path}: no ledger there"), ledger.held(path):
+        pass
+    assert list(path.parent.iterdir()) == []  # no lock either
+    with ledger.held(path, make=True):
+        pass
+    with ledger.held(path):
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
 def test_another_database_is_refused(path: Path) -> None:
     with closing(sqlite3.connect(path)) as other:
         other.execute("CREATE TABLE mine (a)")
@@ -139,6 +171,10 @@ def test_a_reply_found_on_reddit_is_taken_in_once(db: sqlite3.Connection) -> Non
     assert [reply.reply_id for reply in ledger.in_state(db, State.POSTED)] == ["t1_ours", "t1_ours_too"]
     ledger.adopt(db, REPLY, "t1_other", NOW + 9)
     assert ledger.find(db, "t1_a") == found
+    sent(db, "t1_c", "t3_y", NOW, State.REJECTED, "rejected")
+    ledger.adopt(db, replace(REPLY, comment_id="t1_c"), "t1_there", NOW + 9)
+    row = ledger.find(db, "t1_c")
+    assert row is not None and (row.state, row.reply_id) == ("posted", "t1_there")
 
 
 def test_counts_for_caps_hold_what_is_in_doubt(db: sqlite3.Connection) -> None:
@@ -191,6 +227,18 @@ def test_an_opt_out_is_for_ever_and_for_any_spelling(db: sqlite3.Connection) -> 
 def test_a_bench_ends(db: sqlite3.Connection) -> None:
     ledger.bench(db, "Books", NOW + 10, "three 403s")
     assert ledger.benched(db, NOW) == {"books": NOW + 10} and ledger.benched(db, NOW + 10) == {}
+
+
+def test_an_unbench_ends_a_bench_and_begins_to_count_anew(db: sqlite3.Connection) -> None:
+    for number in range(3):
+        sent(db, f"t1_{number}", f"t3_{number}", NOW + number, State.REJECTED, "forbidden")
+    assert ledger.bench_if_unwelcome(db, "Books", NOW) and "books" in ledger.benched(db, NOW)
+    assert not ledger.unbench(db, "home", NOW)
+    assert ledger.unbench(db, "Books", NOW) and ledger.benched(db, NOW) == {}
+    assert ledger.unwelcome_in_a_row(db, "books") == ledger.unwelcome_in_a_row(db) == 0
+    sent(db, "t1_9", "t3_9", NOW + 9, State.REJECTED, "forbidden")
+    assert not ledger.bench_if_unwelcome(db, "Books", NOW + 9) and ledger.unwelcome_in_a_row(db, "books") == 1
+    assert ledger.refusals_since(db, 0) == {}
 
 
 def test_a_pause_is_seen_at_once_by_a_run_at_work(db: sqlite3.Connection, path: Path) -> None:

@@ -176,7 +176,7 @@ class Bench:
             content.cells.append(nbformat.v4.new_code_cell(loaded))
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv("BOT_BASES", str(self.bases))  # here, since conftest takes such settings away before each test
-                NotebookClient(content, timeout=250, resources={"metadata": {"path": str(ROOT / "notebooks")}}).execute()
+                NotebookClient(content, timeout=900, resources={"metadata": {"path": str(ROOT / "notebooks")}}).execute()
             if folder := os.environ.get("EXECUTED_NOTEBOOKS"):
                 nbformat.write(content, Path(folder) / f"{name}.{len(self.executed)}.ipynb")
             self.executed[key] = content

@@ -145,9 +145,9 @@ def test_reddit_itself_needs_credentials_and_an_honest_user_agent(monkeypatch: p
     with pytest.raises(UserError, match="praw_client_id"):
         reddit.connect(honest)
     for name in ("client_id", "client_secret", "username", "password"):
-        monkeypatch.setenv(f"praw_{name}", f"my {name}")
+        monkeypatch.setenv(f"praw_{name}", f"my_{name}")
     client = reddit.connect(honest)
-    assert (client.config.username, client.config.oauth_url) == ("my username", "https://oauth.reddit.com")
+    assert (client.config.username, client.config.oauth_url) == ("my_username", "https://oauth.reddit.com")
     assert "by /u/somebody" in client.config.user_agent
 
 
@@ -309,20 +309,22 @@ ACCEPTED = {"json": {"errors": [], "data": {"things": []}}}
 @pytest.mark.parametrize(
     ("answer", "outcome", "wait_seconds"),
     [
-        *[((status, {}, ""), Outcome.UNKNOWN, None) for status in (400, 401, 408, 413, 500, 502, 503, 504, 520, 522)],
+        *[((status, {}, ""), Outcome.UNKNOWN, None) for status in (401, 408, 409, 500, 502, 503, 504, 520, 522)],
+        *[((status, {}, ""), Outcome.REJECTED, None) for status in (400, 413, 414)],
         (None, Outcome.UNKNOWN, None),
         ((200, {"Content-Length": "500"}, "{"), Outcome.UNKNOWN, None),
         ((200, {}, "<html>oops</html>"), Outcome.UNKNOWN, None),
         ((200, {}, [1]), Outcome.UNKNOWN, None),
         ((200, {}, {"json": {"errors": [], "data": {"things": [{"odd": 1}]}}}), Outcome.UNKNOWN, None),
         ((302, {}, ""), Outcome.UNKNOWN, None),
-        ((403, {"WWW-Authenticate": 'Bearer error="something_new"'}, ""), Outcome.FORBIDDEN, None),
+        ((403, {"WWW-Authenticate": 'Bearer error="something_new"'}, ""), Outcome.BLOCKED, None),
         ((429, {"Retry-After": "3"}, ""), Outcome.RATE_LIMITED, 3),
         ((429, {}, ""), Outcome.RATE_LIMITED, 600),
         ((429, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, ""), Outcome.RATE_LIMITED, 600),
-        ((403, {}, "not JSON"), Outcome.FORBIDDEN, None),
+        ((403, {}, "not JSON"), Outcome.BLOCKED, None),
+        ((403, {}, {"message": "Forbidden", "error": 403}), Outcome.FORBIDDEN, None),
         ((403, {}, {"reason": "private"}), Outcome.PRIVATE, None),
-        ((403, {"WWW-Authenticate": 'Bearer realm="reddit", error="insufficient_scope"'}, ""), Outcome.FORBIDDEN, None),
+        ((403, {"WWW-Authenticate": 'Bearer realm="reddit", error="insufficient_scope"'}, ""), Outcome.NO_SCOPE, None),
         ((404, {}, {}), Outcome.MISSING, None),
         (refusal("DELETED_COMMENT"), Outcome.DELETED, None),
         (refusal("RATELIMIT", "Take a break for 9 minutes before trying again."), Outcome.RATE_LIMITED, 540),
@@ -421,7 +423,8 @@ def test_what_cannot_be_looked_at_is_not_taken_for_absent(box: Box) -> None:
     client = connect(box.url)
     assert reddit.find_reply(client, sandbox.USERNAME, "t1_zzzzzz") == (Outcome.MISSING, "")
     box.store.add_fault("403", "/user/")
-    assert reddit.find_reply(client, sandbox.USERNAME, parent) == (Outcome.FORBIDDEN, "")
+    with pytest.raises(UserError, match="network refuses"):
+        reddit.find_reply(client, sandbox.USERNAME, parent)
 
 
 def test_a_suspended_account(box: Box) -> None:

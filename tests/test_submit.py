@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,61 +26,25 @@ from bot.online import submit
 from bot.posting import ledger, operate
 from bot.posting.ledger import DAY, Reply, State
 from bot.reddit import client as reddit
-from bot.sandbox import server
 from bot.sandbox.process import sandbox_process
 from bot.sandbox.server import Box
 from bot.sandbox.store import Store
 from bot.schema import Comment, Submitted
-from tests import soak
+from tests import posting, soak
+from tests.posting import configure, go, opened, ours, prepared
 
 NOW = 1_700_000_000
 
 
 @pytest.fixture
-def box(tmp_path: Path) -> Iterator[Box]:
-    with server.serve(tmp_path / "sandbox.sqlite") as running:
+def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Box]:
+    with posting.serving(tmp_path, monkeypatch) as running:
         yield running
 
 
 @pytest.fixture(autouse=True)
-def settings(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    url = request.getfixturevalue("box").url if "box" in request.fixturenames else "http://127.0.0.1:9"
-    configure(
-        monkeypatch,
-        reddit__url=url,
-        reddit__timeout_seconds=10,
-        submit__allowed='[{"subreddit": "Sandbox_Books", "permitted_by": "nobody"}]',
-        submit__ledger=tmp_path / "ledger.sqlite",
-        submit__kill_switch=tmp_path / "STOP",
-        submit__minimum_pause_seconds=0,
-    )
-    monkeypatch.setattr("prawcore.sessions.FiniteRetryStrategy._sleep_seconds", lambda self: 0.01)
-
-
-def configure(monkeypatch: pytest.MonkeyPatch, **values: object) -> None:
-    for name, value in values.items():
-        monkeypatch.setenv(f"BOT_{name.upper()}", str(value))
-
-
-def prepared(box: Box, run: Path, count: int = 2) -> list[Comment]:
-    comments = soak.comments_to_answer(box, count)
-    soak.write_run(run, comments)
-    return comments
-
-
-def go(run: Path) -> list[str]:
-    """Submit; the outcomes."""
-    submit.main(run, None, True)
-    return [row.outcome for row in schema.read_rows(run / "submitted.csv", Submitted)]
-
-
-def ours(box: Box) -> list[str]:
-    """What we replied to, oldest first."""
-    return [row["parent_id"] for row in box.store.comments_by(sandbox.USERNAME)[::-1]]
-
-
-def opened(run: Path) -> Any:
-    return closing(ledger.open_ledger(run.parent / "ledger.sqlite"))
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    posting.settings(tmp_path, monkeypatch, "http://127.0.0.1:9")
 
 
 @pytest.fixture
@@ -158,14 +122,18 @@ EXPECTED = {
     "locked": refused("locked"),
     "too old": refused("too_old"),
     "deleted": refused("deleted"),
-    "HTML 403": refused("forbidden"),
-    "HTML 403 for ever": (("forbidden", "forbidden"), ("forbidden", "forbidden")),
-    "400": LOST,
-    **dict.fromkeys(("400 with fields", "400 in HTML", "something broke", "an unknown error name"), refused("rejected")),
+    "HTML 403": (("blocked", "blocked"), ("posted", "posted")),
+    "HTML 403 for ever": (("blocked", "blocked"), ("posted", "posted")),
+    **dict.fromkeys(("400", "400 with fields", "400 in HTML", "413", "an unknown error name"), refused("rejected")),
     # what stands there although it was refused is noticed by the next run
-    **dict.fromkeys(
-        ("something broke, accepted", "an unknown error name, accepted"), (("rejected", "posted"), ("already_replied", "posted"))
-    ),
+    "an unknown error name, accepted": (("rejected", "posted"), ("already_replied", "posted")),
+    "several error names": ASKED_TO_WAIT,
+    "banned from the subreddit": (("banned_there", "benched"), ("banned_there", "benched")),
+    "account in time-out": (("account_refused", "account_refused"), ("posted", "posted")),
+    "scope missing": (("no_scope", "account_refused"), ("posted", "posted")),
+    "SUBREDDIT_RATELIMIT": (("subreddit_rate_limited", "told_to_wait"), ("told_to_wait", "told_to_wait")),
+    "links refused": refused("links"),
+    "blocked by the author": refused("user_blocked"),
     "suspended": (("suspended", "suspended"), ("posted", "posted")),
 }
 
@@ -179,7 +147,9 @@ def test_what_each_answer_comes_to(box: Box, run: Path, name: str, monkeypatch: 
             configure(monkeypatch, reddit__timeout_seconds=soak.TIMEOUT)
         box.store.add_fault(**fault)
     first, second = EXPECTED[name]
-    assert tuple(go(run)) == first
+    with suppress(UserError):  # it says why nothing more was posted, after the file is written
+        go(run)
+    assert outcomes(run) == first
     if "late" in name or "stale" in name:
         time.sleep(soak.LATE + 0.2)
         second = FOUND[1]
@@ -598,3 +568,48 @@ def test_status_says_what_and_why(
         f"r/books is left in peace until {operate.moment(now + DAY)}",
         "opted out: 1",
     ]
+
+
+# --- what follows from a refusal by name ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "posts"),
+    [("in_timeout", 77, 1), ("scope", 77, 1), ("html403", 69, 1), ("odd", 0, 2), ("banned", 0, 1), ("subreddit_ratelimit", 0, 1)],
+)
+def test_a_refusal_that_is_not_about_the_reply_stops_the_rest(
+    box: Box, run: Path, kind: str, status: int, posts: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepared(box, run, 4)
+    box.store.add_fault(kind, times=99)
+    try:
+        submit.main(run, None, True)
+        ended = 0
+    except UserError as error:
+        ended = error.status
+    rows = schema.read_rows(run / "submitted.csv", Submitted)
+    assert ended == status and len(rows) == 4 and ours(box) == []
+    with opened(run) as db:
+        sent = [reply for reply in ledger.in_state(db, *State) if reply.tries]
+        assert len(sent) == posts
+        lines = "\n".join(operate.status(db, SubmitSettings(), int(time.time())))
+        assert {"in_timeout": "IN_TIMEOUT 1", "odd": "A_NAME_NOBODY_KNOWS 2", "banned": "BANNED_FROM_SUBREDDIT 1"}.get(kind, "") in lines
+        assert ledger.not_before_utc(db) is None  # a subreddit's wait is not the account's
+        benched = ledger.benched(db, int(time.time())).get("sandbox_books", 0) - time.time()
+        assert round(benched / 60) == {"banned": 30 * 24 * 60, "subreddit_ratelimit": 9}.get(kind, round(-time.time() / 60))
+
+
+def test_who_blocked_the_account_is_never_answered_again(box: Box, run: Path) -> None:
+    comments = prepared(box, run, 1)
+    box.store.add_fault("user_blocked")
+    assert go(run) == ["user_blocked"]
+    with opened(run) as db:
+        assert ledger.opted_out(db, comments[0].author)
+
+
+def test_nothing_is_posted_by_an_account_that_nobody_else_sees(box: Box, run: Path) -> None:
+    prepared(box, run)
+    box.store.hide(sandbox.USERNAME)
+    with pytest.raises(UserError, match="shadowbanned") as error:
+        go(run)
+    assert error.value.status == 77 and ours(box) == []

@@ -1,4 +1,4 @@
-"""bot.text: cleaning, the training text and its prompt, the split of threads."""
+"""bot.text: cleaning, training text and prompt, and the split of threads."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bot import text
 from bot.cli import ROOT
 from tests.growth import growth
 
-# Arbitrary text, and text that comes close to control tokens.
+# Arbitrary text, and text that resembles control tokens.
 PIECES = st.sampled_from(
     ["[SEP]", "[\\SEP]", "[\\\\SEP]", "[CLS]", "[", "]", "SEP", "\\", "<|", "|>", "<|endoftext|>", "<|\\endoftext|>", "<|startoftext|>",
      "<|a", "<|im_end|>", "endoftext", " ", "\n", "é", "word"]
@@ -58,16 +58,16 @@ SMOLLM = ROOT / "models" / "base" / "smollm2-135m-instruct" / "tokenizer.json"
         ("array[0] (sic) stays", "array[0] (sic) stays"),
         ("see [[the list]](https://example.org) and [a [small] one](/r/books)", "see [the list] and a [small] one"),
         ("from <https://example.org/a> and <b>", "from and <b>"),
-        # Reddit's own names for uploads, emotes and GIFs are nobody's words
+        # Reddit's own names for uploads, emotes and GIFs
         ("![gif](giphy|3o7aD2saalBwwftBIY|downsized) ha", "ha"),
         ("so good![gif](emote|free_emotes_pack|grimacing)![img](emote|t5_2yvry|23459)", "so good"),
         ('![img](a1b2c3d4e5 "my cat")', ""),
         ("the ![gif] and [gif](https://example.org) stay", "the ![gif] and gif stay"),
         ("u/reader_1 in r/books, /r/books", "u/reader_1 in r/books, /r/books"),
-        # markdown
+        # Markdown
         ("**bold** and *slanted* and ***both*** and ~~gone~~", "bold and slanted and both and gone"),
         ("*slanted ~~and gone~~ here*", "slanted and gone here"),
-        # raised
+        # superscript
         ("well ^(not quite) so", "well not quite so"),
         ("^^I ^^am ^^small (^too)", "I am small (too)"),
         ("^(I) ^(**shout**) ^(^this ^too)", "I shout this too"),
@@ -85,14 +85,14 @@ SMOLLM = ROOT / "models" / "base" / "smollm2-135m-instruct" / "tokenizer.json"
         ("above\n\n* * *\n\nbelow", "above below"),
         ("above\n---\nbelow\n___\nend", "above below end"),
         ("`code` and ```more code```", "code and more code"),
-        ("```\nx = 1\n```\nas said", "x = 1 as said"),
-        ("~~~python\nx = 1\n~~~\nas said", "x = 1 as said"),
+        ("```\nx = 1\n```\nlike this", "x = 1 like this"),
+        ("~~~python\nx = 1\n~~~\nlike this", "x = 1 like this"),
         # backslashes
         ("\\*not slanted\\* and \\_nor\\_ this", "*not slanted* and _nor_ this"),
         ("¯\\\\\\_(ツ)\\_/¯", "¯\\_(ツ)_/¯"),
         ("\\#1 \\- first \\> second", "#1 - first > second"),
         ("C:\\Users stays", "C:\\Users stays"),
-        # entities, once and, as old dumps have them, twice
+        # entities, escaped once and, in old dumps, twice
         ("Tom &amp; Jerry &lt;3", "Tom & Jerry <3"),
         ("Tom &amp;amp; Jerry &amp;lt;3", "Tom & Jerry <3"),
         ("a&nbsp;b &#39;c&#39; &#x27;d&#x27;", "a b 'c' 'd'"),
@@ -111,14 +111,14 @@ def test_clean(body: str, cleaned: str) -> None:
 
 
 @given(body=ANY | st.text(st.sampled_from("*_~`[]()>!<&;amp\\#- \n\thtp:/.wx|^\ud800")))
-def test_cleaned_text_is_one_tidy_line(body: str) -> None:
+def test_cleaned_text_is_one_line_without_extra_spaces(body: str) -> None:
     cleaned = text.clean(body)
     assert cleaned == " ".join(cleaned.split())
     assert not re.search("[\x00-\x1f\x7f-\x9f\ud800-\udfff]", cleaned)
 
 
 @given(words=st.lists(st.text(st.characters(categories=["L", "Nd"]), min_size=1), max_size=20))
-def test_clean_leaves_plain_words_alone(words: list[str]) -> None:
+def test_clean_does_not_change_plain_words(words: list[str]) -> None:
     assert text.clean(" ".join(words)) == " ".join(words)
 
 
@@ -129,13 +129,13 @@ UNCLOSED_PIECES = [
 
 
 @pytest.mark.parametrize("piece", [*UNCLOSED_PIECES, "[](" + " " * 10_000, "\t", " __a", "**a* ", "`a`b ``"])
-def test_clean_takes_time_in_proportion_to_the_length(piece: str) -> None:
-    """Unclosed Markdown: a search for the partner of each mark would take a hundred times as long for ten times the text."""
+def test_clean_takes_linear_time(piece: str) -> None:
+    """Also for unclosed Markdown, where searching the end of every mark would take quadratic time."""
     assert growth(text.clean, piece) < 30
 
 
 @pytest.mark.parametrize(
-    ("body", "says_so"),
+    ("body", "matches"),
     [
         ("I am a bot, and this action was performed automatically.", True),
         ("i'm a bot", True),
@@ -152,8 +152,8 @@ def test_clean_takes_time_in_proportion_to_the_length(piece: str) -> None:
         ("the payment was performed automatically", False),
     ],
 )
-def test_what_bots_say_of_themselves(body: str, says_so: bool) -> None:
-    assert bool(re.search(text.BOT_SAYS_SO, body)) is says_so
+def test_statements_of_bots(body: str, matches: bool) -> None:
+    assert bool(re.search(text.BOT_SAYS_SO, body)) is matches
 
 
 NOTICES = [
@@ -169,13 +169,13 @@ NO_NOTICES = [
 ]  # fmt: skip
 
 
-def test_notices_in_the_place_of_a_text() -> None:
+def test_notices_of_removed_text() -> None:
     assert [body for body in NOTICES if not text.is_notice(body)] == []
     assert [body for body in NO_NOTICES if text.is_notice(body)] == []
 
 
 @pytest.mark.parametrize("piece", ["[", "[a](b)", "[[a]", "[a]", "this comment ", " ", "*", "[a](", "deleted "])
-def test_notices_are_found_in_linear_time(piece: str) -> None:
+def test_notices_are_detected_in_linear_time(piece: str) -> None:
     assert growth(text.is_notice, piece) < 30
 
 
@@ -210,11 +210,11 @@ def test_escape_is_reversible(body: str) -> None:
 
 
 @given(body=ANY)
-def test_escaped_text_holds_no_control_token(body: str) -> None:
+def test_escaped_text_contains_no_control_token(body: str) -> None:
     assert not re.search(r"<\|\w+\|>|\[(SEP|CLS|MASK|PAD|UNK)\]", text.escape(body), re.ASCII)
 
 
-def test_escape_touches_nothing_else() -> None:
+def test_escape_changes_nothing_else() -> None:
     for body in ("plain", "[sep]", "[SEP", "SEP]", "<|two words|>", "a | b", "\\", "[\\]", "(SEP)"):
         assert text.escape(body) == body
     assert text.escape("x[SEP]y<|endoftext|>") == "x[\\SEP]y<|\\endoftext|>"
@@ -239,7 +239,7 @@ def test_the_prompt_is_a_prefix_without_trailing_space(comment: str, reply: str)
 
 
 @given(comment=WELL_FORMED, reply=WELL_FORMED)
-def test_the_reply_comes_back_from_a_training_text(comment: str, reply: str) -> None:
+def test_parse_reply_recovers_the_reply_of_a_training_text(comment: str, reply: str) -> None:
     whole = text.format_training_text(comment, reply)
     assert text.parse_reply(whole.removeprefix(text.format_prompt(comment))) == " ".join(reply.split())
 
@@ -264,12 +264,12 @@ def test_parse_reply(generated: str, reply: str) -> None:
     assert text.parse_reply(generated) == reply
 
 
-# --- token by token -------------------------------------------------------------------------------------------------------------
+# --- tokens ---------------------------------------------------------------------------------------------------------------------
 
 
 @cache
 def gpt2_like() -> Tokenizer:
-    """A byte-level BPE as GPT-2's, taught on a little text that holds the separator."""
+    """A byte-level BPE like that of GPT-2, trained on a small text with separators."""
     tokenizer = Tokenizer(BPE())
     tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False, use_regex=True)
     trainer = BpeTrainer(
@@ -286,7 +286,7 @@ def gpt2_like() -> Tokenizer:
 @cache
 def smollm() -> Tokenizer:
     if not SMOLLM.exists():
-        pytest.skip("models/base/smollm2-135m-instruct is not here; `make setup` gets it")
+        pytest.skip("models/base/smollm2-135m-instruct is not installed; run `make setup`")
     return Tokenizer.from_file(str(SMOLLM))
 
 
@@ -305,14 +305,14 @@ def assert_token_exact(tokenizer: Tokenizer, comment: str, reply: str) -> None:
 @example(comment="[SEP]", reply="[SEP]")
 @example(comment="x", reply="])) 'll 42 …")
 @settings(max_examples=60)
-def test_the_prompt_is_a_prefix_token_by_token(tokenizer: object, comment: str, reply: str) -> None:
+def test_the_prompt_is_a_token_prefix(tokenizer: object, comment: str, reply: str) -> None:
     assert callable(tokenizer)
     assume(reply.split())
     assert_token_exact(tokenizer(), comment, reply)
 
 
 def test_a_trailing_space_would_not_be_a_prefix() -> None:
-    """Why the prompt has none: the space belongs to the reply's first token."""
+    """The space is part of the reply's first token, so the prompt must not end in a space."""
     for tokenizer in (gpt2_like(), smollm()):
         spaced = tokenizer.encode(text.format_prompt("Any good books?") + " ", add_special_tokens=False).ids
         whole = tokenizer.encode(text.format_training_text("Any good books?", "Dune."), add_special_tokens=False).ids
@@ -322,8 +322,8 @@ def test_a_trailing_space_would_not_be_a_prefix() -> None:
 # --- splits ---------------------------------------------------------------------------------------------------------------------
 
 
-def test_known_splits_stay() -> None:
-    """Pinned: a change would move threads between splits that models were trained on."""
+def test_known_splits_do_not_change() -> None:
+    """Pinned values: a change would move threads between splits that models were trained on."""
     known = {"train": ["t3_b", "t3_abc", "t3_é", ""], "val": ["t3_1", "t3_15", "t3_2d"], "test": ["t3_0", "t3_6", "t3_a"]}
     assert {split: [name for names in known.values() for name in names if text.split_for(name) == split] for split in known} == known
 
@@ -350,8 +350,8 @@ def test_any_thread_has_a_split(name: str) -> None:
     assert text.split_for(name) in {"train", "val", "test"}
 
 
-def test_known_halves_stay() -> None:
-    """Pinned: a change would let the judge learn from what rankers were trained on."""
+def test_known_halves_do_not_change() -> None:
+    """Pinned values: a change would train the judges on threads that rankers were trained on."""
     assert [text.half_for(name) for name in ("t3_abc", "t3_abf", "t3_1", "t3_2", "t3_abg")] == ["judge"] * 2 + ["rankers"] * 3
 
 

@@ -8,8 +8,8 @@ from functools import lru_cache
 
 from bot.conduct import letters
 
-PASSAGE = 20  # letters and digits in a row that were taken from somewhere; «on the way to work» has 14
-TAKEN = 0.4  # of a reply, in such passages, makes it an echo
+PASSAGE = 22  # letters and digits in a row that were taken from somewhere; «on the way to work» has 14
+TAKEN = 0.45  # of a reply, in such passages, makes it an echo
 _FIGURES = str.maketrans("013457", "oleast")
 _OTHERS = re.compile(r"[\W_]+")
 

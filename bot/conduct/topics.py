@@ -47,6 +47,29 @@ def pieces_of(body: str, quotes: bool = True) -> list[str]:
     return list(dict.fromkeys(window for part in (*parts, *joined(parts)) for window in windows(part)))
 
 
+def windows_of(body: str, short: int = 25, least: int = 12) -> list[str]:
+    """A text as `plain` words in one line where it has at most `short`; else each sentence with those after it, until `least` words.
+
+    >>> windows_of("I like it. Not the end, though."), len(windows_of("It is 1. It is 2. It is 3. " * 4))
+    (['i like it. not the end, though.'], 5)
+    """
+    words = plain(body)
+    whole = " ".join(words.split())
+    if whole.count(" ") < short:
+        return [whole] if whole else []
+    parts = sentences(words)
+    found = []
+    for start in range(len(parts)):
+        end, size = start, 0
+        while end < len(parts) and size < least:
+            size += parts[end].count(" ") + 1
+            end += 1
+        found.append(". ".join(parts[start:end]))
+        if end == len(parts):
+            break
+    return list(dict.fromkeys(found))
+
+
 def matches(topic: Reason, piece: str) -> bool:
     """Whether one of a topic's patterns fits a piece of text."""
     sections = [section for section, pattern in matching.sections(topic).items() if pattern.match(piece)]

@@ -28,7 +28,7 @@ class Refusal(Phrased):
     BENCHED = "benched", "not posted, the subreddit is left in peace for a while"
     OPTED_OUT = "opted_out", "not posted, its author asked not to be replied to"
     ALREADY_IN_THREAD = "already_in_thread", "not posted, the thread has a reply of the bot's"
-    ASKED_TO_WAIT = "told_to_wait", "not posted, the site asked the account to wait"  # Reddit's rate limit, for the account
+    ASKED_TO_WAIT = "told_to_wait", "not posted, the site asked to wait"  # Reddit's rate limit, for the account or the subreddit
     HOUR_CAP = "hour_cap", "not posted, enough for this hour"
     DAY_CAP = "day_cap", "not posted, enough for this day"
     TOO_SOON = "too_soon", "not posted, too soon after the last one"  # the only one that `submit` waits out
@@ -39,6 +39,9 @@ class Refusal(Phrased):
     SUSPENDED = "suspended", "not posted, the account is suspended"
     IN_DOUBT = "in_doubt", "not posted, since one before it may be there or not"
     UNWELCOME = "unwelcome", "not posted, after replies that were refused or removed in a row"
+    ACCOUNT_REFUSED = "account_refused", "not posted, since the site refuses the account for now"
+    BLOCKED = "blocked", "not posted, since the site's network refuses this address"
+    REFUSED_BY_NAME = "refused_by_name", "not posted, after two replies that were refused by names that the bot doesn't know"
 
 
 # These pass by themselves or when a person changes something, so a reply that waits stays ready. After any other refusal it never is.
@@ -53,6 +56,9 @@ PASSING = frozenset(
         Refusal.SUSPENDED,
         Refusal.IN_DOUBT,
         Refusal.UNWELCOME,
+        Refusal.ACCOUNT_REFUSED,
+        Refusal.BLOCKED,
+        Refusal.REFUSED_BY_NAME,
     }
 )
 

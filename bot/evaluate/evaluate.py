@@ -165,11 +165,12 @@ def evaluate_left_out(run: Evaluation, folders: Sequence[Path]) -> None:
 
 def evaluate_stage(run: Evaluation, found: dict[str, Ranker], candidates: Path | None, seed: int) -> None:
     """Measure stock phrases and, with `candidates`, the picks of the ranking stage by the judges."""
-    if run.lacks_files("stock phrases and ranking stage", ["lm_test.csv"]):
+    part = "stock phrases and ranking stage"
+    if run.lacks_files(part, ["lm_test.csv"]):
         return None
     weights = run.settings.rank.weights
     if not any(getattr(weights, kind) for kind in found):
-        return run.skip("stock phrases and ranking stage", f"rank.weights is 0 for every available ranker ({', '.join(found)})")
+        return run.skip(part, f"rank.weights is 0 for every available ranker ({', '.join(found)})")
     human = schema.read_rows(run.data / "lm_test.csv", LmRow)
     scorers = {f"{kind}_score": ranker.scorer for kind, ranker in found.items()}
     encoder = model.untuned(next(iter(found.values())).card, run.scores)

@@ -57,9 +57,9 @@ def truncate(prompt: list[int], separator: list[int], max_tokens: int) -> list[i
 
 
 def prompt_room(settings: GenerateSettings, context: int, minimum: int) -> int:
-    """The most tokens of a prompt, so that the prompt and `max_new_tokens` fit into the model's context.
+    """The maximum number of prompt tokens for which the prompt and `max_new_tokens` fit into the model's context.
 
-    minimum: tokens of the shortest prompt. Raises UserError if there is less room.
+    minimum: number of tokens of the shortest prompt. Raises UserError if it does not fit.
 
     >>> prompt_room(GenerateSettings(max_prompt_tokens=96, max_new_tokens=60), context=128, minimum=5)
     68

@@ -23,7 +23,7 @@ from typing import Annotated
 import typer
 
 from bot import config, files, schema, text
-from bot.cli import UserError
+from bot.cli import Unreachable, UserError
 from bot.conduct import where
 from bot.conduct.reasons import Reason
 from bot.conduct.where import NOTHING_KNOWN, NOTHING_LIKELY, Known, Likely
@@ -36,6 +36,8 @@ from bot.reddit.outcomes import Outcome
 from bot.reddit.requestor import Client
 from bot.reddit.threads import Thread, ThreadComment
 from bot.schema import Comment, Context, Skipped
+
+FAILURES_IN_A_ROW = 3  # threads; after that the rest is not asked for
 
 
 def take_up(
@@ -132,26 +134,48 @@ def _row(thread: Thread, comment: ThreadComment) -> Comment:
     )
 
 
-def read_threads(client: Client, rules: FetchSettings) -> tuple[list[Thread], dict[str, Outcome]]:
-    """The threads that the rules name, the first of each subreddit, then the second of each, …; and how each subreddit answered.
+def read_threads(client: Client, rules: FetchSettings) -> tuple[list[Thread], list[Skipped], dict[str, Outcome]]:
+    """The threads that the rules name, the first of each subreddit, then the second of each, …, each once; those that can't be read; and
+    how each subreddit answered.
 
     Raises:
-        UserError: no network, or wrong credentials.
+        UserError: wrong credentials; or nothing can be read.
     """
     answers: dict[str, Outcome] = {}
     by_subreddit: list[list[Thread]] = []
-    for name in dict.fromkeys(where.subreddit_name(name) for name in rules.subreddits):
-        answers[name], thread_ids = reddit.list_submissions(client, name, rules.listing, rules.submissions)
-        threads = []
+    unread: dict[str, Skipped] = {}
+    problems: list[Unreachable] = []
+    asked: set[str] = set()
+    failures = 0  # in a row
+    for name in rules.subreddits:
+        threads: list[Thread] = []
+        by_subreddit.append(threads)
+        try:
+            answers[name], thread_ids = reddit.list_submissions(client, name, rules.listing, rules.submissions)
+        except Unreachable as error:
+            answers[name], thread_ids = Outcome.UNREADABLE, []
+            problems.append(error)
         for thread_id in thread_ids:
-            outcome, thread = reddit.read_thread(client, thread_id, rules.replace_more_limit)
+            if thread_id in asked:
+                continue
+            asked.add(thread_id)
+            unread[thread_id] = Skipped(thread_id, thread_id, name, Reason.UNREADABLE)
+            if failures >= FAILURES_IN_A_ROW:
+                continue
+            try:
+                outcome, thread = reddit.read_thread(client, thread_id, rules.replace_more_limit)
+            except Unreachable as error:
+                outcome, thread = Outcome.UNREADABLE, None
+                problems.append(error)
+            failures = failures + 1 if outcome in (Outcome.UNREADABLE, Outcome.RATE_LIMITED) else 0
             if thread is not None:
                 threads.append(thread)
-            elif outcome is Outcome.RATE_LIMITED:
-                answers[name] = outcome
-                break
-        by_subreddit.append(threads)
-    return [thread for turn in zip_longest(*by_subreddit) for thread in turn if thread is not None], answers
+                del unread[thread_id]
+    if problems and not any(by_subreddit):
+        raise problems[0]
+    if asked and len(unread) == len(asked):
+        raise Unreachable(f"none of {len(asked)} threads could be read; try the same again later")
+    return [thread for turn in zip_longest(*by_subreddit) for thread in turn if thread is not None], list(unread.values()), answers
 
 
 def known_to(path: Path, now: float) -> Known:
@@ -201,16 +225,19 @@ def fetch(run: Path, settings: Settings, limit: int | None) -> None:
 
     client = reddit.connect(settings.reddit)
     us = reddit.account_name(client)
-    threads, answers = read_threads(client, settings.fetch)
+    threads, unread, answers = read_threads(client, settings.fetch)
     refused = {name: outcome for name, outcome in answers.items() if outcome is not Outcome.READ}
     if len(refused) == len(answers):
         raise UserError(f"no subreddit could be read ({_counted(refused)}); check fetch.subreddits")
     for name, outcome in refused.items():
         print(f"fetch: r/{name} is left out: {outcome}")
+    if unread:
+        print(f"fetch: {len(unread)} of {len(threads) + len(unread)} threads can't be read: {', '.join(row.thread_id for row in unread)}")
     now = time.time()
     remember(settings.submit.ledger, ask_bots_away(threads), now)
     judge = partial(classifier.judge_pieces, conduct=settings.conduct)
     comments, context, skipped = take_up(threads, settings, now, us, limit, known_to(settings.submit.ledger, now), judge)
+    skipped = unread + skipped
 
     schema.write_rows(context_csv, Context, context, made_from)
     schema.write_rows(skipped_csv, Skipped, skipped, made_from)

@@ -56,7 +56,7 @@ def look(
     ours, theirs = standings.get(reply.reply_id), standings.get(reply.comment_id)
     if ours is None:
         return None
-    removed = ours.removed or not ours.body
+    removed = bool(ours.removed) or not ours.body
     return Harvested(
         reply_id=reply.reply_id,
         comment_id=reply.comment_id,

@@ -111,6 +111,9 @@ def obey(client: Client, db: sqlite3.Connection, withdraw_at_karma: int, now: in
             ledger.note_removed(db, reply.comment_id, now)
             done["removed"] += 1
             done["unwelcome"] += ledger.bench_if_unwelcome(db, reply.subreddit, now)
+        elif reply.removed_utc is not None and reply.reply_id in now_there and now_there[reply.reply_id].removed is False:
+            ledger.note_restored(db, reply.comment_id)
+            done["restored"] += 1
     for reply in unwanted(now_there, {reply.reply_id: reply for reply in standing}, withdraw_at_karma):
         withdraw(client, db, reply, Withdrawal.LOW_KARMA, done)
     return +done
@@ -130,6 +133,7 @@ def withdraw(client: Client, db: sqlite3.Connection, reply: Reply, why: Withdraw
     """Delete a reply and note it; counts it in `done`. False where Reddit refused."""
     outcome = reddit.delete(client, reply.reply_id)
     if outcome is not Outcome.DELETED:
+        ledger.note_not_deleted(db, reply.comment_id, outcome)
         done["not_deleted"] += 1
         return False
     ledger.withdraw(db, reply.comment_id, why)

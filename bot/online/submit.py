@@ -20,7 +20,7 @@ import math
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,7 +29,7 @@ import numpy as np
 import typer
 
 from bot import config, files, schema, text
-from bot.cli import UserError
+from bot.cli import NoPermission, Unreachable, UserError
 from bot.conduct import when, where
 from bot.conduct.when import Facts, Refusal
 from bot.config import Settings
@@ -40,11 +40,13 @@ from bot.posting.database import State
 from bot.posting.ledger import DAY, HOUR, Reply, Settled
 from bot.rankers import classifier
 from bot.reddit import client as reddit
-from bot.reddit.outcomes import Answer, Outcome
+from bot.reddit.outcomes import STAYS_READY, Answer, Outcome
 from bot.reddit.requestor import Client
 from bot.schema import Comment, Scored, Submitted, Verdict
 
 LOOKING_SECONDS = 30 * DAY  # so long each run looks for a reply that is parked, or whose id isn't known
+REJECTED_AT_MOST = 2  # replies a run that Reddit refuses by names nobody here knows
+LONGEST_WAIT_SECONDS = 30 * DAY  # that Reddit may ask for
 LONG_WAIT_SECONDS = 30  # after a longer one for Reddit's rate limit the comment is read again
 
 
@@ -83,6 +85,12 @@ def submit(db: sqlite3.Connection, client: Client, chosen: list[Reply], settings
         if reply.state == State.UNKNOWN or (is_recent and not reply.reply_id):
             look_for(sender, reply)
     stopped = Refusal.SUSPENDED if reddit.is_suspended(client) else None
+    if reddit.is_shadowbanned(client, us):
+        raise NoPermission(
+            f"u/{us}: nobody else sees this account or what it posts (shadowbanned); nothing is posted, ask at"
+            " https://www.reddit.com/appeals"
+        )
+    outcomes: Counter[str] = Counter()
     ids = {reply.comment_id for reply in chosen}
     for reply in [*(each for each in ledger.in_state(db, State.READY) if each.comment_id not in ids), *chosen]:
         known = ledger.find(db, reply.comment_id)
@@ -95,8 +103,11 @@ def submit(db: sqlite3.Connection, client: Client, chosen: list[Reply], settings
             outcome, reply_id = refused(sender, reply, stopped), ""
         else:
             outcome, reply_id = post(sender, reply)
-            stopped = reason_to_stop(sender, reply, outcome)
+            outcomes[outcome] += 1
+            stopped = reason_to_stop(sender, reply, outcomes, outcome)
         yield attempt_of(reply, outcome, reply_id, sender.now())
+    if problem := problem_of(db, stopped):
+        raise problem
 
 
 def post(sender: Sender, reply: Reply) -> tuple[str, str]:
@@ -148,16 +159,17 @@ def refusal(sender: Sender, reply: Reply) -> Refusal | None:
     db, rules = sender.db, sender.settings.submit
     while True:
         now = sender.now()
+        wait_there = ledger.wait_of_subreddit(db, reply.subreddit, now)
         facts = Facts(
             kill_switch=rules.kill_switch.exists(),
             paused=ledger.paused(db) is not None,
-            benched=reply.subreddit.lower() in ledger.benched(db, now),
+            benched=wait_there is None and reply.subreddit.lower() in ledger.benched(db, now),
             opted_out=ledger.opted_out(db, reply.author),
             sent_in_thread=ledger.sent_in_thread(db, reply.thread_id),
             sent_last_hour=ledger.sent_since(db, now - HOUR),
             sent_last_day=ledger.sent_since(db, now - DAY),
             last_sent_utc=ledger.last_sent_utc(db),
-            not_before_utc=ledger.not_before_utc(db),
+            not_before_utc=max(filter(None, (ledger.not_before_utc(db), wait_there)), default=None),
         )
         reason = when.may_post(now, reply, facts, rules)
         if reason is not Refusal.TOO_SOON or (facts.last_sent_utc or 0) > now:
@@ -170,21 +182,25 @@ def refused(sender: Sender, reply: Reply, reason: str) -> str:
     now = sender.now()
     ledger.refuse(sender.db, reply, reason, now)
     if reason not in when.PASSING and not isinstance(reason, Outcome):
-        ledger.settle(sender.db, reply.comment_id, State.REJECTED, reason, now)
+        ledger.settle(sender.db, reply.comment_id, State.REJECTED, reason, now, error=reply.error)
     return str(reason)
 
 
 def record(db: sqlite3.Connection, comment_id: str, answer: Answer, now: int) -> None:
-    """What a POST came to, into the ledger."""
-    states = {
-        Outcome.POSTED: State.POSTED,
-        Outcome.NOT_SENT: State.READY,
-        Outcome.RATE_LIMITED: State.READY,
-        Outcome.UNKNOWN: State.UNKNOWN,
-    }
-    not_before = None if answer.wait_seconds is None else now + min(answer.wait_seconds, DAY)
+    """What a POST came to, into the ledger; with what follows for its subreddit or for the author of the comment."""
+    states = {Outcome.POSTED: State.POSTED, Outcome.UNKNOWN: State.UNKNOWN, **dict.fromkeys(STAYS_READY, State.READY)}
+    wait = None if answer.wait_seconds is None else now + min(answer.wait_seconds, LONGEST_WAIT_SECONDS)
+    of_subreddit = answer.outcome is Outcome.SUBREDDIT_RATE_LIMITED
     state = states.get(answer.outcome, State.REJECTED)
-    ledger.settle(db, comment_id, state, answer.outcome, now, answer.reply_id, not_before, answer.detail)
+    ledger.settle(db, comment_id, state, answer.outcome, now, answer.reply_id, None if of_subreddit else wait, answer.detail)
+    reply = ledger.find(db, comment_id)
+    assert reply is not None
+    if of_subreddit and wait:
+        ledger.bench(db, reply.subreddit, wait, ledger.SLOW_DOWN)
+    elif answer.outcome is Outcome.BANNED_THERE:
+        ledger.bench(db, reply.subreddit, now + ledger.BENCH_SECONDS, answer.detail)
+    elif answer.outcome is Outcome.USER_BLOCKED:
+        ledger.opt_out(db, reply.author, comment_id, now)
 
 
 def look_for(sender: Sender, reply: Reply) -> None:
@@ -200,13 +216,29 @@ def look_for(sender: Sender, reply: Reply) -> None:
         ledger.settle(db, reply.comment_id, State.PARKED, Settled.PARKED, now, error=known.error)
 
 
-def reason_to_stop(sender: Sender, reply: Reply, outcome: str) -> Refusal | None:
-    """Why nothing more is posted in this run, if so."""
+def reason_to_stop(sender: Sender, reply: Reply, outcomes: Mapping[str, int], outcome: str) -> Refusal | None:
+    """Why nothing more is posted in this run, if so. outcomes: of this run, how often each; outcome: the latest."""
     if outcome == Settled.PARKED:
         return Refusal.IN_DOUBT
+    if outcome in (Outcome.ACCOUNT_REFUSED, Outcome.NO_SCOPE):
+        return Refusal.ACCOUNT_REFUSED
+    if outcome == Outcome.BLOCKED:
+        return Refusal.BLOCKED
+    if outcomes[Outcome.REJECTED] == REJECTED_AT_MOST:
+        return Refusal.REFUSED_BY_NAME
     if outcome in ledger.UNWELCOME and ledger.bench_if_unwelcome(sender.db, reply.subreddit, sender.now()):
         return Refusal.UNWELCOME
     return None
+
+
+def problem_of(db: sqlite3.Connection, stopped: Refusal | None) -> UserError | None:
+    """What a person has to put right before anything can be posted again, in Reddit's words; None where that is nothing."""
+    if stopped not in (Refusal.ACCOUNT_REFUSED, Refusal.BLOCKED):
+        return None
+    kind = Unreachable if stopped is Refusal.BLOCKED else NoPermission
+    outcomes = (Outcome.BLOCKED,) if stopped is Refusal.BLOCKED else (Outcome.ACCOUNT_REFUSED, Outcome.NO_SCOPE)
+    latest = [reply for reply in ledger.in_state(db, State.READY) if reply.outcome in outcomes][-1]
+    return kind(f"{latest.error}; nothing more was posted, and what is ready stays ready")
 
 
 def earlier_outcome(known: Reply, reply: Reply) -> tuple[str, str]:
@@ -275,7 +307,7 @@ def submit_chosen(run: Path, chosen: list[Reply], others: list[Reply], settings:
     outcomes = Counter(attempt.outcome for attempt in attempts)
     posted = outcomes.pop(Outcome.POSTED, 0)
     refusals = ", ".join(f"{name} {count}" for name, count in outcomes.most_common())
-    print(f"{posted} of {len(attempts)} replies posted{f' ({refusals})' if refusals else ''}; {run / 'submitted.csv'}")
-    print(f"submit: {account}, ledger {path.absolute()}")
+    why = f" ({refusals})" if refusals else ""
+    print(f"{posted} of {len(attempts)} replies posted{why} by {account}; {run / 'submitted.csv'}, ledger {path.absolute()}")
     if parked:
         print(f"{len(parked)} may have been posted and can't be found; `python run_bot.py resolve` asks what to do")

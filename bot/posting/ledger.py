@@ -16,6 +16,7 @@ each change is one transaction.
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, fields
 from itertools import takewhile
@@ -35,6 +36,8 @@ HOUR, DAY = 3600, 86_400
 UNWELCOME = ("forbidden", "private")  # outcomes of a 403, reading or posting
 UNWELCOME_IN_A_ROW = 3
 BENCH_SECONDS = 30 * DAY
+SLOW_DOWN = "the subreddit asked to slow down"  # a reason of a bench that passes by itself
+
 UNBENCHED = "unbenched"  # a reason in `refusal`: a person ended a bench, so the count of unwelcome replies begins anew
 
 
@@ -144,10 +147,11 @@ def settle(
     not_before_utc: int | None = None,
     error: str = "",
 ) -> None:
-    """Write down what became of a row."""
+    """Write down what became of a row. A wait that Reddit asked for holds for the account, whatever becomes of this reply."""
     with change(db):
         db.execute(
-            "UPDATE reply SET state = ?, outcome = ?, done_utc = ?, reply_id = ?, not_before_utc = ?, error = ? WHERE comment_id = ?",
+            "UPDATE reply SET state = ?, outcome = ?, done_utc = ?, reply_id = ?, not_before_utc = coalesce(?, not_before_utc), error = ?"
+            " WHERE comment_id = ?",
             (state, outcome, now, reply_id, not_before_utc, error, comment_id),
         )
 
@@ -200,6 +204,18 @@ def note_removed(db: sqlite3.Connection, comment_id: str, now: int) -> None:
     """A moderator or Reddit removed the reply to this comment. Noted once."""
     with change(db):
         db.execute("UPDATE reply SET removed_utc = ? WHERE comment_id = ? AND removed_utc IS NULL", (now, comment_id))
+
+
+def note_restored(db: sqlite3.Connection, comment_id: str) -> None:
+    """What was removed is seen by everybody again."""
+    with change(db):
+        db.execute("UPDATE reply SET removed_utc = NULL WHERE comment_id = ?", (comment_id,))
+
+
+def note_not_deleted(db: sqlite3.Connection, comment_id: str, why: str) -> None:
+    """The reply to this comment was to be deleted and is still there; the next run tries again."""
+    with change(db):
+        db.execute("UPDATE reply SET error = ? WHERE comment_id = ?", (f"not_deleted: {why}", comment_id))
 
 
 def unwelcome_in_a_row(db: sqlite3.Connection, subreddit: str | None = None) -> int:
@@ -259,6 +275,13 @@ def refuse(db: sqlite3.Connection, reply: Reply, reason: str, now: int) -> None:
         db.execute("INSERT INTO refusal VALUES (?, ?, ?, ?)", (now, reply.comment_id, reply.subreddit, reason))
 
 
+def errors(db: sqlite3.Connection) -> dict[str, int]:
+    """Reddit's names, or Python's, of what went wrong with replies that were not withdrawn since; the most frequent first."""
+    with sqlite_errors(db):
+        rows = db.execute("SELECT error FROM reply WHERE error != '' AND state != 'withdrawn' ORDER BY comment_id")
+        return dict(Counter(row[0].partition(":")[0] for row in rows).most_common())
+
+
 def outcomes(db: sqlite3.Connection) -> list[tuple[State, str, int]]:
     """How many replies are in each state with each outcome."""
     with sqlite_errors(db):
@@ -298,9 +321,21 @@ def everyone_opted_out(db: sqlite3.Connection) -> set[str]:
 
 
 def bench(db: sqlite3.Connection, subreddit: str, until_utc: int, reason: str) -> None:
-    """Leave a subreddit in peace until then."""
+    """Leave a subreddit in peace until then, or until a later time that is set already."""
     with change(db):
-        db.execute("INSERT OR REPLACE INTO bench VALUES (?, ?, ?)", (subreddit.lower(), until_utc, reason))
+        db.execute(
+            "INSERT INTO bench VALUES (?1, ?2, ?3) ON CONFLICT (subreddit) DO UPDATE SET until_utc = ?2, reason = ?3 WHERE until_utc <= ?2",
+            (subreddit.lower(), until_utc, reason),
+        )
+
+
+def wait_of_subreddit(db: sqlite3.Connection, subreddit: str, now: int) -> int | None:
+    """Until when the subreddit itself asked to slow down, where that is why it is benched."""
+    with sqlite_errors(db):
+        row = db.execute(
+            "SELECT until_utc FROM bench WHERE subreddit = ? AND until_utc > ? AND reason = ?", (subreddit.lower(), now, SLOW_DOWN)
+        ).fetchone()
+        return None if row is None else row[0]
 
 
 def bench_if_unwelcome(db: sqlite3.Connection, subreddit: str, now: int) -> bool:

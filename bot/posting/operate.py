@@ -55,6 +55,8 @@ def status(db: sqlite3.Connection, rules: SubmitSettings, now: int) -> Iterator[
     yield f"sent: {hour} in the last hour (cap {rules.posts_an_hour}), {day} in 24 hours (cap {rules.posts_a_day})"
     for state, outcome, count in ledger.outcomes(db):
         yield f"{state}: {count}{f', {outcome}' if outcome not in ('', state) else ''}"
+    if errors := ledger.errors(db):
+        yield f"by name: {', '.join(f'{name} {count}' for name, count in errors.items())}"
     if (until := ledger.not_before_utc(db)) and until > now:
         yield f"Reddit asked us to wait until {moment(until)}"
     if refusals := ledger.refusals_since(db, now - DAY):

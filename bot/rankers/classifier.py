@@ -1,12 +1,13 @@
-"""What the classifiers of conduct say of comments and replies: label -> probability. A text is judged by its pieces, the highest counts.
+"""The conduct classifiers for comments and replies, which give a probability for each label. A text is split into pieces, and the highest
+probability of its pieces counts.
 
 Reads  the serving folders of models/conduct-comment and models/conduct-reply (settings conduct.comment_classifier, .reply_classifier),
-       which are exported first where that is due. Each is loaded once a process, on first use.
+       which are exported first if necessary. Each is loaded once per process, on first use.
 
     judge_replies(["You should see a doctor."], conduct)   ->  [{"medical": 0.93, "insult": 0.01, …}], for conduct.what.may_say
     judge_pieces(["i want to die"], conduct)               ->  {"i want to die": {Reason.CRISIS: 0.98, …}}, for conduct.where
 
-A probability is 0.5 where the verdict changes, see train/thresholds.py.
+The probabilities are calibrated to a decision threshold of 0.5, see train/thresholds.py.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
-SHORT_WORDS = 25  # a reply of no more is one piece
-MOST_PIECES = 40  # of a reply
+SHORT_WORDS = 25  # replies up to this length are one piece
+MAX_PIECES = 40  # of a reply
 _SENTENCE = re.compile(r"[^.!?\n]+[.!?\n]*")
 
 
 def pieces_of_reply(body: str) -> list[str]:
-    """A reply, and where it is longer its sentences as well, each with the one before it.
+    """The pieces of a reply: the whole reply, and if it is longer, also its pairs of consecutive sentences.
 
     >>> pieces_of_reply("Fair enough."), pieces_of_reply(" ")
     (['Fair enough.'], [])
@@ -50,33 +51,33 @@ def pieces_of_reply(body: str) -> list[str]:
         return [whole] if whole else []
     sentences = [each.strip() for each in _SENTENCE.findall(body) if each.strip()]
     pairs = [f"{one} {other}" for one, other in pairwise(sentences)]
-    return list(dict.fromkeys([whole, *pairs]))[:MOST_PIECES]
+    return list(dict.fromkeys([whole, *pairs]))[:MAX_PIECES]
 
 
-# By side: a text as one piece, and the pieces by which it is judged.
+# By side ("comment" or "reply"): a text as one piece, and the pieces of a text.
 WHOLE: Mapping[str, Callable[[str], str]] = {
     "comment": lambda body: " ".join(plain(body).split()),
     "reply": lambda body: " ".join(body.split()),
 }
-PIECES: Mapping[str, Callable[[str], list[str]]] = {"comment": topics.pieces_of, "reply": pieces_of_reply}
+PIECES: Mapping[str, Callable[[str], list[str]]] = {"comment": topics.windows_of, "reply": pieces_of_reply}
 
 
 def of_texts(logits: Callable[[Sequence[str]], Array], texts: Sequence[str], side: str) -> Array:
-    """The largest logit of each text's pieces, (texts, labels); a text without a piece has that of an empty one."""
+    """The maximum logits over the pieces of each text, (texts, labels). A text without pieces counts as an empty piece."""
     pieces = [PIECES[side](body) or [""] for body in texts]
     places = {piece: number for number, piece in enumerate(dict.fromkeys(piece for each in pieces for piece in each))}
-    found = logits([*places])
-    return np.stack([found[[places[piece] for piece in each]].max(0) for each in pieces])
+    values = logits([*places])
+    return np.stack([values[[places[piece] for piece in each]].max(0) for each in pieces])
 
 
 # --- in the stages --------------------------------------------------------------------------------------------------------
 
 
 def judge_replies(replies: Sequence[str], conduct: ConductSettings) -> list[Judged]:
-    """What the reply classifier says of each, as Reddit shows it; nothing where the settings name none.
+    """The probabilities of the reply classifier for each reply, as displayed by Reddit; empty results if no classifier is configured.
 
     Raises:
-        UserError: there is no such model, or it is none of conduct.
+        UserError: the model is missing or not a conduct classifier.
     """
     if conduct.reply_classifier is None or not replies:
         return [NOT_JUDGED] * len(replies)
@@ -86,7 +87,7 @@ def judge_replies(replies: Sequence[str], conduct: ConductSettings) -> list[Judg
 
 
 def judge_pieces(pieces: Sequence[str], conduct: ConductSettings) -> Likely:
-    """What the comment classifier says of each piece of text (`where.pieces_judged`); raises as `judge_replies`."""
+    """The probabilities of the comment classifier for each piece of text (`where.pieces_judged`). Raises as in `judge_replies`."""
     if conduct.comment_classifier is None or not pieces:
         return NOTHING_LIKELY
     model = _loaded(conduct.comment_classifier)
@@ -104,5 +105,5 @@ def _loaded(folder: Path) -> LabelClassifier:
 
 
 def _probabilities(logits: Array) -> Array:
-    result: Array = (1 + np.tanh(logits / 2)) / 2  # the usual form overflows
+    result: Array = (1 + np.tanh(logits / 2)) / 2  # 1 / (1 + exp(-x)) would overflow
     return result

@@ -114,7 +114,7 @@ class DualEncoder:
 
 
 class LabelClassifier:
-    """A linear head over the vectors of texts, as rankers.transformers has it; the calibration is in the head."""
+    """A linear head on text vectors, as in rankers.transformers. The head includes the calibration."""
 
     def __init__(self, encoder: Encoder, head: Path):
         self.encoder, self.labels = DualEncoder(encoder, 1.0, 0.0), encoder.facts["labels"]
@@ -122,7 +122,7 @@ class LabelClassifier:
             self.weight, self.bias = arrays["weight"], arrays["bias"]  # (labels, width), (labels,)
 
     def logits(self, texts: Sequence[str], batch_size: int = 8) -> Array:
-        """(texts, labels); a label applies from 0 on."""
+        """The logits, (texts, labels). A label applies if its logit is at least 0."""
         result: Array = self.encoder.encode([*texts], batch_size) @ self.weight.T + self.bias
         return result
 
@@ -143,7 +143,7 @@ def load_export(folder: Path) -> Classifier | DualEncoder:
         raise UserError(f"{folder}: a generator, not a ranker; set rank.realism, rank.upvote or rank.relevance to a ranker's folder")
     if facts["kind"] == "labels":
         raise UserError(
-            f"{folder}: a classifier of conduct, not a ranker; set rank.realism, rank.upvote or rank.relevance to a ranker's folder"
+            f"{folder}: a conduct classifier, not a ranker; set rank.realism, rank.upvote or rank.relevance to a ranker's folder"
         )
     encoder = Encoder(folder, facts)
     if facts["kind"] == "dual encoder":
@@ -157,9 +157,9 @@ def load(path: Path, precision: Precision = "int8") -> Classifier | DualEncoder:
 
 
 def load_labels(path: Path, precision: Precision = "int8") -> LabelClassifier:
-    """Load the classifier in `path`, after exporting it if necessary. Raises UserError if there is none or the export fails."""
+    """Load the conduct classifier in `path`, after exporting it if necessary. Raises UserError if there is none or the export fails."""
     folder = serving.ensure_exported(path, precision)
     facts = serving.read_facts(folder)
     if facts["kind"] != "labels":
-        raise UserError(f"{path}: no classifier of conduct; set conduct.comment_classifier and conduct.reply_classifier to such folders")
+        raise UserError(f"{path}: not a conduct classifier; set conduct.comment_classifier and conduct.reply_classifier to such folders")
     return LabelClassifier(Encoder(folder, facts), folder / serving.HEAD_FILE)

@@ -128,17 +128,17 @@ class DualEncoder:
 
 
 class LabelClassifier:
-    """A linear head, (labels, width) and (labels,), over the vectors of texts (see embed)."""
+    """A linear head on text vectors (see embed). weight: (labels, width), bias: (labels,)."""
 
     def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, labels: Sequence[str], weight: Any, bias: Any):
         self.encoder, self.labels, self.weight, self.bias = DualEncoder(model, tokenizer, 1.0, 0.0), labels, weight, bias
 
     def vectors(self, texts: Sequence[str], batch_size: int = 32) -> Any:
-        """(texts, width), numpy"""
+        """The text vectors as a NumPy array, (texts, width)."""
         return self.encoder.encode([*texts], batch_size)
 
     def logits(self, texts: Sequence[str], batch_size: int = 32) -> Any:
-        """(texts, labels), numpy; a label applies from 0 on."""
+        """The logits as a NumPy array, (texts, labels). A label applies if its logit is at least 0."""
         return self.vectors(texts, batch_size) @ self.weight.T + self.bias
 
 
@@ -149,7 +149,7 @@ def load_base(name: str) -> DualEncoder:
 
 
 def load(path: Path, _: Precision = "int8") -> Any:
-    """A Transformers, DualEncoder or LabelClassifier, as the card says."""
+    """Load a Transformers, DualEncoder or LabelClassifier, depending on the card."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     settings = cards.read_card(path).settings if (path / cards.CARD_FILE).exists() else {}
     if settings.get("architecture") == "dual encoder":

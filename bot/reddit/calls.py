@@ -1,25 +1,46 @@
-"""One call to Reddit and what came of it: PRAW's exceptions become an `Outcome`, or a `UserError` where a person has to act.
+"""One call to Reddit and its result: PRAW's exceptions become an `Outcome`, or a `UserError` where a person has to act.
 
-outcome, names = read(reddit, lambda: ...)      a call that may be repeated
-answer_to(error)                                what the error of a POST says
+outcome, value = read(reddit, lambda: ...)      a call that may be repeated
+answer_to(error)                                the meaning of the error of a POST
+complete(items, build)                          rows of those items that have every field that is needed
+
+Reddit's answers are not trusted to have a shape: a body that PRAW stumbles over is an unusable answer, never a traceback.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TypeVar
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import prawcore
 import requests
 import tenacity
-from praw.exceptions import RedditAPIException
+from praw.exceptions import PRAWException, RedditAPIException
 
 from bot.cli import NoPermission, Unreachable
-from bot.reddit.outcomes import REASONS, REFUSALS, WAIT_SECONDS, Answer, Outcome, wait_asked
+from bot.reddit.outcomes import REASONS, REFUSALS, WAIT_SECONDS, Answer, Outcome, answer_of
 from bot.reddit.requestor import Client, cause, one_line
 
 LONGEST_WAIT_SECONDS = 120.0  # for one «slow down» when reading
+TOKEN_PATH = "/api/v1/access_token"
+# What PRAW raises where an answer lacks a field or has another type.
+UNEXPECTED = (PRAWException, AttributeError, LookupError, TypeError, ValueError, AssertionError)
+# Of a POST, these client errors don't say that it was refused: 401 wants a new token, 408, 409 and 425 are about this moment.
+UNCLEAR_STATUSES = frozenset({401, 408, 409, 425})
+# The OAuth scope that a path needs, as Reddit's API documentation lists them.
+SCOPES = {
+    r"/api/v1/me$": "identity",
+    r"/api/comment$": "submit",
+    r"/api/del$": "edit",
+    r"/(message/|api/read_message$)": "privatemessages",
+    r"/user/[^/]+/comments$": "history",
+    r"/": "read",
+}
+OF_A_SUBREDDIT = re.compile(r"/(r|comments)/|/api/(comment|morechildren|del)$")
 
 Value = TypeVar("Value")
 
@@ -39,57 +60,176 @@ retrying = tenacity.Retrying(
 )
 
 
+# --- reading ------------------------------------------------------------------------------------------------------------
+
+
 def read(reddit: Client, call: Callable[[], Value]) -> tuple[Outcome, Value | None]:
-    """Do a reading call; it may be repeated."""
+    """Do a reading call; it may be repeated.
+
+    Raises:
+        Unreachable: no network, a refusal by Reddit's network (not by a subreddit), or an answer that can't be used.
+        NoPermission: the credentials are wrong, or lack a scope.
+    """
     url = reddit.config.oauth_url
     try:
         return Outcome.READ, retrying(call)
-    except prawcore.TooManyRequests:
-        return Outcome.RATE_LIMITED, None
-    except (prawcore.Forbidden, prawcore.NotFound) as error:
-        return refusal_of(error), None
-    except (prawcore.Redirect, prawcore.UnavailableForLegalReasons) as error:
-        return (Outcome.MISSING if isinstance(error, prawcore.Redirect) else Outcome.FORBIDDEN), None
     except prawcore.OAuthException as error:
-        raise _wrong_credentials(reddit, error) from None
+        raise NoPermission(f"{reddit.config.reddit_url}: {login_advice(reddit, error.error)}") from None
     except prawcore.RequestException as error:
         raise Unreachable(
             f"{url}: can't be reached ({cause(error.original_exception)}); check the network, then run the same again"
         ) from None
-    except requests.JSONDecodeError:  # where a token was asked for
-        raise Unreachable(f"{url}: answered with an answer that is not JSON; try the same again later") from None
-    except prawcore.ResponseException as error:
-        if error.response.status_code == 401:
-            raise _wrong_credentials(reddit, error) from None
-        what = "an answer that is not JSON" if isinstance(error, prawcore.BadJSON) else f"status {error.response.status_code}"
-        raise Unreachable(f"{url}: answered with {what}; try the same again later") from None
+    except (prawcore.ResponseException, *UNEXPECTED) as error:
+        if (response := response_of(error)) is not None:
+            return outcome_of(reddit, response), None
+        raise Unreachable(f"{url}: answered with {_unusable(error)}; try the same again later") from None
 
 
-def _wrong_credentials(reddit: Client, error: Exception) -> NoPermission:
-    return NoPermission(
-        f"{reddit.config.reddit_url}: wrong account or client ({one_line(error)}); check the praw_… environment variables or praw.ini"
-    )
+def _unusable(error: Exception) -> str:
+    if isinstance(error, RedditAPIException):
+        return one_line(", ".join(str(item.error_type) for item in error.items))
+    if isinstance(error, requests.JSONDecodeError):
+        return "an answer that is not JSON"
+    return f"an answer that lacks something ({one_line(f'{type(error).__name__}: {error}')})"
+
+
+def outcome_of(reddit: Client, response: requests.Response) -> Outcome:
+    """The meaning of an answer that prawcore or PRAW did not accept. Raises as `read`."""
+    status, url = response.status_code, reddit.config.oauth_url
+    if is_blocked(response):
+        raise Unreachable(f"{url}: {BLOCKED}; try again in an hour, or from another address")
+    is_login = _path(response) == TOKEN_PATH
+    if status == 401 or (is_login and status in (400, 403)):
+        raise NoPermission(f"{reddit.config.reddit_url}: {login_advice(reddit, f'status {status}')}")
+    if is_login:
+        raise Unreachable(f"{reddit.config.reddit_url}: the login was answered with status {status}; try the same again later")
+    if lacks_scope(response):
+        raise NoPermission(f"{url}: {scope_advice(response)}")
+    if status == 429:
+        return Outcome.RATE_LIMITED
+    if status in (403, 404):
+        return refusal_of(response)
+    if status in (301, 302):
+        return Outcome.MISSING
+    if status == 451:
+        return Outcome.FORBIDDEN
+    what = "an answer that is not JSON" if status < 400 else f"status {status}"
+    raise Unreachable(f"{url}: answered with {what}; try the same again later")
+
+
+def complete(items: Iterable[Any], build: Callable[[Any], Value]) -> list[Value]:
+    """build(item) of each item that has all the fields it takes; the others are left out."""
+    rows = []
+    for item in items:
+        try:
+            rows.append(build(item))
+        except (prawcore.BadRequest, prawcore.NotFound, *UNEXPECTED):  # PRAW asks Reddit for a field that is not there
+            continue
+    return rows
+
+
+# --- posting ------------------------------------------------------------------------------------------------------------
 
 
 def answer_to(error: Exception) -> Answer:
-    """What the error of a POST that was sent says: a refusal that Reddit names, else nothing."""
-    if isinstance(error, RedditAPIException):
-        item = error.items[0]
-        outcome = REFUSALS.get(item.error_type, Outcome.REJECTED)
-        wait = wait_asked(item.message or "") if outcome is Outcome.RATE_LIMITED else None
-        return Answer(outcome, "", one_line(f"{item.error_type}: {item.message}"), wait)
-    if isinstance(error, prawcore.TooManyRequests):
-        seconds = math.ceil(float(error.retry_after)) if error.retry_after else WAIT_SECONDS
-        return Answer(Outcome.RATE_LIMITED, "", one_line(error), seconds)
-    if isinstance(error, (prawcore.Forbidden, prawcore.InsufficientScope, prawcore.NotFound)):
-        return Answer(refusal_of(error), "", one_line(error))
-    return Answer(Outcome.UNKNOWN, "", one_line(f"{type(error).__name__}: {error}"))
+    """The meaning of the error of a POST that was sent: a refusal that Reddit names, else nothing is known."""
+    response = response_of(error)
+    if response is None:
+        if isinstance(error, RedditAPIException):
+            return _short(answer_of([(str(item.error_type), str(item.message or "")) for item in error.items]))
+        return _short(Answer(Outcome.UNKNOWN, detail=f"{type(error).__name__}: {error}"))
+    status, errors = response.status_code, named_errors(response)
+    detail = f"status {status}"
+    if status == 429:
+        asked = response.headers.get("retry-after")
+        return Answer(Outcome.RATE_LIMITED, "", detail, math.ceil(float(asked)) if asked else WAIT_SECONDS)
+    if lacks_scope(response):
+        return Answer(Outcome.NO_SCOPE, detail=scope_advice(response))
+    if is_blocked(response):
+        return Answer(Outcome.BLOCKED, detail=BLOCKED)
+    if any(name in REFUSALS for name, _ in errors):
+        return _short(answer_of(errors))
+    if status in (403, 404):
+        return Answer(refusal_of(response), detail=detail)
+    if 400 <= status < 500 and status not in UNCLEAR_STATUSES:
+        return _short(answer_of(errors or [(detail, "")]))
+    return _short(Answer(Outcome.UNKNOWN, detail=f"{type(error).__name__}: {error}"))
 
 
-def refusal_of(error: prawcore.ResponseException) -> Outcome:
-    otherwise = Outcome.MISSING if isinstance(error, prawcore.NotFound) else Outcome.FORBIDDEN
+def _short(answer: Answer) -> Answer:
+    return replace(answer, detail=one_line(answer.detail))
+
+
+# --- what an answer says ------------------------------------------------------------------------------------------------
+
+BLOCKED = "Reddit's network refuses this address (status 403 without a word of Reddit's API)"
+
+
+def response_of(error: BaseException | None) -> requests.Response | None:
+    """The HTTP answer behind an error: PRAW raises errors of its own, or stumbles, while it handles prawcore's."""
+    while error is not None and not isinstance(error, prawcore.ResponseException):
+        error = error.__cause__ or error.__context__
+    return None if error is None else error.response
+
+
+def _path(response: requests.Response) -> str:
+    return urlsplit(response.url).path.rstrip("/")
+
+
+def _body(response: requests.Response) -> dict[str, Any]:
+    """The JSON object in an answer; empty where it has none."""
     try:
-        body = error.response.json()
+        body = response.json()
     except ValueError:
-        return otherwise
-    return REASONS.get(body.get("reason", ""), otherwise) if isinstance(body, dict) else otherwise
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def is_blocked(response: requests.Response) -> bool:
+    """True for a 403 that says nothing about a subreddit: not an object of Reddit's API, or one without a reason at a call about none."""
+    if response.status_code != 403 or lacks_scope(response):
+        return False
+    body = _body(response)
+    return not body or (not body.get("reason") and not OF_A_SUBREDDIT.search(_path(response)) and _path(response) != TOKEN_PATH)
+
+
+def lacks_scope(response: requests.Response) -> bool:
+    return "insufficient_scope" in response.headers.get("www-authenticate", "")
+
+
+def scope_advice(response: requests.Response) -> str:
+    path = _path(response)
+    scope = next(name for pattern, name in SCOPES.items() if re.match(pattern, path))
+    return f"the login may not do {path}: it lacks the scope `{scope}`; make a refresh token (praw_refresh_token) that has it"
+
+
+def login_advice(reddit: Client, answer: str) -> str:
+    """What is wrong with a login that was answered so, and which variable to look at."""
+    if reddit.config.refresh_token:
+        return (
+            f"the login by praw_refresh_token is refused ({answer}): it was withdrawn, or is another client's; make a new one, and check"
+            " praw_client_id and praw_client_secret"
+        )
+    if answer == "invalid_grant":
+        return (
+            "wrong account or client (invalid_grant): check praw_username and praw_password, in the environment or praw.ini; an account"
+            " with two-factor authentication can't log in with them and needs praw_refresh_token"
+        )
+    return f"wrong account or client ({answer}); check praw_client_id and praw_client_secret, in the environment or praw.ini"
+
+
+def refusal_of(response: requests.Response) -> Outcome:
+    """The outcome of a 403 or 404."""
+    otherwise = Outcome.MISSING if response.status_code == 404 else Outcome.FORBIDDEN
+    return REASONS.get(str(_body(response).get("reason", "")), otherwise)
+
+
+def named_errors(response: requests.Response) -> list[tuple[str, str]]:
+    """The names and messages in the body of a refusal, in either form that Reddit has."""
+    body = _body(response)
+    inner = body.get("json")
+    listed = inner.get("errors") if isinstance(inner, dict) else None
+    if isinstance(listed, list):
+        return [(str(each[0]), str(each[1] or "") if len(each) > 1 else "") for each in listed if isinstance(each, list) and each]
+    reason = body.get("reason")
+    return [(str(reason), str(body.get("explanation") or ""))] if reason else []

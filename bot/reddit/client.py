@@ -2,7 +2,8 @@
 
 What Reddit can answer (a private subreddit, a locked thread, …) is an `Outcome`; what a person has to put right (no network, wrong
 credentials) is a `UserError`. The sandbox is Reddit at a loopback URL with its own fixed account. For Reddit itself the credentials come
-from PRAW's environment variables (praw_client_id, praw_client_secret, praw_username, praw_password) or praw.ini, never from the config.
+from PRAW's environment variables (praw_client_id, praw_client_secret, and praw_username and praw_password or praw_refresh_token) or
+praw.ini, never from the config.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from __future__ import annotations
 import configparser
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from ipaddress import ip_address
 from itertools import takewhile
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import praw
@@ -26,13 +28,16 @@ from praw.models import MoreComments
 from bot import sandbox, text
 from bot.cli import NoPermission, Unreachable, WrongSettings
 from bot.config import RedditSettings
-from bot.reddit.calls import answer_to, read
+from bot.reddit import credentials
+from bot.reddit.calls import answer_to, complete, read
 from bot.reddit.outcomes import Answer, Outcome
 from bot.reddit.requestor import Client, Requestor, core_of, one_line, requestor_of
 from bot.reddit.threads import Letter, Standing, Thread, ThreadComment
 
 REDDIT_URL = "https://www.reddit.com"
 OAUTH_URL = "https://oauth.reddit.com"
+
+Value = TypeVar("Value")
 
 LONGEST_CHAIN = 50  # comments above one another that are asked for by name
 
@@ -73,7 +78,7 @@ def connect(settings: RedditSettings) -> Client:
     elif not USER_AGENT.fullmatch(settings.user_agent) or "u/unknown)" in settings.user_agent:
         raise WrongSettings("reddit.user_agent: doesn't say who it is; Reddit wants `<platform>:<app id>:<version> (by /u/<you>)`")
     try:
-        return praw.Reddit(
+        client = praw.Reddit(
             user_agent=settings.user_agent,
             check_for_updates=False,
             ratelimit_seconds=-1,  # waiting is ours: PRAW's own would post again by itself, with 0 still after «500 milliseconds»
@@ -86,8 +91,12 @@ def connect(settings: RedditSettings) -> Client:
     except (MissingRequiredAttributeException, ClientException) as error:
         raise NoPermission(
             "no Reddit credentials: set praw_client_id, praw_client_secret, praw_username and praw_password in the environment,"
-            f" or write a praw.ini ({one_line(error)})"
+            f" or write a praw.ini ({one_line(error)}). An account with two-factor"
+            " authentication needs praw_refresh_token instead of the last two"
         ) from None
+    if fault := credentials.fault(client.config):
+        raise NoPermission(fault)
+    return client
 
 
 def ini_fault(error: Exception) -> str:
@@ -132,52 +141,66 @@ def account_name(reddit: Client) -> str:
 
 
 def list_submissions(reddit: Client, subreddit: str, listing: str, count: int) -> tuple[Outcome, list[str]]:
-    """Fullnames of the first `count` submissions of a listing (rising, hot or new).
+    """Fullnames of the first `count` submissions of a listing (rising, hot or new), each once.
 
     Raises:
         UserError: no network, or wrong credentials.
     """
 
     def names() -> list[str] | Outcome:
-        found = reddit.subreddit(subreddit)
-        if getattr(found, "user_is_banned", False):
+        there = reddit.subreddit(subreddit)
+        if getattr(there, "user_is_banned", False):
             return Outcome.FORBIDDEN
-        if getattr(found, "over18", False):
+        if getattr(there, "over18", False):
             return Outcome.NSFW
-        if getattr(found, "quarantine", False):
+        if getattr(there, "quarantine", False):
             return Outcome.QUARANTINED
-        return [submission.fullname for submission in getattr(found, listing)(limit=count)]
+        return list(dict.fromkeys(complete(getattr(there, listing)(limit=count), lambda submission: submission.fullname)))
 
     outcome, answer = read(reddit, names)
     return (answer, []) if isinstance(answer, Outcome) else (outcome, answer or [])
 
 
 def read_thread(reddit: Client, thread_id: str, replace_more_limit: int) -> tuple[Outcome, Thread | None]:
-    """A submission with its comments. Each of at most `replace_more_limit` «more» nodes costs one call; the largest go first.
+    """A submission with its comments, each once. Each of at most `replace_more_limit` «more» nodes costs one call; the largest go first.
+
+    Comments behind a «more» node that Reddit doesn't load, and those whose fields are not all there, are named in `behind_more`.
 
     Raises:
-        UserError: no network, or wrong credentials.
+        UserError: no network, wrong credentials, or an answer that can't be used.
     """
 
-    def thread() -> Thread:
-        submission = reddit.submission(thread_id.removeprefix("t3_"))  # a new object each try: a half-filled tree can't be filled twice
-        left: list[Any] = []
-        try:
-            left = submission.comments.replace_more(limit=replace_more_limit)
-        except (ClientException, AssertionError):
-            # The thread changed between two calls; PRAW stops there. What it has read is sound.
-            left = [node for node in submission.comments.list() if isinstance(node, MoreComments)]
-        depths: dict[str, int] = {}
-        comments = []
-        for comment in submission.comments.list():
-            if isinstance(comment, MoreComments):
-                continue
-            # Reddit's own depth starts anew behind «continue this thread».
-            depths[comment.fullname] = depths.get(comment.parent_id, -1) + 1
-            comments.append(_thread_comment(reddit, comment, depths[comment.fullname]))
-        return _thread_of(submission, comments, [f"t1_{child}" for node in left for child in node.children])
+    def tree() -> Any:
+        submission = reddit.submission(thread_id.removeprefix("t3_"))  # a new object each try
+        submission.comments.list()
+        return submission
 
-    return read(reddit, thread)
+    outcome, submission = read(reddit, tree)
+    if submission is None:
+        return outcome, None
+    skipped: list[Any] | None = []
+    with suppress(Unreachable):  # what was loaded before is sound
+        _, skipped = read(reddit, lambda: submission.comments.replace_more(limit=replace_more_limit))
+    return read(reddit, lambda: _thread_of(submission, *_comments_of(reddit, [*submission.comments.list(), *(skipped or [])])))
+
+
+def _comments_of(reddit: Client, nodes: list[Any]) -> tuple[list[ThreadComment], list[str]]:
+    """The comments of a tree, each once and parents before their replies; and the fullnames of those that are not there."""
+    depths: dict[str, int] = {}
+    comments: list[ThreadComment] = []
+    behind_more: list[str] = []
+    for node in nodes:
+        if isinstance(node, MoreComments):
+            behind_more += [f"t1_{child}" for child in node.children]
+            continue
+        if node.fullname in depths:
+            continue
+        # Reddit's own depth starts anew behind «continue this thread».
+        depth = depths[node.fullname] = depths.get(getattr(node, "parent_id", ""), -1) + 1
+        rows = complete([node], partial(_thread_comment, reddit, depth=depth))
+        comments += rows
+        behind_more += [] if rows else [node.fullname]
+    return comments, behind_more
 
 
 def read_comment(reddit: Client, thread_id: str, comment_id: str, replace_more_limit: int) -> tuple[Outcome, Thread | None]:
@@ -249,6 +272,27 @@ def is_suspended(reddit: Client) -> bool:
     return bool(getattr(reddit.user.me(), "is_suspended", False))
 
 
+def is_shadowbanned(reddit: Client, us: str) -> bool:
+    """True if nobody else sees our account: for others its page is missing, or says that it is suspended. False where that isn't known."""
+    return seen_by_others(reddit, lambda: bool(getattr(reddit.redditor(us), "is_suspended", False)), missing=True) or False
+
+
+def seen_by_others(reddit: Client, call: Callable[[], Value], missing: Value | None = None) -> Value | None:
+    """Do a reading call as a client of the same application without a user, who sees what everybody sees.
+
+    Returns `missing` where Reddit says that there is no such thing; None, from which nothing follows, where it doesn't answer the question.
+    """
+    was_read_only = reddit.read_only
+    reddit.read_only = True
+    try:
+        outcome, value = read(reddit, call)
+        return missing if outcome is Outcome.MISSING else value
+    except (Unreachable, NoPermission):
+        return None
+    finally:
+        reddit.read_only = was_read_only
+
+
 def server_utc(reddit: Client) -> int:
     """The time by Reddit's clock, in epoch seconds. Something was read before.
 
@@ -288,11 +332,11 @@ def find_reply(reddit: Client, us: str, comment_id: str) -> tuple[Outcome, str]:
         return next((r.fullname for r in replies if r.author.name.lower() == us.lower()), "")
 
     for place in (among_ours, below_it):
-        outcome, found = read(reddit, place)
-        if found is None:
+        outcome, name = read(reddit, place)
+        if name is None:
             return (Outcome.MISSING if outcome is Outcome.READ else outcome), ""
-        if found:
-            return Outcome.READ, found
+        if name:
+            return Outcome.READ, name
     return Outcome.READ, ""
 
 
@@ -318,56 +362,60 @@ def letters(reddit: Client, since_utc: int) -> list[Letter]:
     """
 
     def newest_first() -> list[Any]:
-        return list(takewhile(lambda item: item.created_utc >= since_utc, reddit.inbox.all(limit=None)))
+        return list(takewhile(lambda item: getattr(item, "created_utc", since_utc) >= since_utc, reddit.inbox.all(limit=None)))
 
     outcome, items = read(reddit, newest_first)
     if items is None:
         raise Unreachable(f"{reddit.config.reddit_url}: our inbox can't be read ({outcome}); nothing was posted")
-    rows = [
-        Letter(
-            item.fullname,
-            item.author.name,
-            item.body,
-            item.parent_id if item.was_comment else "",
-            int(item.created_utc),
-            "" if item.was_comment else item.subject,
-        )
-        for item in items
-        if item.author  # Reddit's own notices have none
-    ]
-    return rows[::-1]
+    return complete((item for item in items if getattr(item, "author", None)), _letter)[::-1]  # Reddit's own notices have no author
 
 
-def mark_read(reddit: Client, name: str) -> None:
-    """Mark one thing in our inbox as read. Raises UserError as `read_thread`."""
-    read(reddit, lambda: reddit.post("api/read_message", data={"id": name}))
+def _letter(item: Any) -> Letter:
+    parent_id, subject = (item.parent_id, "") if item.was_comment else ("", item.subject)
+    return Letter(item.fullname, item.author.name, item.body, parent_id, int(item.created_utc), subject)
+
+
+def mark_read(reddit: Client, name: str) -> bool:
+    """Mark one thing in our inbox as read; False where Reddit doesn't do it. Raises NoPermission as `read`."""
+    try:
+        return read(reddit, lambda: reddit.post("api/read_message", data={"id": name}))[0] is Outcome.READ
+    except Unreachable:
+        return False
 
 
 def delete(reddit: Client, reply_id: str) -> Outcome:
-    """Delete a reply of ours: DELETED, or what kept it there. Doing it again does no harm.
-
-    Raises:
-        UserError: as `read_thread`.
-    """
-    outcome, _ = read(reddit, lambda: reddit.comment(reply_id.removeprefix("t1_")).delete())
+    """Delete a reply of ours: DELETED, or what kept it there. Doing it again does no harm. Raises NoPermission as `read`."""
+    try:
+        outcome, _ = read(reddit, lambda: reddit.comment(reply_id.removeprefix("t1_")).delete())
+    except Unreachable:
+        return Outcome.UNREADABLE
     return Outcome.DELETED if outcome is Outcome.READ else outcome
 
 
 def standings(reddit: Client, names: Sequence[str]) -> dict[str, Standing]:
-    """How comments stand now, by fullname; those that Reddit doesn't give are left out. Costs one call a hundred.
+    """How comments stand now, by fullname, each looked up twice: as we see it, and as everybody sees it.
+
+    What a moderator removed still looks whole to its author. Those that Reddit doesn't show us are left out. Costs two calls a hundred.
 
     Raises:
-        UserError: as `read_thread`.
+        UserError: as `read`.
     """
-    outcome, found = read(reddit, lambda: list(reddit.info(fullnames=list(names))) if names else [])
-    if found is None:
+    if not names:
+        return {}
+    outcome, rows = read(reddit, lambda: complete(reddit.info(fullnames=list(names)), _standing))
+    if rows is None:
         raise Unreachable(f"{reddit.config.reddit_url}: comments can't be read ({outcome}); try the same again later")
-    return {comment.fullname: _standing(comment) for comment in found}
+    public = seen_by_others(reddit, lambda: {row.name: row for row in complete(reddit.info(fullnames=list(names)), _standing)}) or {}
+    return {row.name: row if row.removed else replace(row, removed=_removed(row, public.get(row.name))) for row in rows}
+
+
+def _removed(ours: Standing, public: Standing | None) -> bool | None:
+    """Whether others see the mark of a removal where we see a text; None where it isn't known what they see."""
+    return None if public is None else bool(ours.body) and bool(public.removed)
 
 
 def _standing(comment: Any) -> Standing:
     marked = not comment.body or text.is_notice(comment.body)
-    # What a moderator removed still looks whole to its author, but for these.
     removed = (marked and not text.is_deleted_by_author(comment.body)) or any(
         getattr(comment, name, None) for name in ("removed", "banned_by")
     )
@@ -390,7 +438,7 @@ def own_comments(reddit: Client, us: str, limit: int) -> list[Standing]:
     Raises:
         UserError: as `read_thread`, or Reddit doesn't show them.
     """
-    outcome, comments = read(reddit, lambda: [_standing(comment) for comment in reddit.redditor(us).comments.new(limit=limit)])
+    outcome, comments = read(reddit, lambda: complete(reddit.redditor(us).comments.new(limit=limit), _standing))
     if comments is None:
         raise Unreachable(f"{reddit.config.oauth_url}: the account's own comments can't be read ({outcome}); nothing is posted")
     return comments

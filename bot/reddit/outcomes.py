@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bot.schema import Phrased
@@ -23,37 +24,80 @@ class Outcome(Phrased):
     DELETED = "deleted", "not posted, the comment is gone"
     TOO_LONG = "too_long", "not posted, the text is too long"
     NO_TEXT = "no_text", "not posted, no text"
+    LINKS = "links", "not posted, the subreddit takes no such links"
+    USER_BLOCKED = "user_blocked", "not posted, its author blocked the account"
     FORBIDDEN = "forbidden", "not posted, the account may not post there"
+    BANNED_THERE = "banned_there", "not posted, the subreddit bans the account"
     PRIVATE = "private", "not posted, the subreddit is private"
     BANNED = "banned", "not posted, the subreddit is closed"  # the subreddit itself was closed
     NSFW = "nsfw", "not read, the subreddit is for adults"  # the whole subreddit
     QUARANTINED = "quarantined", "not read, the subreddit is quarantined"
     MISSING = "missing", "not posted, the comment can't be found"
+    UNREADABLE = "unreadable", "not read, Reddit's answer can't be used"
     RATE_LIMITED = "rate_limited", "not posted, the site asked to slow down"
-    REJECTED = "rejected", "not posted, refused by the site"  # any other refusal by name: it was not posted
+    SUBREDDIT_RATE_LIMITED = "subreddit_rate_limited", "not posted, the subreddit asked to slow down"
+    ACCOUNT_REFUSED = "account_refused", "not posted, the site refuses the account for now"
+    NO_SCOPE = "no_scope", "not posted, the login lacks a permission"
+    BLOCKED = "blocked", "not posted, the site's network refuses this address"
+    REJECTED = "rejected", "not posted, refused by the site"  # by a name that is not in REFUSALS
     NOT_SENT = "not_sent", "not posted, the site wasn't reached"
     UNKNOWN = "unknown", "no clear answer: it may have been posted"
 
 
-# Reddit's names of refusals, which come with status 200.
+# Nothing is wrong with the reply itself: it may be sent again, when the cause is gone.
+STAYS_READY = frozenset(
+    {
+        Outcome.NOT_SENT,
+        Outcome.RATE_LIMITED,
+        Outcome.SUBREDDIT_RATE_LIMITED,
+        Outcome.ACCOUNT_REFUSED,
+        Outcome.NO_SCOPE,
+        Outcome.BLOCKED,
+    }
+)
+
+# Reddit's names of refusals, which come with status 200. Where one answer has several, the one that stands first here decides.
 REFUSALS = {
+    "SOMETHING_IS_BROKEN": Outcome.UNKNOWN,
+    "IN_TIMEOUT": Outcome.ACCOUNT_REFUSED,
+    "VERIFIED_USER_REQUIRED": Outcome.ACCOUNT_REFUSED,
+    "USER_REQUIRED": Outcome.ACCOUNT_REFUSED,
+    "BANNED_FROM_SUBREDDIT": Outcome.BANNED_THERE,
+    "SUBREDDIT_NOTALLOWED": Outcome.BANNED_THERE,
+    "SUBREDDIT_NOEXIST": Outcome.BANNED_THERE,
+    "RATELIMIT": Outcome.RATE_LIMITED,
+    "QUOTA_FILLED": Outcome.RATE_LIMITED,
+    "SUBREDDIT_RATELIMIT": Outcome.SUBREDDIT_RATE_LIMITED,
+    "BAD_CAPTCHA": Outcome.ACCOUNT_REFUSED,
+    "USER_BLOCKED": Outcome.USER_BLOCKED,
     "THREAD_LOCKED": Outcome.LOCKED,
     "TOO_OLD": Outcome.TOO_OLD,
     "DELETED_COMMENT": Outcome.DELETED,
+    "NO_THING_ID": Outcome.MISSING,
+    "SUBREDDIT_OUTBOUND_LINKING": Outcome.LINKS,
     "TOO_LONG": Outcome.TOO_LONG,
     "NO_TEXT": Outcome.NO_TEXT,
-    "RATELIMIT": Outcome.RATE_LIMITED,
 }
-# "Try again in 9 minutes", "1m 30s", "500 milliseconds": both wordings of RATELIMIT
-WAIT = re.compile(r"(\d+) ?(milliseconds?|hours?|h|minutes?|m|seconds?|s)\b")
-WAIT_SECONDS = 600  # where Reddit doesn't say how long
+# A name that is not in the table, but a message that says that Reddit itself failed: the reply may be there.
+BROKEN = re.compile(r"(?i)something (?:is broken|broke|went wrong)|internal (?:server )?error")
 # The "reason" in the body of a 403 or 404.
 REASONS = {"private": Outcome.PRIVATE, "banned": Outcome.BANNED, "quarantined": Outcome.QUARANTINED}
+
+# "Try again in 9 minutes", "1m 30s", "2 days", "500 milliseconds": the wordings of RATELIMIT, and the units in other large languages.
+UNITS = {
+    86_400: r"d|days?|d[ií]as?|tage?n?|jours?|giorn[oi]|dag(?:en)?",
+    3600: r"h|hrs?|hours?|std|stunden?|heures?|horas?|or[ae]|uur",
+    60: r"m|mins?|minut(?:e[sn]?|os?|i|en)?",
+    1: r"s|secs?|second(?:e?s?|en)|segundos?|second[oi]|sekunden?",
+    0.001: r"ms|milli\w+",
+}
+WAIT = re.compile(rf"(?i)(\d+(?:\.\d+)?)\s?(?:{'|'.join(f'({units})' for units in UNITS.values())})(?![^\W\d_])")
+WAIT_SECONDS = 600  # where Reddit doesn't say how long
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of a POST. detail: in Reddit's or Python's words. wait_seconds: how long the account is to post nothing."""
+    """What became of a POST. detail: in Reddit's or Python's words, Reddit's name first. wait_seconds: how long to post nothing."""
 
     outcome: Outcome
     reply_id: str = ""  # empty where it was not posted, or Reddit didn't say
@@ -61,14 +105,34 @@ class Answer:
     wait_seconds: int | None = None
 
 
+def answer_of(errors: Sequence[tuple[str, str]]) -> Answer:
+    """The meaning of all errors of one answer: names and messages.
+
+    >>> answer_of([("BAD_CAPTCHA", "again?"), ("RATELIMIT", "try again in 9 minutes.")])
+    Answer(outcome=<Outcome.RATE_LIMITED: 'rate_limited'>, reply_id='', detail='RATELIMIT: try again in 9 minutes.; BAD_CAPTCHA: again?', \
+wait_seconds=540)
+    """
+    order = list(REFUSALS)
+    ruling = sorted(errors, key=lambda error: order.index(error[0]) if error[0] in REFUSALS else len(order))
+    name, message = ruling[0]
+    outcome = REFUSALS.get(name) or (Outcome.UNKNOWN if BROKEN.search(message) else Outcome.REJECTED)
+    waits = [wait_asked(text) for each, text in errors if REFUSALS.get(each) in (Outcome.RATE_LIMITED, Outcome.SUBREDDIT_RATE_LIMITED)]
+    if outcome is Outcome.ACCOUNT_REFUSED and WAIT.search(message):
+        waits.append(wait_asked(message))
+    detail = "; ".join(f"{each}: {text}" if text else each for each, text in ruling)
+    return Answer(outcome, "", detail, max(waits, default=None))
+
+
 def wait_asked(message: str) -> int:
     """Seconds that the text of a RATELIMIT asks for.
 
     >>> wait_asked("Take a break for 9 minutes before trying again."), wait_asked("Take a break for 1m 30s.")
     (540, 90)
-    >>> wait_asked("try again in 1 hour"), wait_asked("in 300 milliseconds"), wait_asked("You are doing that too much.")
-    (3600, 1, 600)
+    >>> wait_asked("try again in 1 day 3 hours"), wait_asked("in 300 milliseconds"), wait_asked("You are doing that too much.")
+    (97200, 1, 600)
     """
-    units = {"hours": 3600, "minutes": 60, "seconds": 1, "milliseconds": 0.001}
-    found = [int(number) * next(size for name, size in units.items() if name.startswith(unit)) for number, unit in WAIT.findall(message)]
-    return math.ceil(sum(found)) if found else WAIT_SECONDS
+    sizes = list(UNITS)
+    parts = [
+        float(number) * next(size for size, unit in zip(sizes, units, strict=True) if unit) for number, *units in WAIT.findall(message)
+    ]
+    return math.ceil(sum(parts)) if parts else WAIT_SECONDS

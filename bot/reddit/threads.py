@@ -62,7 +62,7 @@ class Letter:
 class Standing:
     """A comment as it stands now; body is empty where it was deleted or removed, author where the account is gone.
 
-    removed: by a moderator or by Reddit.
+    removed: by a moderator or by Reddit, which its author may not see; None where it isn't known what others see.
     """
 
     name: str
@@ -73,4 +73,4 @@ class Standing:
     body: str
     karma: int
     created_utc: int
-    removed: bool
+    removed: bool | None

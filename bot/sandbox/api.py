@@ -32,8 +32,9 @@ api = Blueprint("api", __name__)
 
 
 def store() -> Store:
+    """The state, as the account of the request sees it; without one, as everybody does."""
     the_store: Store = current_app.config["STORE"]
-    return the_store
+    return the_store.public() if g.get("user", USERNAME) == "" else the_store
 
 
 def now() -> float:
@@ -105,8 +106,12 @@ def need_token() -> Response | None:
     for_anybody = request.path in ("/", "/api/v1/access_token") or request.path.startswith(("/static/", "/sandbox/"))
     for_browsers = re.match(r"(/r/[^/]+)?/comments/.", request.path) and "Authorization" not in request.headers
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    has_token = scheme.lower() == "bearer" and store().knows_token(token, now())
-    return None if for_anybody or for_browsers or has_token else error(401)
+    user = store().user_of(token, now()) if scheme.lower() == "bearer" else None
+    if user is not None:
+        g.user = user
+    if user == "" and re.match(r"/api/(v1/me|comment|del|read_message)|/message", request.path):
+        return error(403)
+    return None if for_anybody or for_browsers or user is not None else error(401)
 
 
 @api.post("/api/v1/access_token")
@@ -114,11 +119,12 @@ def access_token() -> Response:
     client = request.authorization
     if client is None or (client.username, client.password) != (CLIENT_ID, CLIENT_SECRET):
         return error(401)
-    if request.form.get("grant_type") != "password":
+    grant = request.form.get("grant_type")
+    if grant not in ("password", "client_credentials"):
         return jsonify({"error": "unsupported_grant_type"})
-    if (request.form.get("username"), request.form.get("password")) != (USERNAME, PASSWORD):
+    if grant == "password" and (request.form.get("username"), request.form.get("password")) != (USERNAME, PASSWORD):
         return jsonify({"error": "invalid_grant"})
-    token = store().new_token(now(), TOKEN_SECONDS)
+    token = store().new_token(now(), TOKEN_SECONDS, USERNAME if grant == "password" else "")
     return jsonify({"access_token": token, "token_type": "bearer", "expires_in": TOKEN_SECONDS, "scope": "*"})
 
 
@@ -153,8 +159,23 @@ def about(name: str) -> Response:
     return jsonify(subreddit_json(readable(name)))
 
 
+@api.get("/user/<name>/about")
+def user(name: str) -> Response:
+    if not visible(name):
+        return error(404)
+    return jsonify({"kind": "t2", "data": {"name": name, "id": name.lower(), "is_suspended": False}})
+
+
+def visible(name: str) -> bool:
+    """Whether the account of the request sees this account: it has written something or is ours, and is not hidden from others."""
+    exists = name.lower() == USERNAME or bool(store().comments_by(name))
+    return exists and not (store().is_public and store().is_hidden(name))
+
+
 @api.get("/user/<name>/comments")
 def user_comments(name: str) -> Response:
+    if store().is_public and store().is_hidden(name):
+        return error(404)
     return page([of_comment(row) for row in seen(store().comments_by(name))])
 
 

@@ -10,6 +10,7 @@ import socket
 import sqlite3
 import threading
 import time
+from urllib.parse import unquote_plus
 
 from flask import Blueprint, Response, g, jsonify, request
 
@@ -31,8 +32,17 @@ FAULTS: dict[str, tuple[int, str]] = {
             ("deleted", "DELETED_COMMENT", "that comment has been deleted"),
             ("broken", "SOMETHING_IS_BROKEN", "Something is broken, please try again later."),
             ("odd", "A_NAME_NOBODY_KNOWS", "words"),
+            ("banned", "BANNED_FROM_SUBREDDIT", "that user is banned from the subreddit"),
+            ("in_timeout", "IN_TIMEOUT", "You can't do that while suspended."),
+            ("subreddit_ratelimit", "SUBREDDIT_RATELIMIT", "you are doing that too much in this community. try again in 9 minutes."),
+            ("linking", "SUBREDDIT_OUTBOUND_LINKING", "links to other places are not allowed here"),
+            ("user_blocked", "USER_BLOCKED", "you can't do that to this user"),
         ]
     },
+    "several": (200, json.dumps({"json": {"errors": [["BAD_CAPTCHA", None, "captcha"], ["RATELIMIT", "try again in 9 minutes.", ""]]}})),
+    "no_data": (200, json.dumps({"json": {"errors": []}})),
+    "scope": (403, json.dumps({"message": "Forbidden", "error": 403})),  # with the header that says so
+    "413": (413, "<html>too large</html>"),
     "html403": (403, "<html>whoa there, pardner!</html>"),
     "400": (400, json.dumps({"message": "Bad Request", "error": 400})),
     "400_fields": (400, json.dumps({"fields": ["id"], "explanation": "that id is odd", "message": "Bad Request", "reason": "BAD_ID"})),
@@ -59,7 +69,8 @@ def clear_faults() -> Response:
 def misbehave() -> Response | None:
     """Before each request: what the next fault for its path answers; None where there is none. Sets g.newest, for stale listings."""
     g.newest = None
-    fault = None if request.path.startswith("/sandbox/") else store().take_fault(request.path)
+    form = unquote_plus(request.get_data(as_text=True))
+    fault = None if request.path.startswith("/sandbox/") else store().take_fault(request.path, form)
     if fault is None:
         return None
     if fault["accepted"]:
@@ -89,7 +100,9 @@ def answer(fault: sqlite3.Row) -> Response:
     if fault["kind"] in ("timeout", "reset"):
         request.environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
     status, body = FAULTS.get(fault["kind"], (200, "{"))
-    response = Response(body, status, mimetype="application/json")
+    response = Response(body, status, mimetype="text/html" if body.startswith("<") else "application/json")
+    if fault["kind"] == "scope":
+        response.headers["WWW-Authenticate"] = 'Bearer realm="reddit", error="insufficient_scope"'
     if fault["kind"] == "429" and fault["seconds"]:
         response.headers["Retry-After"] = str(int(fault["seconds"]))
     if fault["kind"] == "cut":

@@ -8,12 +8,13 @@ import secrets
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from copy import copy
 from pathlib import Path
 
 from bot.cli import UserError
-from bot.sandbox import seed
+from bot.sandbox import USERNAME, seed
 
-LAYOUT = 3  # PRAGMA user_version of a file that is whole and seeded
+LAYOUT = 4  # PRAGMA user_version of a file that is whole and seeded
 
 TABLES = """
 CREATE TABLE subreddits (name TEXT PRIMARY KEY, title TEXT, kind TEXT, bans_us INTEGER);
@@ -26,9 +27,18 @@ CREATE INDEX comments_of ON comments (link_id);
 CREATE INDEX comments_by ON comments (author);
 CREATE TABLE letters (number INTEGER PRIMARY KEY, name TEXT UNIQUE, author TEXT, subject TEXT, body TEXT, created_utc INTEGER);
 CREATE TABLE inbox (name TEXT PRIMARY KEY, unread INTEGER);
-CREATE TABLE tokens (token TEXT PRIMARY KEY, expires_utc INTEGER);
+CREATE TABLE hidden (name TEXT PRIMARY KEY COLLATE NOCASE);
+CREATE TABLE tokens (token TEXT PRIMARY KEY, expires_utc INTEGER, user TEXT);
 CREATE TABLE faults (
-    path TEXT, kind TEXT, times INTEGER, accepted INTEGER, seconds REAL, late_seconds REAL, newest INTEGER)
+    path TEXT, kind TEXT, times INTEGER, accepted INTEGER, seconds REAL, late_seconds REAL, newest INTEGER, form TEXT)
+"""
+
+# What somebody without our account sees in the place of the table `comments`.
+PUBLIC = f"""
+CREATE TEMP VIEW comments AS
+SELECT number, name, link_id, parent_id, iif(gone, '{seed.GONE}', author) AS author, iif(gone, '[removed]', body) AS body,
+    karma, created_utc
+FROM (SELECT *, name IN (SELECT name FROM hidden) OR author IN (SELECT name FROM hidden) AS gone FROM main.comments)
 """
 
 
@@ -41,6 +51,7 @@ class Store:
 
     def __init__(self, path: Path, now: float) -> None:
         self.path = path
+        self.is_public = False
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with self._connect() as db:
@@ -63,7 +74,15 @@ class Store:
         with closing(sqlite3.connect(self.path, timeout=10, isolation_level=None)) as db:
             db.row_factory = sqlite3.Row
             db.execute("PRAGMA synchronous = FULL")
+            if self.is_public:
+                db.execute(PUBLIC)
             yield db
+
+    def public(self) -> Store:
+        """The same as everybody sees it who isn't logged in: without what is hidden."""
+        other = copy(self)
+        other.is_public = True
+        return other
 
     def _rows(self, sql: str, *values: object) -> list[sqlite3.Row]:
         with self._connect() as db:
@@ -131,6 +150,14 @@ class Store:
         with self._connect() as db:
             db.execute("UPDATE comments SET author = ?, body = ? WHERE name = ?", (seed.GONE, mark, name))
 
+    def hide(self, name: str, hidden: bool = True) -> None:
+        """Hide a comment of ours (a moderator removed it), or an account (shadowbanned), from all but its owner; or show it again."""
+        with self._connect() as db:
+            db.execute("INSERT OR IGNORE INTO hidden VALUES (?)" if hidden else "DELETE FROM hidden WHERE name = ?", (name,))
+
+    def is_hidden(self, name: str) -> bool:
+        return bool(self._rows("SELECT 1 FROM hidden WHERE name = ?", name))
+
     def set_karma(self, name: str, karma: int) -> None:
         with self._connect() as db:
             db.execute("UPDATE comments SET karma = ? WHERE name = ?", (karma, name))
@@ -152,26 +179,34 @@ class Store:
         return row
 
     def add_fault(
-        self, kind: str, path: str = "/api/comment", times: int = 1, accepted: bool = False, seconds: float = 0, late_seconds: float = 0
+        self,
+        kind: str,
+        path: str = "/api/comment",
+        times: int = 1,
+        accepted: bool = False,
+        seconds: float = 0,
+        late_seconds: float = 0,
+        form: str = "",
     ) -> None:
         """Misbehave the next `times` times that something under `path` is asked for; faults.FAULTS has the kinds.
 
         accepted: of a reply, whether it is stored all the same, after late_seconds. seconds: how long a «timeout» takes, and what a
-        «429» asks for (0: it doesn't say). «stale» shows no comment that is newer than this call.
+        «429» asks for (0: it doesn't say). form: a text that the form of the request has to hold, for example a thread's fullname.
+        «stale» shows no comment that is newer than this call.
         """
         with self._connect() as db:
             db.execute(
-                "INSERT INTO faults SELECT ?, ?, ?, ?, ?, ?, max(number) FROM comments",
-                (path, kind, times, accepted, seconds, late_seconds),
+                "INSERT INTO faults SELECT ?, ?, ?, ?, ?, ?, max(number), ? FROM comments",
+                (path, kind, times, accepted, seconds, late_seconds, form),
             )
 
-    def take_fault(self, path: str) -> sqlite3.Row | None:
-        """The oldest fault that is left for a path."""
+    def take_fault(self, path: str, form: str = "") -> sqlite3.Row | None:
+        """The oldest fault that is left for a path and a form."""
         with self._connect() as db:
             row: sqlite3.Row | None = db.execute(
                 "UPDATE faults SET times = times - 1 WHERE rowid ="
-                " (SELECT min(rowid) FROM faults WHERE times > 0 AND substr(?, 1, length(path)) = path) RETURNING *",
-                (path,),
+                " (SELECT min(rowid) FROM faults WHERE times > 0 AND substr(?1, 1, length(path)) = path AND instr(?2, form)) RETURNING *",
+                (path, form),
             ).fetchone()
         return row
 
@@ -179,14 +214,17 @@ class Store:
         with self._connect() as db:
             db.execute("DELETE FROM faults")
 
-    def new_token(self, now: float, lifetime_seconds: int) -> str:
+    def new_token(self, now: float, lifetime_seconds: int, user: str = USERNAME) -> str:
+        """user: the account that it is for, empty for a client without a user."""
         token = secrets.token_urlsafe(24)
         with self._connect() as db:
-            db.execute("INSERT INTO tokens VALUES (?, ?)", (token, int(now) + lifetime_seconds))
+            db.execute("INSERT INTO tokens VALUES (?, ?, ?)", (token, int(now) + lifetime_seconds, user))
         return token
 
-    def knows_token(self, token: str, now: float) -> bool:
-        return bool(self._rows("SELECT 1 FROM tokens WHERE token = ? AND expires_utc > ?", token, int(now)))
+    def user_of(self, token: str, now: float) -> str | None:
+        """Whose token it is, empty for that of a client without a user; None where it is not known or too old."""
+        rows = self._rows("SELECT user FROM tokens WHERE token = ? AND expires_utc > ?", token, int(now))
+        return rows[0]["user"] if rows else None
 
 
 def base36(number: int) -> str:

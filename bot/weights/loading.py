@@ -61,7 +61,7 @@ def load(path: Path, auto_class: Any, **options: Any) -> tuple[Any, Any]:
             from peft import PeftModel
 
             model = PeftModel.from_pretrained(model, path).merge_and_unload()
-        elif report["missing_keys"] and auto_class is not AutoModel:  # a head, which transformers has filled with random weights
+        elif report["missing_keys"] and auto_class is not AutoModel:  # transformers fills a missing head with random weights
             raise _wrong_kind(path, generator)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(
@@ -72,7 +72,7 @@ def load(path: Path, auto_class: Any, **options: Any) -> tuple[Any, Any]:
 
 def _wrong_kind(path: Path, generator: bool) -> UserError:
     kind = "generator" if generator else "ranker"
-    return UserError(f"{files.display_path(path)}: the model is not a {kind}; name the folder of a {kind} in the config")
+    return UserError(f"{files.display_path(path)}: the model is not a {kind}; set the folder of a {kind} in the config")
 
 
 def transformers_folder(path: Path) -> Path:

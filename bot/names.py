@@ -1,0 +1,31 @@
+"""Names of subreddits, as people write them and as Reddit has them. Of the ground floor."""
+
+from __future__ import annotations
+
+import re
+
+_WRITTEN = re.compile(
+    r"(?i)(?:https?://(?:\w+\.)?reddit\.com)?/?(?:(?P<user>u|user)/|r/)?(?P<name>[\w-]+)/?",
+    re.ASCII,
+)
+_SUBREDDIT = re.compile(r"[a-z0-9_]{2,24}")
+_PROFILE = re.compile(r"u_[a-z0-9_-]{3,20}")
+COLLECTIONS = ("all", "popular", "friends", "mod", "random", "randnsfw", "myrandom")  # listings over many subreddits
+
+
+def subreddit_name(written: str) -> str:
+    """The name of one subreddit, in lower case; of a user's profile, `u_` and the user's name.
+
+    >>> [subreddit_name(each) for each in ("/r/Books/", " books ", "https://www.reddit.com/r/books", "u/Some-Body", "u_some-body")]
+    ['books', 'books', 'books', 'u_some-body', 'u_some-body']
+
+    Raises:
+        ValueError: it is no such name.
+    """
+    match = _WRITTEN.fullmatch(written.strip())
+    name = "" if match is None else f"{'u_' if match['user'] else ''}{match['name']}".lower()
+    if name in COLLECTIONS:
+        raise ValueError(f"{name} is a collection of subreddits; name each subreddit")
+    if not (_PROFILE if name.startswith("u_") else _SUBREDDIT).fullmatch(name):
+        raise ValueError("not the name of one subreddit, such as books, r/books or u_some-body")
+    return name

@@ -1,0 +1,291 @@
+"""Kinds of answers that Reddit gives besides the usual ones: none is a traceback, and each has the consequence that it should."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bot import names, sandbox
+from bot.cli import NoPermission, Unreachable
+from bot.config import FetchSettings, RedditSettings
+from bot.online import fetch
+from bot.reddit import client as reddit
+from bot.reddit.outcomes import Outcome, answer_of, wait_asked
+from bot.sandbox import server
+from bot.sandbox.server import Box
+from tests.test_reddit import ME, connect, first_comment, refusal, scripted
+
+
+@pytest.fixture
+def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Box]:
+    monkeypatch.setattr("prawcore.sessions.FiniteRetryStrategy._sleep_seconds", lambda self: 0.01)
+    with server.serve(tmp_path / "sandbox.sqlite") as running:
+        yield running
+
+
+BODIES: dict[str, Any] = {
+    "HTML": "<html>no</html>",
+    "plain": {"message": "Bad Request", "error": 400},
+    "fields": {"fields": ["id"], "explanation": "odd", "message": "Bad Request", "reason": "BAD_ID"},
+    "no reason": {"message": "Bad Request"},
+    "list": [1, 2],
+    "null": "null",
+    "empty": "",
+    "cut": '{"message"',
+    "errors": {"json": {"errors": [["ODD_NAME", "words", "id"]]}},
+}
+
+
+@pytest.mark.parametrize("status", [200, 400, 413, 418])
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+def test_an_unusable_answer_is_one_line(body: object, status: int) -> None:
+    with scripted(me=[(status, {}, body)]) as (_, client), pytest.raises(Unreachable) as error:
+        reddit.account_name(client)
+    assert "\n" not in str(error.value) and "try the same again later" in str(error.value)
+
+
+@pytest.mark.parametrize("body", ["<html>blocked</html>", "", "blocked", {"message": "Forbidden", "error": 403}])
+def test_a_403_that_is_not_about_a_subreddit_is_the_networks(body: object) -> None:
+    with scripted(me=[(403, {}, body)]) as (_, client), pytest.raises(Unreachable, match="network refuses this address"):
+        reddit.account_name(client)
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+def test_a_400_to_a_post_is_a_refusal(body: object) -> None:
+    with scripted(comment=[(400, {}, body)], me=[ME]) as (server_, client):
+        reddit.account_name(client)
+        assert reddit.reply(client, "t1_abc", "hello").outcome is Outcome.REJECTED
+        assert server_.asked.count(("POST", "/api/comment")) == 1
+
+
+def test_a_missing_scope_is_named() -> None:
+    scope = {"WWW-Authenticate": 'Bearer realm="reddit", error="insufficient_scope"'}
+    forbidden = {"message": "Forbidden", "error": 403}
+    with scripted(me=[(403, scope, forbidden)]) as (_, client), pytest.raises(NoPermission, match="`identity`"):
+        reddit.account_name(client)
+    with scripted(me=[ME], comment=[(403, scope, forbidden)]) as (_, client):
+        reddit.account_name(client)
+        answer = reddit.reply(client, "t1_abc", "hello")
+        assert answer.outcome is Outcome.NO_SCOPE and "`submit`" in answer.detail
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "says"),
+    [
+        ((200, {}, {"error": "invalid_grant"}), NoPermission, "two-factor"),
+        ((401, {}, {"message": "Unauthorized", "error": 401}), NoPermission, "praw_client_secret"),
+        ((403, {}, "<html>"), Unreachable, "network refuses"),
+        ((429, {}, "<html>"), Unreachable, "status 429"),
+        ((404, {}, {}), Unreachable, "status 404"),
+        ((200, {}, {"message": "try later"}), Unreachable, "lacks something"),
+        ((200, {}, {"access_token": "t", "expires_in": 3600}), Unreachable, "lacks something"),
+        ((200, {}, []), Unreachable, "lacks something"),
+    ],
+)
+def test_logins_that_fail(answer: Any, kind: type[Exception], says: str) -> None:
+    with scripted(me=[ME]) as (server_, client):
+        server_.answers["POST", "/api/v1/access_token"] = [answer]
+        with pytest.raises(kind, match=says):
+            reddit.account_name(client)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("client_id", "\u201cid\u201d", "praw_client_id: .*LEFT DOUBLE QUOTATION MARK"),
+        ("client_secret", "secret\n", "praw_client_secret: .*U\\+000A"),
+        ("client_id", "'id'", "praw_client_id: .*APOSTROPHE"),
+        ("username", "u/some-body", "praw_username: begins with u/"),
+        ("password", "pw:123456", "praw_password: .*two-factor"),
+        ("password", "\u201cpw\u201d", "praw_password: .*quotation marks"),
+        ("password", "pw ", "praw_password: .*blank"),
+    ],
+)
+def test_credentials_that_cannot_be_right(name: str, value: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = {"client_id": "an-id", "client_secret": "a_secret", "username": "some-body", "password": "p\u00e4ss word:12"}
+    for each, kept in (good | {name: value}).items():
+        monkeypatch.setenv(f"praw_{each}", kept)
+    settings = RedditSettings(user_agent="linux:reply-bot:0.1 (by /u/somebody)")
+    with pytest.raises(NoPermission, match=says) as error:
+        reddit.connect(settings)
+    assert value not in str(error.value)
+    monkeypatch.setenv(f"praw_{name}", good[name])
+    assert reddit.connect(settings).config.client_id == "an-id"
+
+
+# --- refusals by name -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("errors", "outcome", "wait_seconds"),
+    [
+        ([("BANNED_FROM_SUBREDDIT", "")], Outcome.BANNED_THERE, None),
+        ([("IN_TIMEOUT", "try again in 3 days")], Outcome.ACCOUNT_REFUSED, 259_200),
+        ([("VERIFIED_USER_REQUIRED", "set an address")], Outcome.ACCOUNT_REFUSED, None),
+        ([("SUBREDDIT_RATELIMIT", "try again in 9 minutes")], Outcome.SUBREDDIT_RATE_LIMITED, 540),
+        ([("SUBREDDIT_OUTBOUND_LINKING", "")], Outcome.LINKS, None),
+        ([("USER_BLOCKED", "")], Outcome.USER_BLOCKED, None),
+        ([("SOMETHING_IS_BROKEN", "")], Outcome.UNKNOWN, None),
+        ([("A_NEW_NAME", "Something went wrong.")], Outcome.UNKNOWN, None),
+        ([("A_NEW_NAME", "words")], Outcome.REJECTED, None),
+        ([("A_NEW_NAME", ""), ("THREAD_LOCKED", "")], Outcome.LOCKED, None),
+        ([("RATELIMIT", ""), ("BAD_CAPTCHA", "")], Outcome.RATE_LIMITED, 600),
+        ([("RATELIMIT", "in 9 minutes"), ("BANNED_FROM_SUBREDDIT", "")], Outcome.BANNED_THERE, 540),
+        ([("THREAD_LOCKED", ""), ("SOMETHING_IS_BROKEN", "")], Outcome.UNKNOWN, None),
+    ],
+)
+def test_all_errors_of_an_answer_are_read(errors: list[tuple[str, str]], outcome: Outcome, wait_seconds: int | None) -> None:
+    for order in (errors, errors[::-1]):
+        answer = answer_of(order)
+        assert (answer.outcome, answer.wait_seconds) == (outcome, wait_seconds)
+        assert all(name in answer.detail for name, _ in errors)
+
+
+def test_no_message_is_no_trouble() -> None:
+    with scripted(comment=[refusal("RATELIMIT", None)], me=[ME]) as (_, client):  # type: ignore[arg-type]
+        reddit.account_name(client)
+        assert reddit.reply(client, "t1_abc", "hello").wait_seconds == 600
+
+
+@pytest.mark.parametrize(
+    ("message", "seconds"),
+    [
+        ("2 days", 172_800),
+        ("1 day 3 hours", 97_200),
+        ("in 9 Minuten", 540),
+        ("dans 2 heures", 7200),
+        ("en 3 minutos", 180),
+        ("5 things", 600),
+    ],
+)
+def test_waits_in_days_and_other_languages(message: str, seconds: int) -> None:
+    assert wait_asked(message) == seconds
+
+
+# --- reading ------------------------------------------------------------------------------------------------------------------------
+
+
+def thread_of(box: Box, title: str) -> str:
+    row = box.store.comment(first_comment(box, "sandbox_books", title))
+    assert row is not None
+    return str(row["link_id"])
+
+
+@pytest.mark.parametrize("kind", ["403", "html403", "413", "500", "400_html", "400_fields", "no_data", "garbage", "cut", "reset"])
+@pytest.mark.parametrize("where", ["more", "thread"])
+def test_a_thread_that_cannot_be_read_is_that_threads(box: Box, kind: str, where: str) -> None:
+    bad = thread_of(box, "What did you finish")
+    if where == "more":
+        box.store.add_fault(kind, "/api/morechildren", times=99, form=bad)
+    else:
+        box.store.add_fault(kind, f"/comments/{bad[3:]}", times=99)
+    threads, unread, answers = fetch.read_threads(
+        connect(box.url), FetchSettings(subreddits=["sandbox_books"], submissions=6, listing="rising")
+    )
+    assert set(answers.values()) == {Outcome.READ} and len(threads) + len(unread) == 6
+    if where == "thread":
+        assert [(row.comment_id, row.reason) for row in unread] == [(bad, "unreadable_thread")]
+    else:
+        thread = next(each for each in threads if each.thread_id == bad)
+        names_there = {comment.comment_id for comment in thread.comments}
+        assert len(names_there) == 25 and thread.behind_more and names_there.isdisjoint(thread.behind_more)
+
+
+def test_nothing_that_can_be_read_is_an_error(box: Box) -> None:
+    box.store.add_fault("html403", "/comments/", times=99)
+    rules = FetchSettings(subreddits=["sandbox_books", "sandbox_home"], submissions=5)
+    with pytest.raises(Unreachable, match="network refuses"):
+        fetch.read_threads(connect(box.url), rules)
+    box.store.clear_faults()
+    box.store.add_fault("400_html", "/r/sandbox_books/", times=99)
+    threads, _, answers = fetch.read_threads(connect(box.url), rules)
+    assert answers == {"sandbox_books": Outcome.UNREADABLE, "sandbox_home": Outcome.READ} and threads
+
+
+def test_what_is_listed_twice_is_read_once() -> None:
+    def comment(name: str, karma: int) -> dict[str, Any]:
+        data = {
+            "id": name,
+            "name": f"t1_{name}",
+            "link_id": "t3_x",
+            "parent_id": "t3_x",
+            "author": "reader_1",
+            "body": "text",
+            "score": karma,
+        }
+        return {"kind": "t1", "data": data | {"created_utc": 1.0, "permalink": "/x/", "replies": "", "subreddit": "books"}}
+
+    submission = {"id": "x", "name": "t3_x", "subreddit": "books", "title": "t", "over_18": False, "locked": False, "archived": False}
+    listed = {"kind": "t3", "data": submission | {"num_comments": 2, "author": "reader_2", "permalink": "/x/", "selftext": ""}}
+    listing = lambda *children: {"kind": "Listing", "data": {"children": list(children), "after": None, "before": None}}  # noqa: E731
+    bare = comment("b", 1)
+    del bare["data"]["score"], bare["data"]["permalink"]
+    with scripted(me=[ME]) as (server_, client):
+        server_.answers["GET", "/comments/x"] = [(200, {}, [listing(listed), listing(comment("a", 5), comment("a", 9), bare)])]
+        server_.answers["GET", "/api/info"] = [(200, {}, listing())]
+        server_.answers["GET", "/r/books/about"] = [(200, {}, {"kind": "t5", "data": {"display_name": "books", "over18": False}})]
+        server_.answers["GET", "/r/books/new"] = [(200, {}, listing(listed, listed))]
+        assert reddit.list_submissions(client, "books", "new", 10) == (Outcome.READ, ["t3_x"])
+        _, thread = reddit.read_thread(client, "t3_x", 4)
+    assert thread is not None
+    assert [(each.comment_id, each.karma) for each in thread.comments] == [("t1_a", 5)]
+    assert thread.behind_more == ["t1_b"]  # it lacks fields: known by its name only
+
+
+# --- what others see ------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_removal_is_seen_by_a_second_look(box: Box) -> None:
+    client = connect(box.url)
+    posted = [reddit.reply(client, first_comment(box, "sandbox_home", title), "Ours.").reply_id for title in ("My bread", "")]
+    box.store.hide(posted[0])
+    seen = reddit.standings(client, posted)
+    assert [seen[name].removed for name in posted] == [True, False] and seen[posted[0]].body == "Ours."
+    box.store.hide(posted[0], hidden=False)
+    assert reddit.standings(client, posted)[posted[0]].removed is False
+    reddit.delete(client, posted[0])
+    assert reddit.standings(client, posted)[posted[0]].removed is False  # we deleted it ourselves
+    box.store.hide(posted[1])
+    other = connect(box.url)
+    reddit.account_name(other)
+    box.store.add_fault("401", "/api/v1/access_token", times=9)
+    assert reddit.standings(other, posted)[posted[1]].removed is None  # no second client: nothing is concluded
+    assert not other.read_only
+
+
+def test_a_shadowbanned_account(box: Box) -> None:
+    client = connect(box.url)
+    assert not reddit.is_shadowbanned(client, sandbox.USERNAME)
+    box.store.hide(sandbox.USERNAME)
+    assert reddit.is_shadowbanned(client, sandbox.USERNAME) and reddit.account_name(client) == sandbox.USERNAME
+    other = connect(box.url)
+    box.store.add_fault("html403", "/api/v1/access_token", times=9)
+    assert not reddit.is_shadowbanned(other, sandbox.USERNAME)
+
+
+def test_a_delete_that_is_refused_is_an_outcome(box: Box) -> None:
+    client = connect(box.url)
+    posted = reddit.reply(client, first_comment(box, "sandbox_home", "My bread"), "Ours.").reply_id
+    box.store.add_fault("400_fields", "/api/del")
+    assert reddit.delete(client, posted) is Outcome.UNREADABLE
+    assert reddit.delete(client, posted) is Outcome.DELETED
+
+
+# --- names ------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "written", ["", " ", "all", "r/Popular", "a+b", "two words", "b\u00fccher", "x", "https://example.org/r/books", "u/no"]
+)
+def test_what_is_no_name_of_one_subreddit(written: str) -> None:
+    with pytest.raises(ValueError, match="name"):
+        names.subreddit_name(written)
+
+
+def test_one_subreddit_in_two_spellings_is_one() -> None:
+    assert FetchSettings(subreddits=["r/Books", "/r/books/", "u_Some-Body"]).subreddits == ["books", "u_some-body"]
+    assert json.loads(FetchSettings(subreddits=["Books "]).model_dump_json())["subreddits"] == ["books"]
