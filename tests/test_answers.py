@@ -188,7 +188,7 @@ def test_a_thread_that_cannot_be_read_is_that_threads(box: Box, kind: str, where
     )
     assert set(answers.values()) == {Outcome.READ} and len(threads) + len(unread) == 6
     if where == "thread":
-        assert [(row.comment_id, row.reason) for row in unread] == [(bad, "unreadable")]
+        assert [(row.comment_id, row.reason) for row in unread] == [(bad, "unreadable_thread")]
     else:
         thread = next(each for each in threads if each.thread_id == bad)
         names_there = {comment.comment_id for comment in thread.comments}

@@ -172,15 +172,15 @@ def test_fetch_asks_once_of_what_is_left() -> None:
     assert [row.comment_id for row in taken] == ["t1_b"]
     assert {row.comment_id: row.reason for row in skipped} == {"t1_a": "grief", "t1_c": "low_karma"}
     (pieces,) = asked
-    assert "it broke the teapot" in pieces and "a title" in pieces and "old" not in pieces
+    assert "i like it. it broke the teapot." in pieces and "a title" in pieces and "old." not in pieces
 
 
 def test_a_disaster_is_told_by_titles_alone() -> None:
     likely = {"it rains": {Reason.DISASTER: 0.9, Reason.GRIEF: 0.3}}
     assert where.text_refusal("books", "It rains", "", "Yes.", ConductSettings(), likely=likely) is Reason.DISASTER
-    assert where.text_refusal("books", "Yes", "", "It rains.", ConductSettings(), likely=likely) is None
+    assert where.text_refusal("books", "Yes", "", "It rains", ConductSettings(), likely=likely) is None
     stricter = ConductSettings(comment_threshold=0.3)
-    assert where.text_refusal("books", "Yes", "", "It rains.", stricter, likely=likely) is Reason.GRIEF
+    assert where.text_refusal("books", "Yes", "", "It rains", stricter, likely=likely) is Reason.GRIEF
 
 
 def test_the_reply_threshold_decides() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from itertools import pairwise
 
 from bot import text
 from bot.conduct import matching, words
@@ -42,7 +43,8 @@ def has_name_of_bot(author: str) -> bool:
     if re.search(text.BOT_NAME, author) or _ENDS_IN_BOT.fullmatch(author):
         return True
     parts = [part.lower() for part in _PARTS.findall(_ZERO.sub("o", author))]
-    if not _SAYS_BOT.isdisjoint(parts) or (len(parts) > 1 and parts[-1] in _LAST):
+    pairs = [first + second for first, second in pairwise(parts)]  # ModMail
+    if not _SAYS_BOT.isdisjoint([*parts, *pairs]) or (len(parts) > 1 and parts[-1] in _LAST):
         return True
     return len(parts) > 1 and _WORKERS.fullmatch(parts[-1]) is not None
 
@@ -56,4 +58,4 @@ def says_it_is_bot(body: str) -> bool:
     if re.search(text.BOT_SAYS_SO, text.clean(body).replace("\\", "")):
         return True
     signature = matching.sections("bot_signature")[""]
-    return any(signature.search(each) for each in sentences(plain(body, quotes=False)))
+    return any(signature.match(each) for each in sentences(plain(body, quotes=False)))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 
 from bot import text
+from bot.conduct.letters import latin
 
-# Letters of other alphabets that look like Latin ones.
-LOOK_ALIKES = str.maketrans("аеорсухіјѕԁһѵԛԝьυοαεικρτνηӏ", "aeopcyxijsdhvqwbuoaeikptvnl") | {ord(mark): None for mark in "'’‘`´ʼ"}
+_APOSTROPHES = dict.fromkeys(map(ord, "'’‘`´ʼ"))
 _DIGITS = str.maketrans("01345@$!*", "oieasasii")
 _DISGUISED = re.compile(r"(?<=[a-z])[01345@$!*](?=[a-z])")
 _REPEATED = re.compile(r"([a-z])\1{2,}")
@@ -35,7 +34,7 @@ def plain(body: str, quotes: bool = True) -> str:
     >>> plain("I **can't** do su1cide, I'm ѕо [tired](http://a.b)!")
     'i cant do suicide, im so tired!'
     """
-    shown = unicodedata.normalize("NFKC", text.unmarked(body, quotes)).lower().translate(LOOK_ALIKES)
+    shown = latin(text.unmarked(body, quotes)).lower().translate(_APOSTROPHES)
     shown = _DISGUISED.sub(lambda found: found[0].translate(_DIGITS), shown)
     shown = _REPEATED.sub(r"\1\1", shown)
     lines = (" ".join(line.split()) for line in _APART.sub(" ", shown).split("\n"))
@@ -65,3 +64,14 @@ def joined(parts: list[str], short: int = 3, most: int = 12) -> list[str]:
         else:
             found.append(part)
     return found
+
+
+def windows(piece: str, words: int = 60, step: int = 40) -> list[str]:
+    """A text in parts of at most so many words, which overlap; as it is where it is short.
+
+    >>> windows("a b c d e", words=3, step=2)
+    ['a b c', 'c d e']
+    """
+    all_words = piece.split(" ")
+    starts = range(0, max(len(all_words) - words, 0) + step, step) if len(all_words) > words else [0]
+    return [" ".join(all_words[start : start + words]) for start in starts]

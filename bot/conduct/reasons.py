@@ -46,4 +46,4 @@ class Reason(Phrased):
     OVER_LIMIT = "over_limit", "could have been taken up, but the limit of the run was reached"
     BEHIND_MORE = "behind_more", "behind a «more comments» link that was not opened, so known by its id only"
     SAME_ID = "same_id", "the same comment again"
-    UNREADABLE = "unreadable", "a whole thread that Reddit did not show"  # the row has the thread's id
+    UNREADABLE = "unreadable_thread", "a whole thread that Reddit did not show"  # the row has the thread's id

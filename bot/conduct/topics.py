@@ -1,6 +1,6 @@
 """topics: what a text is about, where a program has no business: crisis, grief, abuse, an emergency, addiction, a child, «no bots».
 
-The patterns of patterns/NAME.txt decide (matching.py), whose sections say where they don't hold:
+The patterns of phrases/NAME.txt decide (matching.py), whose sections say where they don't hold:
 
     [always]                            in a sentence about a story in which nobody says «I» (stories.txt)
     [not in stories]                    in any sentence about a story
@@ -14,7 +14,7 @@ import re
 from functools import cache
 
 from bot.conduct import matching
-from bot.conduct.plain import joined, plain, sentences
+from bot.conduct.plain import joined, plain, sentences, windows
 from bot.conduct.reasons import Reason
 
 # In the order of asking.
@@ -35,20 +35,43 @@ def topic_of(body: str) -> Reason | None:
     return next((topic for topic in TOPICS if any(matches(topic, piece) for piece in pieces)), None)
 
 
-def is_about(topic: Reason, body: str) -> bool:
-    """Whether a text is about one topic."""
-    return any(matches(topic, piece) for piece in pieces_of(body))
+def is_about(topic: Reason, body: str, quotes: bool = True) -> bool:
+    """Whether a text is about one topic. quotes: with what it quotes."""
+    return any(matches(topic, piece) for piece in pieces_of(body, quotes))
 
 
-def pieces_of(body: str) -> list[str]:
-    """The sentences of a text, as `plain` words, and short ones joined as well: «I'm done. With everything.»"""
-    parts = sentences(plain(body))
-    return list(dict.fromkeys([*parts, *joined(parts)]))
+def pieces_of(body: str, quotes: bool = True) -> list[str]:
+    """The sentences of a text, as `plain` words, and short ones joined as well: «I'm done. With everything.» Long ones in parts."""
+    parts = sentences(plain(body, quotes))
+    return list(dict.fromkeys(window for part in (*parts, *joined(parts)) for window in windows(part)))
+
+
+def windows_of(body: str, short: int = 25, least: int = 12) -> list[str]:
+    """A text as `plain` words in one line where it has at most `short`; else each sentence with those after it, until `least` words.
+
+    >>> windows_of("I like it. Not the end, though."), len(windows_of("It is 1. It is 2. It is 3. " * 4))
+    (['i like it. not the end, though.'], 5)
+    """
+    words = plain(body)
+    whole = " ".join(words.split())
+    if whole.count(" ") < short:
+        return [whole] if whole else []
+    parts = sentences(words)
+    found = []
+    for start in range(len(parts)):
+        end, size = start, 0
+        while end < len(parts) and size < least:
+            size += parts[end].count(" ") + 1
+            end += 1
+        found.append(". ".join(parts[start:end]))
+        if end == len(parts):
+            break
+    return list(dict.fromkeys(found))
 
 
 def matches(topic: Reason, piece: str) -> bool:
     """Whether one of a topic's patterns fits a piece of text."""
-    found = [section for section, pattern in matching.sections(topic).items() if pattern.search(piece)]
+    found = [section for section, pattern in matching.sections(topic).items() if pattern.match(piece)]
     if not found or topic in NEVER_OF_STORIES:
         return bool(found)
     in_story = _has("stories", piece)
@@ -59,7 +82,7 @@ def matches(topic: Reason, piece: str) -> bool:
 
 
 def _has(name: str, piece: str) -> bool:
-    return any(pattern.search(piece) for pattern in matching.sections(name).values())
+    return matching.sections(name)[""].match(piece)
 
 
 @cache

@@ -84,11 +84,11 @@ def pieces_judged(title: str, flair: str, comment: str, selftext: str = "", abov
     """The pieces of these texts that a classifier is asked about: each whole text that is short, and each sentence of the longer ones.
 
     >>> pieces_judged("Books", "", "I like it. Not the end, though.")
-    ['books', 'i like it', 'not the end, though', 'i like it not the end, though']
+    ['books', 'i like it. not the end, though.']
     """
     pieces: dict[str, None] = {}
     for body in (title, flair, comment, *above, selftext):
-        pieces |= dict.fromkeys(topics.pieces_of(body)[:MAXIMUM_PIECES])
+        pieces |= dict.fromkeys(topics.windows_of(body)[:MAXIMUM_PIECES])
     return list(pieces)
 
 
