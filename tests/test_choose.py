@@ -212,8 +212,8 @@ def test_what_may_not_be_said_is_refused_and_the_next_best_chosen(tmp_path: Path
     monkeypatch.setenv("BOT_GENERATE__MODEL", str(tmp_path / "lm"))
     main(tmp_path)
     assert {each.candidate_id[-1]: each.reason for each in schema.read_rows(tmp_path / "scored.csv", Scored)} == {
-        "0": "link", "1": "ping", "2": "copy_of_comment", "3": "copy_of_thread", "4": "copy_of_own", "5": "insult", "6": "", "7": "not_best",
-        "9": "low_realism",
+        "0": "link", "1": "ping", "2": "copy_of_comment", "3": "copy_of_thread", "4": "copy_of_own", "5": "insult", "6": "",
+        "7": "not_best", "9": "low_realism",
     }  # fmt: skip
     assert [each.reply for each in schema.read_rows(tmp_path / "chosen.csv", Scored)] == ["Middlemarch."]
     assert "not checked for copies of the training text" in capsys.readouterr().out

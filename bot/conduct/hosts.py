@@ -58,7 +58,7 @@ def has_address(text: str) -> bool:
 
 def _is_address(text: str, match: re.Match[str]) -> bool:
     name, last = match[1].rstrip("."), match[2]
-    if not exists(last) or (last != last.lower() and name != name.upper()):
+    if not exists(last) or last.istitle():
         return False  # «great.It was»
     if match[3] or _is_sent(text, match.start()):
         return True
@@ -90,7 +90,7 @@ def _is_sent(text: str, place: int) -> bool:
 def exists(last: str) -> bool:
     """True for the end of hosts' names, such as com or co.uk."""
     last = last.lower()
-    return last == "onion" or _suffixes().publicsuffix(f"a.{last}", accept_unknown=False) == last
+    return last in ("onion", "example") or _suffixes().publicsuffix(f"a.{last}", accept_unknown=False) == last
 
 
 @cache
