@@ -1,4 +1,4 @@
-"""matching: the patterns of phrases/NAME.txt, one a line; `#` begins a comment line, `[…]` a section.
+"""matching: the patterns of topics/NAME.txt, one a line; `#` begins a comment line, `[…]` a section.
 
 A pattern is a regular expression over `plain.plain` words that matches whole words; a blank in it also matches a comma or a colon and a
 blank. <kin> and so on stand for what words.txt says. All take time in proportion to the length of the text: what may be repeated without a
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bot.conduct import keys
 
-FOLDER = Path(__file__).with_name("phrases")
+FOLDER = Path(__file__).with_name("topics")
 # Of a pattern: a character class, a lookbehind (whose width is fixed), a blank.
 _BLANK = re.compile(r"\[[^\]]*\]|\(\?<[^)]*\)| ")
 

@@ -1,6 +1,6 @@
 """titles: what a thread's title and flair say of it: a topic, a disaster, a warning, a call for support or for serious replies only.
 
-Patterns of phrases/disaster.txt are over the words of the title; those of sensitive_thread.txt and serious.txt, beside it, over `marked`
+Patterns of topics/disaster.txt are over the words of the title; those of sensitive_thread.txt and serious.txt, beside it, over `marked`
 titles. Their form is that of matching.py.
 """
 

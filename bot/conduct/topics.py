@@ -1,6 +1,6 @@
 """topics: what a text is about, where a program has no business: crisis, grief, abuse, an emergency, addiction, a child, «no bots».
 
-The patterns of phrases/NAME.txt decide (matching.py), whose sections say where they don't hold:
+The patterns of topics/NAME.txt decide (matching.py), whose sections say where they don't hold:
 
     [always]                            in a sentence about a story in which nobody says «I» (stories.txt)
     [not in stories]                    in any sentence about a story
