@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from bot.conduct import echo, hosts, language, letters, personal, phrases, quotes, rendered, slurs
+from bot.conduct import echo, hosts, language, letters, patterns, personal, quotes, rendered, slurs
 from bot.corpus import copies
 from tests.growth import SHORT, growth
 
@@ -30,7 +30,7 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
     "wallet": personal.has_wallet,
     "handle": personal.has_handle,
     "slurs": slurs.bad_words,
-    **{f"phrases of {category}": partial(phrases.matches, category) for category in phrases.CATEGORIES},
+    **{f"phrases of {category}": partial(patterns.matches, category) for category in patterns.CATEGORIES},
     "quotes": lambda text: quotes.invents_quote(text, []),
     "echo": lambda text: echo.echoes(echo.compact(text), [text]),
     "language": lambda text: language.is_other(text, "en"),
@@ -39,7 +39,7 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
 }
 # Units that patterns begin with, or go on with; and marks at random.
 UNITS = [
-    " ", "\n", "a", "1", "é", "\u0301", "a.", "a-", "a@", "1 ", "1-", 
+    " ", "\n", "a", "1", "é", "\u0301", "a.", "a-", "a@", "1 ", "1-",
     "[", "![", "[a](", "[a][", "`a ", "*a ", "__a", "~~a ", ">!", "<a ", "&#", "\\",
     "|a\n", "://", "u/", " __a", "at ", "dot ", "i am ", "you are ", "take ", "said \"", "“a", "kik ", "one ", "s ",
     "AaB1", "0x", "a'b", "f*", "🇦 ", "ﬁ",
