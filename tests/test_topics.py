@@ -232,12 +232,12 @@ def test_subreddits_by_name_and_by_shape() -> None:
 
 
 def test_all_texts_around_a_comment_count() -> None:
-    rules, said = ConductSettings(), "my mother passed away this morning"
+    rules, loss = ConductSettings(), "my mother passed away this morning"
     assert where.text_refusal("books", "", "", "I like it", rules) is None
-    assert where.text_refusal("books", said, "", "I like it", rules) is Reason.GRIEF
-    assert where.text_refusal("books", "", "", "I like it", rules, selftext=f"It rains. {said}.") is Reason.GRIEF
-    assert where.text_refusal("books", "", "", "I like it", rules, above=["ok", said]) is Reason.GRIEF
-    assert where.text_refusal("books", "", "", f"> {said}\n\nso sorry", rules) is Reason.GRIEF
+    assert where.text_refusal("books", loss, "", "I like it", rules) is Reason.GRIEF
+    assert where.text_refusal("books", "", "", "I like it", rules, selftext=f"It rains. {loss}.") is Reason.GRIEF
+    assert where.text_refusal("books", "", "", "I like it", rules, above=["ok", loss]) is Reason.GRIEF
+    assert where.text_refusal("books", "", "", f"> {loss}\n\nso sorry", rules) is Reason.GRIEF
     assert where.text_refusal("books", "[deleted by user]", "", "I like it", rules) is Reason.THREAD_REMOVED
     assert where.text_refusal("books", "", "", "[unavailable]", rules) is Reason.REMOVED
 
@@ -265,7 +265,7 @@ def test_keys_leave_out_no_match() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "found"),
+    ("pattern", "expected"),
     [
         ("(?:un|we )?go now", {"now"}),
         ("(?:not )?today", {"tod"}),
@@ -277,8 +277,8 @@ def test_keys_leave_out_no_match() -> None:
         ("(?= no)maybe", {"may"}),
     ],
 )
-def test_keys_of_patterns(pattern: str, found: set[str] | None) -> None:
-    assert keys.keys_of(pattern) == found
+def test_keys_of_patterns(pattern: str, expected: set[str] | None) -> None:
+    assert keys.keys_of(pattern) == expected
 
 
 def test_plain_words() -> None:

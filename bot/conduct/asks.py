@@ -1,7 +1,7 @@
 """asks: does somebody who writes to the bot ask it to stop, or to delete what it wrote? Pure.
 
 Said to the bot, in a reply to it or in a message, the benefit of the doubt is theirs: `! STOP`, «s t o p», «leave me alone, bot» and
-«unsubscribe» count. What they quote doesn't. What is said in public to somebody else is no opt-out; there topics.py looks for «no bots».
+«unsubscribe» count. What they quote doesn't. Words to somebody else, in public, are no opt-out; topics.py looks for «no bots» there.
 
 Patterns of phrases/stop.txt and delete.txt, a section each: a clause, without what only stands around it (<filler>), is one of [clause];
 or [phrase] stands anywhere. <stop> and <delete> after a mark are a command.

@@ -32,8 +32,8 @@ class Patterns:
 
     def match(self, piece: str) -> bool:
         """Whether one of them is somewhere in a text."""
-        found = {number for key in (None, *keys.keys_in(piece)) for number in self._by_key.get(key, ())}
-        return any(self._pattern(number).search(piece) for number in sorted(found))
+        candidates = {number for key in (None, *keys.keys_in(piece)) for number in self._by_key.get(key, ())}
+        return any(self._pattern(number).search(piece) for number in sorted(candidates))
 
     def _pattern(self, number: int) -> re.Pattern[str]:
         if number not in self._compiled:
@@ -73,10 +73,10 @@ def _expanded(pattern: str) -> str:
 def read(name: str) -> dict[str, list[str]]:
     """The patterns of NAME.txt by section."""
     heading = ""
-    found: dict[str, list[str]] = {}
+    patterns: dict[str, list[str]] = {}
     for line in (FOLDER / f"{name}.txt").read_text(encoding="utf-8").splitlines():
         if section := re.fullmatch(r"\[([a-z ,]+)\]", line):
             heading = section[1]
         elif line.strip() and not line.startswith("#"):
-            found.setdefault(heading, []).append(line)
-    return found
+            patterns.setdefault(heading, []).append(line)
+    return patterns

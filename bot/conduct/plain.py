@@ -35,10 +35,10 @@ def plain(body: str, quotes: bool = True) -> str:
     'i cant do suicide, im so tired!'
     """
     shown = latin(text.unmarked(body, quotes)).lower().translate(_APOSTROPHES)
-    shown = _DISGUISED.sub(lambda found: found[0].translate(_DIGITS), shown)
+    shown = _DISGUISED.sub(lambda word: word[0].translate(_DIGITS), shown)
     shown = _REPEATED.sub(r"\1\1", shown)
     lines = (" ".join(line.split()) for line in _APART.sub(" ", shown).split("\n"))
-    return _SPELLED.sub(lambda found: _SPELLINGS[found[0]], "\n".join(line for line in lines if line))
+    return _SPELLED.sub(lambda word: _SPELLINGS[word[0]], "\n".join(line for line in lines if line))
 
 
 def sentences(words: str) -> list[str]:
@@ -56,14 +56,14 @@ def joined(parts: list[str], short: int = 3, most: int = 12) -> list[str]:
     >>> joined(["im done", "with everything", "with me", "the book is about a long journey by train"])
     ['im done with everything with me', 'the book is about a long journey by train']
     """
-    found: list[str] = []
+    result: list[str] = []
     for part in parts:
         words = part.count(" ") + 1
-        if found and words <= short and found[-1].count(" ") + 1 + words <= most:
-            found[-1] = f"{found[-1]} {part}"
+        if result and words <= short and result[-1].count(" ") + 1 + words <= most:
+            result[-1] = f"{result[-1]} {part}"
         else:
-            found.append(part)
-    return found
+            result.append(part)
+    return result
 
 
 def windows(piece: str, words: int = 60, step: int = 40) -> list[str]:

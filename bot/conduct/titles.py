@@ -36,8 +36,8 @@ def marked(title: str, flair: str = "") -> str:
     >>> marked("**[Serious]** What helped?", "🔴 Help | Locked")
     '[ serious ] [ help ] [ locked ] what helped?'
     """
-    found, rest = tags(title, flair)
-    return " ".join([*(f"[ {each} ]" for each in found), rest]).strip()
+    marks, rest = tags(title, flair)
+    return " ".join([*(f"[ {each} ]" for each in marks), rest]).strip()
 
 
 def topic_of(title: str, flair: str = "") -> Reason | None:
@@ -46,8 +46,8 @@ def topic_of(title: str, flair: str = "") -> Reason | None:
     >>> topic_of("[Serious] What helped you?"), topic_of("What helped you?", "TW"), topic_of("A serious cake", "Help")
     (<Reason.SERIOUS: 'serious'>, <Reason.SENSITIVE_THREAD: 'sensitive_thread'>, None)
     """
-    found, _ = tags(title, flair)
-    if topic := next((topic for each in (title, flair, *found) if (topic := topics.topic_of(each))), None):
+    marks, _ = tags(title, flair)
+    if topic := next((topic for each in (title, flair, *marks) if (topic := topics.topic_of(each))), None):
         return topic
     if topics.is_about(Reason.DISASTER, title):
         return Reason.DISASTER

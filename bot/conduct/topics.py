@@ -21,6 +21,7 @@ from bot.conduct.reasons import Reason
 TOPICS = (Reason.CRISIS, Reason.ABUSE, Reason.EMERGENCY, Reason.GRIEF, Reason.ADDICTION, Reason.MINOR, Reason.NO_BOTS)
 # These are meant as they are said, whatever else the sentence is about.
 NEVER_OF_STORIES = frozenset({Reason.MINOR, Reason.NO_BOTS, Reason.SENSITIVE_THREAD, Reason.SERIOUS})
+LONG_OVER = frozenset({Reason.GRIEF, Reason.EMERGENCY, Reason.ADDICTION, Reason.MINOR})  # what may be lightly spoken of after years
 
 _FIRST_PERSON = re.compile(r"\b(?:i|im|ive|ill|id|me|my|mine|myself|we|weve|our|us)\b")
 
@@ -71,14 +72,31 @@ def windows_of(body: str, short: int = 25, least: int = 12) -> list[str]:
 
 def matches(topic: Reason, piece: str) -> bool:
     """Whether one of a topic's patterns fits a piece of text."""
-    found = [section for section, pattern in matching.sections(topic).items() if pattern.match(piece)]
-    if not found or topic in NEVER_OF_STORIES:
-        return bool(found)
+    sections = [section for section, pattern in matching.sections(topic).items() if pattern.match(piece)]
+    if not sections or topic in NEVER_OF_STORIES:
+        return bool(sections)
     in_story = _has("stories", piece)
     if in_story and not _FIRST_PERSON.search(piece):
         return False
-    long_ago = _has("long_ago", piece) and not _lately().search(piece)
-    return any(not (in_story and "not in stories" in section) and not (long_ago and "not long ago" in section) for section in found)
+    long_over = is_long_over(piece)
+    return any(not (in_story and "not in stories" in section) and not (long_over and "not long ago" in section) for section in sections)
+
+
+def is_elsewhere(topic: Reason, piece: str) -> bool:
+    """Whether a piece of text calls for no care although it is about a topic: it is of a story in which nobody says «I», of what is long
+    over, or an adult's about children. For the verdicts of a classifier.
+
+    >>> is_elsewhere(Reason.CRISIS, "in the novel she drowns herself"), is_elsewhere(Reason.MINOR, "when i was 12 we moved to the coast")
+    (True, True)
+    """
+    if (topic in LONG_OVER and is_long_over(piece)) or (topic is Reason.MINOR and _has("adults", piece)):
+        return True
+    return topic not in NEVER_OF_STORIES and _has("stories", piece) and not _FIRST_PERSON.search(piece)
+
+
+def is_long_over(piece: str) -> bool:
+    """Whether a piece of text is of long ago and of nothing lately."""
+    return _has("long_ago", piece) and not _lately().search(piece)
 
 
 def _has(name: str, piece: str) -> bool:
