@@ -412,6 +412,7 @@ FILES = {
     "generate": ("out.csv", "--in nowhere.csv --out out.csv"),
     "generate (run)": ("run/candidates.csv", "--run run"),
     "score": ("out.csv", "--in nowhere.csv --out out.csv"),
+    "check": ("out.csv", "--in nowhere.csv --out out.csv"),
     "rank": ("run/scores.csv", "--run run"),
     "choose": ("run/chosen.csv", "--run run"),
     "submit": ("run/submitted.csv", "--run run --post"),
@@ -426,7 +427,7 @@ FILES = {
 FOLDERS = {
     "models convert": ("model", "checkpoint --out model"),
     "models export-tfhub": ("model", "minilm-l6 --out model"),
-    **{f"train {task}": ("model", "--data nowhere --out model") for task in ("lm", "realism", "upvote", "relevance")},
+    **{f"train {task}": ("model", "--data nowhere --out model") for task in ("lm", "realism", "upvote", "relevance", "conduct")},
 }
 NO_OUTPUT_OPTION = {  # stages without an output chosen by the user, and what they write instead
     "train weights": "", "train sketches": "replies.npy of a model", "models list": "", "status": "",
