@@ -246,7 +246,7 @@ def test_a_classifier_decides_where_patterns_do_not() -> None:
     rules = ConductSettings()
     comment = "The house is so quiet. Her chair is still by the window."
     pieces = where.pieces_judged("Books", "", comment)
-    assert "her chair is still by the window" in pieces and len(pieces) == len(set(pieces))
+    assert pieces == ["books", "the house is so quiet. her chair is still by the window."]
     likely = {piece: {Reason.GRIEF: 0.9 if "chair" in piece else 0.1} for piece in pieces}
     assert where.text_refusal("books", "Books", "", comment, rules) is None
     assert where.text_refusal("books", "Books", "", comment, rules, likely=likely) is Reason.GRIEF

@@ -51,7 +51,7 @@ def windows_of(body: str, short: int = 25, least: int = 12) -> list[str]:
     """A text as `plain` words in one line where it has at most `short`; else each sentence with those after it, until `least` words.
 
     >>> windows_of("I like it. Not the end, though."), len(windows_of("It is 1. It is 2. It is 3. " * 4))
-    (['i like it. not the end, though.'], 5)
+    (['i like it. not the end, though.'], 3)
     """
     words = plain(body)
     whole = " ".join(words.split())
