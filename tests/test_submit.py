@@ -340,7 +340,7 @@ def test_refusals_do_not_come_one_upon_the_other(box: Box, run: Path, monkeypatc
 def test_an_id_that_was_not_told_is_looked_up_by_a_later_run(box: Box, run: Path) -> None:
     prepared(box, run, 1)
     box.store.add_fault("empty", accepted=True)
-    for path in ("/user/", "/comments/"):
+    for path in ("/user/sandbox_reply_bot/comments", "/comments/"):
         box.store.add_fault("stale", path, times=3)
     ids = []
     for _ in range(2):
@@ -564,6 +564,7 @@ def test_status_says_what_and_why(
         "sent: 2 in the last hour (cap 2), 2 in 24 hours (cap 20)",
         "posted: 2",
         "rejected: 1, locked",
+        "by name: THREAD_LOCKED 1",
         "not posted in 24 hours: hour_cap 1",
         f"r/books is left in peace until {operate.moment(now + DAY)}",
         "opted out: 1",
