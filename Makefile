@@ -24,7 +24,7 @@ run: setup  ## answer ten comments of a local Reddit, dry: a table, report.html 
 	@$(PY) run_bot.py run --sandbox --limit 10
 
 test: setup .venv-emulator/.installed  ## every test, offline
-	@$(PY) -m pytest -n 2 --dist loadfile
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile  # one thread for each of two processes
 
 test-isa: setup .venv-emulator/.installed  ## the tests of numbers under other instruction sets, on one core, and in another locale
 	@tests/isa.sh

@@ -3,7 +3,7 @@
     python benchmarks/conduct.py lines.csv comments.csv
 
 Reads  CSV files with the columns kind, should_refuse (yes, no), text: replies to one comment about books; or kind, may_answer (yes, no),
-       subreddit, title, flair, comment.
+       subreddit, title, flair, comment; or text, becomes (ping, link, none), what Reddit's renderer makes of a reply.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ WAYS = {
 
 def rows_of(path: Path) -> tuple[list[dict[str, str]], list[bool], int]:
     """Rows for `check`, whether each is to be refused, and which of the two refusals counts."""
-    header, rows = schema.read_table(path, ["kind"])
+    header, rows = schema.read_table(path)
+    if "becomes" in header:
+        return [{**PLACE, "comment": COMMENT, "reply": row["text"]} for row in rows], [row["becomes"] != "none" for row in rows], 1
     if "should_refuse" in header:
         return [{**PLACE, "comment": COMMENT, "reply": row["text"]} for row in rows], [row["should_refuse"] == "yes" for row in rows], 1
     return [{name: row[name] for name in check.PLACE} for row in rows], [row["may_answer"] == "no" for row in rows], 0
@@ -37,7 +39,7 @@ def rows_of(path: Path) -> tuple[list[dict[str, str]], list[bool], int]:
 
 def measure(path: Path) -> None:
     rows, wanted, side = rows_of(path)
-    kinds = [row["kind"] for row in schema.read_table(path)[1]]
+    kinds = [row.get("kind") or f"becomes {row['becomes']}" for row in schema.read_table(path)[1]]
     refused: dict[str, list[bool]] = {}
     for name, conduct in WAYS.items():
         check.check(rows[:1], conduct)  # loads

@@ -1,4 +1,4 @@
-"""Names of subreddits, as people write them and as Reddit has them. Of the ground floor."""
+"""Convert names of subreddits from the forms that people write to Reddit's form."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ COLLECTIONS = ("all", "popular", "friends", "mod", "random", "randnsfw", "myrand
 
 
 def subreddit_name(written: str) -> str:
-    """The name of one subreddit, in lower case; of a user's profile, `u_` and the user's name.
+    """The name of a subreddit in lower case. For a user's profile it is `u_` and the name of the user.
 
     >>> [subreddit_name(each) for each in ("/r/Books/", " books ", "https://www.reddit.com/r/books", "u/Some-Body", "u_some-body")]
     ['books', 'books', 'books', 'u_some-body', 'u_some-body']
 
     Raises:
-        ValueError: it is no such name.
+        ValueError: `written` is not the name of one subreddit.
     """
     match = _WRITTEN.fullmatch(written.strip())
     name = "" if match is None else f"{'u_' if match['user'] else ''}{match['name']}".lower()

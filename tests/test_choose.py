@@ -212,14 +212,54 @@ def test_what_may_not_be_said_is_refused_and_the_next_best_chosen(tmp_path: Path
     monkeypatch.setenv("BOT_GENERATE__MODEL", str(tmp_path / "lm"))
     main(tmp_path)
     assert {each.candidate_id[-1]: each.reason for each in schema.read_rows(tmp_path / "scored.csv", Scored)} == {
-        "0": "link", "1": "ping", "2": "copy_of_comment", "3": "copy_of_thread", "4": "copy_of_own", "5": "toxic", "6": "", "7": "not_best",
-        "9": "low_realism",
+        "0": "link", "1": "ping", "2": "copy_of_comment", "3": "copy_of_thread", "4": "copy_of_own", "5": "insult", "6": "",
+        "7": "not_best", "9": "low_realism",
     }  # fmt: skip
     assert [each.reply for each in schema.read_rows(tmp_path / "chosen.csv", Scored)] == ["Middlemarch."]
     assert "not checked for copies of the training text" in capsys.readouterr().out
     copies.write(tmp_path / "lm", ["It is the one with the old lighthouse."])
     main(tmp_path)
     assert "not checked" not in capsys.readouterr().out
+
+
+def test_the_texts_of_a_thread_are_made_plain_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many of its comments are answered, and however many candidates each has."""
+    rows = [row(str(n), comment=f"t1_{name}", reply=f"Reply {n} to {name}.") for name in "abcdefghij" for n in range(3)]
+    write_run(tmp_path, rows, {f"t1_{name}": f"Question {name}?" for name in "abcdefghij"})
+    schema.write_rows(tmp_path / "context.csv", Context, [Context("t3_x", f"t1_c{n}", "t3_x", f"Context number {n}.") for n in range(300)])
+    plain, made = copies.plain, Counter[str]()
+
+    def counted(body: str) -> str:
+        made[body] += 1
+        return plain(body)
+
+    monkeypatch.setattr(copies, "plain", counted)
+    monkeypatch.setenv("BOT_SUBMIT__LEDGER", str(tmp_path / "none.sqlite"))
+    main(tmp_path)
+    assert {made[f"Context number {n}."] for n in range(300)} == {1}
+
+
+@pytest.mark.parametrize("least", [0.95, 0.8, 0.5])
+def test_a_copy_is_found_by_the_quick_way_too(least: float) -> None:
+    """Passages with a few characters changed, found and not found as by comparing each with each."""
+    from rapidfuzz import fuzz
+
+    dice = random.Random(4)
+    found = Counter[bool]()
+    for _ in range(300):
+        other = " ".join(
+            dice.choice(["oven", "bread", "river", "a", "lantern", "of", "quiet", "seven"]) for _ in range(dice.randint(8, 40))
+        )
+        start = dice.randrange(len(other) // 2)
+        letters = list(other[start : start + dice.randint(35, 90)])
+        for _ in range(dice.randint(0, 6)):
+            letters[dice.randrange(len(letters)) : dice.randrange(len(letters))] = dice.choice("xyz")
+        said = "".join(letters)
+        ratio = fuzz.ratio(said, other) >= 100 * least
+        passage = copies.PASSAGE_CHARACTERS <= len(said) < len(other) and fuzz.partial_ratio(said, other) >= 100 * least
+        assert copies.is_copy(said, ["something else", other, ""], least) == (ratio or passage), (said, other)
+        found[ratio or passage] += 1
+    assert min(found[True], found[False]) > 10
 
 
 def test_nothing_chosen_is_a_file_without_rows(tmp_path: Path) -> None:

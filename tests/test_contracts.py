@@ -74,6 +74,7 @@ rankers.load = functools.cache(rankers.load)
 for name, batch_size in (("forwards", 32), ("backwards", 3), ("forwards", 1)):
     how = scoring.by_all(settings.model_copy(update={"batch_size": batch_size}))
     scoring.score_file(folder / f"{name}.csv", folder / f"{name}-{batch_size}.csv", how)
+assert rankers.load(settings.backend, settings.realism, settings.precision).score([]) == []
 for wrong in sys.argv[2:]:
     try:
         rankers.load(settings.backend, Path(wrong), settings.precision)

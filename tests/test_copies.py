@@ -100,8 +100,6 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         sketches.main(tmp_path, tmp_path / "nowhere")
 
 
-def test_passages() -> None:
-    long = copies.plain("She said that " + STORY + " and that is all I know about her.")
-    assert copies.is_copy(copies.plain(STORY), [long], 0.95)
-    assert not copies.is_copy(copies.plain("my first job"), [long], 0.95)  # too short to count as copied
+def test_short_texts() -> None:
     assert copies.is_copy("👍", [copies.plain("👍")], 0.95) and not copies.is_copy("👍", ["", copies.plain("👎")], 0.95)
+    assert not copies.is_copy(copies.plain("my first job"), [copies.plain(STORY)], 0.95)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from bot import schema
 from bot.cli import ROOT, UserError
-from bot.conduct.where import Reason
+from bot.conduct.where import Known, Reason
 from bot.config import FetchSettings, RedditSettings, Settings
 from bot.online import fetch
 from bot.reddit import client as reddit
@@ -149,6 +149,13 @@ def test_context_is_what_can_be_read_in_threads_that_are_answered() -> None:
         Context("t3_x", "t1_b", "t1_a", "text of t1_b", "reader_1"),
         Context("t3_x", "t1_d", "t3_x", "text of t1_d", "AutoModerator"),
     ]
+
+
+def test_who_opted_out_is_in_no_file_with_a_word() -> None:
+    there = thread(comment("t1_a"), comment("t1_b", author="Poor_Soul", karma=-4), comment("t1_c", author="poor_soul"))
+    taken, context, skipped = fetch.take_up([there], RULES, NOW, known=Known(opted_out={"poor_soul"}))
+    assert [row.comment_id for row in taken] == ["t1_a"] and context == []
+    assert {(row.comment_id, row.reason) for row in skipped} == {("t1_b", "opted_out"), ("t1_c", "opted_out")}
 
 
 def test_rows_carry_the_thread_and_text_that_utf8_can_hold() -> None:

@@ -59,7 +59,7 @@ def test_log_likelihood_is_that_of_the_unmodified_model(model: Path) -> None:
     assert text.parse_reply(tokenizer.decode(drawn)) == row.reply
     logp = torch.log_softmax(lm(torch.tensor([prompt + drawn])).logits[0].float(), -1).detach()
     expected = sum(float(logp[len(prompt) - 1 + i, token]) for i, token in enumerate(drawn)) / len(drawn)
-    assert row.log_likelihood == pytest.approx(expected, abs=1e-3)
+    assert row.log_likelihood == pytest.approx(expected, abs=tiny.rounding(largest=10))  # of logits
 
 
 def redraw(lm: torch.nn.Module, tokenizer: object, prompt: list[int], one: GenerateSettings, seed: int) -> list[int]:
@@ -105,9 +105,9 @@ def test_log_likelihoods_of_given_replies_equal_those_of_sampling(taught: Path) 
             seen[comments[row.comment_id], row.reply] = row.log_likelihood
     assert len(seen) >= 4 and len({reply for _, reply in seen}) >= 2
     result = generator.log_likelihoods(list(seen), one)  # type: ignore[attr-defined]
-    assert result == pytest.approx(list(seen.values()), abs=1e-4)
+    assert result == pytest.approx(list(seen.values()), abs=tiny.rounding(largest=10))
     backwards = generator.log_likelihoods([*list(seen)[::-1], ("Hm.", "long " * 60)], one)  # type: ignore[attr-defined]
-    assert backwards[:-1] == pytest.approx(result[::-1], abs=1e-4) and backwards[-1] < min(result)
+    assert backwards[:-1] == pytest.approx(result[::-1], abs=tiny.rounding(largest=10)) and backwards[-1] < min(result)
     other = generator.log_likelihoods([(comment, "Vinegar works! Try the kettle.") for comment, _ in seen], one)  # type: ignore[attr-defined]
     assert max(other) < min(result)
 
@@ -121,7 +121,7 @@ def test_a_reply_is_truncated_at_the_context(model: Path) -> None:
     with torch.inference_mode():
         logp = AutoModelForCausalLM.from_pretrained(model)(ids).logits[0, prompt - 1 : 255].log_softmax(-1)
     expected = logp.gather(1, ids[0, prompt:, None]).mean().item()
-    assert generator.log_likelihoods([("Hm.", reply)], one) == [pytest.approx(expected, abs=1e-4)]  # type: ignore[attr-defined]
+    assert generator.log_likelihoods([("Hm.", reply)], one) == [pytest.approx(expected, abs=tiny.rounding(largest=10))]  # type: ignore[attr-defined]
 
 
 def test_low_temperature_is_greedy(model: Path) -> None:

@@ -87,6 +87,16 @@ def test_three_ages_once_each(box: Box, db: sqlite3.Connection, tmp_path: Path) 
     assert out.read_bytes() == before
 
 
+def test_the_words_of_who_opted_out_are_not_collected(box: Box, db: sqlite3.Connection, tmp_path: Path) -> None:
+    for author in ("reader_3", "reader_31", "reader_18"):
+        posted(box, db, author)
+    ledger.opt_out(db, "Reader_3", "t4_x", POSTED)
+    ledger.opt_out(db, "reader_18", "forget", POSTED)
+    ledger.forget(db, "reader_18")
+    rows = {row.reply: row.comment for row in run(tmp_path / "harvest.csv", 1.5)}
+    assert rows == {"Words to reader_3.": "", "Words to reader_31.": box.store.comments_by("reader_31")[-1]["body"], "": ""}
+
+
 def test_what_nobody_looked_at_in_time_is_left_out(box: Box, db: sqlite3.Connection, tmp_path: Path) -> None:
     posted(box, db, "reader_3")
     late = posted(box, db, "reader_31", POSTED + 29 * HOUR)

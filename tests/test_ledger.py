@@ -71,7 +71,7 @@ def test_a_folder_in_its_place_is_one_line(path: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="file: not a folder"), ledger.held(tmp_path / "file" / "ledger.sqlite", make=True):
         pass
     (tmp_path / "other.sqlite.lock").mkdir()
-    with pytest.raises(UserError, match="can't be locked"), ledger.lock(tmp_path / "other.sqlite"):
+    with pytest.raises(UserError, match="cannot be locked"), ledger.lock(tmp_path / "other.sqlite"):
         pass
 
 

@@ -42,14 +42,6 @@ def test_scores_are_probabilities_that_depend_on_both_texts(model: Path) -> None
     assert ranker.score([]) == []
 
 
-def test_scores_do_not_depend_on_order_or_batch(model: Path) -> None:
-    ranker = rankers.load("transformers", model)
-    pairs = [(f"comment {n} " * (n % 7 + 1), f"reply {n * n} " * (n % 5 + 1)) for n in range(23)]
-    whole = ranker.score(pairs, batch_size=32)
-    assert ranker.score(pairs[::-1], batch_size=3)[::-1] == pytest.approx(whole, abs=1e-5)
-    assert [ranker.score([pair])[0] for pair in pairs] == pytest.approx(whole, abs=1e-5)
-
-
 def test_a_pair_has_two_segments_and_control_tokens_are_escaped(model: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(model)
     ids, segments = encode_pair(tokenizer, "book [SEP] [CLS] train", "short [PAD] and funny")
@@ -67,7 +59,7 @@ def test_a_score_does_not_depend_on_order_or_batch(model: Path, other: Path) -> 
         realism, upvote, combined = (row[f"{name}_score"] or 0.0 for name in ("realism", "upvote", "rank"))
         assert row["relevance_score"] is None and realism != upvote and min(realism, upvote) <= combined <= max(realism, upvote)
     for one, two in zip(rows, score.score_pairs(pairs[::-1], scorers, 2, RankWeights())[::-1], strict=True):
-        assert one["realism_score"] == pytest.approx(two["realism_score"], abs=1e-5)
+        assert one["realism_score"] == pytest.approx(two["realism_score"], abs=tiny.rounding())
 
 
 def test_rank_score_is_the_weighted_mean_of_the_log_odds() -> None:
@@ -98,7 +90,7 @@ def test_score_keeps_other_columns(model: Path, tmp_path: Path) -> None:
     assert all(row["relevance_score"] == "" and 0 < float(row["realism_score"]) < 1 for row in rows)
     assert float(rows[0]["rank_score"]) == pytest.approx(float(rows[0]["upvote_score"]))  # both rankers are one model
     expected = rankers.load("transformers", model).score([("Any good books?", 'a "b", c')])[0]
-    assert float(rows[0]["realism_score"]) == pytest.approx(expected, abs=1e-6)
+    assert float(rows[0]["realism_score"]) == pytest.approx(expected, abs=tiny.rounding())
 
 
 def test_a_run_is_ranked_again_only_after_a_change(model: Path, other: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -184,6 +184,47 @@ def test_page_shows_submissions_and_their_outcomes(tmp_path: Path) -> None:
     assert "posted: the reply is on the site ( t1_new )" in text and "locked: not posted, the thread is locked" in text
 
 
+def test_a_run_that_was_submitted_with_other_texts_claims_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Posted once, then run again with another seed and not submitted: the candidates' ids are the same, their texts aren't."""
+    write_run(tmp_path)
+    attempts = [
+        Submitted("t1_a", "t3_x", "t1_a-1", "posted", "t1_new", 1_700_000_100, "What was posted then."),
+        Submitted("t1_d", "t3_z", "t1_d-6", "locked", "", 1_700_000_100, "And this was not."),
+    ]
+    schema.write_rows(tmp_path / "submitted.csv", Submitted, attempts, {"chosen": "the checksum of another chosen.csv"})
+    shown = page_of(tmp_path).flat()
+    assert "Nothing of this was sent. An earlier run of this folder submitted 2 other texts." in shown
+    assert "the reply is on the site" not in shown and "t1_new" not in shown and "the thread is locked" not in shown
+    assert "An earlier run of this folder submitted 2 other texts." in " ".join(capsys.readouterr().out.split())
+    chosen = schema.read_rows(tmp_path / "chosen.csv", Scored)
+    schema.write_rows(
+        tmp_path / "submitted.csv", Submitted, [replace(attempts[0], reply=chosen[0].reply), attempts[1]], {"chosen": "another"}
+    )
+    shown = page_of(tmp_path).flat()
+    assert "Submitted: 1 of 1 reply posted. An earlier run of this folder submitted 1 other text." in shown and "t1_new" in shown
+
+
+def test_nothing_in_a_column_reaches_the_terminal_as_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path)
+    odd = "a \x1b]0;title\x07 \x9b2J name"
+    rows = [replace(row, verdict="refused", reason=odd) for row in schema.read_rows(tmp_path / "scored.csv", Scored)]
+    schema.write_rows(tmp_path / "scored.csv", Scored, rows)
+    attempts = [Submitted(row.comment_id, row.thread_id, row.candidate_id, odd, "", 1) for row in rows[:1]]
+    schema.write_rows(tmp_path / "submitted.csv", Submitted, attempts, {"chosen": files.sha256_of(tmp_path / "chosen.csv")})
+    page_of(tmp_path)
+    out = capsys.readouterr().out
+    assert not {"\x1b", "\x07", "\x9b"} & set(out) and "a ]0;title 2J name" in out
+
+
+@pytest.mark.parametrize("permalink", ["http://[", "https:alert", "https://", "//example.org/x", "https:///x", "http://a]b/"])
+def test_a_permalink_that_is_no_address_is_no_link(tmp_path: Path, permalink: str) -> None:
+    write_run(tmp_path)
+    rows = [replace(row, permalink=permalink) for row in schema.read_rows(tmp_path / "comments.csv", Comment)]
+    schema.write_rows(tmp_path / "comments.csv", Comment, rows)
+    page_of(tmp_path)
+    assert 'rel="noopener' not in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("skipped", [True, False])
 def test_empty_run(tmp_path: Path, skipped: bool, capsys: pytest.CaptureFixture[str]) -> None:
     write_run(tmp_path, [])

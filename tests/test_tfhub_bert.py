@@ -137,13 +137,15 @@ def test_export_gives_the_same_outputs_as_transformers(bases: Path, name: str) -
             inputs = [torch.tensor(each).long() for each in (ids * mask, mask, types)]
             expected = bert(input_ids=inputs[0], attention_mask=inputs[1], token_type_ids=inputs[2], output_hidden_states=True)
         assert sorted(exported) == ["default", "encoder_outputs", "pooled_output", "sequence_output"]
-        assert np.abs(exported["pooled_output"].numpy() - expected.pooler_output.numpy()).max() < 1e-4
+        largest = max(hidden.abs().max().item() for hidden in expected.hidden_states)
+        bound = tiny.rounding(bert.config.num_hidden_layers, bert.config.intermediate_size, largest)
+        assert np.abs(exported["pooled_output"].numpy() - expected.pooler_output.numpy()).max() < bound
         assert np.array_equal(exported["default"], exported["pooled_output"])
         is_token = mask.astype(bool)
-        assert np.abs(exported["sequence_output"].numpy() - expected.last_hidden_state.numpy())[is_token].max() < 1e-4
+        assert np.abs(exported["sequence_output"].numpy() - expected.last_hidden_state.numpy())[is_token].max() < bound
         assert len(exported["encoder_outputs"]) == bert.config.num_hidden_layers
         for one, two in zip(exported["encoder_outputs"], expected.hidden_states[1:], strict=True):
-            assert np.abs(one.numpy() - two.numpy())[is_token].max() < 1e-4
+            assert np.abs(one.numpy() - two.numpy())[is_token].max() < bound
         assert np.abs(expected.pooler_output.numpy()).max() > 0.1
 
 
@@ -262,16 +264,6 @@ def test_the_bots_own_replies_are_trained_on(data: Path, tmp_path: Path) -> None
     assert (settings["rows"], settings["own_rows"]) == (96 + 4, 4)
 
 
-def test_scores_do_not_depend_on_order_or_batch(realism: Path) -> None:
-    ranker = rankers.load("tfhub-bert", realism)
-    pairs = [(f"comment {n} " * (n % 7 + 1), f"short reply {n * n} " * (n % 5 + 1)) for n in range(23)]
-    scores = ranker.score(pairs, batch_size=32)
-    assert all(0 <= score <= 1 for score in scores) and len(set(scores)) > 15
-    assert ranker.score(pairs[::-1], batch_size=3)[::-1] == pytest.approx(scores, abs=1e-5)
-    assert [ranker.score([pair])[0] for pair in pairs[:8]] == pytest.approx(scores[:8], abs=1e-5)
-    assert ranker.score([]) == []
-
-
 def test_a_saved_model_gives_the_same_scores_and_one_graph_serves_all_shapes(bases: Path, tmp_path: Path) -> None:
     layer, width = tfhub_bert.load_encoder(bases / "tiny-tfhub", "tiny-tfhub")
     model = tfhub_bert.Classifier(layer, width, 4, 3)
@@ -280,8 +272,7 @@ def test_a_saved_model_gives_the_same_scores_and_one_graph_serves_all_shapes(bas
     ranker = TFHubBert(tf.saved_model.load(str(tmp_path)), "saved")
     inputs = {name: tf.constant(value) for name, value in inputs_of(ranker.wordpieces.encode(TEXTS), 0).items()}
     before = tf.nn.softmax(model.logits(inputs, False)).numpy()
-    # the same float32 operations in another graph, possibly summed in another order: a few units in the last place of numbers near 1
-    bound = 1e-5
+    bound = tiny.rounding()  # the same operations in another graph
     assert np.abs(ranker.probabilities(TEXTS) - before).max() < bound < before.std() / 100
     assert ranker.score(TEXTS) == pytest.approx((before @ [0, 1 / 3, 2 / 3, 1]).tolist(), abs=bound)
     assert len(ranker.saved.__call__.concrete_functions) == 1

@@ -173,12 +173,12 @@ def test_card_and_losses_are_those_of_the_saved_model(trained: tuple[Path, str],
         for each in ("val", "test"):
             loss, perplexity = measure(folder, schema.read_rows(data / f"lm_{each}.csv", LmRow))
             measured = sampling.reply_perplexity(folder, schema.read_rows(data / f"lm_{each}.csv", LmRow), 12, card.settings)
-            # sums of float32 losses in another order
-            assert measured["loss"] == pytest.approx(loss, rel=1e-4) and measured["perplexity"] == pytest.approx(perplexity, rel=1e-3)
+            bound = tiny.rounding(largest=10)  # of logits
+            assert measured["loss"] == pytest.approx(loss, abs=bound) and measured["perplexity"] == pytest.approx(perplexity, rel=bound)
             losses[each, suffix] = loss
     assert losses["test", ""] < losses["test", "_base"] / 5
     written = schema.read_rows(out / "losses.csv", LossRow)
-    assert [written[0].val_loss, written[-1].val_loss] == pytest.approx([losses["val", "_base"], losses["val", ""]], rel=1e-4)
+    assert [written[0].val_loss, written[-1].val_loss] == pytest.approx([losses["val", "_base"], losses["val", ""]], abs=bound)
 
 
 def test_candidates_are_the_training_reply(trained: tuple[Path, str], base_dir: Path) -> None:
@@ -197,7 +197,7 @@ def test_the_best_checkpoint_is_kept_not_the_last(tmp_path: Path, capsys: pytest
     best = min(val, key=lambda step: val[step])
     assert 0 < best < 12 and val[12] > val[best] + 0.1
     rows = schema.read_rows(tmp_path / "lm_val.csv", LmRow)
-    assert measure(tmp_path / "lm", rows)[0] == pytest.approx(val[best], rel=1e-4)
+    assert measure(tmp_path / "lm", rows)[0] == pytest.approx(val[best], abs=tiny.rounding(largest=10))  # of logits
     assert cards.read_card(tmp_path / "lm").metrics["best_step"] == best
     assert sampling.find_checkpoint(tmp_path / "lm").name == f"model-{best}"
     printed = capsys.readouterr().out

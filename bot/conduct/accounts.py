@@ -1,9 +1,10 @@
-"""accounts: is this written by a bot? By the name of the account, by its shape, or by what the text says of itself."""
+"""accounts: is this written by a bot? By the name of the account, by its shape, or by the signature in the text."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from itertools import pairwise
 
 from bot import text
 from bot.conduct import matching, words
@@ -26,7 +27,7 @@ _ENDS_IN_BOT = re.compile(r"(?i)[a-z]{4,}(?<!tal)(?<!ab)(?<!ca)(?<!tur)(?<!her)(
 
 
 def is_bot(author: str, body: str, known: Collection[str] = ()) -> bool:
-    """True for an author who is a bot by its name, or a text that says it is a bot's. known: more names, in lower case.
+    """True for an author who is a bot by its name, or a text with a bot's signature. known: more names, in lower case.
 
     >>> [is_bot(name, "") for name in ("AutoModerator", "haiku_bot", "RemindMeBot", "gif_slower", "haikusbot", "B0tWatcher", "LLMAnswers")]
     [True, True, True, True, True, True, True]
@@ -34,7 +35,7 @@ def is_bot(author: str, body: str, known: Collection[str] = ()) -> bool:
     (True, False, False)
     """
     name = author.lower()
-    return name in words.BOTS or name in known or has_name_of_bot(author) or says_it_is_bot(body)
+    return name in words.BOTS or name in known or has_name_of_bot(author) or has_signature_of_bot(body)
 
 
 def has_name_of_bot(author: str) -> bool:
@@ -42,18 +43,19 @@ def has_name_of_bot(author: str) -> bool:
     if re.search(text.BOT_NAME, author) or _ENDS_IN_BOT.fullmatch(author):
         return True
     parts = [part.lower() for part in _PARTS.findall(_ZERO.sub("o", author))]
-    if not _SAYS_BOT.isdisjoint(parts) or (len(parts) > 1 and parts[-1] in _LAST):
+    pairs = [first + second for first, second in pairwise(parts)]  # ModMail
+    if not _SAYS_BOT.isdisjoint([*parts, *pairs]) or (len(parts) > 1 and parts[-1] in _LAST):
         return True
     return len(parts) > 1 and _WORKERS.fullmatch(parts[-1]) is not None
 
 
-def says_it_is_bot(body: str) -> bool:
-    """True for a text that says so of itself, with whatever markdown between the words; what it quotes doesn't count.
+def has_signature_of_bot(body: str) -> bool:
+    """True for a text with a bot's signature, whatever Markdown stands between the words; quotes don't count.
 
-    >>> says_it_is_bot("^^I ^^am ^^a ^^bot"), says_it_is_bot("I'm not a bot"), says_it_is_bot("> I am a bot\\n\\nare you?")
+    >>> has_signature_of_bot("^^I ^^am ^^a ^^bot"), has_signature_of_bot("I'm not a bot"), has_signature_of_bot("> I am a bot\\n\\nso?")
     (True, False, False)
     """
     if re.search(text.BOT_SAYS_SO, text.clean(body).replace("\\", "")):
         return True
     signature = matching.sections("bot_signature")[""]
-    return any(signature.search(each) for each in sentences(plain(body, quotes=False)))
+    return any(signature.match(each) for each in sentences(plain(body, quotes=False)))

@@ -1,21 +1,21 @@
 """asks: does somebody who writes to the bot ask it to stop, or to delete what it wrote? Pure.
 
 Said to the bot, in a reply to it or in a message, the benefit of the doubt is theirs: `! STOP`, «s t o p», «leave me alone, bot» and
-«unsubscribe» count. What they quote doesn't. What is said in public to somebody else is no opt-out; there topics.py looks for «no bots».
+«unsubscribe» count. What they quote doesn't. Words to somebody else, in public, are no opt-out; topics.py looks for «no bots» there.
 
-Patterns of patterns/stop.txt and delete.txt, a section each: a clause, without what only stands around it (<filler>), is one of [clause];
+Patterns of phrases/stop.txt and delete.txt, a section each: a clause, without what only stands around it (<filler>), is one of [clause];
 or [phrase] stands anywhere. <stop> and <delete> after a mark are a command.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from functools import cache
 
 from bot import text
 from bot.conduct import matching, topics
-from bot.conduct.plain import LOOK_ALIKES, plain
+from bot.conduct.letters import latin
+from bot.conduct.plain import plain, windows
 from bot.conduct.reasons import Reason
 
 _CLAUSE_END = re.compile(r"[.,!?;:\u2026\n]+|(?<!shut up )\b(?:and|or|but|then|und|y|et)\b")
@@ -31,7 +31,8 @@ def to_stop(body: str) -> bool:
     """
     if body.strip() and _STOP_SIGNS.issuperset(body) and not body.isascii():
         return True
-    return _asks("stop", body) or _SPACED_STOP.search(_shown(body)) is not None or topics.is_about(Reason.NO_BOTS, text.unmarked(body))
+    shown = _shown(body)
+    return _asks("stop", shown) or _SPACED_STOP.search(shown) is not None or topics.is_about(Reason.NO_BOTS, body, quotes=False)
 
 
 def to_delete(body: str) -> bool:
@@ -40,27 +41,33 @@ def to_delete(body: str) -> bool:
     >>> [to_delete(each) for each in ("! delete", "please take this down", "deleted scenes are fun", "remove the lid first")]
     [True, True, False, False]
     """
-    return _asks("delete", body)
+    return _asks("delete", _shown(body))
 
 
-def _asks(what: str, body: str) -> bool:
-    if _command(what).search(_shown(body)):
+def _asks(what: str, shown: str) -> bool:
+    if _command(what).search(shown):
         return True
-    words = plain(body, quotes=False)
+    words = plain(shown)
     clauses = (" ".join(_filler().sub(" ", part).split()) for part in _CLAUSE_END.split(words))
-    patterns = matching.sections(what)
-    return any(each and patterns["clause"].fullmatch(each) for each in clauses) or patterns["phrase"].search(words) is not None
+    if any(each and _clause(what).fullmatch(each) for each in dict.fromkeys(clauses)):
+        return True
+    return any(matching.sections(what)["phrase"].match(window) for window in dict.fromkeys(windows(words)))
 
 
 def _shown(body: str) -> str:
     """What its author wrote, marks and all, in lower case."""
-    return unicodedata.normalize("NFKC", text.unmarked(body)).lower().translate(LOOK_ALIKES)
+    return latin(text.unmarked(body)).lower()
 
 
 @cache
 def _command(what: str) -> re.Pattern[str]:
     """A mark, perhaps a blank, and a word. The mark begins a word: «great! stopping there» is none."""
     return matching.compiled([rf"(?<!!)[!\u00a1/#.\-\\]{{1,9}} ?<{what}>"])
+
+
+@cache
+def _clause(what: str) -> re.Pattern[str]:
+    return matching.compiled(matching.read(what)["clause"])
 
 
 @cache

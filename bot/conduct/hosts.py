@@ -18,7 +18,7 @@ _SCHEME = re.compile(
     r"|(?<![a-z])(?:https?|hxxps?|ftps?|mailto|tel|sms|magnet|javascript|vbscript|skype|whatsapp|bitcoin|steam|irc)\s?:(?=[\w+?/])"
     r"|(?<![\w:])//(?:www\.)?\w[\w-]{0,62}\.\w"
     r"|(?<![^\W_])www\d{0,3}\.[\s\S]"
-    r"|(?<![a-z])data:\w+/"
+    r"|(?<![a-z])data:\w+/|(?<!\w)www [\w-]{2,63} (?:com|net|org)\b"
 )
 _LABEL = r"[^\W_](?:[\w-]{0,61}[^\W_])?"
 _DOTTED = re.compile(rf"(?<![\w.@-])((?:{_LABEL}\.){{1,4}})([^\W\d_]{{2,24}})(?![\w@-])(:\d|/\w)?")
@@ -36,6 +36,7 @@ _SENT_THERE = re.compile(
     r"|sign up (?:at|on)|register (?:at|on))"
     r"[:,]?(?: (?:the|my|our|this|on|at))?)\s*$"
 )
+_TRIED = re.compile(r"(?i)\b(?:try|google|use|at|on|from|called)\s$")  # for a name that is no word
 # Last labels that nobody writes as a word behind a dot.
 _ALWAYS = frozenset(["com", "net", "org", "edu", "gov", "info", "biz", "xyz", "onion", "icu", "club", "online"])
 
@@ -57,11 +58,13 @@ def has_address(text: str) -> bool:
 
 def _is_address(text: str, match: re.Match[str]) -> bool:
     name, last = match[1].rstrip("."), match[2]
-    if not exists(last) or (last != last.lower() and name != name.upper()):
+    if not exists(last) or last.istitle():
         return False  # «great.It was»
     if match[3] or _is_sent(text, match.start()):
         return True
-    if "-" in name or any(map(str.isdigit, name)):
+    if "-" in name or any(map(str.isdigit, name)) or ("." in name and exists(f"{name.rpartition('.')[2]}.{last}")):
+        return True
+    if name == name.lower() and frequency(name) == 0 and _TRIED.search(text[max(0, match.start() - 20) : match.start()]):
         return True
     return last in _ALWAYS and name == name.lower()
 
@@ -71,11 +74,12 @@ def _is_spoken_address(text: str, match: re.Match[str]) -> bool:
     if not exists(last):
         return False
     odd = "-" in name or (any(map(str.isdigit, name)) and not name.isdigit())
+    odd = odd or (last in _ALWAYS and frequency(name.lower()) == 0)
     if "," in match[0]:
         return odd and _is_sent(text, match.start()) and text[match.end() : match.end() + 1] in ("", " ", ".", "/")
     if ". " in match[0][:-1] and " . " not in match[0]:
         return odd and _is_sent(text, match.start()) and last in _ALWAYS
-    return _is_sent(text, match.start()) or odd or (last in _ALWAYS and frequency(name.lower()) == 0)
+    return _is_sent(text, match.start()) or odd
 
 
 def _is_sent(text: str, place: int) -> bool:
@@ -84,8 +88,9 @@ def _is_sent(text: str, place: int) -> bool:
 
 @cache
 def exists(last: str) -> bool:
-    """True for a last label that hosts have, such as com."""
-    return last.lower() == "onion" or _suffixes().publicsuffix(f"a.{last.lower()}", accept_unknown=False) is not None
+    """True for the end of hosts' names, such as com or co.uk."""
+    last = last.lower()
+    return last in ("onion", "example") or _suffixes().publicsuffix(f"a.{last}", accept_unknown=False) == last
 
 
 @cache

@@ -15,8 +15,7 @@ from bot import text
 # What wordfreq has of languages in Latin letters.
 LANGUAGES = (
     "en", "es", "fr", "de", "it", "pt", "nl", "sv", "nb", "da", "fi", "is", "pl", "cs", "sk", "sl", "sh", "hu", "ro", "lt", "lv", "tr",
-    "vi", "fil",
-    "id", "ms", "ca",
+    "vi", "fil", "id", "ms", "ca",
 )  # fmt: skip
 FOREIGN_LETTERS = 0.25  # share of letters that aren't Latin
 LEAST_EVIDENCE = 3.0  # by how much another language has to explain the words better; a word that it knows and ours doesn't has 3 to 5

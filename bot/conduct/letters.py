@@ -30,10 +30,8 @@ _SLASHES = frozenset("\u2044\u2215\u29f8\u2571\u3033")
 # A sign or several that stand for a letter, the longer first. A cell with two letters may be either.
 _SIGNS = {
     "|_|": "u", "|\\|": "n", "/\\/": "n", "()": "o", "[]": "o", "/\\": "a", "\\/": "v", "|<": "k", "|)": "d", "|3": "b", "vv": "w",
-    "ph": "f",
     "0": "o", "1": "il", "!": "i", "|": "il", "3": "e", "€": "e", "4": "a", "@": "a", "5": "s", "$": "s", "§": "s", "7": "t", "+": "t",
-    "†": "t",
-    "8": "b", "6": "g", "9": "g", "2": "z", "(": "c", "<": "c", "¢": "c", "#": "h", "%": "x", "µ": "u", "¥": "y", "£": "l",
+    "ph": "f", "8": "b", "6": "g", "9": "g", "2": "z", "(": "c", "<": "c", "¢": "c", "#": "h", "%": "x", "µ": "u", "¥": "y", "£": "l",
 }  # fmt: skip
 _SIGN = re.compile("|".join(map(re.escape, sorted(_SIGNS, key=len, reverse=True))))
 MOST_READINGS = 16  # of one word

@@ -1,4 +1,4 @@
-"""matching: the patterns of patterns/NAME.txt, one a line; `#` begins a comment line, `[…]` a section.
+"""matching: the patterns of phrases/NAME.txt, one a line; `#` begins a comment line, `[…]` a section.
 
 A pattern is a regular expression over `plain.plain` words that matches whole words; a blank in it also matches a comma or a colon and a
 blank. <kin> and so on stand for what words.txt says. All take time in proportion to the length of the text: what may be repeated without a
@@ -12,15 +12,39 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-FOLDER = Path(__file__).with_name("patterns")
+from bot.conduct import keys
+
+FOLDER = Path(__file__).with_name("phrases")
 # Of a pattern: a character class, a lookbehind (whose width is fixed), a blank.
 _BLANK = re.compile(r"\[[^\]]*\]|\(\?<[^)]*\)| ")
 
 
+class Patterns:
+    """Patterns of which only those are tried on a text whose keys it has."""
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        self._patterns = list(patterns)
+        self._by_key: dict[str | None, list[int]] = {}
+        for number, pattern in enumerate(self._patterns):
+            for key in keys.keys_of(pattern, _keys_of_words()) or (None,):
+                self._by_key.setdefault(key, []).append(number)
+        self._compiled: dict[int, re.Pattern[str]] = {}
+
+    def match(self, piece: str) -> bool:
+        """Whether one of them is somewhere in a text."""
+        candidates = {number for key in (None, *keys.keys_in(piece)) for number in self._by_key.get(key, ())}
+        return any(self._pattern(number).search(piece) for number in sorted(candidates))
+
+    def _pattern(self, number: int) -> re.Pattern[str]:
+        if number not in self._compiled:
+            self._compiled[number] = compiled([self._patterns[number]])
+        return self._compiled[number]
+
+
 @cache
-def sections(name: str) -> dict[str, re.Pattern[str]]:
-    """One pattern for each section of NAME.txt, which matches what any of the section's does; without sections its name is empty."""
-    return {heading: compiled(patterns) for heading, patterns in read(name).items()}
+def sections(name: str) -> dict[str, Patterns]:
+    """The patterns of NAME.txt by section; those of a file without sections have an empty name."""
+    return {heading: Patterns(patterns) for heading, patterns in read(name).items()}
 
 
 def compiled(patterns: Iterable[str]) -> re.Pattern[str]:
@@ -29,21 +53,30 @@ def compiled(patterns: Iterable[str]) -> re.Pattern[str]:
     >>> compiled(["lost my <kin>"]).search("we lost, my dog is sad"), bool(compiled(["lost my <kin>"]).search("i lost, my dog"))
     (None, True)
     """
-    joined = "|".join(patterns)
-    for word, words in read("words").items() if "<" in joined else ():
-        joined = joined.replace(f"<{word}>", f"(?:{'|'.join(words)})")
-    joined = _BLANK.sub(lambda part: "(?:[,:]? )" if part[0] == " " else part[0], joined)
-    return re.compile(rf"(?<!\w)(?:{joined})(?!\w)")
+    joined = "|".join(map(_expanded, patterns))
+    with_commas = _BLANK.sub(lambda part: "(?:[,:]? )" if part[0] == " " else part[0], joined)
+    return re.compile(rf"(?<!\w)(?:{with_commas})(?!\w)")
+
+
+@cache
+def _keys_of_words() -> dict[str, keys.Keys | None]:
+    return {f"<{word}>": keys.keys_of("|".join(patterns)) for word, patterns in read("words").items()}
+
+
+def _expanded(pattern: str) -> str:
+    for word, words in read("words").items() if "<" in pattern else ():
+        pattern = pattern.replace(f"<{word}>", f"(?:{'|'.join(words)})")
+    return pattern
 
 
 @cache
 def read(name: str) -> dict[str, list[str]]:
     """The patterns of NAME.txt by section."""
     heading = ""
-    found: dict[str, list[str]] = {}
+    patterns: dict[str, list[str]] = {}
     for line in (FOLDER / f"{name}.txt").read_text(encoding="utf-8").splitlines():
         if section := re.fullmatch(r"\[([a-z ,]+)\]", line):
             heading = section[1]
         elif line.strip() and not line.startswith("#"):
-            found.setdefault(heading, []).append(line)
-    return found
+            patterns.setdefault(heading, []).append(line)
+    return patterns

@@ -7,21 +7,22 @@ IBAN, Luhn and Bitcoin, phonenumbers for telephone numbers); the rest is recogni
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 from bot.conduct.hosts import exists
 from bot.conduct.language import frequency
 
 # --- e-mail -----------------------------------------------------------------------------------------------------------------------
 
-_PROVIDERS = (
-    r"(?:gmail|googlemail|google|outlook|hotmail|yahoo|ymail|icloud|proton ?mail|proton|gmx|web|aol|fastmail|tutanota|yandex|zoho"
-    r"|mailbox|posteo"
-    r"|live|msn|comcast|att|uni|work|example)"
+_MAIL = "(?:gmail|googlemail|outlook|hotmail|yahoo|ymail|icloud|proton ?mail|gmx|aol|fastmail|tutanota|yandex|zoho|posteo)"
+_PROVIDERS = f"(?:{_MAIL}|google|proton|web|mailbox|live|msn|comcast|att|uni|work|example)"
+_NAME = r"[a-z0-9][\w.+-]{0,62}?"
+_DOMAIN = r"[a-z0-9][a-z0-9-]{1,62}"
+_AT = r"(?:\s?@\s?|\s?[(\[{<«\"'*_-]{1,2}\s?(?:at|et|a|arroba)\s?[)\]}>»\"'*_-]{1,2}\s?|\s(?:at|arroba)\s|\*)"
+_DOT = (
+    r"(?:\.|\s?[(\[{<«\"'*_-]{1,2}\s?(?:dot|point|punkt|punto|ponto|\.)\s?[)\]}>»\"'*_-]{1,2}\s?|\s(?:dot|period|point|punkt|punto"
+    r"|ponto)\s|,\s?|\s\.\s)"
 )
-_NAME = r"[a-z0-9][\w.+-]{0,62}"
-_DOMAIN = r"[a-z0-9][\w-]{1,62}"
-_AT = r"(?:\s?@\s?|\s?[(\[{<«\"'*-]+\s?(?:at|et|a|arroba)\s?[)\]}>»\"'*-]+\s?|\s(?:at|arroba)\s|\*)"
-_DOT = r"(?:\.|\s?[(\[{<«\"'*-]+\s?(?:dot|point|punkt|punto|ponto|\.)\s?[)\]}>»\"'*-]+\s?|\s(?:dot|point|punkt|punto|ponto)\s|,\s?|\s\.\s)"
 _ADDRESS = re.compile(rf"(?i)(?<![\w.+-])({_NAME})({_AT})({_DOMAIN}(?:{_DOT}{_DOMAIN}){{0,2}}?)({_DOT})([a-z]{{2,12}})(?![\w@])")
 _ASKED_TO_MAIL = (
     r"\b(?:e-?mail|mail|write|reach|contact|message|send (?:it|them|that|a note)|ping|hit|drop)(?: (?:me|us|him|her|them"
@@ -30,7 +31,9 @@ _ASKED_TO_MAIL = (
 _MAILED = re.compile(rf"(?i){_ASKED_TO_MAIL}(?:{_NAME})\s?(?:@|at|on|\*|[(\[]at?[)\]]|-at-|arroba)\s?(?:[a-z]{{2,12}} )?{_PROVIDERS}\b")
 _NAME_APART = re.compile(
     rf"(?i){_ASKED_TO_MAIL}{_PROVIDERS}[,:;]? .{{0,20}}\b(?:name|part|bit|user) (?:before|in front)"
-    rf"|\b{_NAME}\*{_DOMAIN}.{{0,30}}\bat\b.{{0,15}}\b(?:star|asterisk)"
+    rf"|\b[a-z0-9][\w.+-]{{0,62}}\*{_DOMAIN}.{{0,30}}\bat\b.{{0,15}}\b(?:star|asterisk)"
+    rf"|\b(?:my|his|her|our|their|the) (?:e-?mail|{_MAIL})(?: address)?(?: is|:) (?=\S*[\d._@]|\S+ at )\S"
+    rf"|(?<![\w.])(?=[\w.]{{0,40}}[\d_.])[a-z][\w.]{{3,40}} (?:on|at|over at) {_MAIL}\b|\w@{_PROVIDERS}\b"
 )
 
 
@@ -62,12 +65,16 @@ _COUNTS = re.compile(r"(?:no\.?|nr\.?|serial|model|isbn|version|ver\.?|code|part
 PHONE_REGIONS = ("US", "GB", "DE", "FR", "AU", "IN", "ES", "IT", "NL")  # whose numbers are known without a country's code
 _PHONE = re.compile(r"(?<![\d.,/-])(?:\(\d{3}\)\s?|\d{3}[-. ])\d{3}[-. ]\d{4}(?![\d.-])")  # American ones, those that belong to nobody too
 _DIGIT_WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "oh"]
+# Seven of them or more, also with figures among them.
+_SPOKEN_DIGIT = rf"(?:(?:{'|'.join(_DIGIT_WORDS)}|double|triple)\b|\d)"
+_SPELLED_OUT = re.compile(rf"(?i)\b{_SPOKEN_DIGIT}(?:[\s,.-]{{1,3}}{_SPOKEN_DIGIT}){{6,40}}")
 _DIGIT_WORD = re.compile(rf"(?i)\b(?:{'|'.join(_DIGIT_WORDS)})\b")
 _SPOKEN = re.compile(r"\d(?:[ -]{1,2}\d)+")
 # A number that somebody is to call.
 _CALLED = re.compile(
-    r"(?i)\b(?:call|text|ring|phone|dial|whatsapp|signal|tel|telephone|mobile|cell|fax|sms|try|reach|number)\b(?: (?:me|us|him|her"
-    r"|them|it|is|at|on|under|up|back|my|the|number))*[:.]?\s*"
+    r"(?i)\b(?:call|text|ring|phone|dial|whatsapp|signal|tel|telephone|mobile|cell|fax|sms|try|reach"
+    r"|(?<!order )(?<!serial )(?<!model )(?<!call )(?<!part )(?<!case )(?<!ticket )(?<!tracking )(?<!item )number)\b"
+    r"(?: (?:me|us|him|her|them|it|is|at|on|under|up|back|my|the|number)){0,4}[:.]?\s{0,3}"
     r"\(?\+?\d[\d ()./-]{5,20}\d(?!\d|[.,]\d)"
 )
 
@@ -79,12 +86,21 @@ def has_phone_number(text: str) -> bool:
     """
     if not re.search(r"\d", text) and not _DIGIT_WORD.search(text):
         return False
+    if any(_is_spelled_out(match[0]) for match in _SPELLED_OUT.finditer(text)):
+        return True
     text = _digits(text)
     if _PHONE.search(text) or any(
         len(re.sub(r"\D", "", match[0])) >= LEAST_DIGITS and not _is_plain_number(match[0]) for match in _CALLED.finditer(text)
     ):
         return True
     return any(_is_dialled(text, match.start(), match[0]) for match in _RUN.finditer(text))
+
+
+def _is_spelled_out(run: str) -> bool:
+    """Digits as words, unless somebody is counting."""
+    words = re.findall(r"[a-z]+", run.lower())
+    values = [_DIGIT_WORDS.index(word) % 10 for word in words if word in _DIGIT_WORDS]
+    return len(words) >= LEAST_DIGITS // 2 and not all(later - former in (-1, 1) for former, later in pairwise(values))
 
 
 def _is_plain_number(text: str) -> bool:
@@ -99,7 +115,7 @@ def _is_dialled(text: str, start: int, run: str) -> bool:
     if sum(map(str.isdigit, run)) < LEAST_DIGITS or _is_plain_number(run) or _COUNTS.search(text[max(0, start - 12) : start].lower()):
         return False
     found = (match.raw_string for region in PHONE_REGIONS for match in phonenumbers.PhoneNumberMatcher(run[:LONGEST_RUN], region))
-    return any(raw.startswith(("+", "(", "0")) or re.search(r"\d[ ().-]+\d", raw) or len(raw) == 10 for raw in found)
+    return any(raw.startswith(("+", "(", "0")) or re.search(r"\d[ ().-]+\d", raw) for raw in found)
 
 
 def _digits(text: str) -> str:
@@ -129,9 +145,9 @@ _STREET = (
     r"|Pkwy|Circle|Mews|Gardens|Grove|Hill|Walk|Alley|Quay|Wharf|Path|Trail|Yard)"
 )
 _ADDRESSES = re.compile(
-    rf"(?<![\d.:,/-])\d{{1,5}}[a-zA-Z]?,? (?:[NSEW]\.? )?(?:(?:[A-Z][\w'’-]{{1,20}}|\d{{1,3}}(?:st|nd|rd|th)) ){{1,3}}{_STREET}\b"
+    rf"(?<![\d.:,/-])\d{{1,5}}[a-zA-Z]? (?:[NSEW]\.? )?(?:(?:[A-Z][\w'’-]{{1,20}}|\d{{1,3}}(?:st|nd|rd|th)) ){{1,3}}{_STREET}\b"
     r"|\b[A-Z]\w{2,30}(?:stra(?:ß|ss)e|str\.|weg|gasse|platz|allee|grund|ring|damm|ufer|hof|markt|graben|steig|berg|feld|laan|straat"
-    r"|gatan|vej) \d{1,4}\s?[a-z]?(?=[,;.]? (?:\d{4,5} [A-Z]|in [A-Z])|[,.;]|$)"
+    r"|gracht|plein|kade|gatan|vej) \d{1,4}\s?[a-z]?(?=[,;.]? (?:\d{4,5} [A-Z]|in [A-Z])|[,.;]|$)"
     r"|\b\d{1,4}(?: ?(?:bis|ter))?,? (?:rue|avenue|boulevard|place|chemin|impasse|quai|all[eé]e) (?:d[eu]s?|de la|l[ae']|saint|[A-Z])"
     r"|\b(?:[Cc]alle|[Aa]venida|[Pp]laza|[Vv]ia|[Vv]iale|[Pp]iazza|[Rr]ua) (?:(?:d[eio]|del|della|da|la|los"
     r"|las) )?[A-Z]\w+(?: [A-Z]\w+)?,? (?:n[º°.] ?)?\d{1,4}\b"
@@ -164,13 +180,13 @@ _DOCUMENT = re.compile(
     r"|(?i:\b(?:ssn|social(?: security)?|national insurance|ni|tax|id|identity|insurance|passport|driver'?s?'? licen[cs]e"
     r"|driving licen[cs]e|licen[cs]e|personal(?:ausweis)?|medicare|nhs|visa|account|member(?:ship)?)"
     r"(?: (?:card|number|no\.?|nr\.?|id|plate|code))*(?: (?:is|was|reads"
-    r"|of))?[:#.]?\s?)(?=[A-Z\d -]{0,14}\d{2})(?:[A-Z]{0,3}[ -]?\d[\dA-Z -]{5,14}\b)"
+    r"|of))?[:#. ]{0,3})(?=[A-Z\d -]{0,14}\d{2})(?:[A-Z]{0,3}[ -]?\d[\dA-Z -]{5,14}\b)"
     r"|(?i:\b(?:plates?|number ?plate|licen[cs]e plate|registration|reg)(?: (?:number|no\.?))?(?: (?:is|are|was"
     r"|reads))?[:#.]?\s?)(?=[A-Z\d -]{0,9}\d)(?:[A-Z\d]{1,4}[ -]?[A-Z\d]{1,4}(?:[ -][A-Z\d]{1,4})?\b)(?<=[A-Z\d]{2})"
     r"|\b[A-Z]{2}\d{2} [A-Z]{3}\b"
 )
 _ETHEREUM = re.compile(r"(?i)\b0x[0-9a-f]{40}\b")
-_COIN = re.compile(r"(?<![A-Za-z0-9])(?:(?:bc1|tb1|ltc1|addr1|cosmos1)[a-z0-9]{20,100}|[A-Za-z0-9]{25,110})(?![A-Za-z0-9])")
+_COIN = re.compile(r"(?<![A-Za-z0-9])(?:(?:bc1|tb1|ltc1|addr1|cosmos1)[a-z0-9]{20,100}|[A-Za-z0-9]{20,110})(?![A-Za-z0-9])")
 
 
 def has_bank_account(text: str) -> bool:
@@ -213,7 +229,8 @@ def has_wallet(text: str) -> bool:
     for match in _COIN.finditer(text):
         code = match[0]
         kinds = (any(map(str.isdigit, code)), any(map(str.isupper, code)), any(map(str.islower, code)))
-        if bitcoin.is_valid(code) or all(kinds) or (kinds[0] and sum(map(str.isdigit, code)) >= 4 and not code.isdigit()):
+        digits = sum(map(str.isdigit, code))
+        if bitcoin.is_valid(code) or (all(kinds) and digits > 1) or (4 <= digits < len(code) and len(code) > 24):
             return True
     return False
 
@@ -234,20 +251,24 @@ _HANDLE = (
 )
 _ASKED = re.compile(
     rf"(?i)\b{_SERVICE}\b(?:'s)?(?: (?:me|us|him|her|handle|name|id|account|user(?:name)?|group|tag|number|profile|page|channel"
-    rf"|server))*(?: (?:is|as|under|called|named|at|via|on|to))*[:,=]?\s*{_HANDLE}(?!\w)"
+    rf"|server)){{0,3}}(?: (?:is|as|under|called|named|at|via|on|to)){{0,2}}[:,=]?\s{{0,2}}{_HANDLE}(?!\w)"
     rf"|\b(?:add|follow|find|dm|pm|message|msg|text|hit|reach|contact|catch|friend|tip|pay|send|watch|see|chat with)(?: (?:me|us|him"
-    rf"|her|them|up))+(?: (?:up|out))?(?: (?:on|over|via|through|at|in|with))+(?: (?:my|the|our))? {_SERVICE}\b"
-    rf"|\b(?:my|her|his|our|their) {_SERVICE}(?: (?:handle|name|id|account|user(?:name)?|tag))?(?: is|:) \S"
+    rf"|her|them|up)){{1,2}}(?: (?!on\b)\S{{2,30}})?(?: (?:on|over|via|through|at|in|with)){{1,2}}(?: (?:my|the|our))? {_SERVICE}\b"
+    rf"|\b(?:my|her|his|our|their) {_SERVICE}(?: (?:handle|name|id|account|user(?:name)?|tag|channel|page|profile|server))?(?: is|:) \S"
     rf"|\b(?:i'm|i am|im|he's|she's|they're|it's|we're)(?: \w+)? on {_SERVICE} (?:as|under|at)\b"
     rf"|(?:^|[.!?,;] ?)(?:kik|venmo|zelle|whats ?app|skype|snap|insta|discord|telegram|paypal|cash ?app) me\b"
-    rf"|\b{_SERVICE}: ?\S"
+    rf"|\b{_SERVICE}: ?\S|\bhmu on {_SERVICE}\b|\b(?:follow|add|dm|tag|message|friend|pm) @\w"
+)
+_NAMED = re.compile(
+    rf"(?i)\b(?:i['’]?m|i am|it['’]?s|he['’]?s|she['’]?s|as|under|named) ([a-z][\w.]{{3,30}}) (?:on|over on|at) {_SERVICE}\b"
 )
 _BARE = re.compile(r"(?i)(?<![\w.])@(?=\w*[a-z])(?=\w*[\d_.])\w[\w.]{3,30}|(?<!\w)[a-z]\w{2,30}#\d{4}\b|(?<!\w)\$[a-z]\w{4,30}\b")
 
 
 def has_handle(text: str) -> bool:
     """
-    >>> [has_handle(each) for each in ("my Telegram is tomtom77x", "Kik me: tom", "@tom_h_1990", "Venmo took a fee")]
-    [True, True, True, False]
+    >>> [has_handle(each) for each in ("my Telegram is tomtom77x", "@tom_h_1990", "Venmo took a fee", "I saw it on Instagram")]
+    [True, True, False, False]
     """
-    return bool(_ASKED.search(text) or _BARE.search(text))
+    named = (match[1] for match in _NAMED.finditer(text))
+    return bool(_ASKED.search(text) or _BARE.search(text)) or any(frequency(name.lower()) < 2 for name in named)

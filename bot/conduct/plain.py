@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 
 from bot import text
+from bot.conduct.letters import latin
 
-# Letters of other alphabets that look like Latin ones.
-LOOK_ALIKES = str.maketrans("аеорсухіјѕԁһѵԛԝьυοαεικρτνηӏ", "aeopcyxijsdhvqwbuoaeikptvnl") | {ord(mark): None for mark in "'’‘`´ʼ"}
+_APOSTROPHES = dict.fromkeys(map(ord, "'’‘`´ʼ"))
 _DIGITS = str.maketrans("01345@$!*", "oieasasii")
 _DISGUISED = re.compile(r"(?<=[a-z])[01345@$!*](?=[a-z])")
 _REPEATED = re.compile(r"([a-z])\1{2,}")
@@ -35,11 +34,11 @@ def plain(body: str, quotes: bool = True) -> str:
     >>> plain("I **can't** do su1cide, I'm ѕо [tired](http://a.b)!")
     'i cant do suicide, im so tired!'
     """
-    shown = unicodedata.normalize("NFKC", text.unmarked(body, quotes)).lower().translate(LOOK_ALIKES)
-    shown = _DISGUISED.sub(lambda found: found[0].translate(_DIGITS), shown)
+    shown = latin(text.unmarked(body, quotes)).lower().translate(_APOSTROPHES)
+    shown = _DISGUISED.sub(lambda word: word[0].translate(_DIGITS), shown)
     shown = _REPEATED.sub(r"\1\1", shown)
     lines = (" ".join(line.split()) for line in _APART.sub(" ", shown).split("\n"))
-    return _SPELLED.sub(lambda found: _SPELLINGS[found[0]], "\n".join(line for line in lines if line))
+    return _SPELLED.sub(lambda word: _SPELLINGS[word[0]], "\n".join(line for line in lines if line))
 
 
 def sentences(words: str) -> list[str]:
@@ -57,11 +56,22 @@ def joined(parts: list[str], short: int = 3, most: int = 12) -> list[str]:
     >>> joined(["im done", "with everything", "with me", "the book is about a long journey by train"])
     ['im done with everything with me', 'the book is about a long journey by train']
     """
-    found: list[str] = []
+    result: list[str] = []
     for part in parts:
         words = part.count(" ") + 1
-        if found and words <= short and found[-1].count(" ") + 1 + words <= most:
-            found[-1] = f"{found[-1]} {part}"
+        if result and words <= short and result[-1].count(" ") + 1 + words <= most:
+            result[-1] = f"{result[-1]} {part}"
         else:
-            found.append(part)
-    return found
+            result.append(part)
+    return result
+
+
+def windows(piece: str, words: int = 60, step: int = 40) -> list[str]:
+    """A text in parts of at most so many words, which overlap; as it is where it is short.
+
+    >>> windows("a b c d e", words=3, step=2)
+    ['a b c', 'c d e']
+    """
+    all_words = piece.split(" ")
+    starts = range(0, max(len(all_words) - words, 0) + step, step) if len(all_words) > words else [0]
+    return [" ".join(all_words[start : start + words]) for start in starts]

@@ -106,7 +106,7 @@ _EMAIL = re.compile(r"[A-Za-z0-9.+_-]@[A-Za-z0-9_-]*\.\S")
 
 
 def becomes(text: str) -> Becomes | None:
-    """What a text holds that Reddit doesn't show as text, or None: a ping before an image before a link.
+    r"""What a text holds that Reddit doesn't show as text, or None: a ping before an image before a link.
 
     It is looked for in the text and in what a reader sees of it (letters.latin), since the two renderers differ in what they undo first.
 

@@ -1,7 +1,7 @@
 """titles: what a thread's title and flair say of it: a topic, a disaster, a warning, a call for support or for serious replies only.
 
-Patterns of topics/disaster.txt are over the words of the title; those of topics/sensitive_thread.txt and topics/serious.txt over `marked`
-titles. Their form is that of topics.py.
+Patterns of phrases/disaster.txt are over the words of the title; those of sensitive_thread.txt and serious.txt, beside it, over `marked`
+titles. Their form is that of matching.py.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from bot.conduct import topics
 from bot.conduct.plain import plain
 from bot.conduct.reasons import Reason
 
+MAXIMUM_LENGTH = 1000  # characters that are looked at for tags; Reddit allows a title 300
 _OPENING, _CLOSING = re.escape("[({<【〔「«|*_~"), re.escape("])}>】〕」»|*_~")
 _TAG = re.compile(rf"(?<![{_OPENING}])[{_OPENING}]++([^{_OPENING}{_CLOSING}]{{1,80}})[{_CLOSING}]+")
 _FLAIR_PARTS = re.compile(r"[|/;–—]|\s-\s")
@@ -24,8 +25,8 @@ def tags(title: str, flair: str = "") -> tuple[list[str], str]:
     >>> tags("**[Serious]** What helped?", "🔴 Help | Locked")
     (['serious', 'help', 'locked'], 'what helped?')
     """
-    shown = unicodedata.normalize("NFKC", title)
-    marked = [*_TAG.findall(shown), *_FLAIR_PARTS.split(flair)]
+    shown = unicodedata.normalize("NFKC", title[:MAXIMUM_LENGTH])
+    marked = [*_TAG.findall(shown), *_FLAIR_PARTS.split(flair[:MAXIMUM_LENGTH])]
     return [words for each in marked if (words := _words(each))], _words(_TAG.sub(" ", shown))
 
 
@@ -35,8 +36,8 @@ def marked(title: str, flair: str = "") -> str:
     >>> marked("**[Serious]** What helped?", "🔴 Help | Locked")
     '[ serious ] [ help ] [ locked ] what helped?'
     """
-    found, rest = tags(title, flair)
-    return " ".join([*(f"[ {each} ]" for each in found), rest]).strip()
+    marks, rest = tags(title, flair)
+    return " ".join([*(f"[ {each} ]" for each in marks), rest]).strip()
 
 
 def topic_of(title: str, flair: str = "") -> Reason | None:
@@ -45,8 +46,8 @@ def topic_of(title: str, flair: str = "") -> Reason | None:
     >>> topic_of("[Serious] What helped you?"), topic_of("What helped you?", "TW"), topic_of("A serious cake", "Help")
     (<Reason.SERIOUS: 'serious'>, <Reason.SENSITIVE_THREAD: 'sensitive_thread'>, None)
     """
-    found, _ = tags(title, flair)
-    if topic := next((topic for each in (title, flair, *found) if (topic := topics.topic_of(each))), None):
+    marks, _ = tags(title, flair)
+    if topic := next((topic for each in (title, flair, *marks) if (topic := topics.topic_of(each))), None):
         return topic
     if topics.is_about(Reason.DISASTER, title):
         return Reason.DISASTER

@@ -1,6 +1,6 @@
 """topics: what a text is about, where a program has no business: crisis, grief, abuse, an emergency, addiction, a child, «no bots».
 
-The patterns of patterns/NAME.txt decide (matching.py), whose sections say where they don't hold:
+The patterns of phrases/NAME.txt decide (matching.py), whose sections say where they don't hold:
 
     [always]                            in a sentence about a story in which nobody says «I» (stories.txt)
     [not in stories]                    in any sentence about a story
@@ -14,13 +14,14 @@ import re
 from functools import cache
 
 from bot.conduct import matching
-from bot.conduct.plain import joined, plain, sentences
+from bot.conduct.plain import joined, plain, sentences, windows
 from bot.conduct.reasons import Reason
 
 # In the order of asking.
 TOPICS = (Reason.CRISIS, Reason.ABUSE, Reason.EMERGENCY, Reason.GRIEF, Reason.ADDICTION, Reason.MINOR, Reason.NO_BOTS)
 # These are meant as they are said, whatever else the sentence is about.
 NEVER_OF_STORIES = frozenset({Reason.MINOR, Reason.NO_BOTS, Reason.SENSITIVE_THREAD, Reason.SERIOUS})
+LONG_OVER = frozenset({Reason.GRIEF, Reason.EMERGENCY, Reason.ADDICTION, Reason.MINOR})  # what may be lightly spoken of after years
 
 _FIRST_PERSON = re.compile(r"\b(?:i|im|ive|ill|id|me|my|mine|myself|we|weve|our|us)\b")
 
@@ -35,31 +36,71 @@ def topic_of(body: str) -> Reason | None:
     return next((topic for topic in TOPICS if any(matches(topic, piece) for piece in pieces)), None)
 
 
-def is_about(topic: Reason, body: str) -> bool:
-    """Whether a text is about one topic."""
-    return any(matches(topic, piece) for piece in pieces_of(body))
+def is_about(topic: Reason, body: str, quotes: bool = True) -> bool:
+    """Whether a text is about one topic. quotes: with what it quotes."""
+    return any(matches(topic, piece) for piece in pieces_of(body, quotes))
 
 
-def pieces_of(body: str) -> list[str]:
-    """The sentences of a text, as `plain` words, and short ones joined as well: «I'm done. With everything.»"""
-    parts = sentences(plain(body))
-    return list(dict.fromkeys([*parts, *joined(parts)]))
+def pieces_of(body: str, quotes: bool = True) -> list[str]:
+    """The sentences of a text, as `plain` words, and short ones joined as well: «I'm done. With everything.» Long ones in parts."""
+    parts = sentences(plain(body, quotes))
+    return list(dict.fromkeys(window for part in (*parts, *joined(parts)) for window in windows(part)))
+
+
+def windows_of(body: str, short: int = 25, least: int = 12) -> list[str]:
+    """A text as `plain` words in one line where it has at most `short`; else each sentence with those after it, until `least` words.
+
+    >>> windows_of("I like it. Not the end, though."), len(windows_of("It is 1. It is 2. It is 3. " * 4))
+    (['i like it. not the end, though.'], 5)
+    """
+    words = plain(body)
+    whole = " ".join(words.split())
+    if whole.count(" ") < short:
+        return [whole] if whole else []
+    parts = sentences(words)
+    found = []
+    for start in range(len(parts)):
+        end, size = start, 0
+        while end < len(parts) and size < least:
+            size += parts[end].count(" ") + 1
+            end += 1
+        found.append(". ".join(parts[start:end]))
+        if end == len(parts):
+            break
+    return list(dict.fromkeys(found))
 
 
 def matches(topic: Reason, piece: str) -> bool:
     """Whether one of a topic's patterns fits a piece of text."""
-    found = [section for section, pattern in matching.sections(topic).items() if pattern.search(piece)]
-    if not found or topic in NEVER_OF_STORIES:
-        return bool(found)
+    sections = [section for section, pattern in matching.sections(topic).items() if pattern.match(piece)]
+    if not sections or topic in NEVER_OF_STORIES:
+        return bool(sections)
     in_story = _has("stories", piece)
     if in_story and not _FIRST_PERSON.search(piece):
         return False
-    long_ago = _has("long_ago", piece) and not _lately().search(piece)
-    return any(not (in_story and "not in stories" in section) and not (long_ago and "not long ago" in section) for section in found)
+    long_over = is_long_over(piece)
+    return any(not (in_story and "not in stories" in section) and not (long_over and "not long ago" in section) for section in sections)
+
+
+def is_elsewhere(topic: Reason, piece: str) -> bool:
+    """Whether a piece of text calls for no care although it is about a topic: it is of a story in which nobody says «I», of what is long
+    over, or an adult's about children. For the verdicts of a classifier.
+
+    >>> is_elsewhere(Reason.CRISIS, "in the novel she drowns herself"), is_elsewhere(Reason.MINOR, "when i was 12 we moved to the coast")
+    (True, True)
+    """
+    if (topic in LONG_OVER and is_long_over(piece)) or (topic is Reason.MINOR and _has("adults", piece)):
+        return True
+    return topic not in NEVER_OF_STORIES and _has("stories", piece) and not _FIRST_PERSON.search(piece)
+
+
+def is_long_over(piece: str) -> bool:
+    """Whether a piece of text is of long ago and of nothing lately."""
+    return _has("long_ago", piece) and not _lately().search(piece)
 
 
 def _has(name: str, piece: str) -> bool:
-    return any(pattern.search(piece) for pattern in matching.sections(name).values())
+    return matching.sections(name)[""].match(piece)
 
 
 @cache

@@ -9,11 +9,11 @@ reply may not copy, and their language, which the comment that is answered tells
     rendered.py    links, pings, images as Reddit's markdown makes them; hosts.py: addresses without http://
     personal.py    e-mail, telephone, address, accounts, documents, handles
     slurs.py       swear words in every spelling
-    patterns.py    phrases of threats, hate, advice, claims, spam, prompts; quotes.py: words put into somebody's mouth
+    phrases.py     those of threats, hate, advice, claims, spam, prompts; quotes.py: words put into somebody's mouth
     echo.py        the comment again; language.py: another language; toxicity.py: Detoxify
 
-A new refusal is a member of `Unfit`, with its phrase, and a line in `_checks`, the cheap ones first; one that patterns know is a file in
-patterns/ and a member of the same name. The libraries are loaded on first use.
+A new refusal is a member of `Unfit`, with its phrase, and a line in `_checks`, the cheap ones first; one that phrases tell is a file in
+phrases/ and a member of the same name. The libraries are loaded on first use.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bot import text
-from bot.conduct import echo, language, letters, patterns, personal, quotes, rendered, slurs, toxicity
+from bot.conduct import echo, language, letters, personal, phrases, quotes, rendered, slurs, toxicity
 from bot.corpus import copies
 from bot.schema import Phrased
 
@@ -38,16 +38,16 @@ class Unfit(Phrased):
 
     HIDDEN_CHARACTERS = "hidden_characters", "has characters that can't be seen or that turn text around"
     OVER_LONG = "over_long", "longer than the settings allow"
-    UNREADABLE = "unreadable", "no words that can be checked"
+    NO_WORDS = "no_words", "no words that can be checked"
     PING = "ping", "names a user or a subreddit, who would be called"  # u/somebody, r/somewhere
     IMAGE = "image", "has an image"
     E_MAIL = "e_mail", "has an e-mail address"
     LINK = "link", "has a link"
-    PHONE_NUMBER = "phone_number", "has a phone number"
+    WALLET = "wallet", "has an address of a cryptocurrency or another code"
     BANK_ACCOUNT = "bank_account", "has the number of a bank account"
     CARD_NUMBER = "card_number", "has the number of a payment card"
     DOCUMENT_NUMBER = "document_number", "has the number of a passport, a licence or a plate"
-    WALLET = "wallet", "has an address of a cryptocurrency or another code"
+    PHONE_NUMBER = "phone_number", "has a phone number"
     ADDRESS = "address", "says where somebody lives"
     HANDLE = "handle", "sends to an account on another service"
     BOT_SUMMONS = "bot_summons", "calls another bot"
@@ -117,21 +117,21 @@ def may_say(reply: str, around: Around, conduct: ConductSettings, judged: Judged
 def _checks(reply: str, around: Around, conduct: ConductSettings, judged: Judged) -> Iterator[tuple[Unfit, bool]]:
     """Every reason and whether it applies; none is looked at before the one in front of it."""
     shown, latin = letters.visible(reply), letters.latin(reply)
-    yield Unfit.UNREADABLE, language.is_unreadable(latin)
+    yield Unfit.NO_WORDS, language.is_unreadable(shown)
     becomes = rendered.becomes(reply)
     yield Unfit.PING, becomes is rendered.Becomes.PING
     yield Unfit.IMAGE, becomes is rendered.Becomes.IMAGE
     yield Unfit.E_MAIL, personal.has_e_mail(latin)
     yield Unfit.LINK, becomes is rendered.Becomes.LINK
-    yield Unfit.PHONE_NUMBER, personal.has_phone_number(latin)
+    yield Unfit.WALLET, personal.has_wallet(latin)
     yield Unfit.BANK_ACCOUNT, personal.has_bank_account(latin)
     yield Unfit.CARD_NUMBER, personal.has_card_number(latin)
     yield Unfit.DOCUMENT_NUMBER, personal.has_document_number(latin)
-    yield Unfit.WALLET, personal.has_wallet(latin)
+    yield Unfit.PHONE_NUMBER, personal.has_phone_number(latin)
     yield Unfit.ADDRESS, personal.has_address(latin)
     yield Unfit.HANDLE, personal.has_handle(latin)
     yield Unfit.SLUR, bool(slurs.bad_words(reply))
-    yield from ((category, patterns.matches(category, latin)) for category in Unfit if category in patterns.CATEGORIES)
+    yield from ((category, phrases.matches(category, latin)) for category in Unfit if category in phrases.CATEGORIES)
     yield Unfit.INVENTED_QUOTE, quotes.invents_quote(latin, [around.comment, *around.thread])
     yield from ((category, judged.get(category, 0.0) >= conduct.reply_threshold) for category in Unfit)
     if conduct.toxicity_model is not None:

@@ -3,7 +3,7 @@
     may_reply_to   asked by `fetch` of every comment it sees, and by `submit` again before it posts; `Reason` in skipped.csv
     text_refusal   the part of it that needs the texts only: subreddit, title, flair, comment and what stands above it
 
-What a text is about, topics.py and titles.py tell by patterns; a classifier's probabilities come in from outside as `Likely`, for the
+topics.py and titles.py decide by patterns what a text is about; a classifier's probabilities come in from outside as `Likely`, for the
 pieces of text that `pieces_judged` gives. A new refusal is a member of `Reason`, with its phrase, and a line here.
 """
 
@@ -56,10 +56,10 @@ def text_refusal(
     above: Sequence[str] = (),
     likely: Likely = NOTHING_LIKELY,
 ) -> Reason | None:
-    """Why a comment with this text, in this place, is not answered, or None; any text may be empty, and says nothing then.
+    """Why a comment with this text, in this place, is not answered, or None; any text may be empty and is not judged then.
 
-    selftext: the submission's own text. above: the comments above this one, in any order. likely: what a classifier says of the pieces of
-    these texts; without it patterns alone decide.
+    selftext: the submission's own text. above: the comments above this one, in any order. likely: the probabilities that a classifier
+    gives the pieces of these texts; without it patterns alone decide.
     """
     place = subreddit_name(subreddit)
     sensitive = _listed(words.SENSITIVE_SUBREDDITS, conduct.sensitive_subreddits)
@@ -84,11 +84,11 @@ def pieces_judged(title: str, flair: str, comment: str, selftext: str = "", abov
     """The pieces of these texts that a classifier is asked about: each whole text that is short, and each sentence of the longer ones.
 
     >>> pieces_judged("Books", "", "I like it. Not the end, though.")
-    ['books', 'i like it', 'not the end, though', 'i like it not the end, though']
+    ['books', 'i like it. not the end, though.']
     """
     pieces: dict[str, None] = {}
     for body in (title, flair, comment, *above, selftext):
-        pieces |= dict.fromkeys(topics.pieces_of(body)[:MAXIMUM_PIECES])
+        pieces |= dict.fromkeys(topics.windows_of(body)[:MAXIMUM_PIECES])
     return list(pieces)
 
 
@@ -103,9 +103,13 @@ def likely_topic(pieces: Iterable[str], likely: Likely, threshold: float = 0.5, 
     >>> likely_topic(["a", "b"], {"a": {Reason.GRIEF: 0.2}, "b": {Reason.CRISIS: 0.7, Reason.GRIEF: 0.6}})
     <Reason.CRISIS: 'crisis'>
     """
-    found = [(probability, topic) for piece in pieces for topic, probability in likely.get(piece, {}).items() if topic not in but]
-    probability, topic = max(found, default=(0.0, None), key=lambda each: each[0])
-    return topic if probability >= threshold else None
+    candidates = [
+        (probability, topic)
+        for piece in pieces
+        for topic, probability in likely.get(piece, {}).items()
+        if topic not in but and probability >= threshold and not topics.is_elsewhere(topic, piece)
+    ]
+    return max(candidates, default=(0.0, None), key=lambda each: each[0])[1]
 
 
 def _notice(body: str) -> Reason | None:
@@ -178,11 +182,11 @@ def _state_refusal(
 def ancestors(thread: Thread, comment: ThreadComment) -> list[ThreadComment]:
     """The comments above one, as far as the thread has them, the nearest first."""
     by_id = {each.comment_id: each for each in thread.comments}
-    found: list[ThreadComment] = []
-    while (above := by_id.pop(comment.parent_id, None)) is not None:  # a circle ends
-        found.append(above)
-        comment = above
-    return found
+    above: list[ThreadComment] = []
+    while (parent := by_id.pop(comment.parent_id, None)) is not None:  # a circle ends
+        above.append(parent)
+        comment = parent
+    return above
 
 
 def asks_bots_away(thread: Thread, comment: ThreadComment | None = None) -> bool:

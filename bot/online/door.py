@@ -63,7 +63,14 @@ class Memory:
 
 
 def objection(
-    reply: Reply, thread: Thread, us: str, now: int, memory: Memory, settings: Settings, likely: Likely, judged: Judged
+    reply: Reply,
+    thread: Thread,
+    us: str,
+    now: int,
+    memory: Memory,
+    settings: Settings,
+    likely: Likely = where.NOTHING_LIKELY,
+    judged: Judged = what.NOT_JUDGED,
 ) -> str | None:
     """Why this reply is not posted, or None: a `where.Reason`, Refusal.EDITED, or a `what.Unfit`. Pure.
 

@@ -111,7 +111,7 @@ def ask_bots_away(threads: list[Thread]) -> dict[str, str]:
 
 
 def remember(path: Path, asking: Mapping[str, str], now: float) -> None:
-    """Write into the ledger at `path`, where there is one, that these people opted out: name -> where they said so."""
+    """Write into the ledger at `path`, where there is one, that these people opted out: name -> where they asked."""
     if asking and path.exists():
         with closing(ledger.open_ledger(path)) as db:
             for name, source in asking.items():

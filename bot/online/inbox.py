@@ -120,7 +120,7 @@ def obey(client: Client, db: sqlite3.Connection, withdraw_at_karma: int, now: in
 
 
 def named(client: Client, requests: Sequence[Request], ours: Mapping[str, Reply]) -> dict[str, Reply]:
-    """`ours`; where `forget` removed the name of a person replied to whom a request may be from, Reddit says it anew. It isn't kept."""
+    """`ours`; where `forget` removed the name of a person replied to whom a request may be from, Reddit is asked for it. It isn't kept."""
     asking = [request.letter for request in requests if request.delete]
     in_message = any(not letter.parent_id for letter in asking)
     answered = {letter.parent_id for letter in asking}

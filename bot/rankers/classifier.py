@@ -59,7 +59,7 @@ WHOLE: Mapping[str, Callable[[str], str]] = {
     "comment": lambda body: " ".join(plain(body).split()),
     "reply": lambda body: " ".join(body.split()),
 }
-PIECES: Mapping[str, Callable[[str], list[str]]] = {"comment": topics.pieces_of, "reply": pieces_of_reply}
+PIECES: Mapping[str, Callable[[str], list[str]]] = {"comment": topics.windows_of, "reply": pieces_of_reply}
 
 
 def of_texts(logits: Callable[[Sequence[str]], Array], texts: Sequence[str], side: str) -> Array:

@@ -26,7 +26,7 @@ import typer
 
 from bot import files, schema
 from bot.cli import UserError
-from bot.conduct import words
+from bot.conduct import where, words
 from bot.rankers import classifier
 from bot.schema import ConductLine, LmRow, LossRow, sample_rows
 from bot.train import encoders, loop, thresholds
@@ -46,6 +46,7 @@ ADAPTER_RANK = 16
 BACKGROUND_WEIGHT = 0.3  # of a person's text: a few are harmful, and none is labelled
 BACKGROUND_WORDS = 60  # longer ones are not trained on
 MEASURED_TEXTS = 1000  # people's, for the thresholds and again for the figures
+NEVER = -1e9  # a logit
 JOINED = 0.2  # share of lines that are trained on once more between harmless ones
 
 
@@ -226,6 +227,8 @@ def save(
         }
         kinds = {part: [line for line in lines if part_of(line.text) == part] for part in logits}
         background = {part: logits_of(saved, people[part], options.side) for part in ("val", "test")}
+        for values in background.values():  # of texts that are no titles
+            values[:, [label in where.TITLE_TOPICS for label in labels]] = NEVER
         fitted = thresholds.fit(logits["thresholds"], targets_of(kinds["thresholds"], labels), background["val"], labels, options.side)
         np.savez(folder / serving.HEAD_FILE, weight=weight * fitted.scale[:, None], bias=bias * fitted.scale + fitted.offset)
         card.metrics = thresholds.figures(fitted.applied(logits["held_out"]), kinds["held_out"], fitted.applied(background["test"]))

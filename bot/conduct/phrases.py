@@ -1,4 +1,4 @@
-"""patterns: phrases and frames of what is not said, one file a category in patterns/, named as the member of `Unfit`.
+"""phrases: what is not said, as patterns, one file a category in phrases/, named as the member of `Unfit`.
 
     # a comment
     name = this|that             <name> stands for any of these below
@@ -15,7 +15,7 @@ import re
 from functools import cache
 from pathlib import Path
 
-FOLDER = Path(__file__).with_name("patterns")
+FOLDER = Path(__file__).with_name("phrases")
 CATEGORIES = tuple(sorted(path.stem for path in FOLDER.glob("*.txt")))
 
 

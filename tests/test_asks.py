@@ -1,0 +1,53 @@
+"""bot.conduct.asks: what people write who want the bot to stop, or its reply gone. All lines are invented."""
+
+from __future__ import annotations
+
+import pytest
+
+from bot.conduct import asks
+from tests.growth import growth
+
+STOP = [
+    "!stop", "Please `!STOP`.", "**!stop**", "! Stop", "！ｓｔｏｐ", "!stoop", "/stop", "s-t-o-p", "ѕtоp", "STOP STOP", "stop, please",
+    "Pls stop it now",
+    "Stop messaging me", "please never answer me again", "don't write to me", "do not respond to my posts", "unsubscribe me",
+    "UNSUBSCRIBE", "opt out",
+    "I'd like to opt out", "!optout", "leave me be", "just leave me alone, thanks", "go away!", "Get lost, robot", "shut up, bot",
+    "block me",
+    "take me off your list", "remove me from this", "I don't want replies from a program", "I do not consent", "no bots",
+    "bad bot, quit it", "🛑",
+    "That's enough.", "Dear bot, stop.\n\nSent from a telephone", "Nice try. Stop.", "> !stop\n\n!stop", "basta", "Lass mich in Ruhe",
+]  # fmt: skip
+DELETE = [
+    "!delete", "**! DELETE**", "!remove", "!rm", "delete this", "Please remove your comment", "could you take this down?",
+    "I want this gone", "erase it",
+    "get rid of that", "this needs to be deleted", "retract your reply, please", "delete", "removal: I request deletion",
+]  # fmt: skip
+BOTH = ["!stop and !delete", "delete this and never reply to me", "Stop. Delete."]
+NEITHER = [
+    "", "thanks!", "I stopped at chapter two", "the bus stop is round the corner", "great! stopping by later", "don't stop, this is fun",
+    "Stop by any time",
+    "we leave at noon", "leave it to cool", "remove the seeds first", "deleted scenes are the best", "I deleted that app",
+    "who made you?", "are you a bot?",
+    "good bot", "I disagree with you", "ignore the noise outside", "the list of names is long",
+    "> reply `!stop` to stop\n\nI like this bot",
+    "shut up and take my money", "quit while it is good", "non-stop trains", "I can't stop laughing",
+]  # fmt: skip
+
+
+def test_stop() -> None:
+    assert [line for line in STOP + BOTH if not asks.to_stop(line)] == []
+    assert [line for line in DELETE + NEITHER if asks.to_stop(line)] == []
+
+
+def test_delete() -> None:
+    assert [line for line in DELETE + BOTH if not asks.to_delete(line)] == []
+    assert [line for line in STOP + NEITHER if asks.to_delete(line)] == []
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["`a ", " __a", "!", "! ", "stop ", "delete this ", "delete your the bot ", "please ", "dont you dare ", "a, ", "no more ", "é", "🛑"],
+)
+def test_time_grows_with_the_length(unit: str) -> None:
+    assert growth(asks.to_stop, unit + "x ") < 30 and growth(asks.to_delete, unit) < 30

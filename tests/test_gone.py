@@ -1,0 +1,105 @@
+"""bot.posting.gone: what is deleted on Reddit is removed here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bot import schema
+from bot.cli import Unreachable, UserError
+from bot.online import fetch
+from bot.posting import purge
+from bot.sandbox import server
+from bot.sandbox.server import Box
+from bot.schema import Comment, Context, Harvested, Scored
+
+
+@pytest.fixture
+def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Box]:
+    with server.serve(tmp_path / "sandbox.sqlite") as running:
+        monkeypatch.setenv("BOT_REDDIT__URL", running.url)
+        monkeypatch.setenv("BOT_SUBMIT__LEDGER", str(tmp_path / "ledger.sqlite"))
+        monkeypatch.setenv("BOT_FETCH__SUBREDDITS", '["sandbox_books", "sandbox_home"]')
+        monkeypatch.setattr("prawcore.sessions.FiniteRetryStrategy._sleep_seconds", lambda self: 0.01)
+        yield running
+
+
+@pytest.fixture
+def data(box: Box, tmp_path: Path) -> Path:
+    data = tmp_path / "data"
+    fetch.main(data / "runs" / "one")
+    return data
+
+
+def names(data: Path) -> set[str]:
+    run = data / "runs" / "one"
+    rows = [*schema.read_rows(run / "comments.csv", Comment), *schema.read_rows(run / "context.csv", Context)]
+    return {row.comment_id for row in rows}
+
+
+def gone(data: Path, dry_run: bool = False) -> None:
+    purge.purge_command(None, data, None, dry_run, True)
+
+
+def test_what_is_deleted_there_is_removed_here(box: Box, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = names(data)
+    deleted, removed, other, ours = sorted(before)[::5][:4]
+    rows = [Harvested(f"t1_{n}", name, "t3_x", "books", "words", "r", 1.5, 1, 0, False) for n, name in enumerate((deleted, ours))]
+    schema.write_rows(data / "harvest.csv", Harvested, rows)
+    scored = Scored(deleted, "t3_x", "books", "words", "c", "r", None, None, None, None, "kept", "")
+    schema.write_rows(data / "elsewhere" / "scored.csv", Scored, [scored])
+    box.store.blank(deleted, "[deleted]")
+    box.store.blank(removed, "[removed]")
+    gone(data, dry_run=True)
+    assert names(data) == before
+    gone(data)
+    assert names(data) == before - {deleted, removed} and other in names(data)
+    # harvest.csv in data has no comments.csv beside it that says «sandbox»: it is Reddit's, but what is purged goes from every file
+    assert schema.read_rows(data / "harvest.csv", Harvested) == rows[1:]
+    assert schema.read_rows(data / "elsewhere" / "scored.csv", Scored) == []
+    capsys.readouterr()
+    gone(data)
+    assert "Reddit: has all of these comments; nothing to do" in capsys.readouterr().out
+
+
+def test_more_than_a_call_holds(box: Box, data: Path) -> None:
+    thread = box.store.submissions("sandbox_books")[0]["name"]
+    made = [box.say(thread, f"Number {number}.") for number in range(230)]
+    rows = [Context(thread, name, thread, "words", "reader_1") for name in made]
+    schema.write_rows(data / "runs" / "one" / "context.csv", Context, rows)
+    for name in made[::3]:
+        box.store.blank(name, "[deleted]")
+    gone(data)
+    left = [row.comment_id for row in schema.read_rows(data / "runs" / "one" / "context.csv", Context)]
+    assert left == [name for number, name in enumerate(made) if number % 3]
+
+
+def test_of_two_sites_one_is_asked(box: Box, data: Path) -> None:
+    """Comments of Reddit's are not in the sandbox, which says nothing of them."""
+    run = data / "runs" / "two"
+    schema.write_rows(
+        run / "comments.csv", Comment, [Comment("t1_real", "t3_x", "s", "t", "c", 1, 1, 0, "a", False, "")], {"source": "reddit"}
+    )
+    before = names(data)
+    gone(data)
+    assert len(schema.read_rows(run / "comments.csv", Comment)) == 1 and names(data) == before
+
+
+def test_where_reddit_cannot_be_read_nothing_goes(box: Box, data: Path) -> None:
+    before = names(data)
+    box.store.add_fault("503", "/api/info", times=99)
+    with pytest.raises(Unreachable):
+        gone(data)
+    assert names(data) == before
+
+
+def test_a_damaged_file_is_named_and_the_rest_is_done(box: Box, data: Path) -> None:
+    victim = min(names(data))
+    box.store.blank(victim, "[deleted]")
+    (data / "runs" / "two").mkdir()
+    (data / "runs" / "two" / "context.csv").write_text('comment_id,author\nt1_x,"unclosed')
+    with pytest.raises(UserError, match="1 not purged, which may hold traces: .*two/context.csv"):
+        gone(data)
+    assert victim not in names(data)

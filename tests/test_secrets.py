@@ -1,0 +1,242 @@
+"""Secrets stay where they are: no message has a value, no stage without business on Reddit has them, no stranger's module gets them."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import praw.config
+import pytest
+
+from bot import cli, config, files, pipeline
+from bot.__main__ import STAGES
+from bot.cli import ROOT, NoPermission, WrongSettings
+from bot.config import RedditSettings
+from bot.reddit import client as reddit
+from bot.report.journal import Journal
+
+SECRET = "hunter2-S3CR3T"
+AGENT = 'user_agent = "linux:reply-bot:0.1 (by /u/me_myself)"'
+
+
+def refusal(path: Path | None) -> str:
+    with pytest.raises(WrongSettings) as caught:
+        config.load(path)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# --- the config -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "name"),
+    [
+        (f'[reddit]\n{AGENT}\npwd = "{SECRET}"\n', 3, "reddit.pwd"),
+        (f'[reddit]\n\n# mine\nPasswort = "{SECRET}"\n', 4, "reddit.Passwort"),
+        (f'[fetch]\nlisting = "new"\n[reddit]\nauth = "{SECRET}"\n', 4, "reddit.auth"),
+        (f'[bot]\nsession_cookie = "{SECRET}"\n', 2, "bot.session_cookie"),
+        (f'reddit.bearer = "{SECRET}"\n', 1, "reddit.bearer"),
+        (f'[reddit]\n"my key" = "{SECRET}"\n', 2, "reddit.my key"),
+        (f'[[submit.allowed]]\nsubreddit = "a"\n[[submit.allowed]]\nsecretToken = "{SECRET}"\n', 4, "submit.allowed.1.secretToken"),
+        (f'[reddit]\nurl = "http://me:{SECRET}@127.0.0.1:80"\n', 2, "reddit.url"),
+    ],
+)
+def test_a_credential_is_named_with_file_and_line(tmp_path: Path, content: str, line: int, name: str) -> None:
+    path = tmp_path / "my.toml"
+    path.write_text(content)
+    message = refusal(path)
+    assert message.startswith(f"{path}: line {line}: {name} is a credential; ") and SECRET not in message
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (f'[reddit]\nhaslo = "{SECRET}"\n', "line 2 setting reddit.haslo: "),
+        (f'[reddit]\ntimeout_seconds = "{SECRET}"\n', "line 2 setting reddit.timeout_seconds: "),
+        (f'[fetch]\nlisting = "{SECRET}"\n', "line 2 setting fetch.listing: "),
+        (f'[submit]\ndisclosure = "{SECRET}"\n', "line 2 setting submit.disclosure: "),
+        (f'[[submit.allowed]]\nsubreddit = "{SECRET}"\npermitted_by = "u/mod"\n', "line 2 setting submit.allowed.0.subreddit: "),
+        (f'[generate]\nmin_new_tokens = 90\nbackend = "{SECRET}"\n', "line 1 setting generate: "),
+        (f'[bigquery]\nproject = "{SECRET}"\n', "line 2 setting bigquery.project: "),
+        (f'reddit = "{SECRET}"\n', "line 1 setting reddit: "),
+        (f"[reddit]\npassword {SECRET}\n", "not readable as TOML (line 2, column"),
+        (f"[reddit]\nuser_agent = {SECRET}\n", "not readable as TOML (line 2, column"),
+        (f'[reddit]\nuser_agent = "{SECRET}\n', "not readable as TOML (line 2, column"),
+        (f"[{SECRET}]\n[{SECRET}]\n", "not readable as TOML (line 2, column"),
+        (f'x = """{SECRET}', "not readable as TOML ("),
+    ],
+)
+def test_a_value_is_never_repeated(tmp_path: Path, content: str, name: str) -> None:
+    path = tmp_path / "my.toml"
+    path.write_text(content)
+    message = refusal(path)
+    assert message.startswith(f"{path}: {name}") and SECRET not in message
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("BOT_REDDIT__PWD", SECRET),
+        ("BOT_REDDIT__BEARER_TOKEN", SECRET),
+        ("BOT_PASSWORT", SECRET),
+        ("BOT_REDDIT__TIMEOUT_SECONDS", SECRET),
+        ("BOT_REDDIT__HASLO", SECRET),
+        ("BOT_REDDIT", json.dumps({"pwd": SECRET})),
+        ("BOT_REDDIT", SECRET),
+        ("BOT_FETCH__SUBREDDITS", f'["{SECRET}"'),
+        ("BOT_SUBMIT__ALLOWED", json.dumps([{"subreddit": SECRET, "permitted_by": "u/mod"}])),
+    ],
+)
+def test_nor_is_one_of_the_environment(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    monkeypatch.setenv(variable, value)
+    message = refusal(None)
+    assert SECRET not in message and (variable in message or "reddit" in message or "fetch" in message)
+
+
+@pytest.mark.parametrize("settings", [{"url": SECRET}, {"user_agent": SECRET}, {"url": f"https://{SECRET}"}])
+def test_nor_by_the_client(settings: dict[str, str]) -> None:
+    with pytest.raises(WrongSettings, match=f"reddit.{next(iter(settings))}: ") as caught:
+        reddit.connect(RedditSettings(**settings))  # type: ignore[arg-type]
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("permitted_by", ["", "   ", "\t\n ", "...", "- -", " a ", "??????"])
+def test_a_permission_of_nobody_is_none(monkeypatch: pytest.MonkeyPatch, permitted_by: str) -> None:
+    monkeypatch.setenv("BOT_SUBMIT__ALLOWED", json.dumps([{"subreddit": "books", "permitted_by": permitted_by}]))
+    assert "submit.allowed.0.permitted_by" in refusal(None)
+
+
+# --- praw.ini -------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (f"[DEFAULT]\nclient_id=abc\npassword {SECRET}\n".encode(), "praw.ini: line 3 is not `name=value`"),
+        (f"password={SECRET}\n".encode(), "praw.ini: line 1 stands in no section; begin with [DEFAULT]"),
+        (f"[DEFAULT]\npassword={SECRET}\npassword={SECRET}\n".encode(), "praw.ini: line 3 repeats a name that stands above"),
+        (f"[{SECRET}]\n[{SECRET}]\n".encode(), "praw.ini: line 2 repeats a name that stands above"),
+        (f"[DEFAULT]\npassword={SECRET}\n".encode("utf-16"), "praw.ini: not UTF-8"),
+        (f"[DEFAULT]\npassword={SECRET}é\n".encode("latin-1"), "praw.ini: not UTF-8"),
+        (f"[DEFAULT]\nclient_id=a\nclient_secret=b\ntimeout={SECRET}\n".encode(), "a value that is not of its kind (ValueError)"),
+    ],
+)
+def test_a_malformed_praw_ini(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, words: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "none"))
+    monkeypatch.setattr(praw.config.Config, "CONFIG", None)
+    Path("praw.ini").write_bytes(content)
+    with pytest.raises(NoPermission) as caught:
+        reddit.connect(RedditSettings(user_agent="linux:reply-bot:0.1 (by /u/me_myself)"))
+    assert words in str(caught.value) and SECRET not in str(caught.value) and "\n" not in str(caught.value)
+    assert caught.value.status == 77
+
+
+# --- who has them -----------------------------------------------------------------------------------------------------------------
+
+PRAW = {"praw_password": SECRET, "PRAW_CLIENT_SECRET": SECRET}
+
+
+@pytest.fixture
+def shows_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, str]]:
+    """A stage, started as `run` starts it, that is a program which shows what it was given."""
+    program = tmp_path / "program"
+    program.write_text(
+        f'#!/bin/sh\nexec {sys.executable} -c "import json, os, sys; print(json.dumps([sys.argv, dict(os.environ)]))" "$@"\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+
+    def show(stage: str) -> dict[str, str]:
+        environment = {**os.environ, **PRAW, "PYTHONPATH": f":/else:.:{os.pathsep}sub"}
+        status, lines = pipeline.run_stage(stage, [], environment, Journal(tmp_path))
+        arguments, given = json.loads(lines[0])
+        assert status == 0 and arguments[1:4] == ["-P", "-m", "bot"]
+        return given
+
+    return show
+
+
+@pytest.mark.parametrize("stage", ["generate", "rank", "choose", "models export"])
+def test_a_stage_that_does_not_speak_to_reddit_has_no_credentials(shows_environment: Callable[[str], dict[str, str]], stage: str) -> None:
+    given = shows_environment(stage)
+    assert SECRET not in given.values()
+    assert given["PYTHONPATH"] == f"{ROOT}{os.pathsep}/else" and given["PYTHONSAFEPATH"] == "1"
+
+
+@pytest.mark.parametrize("stage", ["inbox", "fetch", "submit"])
+def test_one_that_does_has_them(shows_environment: Callable[[str], dict[str, str]], stage: str) -> None:
+    assert {name: value for name, value in shows_environment(stage).items() if value == SECRET} == PRAW
+
+
+def test_the_stages_that_speak_to_reddit_are_stages() -> None:
+    assert STAGES.keys() > cli.ASKS_REDDIT
+
+
+def test_a_command_drops_them_at_once(tmp_path: Path) -> None:
+    """Typed by hand in a shell that has them: what the command starts, and what it imports, doesn't see them."""
+    code = (
+        "import os, sys\nfrom bot import __main__\nsys.argv = ['run_bot.py', sys.argv[1], '--help']\n"
+        "try: __main__.main()\nexcept SystemExit: pass\nprint(sorted(name for name in os.environ if 'praw' in name.lower()))"
+    )
+    for stage, expected in (("choose", "[]"), ("submit", "['PRAW_CLIENT_SECRET', 'praw_password']")):
+        done = subprocess.run(
+            [sys.executable, "-c", code, stage], cwd=ROOT, env={**os.environ, **PRAW}, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.splitlines()[-1] == expected
+
+
+# --- whose modules run ------------------------------------------------------------------------------------------------------------
+
+NAMES = ("typer", "filelock", "praw", "json", "sqlite3", "pydantic", "importlib", "pathlib", "bot")
+
+
+@pytest.mark.parametrize("python_path", [None, "", ":", ":/nowhere", ".", "relative:"])
+@pytest.mark.parametrize("call", [[str(ROOT / "run_bot.py")], ["-m", "bot"]])
+def test_no_module_is_taken_from_the_working_folder(tmp_path: Path, call: list[str], python_path: str | None) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    names = (
+        NAMES if call != ["-m", "bot"] else ("typer", "filelock", "praw", "sqlite3", "pydantic")
+    )  # Python itself imports the others first
+    for name in names:
+        (home / f"{name}.py").write_text(f"open({str(home / 'PWNED')!r}, 'a').write({name!r})\nraise SystemExit(0)\n")
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    if python_path is not None:
+        environment["PYTHONPATH"] = python_path
+    if call == ["-m", "bot"]:
+        environment["PYTHONPATH"] = f"{python_path or ''}{os.pathsep}{ROOT}"
+    done = subprocess.run([sys.executable, *call, "status"], cwd=home, env=environment, capture_output=True, text=True, check=False)
+    assert not (home / "PWNED").exists(), (home / "PWNED").read_text()
+    assert done.returncode == 1 and f"{home}/data/ledger.sqlite: no ledger there" in done.stderr
+
+
+# --- who may read ------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_folder_and_its_log_are_their_owner_s(tmp_path: Path) -> None:
+    old = os.umask(0o022)
+    try:
+        with files.run_folder(tmp_path / "runs" / "run", make=True):
+            journal = Journal(tmp_path / "runs" / "run")
+            journal.note("start")
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE((tmp_path / "runs" / "run").stat().st_mode) == 0o700
+    log = tmp_path / "runs" / "run" / "log.jsonl"
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
+    log.chmod(0o644)  # from an older version
+    journal.note("end")
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600 and log.read_text().count("\n") == 2
+
+
+def test_git_ignores_what_docker_ignores() -> None:
+    wanted = {line.removeprefix("**/").rstrip("/") for line in (ROOT / ".dockerignore").read_text().split()} - {".git", "data"}
+    ignored = {line.rstrip("/") for line in (ROOT / ".gitignore").read_text().split()}
+    assert {"praw.ini", "*.env"} <= wanted <= ignored

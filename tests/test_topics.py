@@ -1,0 +1,320 @@
+"""bot.conduct.topics, titles and accounts: what is left alone, and the harmless neighbours that are answered. All lines are invented."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from bot.conduct import accounts, keys, matching, titles, topics, where
+from bot.conduct.plain import plain
+from bot.conduct.reasons import Reason
+from bot.config import ConductSettings
+from tests.growth import growth
+
+ABOUT = {
+    Reason.CRISIS: [
+        "I just want to go to sleep and never wake up",
+        "honestly they would all be happier without me",
+        "gonna un-alive myself after the weekend",
+        "I'm so tired of being alive.",
+        "im thinking about suiсide again",  # a Cyrillic letter
+        "sui*cide is on my mind",
+        "Wrote the goodbye letters. Goodbye everyone.",
+        "I can't go on like this anymore",
+        "I cut my wrists again last night",
+        "I see no reason to go on living",
+        "made myself throw up after dinner again",
+        "I am done. With life.",
+        "The pills are in my hand",
+        "I don't deserve to live",
+        "self-harm relapse, third this week",
+    ],
+    Reason.ABUSE: [
+        "my boyfriend choked me last night",
+        "Dad hits me when he has been drinking",
+        "my stepfather comes into my room at night",
+        "my ex threatens to leak my photos",
+        "I was raped at a party",
+        "he broke her arm and said it was the stairs",
+        "I'm afraid to go home",
+        "my ex waits outside my work every night",
+        "They won't let me leave the house and took my passport",
+    ],
+    Reason.EMERGENCY: [
+        "my father collapsed and won't wake up",
+        "the baby isn't breathing",
+        "my friend swallowed bleach",
+        "should I call an ambulance?",
+        "is it safe to take 12 ibuprofen",
+        "there is an active shooter on campus",
+        "Our house is on fire",
+        "someone is trying to break into my house",
+        "my son is missing since yesterday",
+        "I got arrested last night",
+        "she is having a stroke",
+    ],
+    Reason.GRIEF: [
+        "my mother passed away this morning",
+        "we lost our baby at 30 weeks",
+        "Her funeral is on Friday",
+        "my best friend killed himself",
+        "I had to put my dog to sleep today",
+        "he died in my arms yesterday",
+        "Mum has weeks to live",
+        "still grieving my brother",
+    ],
+    Reason.ADDICTION: [
+        "I relapsed on Saturday after two years",
+        "day 3 of withdrawal and I am sweating",
+        "i used again last night",
+        "gambled away the rent again",
+        "my dad is an alcoholic and he is drinking again",
+        "I need a drink to get through the morning",
+        "back on heroin",
+    ],
+    Reason.MINOR: [
+        "I'm 12 and this is my first post",
+        "im only nine lol",
+        "I am in 6th grade and I love it",
+        "my mom doesn't know I'm on here",
+        "13 year old here, any tips?",
+        "I'll be twelve next month",
+        "dont tell my parents",
+    ],
+    Reason.NO_BOTS: [
+        "no bots, please",
+        "Bots are not welcome here",
+        "I only want answers from real people",
+        "Do not train your AI on my posts",
+        "go away, robot",
+        "Whoever runs this bot: leave me out of it",
+        "This is a bot-free thread",
+    ],
+}  # fmt: skip
+HARMLESS = [
+    "That hill nearly killed me, and the bus didn't wait",
+    "I could die for a bite of that cake",
+    "She dies in chapter nine, and I cried on the train",
+    "The detective is found dead in the last episode",
+    "my phone died and the charger is at work",
+    "My grandfather died before I was born, and his radio still works",
+    "When I was 14 my uncle taught me to sail",
+    "my nine year old wants a telescope",
+    "I teach second grade, and glue is everywhere",
+    "The bots in that game can't drive",
+    "is there a bot for recipes?",
+    "I'm addicted to that soup",
+    "My knee hurts when it rains",
+    "we lost by two points",
+    "I lost my keys again",
+    "that joke is dead",
+    "kill two birds with one stone",
+    "I'm 12 pages in and it is slow",
+    "I was 40 minutes late",
+    "the oven is on fire today, three perfect loaves",
+    "That show is criminally short",
+    "Leave the lid alone for ten minutes",
+    "he shot a film in our street",
+    "Suicide Squad was on again",
+    "a stalk of celery and two carrots",
+    "Twelve years sober, and I make a fine ginger beer",
+]  # fmt: skip
+TITLES = {
+    Reason.SERIOUS: ["[Serious] Why?", "(SERIOUS REPLIES ONLY) Why?", "Serious: why do you ask", "［srs］ why", "No jokes, please: why?",
+        "~~[Ѕеrious]~~ why"],
+    Reason.SENSITIVE_THREAD: ["[TW: needles] My week", "Content warning: my week", "[Vent] My week", "(needs support) My week",
+        "In memoriam of a friend"],
+    Reason.DISASTER: [
+        "Earthquake hits the coast, hundreds trapped", "Missing: boy, 7, blue coat", "Two dead after bus crash",
+        "Vigil for the victims on Sunday",
+        "Shooting at the mall, avoid the area", "Warehouse fire kills three",
+    ],
+    Reason.NO_BOTS: ["[No bots] My week", "My week, humans only"],
+    Reason.CRISIS: ["I want to end my life"],
+}  # fmt: skip
+FLAIRS = {
+    Reason.SERIOUS: ["Serious", "🔴 serious replies", "Serious | Day 3"],
+    Reason.SENSITIVE_THREAD: ["TW", "Vent", "Needs support", "Mental health", "No advice wanted"],
+    Reason.NO_BOTS: ["No bots"],
+}
+HARMLESS_TITLES = [
+    "A serious soup", "Crash course in sourdough", "Missing: a lid, blue", "A flood of tomatoes", "The fire pit is done",
+    "Dead simple bread",
+    "Trigger finger from knitting, ha", "Tech support for a kettle", "[Update] The shelf is up", "Who dies in the finale? [Spoilers]",
+]  # fmt: skip
+HARMLESS_FLAIRS = ["Question", "Help", "Support the team", "Solved", "Discussion", "Rant about cheese", "Photo"]
+BOTS = [
+    "gif_mirrorer",
+    "Doc_Summariser",
+    "NewsBot7",
+    "b0t_of_things",
+    "quotesbot",
+    "ModMail_Helper",
+    "weather_simulator",
+    "Ask_AI",
+    "GPTReplies",
+    "RemindMeBot",
+]
+PEOPLE = ["Talbot", "Abbott_9", "CabotCove", "Botany_Jane", "turbot", "MrRobot", "reader_12", "bottle_top", "Chai_lover", "painter"]
+SIGNATURES = [
+    "Six feet are two yards.\n\n^^I'm ^^a ^^bot, ^^beep", "**I** *am* __a__ bot", "Done.\n\n^(This comment was posted by a bot)",
+    "BOT: thread closed.",
+    "Automated message: no flair.", "Hi! I\\'m a bot.", "As an AI language model I have no kitchen.",
+]  # fmt: skip
+NO_SIGNATURES = [
+    "> I am a bot\n\nThen prove it",
+    "I'm not a bot",
+    "My robot mop is a bot I trust",
+    "this was written by a friend",
+    "are you a bot?",
+]
+
+
+@pytest.mark.parametrize("topic", ABOUT)
+def test_what_is_left_alone(topic: Reason) -> None:
+    assert {line: topics.topic_of(line) for line in ABOUT[topic]} == dict.fromkeys(ABOUT[topic], topic)
+
+
+def test_harmless_neighbours_are_answered() -> None:
+    assert {line: topic for line in HARMLESS if (topic := topics.topic_of(line))} == {}
+    assert {line: topic for line in HARMLESS_TITLES if (topic := titles.topic_of(line))} == {}
+    assert {line: topic for line in HARMLESS_FLAIRS if (topic := titles.topic_of("My week", line))} == {}
+
+
+@pytest.mark.parametrize("topic", [topic for topic in ABOUT if topic is not Reason.NO_BOTS])
+def test_one_sentence_of_a_long_comment_is_enough(topic: Reason) -> None:
+    before, after = "I finished the book about the lighthouse, and the map is lovely. ", " Anyway, what did you think of the last page?"
+    for line in ABOUT[topic]:
+        assert topics.topic_of(before * 5 + line + ("" if line[-1] in ".?" else ".") + after) is topic
+
+
+@pytest.mark.parametrize("topic", TITLES)
+def test_titles(topic: Reason) -> None:
+    assert {line: titles.topic_of(line) for line in TITLES[topic]} == dict.fromkeys(TITLES[topic], topic)
+
+
+@pytest.mark.parametrize("topic", FLAIRS)
+def test_flairs(topic: Reason) -> None:
+    assert {line: titles.topic_of("My week", line) for line in FLAIRS[topic]} == dict.fromkeys(FLAIRS[topic], topic)
+
+
+def test_bots_by_name_and_by_signature() -> None:
+    assert [name for name in BOTS if not accounts.is_bot(name, "")] == []
+    assert [name for name in PEOPLE if accounts.is_bot(name, "")] == []
+    assert [body for body in SIGNATURES if not accounts.is_bot("reader_1", body)] == []
+    assert [body for body in NO_SIGNATURES if accounts.is_bot("reader_1", body)] == []
+    assert accounts.is_bot("Mild_Mannered", "", {"mild_mannered"})
+
+
+def test_subreddits_by_name_and_by_shape() -> None:
+    def refusal(name: str, **settings: list[str]) -> Reason | None:
+        return where.text_refusal(name, "", "", "I like it", ConductSettings(**settings))  # type: ignore[arg-type]
+
+    for name in (
+        "SuicideWatch",
+        "r/GriefSupport",
+        "BreastCancer",
+        "AskDocs",
+        "legaladvice",
+        "teenagers",
+        "OpiatesRecovery",
+        "AskTeenGirls",
+        "Alzheimers",
+    ):
+        assert refusal(name) is Reason.SENSITIVE_SUBREDDIT
+    for name in ("books", "TechSupport", "DataRecovery", "CancerZodiac", "AskHistorians", "woodworking", "TeenTitans", "survivor"):
+        assert refusal(name) is None
+    assert refusal("programmingcirclejerk") is Reason.BOTS_FORBIDDEN
+    assert refusal("OurTown", sensitive_subreddits=["r/our*"]) is Reason.SENSITIVE_SUBREDDIT
+    assert refusal("autism", sensitive_subreddits=["!autism"]) is None
+    assert refusal("OurTown", subreddits_without_bots=["ourtown"]) is Reason.BOTS_FORBIDDEN
+
+
+def test_all_texts_around_a_comment_count() -> None:
+    rules, loss = ConductSettings(), "my mother passed away this morning"
+    assert where.text_refusal("books", "", "", "I like it", rules) is None
+    assert where.text_refusal("books", loss, "", "I like it", rules) is Reason.GRIEF
+    assert where.text_refusal("books", "", "", "I like it", rules, selftext=f"It rains. {loss}.") is Reason.GRIEF
+    assert where.text_refusal("books", "", "", "I like it", rules, above=["ok", loss]) is Reason.GRIEF
+    assert where.text_refusal("books", "", "", f"> {loss}\n\nso sorry", rules) is Reason.GRIEF
+    assert where.text_refusal("books", "[deleted by user]", "", "I like it", rules) is Reason.THREAD_REMOVED
+    assert where.text_refusal("books", "", "", "[unavailable]", rules) is Reason.REMOVED
+
+
+def test_a_classifier_decides_where_patterns_do_not() -> None:
+    rules = ConductSettings()
+    comment = "The house is so quiet. Her chair is still by the window."
+    pieces = where.pieces_judged("Books", "", comment)
+    assert "her chair is still by the window" in pieces and len(pieces) == len(set(pieces))
+    likely = {piece: {Reason.GRIEF: 0.9 if "chair" in piece else 0.1} for piece in pieces}
+    assert where.text_refusal("books", "Books", "", comment, rules) is None
+    assert where.text_refusal("books", "Books", "", comment, rules, likely=likely) is Reason.GRIEF
+    assert where.text_refusal("books", "Books", "", "I like it", rules, likely=likely) is None
+
+
+def test_keys_leave_out_no_match() -> None:
+    """Patterns are tried only where one of their keys is; the answer is that of all patterns at once."""
+    lines = [line for group in ABOUT.values() for line in group] + HARMLESS
+    for name in (*topics.TOPICS, "stories", "long_ago", Reason.DISASTER):
+        for section, patterns in matching.read(name).items():
+            at_once = matching.compiled(patterns)
+            for line in lines:
+                for piece in topics.pieces_of(line):
+                    assert matching.sections(name)[section].match(piece) is (at_once.search(piece) is not None), (name, piece)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("(?:un|we )?go now", {"now"}),
+        ("(?:not )?today", {"tod"}),
+        ("(?:i |we )go", {"go"}),
+        ("good(?:bye| night)", {"goo"}),
+        (r"\w+ing", None),
+        ("a{2}b cat", {"cat"}),
+        ("x?yes", None),
+        ("(?= no)maybe", {"may"}),
+    ],
+)
+def test_keys_of_patterns(pattern: str, expected: set[str] | None) -> None:
+    assert keys.keys_of(pattern) == expected
+
+
+def test_plain_words() -> None:
+    assert plain("I **can't** do THIS any more!!\n\n> quoted\n- a ｌｉｓｔ") == "i cant do this anymore!!\nquoted\na list"
+    assert plain("> quoted\n\nnew", quotes=False) == "new"
+
+
+UNITS = [
+    "the book ",
+    " __a",
+    "`a ",
+    ">!",
+    "*a ",
+    "i want to ",
+    "my dog ",
+    "im 12 and ",
+    "no ",
+    "[a] ",
+    "(",
+    "....a",
+    "a-",
+    "é",
+    "а",
+    "\n",
+    "want this ",
+    "his her my ",
+]
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_time_grows_with_the_length(unit: str) -> None:
+    for function in (topics.topic_of, titles.topic_of, lambda body: accounts.is_bot("reader_1", body)):
+        assert growth(function, unit) < 30
+
+
+def test_mixed_units_take_time_in_proportion_too() -> None:
+    shuffled = random.Random(1)
+    unit = "".join(shuffled.choice(UNITS) for _ in range(400))
+    assert growth(topics.topic_of, unit) < 30
