@@ -100,7 +100,7 @@ def test_a_permission_names_who_gave_it(tmp_path: Path, monkeypatch: pytest.Monk
     assert [(each.subreddit, each.permitted_by) for each in allowed] == [("books", "u/mod, 2026-11-01")]
     assert "submit.allowed.0.permitted_by" in refusal(write_config(tmp_path, entry))
     assert "submit.allowed.0.subreddit" in refusal(
-        write_config(tmp_path, '[[submit.allowed]]\nsubreddit = "r/books"\npermitted_by = "u/mod"\n')
+        write_config(tmp_path, '[[submit.allowed]]\nsubreddit = "two words"\npermitted_by = "u/mod"\n')
     )
     monkeypatch.setenv("BOT_SUBMIT__ALLOWED", '["books"]')
     assert "submit.allowed.0" in refusal(None)
