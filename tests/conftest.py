@@ -13,6 +13,8 @@ import pytest
 
 collect_ignore = ["google_sql.py"]  # a program for another environment
 
+# for fixtures of a module, too; see closed environment below
+os.environ["BOT_CONDUCT__COMMENT_CLASSIFIER"] = os.environ["BOT_CONDUCT__REPLY_CLASSIFIER"] = ""
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
 os.environ.pop("BOT_BASES", None)  # read when bot.weights.bases is imported
 
