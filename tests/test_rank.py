@@ -112,6 +112,6 @@ def test_error_messages(model: Path, tmp_path: Path) -> None:
         scoring.main(tmp_path / "in.csv", tmp_path / "out.csv", None)
     with pytest.raises(UserError, match="no model here"):
         rankers.load("transformers", tmp_path)
-    with pytest.raises(UserError, match="'magic' is unknown"):
+    with pytest.raises(UserError, match="rank.backend is unknown; choose one of ctranslate2"):
         rankers.load("magic", model)
     assert not (tmp_path / "out.csv").exists()

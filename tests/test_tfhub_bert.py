@@ -172,12 +172,14 @@ def test_export_is_listed_as_a_base_and_can_be_repeated(bases: Path, capsys: pyt
 
 
 def test_a_failed_export_keeps_the_previous_one(bases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match="contains files that this project did not write"):
         to_tfhub.export("tiny", tmp_path)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
     with pytest.raises(UserError, match="models pull nothing"):
         to_tfhub.export("nothing")
     before = (bases / "tiny-tfhub" / "base.json").read_text()
-    monkeypatch.setattr(tf.saved_model, "save", lambda root, folder: Path(folder).mkdir() or 1 / 0)
+    monkeypatch.setattr(tf.saved_model, "save", lambda root, folder: (Path(folder) / "half").mkdir() or 1 / 0)
     with pytest.raises(ZeroDivisionError):
         to_tfhub.export("tiny")
     assert (bases / "tiny-tfhub" / "base.json").read_text() == before and weight_bases.read_base("tiny-tfhub")
