@@ -24,7 +24,7 @@ from typing import Any
 
 import pandas as pd  # type: ignore[import-untyped]
 
-from bot import schema
+from bot import files, schema
 from bot.cli import ROOT, UserError
 from bot.sandbox.process import sandbox_process
 
@@ -156,7 +156,8 @@ def card(model: Path) -> dict[str, Any]:
 
 def sandbox_reddit(folder: Path) -> AbstractContextManager[str]:
     """Context manager that runs the local Reddit; its value is the URL for the setting reddit.url."""
-    folder.mkdir(parents=True, exist_ok=True)
+    with files.run_folder(folder, make=True):  # marks it as a run folder before the sandbox writes into it
+        pass
     return sandbox_process(folder, python())
 
 
