@@ -1,81 +1,94 @@
-"""How many lines the gates of conduct miss, and how many they refuse in vain, kind by kind: patterns and lists, classifiers, and both.
+"""Misses and false refusals of the checks of conduct, kind by kind: by patterns and lists alone, and with the classifiers.
 
-    python benchmarks/conduct.py lines.csv comments.csv
+    python benchmarks/conduct.py data/conduct/reply_lines.csv data/conduct/comment_lines.csv data/prepared/lm_test.csv lines.csv
 
-Reads  CSV files with the columns kind, should_refuse (yes, no), text: replies to one comment about books; or kind, may_answer (yes, no),
-       subreddit, title, flair, comment; or text, becomes (ping, link, none), what Reddit's renderer makes of a reply.
+Reads  CSV files, recognized by their columns:
+       kind, should_refuse (yes, no), text                          replies to one comment about books
+       text, becomes (ping, link, none)                             the same, by what Reddit's renderer makes of them
+       kind, may_answer (yes, no), subreddit, title, flair, comment
+       category, refuse (1, 0), text                                invented lines; those held out from training, by a hash of the text
+       comment, reply                                               people's, none of which should be refused; 1,000 at random
 """
 
 from __future__ import annotations
 
+import random
 import sys
 import time
 from collections import defaultdict
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bot import schema
 from bot.config import ConductSettings
 from bot.online import check
+from bot.train import conduct_transformers
 
-COMMENT = "Does anybody know a good book for a long train ride? I have read all of mine twice, and my e-reader broke last week."
+ANSWERED = "Does anybody know a good book for a long train ride? I have read all of mine twice, and my e-reader broke last week."
 PLACE = {"subreddit": "sandbox_books", "title": "Books for a trip"}
 WAYS = {
     "patterns": ConductSettings(comment_classifier=None, reply_classifier=None),
-    "both": ConductSettings(),
+    "with classifiers": ConductSettings(),
 }
+COMMENT, REPLY = 0, 1  # which of the refusals of `check` counts
+PEOPLE, SEED = 1000, 1
 
 
-def rows_of(path: Path) -> tuple[list[dict[str, str]], list[bool], int]:
-    """Rows for `check`, whether each is to be refused, and which of the two refusals counts."""
+class Line(NamedTuple):
+    kind: str
+    refuse: bool
+    row: dict[str, str]  # columns of `check`
+    side: int
+
+
+def lines_of(path: Path) -> list[Line]:
+    """The lines of a file, by its columns; of data/conduct's invented lines those that no classifier learned from."""
     header, rows = schema.read_table(path)
     if "becomes" in header:
-        return [{**PLACE, "comment": COMMENT, "reply": row["text"]} for row in rows], [row["becomes"] != "none" for row in rows], 1
+        return [Line(f"becomes {row['becomes']}", row["becomes"] != "none", reply(row["text"]), REPLY) for row in rows]
     if "should_refuse" in header:
-        return [{**PLACE, "comment": COMMENT, "reply": row["text"]} for row in rows], [row["should_refuse"] == "yes" for row in rows], 1
-    return [{name: row[name] for name in check.PLACE} for row in rows], [row["may_answer"] == "no" for row in rows], 0
+        return [Line(row["kind"], row["should_refuse"] == "yes", reply(row["text"]), REPLY) for row in rows]
+    if "may_answer" in header:
+        return [Line(row["kind"], row["may_answer"] == "no", {name: row[name] for name in check.PLACE}, COMMENT) for row in rows]
+    if "refuse" in header:
+        held_out = [row for row in rows if conduct_transformers.part_of(row["text"]) == "held_out"]
+        if path.stem.startswith("reply"):
+            return [Line(row["category"], row["refuse"] == "1", reply(row["text"]), REPLY) for row in held_out]
+        return [Line(row["category"], row["refuse"] == "1", invented_comment(row), COMMENT) for row in held_out]
+    drawn = random.Random(SEED).sample(rows, min(PEOPLE, len(rows)))
+    replies = [Line("people's replies", False, {"comment": row["comment"], "reply": row["reply"]}, REPLY) for row in drawn]
+    return replies + [Line("people's comments", False, {"comment": row["comment"]}, COMMENT) for row in drawn]
+
+
+def reply(text: str) -> dict[str, str]:
+    return {**PLACE, "comment": ANSWERED, "reply": text}
+
+
+def invented_comment(row: dict[str, str]) -> dict[str, str]:
+    is_title = row["category"] in ("serious", "disaster", "harmless_title")
+    return {**PLACE, "title" if is_title else "comment": row["text"]}
 
 
 def measure(path: Path) -> None:
-    rows, wanted, side = rows_of(path)
-    kinds = [row.get("kind") or f"becomes {row['becomes']}" for row in schema.read_table(path)[1]]
+    lines = lines_of(path)
+    rows = [line.row for line in lines]
     refused: dict[str, list[bool]] = {}
     for name, conduct in WAYS.items():
         check.check(rows[:1], conduct)  # loads
         begin = time.perf_counter()
-        refused[name] = [bool(found[side]) for found in check.check(rows, conduct)]
+        refused[name] = [bool(refusals[line.side]) for line, refusals in zip(lines, check.check(rows, conduct), strict=True)]
         print(f"{path.name}, {name}: {1000 * (time.perf_counter() - begin) / len(rows):.1f} ms a line")
-    refused["classifier"] = classified(rows, side)
-    columns = ("patterns", "classifier", "both")
     for wrong, of in (("misses", True), ("false refusals", False)):
-        print(f"\n| {wrong} | lines | {' | '.join(columns)} |\n|{'---|' * (2 + len(columns))}")
+        print(f"\n| {wrong} | lines | {' | '.join(WAYS)} |\n|{'---|' * (2 + len(WAYS))}")
         counts: dict[str, list[list[bool]]] = defaultdict(list)
-        for row, kind in enumerate(kinds):
-            if wanted[row] is of:
-                counts[kind].append([refused[name][row] is not of for name in columns])
-                counts["all"].append(counts[kind][-1])
-        for kind, found in sorted(counts.items(), key=lambda each: (each[0] == "all", each[0])):
-            print(f"| {kind} | {len(found)} | {' | '.join(str(sum(each)) for each in zip(*found, strict=True))} |")
-
-
-def classified(rows: list[dict[str, str]], side: int) -> list[bool]:
-    """What the classifier alone refuses."""
-    from bot.conduct import where
-    from bot.rankers import classifier
-
-    conduct = ConductSettings()
-    if side == 1:
-        judged = classifier.judge_replies([row["reply"] for row in rows], conduct)
-        return [max(each.values()) >= conduct.reply_threshold for each in judged]
-    titles = [where.pieces_judged(row["title"], row["flair"], "") for row in rows]
-    bodies = [where.pieces_judged("", "", row["comment"]) for row in rows]
-    likely = classifier.judge_pieces([*dict.fromkeys(piece for each in [*titles, *bodies] for piece in each)], conduct)
-    threshold = conduct.comment_threshold
-    return [
-        bool(where.likely_topic(title, likely, threshold) or where.likely_topic(body, likely, threshold, where.TITLE_TOPICS))
-        for title, body in zip(titles, bodies, strict=True)
-    ]
+        for number, line in enumerate(lines):
+            if line.refuse is of:
+                counts[line.kind].append([refused[name][number] is not of for name in WAYS])
+                counts["all"].append(counts[line.kind][-1])
+        for kind, outcomes in sorted(counts.items(), key=lambda each: (each[0] == "all", each[0])):
+            print(f"| {kind} | {len(outcomes)} | {' | '.join(str(sum(each)) for each in zip(*outcomes, strict=True))} |")
 
 
 if __name__ == "__main__":
