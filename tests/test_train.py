@@ -235,7 +235,7 @@ def test_two_rankers_trained_together_resume_with_the_same_result(data: Path, mo
 
 
 def test_an_encoder_is_trained_without_dropout(bases: Path) -> None:
-    model, _ = encoders.ranker_with_lora(bases / "tiny-encoder", 1, 1)
+    model, _ = encoders.ranker_to_train(bases / "tiny-encoder", 1, 1)
     assert model.training and {part.p for part in model.modules() if isinstance(part, torch.nn.Dropout)} == {0.0}
     assert loop.device().type != "cpu" or model.config._attn_implementation == "eager"
 

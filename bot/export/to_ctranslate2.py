@@ -18,7 +18,6 @@ from __future__ import annotations
 import gc
 import json
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -83,6 +82,7 @@ def _is_ranker(source: Path) -> bool:
 
 def _generator(source: Path) -> tuple[dict[str, Any], Any]:
     """The facts for generators.ctranslate2, and a function that writes the other files."""
+    from bot.export import smooth
     from bot.generators import transformers as reference
 
     model, tokenizer = reference.load_model(source)
@@ -97,7 +97,13 @@ def _generator(source: Path) -> tuple[dict[str, Any], Any]:
         # keys and values in float32
         "bytes_a_token": sizes.num_hidden_layers * 2 * (getattr(sizes, "num_key_value_heads", None) or heads) * width * 4,
     }  # fmt: skip
-    return facts, partial(_save, source, model, tokenizer)
+
+    def save(folder: Path, precision: config.Precision) -> None:
+        if precision == "int8":
+            smooth.smooth(model, lambda comment, reply: reference.encode_training_row(tokenizer, comment, reply, 96)[0])
+        _save(source, model, tokenizer, folder, precision)
+
+    return facts, save
 
 
 def _ranker(source: Path) -> tuple[dict[str, Any], Any]:

@@ -31,7 +31,7 @@ BACK_ENDS = {
     "tfhub-bert": BackEnd("bot.rankers.tfhub_bert"),
 }
 KARMA_CLASSES = {2: (2,), 4: (1, 2, 5)}  # minimum karma of each class except the lowest, by number of classes
-MAX_COMMENT_TOKENS, MAX_REPLY_TOKENS = 45, 80
+MAX_COMMENT_TOKENS, MAX_REPLY_TOKENS = 64, 80
 CACHED_TEXTS = 50_000  # about 80 MB for a width of 384
 MAX_TOKENS = MAX_COMMENT_TOKENS + MAX_REPLY_TOKENS + 3  # of a pair, including three control tokens
 
@@ -79,7 +79,7 @@ def karma_class(karma: int, classes: int) -> int:
 
 
 def join_pair(comment: list[int], reply: list[int], start: int, separator: int) -> Encoded:
-    """`[CLS] comment [SEP] reply [SEP]` as BERT's two segments. The comment is truncated to 45 tokens and the reply to 80.
+    """`[CLS] comment [SEP] reply [SEP]` as BERT's two segments. The comment is truncated to 64 tokens and the reply to 80.
 
     >>> join_pair([7, 8], [9], start=101, separator=102)
     ([101, 7, 8, 102, 9, 102], [0, 0, 0, 0, 1, 1])

@@ -1,7 +1,7 @@
-"""Shared by the rankers trained with PyTorch: an encoder with a LoRA adapter, the tasks it is trained on, and saving the result.
+"""Shared by the rankers trained with PyTorch: an encoder with a LoRA adapter or trained layers, the tasks, and saving the result.
 
 Reads  a base in models/base/ and validation rows for calibration.
-Writes for each task OUT: the adapter, model.json and losses.csv; during training, checkpoint.pt in the first task's OUT.
+Writes for each task OUT: the adapter or the layers, model.json and losses.csv; during training, checkpoint.pt in the first task's OUT.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from bot.rankers import Encoded
 from bot.schema import LabelledRow, LossRow, RealismRow
 from bot.train import loop
 from bot.train.card_text import card_text, data_facts
-from bot.train.options import RankerOptions
+from bot.train.options import Method, RankerOptions
 from bot.weights import bases, cards, loading
 
 if TYPE_CHECKING:
@@ -48,12 +48,12 @@ class Task:
 # --- the model ----------------------------------------------------------------------------------------------------------
 
 
-def ranker_with_lora(base: Path, outputs: int, seed: int) -> tuple[Any, Any]:
-    """An encoder with `outputs` outputs as a LoRA model (peft), ready to train, and its tokenizer.
+def ranker_to_train(base: Path, outputs: int, seed: int, method: Method = "lora") -> tuple[Any, Any]:
+    """An encoder with `outputs` outputs, ready to train, and its tokenizer.
 
     Sentence encoders use mean pooling, so the pooler in front of BERT's classification head is untrained: random and close to zero, and
     the head behind it hardly learns. Such a pooler (its bias is all 0) is initialised to the identity. Pooler and head are always trained
-    in full, without LoRA.
+    in full, without LoRA. With method "layers" everything is, except the embeddings, which are half of a small encoder's weights.
     """
     import torch
     from transformers import AutoModelForSequenceClassification
@@ -65,6 +65,9 @@ def ranker_with_lora(base: Path, outputs: int, seed: int) -> tuple[Any, Any]:
         trained_in_full.append("pooler")
         if not pooler.dense.bias.any():
             torch.nn.init.eye_(pooler.dense.weight)
+    if method == "layers":
+        plain.base_model.embeddings.requires_grad_(False)
+        return plain.to(loop.device()).train(), tokenizer
     return with_lora(plain, "SEQ_CLS", LORA_RANK, modules_to_save=trained_in_full), tokenizer
 
 
@@ -108,11 +111,20 @@ def save_adapter(model: Any, base: str, out: Path) -> None:
     (out / "README.md").unlink(missing_ok=True)  # peft's empty template; model.json is the card
 
 
+def save_layers(model: Any, out: Path) -> None:
+    """Write the trained weights in half precision, see loading.load_layers."""
+    from safetensors.torch import save_file
+
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    save_file({name: value.half().contiguous() for name, value in model.state_dict().items() if name in trained}, out / loading.LAYERS_FILE)
+
+
 # --- training -----------------------------------------------------------------------------------------------------------
 
 
 def fit(options: RankerOptions, model: Any, tasks: Sequence[Task]) -> None:
-    """Train a LoRA model, then save and calibrate one ranker per task. The same call resumes an interrupted run.
+    """Train a model of `ranker_to_train` or `with_lora`, then save and calibrate one ranker per task. The same call
+    resumes an interrupted run.
 
     All tasks share the encoder; task i uses output i of the model. Batches of the tasks are interleaved at random, and each step trains
     one task. Each ranker's folder holds the complete adapter, so it can be used on its own.
@@ -120,14 +132,17 @@ def fit(options: RankerOptions, model: Any, tasks: Sequence[Task]) -> None:
     Raises:
         UserError: see loop.fit.
     """
-    shared: dict[str, Any] = {"learning_rate": options.learning_rate, "seed": options.seed, "lora_rank": LORA_RANK}
+    shared: dict[str, Any] = {"learning_rate": options.learning_rate, "seed": options.seed, "method": options.method}
+    if options.method == "lora":
+        shared["lora_rank"] = LORA_RANK
     if len(tasks) > 1:
         shared |= {"outputs": len(tasks), "trained_together": [task.kind for task in tasks]}
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     steps = interleaved([task.batches for task in tasks], options.seed)
     task_cards = [
         cards.ModelCard(
-            kind=task.kind, base=options.base, base_sha256=bases.base_sha256(options.base), format="adapter",
+            kind=task.kind, base=options.base, base_sha256=bases.base_sha256(options.base),
+            format="adapter" if options.method == "lora" else "layers",
             data=data_facts(options.data, task.sources),
             settings={**task.settings, **shared, **({"output": output} if len(tasks) > 1 else {}), "scale": 1.0, "offset": 0.0},
             **card_text(task.kind),
@@ -147,7 +162,10 @@ def save(model: Any, task: Task, card: cards.ModelCard, losses: list[LossRow]) -
     from bot.rankers.transformers import load
 
     with files.atomic_folder(task.out) as folder:
-        save_adapter(model, card.base, folder)
+        if card.format == "layers":
+            save_layers(model, folder)
+        else:
+            save_adapter(model, card.base, folder)
         schema.write_rows(folder / "losses.csv", LossRow, losses)
         cards.write_card(folder, card)
         scale, offset = task.calibrate(load(folder))  # the saved half-precision weights, not those in memory

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -30,9 +30,13 @@ class TrainOptions:
         return [self.out]
 
 
+Method = Literal["lora", "layers"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class RankerOptions(TrainOptions):
     base: Base = "minilm-l6"
+    method: Annotated[Method, typer.Option(help="lora: train a small adapter; layers: train all weights except the embeddings")] = "lora"
     rows: Annotated[int, typer.Option(min=1, help="rows (upvote with transformers: replies) to train on, drawn at random")] = 30_000
     epochs: Epochs = 1
     batch_tokens: Annotated[int, typer.Option(min=128, help="tokens per step, including padding")] = 4096

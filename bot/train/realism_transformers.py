@@ -36,7 +36,7 @@ def train(options: Options) -> None:
 
     from bot.rankers.transformers import logits
 
-    model, tokenizer = encoders.ranker_with_lora(folder, 1, options.seed)
+    model, tokenizer = encoders.ranker_to_train(folder, 1, options.seed, options.method)
     encoders.fit(options, model, [realism_task(options, read, tokenizer, lambda pairs: logits(model, tokenizer, pairs)[:, 0])])
 
 

@@ -33,7 +33,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import typer
@@ -61,6 +61,10 @@ CALIBRATION_PAIRS = 1500
 class Options(RankerOptions):
     out: Out = Path("models/upvote")
     karma_gap: Annotated[int, typer.Option(min=1, help="minimum difference in karma of training pairs")] = 5
+    threads: Annotated[
+        Literal["rankers", "all"],
+        typer.Option(help="training threads: the rankers' half, so that the judges of `evaluate` are independent, or all"),
+    ] = "rankers"
     ranked_rows: Annotated[int, typer.Option(min=0, help="also train on this many replies of DATA/ranked_pairs.csv")] = 0
     leave_out: Annotated[
         list[str], typer.Option(help="subreddit to exclude from training and evaluate on separately; repeatable")
@@ -112,7 +116,7 @@ def train(options: Options) -> None:
 
     from bot.rankers.transformers import encode_pair, logits
 
-    model, tokenizer = encoders.ranker_with_lora(folder, len(options.folders), options.seed)
+    model, tokenizer = encoders.ranker_to_train(folder, len(options.folders), options.seed, options.method)
     encoded = [[encode_pair(tokenizer, *pair) for pair in group.replies] for group in groups]
     sizes = [sum(len(ids) for ids, _ in group) for group in encoded]
     batches = loop.batches_by_length(range(len(groups)), sizes.__getitem__, options.batch_tokens, options.epochs, options.seed)
@@ -124,7 +128,7 @@ def train(options: Options) -> None:
 
     settings: dict[str, Any] = {
         "rows": sum(len(group.replies) for group in groups), "ranked_rows": options.ranked_rows, "groups": len(groups),
-        "epochs": options.epochs, "batch_tokens": options.batch_tokens, "karma_gap": options.karma_gap,
+        "epochs": options.epochs, "batch_tokens": options.batch_tokens, "karma_gap": options.karma_gap, "threads": options.threads,
         "left_out": sorted(options.left_out), "own_rows": sum(len(group.replies) for group in own),
         "harvest_sha256": files.sha256_of(options.harvest) if options.harvest else "",
     }  # fmt: skip
@@ -176,7 +180,7 @@ def sibling_groups(options: Options, pairs: Sequence[UpvotePair]) -> list[Group]
     kept = [
         row for row in pairs
         if row.karma_gap >= options.karma_gap
-        and text.half_for(row.thread_id) == "rankers"
+        and (options.threads == "all" or text.half_for(row.thread_id) == "rankers")
         and row.subreddit.lower() not in options.left_out
     ]  # fmt: skip
     if not kept:

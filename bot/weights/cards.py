@@ -7,23 +7,26 @@ import json
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from bot import cli, files
 from bot.cli import UserError
 from bot.files import atomic_writer
 
 CARD_FILE = "model.json"
+Kind = Literal["lm", "realism", "upvote", "relevance", "conduct"]
+# adapter: LoRA weights. layers: all weights except the embeddings, which are those of the base. full: a complete model.
+Format = Literal["adapter", "layers", "full"]
 
 
 @dataclass
 class ModelCard:
     """The content of model.json: the kind of model, its base, data, settings, metrics, intended use and limits."""
 
-    kind: Literal["lm", "realism", "upvote", "relevance", "conduct"]
+    kind: Kind
     base: str  # a name for `base_path`
     base_sha256: str  # `base_sha256(base)` at the time of training
-    format: Literal["adapter", "full"]  # adapter: only the changed weights, to be applied to the base
+    format: Format
     data: dict[str, dict[str, Any]] = field(default_factory=dict)  # file name -> {"rows": int, "sha256": str}
     settings: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
@@ -63,7 +66,7 @@ def read_card(folder: Path) -> ModelCard:
     wrong = [name for name in ("kind", "base", "base_sha256", "format") if not content.get(name)]
     wrong += [name for name, value in content.items() if not isinstance(value, str if name in texts else dict)]
     wrong += sorted(set(content) - {each.name for each in fields(ModelCard)} - set(wrong))
-    if content.get("kind") not in ("lm", "realism", "upvote", "relevance", "conduct") or content.get("format") not in ("adapter", "full"):
+    if content.get("kind") not in get_args(Kind) or content.get("format") not in get_args(Format):
         wrong += [f"kind={content.get('kind')!r}, format={content.get('format')!r}"]
     if wrong:
         raise UserError(f"{files.display_path(path)}: missing, unknown or of the wrong type: {', '.join(dict.fromkeys(wrong))}; {remedy}")

@@ -1,4 +1,4 @@
-"""Load a transformers model: a full folder, or an adapter with its base."""
+"""Load a transformers model: a full folder, or trained layers or an adapter with their base."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 from bot import cli, files
 from bot.cli import UserError
 from bot.weights import bases, cards
+
+LAYERS_FILE = "layers.safetensors"  # all weights but the embeddings, in half precision
 
 
 def quiet() -> None:
@@ -38,7 +40,8 @@ def keep_freed_memory(one_heap: bool = False) -> None:
 
 
 def load(path: Path, auto_class: Any, **options: Any) -> tuple[Any, Any]:
-    """Load a model in float32, in evaluation mode, and its tokenizer. An adapter is merged into the base that its card names.
+    """Load a model in float32, in evaluation mode, and its tokenizer. An adapter is merged into the base that its card names,
+    and trained layers replace those of the base.
 
     auto_class: one of transformers' AutoModelFor… classes. options: arguments for its from_pretrained.
 
@@ -57,7 +60,9 @@ def load(path: Path, auto_class: Any, **options: Any) -> tuple[Any, Any]:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model, report = auto_class.from_pretrained(folder, local_files_only=True, dtype=torch.float32, output_loading_info=True, **options)
-        if folder != path:
+        if (path / LAYERS_FILE).exists():
+            load_layers(model, path)
+        elif folder != path:
             from peft import PeftModel
 
             model = PeftModel.from_pretrained(model, path).merge_and_unload()
@@ -70,18 +75,33 @@ def load(path: Path, auto_class: Any, **options: Any) -> tuple[Any, Any]:
     return model.eval(), tokenizer
 
 
+def load_layers(model: Any, path: Path) -> None:
+    """Replace the model's weights by those in `path`. Raises ValueError if a weight other than an embedding is missing or unknown."""
+    from safetensors.torch import load_file
+
+    result = model.load_state_dict({name: value.float() for name, value in load_file(path / LAYERS_FILE).items()}, strict=False)
+    wrong = result.unexpected_keys + [name for name in result.missing_keys if ".embeddings." not in f".{name}"]
+    if wrong:
+        raise ValueError(f"{LAYERS_FILE}: missing or unknown weight {wrong[0]}")
+
+
 def _wrong_kind(path: Path, generator: bool) -> UserError:
     kind = "generator" if generator else "ranker"
     return UserError(f"{files.display_path(path)}: the model is not a {kind}; set the folder of a {kind} in the config")
 
 
+def needs_base(path: Path) -> bool:
+    """True if the folder has an adapter or layers, which are useless without their base."""
+    return (path / "adapter_config.json").exists() or (path / LAYERS_FILE).exists()
+
+
 def transformers_folder(path: Path) -> Path:
-    """The folder with the configuration and tokenizer of a transformers model: its own, or for an adapter that of its base.
+    """The folder with the configuration and tokenizer of a transformers model: its own, or for an adapter or layers that of the base.
 
     Raises:
         UserError: there is no model, it is not a transformers model, or its base is not installed.
     """
-    folder = bases.base_path(cards.read_card(path).base) if (path / "adapter_config.json").exists() else path
+    folder = bases.base_path(cards.read_card(path).base) if needs_base(path) else path
     if (path / "saved_model.pb").exists():
         raise UserError(
             f'{files.display_path(path)}: a model of back end tfhub-bert; set rank.backend = "tfhub-bert" or another folder in the config'

@@ -60,7 +60,7 @@ def fingerprint(folder: Path) -> str:
 SERVING_FILE = "serving.json"
 HEAD_FILE = "head.npz"
 AVX512 = {"avx512f", "avx512cd", "avx512vl", "avx512bw", "avx512dq"}  # CTranslate2 requires all of them
-REVISION = 2  # of the export format; after a change all models are exported again
+REVISION = 3  # of the export format; after a change all models are exported again
 
 
 def serving_folder(source: Path, precision: config.Precision) -> Path:
@@ -74,7 +74,7 @@ def serving_folder(source: Path, precision: config.Precision) -> Path:
 
 def origin(source: Path) -> dict[str, Any]:
     """The inputs of an export other than its precision. Raises UserError if there is no model."""
-    base = bases.base_sha256(cards.read_card(source).base) if (source / "adapter_config.json").exists() else ""
+    base = bases.base_sha256(cards.read_card(source).base) if loading.needs_base(source) else ""
     return {"source": fingerprint(source), "base": base, "revision": REVISION}
 
 
