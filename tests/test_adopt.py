@@ -22,7 +22,7 @@ from bot.schema import Comment
 from tests import posting, soak
 from tests.posting import configure, go, opened, ours, prepared
 
-LOST = "does not know . of u/sandbox_reply_bot's latest replies .* nothing was posted. Put the right one back, or run"
+LOST = "lacks . of u/sandbox_reply_bot's latest replies .* nothing was posted. Restore the right one, or run"
 
 
 @pytest.fixture

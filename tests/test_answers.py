@@ -81,9 +81,9 @@ def test_a_missing_scope_is_named() -> None:
         ((403, {}, "<html>"), Unreachable, "network refuses"),
         ((429, {}, "<html>"), Unreachable, "status 429"),
         ((404, {}, {}), Unreachable, "status 404"),
-        ((200, {}, {"message": "try later"}), Unreachable, "lacks something"),
-        ((200, {}, {"access_token": "t", "expires_in": 3600}), Unreachable, "lacks something"),
-        ((200, {}, []), Unreachable, "lacks something"),
+        ((200, {}, {"message": "try later"}), Unreachable, "incomplete answer"),
+        ((200, {}, {"access_token": "t", "expires_in": 3600}), Unreachable, "incomplete answer"),
+        ((200, {}, []), Unreachable, "incomplete answer"),
     ],
 )
 def test_logins_that_fail(answer: Any, kind: type[Exception], says: str) -> None:

@@ -63,7 +63,7 @@ def test_as_long_as_most_dates_agree(wrong: list[int], random: object) -> None:
 
 @pytest.mark.parametrize("years", [10, -10])
 def test_two_clocks_that_contradict_each_other_post_nothing(years: int) -> None:
-    with pytest.raises(Unreachable, match=f"{URL}: says that it is .*, this machine's clock says .*; set the clock") as caught:
+    with pytest.raises(Unreachable, match=f"{URL}: its date is .*, this machine's is .*; set the clock") as caught:
         clock_of(*[years * YEAR] * 3).utc(URL)
     assert "\n" not in str(caught.value)
 

@@ -235,7 +235,7 @@ def test_a_permission_that_was_taken_back_is_final_for_what_waits(box: Box, run:
 def test_a_chosen_csv_without_its_comments(box: Box, run: Path) -> None:
     prepared(box, run, 1)
     edited(run, "Mild words of mine.", comment_id="t1_other")
-    with pytest.raises(UserError, match="comments.csv: t1_other of chosen.csv isn't in it"):
+    with pytest.raises(UserError, match="comments.csv: t1_other of chosen.csv is not in it"):
         go(run)
 
 

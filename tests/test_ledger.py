@@ -58,7 +58,7 @@ def test_another_file_is_one_clear_line_and_stays(path: Path, content: bytes) ->
 def test_an_empty_file_is_a_damaged_ledger(path: Path) -> None:
     path.touch()
     for opening in (ledger.open_ledger, ledger.open_existing):
-        with pytest.raises(UserError, match=r"ledger\.sqlite: the ledger is damaged \(empty\); put a copy back"):
+        with pytest.raises(UserError, match=r"ledger\.sqlite: the ledger is damaged \(empty\); restore a copy"):
             opening(path)
     assert path.read_bytes() == b""
 
@@ -76,9 +76,9 @@ def test_a_folder_in_its_place_is_one_line(path: Path, tmp_path: Path) -> None:
 
 
 def test_only_who_posts_makes_one(path: Path) -> None:
-    with pytest.raises(UserError, match=f"{path}: no ledger there"):
+    with pytest.raises(UserError, match=f"{path}: no such ledger"):
         ledger.open_existing(path)
-    with pytest.raises(UserError, match=f"{path}: no ledger there"), ledger.held(path):
+    with pytest.raises(UserError, match=f"{path}: no such ledger"), ledger.held(path):
         pass
     assert list(path.parent.iterdir()) == []  # no lock either
     with ledger.held(path, make=True):
@@ -117,7 +117,7 @@ def test_a_full_disk_stops_before_the_post(db: sqlite3.Connection) -> None:
 
 def test_one_process_holds_it(path: Path) -> None:
     code = f"from pathlib import Path\nfrom bot.posting import ledger\nwith ledger.lock(Path({str(path)!r})): pass"
-    with ledger.lock(path), pytest.raises(Busy, match="another run holds this ledger") as told, ledger.lock(path):
+    with ledger.lock(path), pytest.raises(Busy, match="another run is using this ledger") as told, ledger.lock(path):
         pass
     assert told.value.status == 75
     with ledger.lock(path):

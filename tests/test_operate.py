@@ -179,7 +179,7 @@ def test_forget_somebody_unknown_still_leaves_them_in_peace(db: sqlite3.Connecti
     operate.forget_command("nobody_yet", tmp_path)
     assert ledger.everyone_opted_out(db) == {"nobody_yet"}
     for name in ("a b", "u/", "../x", "x" * 21, "é" * 5):
-        with pytest.raises(UserError, match="no name of an account"):
+        with pytest.raises(UserError, match="not a valid account name"):
             operate.forget_command(name, tmp_path)
     with pytest.raises(UserError, match="nowhere: no such folder"):
         operate.forget_command("somebody", tmp_path / "nowhere")
@@ -243,12 +243,12 @@ def test_prune_keeps_the_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     run = old_run(tmp_path / "runs", "a")
     monkeypatch.setenv("BOT_SUBMIT__LEDGER", str(run / "ledger.sqlite"))
     prune.prune_command("1h", tmp_path / "runs")
-    assert (run / "comments.csv").exists() and "holds the ledger" in capsys.readouterr().out
+    assert (run / "comments.csv").exists() and "contains the ledger" in capsys.readouterr().out
 
 
 def test_prune_of_what_is_no_age_or_no_folder(tmp_path: Path) -> None:
     for age in ("30", "d", "-1d", "1.5d", "30 d", "30m", "999999999d", "٣d"):
-        with pytest.raises(UserError, match="write a number and h, d or w"):
+        with pytest.raises(UserError, match="give a number and h, d or w"):
             prune.prune_command(age, tmp_path)
     with pytest.raises(UserError, match="nowhere: no such folder"):
         prune.prune_command("30d", tmp_path / "nowhere")
@@ -261,4 +261,4 @@ def test_the_command_line_of_purge(tmp_path: Path) -> None:
     for arguments in ([], ["--gone", "--ids", "x"]):
         call = [sys.executable, str(ROOT / "run_bot.py"), "purge", "--data", str(tmp_path), *arguments]
         done = subprocess.run(call, capture_output=True, text=True, check=False)
-        assert done.returncode == 1 and "say which comments: --ids FILE, or --gone" in done.stderr and done.stderr.count("\n") == 1
+        assert done.returncode == 1 and "no comments given: use --ids FILE, or --gone" in done.stderr and done.stderr.count("\n") == 1

@@ -297,7 +297,7 @@ def test_a_dry_run_says_the_same_and_changes_nothing(data: Path, capsys: pytest.
     said = capsys.readouterr().out
     assert tree(data) == before
     purge(data, "c00x", "t3_thr1", "t1_nowhere")
-    assert said == "dry run, nothing is changed:\n" + capsys.readouterr().out
+    assert said == "dry run; nothing is changed:\n" + capsys.readouterr().out
     assert re.search(r"^[0-9]+ rows removed from [0-9]+ of 23 files$", said, re.M) and "1 of 3 ids not in any file: t1_nowhere\n" in said
 
 
@@ -590,7 +590,7 @@ def test_wrong_folders_and_files(data: Path, tmp_path: Path, capsys: pytest.Capt
     before = tree(data)
     with pytest.raises(UserError, match=r"nowhere: no such folder"):
         purge(data, "t1_c00x", also=[tmp_path / "nowhere"])
-    with pytest.raises(UserError, match=r"absent\.txt: can't be read \(No such file or directory\); --ids names"):
+    with pytest.raises(UserError, match=r"absent\.txt: can't be read \(No such file or directory\); --ids takes"):
         purging.purge_command(tmp_path / "absent.txt", data, None, False)
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     with pytest.raises(UserError, match=r"binary: can't be read \(not UTF-8\)"):

@@ -155,7 +155,7 @@ def test_reddit_itself_needs_credentials_and_an_honest_user_agent(monkeypatch: p
     "agent", ["", "linux:reply-bot:0.1 (by /u/unknown)", "Mozilla/5.0 (X11; Linux)", "reply-bot by /u/somebody", "a:b:c (by /u/x)"]
 )
 def test_a_user_agent_that_does_not_say_who_it_is(agent: str) -> None:
-    with pytest.raises(UserError, match="reddit.user_agent: doesn't say who it is"):
+    with pytest.raises(UserError, match="reddit.user_agent: names no account"):
         reddit.connect(RedditSettings(user_agent=agent))
 
 

@@ -124,7 +124,7 @@ def test_a_permission_of_nobody_is_none(monkeypatch: pytest.MonkeyPatch, permitt
         (f"[{SECRET}]\n[{SECRET}]\n".encode(), "praw.ini: line 2 repeats a name that stands above"),
         (f"[DEFAULT]\npassword={SECRET}\n".encode("utf-16"), "praw.ini: not UTF-8"),
         (f"[DEFAULT]\npassword={SECRET}é\n".encode("latin-1"), "praw.ini: not UTF-8"),
-        (f"[DEFAULT]\nclient_id=a\nclient_secret=b\ntimeout={SECRET}\n".encode(), "a value that is not of its kind (ValueError)"),
+        (f"[DEFAULT]\nclient_id=a\nclient_secret=b\ntimeout={SECRET}\n".encode(), "a value of the wrong type (ValueError)"),
     ],
 )
 def test_a_malformed_praw_ini(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, words: str) -> None:

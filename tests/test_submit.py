@@ -167,7 +167,7 @@ def test_what_is_parked_is_never_sent_again(box: Box, run: Path, capsys: pytest.
     box.store.add_fault("reset")
     for _ in range(3):
         assert go(run) == ["parked"]
-    assert ours(box) == [] and capsys.readouterr().out.count("`python run_bot.py resolve` asks what to do") == 3
+    assert ours(box) == [] and capsys.readouterr().out.count("decide with `python run_bot.py resolve`") == 3
 
 
 def test_a_connection_that_was_never_made_is_tried_again_by_the_next_run(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -434,7 +434,7 @@ def test_the_rules_of_waiting_and_of_permission() -> None:
 def test_a_second_process_asks_reddit_nothing(box: Box, run: Path) -> None:
     prepared(box, run)
     box.store.add_fault("503", "/", times=99)
-    with ledger.lock(run.parent / "ledger.sqlite"), pytest.raises(Busy, match="another run holds this ledger"):
+    with ledger.lock(run.parent / "ledger.sqlite"), pytest.raises(Busy, match="another run is using this ledger"):
         go(run)
     with closing(sqlite3.connect(box.db)) as db:
         assert db.execute("SELECT times FROM faults").fetchone()[0] == 99
@@ -452,7 +452,7 @@ def test_another_accounts_ledger(box: Box, run: Path) -> None:
 def test_an_author_who_is_not_known_could_have_opted_out(box: Box, run: Path) -> None:
     comments = prepared(box, run)
     schema.write_rows(run / "comments.csv", Comment, comments[:1])
-    with pytest.raises(UserError, match=f"comments.csv: {comments[1].comment_id} of chosen.csv isn't in it"):
+    with pytest.raises(UserError, match=f"comments.csv: {comments[1].comment_id} of chosen.csv is not in it"):
         go(run)
     assert ours(box) == []
 
@@ -529,7 +529,7 @@ def test_what_cannot_be_resolved(box: Box, run: Path, tmp_path: Path) -> None:
     (comment,) = parked(box, run)
     with pytest.raises(UserError, match="t1_zzz: not parked; `resolve` alone lists what is"):
         operate.resolve_command("t1_zzz", operate.Answer.NEVER)
-    with pytest.raises(UserError, match="say which and what"):
+    with pytest.raises(UserError, match="give a comment and an answer"):
         operate.resolve_command(comment.comment_id)
     with ledger.lock(tmp_path / "ledger.sqlite"), pytest.raises(Busy):
         operate.resolve_command(comment.comment_id, operate.Answer.AGAIN)

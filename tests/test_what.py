@@ -417,7 +417,7 @@ def test_a_checkpoint_that_is_none(tmp_path: Path, content: str, monkeypatch: py
         path.write_text("<html>")
     else:
         torch.save({"config": Runs()} if content == "pickle" else {"a.weight": torch.zeros(1)}, path)
-    with pytest.raises(UserError, match=r"conduct\.toxicity_model: .* holds no classifier") as raised:
+    with pytest.raises(UserError, match=r"conduct\.toxicity_model: .* contains no classifier") as raised:
         refusal("Why not?", rules=ConductSettings(toxicity_model=tmp_path))
     assert "\n" not in str(raised.value) and not (tmp_path / "ran").exists()
 
@@ -429,7 +429,7 @@ def test_a_classifier_of_something_else(tmp_path: Path) -> None:
 
 
 def test_no_classifier_where_one_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"conduct\.toxicity_model: .* holds no classifier"):
+    with pytest.raises(UserError, match=r"conduct\.toxicity_model: .* contains no classifier"):
         refusal("Why not?", rules=ConductSettings(toxicity_model=tmp_path / "none"))
 
 
