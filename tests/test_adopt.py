@@ -6,7 +6,6 @@ import json
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,21 +18,10 @@ from bot.posting import backup, ledger
 from bot.posting.ledger import Reply, State
 from bot.sandbox.server import Box
 from bot.schema import Comment
-from tests import posting, soak
+from tests import soak
 from tests.posting import configure, go, opened, ours, prepared
 
 LOST = "lacks . of u/sandbox_reply_bot's latest replies .* nothing was posted. Restore the right one, or run"
-
-
-@pytest.fixture
-def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Box]:
-    with posting.serving(tmp_path, monkeypatch) as running:
-        yield running
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    return tmp_path / "run"
 
 
 def lose(run: Path) -> None:

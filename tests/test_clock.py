@@ -21,7 +21,6 @@ from bot.posting import clock, ledger, operate
 from bot.posting.ledger import DAY, Reply, State
 from bot.reddit.clock import DATES, ServerClock
 from bot.sandbox.server import Box
-from tests import posting
 from tests.posting import configure, go, opened, prepared
 
 YEAR = 365 * DAY
@@ -88,12 +87,6 @@ def test_it_goes_on_between_answers() -> None:
 
 
 # --- in a run -----------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Box]:
-    with posting.serving(tmp_path, monkeypatch) as running:
-        yield running
 
 
 @pytest.mark.parametrize("years", [10, -10])

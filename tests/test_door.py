@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,21 +20,10 @@ from bot.reddit import client as reddit
 from bot.reddit.threads import Thread, ThreadComment
 from bot.sandbox.server import Box
 from bot.schema import Scored, Submitted
-from tests import posting, soak
+from tests import soak
 from tests.posting import change, configure, go, opened, ours, outcomes, prepared
 
 UNFIT = "See http://evil.example/x, it has all of them."
-
-
-@pytest.fixture
-def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Box]:
-    with posting.serving(tmp_path, monkeypatch) as running:
-        yield running
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    return tmp_path / "run"
 
 
 def edited(run: Path, *replies: str, **other: str) -> None:

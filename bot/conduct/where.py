@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bot import text
+from bot import names, text
 from bot.conduct import accounts, titles, topics, words
 from bot.conduct.reasons import Reason as Reason
 
@@ -61,7 +61,7 @@ def text_refusal(
     selftext: the submission's own text. above: the comments above this one, in any order. likely: a classifier's probabilities for the
     pieces of these texts; without them only patterns decide.
     """
-    place = subreddit_name(subreddit)
+    place = names.plain_name(subreddit)
     sensitive = _listed(words.SENSITIVE_SUBREDDITS, conduct.sensitive_subreddits)
     without_bots = _listed(words.SUBREDDITS_WITHOUT_BOTS, conduct.subreddits_without_bots)
     checks = (
@@ -120,7 +120,7 @@ def _notice(body: str) -> Reason | None:
 
 
 def _listed(ours: Collection[str], theirs: Iterable[str]) -> frozenset[str]:
-    return frozenset(ours).union(subreddit_name(name) for name in theirs)
+    return frozenset(ours).union(names.plain_name(name) for name in theirs)
 
 
 # --- the whole comment ------------------------------------------------------------------------------------------------------------
@@ -204,11 +204,3 @@ def asks_bots_away(thread: Thread, comment: ThreadComment | None = None) -> bool
 def same_name(one: str, other: str) -> bool:
     """Whether two account names are the same; Reddit ignores case, and an empty name is nobody's."""
     return bool(other) and one.lower() == other.lower()
-
-
-def subreddit_name(name: str) -> str:
-    """
-    >>> subreddit_name("/r/Books"), subreddit_name("books")
-    ('books', 'books')
-    """
-    return name.strip().removeprefix("/").removeprefix("r/").lower()

@@ -27,7 +27,7 @@ from typing import Annotated
 
 import typer
 
-from bot import config, text
+from bot import config, names, text
 from bot.cli import UserError
 from bot.conduct import where
 from bot.config import SubmitSettings
@@ -169,7 +169,7 @@ def unbench_command(
     subreddit: Annotated[str, typer.Argument(metavar="SUBREDDIT", help="a name, with or without r/")], config_file: Config = None
 ) -> None:
     """Reply again in a subreddit that is benched after refusals or removals."""
-    path, name = config.load(config_file).submit.ledger, where.subreddit_name(subreddit)
+    path, name = config.load(config_file).submit.ledger, names.plain_name(subreddit)
     with closing(ledger.open_existing(path)) as db:
         if not ledger.unbench(db, name, int(time.time())):
             raise UserError(f"r/{name} is not benched in {path.absolute()}; `status` lists those that are")
