@@ -125,7 +125,7 @@ def test_broken_off_it_goes_on(box: Box, db: sqlite3.Connection, tmp_path: Path,
 
 def test_without_a_ledger_there_is_nothing_to_harvest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BOT_SUBMIT__LEDGER", str(tmp_path / "none.sqlite"))
-    with pytest.raises(UserError, match="no ledger"):
+    with pytest.raises(UserError, match="no such ledger"):
         harvest.main(tmp_path / "harvest.csv")
 
 

@@ -47,7 +47,7 @@ COMMANDS = {
 def test_where_no_ledger_is_nothing_is_done_and_the_path_is_named(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
-    with pytest.raises(UserError, match=f"^{tmp_path}/data/ledger.sqlite: no ledger there, so nothing was done; run this in the bot's own"):
+    with pytest.raises(UserError, match=f"^{tmp_path}/data/ledger.sqlite: no such ledger; nothing was done; run this in the bot's folder"):
         COMMANDS[command]()
     assert [path.name for path in tmp_path.rglob("*")] == ["data"]
 
@@ -65,7 +65,7 @@ def test_pause_and_resume(
         (tmp_path / "STOP").touch()
         operate.resume_command()
     assert ledger.paused(db) is None
-    assert f"posting again: {whose}\n" in (out := capsys.readouterr().out) and f"while {tmp_path / 'STOP'} is there" in out
+    assert f"posting again: {whose}\n" in (out := capsys.readouterr().out) and f"while {tmp_path / 'STOP'} exists" in out
     (tmp_path / "STOP").unlink()
     operate.resume_command()
     assert capsys.readouterr().out == f"was not paused; nothing to do: {whose}\n"
@@ -128,9 +128,9 @@ def test_forget_leaves_the_name_in_one_place(db: sqlite3.Connection, tmp_path: P
         ("t1_2", "", ""),
     }
     assert ledger.everyone_opted_out(db) == {"reader_3"}
-    assert f"{tmp_path}/ledger.sqlite (no account yet): 2 replies without the name now" in capsys.readouterr().out
+    assert f"{tmp_path}/ledger.sqlite (no account yet): name removed from 2 replies" in capsys.readouterr().out
     operate.forget_command("reader_3", data)
-    assert ": 0 replies without the name now" in capsys.readouterr().out
+    assert ": name removed from 0 replies" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("link", ["data", "runs", "run", "file"])
@@ -158,7 +158,7 @@ def test_a_damaged_file_among_many_is_named_when_all_else_is_done(db: sqlite3.Co
     (data / "a").mkdir()
     (data / "a" / "comments.csv").write_text('comment_id,author\nt1_x,"unclosed')
     (data / "a" / "context.csv").write_text("comment_id,author\nt1_y,second_soul\nt1_z\n")
-    with pytest.raises(UserError, match=r"^2 may hold traces of them: .*a/comments.csv: .*; .*a/context.csv: row 2 has 1 cells") as caught:
+    with pytest.raises(UserError, match=r"^2 may contain traces of them: .*a/comments.csv: .*; .*a/context.csv: row 2 has 1 cells") as caught:
         operate.forget_command("second_soul", data, [also])
     assert "\n" not in str(caught.value)
     assert holding(data, "second_soul") == {"context.csv"} and holding(also, "second_soul") == set()
@@ -233,8 +233,8 @@ def test_prune_removes_old_run_folders_and_nothing_else(tmp_path: Path, capsys: 
     left = {"new", "with_notes", "with_folder", "with_link", "photos", "file", "busy", "elsewhere"}
     assert {path.name for path in runs.iterdir()} == left and (tmp_path / "elsewhere" / "comments.csv").exists()
     out = capsys.readouterr().out
-    assert out.endswith(f"2 run folders removed from {runs}\n") and f"{runs}/busy stays: a run is at work" in out
-    assert "with_notes stays: holds notes.txt, which is no file of a run" in out and "photos stays: not a run folder" in out
+    assert out.endswith(f"2 run folders removed from {runs}\n") and f"{runs}/busy is kept: a run is in progress" in out
+    assert "with_notes is kept: contains notes.txt, which is not a file of a run" in out and "photos is kept: not a run folder" in out
     prune.prune_command("30d", runs)
     assert {path.name for path in runs.iterdir()} == left - {"busy"}
 

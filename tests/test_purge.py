@@ -571,7 +571,7 @@ def test_the_command(data: Path, tmp_path: Path) -> None:
     (data / "bad.csv").write_text("comment_id,reply\nt1_c02x\n")
     failed = command("--ids", "data/ids.csv", "--data", "data", cwd=tmp_path)
     assert failed.returncode == 1 and failed.stderr.count("\n") == 1
-    assert failed.stderr.startswith("run_bot.py purge: 1 not purged, which may hold traces: ")
+    assert failed.stderr.startswith("run_bot.py purge: 1 not purged, which may contain traces: ")
     told = command("--help", cwd=tmp_path)
     assert told.returncode == 0 and "--dry-run" in told.stdout and "--also" in told.stdout
 

@@ -119,9 +119,9 @@ def test_a_permission_of_nobody_is_none(monkeypatch: pytest.MonkeyPatch, permitt
     ("content", "words"),
     [
         (f"[DEFAULT]\nclient_id=abc\npassword {SECRET}\n".encode(), "praw.ini: line 3 is not `name=value`"),
-        (f"password={SECRET}\n".encode(), "praw.ini: line 1 stands in no section; begin with [DEFAULT]"),
-        (f"[DEFAULT]\npassword={SECRET}\npassword={SECRET}\n".encode(), "praw.ini: line 3 repeats a name that stands above"),
-        (f"[{SECRET}]\n[{SECRET}]\n".encode(), "praw.ini: line 2 repeats a name that stands above"),
+        (f"password={SECRET}\n".encode(), "praw.ini: line 1 is not in a section; begin with [DEFAULT]"),
+        (f"[DEFAULT]\npassword={SECRET}\npassword={SECRET}\n".encode(), "praw.ini: line 3 repeats an earlier name"),
+        (f"[{SECRET}]\n[{SECRET}]\n".encode(), "praw.ini: line 2 repeats an earlier name"),
         (f"[DEFAULT]\npassword={SECRET}\n".encode("utf-16"), "praw.ini: not UTF-8"),
         (f"[DEFAULT]\npassword={SECRET}é\n".encode("latin-1"), "praw.ini: not UTF-8"),
         (f"[DEFAULT]\nclient_id=a\nclient_secret=b\ntimeout={SECRET}\n".encode(), "a value of the wrong type (ValueError)"),
@@ -214,7 +214,7 @@ def test_no_module_is_taken_from_the_working_folder(tmp_path: Path, call: list[s
         environment["PYTHONPATH"] = f"{python_path or ''}{os.pathsep}{ROOT}"
     done = subprocess.run([sys.executable, *call, "status"], cwd=home, env=environment, capture_output=True, text=True, check=False)
     assert not (home / "PWNED").exists(), (home / "PWNED").read_text()
-    assert done.returncode == 1 and f"{home}/data/ledger.sqlite: no ledger there" in done.stderr
+    assert done.returncode == 1 and f"{home}/data/ledger.sqlite: no such ledger" in done.stderr
 
 
 # --- who may read ------------------------------------------------------------------------------------------------------------------

@@ -512,7 +512,7 @@ def test_again_looks_first(box: Box, run: Path) -> None:
 
 
 def test_what_cannot_be_resolved(box: Box, run: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=f"{tmp_path}/ledger.sqlite: no ledger there"):
+    with pytest.raises(UserError, match=f"{tmp_path}/ledger.sqlite: no such ledger"):
         operate.resolve_command()
     (comment,) = parked(box, run)
     with pytest.raises(UserError, match="t1_zzz: not parked; `resolve` alone lists what is"):
@@ -531,7 +531,7 @@ def test_what_cannot_be_resolved(box: Box, run: Path, tmp_path: Path) -> None:
 def test_status_says_what_and_why(
     box: Box, run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match=f"{tmp_path}/ledger.sqlite: no ledger there"):
+    with pytest.raises(UserError, match=f"{tmp_path}/ledger.sqlite: no such ledger"):
         operate.status_command()
     prepared(box, run, 4)
     configure(monkeypatch, submit__posts_an_hour=2)
@@ -549,13 +549,13 @@ def test_status_says_what_and_why(
     assert printed == [
         f"ledger: {tmp_path}/ledger.sqlite (u/{sandbox.USERNAME} at the sandbox)",
         "paused: on holiday",
-        f"stopped: {tmp_path}/STOP is there",
+        f"stopped: {tmp_path}/STOP exists",
         "sent: 2 in the last hour (cap 2), 2 in 24 hours (cap 20)",
         "posted: 2",
         "rejected: 1, locked",
         "by name: THREAD_LOCKED 1",
         "not posted in 24 hours: hour_cap 1",
-        f"r/books is left in peace until {operate.moment(now + DAY)}",
+        f"r/books is benched until {operate.moment(now + DAY)}",
         "opted out: 1",
     ]
 

@@ -196,7 +196,7 @@ def forget_command(
         if not database.empty_wal(db):
             problems.append(f"{path.absolute()}-wal: another program has the ledger open; the name stays there until it is closed")
     if problems:
-        raise UserError(f"{len(problems)} files may contain traces of them: {'; '.join(problems)}")
+        raise UserError(f"{len(problems)} may contain traces of them: {'; '.join(problems)}")
 
 
 def forget(db: sqlite3.Connection, name: str, folders: Sequence[Path]) -> list[str]:

@@ -380,7 +380,7 @@ def purge_command(
     else:
         print(f"{where}: {'no ids in it' if ids_file else 'shows all of these comments'}; nothing to do")
     if problems := list(dict.fromkeys(problems)):
-        raise UserError(f"{len(problems)} files not purged, which may contain traces: {'; '.join(problems)}")
+        raise UserError(f"{len(problems)} not purged, which may contain traces: {'; '.join(problems)}")
 
 
 def read_ids(path: Path) -> set[str]:
