@@ -102,7 +102,7 @@ def test_logins_that_fail(answer: Any, kind: type[Exception], says: str) -> None
         ("username", "u/some-body", "praw_username: begins with u/"),
         ("password", "pw:123456", "praw_password: .*two-factor"),
         ("password", "\u201cpw\u201d", "praw_password: .*quotation marks"),
-        ("password", "pw ", "praw_password: .*blank"),
+        ("password", "pw ", "praw_password: .*space"),
     ],
 )
 def test_credentials_that_cannot_be_right(name: str, value: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -158,7 +158,9 @@ def test_a_damaged_file_among_many_is_named_when_all_else_is_done(db: sqlite3.Co
     (data / "a").mkdir()
     (data / "a" / "comments.csv").write_text('comment_id,author\nt1_x,"unclosed')
     (data / "a" / "context.csv").write_text("comment_id,author\nt1_y,second_soul\nt1_z\n")
-    with pytest.raises(UserError, match=r"^2 may contain traces of them: .*a/comments.csv: .*; .*a/context.csv: row 2 has 1 cells") as caught:
+    with pytest.raises(
+        UserError, match=r"^2 may contain traces of them: .*a/comments.csv: .*; .*a/context.csv: row 2 has 1 cells"
+    ) as caught:
         operate.forget_command("second_soul", data, [also])
     assert "\n" not in str(caught.value)
     assert holding(data, "second_soul") == {"context.csv"} and holding(also, "second_soul") == set()

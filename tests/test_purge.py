@@ -492,7 +492,7 @@ def test_links_are_followed_and_other_folders_searched(data: Path, tmp_path: Pat
 
 def test_a_run_at_work_is_left_alone(data: Path) -> None:
     before = tree(data)
-    with FileLock(data / "runs" / "second" / ".lock"), pytest.raises(UserError, match=r"second: another run holds this folder"):
+    with FileLock(data / "runs" / "second" / ".lock"), pytest.raises(UserError, match=r"second: another run is using this folder"):
         purge(data, "t1_c00x")
     assert tree(data) == before
     purge(data, "t1_c00x")
