@@ -88,7 +88,7 @@ def test_a_comment_that_a_person_wrote_with_the_account_is_none_of_the_bot_s(box
     assert go(run) == ["already_in_thread"]
 
 
-def test_a_reply_that_was_refused_and_stands_there_is_noted(box: Box, run: Path) -> None:
+def test_a_refused_reply_that_is_on_reddit_is_recorded(box: Box, run: Path) -> None:
     (comment,) = prepared(box, run, 1)
     box.store.add_fault("locked", accepted=True)
     assert go(run) == ["locked"]

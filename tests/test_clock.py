@@ -79,7 +79,7 @@ def test_a_date_that_cannot_be_read_is_left_out(date: str) -> None:
     assert abs(made.utc(URL) - time.time()) <= 2
 
 
-def test_it_goes_on_between_answers() -> None:
+def test_the_clock_advances_between_answers() -> None:
     with time_machine.travel(1_700_000_000, tick=False):
         made = clock_of(0)
     with time_machine.travel(1_700_000_000 + 40, tick=False):

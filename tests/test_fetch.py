@@ -151,7 +151,7 @@ def test_context_is_what_can_be_read_in_threads_that_are_answered() -> None:
     ]
 
 
-def test_who_opted_out_is_in_no_file_with_a_word() -> None:
+def test_texts_of_people_who_opted_out_are_in_no_file() -> None:
     there = thread(comment("t1_a"), comment("t1_b", author="Poor_Soul", karma=-4), comment("t1_c", author="poor_soul"))
     taken, context, skipped = fetch.take_up([there], RULES, NOW, known=Known(opted_out={"poor_soul"}))
     assert [row.comment_id for row in taken] == ["t1_a"] and context == []

@@ -105,8 +105,8 @@ def words_of(data: Path, number: int, author: str) -> ledger.Reply:
 
 def holding(folder: Path, *words: str) -> set[str]:
     """Files that hold one of the words in their name or bytes; the ledger's keep the name."""
-    found = {path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("ledger")}
-    return {path.name for path in found for word in words if word.lower().encode() in path.read_bytes().lower()}
+    result = {path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("ledger")}
+    return {path.name for path in result for word in words if word.lower().encode() in path.read_bytes().lower()}
 
 
 def test_forget_leaves_the_name_in_one_place(db: sqlite3.Connection, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

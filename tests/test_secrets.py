@@ -107,7 +107,7 @@ def test_nor_by_the_client(settings: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("permitted_by", ["", "   ", "\t\n ", "...", "- -", " a ", "??????"])
-def test_a_permission_of_nobody_is_none(monkeypatch: pytest.MonkeyPatch, permitted_by: str) -> None:
+def test_an_empty_permission_is_refused(monkeypatch: pytest.MonkeyPatch, permitted_by: str) -> None:
     monkeypatch.setenv("BOT_SUBMIT__ALLOWED", json.dumps([{"subreddit": "books", "permitted_by": permitted_by}]))
     assert "submit.allowed.0.permitted_by" in refusal(None)
 

@@ -107,7 +107,7 @@ def _look_alike(character: str, steps: int = 2) -> str:
     for other in others:
         if match := _NAMED_LETTER.search(unicodedata.name(other, "")):
             return match[1].lower()
-    return next((found for other in others if steps > 1 and (found := _look_alike(other, steps - 1)).isascii()), character)
+    return next((result for other in others if steps > 1 and (result := _look_alike(other, steps - 1)).isascii()), character)
 
 
 def unmasked(word: str) -> list[str]:

@@ -114,8 +114,8 @@ def _is_dialled(text: str, start: int, run: str) -> bool:
 
     if sum(map(str.isdigit, run)) < LEAST_DIGITS or _is_plain_number(run) or _COUNTS.search(text[max(0, start - 12) : start].lower()):
         return False
-    found = (match.raw_string for region in PHONE_REGIONS for match in phonenumbers.PhoneNumberMatcher(run[:LONGEST_RUN], region))
-    return any(raw.startswith(("+", "(", "0")) or re.search(r"\d[ ().-]+\d", raw) for raw in found)
+    matches = (match.raw_string for region in PHONE_REGIONS for match in phonenumbers.PhoneNumberMatcher(run[:LONGEST_RUN], region))
+    return any(raw.startswith(("+", "(", "0")) or re.search(r"\d[ ().-]+\d", raw) for raw in matches)
 
 
 def _digits(text: str) -> str:

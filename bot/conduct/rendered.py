@@ -113,8 +113,8 @@ def becomes(text: str) -> Becomes | None:
     >>> becomes("ask _u/inky_quill_"), becomes("[a][b]\n\n[b]: #x"), becomes("![gif](giphy|abc)"), becomes("foo[0](x) and s/he")
     (<Becomes.PING: 'ping'>, <Becomes.LINK: 'link'>, <Becomes.IMAGE: 'image'>, None)
     """
-    found = {each for reading in dict.fromkeys((text, letters.visible(text), letters.latin(text))) for each in _all(reading)}
-    return next((each for each in Becomes if each in found), None)
+    result = {each for reading in dict.fromkeys((text, letters.visible(text), letters.latin(text))) for each in _all(reading)}
+    return next((each for each in Becomes if each in result), None)
 
 
 def _all(text: str) -> Iterator[Becomes]:

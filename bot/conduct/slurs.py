@@ -43,19 +43,19 @@ def bad_words(body: str) -> list[str]:
     >>> bad_words("you sh1t"), bad_words("s h i t"), bad_words("that gay couple is nice, in Scunthorpe")
     (['shit'], ['shit'], [])
     """
-    words: dict[str, None] = {}
+    result: dict[str, None] = {}
     pieces = [piece for chunk in letters.visible(body).split() for piece in _CAMEL.sub(" ", chunk).split()]
     for by_sound in (False,) if body.isascii() else (False, True):
-        words |= dict.fromkeys(_in_chunks([letters.latin(piece, by_sound).lower() for piece in pieces]))
-    return [word for word in words if not _in_another_sense(word, body)]
+        result |= dict.fromkeys(_in_chunks([letters.latin(piece, by_sound).lower() for piece in pieces]))
+    return [word for word in result if not _in_another_sense(word, body)]
 
 
 def _in_chunks(whole: list[str]) -> list[str]:
     chunks = [chunk.strip(_EDGES) for chunk in whole]
-    words = _phrase_pattern().findall(" ".join(whole))
-    words += [word for chunk in dict.fromkeys([*chunks, *whole]) for word in _in_chunk(chunk)]
-    words += [word for one, other in pairwise(chunks) for word in _in_halves([one, other])]
-    return words + [word for run in _single_letters(chunks) for word in _listed(run)]
+    result = _phrase_pattern().findall(" ".join(whole))
+    result += [word for chunk in dict.fromkeys([*chunks, *whole]) for word in _in_chunk(chunk)]
+    result += [word for one, other in pairwise(chunks) for word in _in_halves([one, other])]
+    return result + [word for run in _single_letters(chunks) for word in _listed(run)]
 
 
 def _in_another_sense(word: str, body: str) -> bool:
@@ -67,17 +67,17 @@ def _in_another_sense(word: str, body: str) -> bool:
 def _in_chunk(chunk: str) -> list[str]:
     """The listed words in a chunk of characters without spaces."""
     parts = _LETTERS.findall(chunk)
-    found = [word for part in parts for word in _listed(part)]
-    if found or chunk in parts or len(chunk) > 3 * LONGEST:
-        return found
+    result = [word for part in parts for word in _listed(part)]
+    if result or chunk in parts or len(chunk) > 3 * LONGEST:
+        return result
     if "*" in chunk or "#" in chunk:
-        found += _censored(chunk)
+        result += _censored(chunk)
     for reading in letters.unmasked(chunk):
         if not any(each.isdigit() or each in "$@!|(+" for each in chunk):
-            found += _in_halves(parts) if not _TIGHT.search(chunk) else _listed(reading)
+            result += _in_halves(parts) if not _TIGHT.search(chunk) else _listed(reading)
         elif any(map(str.isalpha, chunk)) or "$" in chunk:
-            found += _plain(reading) + _glued(reading)
-    return found
+            result += _plain(reading) + _glued(reading)
+    return result
 
 
 def _in_halves(parts: list[str]) -> list[str]:

@@ -58,16 +58,16 @@ def windows_of(body: str, short: int = 25, least: int = 12) -> list[str]:
     if whole.count(" ") < short:
         return [whole] if whole else []
     parts = sentences(words)
-    found = []
+    result = []
     for start in range(len(parts)):
         end, size = start, 0
         while end < len(parts) and size < least:
             size += parts[end].count(" ") + 1
             end += 1
-        found.append(". ".join(parts[start:end]))
+        result.append(". ".join(parts[start:end]))
         if end == len(parts):
             break
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(result))
 
 
 def matches(topic: Reason, piece: str) -> bool:
