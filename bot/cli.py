@@ -7,8 +7,10 @@ At import time this module needs only the standard library, because the notebook
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, redirect_stdout
@@ -147,3 +149,9 @@ def first_line(error: BaseException) -> str:
 def say(text: str) -> None:
     """Print a line to standard error, without wrapping or markup."""
     print(text, file=sys.stderr, flush=True)
+
+
+def die_with_parent() -> None:
+    """For `preexec_fn`: let Linux kill the child when its parent dies, so that no orphan writes into a resumed run."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1 = PR_SET_PDEATHSIG, man 2 prctl

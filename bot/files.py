@@ -528,7 +528,7 @@ def run_folder(folder: Path, make: bool = False) -> Iterator[dict[str, str]]:
         raise UserError(f"{folder}: cannot be written ({error.strerror}); give another run folder") from None
     with ExitStack() as stack:
         try:
-            stack.enter_context(lock(folder / RUN_LOCK, f"{folder}: another run holds this folder; wait for it or give another folder"))
+            stack.enter_context(lock(folder / RUN_LOCK, f"{folder}: another run is using this folder; wait for it or give another folder"))
         except Busy:
             if os.environ.get(_RUN_HELD) != f"{os.getppid()} {folder.resolve()}":  # only children of the run may use its lock
                 raise

@@ -9,7 +9,6 @@ Writes RUN: the files of every stage, log.jsonl, metrics.json and summary.txt (s
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import signal
@@ -24,7 +23,7 @@ from typing import Annotated
 import typer
 
 from bot import config, files, generators, rankers, sandbox
-from bot.cli import ASKS_REDDIT, UserError, with_root, without_credentials
+from bot.cli import ASKS_REDDIT, UserError, die_with_parent, with_root, without_credentials
 from bot.config import Settings
 from bot.export import to_ctranslate2
 from bot.posting import ledger
@@ -167,7 +166,7 @@ def run_stage(stage: str, arguments: list[str], environment: Mapping[str, str], 
     lines = []
     allowed = environment if stage in ASKS_REDDIT else without_credentials(environment)
     with subprocess.Popen(
-        command, env=with_root(allowed), preexec_fn=_die_with_parent, stdin=shown, stdout=out, stderr=error, text=True, errors="replace"
+        command, env=with_root(allowed), preexec_fn=die_with_parent, stdin=shown, stdout=out, stderr=error, text=True, errors="replace"
     ) as process:
         try:
             for line in filter(str.strip, process.stdout or process.stderr or ()):
@@ -178,9 +177,3 @@ def run_stage(stage: str, arguments: list[str], environment: Mapping[str, str], 
             process.kill()  # otherwise leaving the block would wait for the process to end
             raise
     return process.returncode, lines
-
-
-def _die_with_parent() -> None:
-    """In the child, before exec: have Linux kill it when the parent dies, so that no orphan writes into a resumed run."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1 = PR_SET_PDEATHSIG, man 2 prctl

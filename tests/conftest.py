@@ -6,10 +6,14 @@ import ipaddress
 import os
 import socket
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
+
+if TYPE_CHECKING:
+    from bot.sandbox.server import Box
 
 collect_ignore = ["google_sql.py"]  # a program for another environment
 
@@ -71,6 +75,21 @@ def no_outside_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
     for name in ("COMMENT", "REPLY"):  # their base is not part of the project; see tests/test_classifier.py
         monkeypatch.setenv(f"BOT_CONDUCT__{name}_CLASSIFIER", "")
+
+
+@pytest.fixture
+def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Box]:
+    """A sandbox, and settings with which `submit` posts to it."""
+    from tests import posting
+
+    with posting.serving(tmp_path, monkeypatch) as running:
+        yield running
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """The path of a run folder beside the sandbox and the ledger of `box`."""
+    return tmp_path / "run"
 
 
 def _guarded(method: Any) -> Any:

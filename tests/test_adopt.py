@@ -6,7 +6,6 @@ import json
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,21 +18,10 @@ from bot.posting import backup, ledger
 from bot.posting.ledger import Reply, State
 from bot.sandbox.server import Box
 from bot.schema import Comment
-from tests import posting, soak
+from tests import soak
 from tests.posting import configure, go, opened, ours, prepared
 
-LOST = "does not know . of u/sandbox_reply_bot's latest replies .* nothing was posted. Put the right one back, or run"
-
-
-@pytest.fixture
-def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Box]:
-    with posting.serving(tmp_path, monkeypatch) as running:
-        yield running
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    return tmp_path / "run"
+LOST = "lacks . of u/sandbox_reply_bot's latest replies .* nothing was posted. Restore the right one, or run"
 
 
 def lose(run: Path) -> None:
@@ -100,7 +88,7 @@ def test_a_comment_that_a_person_wrote_with_the_account_is_none_of_the_bot_s(box
     assert go(run) == ["already_in_thread"]
 
 
-def test_a_reply_that_was_refused_and_stands_there_is_noted(box: Box, run: Path) -> None:
+def test_a_refused_reply_that_is_on_reddit_is_recorded(box: Box, run: Path) -> None:
     (comment,) = prepared(box, run, 1)
     box.store.add_fault("locked", accepted=True)
     assert go(run) == ["locked"]

@@ -81,9 +81,9 @@ def test_a_missing_scope_is_named() -> None:
         ((403, {}, "<html>"), Unreachable, "network refuses"),
         ((429, {}, "<html>"), Unreachable, "status 429"),
         ((404, {}, {}), Unreachable, "status 404"),
-        ((200, {}, {"message": "try later"}), Unreachable, "lacks something"),
-        ((200, {}, {"access_token": "t", "expires_in": 3600}), Unreachable, "lacks something"),
-        ((200, {}, []), Unreachable, "lacks something"),
+        ((200, {}, {"message": "try later"}), Unreachable, "incomplete answer"),
+        ((200, {}, {"access_token": "t", "expires_in": 3600}), Unreachable, "incomplete answer"),
+        ((200, {}, []), Unreachable, "incomplete answer"),
     ],
 )
 def test_logins_that_fail(answer: Any, kind: type[Exception], says: str) -> None:
@@ -102,7 +102,7 @@ def test_logins_that_fail(answer: Any, kind: type[Exception], says: str) -> None
         ("username", "u/some-body", "praw_username: begins with u/"),
         ("password", "pw:123456", "praw_password: .*two-factor"),
         ("password", "\u201cpw\u201d", "praw_password: .*quotation marks"),
-        ("password", "pw ", "praw_password: .*blank"),
+        ("password", "pw ", "praw_password: .*space"),
     ],
 )
 def test_credentials_that_cannot_be_right(name: str, value: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:

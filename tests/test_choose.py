@@ -147,7 +147,7 @@ def test_what_always_holds(rows: list[Scored]) -> None:
             assert any(other.verdict == "chosen" for other in beaten)
 
 
-def test_the_summary_says_who_waits_for_another_comment() -> None:
+def test_the_summary_counts_comments_that_wait_for_another_comment() -> None:
     rows = choose([row("0", rank=0.6), row("0", comment="t1_b"), row("1", realism=0.1, comment="t1_b")], 0.5)
     assert summary(rows) == "1 of 2 comments get a reply; 1 none, as another comment of the submission is answered"
 
@@ -185,8 +185,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     write_run(tmp_path, rows)
     before = (tmp_path / "scores.csv").read_bytes()
     main(tmp_path)
-    told = capsys.readouterr().out
-    assert "1 of 2 comments get a reply; 1 none, as all candidates are refused (low_realism 1)\n" in told
+    message = capsys.readouterr().out
+    assert "1 of 2 comments get a reply; 1 none, as all candidates are refused (low_realism 1)\n" in message
     assert [each.verdict for each in schema.read_rows(tmp_path / "scored.csv", Scored)] == ["chosen", "refused", "refused"]
     assert (tmp_path / "scores.csv").read_bytes() == before  # no stage rewrites its input
     assert schema.read_rows(tmp_path / "chosen.csv", Scored) == [row("0", rank=0.6, verdict="chosen")]
@@ -196,7 +196,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert [each.candidate_id for each in schema.read_rows(tmp_path / "chosen.csv", Scored)] == ["t1_a-0", "t1_b-0"]
 
 
-def test_what_may_not_be_said_is_refused_and_the_next_best_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_unfit_candidates_are_refused_and_the_next_best_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     replies = [
         "see https://example.org", "ask u/spez", "Any good books?", "Emma, I think, and then Dune.", "Dune is what I tell everybody.",
         "You are an idiot.", "Middlemarch.", "It is the one with the lighthouse.",
@@ -245,7 +245,7 @@ def test_a_copy_is_found_by_the_quick_way_too(least: float) -> None:
     from rapidfuzz import fuzz
 
     dice = random.Random(4)
-    found = Counter[bool]()
+    matches = Counter[bool]()
     for _ in range(300):
         other = " ".join(
             dice.choice(["oven", "bread", "river", "a", "lantern", "of", "quiet", "seven"]) for _ in range(dice.randint(8, 40))
@@ -254,12 +254,12 @@ def test_a_copy_is_found_by_the_quick_way_too(least: float) -> None:
         letters = list(other[start : start + dice.randint(35, 90)])
         for _ in range(dice.randint(0, 6)):
             letters[dice.randrange(len(letters)) : dice.randrange(len(letters))] = dice.choice("xyz")
-        said = "".join(letters)
-        ratio = fuzz.ratio(said, other) >= 100 * least
-        passage = copies.PASSAGE_CHARACTERS <= len(said) < len(other) and fuzz.partial_ratio(said, other) >= 100 * least
-        assert copies.is_copy(said, ["something else", other, ""], least) == (ratio or passage), (said, other)
-        found[ratio or passage] += 1
-    assert min(found[True], found[False]) > 10
+        printed = "".join(letters)
+        ratio = fuzz.ratio(printed, other) >= 100 * least
+        passage = copies.PASSAGE_CHARACTERS <= len(printed) < len(other) and fuzz.partial_ratio(printed, other) >= 100 * least
+        assert copies.is_copy(printed, ["something else", other, ""], least) == (ratio or passage), (printed, other)
+        matches[ratio or passage] += 1
+    assert min(matches[True], matches[False]) > 10
 
 
 def test_nothing_chosen_is_a_file_without_rows(tmp_path: Path) -> None:

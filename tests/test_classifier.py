@@ -84,7 +84,7 @@ def test_settings_without_a_classifier_ask_none() -> None:
 # --- thresholds -------------------------------------------------------------------------------------------------------------------
 
 
-def test_thresholds_keep_the_limits_and_find_what_stands_out() -> None:
+def test_thresholds_keep_the_limits_and_detect_outliers() -> None:
     random = np.random.default_rng(0)
     targets = np.zeros((600, 2), bool)
     targets[:100, 0] = targets[100:200, 1] = True
@@ -101,8 +101,8 @@ def test_thresholds_keep_the_limits_and_find_what_stands_out() -> None:
 def test_figures_count_any_label() -> None:
     lines = [ConductLine("threat", True, "a"), ConductLine("threat", True, "b"), ConductLine("everyday", False, "c")]
     applied = np.array([[False, True], [False, False], [True, False]])
-    found = thresholds.figures(applied, lines, np.array([[False, False], [True, True], [False, False], [False, False]]))
-    assert found == {
+    result = thresholds.figures(applied, lines, np.array([[False, False], [True, True], [False, False], [False, False]]))
+    assert result == {
         "misses": {"threat": "1/2"}, "false_refusals": {"everyday": "1/1"}, "peoples_texts_refused": 0.25, "peoples_texts": 4,
     }  # fmt: skip
 
@@ -175,7 +175,7 @@ def test_fetch_asks_once_of_what_is_left() -> None:
     assert "i like it. it broke the teapot." in pieces and "a title" in pieces and "old." not in pieces
 
 
-def test_a_disaster_is_told_by_titles_alone() -> None:
+def test_disasters_are_detected_in_titles_only() -> None:
     likely = {"it rains": {Reason.DISASTER: 0.9, Reason.GRIEF: 0.3}}
     assert where.text_refusal("books", "It rains", "", "Yes.", ConductSettings(), likely=likely) is Reason.DISASTER
     assert where.text_refusal("books", "Yes", "", "It rains", ConductSettings(), likely=likely) is None

@@ -21,7 +21,6 @@ from bot.posting import clock, ledger, operate
 from bot.posting.ledger import DAY, Reply, State
 from bot.reddit.clock import DATES, ServerClock
 from bot.sandbox.server import Box
-from tests import posting
 from tests.posting import configure, go, opened, prepared
 
 YEAR = 365 * DAY
@@ -63,7 +62,7 @@ def test_as_long_as_most_dates_agree(wrong: list[int], random: object) -> None:
 
 @pytest.mark.parametrize("years", [10, -10])
 def test_two_clocks_that_contradict_each_other_post_nothing(years: int) -> None:
-    with pytest.raises(Unreachable, match=f"{URL}: says that it is .*, this machine's clock says .*; set the clock") as caught:
+    with pytest.raises(Unreachable, match=f"{URL}: its date is .*, this machine's is .*; set the clock") as caught:
         clock_of(*[years * YEAR] * 3).utc(URL)
     assert "\n" not in str(caught.value)
 
@@ -80,7 +79,7 @@ def test_a_date_that_cannot_be_read_is_left_out(date: str) -> None:
     assert abs(made.utc(URL) - time.time()) <= 2
 
 
-def test_it_goes_on_between_answers() -> None:
+def test_the_clock_advances_between_answers() -> None:
     with time_machine.travel(1_700_000_000, tick=False):
         made = clock_of(0)
     with time_machine.travel(1_700_000_000 + 40, tick=False):
@@ -88,12 +87,6 @@ def test_it_goes_on_between_answers() -> None:
 
 
 # --- in a run -----------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Box]:
-    with posting.serving(tmp_path, monkeypatch) as running:
-        yield running
 
 
 @pytest.mark.parametrize("years", [10, -10])
@@ -143,7 +136,7 @@ def test_times_in_the_future_are_named_and_set_to_the_present(db: sqlite3.Connec
     }  # fmt: skip
     with time_machine.travel(NOW):
         operate.status_command()
-    assert "4 times in the future, by a wrong clock (t1_a 2033-11-11 22:13 UTC, t1_b" in capsys.readouterr().out
+    assert "4 times in the future, from a wrong clock (t1_a 2033-11-11 22:13 UTC, t1_b" in capsys.readouterr().out
     assert clock.bring_back(db, NOW) == 4 and clock.in_future(db, NOW) == {} and clock.bring_back(db, NOW) == 0
     row = ledger.find(db, "t1_a")
     assert row is not None and (row.first_utc, row.intent_utc, row.done_utc) == (NOW, NOW, NOW)

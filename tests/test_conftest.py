@@ -28,8 +28,8 @@ def test_names_are_not_resolved() -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_loopback_is_allowed(host: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        socket.create_connection((host, server.getsockname()[1]), timeout=5).close()
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection((host, server.getsockname()[1]), timeout=5) as client:
+        assert client.getpeername() == server.getsockname()
 
 
 def test_unix_sockets_are_allowed() -> None:

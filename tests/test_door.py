@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,21 +20,10 @@ from bot.reddit import client as reddit
 from bot.reddit.threads import Thread, ThreadComment
 from bot.sandbox.server import Box
 from bot.schema import Scored, Submitted
-from tests import posting, soak
+from tests import soak
 from tests.posting import change, configure, go, opened, ours, outcomes, prepared
 
 UNFIT = "See http://evil.example/x, it has all of them."
-
-
-@pytest.fixture
-def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Box]:
-    with posting.serving(tmp_path, monkeypatch) as running:
-        yield running
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    return tmp_path / "run"
 
 
 def edited(run: Path, *replies: str, **other: str) -> None:
@@ -107,7 +95,7 @@ def test_two_of_a_run_that_say_the_same(box: Box, run: Path) -> None:
     assert go(run) == ["posted", "copy_of_own", "posted"]
 
 
-def test_what_stands_in_the_thread_by_now_is_not_said_again(box: Box, run: Path) -> None:
+def test_texts_that_are_new_in_the_thread_are_not_repeated(box: Box, run: Path) -> None:
     (comment,) = prepared(box, run, 1)
     edited(run, "The bakery at the corner has it, I think.")
     box.say(comment.thread_id, "The bakery at the corner has it, I think!", author="reader_7")
@@ -115,12 +103,12 @@ def test_what_stands_in_the_thread_by_now_is_not_said_again(box: Box, run: Path)
 
 
 def test_sketches_of_the_training_text_count(box: Box, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = "my first job was in a bakery and I got up at three every day"
+    printed = "my first job was in a bakery and I got up at three every day"
     (tmp_path / "lm").mkdir()
-    copies.write(tmp_path / "lm", [said])
+    copies.write(tmp_path / "lm", [printed])
     configure(monkeypatch, generate__model=tmp_path / "lm")
     prepared(box, run, 1)
-    edited(run, said.replace("bakery", "brewery"))
+    edited(run, printed.replace("bakery", "brewery"))
     assert go(run) == ["copy_of_training"] and ours(box) == []
 
 
@@ -164,9 +152,9 @@ def test_a_comment_behind_more_is_found_with_those_above_it(box: Box) -> None:
     names = [box.say(thread, "First of a long chain.")]
     for number in range(12):
         names.append(box.say(names[-1], f"Answer number {number}."))
-    outcome, found = reddit.read_comment(client, thread, names[-1], 0)
-    assert outcome is reddit.Outcome.READ and found is not None
-    depths = {each.comment_id: each.depth for each in found.comments}
+    outcome, result = reddit.read_comment(client, thread, names[-1], 0)
+    assert outcome is reddit.Outcome.READ and result is not None
+    depths = {each.comment_id: each.depth for each in result.comments}
     assert [depths[name] for name in names] == list(range(13))
     other = box.store.submissions("sandbox_books")[1]["name"]
     assert reddit.read_comment(client, other, names[-1], 0) == (reddit.Outcome.MISSING, None)
@@ -235,7 +223,7 @@ def test_a_permission_that_was_taken_back_is_final_for_what_waits(box: Box, run:
 def test_a_chosen_csv_without_its_comments(box: Box, run: Path) -> None:
     prepared(box, run, 1)
     edited(run, "Mild words of mine.", comment_id="t1_other")
-    with pytest.raises(UserError, match="comments.csv: t1_other of chosen.csv isn't in it"):
+    with pytest.raises(UserError, match="comments.csv: t1_other of chosen.csv is not in it"):
         go(run)
 
 
@@ -254,7 +242,7 @@ def test_our_words_without_the_disclosure() -> None:
     assert text.discloses(door.posted_text("One.", DISCLOSURE)) and not text.discloses("I am a bot")
 
 
-def test_the_reply_stands_as_it_was_chosen(box: Box, run: Path) -> None:
+def test_the_reply_is_posted_unchanged(box: Box, run: Path) -> None:
     prepared(box, run, 1)
     assert go(run) == outcomes(run) == ["posted"]
     assert [row["body"] for row in box.store.comments_by(sandbox.USERNAME)] == [f"{soak.TEXTS[0]}\n\n{DISCLOSURE}"]

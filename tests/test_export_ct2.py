@@ -431,7 +431,7 @@ def test_resuming_after_ctrl_c(folder: Path, tmp_path: Path) -> None:
     kept = len(finished) // 10
     assert 20 <= kept < 2000 and not (tmp_path / "out.csv").exists()
     again = subprocess.run(command("out.csv"), cwd=ROOT, capture_output=True, text=True, check=False)
-    assert again.returncode == 0 and f"going on after {kept} of 2000 comments" in again.stdout
+    assert again.returncode == 0 and f"resuming after {kept} of 2000 comments" in again.stdout
     rows = {row.candidate_id: row for row in schema.read_rows(tmp_path / "out.csv", Candidate)}
     assert len(rows) == 2000 * 10 and all(rows[each.candidate_id] == each for each in finished)
 

@@ -151,7 +151,7 @@ def test_context_is_what_can_be_read_in_threads_that_are_answered() -> None:
     ]
 
 
-def test_who_opted_out_is_in_no_file_with_a_word() -> None:
+def test_texts_of_people_who_opted_out_are_in_no_file() -> None:
     there = thread(comment("t1_a"), comment("t1_b", author="Poor_Soul", karma=-4), comment("t1_c", author="poor_soul"))
     taken, context, skipped = fetch.take_up([there], RULES, NOW, known=Known(opted_out={"poor_soul"}))
     assert [row.comment_id for row in taken] == ["t1_a"] and context == []
@@ -265,10 +265,16 @@ def test_the_same_command_again_does_nothing(box: Box, tmp_path: Path, capsys: p
     assert schema.read_rows(run / "comments.csv", Comment)[0].comment_karma == 900
 
 
-def test_going_on_needs_no_network_and_no_same_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, box: Box) -> None:
-    fetch.main(tmp_path / "run", None, 5)
-    monkeypatch.setenv("BOT_REDDIT__URL", "http://127.0.0.1:9")
-    fetch.main(tmp_path / "run", None, 5)
+def test_resuming_needs_neither_the_network_nor_the_same_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, box: Box) -> None:
+    run = tmp_path / "run"
+    fetch.main(run, None, 5)
+    before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in run.glob("*.csv*")}
+    assert {"comments.csv", "context.csv", "skipped.csv"} <= before.keys()
+    monkeypatch.setenv("BOT_REDDIT__URL", "http://127.0.0.1:9")  # nothing listens there
+    fetch.main(run, None, 5)
+    assert {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in run.glob("*.csv*")} == before
+    with pytest.raises(UserError, match="can't be reached"):
+        fetch.main(run, None, 4)
 
 
 @pytest.mark.parametrize("written", [0, 1, 2])

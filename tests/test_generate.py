@@ -201,7 +201,7 @@ def test_a_repeated_command_does_nothing_unless_the_seed_changes(model: Path, tm
     generate.generate([source], out, settings(model), 1)
     first = out.read_bytes()
     generate.generate([source], out, settings(model), 1)
-    assert "is there already" in capsys.readouterr().out
+    assert "exists and is current" in capsys.readouterr().out
     generate.generate([source], out, settings(model), 2)
     assert out.read_bytes() != first
 

@@ -100,6 +100,6 @@ def test_a_damaged_file_is_named_and_the_rest_is_done(box: Box, data: Path) -> N
     box.store.blank(victim, "[deleted]")
     (data / "runs" / "two").mkdir()
     (data / "runs" / "two" / "context.csv").write_text('comment_id,author\nt1_x,"unclosed')
-    with pytest.raises(UserError, match="1 not purged, which may hold traces: .*two/context.csv"):
+    with pytest.raises(UserError, match="1 not purged, which may contain traces: .*two/context.csv"):
         gone(data)
     assert victim not in names(data)

@@ -87,7 +87,7 @@ def test_three_ages_once_each(box: Box, db: sqlite3.Connection, tmp_path: Path) 
     assert out.read_bytes() == before
 
 
-def test_the_words_of_who_opted_out_are_not_collected(box: Box, db: sqlite3.Connection, tmp_path: Path) -> None:
+def test_texts_of_people_who_opted_out_are_not_collected(box: Box, db: sqlite3.Connection, tmp_path: Path) -> None:
     for author in ("reader_3", "reader_31", "reader_18"):
         posted(box, db, author)
     ledger.opt_out(db, "Reader_3", "t4_x", POSTED)
@@ -97,7 +97,7 @@ def test_the_words_of_who_opted_out_are_not_collected(box: Box, db: sqlite3.Conn
     assert rows == {"Words to reader_3.": "", "Words to reader_31.": box.store.comments_by("reader_31")[-1]["body"], "": ""}
 
 
-def test_what_nobody_looked_at_in_time_is_left_out(box: Box, db: sqlite3.Connection, tmp_path: Path) -> None:
+def test_missed_measurements_are_omitted(box: Box, db: sqlite3.Connection, tmp_path: Path) -> None:
     posted(box, db, "reader_3")
     late = posted(box, db, "reader_31", POSTED + 29 * HOUR)
     assert [(row.reply_id, row.age_hours) for row in run(tmp_path / "harvest.csv", 50 - 20 + 0.5)] == [
@@ -105,7 +105,7 @@ def test_what_nobody_looked_at_in_time_is_left_out(box: Box, db: sqlite3.Connect
     ]
 
 
-def test_broken_off_it_goes_on(box: Box, db: sqlite3.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_harvest_resumes(box: Box, db: sqlite3.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [posted(box, db, author) for author in ("reader_3", "reader_31", "reader_18")]
     out, counted = tmp_path / "harvest.csv", []
 
@@ -125,7 +125,7 @@ def test_broken_off_it_goes_on(box: Box, db: sqlite3.Connection, tmp_path: Path,
 
 def test_without_a_ledger_there_is_nothing_to_harvest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BOT_SUBMIT__LEDGER", str(tmp_path / "none.sqlite"))
-    with pytest.raises(UserError, match="no ledger"):
+    with pytest.raises(UserError, match="no such ledger"):
         harvest.main(tmp_path / "harvest.csv")
 
 
@@ -168,12 +168,12 @@ def test_what_is_learnt_from_is_the_last_look_in_threads_that_rankers_may_see() 
         replace(row, reply_id="t1_our5", subreddit="Home"),
         *(replace(row, reply_id=f"t1_other{n}", thread_id=f"t3_other{n}") for n in range(40)),
     ]
-    found = {each.reply_id: (each.comment, each.karma) for each in of_harvest.own_replies(rows, ["home"])}
-    mine = {name: told for name, told in found.items() if "our" in name}
+    result = {each.reply_id: (each.comment, each.karma) for each in of_harvest.own_replies(rows, ["home"])}
+    mine = {name: message for name, message in result.items() if "our" in name}
     assert mine == {f"t1_our{n}": ("Any good books?", karma) for n, karma in ((0, 9), (1, 0), (4, -3))}
     theirs = [f"t3_other{n}" for n in range(40)]
     may = [name for name in theirs if text.split_for(name) == "train" and text.half_for(name) == "rankers"]
-    assert len(found) - len(mine) == len(may) and 0 < len(may) < 40
+    assert len(result) - len(mine) == len(may) and 0 < len(may) < 40
 
 
 GOOD, BAD = "That one made me laugh out loud.", "Buy cheap watches now."

@@ -52,9 +52,9 @@ def posted(box: Box, db: sqlite3.Connection, author: str, text: str = "A fine id
     reply = Reply(comment_id, link_id, "sandbox_books", author, "c-0", text)
     ledger.intend(db, reply, NOW)
     ledger.settle(db, comment_id, State.POSTED, "posted", NOW, name)
-    found = ledger.find(db, comment_id)
-    assert found is not None
-    return found
+    result = ledger.find(db, comment_id)
+    assert result is not None
+    return result
 
 
 def body(box: Box, name: str) -> str:
@@ -133,8 +133,8 @@ def test_delete_is_for_the_person_replied_to(box: Box, db: sqlite3.Connection) -
     box.say(ours.reply_id, "!delete", author="reader_3")
     inbox.main()
     assert body(box, ours.reply_id) == "[deleted]"
-    found = ledger.find(db, ours.comment_id)
-    assert found is not None and (found.state, found.outcome, found.error) == (State.WITHDRAWN, "posted", "deleted_on_request")
+    result = ledger.find(db, ours.comment_id)
+    assert result is not None and (result.state, result.outcome, result.error) == (State.WITHDRAWN, "posted", "deleted_on_request")
     assert ledger.sent_in_thread(db, ours.thread_id) == 1  # and the thread had its reply
     assert len(box.store.unread()) == 1  # the other one's
     inbox.main()
@@ -158,8 +158,8 @@ def test_delete_after_forget(box: Box, db: sqlite3.Connection) -> None:
     box.say(ours.reply_id, "please delete this", author="Reader_3")
     inbox.main()
     assert body(box, ours.reply_id) == "[deleted]"
-    found = ledger.find(db, ours.comment_id)
-    assert found is not None and (found.state, found.author, found.body) == (State.WITHDRAWN, "", "")
+    result = ledger.find(db, ours.comment_id)
+    assert result is not None and (result.state, result.author, result.body) == (State.WITHDRAWN, "", "")
 
 
 def test_three_removals_in_a_row_stop_the_run_when_all_is_obeyed(
@@ -199,7 +199,7 @@ def test_killed_between_deleting_and_noting(box: Box, db: sqlite3.Connection, mo
     assert box.store.unread() == []
 
 
-def test_what_nobody_wanted_is_withdrawn(box: Box, db: sqlite3.Connection, capsys: pytest.CaptureFixture[str]) -> None:
+def test_replies_with_low_karma_are_withdrawn(box: Box, db: sqlite3.Connection, capsys: pytest.CaptureFixture[str]) -> None:
     disliked, ignored = posted(box, db, "reader_3"), posted(box, db, "reader_31")
     box.store.set_karma(disliked.reply_id, -1)
     box.store.set_karma(ignored.reply_id, 0)

@@ -50,15 +50,15 @@ def test_what_was_intended_is_on_the_disk_before_anything_else_happens(db: sqlit
 @pytest.mark.parametrize("content", [b"comment_id,reply\r\n" * 300, b"SQLite format 3\0" + b"\7" * 8000])
 def test_another_file_is_one_clear_line_and_stays(path: Path, content: bytes) -> None:
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"ledger\.sqlite: not usable as a ledger") as told:
+    with pytest.raises(UserError, match=r"ledger\.sqlite: not usable as a ledger") as message:
         ledger.open_ledger(path)
-    assert "\n" not in str(told.value) and path.read_bytes() == content
+    assert "\n" not in str(message.value) and path.read_bytes() == content
 
 
 def test_an_empty_file_is_a_damaged_ledger(path: Path) -> None:
     path.touch()
     for opening in (ledger.open_ledger, ledger.open_existing):
-        with pytest.raises(UserError, match=r"ledger\.sqlite: the ledger is damaged \(empty\); put a copy back"):
+        with pytest.raises(UserError, match=r"ledger\.sqlite: the ledger is damaged \(empty\); restore a copy"):
             opening(path)
     assert path.read_bytes() == b""
 
@@ -75,10 +75,10 @@ def test_a_folder_in_its_place_is_one_line(path: Path, tmp_path: Path) -> None:
         pass
 
 
-def test_only_who_posts_makes_one(path: Path) -> None:
-    with pytest.raises(UserError, match=f"{path}: no ledger there"):
+def test_only_posting_runs_create_a_ledger(path: Path) -> None:
+    with pytest.raises(UserError, match=f"{path}: no such ledger"):
         ledger.open_existing(path)
-    with pytest.raises(UserError, match=f"{path}: no ledger there"), ledger.held(path):
+    with pytest.raises(UserError, match=f"{path}: no such ledger"), ledger.held(path):
         pass
     assert list(path.parent.iterdir()) == []  # no lock either
     with ledger.held(path, make=True):
@@ -101,25 +101,25 @@ def test_a_damaged_ledger_is_refused(db: sqlite3.Connection, path: Path) -> None
     whole = bytearray(path.read_bytes())
     whole[3 * 4096 : 4 * 4096] = b"\xff" * 4096
     path.write_bytes(whole)
-    with pytest.raises(UserError, match=r"damaged|not usable") as told:
+    with pytest.raises(UserError, match=r"damaged|not usable") as message:
         ledger.open_ledger(path)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(message.value)
 
 
 def test_a_full_disk_stops_before_the_post(db: sqlite3.Connection) -> None:
     db.execute(f"PRAGMA max_page_count = {db.execute('PRAGMA page_count').fetchone()[0]}")
-    with pytest.raises(OSError, match="no space") as told:
+    with pytest.raises(OSError, match="no space") as message:
         ledger.intend(db, replace(REPLY, body="x" * 20_000), NOW)
-    assert told.value.errno == errno.ENOSPC and told.value.filename.endswith("ledger.sqlite")
+    assert message.value.errno == errno.ENOSPC and message.value.filename.endswith("ledger.sqlite")
     assert ledger.find(db, "t1_a") is None
     ledger.intend(db, REPLY, NOW)  # a small one still fits: the transaction was rolled back
 
 
 def test_one_process_holds_it(path: Path) -> None:
     code = f"from pathlib import Path\nfrom bot.posting import ledger\nwith ledger.lock(Path({str(path)!r})): pass"
-    with ledger.lock(path), pytest.raises(Busy, match="another run holds this ledger") as told, ledger.lock(path):
+    with ledger.lock(path), pytest.raises(Busy, match="another run is using this ledger") as message, ledger.lock(path):
         pass
-    assert told.value.status == 75
+    assert message.value.status == 75
     with ledger.lock(path):
         link = path.parent / "link.sqlite"
         link.symlink_to(path)
@@ -163,14 +163,14 @@ def test_a_killed_run_leaves_doubt(db: sqlite3.Connection) -> None:
 
 def test_a_reply_found_on_reddit_is_taken_in_once(db: sqlite3.Connection) -> None:
     ledger.adopt(db, REPLY, "t1_ours", NOW)
-    found = ledger.find(db, "t1_a")
-    assert found is not None and (found.state, found.reply_id, found.tries) == ("posted", "t1_ours", 0)
+    result = ledger.find(db, "t1_a")
+    assert result is not None and (result.state, result.reply_id, result.tries) == ("posted", "t1_ours", 0)
     ledger.intend(db, replace(REPLY, comment_id="t1_b"), NOW)
     ledger.settle(db, "t1_b", State.READY, "not_sent", NOW)
     ledger.adopt(db, replace(REPLY, comment_id="t1_b"), "t1_ours_too", NOW + 5)
     assert [reply.reply_id for reply in ledger.in_state(db, State.POSTED)] == ["t1_ours", "t1_ours_too"]
     ledger.adopt(db, REPLY, "t1_other", NOW + 9)
-    assert ledger.find(db, "t1_a") == found
+    assert ledger.find(db, "t1_a") == result
     sent(db, "t1_c", "t3_y", NOW, State.REJECTED, "rejected")
     ledger.adopt(db, replace(REPLY, comment_id="t1_c"), "t1_there", NOW + 9)
     row = ledger.find(db, "t1_c")

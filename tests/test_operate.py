@@ -47,7 +47,7 @@ COMMANDS = {
 def test_where_no_ledger_is_nothing_is_done_and_the_path_is_named(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
-    with pytest.raises(UserError, match=f"^{tmp_path}/data/ledger.sqlite: no ledger there, so nothing was done; run this in the bot's own"):
+    with pytest.raises(UserError, match=f"^{tmp_path}/data/ledger.sqlite: no such ledger; nothing was done; run this in the bot's folder"):
         COMMANDS[command]()
     assert [path.name for path in tmp_path.rglob("*")] == ["data"]
 
@@ -65,7 +65,7 @@ def test_pause_and_resume(
         (tmp_path / "STOP").touch()
         operate.resume_command()
     assert ledger.paused(db) is None
-    assert f"posting again: {whose}\n" in (out := capsys.readouterr().out) and f"while {tmp_path / 'STOP'} is there" in out
+    assert f"posting again: {whose}\n" in (out := capsys.readouterr().out) and f"while {tmp_path / 'STOP'} exists" in out
     (tmp_path / "STOP").unlink()
     operate.resume_command()
     assert capsys.readouterr().out == f"was not paused; nothing to do: {whose}\n"
@@ -105,8 +105,8 @@ def words_of(data: Path, number: int, author: str) -> ledger.Reply:
 
 def holding(folder: Path, *words: str) -> set[str]:
     """Files that hold one of the words in their name or bytes; the ledger's keep the name."""
-    found = {path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("ledger")}
-    return {path.name for path in found for word in words if word.lower().encode() in path.read_bytes().lower()}
+    result = {path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("ledger")}
+    return {path.name for path in result for word in words if word.lower().encode() in path.read_bytes().lower()}
 
 
 def test_forget_leaves_the_name_in_one_place(db: sqlite3.Connection, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -128,9 +128,9 @@ def test_forget_leaves_the_name_in_one_place(db: sqlite3.Connection, tmp_path: P
         ("t1_2", "", ""),
     }
     assert ledger.everyone_opted_out(db) == {"reader_3"}
-    assert f"{tmp_path}/ledger.sqlite (no account yet): 2 replies without the name now" in capsys.readouterr().out
+    assert f"{tmp_path}/ledger.sqlite (no account yet): name removed from 2 replies" in capsys.readouterr().out
     operate.forget_command("reader_3", data)
-    assert ": 0 replies without the name now" in capsys.readouterr().out
+    assert ": name removed from 0 replies" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("link", ["data", "runs", "run", "file"])
@@ -158,7 +158,9 @@ def test_a_damaged_file_among_many_is_named_when_all_else_is_done(db: sqlite3.Co
     (data / "a").mkdir()
     (data / "a" / "comments.csv").write_text('comment_id,author\nt1_x,"unclosed')
     (data / "a" / "context.csv").write_text("comment_id,author\nt1_y,second_soul\nt1_z\n")
-    with pytest.raises(UserError, match=r"^2 may hold traces of them: .*a/comments.csv: .*; .*a/context.csv: row 2 has 1 cells") as caught:
+    with pytest.raises(
+        UserError, match=r"^2 may contain traces of them: .*a/comments.csv: .*; .*a/context.csv: row 2 has 1 cells"
+    ) as caught:
         operate.forget_command("second_soul", data, [also])
     assert "\n" not in str(caught.value)
     assert holding(data, "second_soul") == {"context.csv"} and holding(also, "second_soul") == set()
@@ -179,7 +181,7 @@ def test_forget_somebody_unknown_still_leaves_them_in_peace(db: sqlite3.Connecti
     operate.forget_command("nobody_yet", tmp_path)
     assert ledger.everyone_opted_out(db) == {"nobody_yet"}
     for name in ("a b", "u/", "../x", "x" * 21, "é" * 5):
-        with pytest.raises(UserError, match="no name of an account"):
+        with pytest.raises(UserError, match="not a valid account name"):
             operate.forget_command(name, tmp_path)
     with pytest.raises(UserError, match="nowhere: no such folder"):
         operate.forget_command("somebody", tmp_path / "nowhere")
@@ -233,8 +235,8 @@ def test_prune_removes_old_run_folders_and_nothing_else(tmp_path: Path, capsys: 
     left = {"new", "with_notes", "with_folder", "with_link", "photos", "file", "busy", "elsewhere"}
     assert {path.name for path in runs.iterdir()} == left and (tmp_path / "elsewhere" / "comments.csv").exists()
     out = capsys.readouterr().out
-    assert out.endswith(f"2 run folders removed from {runs}\n") and f"{runs}/busy stays: a run is at work" in out
-    assert "with_notes stays: holds notes.txt, which is no file of a run" in out and "photos stays: not a run folder" in out
+    assert out.endswith(f"2 run folders removed from {runs}\n") and f"{runs}/busy is kept: a run is in progress" in out
+    assert "with_notes is kept: contains notes.txt, which is not a file of a run" in out and "photos is kept: not a run folder" in out
     prune.prune_command("30d", runs)
     assert {path.name for path in runs.iterdir()} == left - {"busy"}
 
@@ -243,12 +245,12 @@ def test_prune_keeps_the_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     run = old_run(tmp_path / "runs", "a")
     monkeypatch.setenv("BOT_SUBMIT__LEDGER", str(run / "ledger.sqlite"))
     prune.prune_command("1h", tmp_path / "runs")
-    assert (run / "comments.csv").exists() and "holds the ledger" in capsys.readouterr().out
+    assert (run / "comments.csv").exists() and "contains the ledger" in capsys.readouterr().out
 
 
 def test_prune_of_what_is_no_age_or_no_folder(tmp_path: Path) -> None:
     for age in ("30", "d", "-1d", "1.5d", "30 d", "30m", "999999999d", "٣d"):
-        with pytest.raises(UserError, match="write a number and h, d or w"):
+        with pytest.raises(UserError, match="give a number and h, d or w"):
             prune.prune_command(age, tmp_path)
     with pytest.raises(UserError, match="nowhere: no such folder"):
         prune.prune_command("30d", tmp_path / "nowhere")
@@ -261,4 +263,4 @@ def test_the_command_line_of_purge(tmp_path: Path) -> None:
     for arguments in ([], ["--gone", "--ids", "x"]):
         call = [sys.executable, str(ROOT / "run_bot.py"), "purge", "--data", str(tmp_path), *arguments]
         done = subprocess.run(call, capture_output=True, text=True, check=False)
-        assert done.returncode == 1 and "say which comments: --ids FILE, or --gone" in done.stderr and done.stderr.count("\n") == 1
+        assert done.returncode == 1 and "no comments given: use --ids FILE, or --gone" in done.stderr and done.stderr.count("\n") == 1

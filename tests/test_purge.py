@@ -183,14 +183,14 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 def places(folder: Path, *words: str) -> set[str]:
     """The files that hold one of the words, in their bytes or, of Parquet, in what is packed in them."""
-    found = set()
+    result = set()
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             content = path.read_bytes()
             if path.suffix == ".parquet":
                 content += repr(pq.read_table(path, partitioning=None).to_pylist()).encode()
-            found |= {str(path.relative_to(folder)) for word in words if word.encode() in content}
-    return found
+            result |= {str(path.relative_to(folder)) for word in words if word.encode() in content}
+    return result
 
 
 def check_contracts(data: Path, only_manifests: bool = True) -> None:
@@ -294,11 +294,13 @@ def test_a_dry_run_says_the_same_and_changes_nothing(data: Path, capsys: pytest.
     (data / ".fakes.csv.tmp").write_text("half")
     before = tree(data)
     purge(data, "c00x", "t3_thr1", "t1_nowhere", dry_run=True)
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert tree(data) == before
     purge(data, "c00x", "t3_thr1", "t1_nowhere")
-    assert said == "dry run, nothing is changed:\n" + capsys.readouterr().out
-    assert re.search(r"^[0-9]+ rows removed from [0-9]+ of 23 files$", said, re.M) and "1 of 3 ids not in any file: t1_nowhere\n" in said
+    assert printed == "dry run; nothing is changed:\n" + capsys.readouterr().out
+    assert (
+        re.search(r"^[0-9]+ rows removed from [0-9]+ of 23 files$", printed, re.M) and "1 of 3 ids not in any file: t1_nowhere\n" in printed
+    )
 
 
 def test_purged_again_nothing_changes(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -492,7 +494,7 @@ def test_links_are_followed_and_other_folders_searched(data: Path, tmp_path: Pat
 
 def test_a_run_at_work_is_left_alone(data: Path) -> None:
     before = tree(data)
-    with FileLock(data / "runs" / "second" / ".lock"), pytest.raises(UserError, match=r"second: another run holds this folder"):
+    with FileLock(data / "runs" / "second" / ".lock"), pytest.raises(UserError, match=r"second: another run is using this folder"):
         purge(data, "t1_c00x")
     assert tree(data) == before
     purge(data, "t1_c00x")
@@ -520,7 +522,7 @@ def purge_until(data: Path, step: int) -> None:
     purging.purge_command(data.parent / "ids.txt", data, None, False)
 
 
-def test_killed_anywhere_and_run_again_it_is_as_if_nothing_had_happened(template: Path, tmp_path: Path) -> None:
+def test_a_killed_purge_finishes_when_repeated(template: Path, tmp_path: Path) -> None:
     names = ("t1_c00x", "t3_thr1")
     whole = Path(shutil.copytree(template, tmp_path / "whole" / "data"))
     purge(whole, *names)
@@ -571,9 +573,9 @@ def test_the_command(data: Path, tmp_path: Path) -> None:
     (data / "bad.csv").write_text("comment_id,reply\nt1_c02x\n")
     failed = command("--ids", "data/ids.csv", "--data", "data", cwd=tmp_path)
     assert failed.returncode == 1 and failed.stderr.count("\n") == 1
-    assert failed.stderr.startswith("run_bot.py purge: 1 not purged, which may hold traces: ")
-    told = command("--help", cwd=tmp_path)
-    assert told.returncode == 0 and "--dry-run" in told.stdout and "--also" in told.stdout
+    assert failed.stderr.startswith("run_bot.py purge: 1 not purged, which may contain traces: ")
+    shown = command("--help", cwd=tmp_path)
+    assert shown.returncode == 0 and "--dry-run" in shown.stdout and "--also" in shown.stdout
 
 
 @pytest.mark.parametrize(
@@ -590,7 +592,7 @@ def test_wrong_folders_and_files(data: Path, tmp_path: Path, capsys: pytest.Capt
     before = tree(data)
     with pytest.raises(UserError, match=r"nowhere: no such folder"):
         purge(data, "t1_c00x", also=[tmp_path / "nowhere"])
-    with pytest.raises(UserError, match=r"absent\.txt: can't be read \(No such file or directory\); --ids names"):
+    with pytest.raises(UserError, match=r"absent\.txt: can't be read \(No such file or directory\); --ids takes"):
         purging.purge_command(tmp_path / "absent.txt", data, None, False)
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     with pytest.raises(UserError, match=r"binary: can't be read \(not UTF-8\)"):

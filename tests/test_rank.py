@@ -100,7 +100,7 @@ def test_a_run_is_ranked_again_only_after_a_change(model: Path, other: Path, tmp
     rank.main(tmp_path, config)
     first = schema.read_rows(tmp_path / "scores.csv", Scores)
     rank.main(tmp_path, config)
-    assert "is there already" in capsys.readouterr().out
+    assert "exists and is current" in capsys.readouterr().out
     config.write_text(f'[rank]\nbackend = "transformers"\nrealism = "{other}"\nupvote = "{other}"\nrelevance = ""\n')
     rank.main(tmp_path, config)
     assert schema.read_rows(tmp_path / "scores.csv", Scores)[0].realism_score != first[0].realism_score

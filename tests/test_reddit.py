@@ -154,12 +154,12 @@ def test_reddit_itself_needs_credentials_and_an_honest_user_agent(monkeypatch: p
 @pytest.mark.parametrize(
     "agent", ["", "linux:reply-bot:0.1 (by /u/unknown)", "Mozilla/5.0 (X11; Linux)", "reply-bot by /u/somebody", "a:b:c (by /u/x)"]
 )
-def test_a_user_agent_that_does_not_say_who_it_is(agent: str) -> None:
-    with pytest.raises(UserError, match="reddit.user_agent: doesn't say who it is"):
+def test_a_user_agent_without_an_account_is_refused(agent: str) -> None:
+    with pytest.raises(UserError, match="reddit.user_agent: names no account"):
         reddit.connect(RedditSettings(user_agent=agent))
 
 
-def test_nobody_there_is_one_clear_line(no_waiting: list[float]) -> None:
+def test_an_unreachable_site_is_one_line(no_waiting: list[float]) -> None:
     with scripted(me=[ME]) as (_, client):
         pass
     with pytest.raises(UserError, match=r"can't be reached \(.*refused\)") as error:
@@ -363,7 +363,7 @@ def test_a_post_that_never_left_is_known_not_to_be_there() -> None:
     assert answer.outcome is Outcome.NOT_SENT and "refused" in answer.detail
 
 
-def test_a_token_that_cannot_be_had_is_no_doubt(no_waiting: list[float]) -> None:
+def test_after_a_failed_login_a_reply_is_not_in_doubt(no_waiting: list[float]) -> None:
     """The token is asked for by the first call; where that fails the reply was not sent."""
     with scripted(comment=[(200, {}, ACCEPTED)]) as (server, client):
         for broken in (None, (503, {}, ""), (429, {}, ""), (200, {}, {"error": "invalid_grant"})):
@@ -408,14 +408,14 @@ def test_our_reply_is_found_in_either_place(box: Box) -> None:
 
 
 @pytest.mark.parametrize(("stale", "found"), [(["/user/"], True), (["/comments/"], True), (["/user/", "/comments/"], False)])
-def test_one_listing_that_is_behind_does_not_hide_it(box: Box, stale: list[str], found: bool) -> None:
+def test_one_listing_that_is_behind_does_not_hide_it(box: Box, stale: list[str], result: bool) -> None:
     parent = first_comment(box, "sandbox_home", "My bread")
     client = connect(box.url)
     us = reddit.account_name(client)
     for path in stale:
         box.store.add_fault("stale", path)
     ours = reddit.reply(client, parent, "Ours.").reply_id
-    assert reddit.find_reply(client, us, parent) == (Outcome.READ, ours if found else "")
+    assert reddit.find_reply(client, us, parent) == (Outcome.READ, ours if result else "")
 
 
 def test_what_cannot_be_looked_at_is_not_taken_for_absent(box: Box) -> None:

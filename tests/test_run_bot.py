@@ -188,7 +188,7 @@ def test_a_second_posting_run_sends_no_request_to_reddit(tmp_path: Path, held: s
     call = [sys.executable, str(ROOT / "run_bot.py"), "run", "--post", "--config", str(settings), "--out", str(tmp_path / "r")]
     with ledger.lock(tmp_path / held):
         done = subprocess.run(call, capture_output=True, text=True, check=False)
-    assert done.returncode == 75 and "another run holds" in done.stderr and done.stderr.count("\n") == 1
+    assert done.returncode == 75 and "another run is using" in done.stderr and done.stderr.count("\n") == 1
     assert "fetch" not in done.stdout
 
 
@@ -209,7 +209,7 @@ def test_a_second_run_in_the_same_folder_fails(config: Path, tmp_path: Path) -> 
     (tmp_path / "r").mkdir()
     with FileLock(tmp_path / "r" / ".lock"):
         done = run(config, tmp_path / "r")
-    assert done.returncode == 75 and "another run holds" in done.stderr
+    assert done.returncode == 75 and "another run is using" in done.stderr
     assert not (tmp_path / "r" / "comments.csv").exists()
 
 

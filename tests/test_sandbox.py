@@ -338,7 +338,7 @@ def test_it_needs_no_model_library() -> None:
 
 
 def test_a_process_that_does_not_start_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"the sandbox didn't start; .*sandbox\.log says why"), sandbox_process(tmp_path, "/bin/false"):
+    with pytest.raises(UserError, match=r"the sandbox didn't start; see .*sandbox\.log"), sandbox_process(tmp_path, "/bin/false"):
         pytest.fail("it started")
 
 

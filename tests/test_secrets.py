@@ -107,7 +107,7 @@ def test_nor_by_the_client(settings: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("permitted_by", ["", "   ", "\t\n ", "...", "- -", " a ", "??????"])
-def test_a_permission_of_nobody_is_none(monkeypatch: pytest.MonkeyPatch, permitted_by: str) -> None:
+def test_an_empty_permission_is_refused(monkeypatch: pytest.MonkeyPatch, permitted_by: str) -> None:
     monkeypatch.setenv("BOT_SUBMIT__ALLOWED", json.dumps([{"subreddit": "books", "permitted_by": permitted_by}]))
     assert "submit.allowed.0.permitted_by" in refusal(None)
 
@@ -119,12 +119,12 @@ def test_a_permission_of_nobody_is_none(monkeypatch: pytest.MonkeyPatch, permitt
     ("content", "words"),
     [
         (f"[DEFAULT]\nclient_id=abc\npassword {SECRET}\n".encode(), "praw.ini: line 3 is not `name=value`"),
-        (f"password={SECRET}\n".encode(), "praw.ini: line 1 stands in no section; begin with [DEFAULT]"),
-        (f"[DEFAULT]\npassword={SECRET}\npassword={SECRET}\n".encode(), "praw.ini: line 3 repeats a name that stands above"),
-        (f"[{SECRET}]\n[{SECRET}]\n".encode(), "praw.ini: line 2 repeats a name that stands above"),
+        (f"password={SECRET}\n".encode(), "praw.ini: line 1 is not in a section; begin with [DEFAULT]"),
+        (f"[DEFAULT]\npassword={SECRET}\npassword={SECRET}\n".encode(), "praw.ini: line 3 repeats an earlier name"),
+        (f"[{SECRET}]\n[{SECRET}]\n".encode(), "praw.ini: line 2 repeats an earlier name"),
         (f"[DEFAULT]\npassword={SECRET}\n".encode("utf-16"), "praw.ini: not UTF-8"),
         (f"[DEFAULT]\npassword={SECRET}é\n".encode("latin-1"), "praw.ini: not UTF-8"),
-        (f"[DEFAULT]\nclient_id=a\nclient_secret=b\ntimeout={SECRET}\n".encode(), "a value that is not of its kind (ValueError)"),
+        (f"[DEFAULT]\nclient_id=a\nclient_secret=b\ntimeout={SECRET}\n".encode(), "a value of the wrong type (ValueError)"),
     ],
 )
 def test_a_malformed_praw_ini(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, words: str) -> None:
@@ -214,7 +214,7 @@ def test_no_module_is_taken_from_the_working_folder(tmp_path: Path, call: list[s
         environment["PYTHONPATH"] = f"{python_path or ''}{os.pathsep}{ROOT}"
     done = subprocess.run([sys.executable, *call, "status"], cwd=home, env=environment, capture_output=True, text=True, check=False)
     assert not (home / "PWNED").exists(), (home / "PWNED").read_text()
-    assert done.returncode == 1 and f"{home}/data/ledger.sqlite: no ledger there" in done.stderr
+    assert done.returncode == 1 and f"{home}/data/ledger.sqlite: no such ledger" in done.stderr
 
 
 # --- who may read ------------------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from tests import soak
 
 def soaked(*options: str) -> tuple[subprocess.CompletedProcess[str], tuple[int, ...]]:
     call = [sys.executable, "-m", "tests.soak", *options]
-    done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
+    done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, timeout=1200, check=False)
     counts = re.search(r"^(\d+) runs, (\d+) doubled, (\d+) lost$", done.stdout, re.MULTILINE)
     assert counts, done.stdout + done.stderr
     return done, tuple(map(int, counts.groups()))
@@ -64,4 +64,4 @@ def test_the_slice_has_each_fault_and_each_moment() -> None:
 def test_a_naive_poster_is_caught() -> None:
     """PRAW's own repeats, and a record after the fact: every answer that gets lost after acceptance doubles."""
     done, (runs, doubled, _) = soaked("--naive")
-    assert runs == len(soak.FAULTS) and doubled >= 8 and done.returncode == 0, done.stdout
+    assert runs == len(list(soak.naive())) >= 15 and doubled >= 8 and done.returncode == 0, done.stdout

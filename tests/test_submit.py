@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -36,20 +35,9 @@ from tests.posting import configure, go, opened, ours, outcomes, prepared
 NOW = 1_700_000_000
 
 
-@pytest.fixture
-def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Box]:
-    with posting.serving(tmp_path, monkeypatch) as running:
-        yield running
-
-
 @pytest.fixture(autouse=True)
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     posting.settings(tmp_path, monkeypatch, "http://127.0.0.1:9")
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    return tmp_path / "run"
 
 
 # --- posting ------------------------------------------------------------------------------------------------------------------
@@ -167,7 +155,7 @@ def test_what_is_parked_is_never_sent_again(box: Box, run: Path, capsys: pytest.
     box.store.add_fault("reset")
     for _ in range(3):
         assert go(run) == ["parked"]
-    assert ours(box) == [] and capsys.readouterr().out.count("`python run_bot.py resolve` asks what to do") == 3
+    assert ours(box) == [] and capsys.readouterr().out.count("decide with `python run_bot.py resolve`") == 3
 
 
 def test_a_connection_that_was_never_made_is_tried_again_by_the_next_run(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,7 +171,7 @@ def test_a_connection_that_was_never_made_is_tried_again_by_the_next_run(box: Bo
     assert sorted(ours(box)) == sorted(comment.comment_id for comment in comments)
 
 
-def test_who_was_told_to_wait_waits_and_then_goes_on(box: Box, run: Path) -> None:
+def test_a_rate_limit_is_waited_for_and_then_posting_continues(box: Box, run: Path) -> None:
     prepared(box, run)
     box.store.add_fault("429", seconds=2)
     assert go(run) == ["rate_limited", "told_to_wait"]
@@ -262,7 +250,7 @@ def test_what_changed_since_it_was_fetched_is_seen(box: Box, run: Path, change: 
     assert go(run) == [reason] * 2 and ours(box) == []
 
 
-def test_reddit_says_where_a_comment_stands_not_the_file(box: Box, run: Path) -> None:
+def test_subreddit_and_author_come_from_reddit_not_from_files(box: Box, run: Path) -> None:
     """What chosen.csv and comments.csv claim: another subreddit, another author than the one who opted out, another thread."""
     comments = prepared(box, run, 4)
     with closing(sqlite3.connect(box.db)) as db, db:
@@ -275,7 +263,7 @@ def test_reddit_says_where_a_comment_stands_not_the_file(box: Box, run: Path) ->
 
 
 @pytest.mark.parametrize("how", ["kill_switch", "paused"])
-def test_who_stops_it_stops_it_before_the_very_next_post(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+def test_stopping_takes_effect_before_the_next_post(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     prepared(box, run, 3)
     post = reddit.reply
 
@@ -337,7 +325,7 @@ def test_refusals_do_not_come_one_upon_the_other(box: Box, run: Path, monkeypatc
     assert go(run) == ["locked", "posted"] and time.monotonic() - began >= 2
 
 
-def test_an_id_that_was_not_told_is_looked_up_by_a_later_run(box: Box, run: Path) -> None:
+def test_a_missing_reply_id_is_looked_up_by_a_later_run(box: Box, run: Path) -> None:
     prepared(box, run, 1)
     box.store.add_fault("empty", accepted=True)
     for path in ("/user/", "/comments/"):
@@ -381,7 +369,7 @@ def test_a_subreddit_without_a_permission(box: Box, run: Path, monkeypatch: pyte
     assert go(run) == ["not_allowed"] * 2 and ours(box) == []
 
 
-def test_who_opted_out_gets_no_reply(box: Box, run: Path) -> None:
+def test_people_who_opted_out_get_no_reply(box: Box, run: Path) -> None:
     comments = prepared(box, run)
     with opened(run) as db:
         ledger.opt_out(db, comments[1].author.upper(), "t1_stop", NOW)
@@ -434,7 +422,7 @@ def test_the_rules_of_waiting_and_of_permission() -> None:
 def test_a_second_process_asks_reddit_nothing(box: Box, run: Path) -> None:
     prepared(box, run)
     box.store.add_fault("503", "/", times=99)
-    with ledger.lock(run.parent / "ledger.sqlite"), pytest.raises(Busy, match="another run holds this ledger"):
+    with ledger.lock(run.parent / "ledger.sqlite"), pytest.raises(Busy, match="another run is using this ledger"):
         go(run)
     with closing(sqlite3.connect(box.db)) as db:
         assert db.execute("SELECT times FROM faults").fetchone()[0] == 99
@@ -452,7 +440,7 @@ def test_another_accounts_ledger(box: Box, run: Path) -> None:
 def test_an_author_who_is_not_known_could_have_opted_out(box: Box, run: Path) -> None:
     comments = prepared(box, run)
     schema.write_rows(run / "comments.csv", Comment, comments[:1])
-    with pytest.raises(UserError, match=f"comments.csv: {comments[1].comment_id} of chosen.csv isn't in it"):
+    with pytest.raises(UserError, match=f"comments.csv: {comments[1].comment_id} of chosen.csv is not in it"):
         go(run)
     assert ours(box) == []
 
@@ -465,7 +453,7 @@ def test_a_damaged_ledger_posts_nothing(box: Box, run: Path) -> None:
     assert ours(box) == []
 
 
-def test_nobody_there_is_one_line_and_nothing_is_intended(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_site_is_one_line_and_no_intent_is_recorded(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared(box, run)
     configure(monkeypatch, reddit__url="http://127.0.0.1:9")
     with pytest.raises(UserError, match="can't be reached"):
@@ -502,7 +490,7 @@ def test_what_is_parked_is_listed_with_where_to_look(box: Box, run: Path, capsys
     assert "closed connection" in printed or "reset" in printed  # why it isn't known
 
 
-def test_a_person_says_what_became_of_it(box: Box, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_person_resolves_a_parked_reply(box: Box, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     there, never, again = parked(box, run, 3)
     operate.resolve_command(there.comment_id, operate.Answer.POSTED)
     operate.resolve_command(never.comment_id, operate.Answer.NEVER)
@@ -524,12 +512,12 @@ def test_again_looks_first(box: Box, run: Path) -> None:
 
 
 def test_what_cannot_be_resolved(box: Box, run: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=f"{tmp_path}/ledger.sqlite: no ledger there"):
+    with pytest.raises(UserError, match=f"{tmp_path}/ledger.sqlite: no such ledger"):
         operate.resolve_command()
     (comment,) = parked(box, run)
     with pytest.raises(UserError, match="t1_zzz: not parked; `resolve` alone lists what is"):
         operate.resolve_command("t1_zzz", operate.Answer.NEVER)
-    with pytest.raises(UserError, match="say which and what"):
+    with pytest.raises(UserError, match="give a comment and an answer"):
         operate.resolve_command(comment.comment_id)
     with ledger.lock(tmp_path / "ledger.sqlite"), pytest.raises(Busy):
         operate.resolve_command(comment.comment_id, operate.Answer.AGAIN)
@@ -543,7 +531,7 @@ def test_what_cannot_be_resolved(box: Box, run: Path, tmp_path: Path) -> None:
 def test_status_says_what_and_why(
     box: Box, run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match=f"{tmp_path}/ledger.sqlite: no ledger there"):
+    with pytest.raises(UserError, match=f"{tmp_path}/ledger.sqlite: no such ledger"):
         operate.status_command()
     prepared(box, run, 4)
     configure(monkeypatch, submit__posts_an_hour=2)
@@ -561,13 +549,13 @@ def test_status_says_what_and_why(
     assert printed == [
         f"ledger: {tmp_path}/ledger.sqlite (u/{sandbox.USERNAME} at the sandbox)",
         "paused: on holiday",
-        f"stopped: {tmp_path}/STOP is there",
+        f"stopped: {tmp_path}/STOP exists",
         "sent: 2 in the last hour (cap 2), 2 in 24 hours (cap 20)",
         "posted: 2",
         "rejected: 1, locked",
         "by name: THREAD_LOCKED 1",
         "not posted in 24 hours: hour_cap 1",
-        f"r/books is left in peace until {operate.moment(now + DAY)}",
+        f"r/books is benched until {operate.moment(now + DAY)}",
         "opted out: 1",
     ]
 
@@ -601,7 +589,7 @@ def test_a_refusal_that_is_not_about_the_reply_stops_the_rest(
         assert round(benched / 60) == {"banned": 30 * 24 * 60, "subreddit_ratelimit": 9}.get(kind, round(-time.time() / 60))
 
 
-def test_who_blocked_the_account_is_never_answered_again(box: Box, run: Path) -> None:
+def test_people_who_blocked_the_account_are_never_answered_again(box: Box, run: Path) -> None:
     comments = prepared(box, run, 1)
     box.store.add_fault("user_blocked")
     assert go(run) == ["user_blocked"]

@@ -401,6 +401,8 @@ def test_gpt2_partial_file_that_is_complete_or_too_long(gpt2_server: Server, bas
     (left.parent / "source.txt").write_text("openai 124M")
     (left / "checkpoint.part").write_bytes(GPT2["checkpoint"] + extra)
     pull("124M", gpt2_url=gpt2_server.url)
+    requested = [part for path, part in gpt2_server.requests if path.endswith("/checkpoint")]
+    assert requested == [f"bytes={len(GPT2['checkpoint'] + extra)}-", *([None] if extra else [])]  # too long: once more, from the start
     check_gpt2(base_dir)
 
 

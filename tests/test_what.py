@@ -240,7 +240,7 @@ OF_THE_THREAD = {Unfit.COPY_OF_COMMENT, Unfit.COPY_OF_THREAD, Unfit.OTHER_LANGUA
 
 
 @pytest.mark.parametrize("reply", FIT)
-def test_what_may_be_said(reply: str) -> None:
+def test_harmless_replies_pass(reply: str) -> None:
     assert refusal(reply) is None
 
 
@@ -329,7 +329,7 @@ WORDS = st.lists(st.sampled_from(["book", "train", "long", "home", "twice", "rea
 
 @settings(max_examples=60)
 @given(words=WORDS, drop=st.integers(0, 7))
-def test_a_near_copy_is_a_copy_wherever_it_stands(words: list[str], drop: int) -> None:
+def test_a_near_copy_is_detected_in_any_source(words: list[str], drop: int) -> None:
     text = " ".join(words)
     shouted = text.upper().replace(" ", ",  ") + "!!"
     for here in (around(text), around(COMMENT, [text]), around(COMMENT, [], [copies.plain(text)])):
@@ -417,7 +417,7 @@ def test_a_checkpoint_that_is_none(tmp_path: Path, content: str, monkeypatch: py
         path.write_text("<html>")
     else:
         torch.save({"config": Runs()} if content == "pickle" else {"a.weight": torch.zeros(1)}, path)
-    with pytest.raises(UserError, match=r"conduct\.toxicity_model: .* holds no classifier") as raised:
+    with pytest.raises(UserError, match=r"conduct\.toxicity_model: .* contains no classifier") as raised:
         refusal("Why not?", rules=ConductSettings(toxicity_model=tmp_path))
     assert "\n" not in str(raised.value) and not (tmp_path / "ran").exists()
 
@@ -429,7 +429,7 @@ def test_a_classifier_of_something_else(tmp_path: Path) -> None:
 
 
 def test_no_classifier_where_one_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"conduct\.toxicity_model: .* holds no classifier"):
+    with pytest.raises(UserError, match=r"conduct\.toxicity_model: .* contains no classifier"):
         refusal("Why not?", rules=ConductSettings(toxicity_model=tmp_path / "none"))
 
 

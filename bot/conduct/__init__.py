@@ -1,14 +1,14 @@
-"""The bot's conduct. Pure functions; every refusal has a name and, beside it, the phrase that pages show.
+"""The bot's rules of conduct, as pure functions. Every refusal has a name and the phrase that pages show.
 
     where.py   may the bot reply to this comment? (the subreddit, the thread, the author, the comment itself)
     what.py    may this text be posted? (links, slurs, threats, copies, another language, …)
-    when.py    may it be posted now? (pause, caps, permissions, what the ledger knows)
+    when.py    may it be posted now? (pause, caps, permissions, the state of the ledger)
     asks.py    does somebody ask the bot to stop, or to delete its reply?
-    words.py   the lists that where.py and what.py look things up in, one text file each
+    words.py   the word lists of where.py and what.py, one text file each
 
-where.py asks reasons.py (names), topics.py and titles.py (what texts are about), accounts.py (bots); these and asks.py read
-topics/*.txt through matching.py, as plain.py words. what.py reads phrases/*.txt through phrases.py.
+where.py uses reasons.py (names), topics.py and titles.py (subjects of texts) and accounts.py (bots). These and asks.py match the patterns
+in topics/*.txt (matching.py) with normalized text (plain.py). what.py uses the patterns in phrases/*.txt (phrases.py).
 
-A new refusal touches one of the first three files: a member of its enumeration and a line in its function. A new word, phrase or subreddit
-touches a text file only. Nothing here reads Reddit, the ledger or a model of ours: callers pass in what is known.
+To add a refusal, change one of the first three files: add a member to its enumeration and a line to its function. To add a word, phrase or
+subreddit, change only a text file. Nothing here reads Reddit, the ledger or our models: callers pass in the facts.
 """

@@ -1,4 +1,4 @@
-"""accounts: is this written by a bot? By the name of the account, by its shape, or by the signature in the text."""
+"""accounts: detect bots by the account's name, the form of the name, or a signature in the text."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from bot import text
 from bot.conduct import matching, words
 from bot.conduct.plain import plain, sentences
 
-# The parts of a name: words in camel case, or between marks and digits.
+# The parts of a name: words in camel case, or separated by punctuation and digits.
 _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _ZERO = re.compile(r"(?<=[A-Za-z])0(?=[A-Za-z])")
 _SAYS_BOT = frozenset(
     {"bot", "bots", "chatbot", "gpt", "chatgpt", "llm", "llms", "automod", "automoderator", "modmail", "tldr", "autoreply"}
 )
 _LAST = frozenset({"ai", "simulator"})
-# What programs do, as the second part of a name: gif_slower, xyz_transcriber.
+# Activities of programs, as the second part of a name: gif_slower, xyz_transcriber.
 _WORKERS = re.compile(
     r"(?:transcrib|mail|slow|revers|convert|stabili[sz]|download|summari[sz]|notif(?:y|i)|respond|autorespond|scrap|crawl|archiv|mirror"
     r"|translat|remind|unfurl|repost|link|counter|count|detect|correct|reply|post|moderat|flair|check|find|fetch|generat|aggregat)(?:er|or)"
@@ -27,7 +27,7 @@ _ENDS_IN_BOT = re.compile(r"(?i)[a-z]{4,}(?<!tal)(?<!ab)(?<!ca)(?<!tur)(?<!her)(
 
 
 def is_bot(author: str, body: str, known: Collection[str] = ()) -> bool:
-    """True for an author who is a bot by its name, or a text with a bot's signature. known: more names, in lower case.
+    """True if the author's name is that of a bot, or if the text has a bot's signature. known: additional names, in lower case.
 
     >>> [is_bot(name, "") for name in ("AutoModerator", "haiku_bot", "RemindMeBot", "gif_slower", "haikusbot", "B0tWatcher", "LLMAnswers")]
     [True, True, True, True, True, True, True]
@@ -39,7 +39,7 @@ def is_bot(author: str, body: str, known: Collection[str] = ()) -> bool:
 
 
 def has_name_of_bot(author: str) -> bool:
-    """True for a name of the shape that bots' names have."""
+    """True for a name in a form that is typical of bots."""
     if re.search(text.BOT_NAME, author) or _ENDS_IN_BOT.fullmatch(author):
         return True
     parts = [part.lower() for part in _PARTS.findall(_ZERO.sub("o", author))]
@@ -50,7 +50,7 @@ def has_name_of_bot(author: str) -> bool:
 
 
 def has_signature_of_bot(body: str) -> bool:
-    """True for a text with a bot's signature, whatever Markdown stands between the words; quotes don't count.
+    """True for a text with a bot's signature, with any Markdown between its words; quotes are ignored.
 
     >>> has_signature_of_bot("^^I ^^am ^^a ^^bot"), has_signature_of_bot("I'm not a bot"), has_signature_of_bot("> I am a bot\\n\\nso?")
     (True, False, False)

@@ -1,10 +1,10 @@
 """asks: does somebody who writes to the bot ask it to stop, or to delete what it wrote? Pure.
 
-Said to the bot, in a reply to it or in a message, the benefit of the doubt is theirs: `! STOP`, «s t o p», «leave me alone, bot» and
-«unsubscribe» count. What they quote doesn't. Words to somebody else, in public, are no opt-out; topics.py looks for «no bots» there.
+For text written to the bot, in a reply or in a message, doubtful cases count as requests: `! STOP`, «s t o p», «leave me alone, bot» and
+«unsubscribe» all count, but not what they quote. Text written to other people is no opt-out; there, topics.py looks for «no bots».
 
-Patterns of topics/stop.txt and delete.txt, a section each: a clause, without what only stands around it (<filler>), is one of [clause];
-or [phrase] stands anywhere. <stop> and <delete> after a mark are a command.
+The patterns are in topics/stop.txt and topics/delete.txt. Those in section [clause] must match a whole clause without its filler words
+(<filler>); those in [phrase] may match anywhere. <stop> and <delete> after a mark are a command.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ def _asks(what: str, shown: str) -> bool:
 
 
 def _shown(body: str) -> str:
-    """What its author wrote, marks and all, in lower case."""
+    """The text without quotes, in lower case, with all punctuation."""
     return latin(text.unmarked(body)).lower()
 
 
 @cache
 def _command(what: str) -> re.Pattern[str]:
-    """A mark, perhaps a blank, and a word. The mark begins a word: «great! stopping there» is none."""
+    """A mark, an optional space, and a word. The mark must be at the start of a word: «great! stopping there» is not a command."""
     return matching.compiled([rf"(?<!!)[!\u00a1/#.\-\\]{{1,9}} ?<{what}>"])
 
 

@@ -1,4 +1,4 @@
-"""echo: does a reply say again what somebody wrote? Also with a head, a tail, look-alike letters, no blanks, or in other pieces."""
+"""echo: does a reply repeat what somebody wrote? Detected also with text added, look-alike letters, no spaces, or in another order."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from functools import lru_cache
 
 from bot.conduct import letters
 
-PASSAGE = 22  # letters and digits in a row that were taken from somewhere; «on the way to work» has 14
-TAKEN = 0.45  # of a reply, in such passages, makes it an echo
+PASSAGE = 22  # minimum length of a copied passage in letters and digits; «on the way to work» has 14
+TAKEN = 0.45  # a reply with at least this share in such passages is an echo
 _FIGURES = str.maketrans("013457i", "oleastl")  # i, l and 1 are one
 _OTHERS = re.compile(r"[\W_]+")
 
 
-@lru_cache(maxsize=1 << 15)  # a thread's texts are asked for again with every candidate
+@lru_cache(maxsize=1 << 15)  # a thread's texts are compared with every candidate
 def compact(body: str) -> str:
-    """The letters and digits of a text without anything between them, look-alikes as what they look like.
+    """The letters and digits of a text alone, with look-alikes replaced.
 
     >>> compact("Th1s_is: IT, \u0420\u0430ul")
     'thlslsltpaul'
@@ -26,7 +26,7 @@ def compact(body: str) -> str:
 
 
 def echoes(reply: str, others: Iterable[str]) -> bool:
-    """True where TAKEN of a reply (`compact`) stands in one of the others, in passages of PASSAGE or more.
+    """True if at least TAKEN of a reply (`compact`) is in one of the others, in passages of PASSAGE characters or more.
 
     >>> comment = "I have read everything at home twice, what now?"
     >>> echoes(compact("So I have read everything at home twice lol"), [comment]), echoes(compact("I have read two at home"), [comment])
@@ -36,10 +36,10 @@ def echoes(reply: str, others: Iterable[str]) -> bool:
 
 
 def _taken(reply: str, other: str) -> int:
-    """How many characters of the reply stand in passages of the other."""
+    """The number of characters of the reply that are in passages of the other text."""
     half = PASSAGE // 2
     if not any(reply[at : at + half] in other for at in range(0, len(reply) - half + 1, half)):
-        return 0  # most have nothing in common, and this takes a tenth of the time: a passage holds a half that begins at such a place
+        return 0  # a fast check, since most texts share nothing: every passage contains a half that begins at such a position
     known = {other[at : at + PASSAGE] for at in range(len(other) - PASSAGE + 1)}
     taken, end = 0, 0
     for at in range(len(reply) - PASSAGE + 1):

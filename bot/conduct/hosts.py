@@ -1,7 +1,7 @@
-"""hosts: is a text an address on the web, also without http:// or with its dots disguised?
+"""hosts: does a text contain a web address, also without http:// or with disguised dots?
 
-A name with a dot that people say (Etsy.com, node.js, great.It was) is none; what sends a reader there is: «see etsy.com», a path, a port,
-www., a hyphen in the name. Which last labels exist is the public suffix list's to say (publicsuffixlist).
+A mere name with a dot (Etsy.com, node.js, great.It was) does not count. It counts if it directs readers there: «see etsy.com», a path, a
+port, www., a hyphen in the name. The public suffix list (publicsuffixlist) decides which last labels exist.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from bot.conduct.language import frequency
 
-# Schemes with two slashes, and those that are links without.
+# Schemes with two slashes, and those that need none.
 _SCHEME = re.compile(
     r"(?i)(?<![a-z])[a-z][a-z0-9+.-]{1,15}://\S"
     r"|(?<![a-z])(?:https?|hxxps?|ftps?|mailto|tel|sms|magnet|javascript|vbscript|skype|whatsapp|bitcoin|steam|irc)\s?:(?=[\w+?/])"
@@ -27,7 +27,7 @@ _HIDDEN_DOT = re.compile(
     rf"(?i)(?<![\w-])({_LABEL})\s?(?:[(\[{{<]\s?(?:\.|dot|punkt|punto|point)\s?[)\]}}>]|-(?:dot|point)-"
     rf"|[•·。．｡∙⋅])\s?([a-z]{{2,24}})(?![\w-])"
 )
-# « . », «, », « dot »: ordinary words, unless the name is no word or the reader is sent there.
+# « . », «, », « dot » are ordinary text, unless the name is not a word or the reader is directed there.
 _SPOKEN_DOT = re.compile(rf"(?i)(?<![\w-])({_LABEL})(?:\s\.\s|,| (?:dot|point|punkt|punto) |\. )([a-z]{{2,24}})(?![\w-])")
 _SENT_THERE = re.compile(
     r"(?i)(?:\b(?:see|visit|check(?: out)?|go(?:ing)? to|goto|look(?:ing)? at|head (?:over )?to|click(?: on)?|browse|open|find (?:it"
@@ -36,8 +36,8 @@ _SENT_THERE = re.compile(
     r"|sign up (?:at|on)|register (?:at|on))"
     r"[:,]?(?: (?:the|my|our|this|on|at))?)\s*$"
 )
-_TRIED = re.compile(r"(?i)\b(?:try|google|use|at|on|from|called)\s$")  # for a name that is no word
-# Last labels that nobody writes as a word behind a dot.
+_TRIED = re.compile(r"(?i)\b(?:try|google|use|at|on|from|called)\s$")  # for a name that is not a word
+# Last labels that are not used as words after a dot.
 _ALWAYS = frozenset(["com", "net", "org", "edu", "gov", "info", "biz", "xyz", "onion", "icu", "club", "online"])
 
 
@@ -88,7 +88,7 @@ def _is_sent(text: str, place: int) -> bool:
 
 @cache
 def exists(last: str) -> bool:
-    """True for the end of hosts' names, such as com or co.uk."""
+    """True for a public suffix of host names, such as com or co.uk."""
     last = last.lower()
     return last in ("onion", "example") or _suffixes().publicsuffix(f"a.{last}", accept_unknown=False) == last
 

@@ -1,4 +1,4 @@
-"""keys: the words without which a pattern can't match, so that most patterns need not be tried on most texts."""
+"""keys: words that a text must contain for a pattern to match, so that most patterns can be skipped for most texts."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping
 
 Keys = frozenset[str]
-KEY_LENGTH = 3  # letters of a word's beginning
+KEY_LENGTH = 3  # letters at the start of a word
 
-# What a pattern is made of: a group's begin (of a lookaround, or of any other), its end, a quantifier, a class or a sign for one, a place,
-# a character; and <name>, which stands for other patterns.
+# Tokens of a pattern: start of a group (a lookaround, or any other), its end, a quantifier, a character class or its abbreviation, an
+# anchor, a character; and <name>, which stands for other patterns.
 _TOKEN = re.compile(
     r"(?P<look>\(\?(?:=|!|<=|<!))|(?P<name><[a-z]+>)|(?P<open>\(\?:)|(?P<close>\))|(?P<or>\|)|(?P<quantifier>[?*+]\+?|\{\d+(?:,\d*)?\})"
     r"|(?P<any>\[[^\]]*\]|\\[wWdDsS]|\.)|(?P<place>\\b|[$^])|(?P<character>\\?.)",
@@ -18,8 +18,9 @@ _TOKEN = re.compile(
 
 
 def keys_of(pattern: str, names: Mapping[str, Keys | None] | None = None) -> Keys | None:
-    """Beginnings of words (at most KEY_LENGTH letters), one of which is in whatever the pattern matches at the begin of a word; None where
-    no such words can be told. names: the keys of each <name>.
+    """Prefixes of words (at most KEY_LENGTH letters), such that every match of the pattern contains a word that begins with one of them.
+
+    None if there are no such prefixes. names: the keys of each <name>.
 
     >>> sorted(keys_of("(?:want|wish) to (?:go away|leave)")), sorted(keys_of("(?:i )?lost my dog")), keys_of(r"\\\\w+ (?:x)?")
     (['wan', 'wis'], ['los'], None)
@@ -28,7 +29,7 @@ def keys_of(pattern: str, names: Mapping[str, Keys | None] | None = None) -> Key
 
 
 def keys_in(piece: str) -> set[str]:
-    """All keys that a text has.
+    """All keys that a text contains.
 
     >>> sorted(keys_in("we lost"))
     ['l', 'lo', 'los', 'w', 'we']
@@ -52,7 +53,7 @@ class _Reader:
         self.place = 0
 
     def alternatives(self, begins: bool) -> tuple[Keys | None, bool]:
-        """Keys of what stands here to the group's end, and whether a word begins behind it. begins: whether one begins here."""
+        """Keys of the pattern from here to the end of the group, and whether a word begins after it. begins: whether one begins here."""
         every: Keys | None = frozenset()
         every_begins = True
         while True:
@@ -64,9 +65,9 @@ class _Reader:
                 return every, every_begins
 
     def sequence(self, begins: bool) -> tuple[Keys | None, bool]:
-        """The same of one alternative."""
+        """The same for one alternative."""
         best: Keys | None = None
-        word = ""  # letters from the begin of a word on, as far as they are sure
+        word = ""  # the certain letters from the start of a word
         while self.place < len(self.tokens) and self.tokens[self.place][0] not in ("close", "or"):
             kind, token = self.tokens[self.place]
             self.place += 1
@@ -91,7 +92,7 @@ class _Reader:
         return _better(best, _key(word)), begins
 
     def is_optional(self) -> bool:
-        """Whether a quantifier here lets what stands before it be left out."""
+        """Whether a quantifier here makes the item before it optional."""
         return self.place < len(self.tokens) and re.match(r"[?*]|\{0", self.tokens[self.place][1]) is not None
 
 

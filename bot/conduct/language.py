@@ -1,6 +1,6 @@
-"""language: is a text in another language than the thread's? Words decide where there are too few letters for text.is_surely_not.
+"""language: is a text in another language than the thread's? Decided by its words if it is too short for text.is_surely_not.
 
-Frequencies of words are wordfreq's (Speer 2022, doi:10.5281/zenodo.7199437; its data is CC BY-SA 4.0).
+Word frequencies are from wordfreq (Speer 2022, doi:10.5281/zenodo.7199437; its data is CC BY-SA 4.0).
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from functools import cache
 
 from bot import text
 
-# What wordfreq has of languages in Latin letters.
+# Languages of wordfreq that use Latin letters.
 LANGUAGES = (
     "en", "es", "fr", "de", "it", "pt", "nl", "sv", "nb", "da", "fi", "is", "pl", "cs", "sk", "sl", "sh", "hu", "ro", "lt", "lv", "tr",
     "vi", "fil", "id", "ms", "ca",
 )  # fmt: skip
 FOREIGN_LETTERS = 0.25  # share of letters that aren't Latin
-LEAST_EVIDENCE = 3.0  # by how much another language has to explain the words better; a word that it knows and ours doesn't has 3 to 5
-MOST_AGAINST = 2.0  # that a word of ours counts against it: a few in front of a foreign sentence don't hide it
+LEAST_EVIDENCE = 3.0  # by how much another language must explain the words better; a word known only to it contributes 3 to 5
+MOST_AGAINST = 2.0  # maximum that one word of ours counts against it, so that a few such words don't hide a foreign sentence
 MOST_SIGNS = 12  # in a text without a letter
 LEAST_WORDS, MOST_UNKNOWN = 4, 0.7
 LONG_WORD = 7
 LEAST_KNOWN = 1.0  # for a word that isn't in a list
 _WORD = re.compile(r"(?<![\w.@/#!])[^\W\d_]+(?:['’][^\W\d_]+)*(?![\w/@]|\.\w)")  # no part of a name with a dot, such as os.path
-# Foreign to every dictionary and at home in English.
+# Foreign phrases that are used in English.
 _AT_HOME = re.compile(
     r"(?i)\b(?:c[’']est la vie|bon voyage|bon app[eé]tit|carpe diem|d[eé]j[aà] vu|du jour|je ne sais quoi|que ser[aá] ser[aá]"
     r"|faux pas|au contraire|et cetera|hasta la vista|mea culpa|cum laude)\b"
@@ -33,7 +33,7 @@ _AT_HOME = re.compile(
 
 
 def is_other(body: str, language: str) -> bool:
-    """True where a text is in another language or script than `language` (ISO 639-1).
+    """True if a text is in another language or script than `language` (ISO 639-1).
 
     >>> is_other("Muchas gracias, muy amable", "en"), is_other("I think Не знаю", "en"), is_other("a matcha latte, déjà vu", "en")
     (True, True, False)
@@ -57,7 +57,7 @@ def is_other(body: str, language: str) -> bool:
 
 
 def is_unreadable(body: str) -> bool:
-    """True where there is too little that any check could understand: a row of signs, letters under heaps of accents, words of no language.
+    """True if a text has too little for any check to work with: rows of symbols, letters with many accents, words of no language.
 
     >>> is_unreadable("+1"), is_unreadable(":-("), is_unreadable("| / | # # # @ @ @ ~~ == == // // //")
     (False, False, True)
@@ -91,7 +91,7 @@ def frequency(word: str, language: str = "en") -> float:
 
 @cache
 def _frequencies(language: str) -> dict[str, float]:
-    """Word to its share of all words."""
+    """Word -> its share of all words."""
     from wordfreq import get_frequency_dict
 
     return dict(get_frequency_dict(language, "large" if language == "en" else "small"))

@@ -1,10 +1,10 @@
-"""letters: a text as a reader sees its letters. What is written with look-alikes, entities or marks is compared as plain letters.
+"""letters: convert a text to plain letters, as a reader sees it, so that look-alikes, entities and markup do not hide words.
 
-    visible        entities, full-width letters and backslashes undone: what stands on the page
+    visible        the text on the page: entities, full-width letters and backslashes resolved
     latin          the same with look-alike letters as a to z
-    unmasked       one word with the digits and signs that stand for letters replaced
+    unmasked       one word with digits and symbols replaced by the letters that they stand for
 
-The tables are those of Unicode: compatibility forms and names of characters (unicodedata), confusables (UTS 39, confusable-homoglyphs).
+The tables are Unicode's: compatibility forms and names of characters (unicodedata), confusables (UTS 39, confusable-homoglyphs).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from functools import cache
 from itertools import product
 
 _BACKSLASH = re.compile(r"\\(?=[!-/:-@\[-`{-~])")
-# Characters without a width that are no format characters by Unicode's own word: fillers, blanks, joiners of marks.
+# Characters without a width that Unicode does not classify as format characters: fillers, blanks, joiners.
 _BLANKS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0\u2028\u2029")
 _EMOJI = "\u2190-\u2bff\U0001f000-\U0001faff"
 _JOINER = re.compile(f"(?<=[{_EMOJI}\ufe0f])\u200d(?=[{_EMOJI}])")
@@ -27,7 +27,7 @@ _NAMED_LETTER = re.compile(
 )
 _SOUND = re.compile(r"(?:GREEK|CYRILLIC) (?:SMALL|CAPITAL) LETTER (?:E(?=[^AEIOU]\b))?(\w+)")
 _SLASHES = frozenset("\u2044\u2215\u29f8\u2571\u3033")
-# A sign or several that stand for a letter, the longer first. A cell with two letters may be either.
+# One or more symbols that stand for a letter, longest first. A cell with two letters may be either.
 _SIGNS = {
     "|_|": "u", "|\\|": "n", "/\\/": "n", "()": "o", "[]": "o", "/\\": "a", "\\/": "v", "|<": "k", "|)": "d", "|3": "b", "vv": "w",
     "0": "o", "1": "il", "!": "i", "|": "il", "3": "e", "€": "e", "4": "a", "@": "a", "5": "s", "$": "s", "§": "s", "7": "t", "+": "t",
@@ -38,7 +38,7 @@ MOST_READINGS = 16  # of one word
 
 
 def has_hidden_characters(body: str) -> bool:
-    """Control (but line feed), format, unassigned and private characters, lone surrogates, blanks; what joins two emoji is none.
+    """True for control (except line feed), format, unassigned and private characters, lone surrogates and blanks; not for emoji joiners.
 
     >>> has_hidden_characters("a\\u200bb"), has_hidden_characters("a\\u202eb"), has_hidden_characters("a\\ud800")
     (True, True, True)
@@ -61,9 +61,9 @@ def visible(body: str) -> str:
 
 
 def latin(body: str, by_sound: bool = False) -> str:
-    """`visible` with every letter that looks like one of a to z as that letter, and without accents.
+    """`visible` with every letter that looks like one of a to z replaced by that letter, and without accents.
 
-    by_sound: Greek and Cyrillic letters as the ones that they sound like; people use both («ν» for v and for n).
+    by_sound: replace Greek and Cyrillic letters by the letters that they sound like; both are in use («ν» for v and for n).
 
     >>> latin("Раѕѕwоrd, \\U0001f1ed\\U0001f1ee, \\U0001f170, ᴛᴇxᴛ, café")
     'Password, hi, a, text, cafe'
@@ -76,14 +76,14 @@ def latin(body: str, by_sound: bool = False) -> str:
 
 @cache
 def _sound(character: str) -> str:
-    """By its name: GREEK SMALL LETTER NU is an n, CYRILLIC SMALL LETTER EN too. Empty for other scripts."""
+    """The Latin letter in a character's name: n for GREEK SMALL LETTER NU and CYRILLIC SMALL LETTER EN. Empty for other scripts."""
     match = _SOUND.match(unicodedata.name(character, ""))
     return match[1][:1].lower() if match else ""
 
 
 @cache
 def _latin_letter(character: str) -> str:
-    """The letter that a character looks like, nothing for an accent, else the character."""
+    """The letter that a character looks like, empty for an accent, otherwise the character itself."""
     if character.isascii():
         return character
     if unicodedata.category(character) in ("Mn", "Me"):
@@ -96,7 +96,7 @@ def _latin_letter(character: str) -> str:
 
 
 def _look_alike(character: str, steps: int = 2) -> str:
-    """Unicode's table has a letter's neighbours only: the Greek tau looks like a small capital T, and that like a t."""
+    """Follow Unicode's table, which lists direct look-alikes only: a Greek tau looks like a small capital T, and that like a t."""
     from confusable_homoglyphs import confusables
 
     entries = confusables.is_confusable(character, preferred_aliases=[]) or [{"homoglyphs": []}]
@@ -107,11 +107,11 @@ def _look_alike(character: str, steps: int = 2) -> str:
     for other in others:
         if match := _NAMED_LETTER.search(unicodedata.name(other, "")):
             return match[1].lower()
-    return next((found for other in others if steps > 1 and (found := _look_alike(other, steps - 1)).isascii()), character)
+    return next((result for other in others if steps > 1 and (result := _look_alike(other, steps - 1)).isascii()), character)
 
 
 def unmasked(word: str) -> list[str]:
-    """The readings of a word in which signs stand for letters; what stands for none is left out. At most MOST_READINGS.
+    """The readings of a word in which symbols stand for letters; other symbols are removed. At most MOST_READINGS.
 
     >>> unmasked("h3ll0"), unmasked("f1at"), unmasked("c.a.t")
     (['hello'], ['fiat', 'flat'], ['cat'])

@@ -1,8 +1,8 @@
-"""matching: the patterns of topics/NAME.txt, one a line; `#` begins a comment line, `[…]` a section.
+"""matching: the patterns of topics/NAME.txt, one per line; `#` begins a comment line, `[…]` a section.
 
-A pattern is a regular expression over `plain.plain` words that matches whole words; a blank in it also matches a comma or a colon and a
-blank. <kin> and so on stand for what words.txt says. All take time in proportion to the length of the text: what may be repeated without a
-bound lies within a word.
+A pattern is a regular expression over `plain.plain` text that matches whole words; a space in it also matches a comma or colon followed by
+a space. <kin> etc. are replaced by their definitions in words.txt. Matching takes time proportional to the length of the text, since
+unbounded repetitions occur only within words.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from pathlib import Path
 from bot.conduct import keys
 
 FOLDER = Path(__file__).with_name("topics")
-# Of a pattern: a character class, a lookbehind (whose width is fixed), a blank.
+# Parts of a pattern: a character class, a lookbehind (which has a fixed width), a space.
 _BLANK = re.compile(r"\[[^\]]*\]|\(\?<[^)]*\)| ")
 
 
 class Patterns:
-    """Patterns of which only those are tried on a text whose keys it has."""
+    """Patterns, of which only those are tried whose keys the text contains."""
 
     def __init__(self, patterns: Iterable[str]) -> None:
         self._patterns = list(patterns)
@@ -31,7 +31,7 @@ class Patterns:
         self._compiled: dict[int, re.Pattern[str]] = {}
 
     def match(self, piece: str) -> bool:
-        """Whether one of them is somewhere in a text."""
+        """Whether one of them matches anywhere in a text."""
         candidates = {number for key in (None, *keys.keys_in(piece)) for number in self._by_key.get(key, ())}
         return any(self._pattern(number).search(piece) for number in sorted(candidates))
 
@@ -48,7 +48,7 @@ def sections(name: str) -> dict[str, Patterns]:
 
 
 def compiled(patterns: Iterable[str]) -> re.Pattern[str]:
-    """One pattern that matches what any of them does.
+    """One pattern that matches whatever any of them matches.
 
     >>> compiled(["lost my <kin>"]).search("we lost a game"), bool(compiled(["lost my <kin>"]).search("i lost, my dog"))
     (None, True)

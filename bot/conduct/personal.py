@@ -1,7 +1,7 @@
-"""personal: data by which a person or their money can be found: e-mail, telephone, address, accounts, documents, handles elsewhere.
+"""personal: personal data: e-mail addresses, telephone numbers, postal addresses, bank accounts, documents, handles on other services.
 
-Each function says whether a text has such a thing; texts are as letters.latin shows them. What has a checksum is checked (python-stdnum for
-IBAN, Luhn and Bitcoin, phonenumbers for telephone numbers); the rest is recognised by its form together with the words around it.
+Each function returns whether a text contains such data; texts are as returned by letters.latin. Checksums are verified (python-stdnum
+for IBAN, Luhn and Bitcoin, phonenumbers for telephone numbers); other data is recognized by its form and the words around it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def has_e_mail(text: str) -> bool:
 
 
 def _is_e_mail(match: re.Match[str]) -> bool:
-    """An address by its last label; «looked at it, in» has only ordinary words and marks."""
+    """Whether this is an address, by its last label; «looked at it, in» has only ordinary words and punctuation."""
     at, dot, last = match[2].strip().lower(), match[4], match[5]
     if "@" in at:
         return True
@@ -59,18 +59,18 @@ def _is_e_mail(match: re.Match[str]) -> bool:
 # --- telephone --------------------------------------------------------------------------------------------------------------------
 
 LEAST_DIGITS = 7
-LONGEST_RUN = 60  # characters of figures and the marks between them that are looked at; a longer row is no number to dial
+LONGEST_RUN = 60  # characters of digits and separators that are examined; longer runs are not telephone numbers
 _RUN = re.compile(r"[+(]?\d[\d ().+/-]{5,}\d")
 _COUNTS = re.compile(r"(?:no\.?|nr\.?|serial|model|isbn|version|ver\.?|code|part|item|port|score|episode|#)\s?$")
-PHONE_REGIONS = ("US", "GB", "DE", "FR", "AU", "IN", "ES", "IT", "NL")  # whose numbers are known without a country's code
-_PHONE = re.compile(r"(?<![\d.,/-])(?:\(\d{3}\)\s?|\d{3}[-. ])\d{3}[-. ]\d{4}(?![\d.-])")  # American ones, those that belong to nobody too
+PHONE_REGIONS = ("US", "GB", "DE", "FR", "AU", "IN", "ES", "IT", "NL")  # whose numbers are recognized without a country code
+_PHONE = re.compile(r"(?<![\d.,/-])(?:\(\d{3}\)\s?|\d{3}[-. ])\d{3}[-. ]\d{4}(?![\d.-])")  # American numbers, including unassigned ones
 _DIGIT_WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "oh"]
-# Seven of them or more, also with figures among them.
+# Seven or more of them, possibly mixed with digits.
 _SPOKEN_DIGIT = rf"(?:(?:{'|'.join(_DIGIT_WORDS)}|double|triple)\b|\d)"
 _SPELLED_OUT = re.compile(rf"(?i)\b{_SPOKEN_DIGIT}(?:[\s,.-]{{1,3}}{_SPOKEN_DIGIT}){{6,40}}")
 _DIGIT_WORD = re.compile(rf"(?i)\b(?:{'|'.join(_DIGIT_WORDS)})\b")
 _SPOKEN = re.compile(r"\d(?:[ -]{1,2}\d)+")
-# A number that somebody is to call.
+# Words that introduce a number to call.
 _CALLED = re.compile(
     r"(?i)\b(?:call|text|ring|phone|dial|whatsapp|signal|tel|telephone|mobile|cell|fax|sms|try|reach"
     r"|(?<!order )(?<!serial )(?<!model )(?<!call )(?<!part )(?<!case )(?<!ticket )(?<!tracking )(?<!item )number)\b"
@@ -97,7 +97,7 @@ def has_phone_number(text: str) -> bool:
 
 
 def _is_spelled_out(run: str) -> bool:
-    """Digits as words, unless somebody is counting."""
+    """Digits written as words, except when counting."""
     words = re.findall(r"[a-z]+", run.lower())
     values = [_DIGIT_WORDS.index(word) % 10 for word in words if word in _DIGIT_WORDS]
     return len(words) >= LEAST_DIGITS // 2 and not all(later - former in (-1, 1) for former, later in pairwise(values))
@@ -109,17 +109,17 @@ def _is_plain_number(text: str) -> bool:
 
 
 def _is_dialled(text: str, start: int, run: str) -> bool:
-    """True for a number that a region has, unless the word before it says that it counts something else."""
+    """True for a valid number of one of the regions, unless the word before it shows that it is another kind of number."""
     import phonenumbers
 
     if sum(map(str.isdigit, run)) < LEAST_DIGITS or _is_plain_number(run) or _COUNTS.search(text[max(0, start - 12) : start].lower()):
         return False
-    found = (match.raw_string for region in PHONE_REGIONS for match in phonenumbers.PhoneNumberMatcher(run[:LONGEST_RUN], region))
-    return any(raw.startswith(("+", "(", "0")) or re.search(r"\d[ ().-]+\d", raw) for raw in found)
+    matches = (match.raw_string for region in PHONE_REGIONS for match in phonenumbers.PhoneNumberMatcher(run[:LONGEST_RUN], region))
+    return any(raw.startswith(("+", "(", "0")) or re.search(r"\d[ ().-]+\d", raw) for raw in matches)
 
 
 def _digits(text: str) -> str:
-    """Digits that are words or stand apart, together: two one two 555 0119.
+    """Join digits that are written as words or separately: two one two 555 0119.
 
     >>> _digits("ring two one two 555 0119"), _digits("one of two"), _digits("2 1 2 5 5 5 0 1 4 6")
     ('ring 212 555 0119', 'one of two', '2125550146')
@@ -137,7 +137,7 @@ def _digits(text: str) -> str:
     return re.sub(r"(?<![\d.,])\d(?:[ ]{1,2}\d(?!\d))+(?![\d.,])", lambda match: match[0].replace(" ", ""), joined)
 
 
-# --- where somebody lives ----------------------------------------------------------------------------------------------------------
+# --- postal addresses --------------------------------------------------------------------------------------------------------------
 
 _STREET = (
     r"(?:St|Street|Ave|Avenue|Rd|Road|Ln|Lane|Dr|Drive|Blvd|Boulevard|Row|Way|Court|Ct|Place|Pl|Terrace|Close|Crescent|Square|Sq"
@@ -190,7 +190,7 @@ _COIN = re.compile(r"(?<![A-Za-z0-9])(?:(?:bc1|tb1|ltc1|addr1|cosmos1)[a-z0-9]{2
 
 
 def has_bank_account(text: str) -> bool:
-    """An IBAN, however it is grouped, by its checksum."""
+    """An IBAN with a valid checksum, in any grouping."""
     from stdnum import iban
 
     for match in _IBAN.finditer(text):
@@ -201,7 +201,7 @@ def has_bank_account(text: str) -> bool:
 
 
 def has_card_number(text: str) -> bool:
-    """13 to 19 digits with the checksum of Luhn, however they are grouped, that begin as cards do."""
+    """13 to 19 digits with a valid Luhn checksum and the prefix of a card, in any grouping."""
     from stdnum import luhn
 
     for match in _DIGITS.finditer(text):
@@ -212,7 +212,7 @@ def has_card_number(text: str) -> bool:
 
 
 def has_document_number(text: str) -> bool:
-    """A social security number, or the number of a passport, a licence, a plate beside the word.
+    """A social security number, or the number of a passport, licence or plate beside that word.
 
     >>> has_document_number("his SSN is 987-65-4320"), has_document_number("plates IX98 QRS"), has_document_number("form 1040, port 8080")
     (True, True, False)
@@ -221,7 +221,7 @@ def has_document_number(text: str) -> bool:
 
 
 def has_wallet(text: str) -> bool:
-    """An address of a cryptocurrency, or any long code of digits and both cases of letters: a key, a token, a password's hash."""
+    """An address of a cryptocurrency, or any long code of digits, capital and small letters: a key, a token, a password hash."""
     from stdnum import bitcoin
 
     if _ETHEREUM.search(text):

@@ -1,12 +1,12 @@
-"""phrases: what is not said, as patterns, one file a category in phrases/, named as the member of `Unfit`.
+"""phrases: patterns of texts that are not posted, one file per category in phrases/, named after the member of `Unfit`.
 
     # a comment
-    name = this|that             <name> stands for any of these below
+    name = this|that             <name> matches any of these in the lines below
     \\b<name> of                  a regular expression, in any case of letters
         (?:it|them)\\b            an indented line continues the one above
 
-They know fixed phrases and frames such as «I will HURT you» or «GROUP are WORSE»; what needs an understanding of the sentence is the
-classifier's to say (`may_say` is given its probabilities). A repetition has an upper bound, so that time grows with a text's length only.
+They match fixed phrases and templates such as «I will HURT you» or «GROUP are WORSE». Sentences that must be understood are left to the
+classifier, whose probabilities `may_say` gets. Repetitions are bounded, so the time is linear in the length of the text.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CATEGORIES = tuple(sorted(path.stem for path in FOLDER.glob("*.txt")))
 
 
 def matches(category: str, text: str) -> bool:
-    """True where a pattern of the category is in the text, which is as letters.latin shows it.
+    """True if a pattern of the category matches in the text, as returned by letters.latin.
 
     >>> matches("threat", "I'll break your legs"), matches("threat", "shots fired, you killed it")
     (True, False)

@@ -1,4 +1,4 @@
-"""Text as the patterns of conduct see it: plain lower-case words, one spelling for each."""
+"""plain: normalize text for the patterns of conduct: lower-case words in one spelling each."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _SENTENCE_END = re.compile(r"(?<![.!?…])[.!?…]++(?=\s|$)|[;\n]+")
 
 
 def plain(body: str, quotes: bool = True) -> str:
-    """The words of a Reddit body in lower case, with the marks that end clauses; markdown undone, look-alike letters, digits in words and
-    short forms spelt out, apostrophes and brackets left out. quotes: with what it quotes.
+    """The words of a Reddit body in lower case, with the punctuation that ends clauses. Markdown, apostrophes and brackets are removed;
+    look-alike letters, digits within words and contractions are replaced. quotes: include quoted text.
 
     >>> plain("I **can't** do su1cide, I'm ѕо [tired](http://a.b)!")
     'i cant do suicide, im so tired!'
@@ -42,7 +42,7 @@ def plain(body: str, quotes: bool = True) -> str:
 
 
 def sentences(words: str) -> list[str]:
-    """`plain` words, a sentence each, without the marks at its end.
+    """The sentences of `plain` text, without the punctuation at their ends.
 
     >>> sentences("no bots. humans only\\nthanks, all!")
     ['no bots', 'humans only', 'thanks, all']
@@ -51,7 +51,7 @@ def sentences(words: str) -> list[str]:
 
 
 def joined(parts: list[str], short: int = 3, most: int = 12) -> list[str]:
-    """Sentences of at most `short` words put behind those before them, as long as that makes no more than `most` words.
+    """Sentences of at most `short` words joined to the sentence before, as long as the result has at most `most` words.
 
     >>> joined(["im done", "with everything", "with me", "the book is about a long journey by train"])
     ['im done with everything with me', 'the book is about a long journey by train']
@@ -67,7 +67,7 @@ def joined(parts: list[str], short: int = 3, most: int = 12) -> list[str]:
 
 
 def windows(piece: str, words: int = 60, step: int = 40) -> list[str]:
-    """A text in parts of at most so many words, which overlap; as it is where it is short.
+    """A text in overlapping parts of at most `words` words; a short text is returned unchanged.
 
     >>> windows("a b c d e", words=3, step=2)
     ['a b c', 'c d e']

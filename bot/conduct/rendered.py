@@ -1,10 +1,10 @@
 """rendered: what Reddit's markdown makes of a text.
 
     as_plain_markdown   the markdown that Reddit shows as exactly the text; used by `submit`
-    becomes             whether Reddit makes a ping, an image or a link of a text; asked by `may_say`
+    becomes             whether Reddit turns part of a text into a ping, an image or a link; used by `may_say`
 
-Two renderers show comments: Snudown (old Reddit, github.com/reddit/snudown) and one that follows CommonMark (new Reddit and the apps). A
-character is escaped where either of them would read it as a mark; escaping what is none changes nothing for the reader.
+Comments are shown by two renderers: Snudown (old Reddit, github.com/reddit/snudown) and one that follows CommonMark (new Reddit and the
+apps). A character is escaped if either of them would interpret it; unnecessary escapes are invisible to the reader.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ if TYPE_CHECKING:
     from markdown_it import MarkdownIt
     from markdown_it.token import Token
 
-# Marks that need a partner: one alone in a paragraph is shown as it is.
+# Characters that are markup only in pairs: a single one in a paragraph is shown unchanged.
 _PAIRED = tuple(re.compile(re.escape(mark) + "+") for mark in "*_`~")
 _BETWEEN_LETTERS = re.compile(r"(?<=[A-Za-z0-9])_(?=[A-Za-z0-9])")
-# Each match is a mark and gets a backslash before it.
+# Each match is markup, and a backslash is put before it.
 _LIVE = re.compile(
     r"\\(?=[!-/:-@\[-`{-~]|$)"  # a backslash that would escape what follows
-    r"|\^(?=\S)"  # raised
-    r"|>(?=[>!])|(?<=>)>"  # spoiler, and what Snudown takes for bold
+    r"|\^(?=\S)"  # superscript
+    r"|>(?=[>!])|(?<=>)>"  # spoiler, and what Snudown interprets as bold
     r"|&(?=#?\w+;)"  # entity
     r"|<(?=[A-Za-z0-9/!?])"  # HTML, <http://…>
     r"|^>"  # quote
-    r"|^#|^:(?=-|$)"  # heading, rule of a table
+    r"|^#|^:(?=-|$)"  # heading, delimiter row of a table
     r"|^[-+*](?=\s|$)"  # item of a list
     r"|^([-_*])(?=(?:[ \t]*\1){2,}[ \t]*$)|^-(?=-*$)"  # ruler, heading
     r"|^(?:`{3}|~{3})",  # fence
     re.MULTILINE,
 )
-_NUMBERED = re.compile(r"^(\d+)(?=[.)](?:\s|$))", re.MULTILINE)  # the backslash stands before the dot
-_UNDERLINE = re.compile(r"^=(?==*+\s*$)", re.MULTILINE)  # makes a heading of the line above; Snudown can't escape it
+_NUMBERED = re.compile(r"^(\d+)(?=[.)](?:\s|$))", re.MULTILINE)  # the backslash goes before the dot
+_UNDERLINE = re.compile(r"^=(?==*+\s*$)", re.MULTILINE)  # turns the line above into a heading; Snudown can't escape it
 _TABLE_RULE = re.compile(r"^[|:-]", re.MULTILINE)
 _BRACKET_PAIR = re.compile(r"\]\s*[\[(:]")  # [text](target), [text][label], [label]: target
 
 
 def as_plain_markdown(text: str) -> str:
-    r"""Markdown that Reddit shows as `text`: lines stay lines, paragraphs stay paragraphs, every mark is shown as the character it is.
+    r"""Markdown that Reddit shows as `text`, with the same lines and paragraphs and every character unchanged.
 
-    White space at the ends of lines, runs of spaces and more than one blank line in a row are not kept: HTML shows none of them. Links that
-    Reddit makes without any mark (a bare host, u/somebody) can't be escaped; `may_say` refuses them.
+    White space at the ends of lines, runs of spaces and repeated blank lines are not preserved, since HTML doesn't show them. Links that
+    Reddit makes without markup (a bare host, u/somebody) can't be escaped; `may_say` refuses them.
 
     >>> as_plain_markdown("1984. I read it *twice*\n# and_more")
     '1984\\. I read it \\*twice\\*  \n\\# and_more'
@@ -58,7 +58,7 @@ def as_plain_markdown(text: str) -> str:
 
 
 def _escaped(paragraph: str) -> str:
-    """One paragraph, its lines without white space at their ends."""
+    """Escape one paragraph whose lines have no trailing white space."""
     marked = {match.start() for match in _LIVE.finditer(paragraph)}
     marked |= {match.end() for match in _NUMBERED.finditer(paragraph)}
     for mark in _PAIRED:
@@ -84,15 +84,15 @@ class Becomes(Enum):
     LINK = "link"
 
 
-# What Snudown takes for a link's target (autolink.c, sd_autolink_issafe).
+# What Snudown accepts as the target of a link (autolink.c, sd_autolink_issafe).
 _SAFE = re.compile(r"(?i)(?:[a-z][a-z0-9+.-]*:|/|#)")
-# Snudown is laxer than CommonMark: any white space before a target, blanks in it, words behind a definition.
+# Snudown is less strict than CommonMark: it allows white space before a target, spaces in it, and words after a definition.
 _GAP = re.compile(r"\][ \t]*\n?[ \t]*(?=\(|\[(?![^\[\]]*\]:))")
 _TARGET = re.compile(r"\]\(\s*((?:[a-z][a-z0-9+.-]{0,15}:|/|#)[^()\n]*)\)", re.IGNORECASE)
 _DEFINITION = re.compile(r"(?m)^( {0,3}\[[^\]\n]+\]:\s*\S+)[^\n]*$")
 _TAG = re.compile(r"<(?:(a)|img|video|audio|picture|iframe|embed|object|svg)\b", re.IGNORECASE)
-# u/somebody, /r/somewhere as Snudown finds them (sd_autolink__username, sd_autolink__subreddit), /user/somebody as new Reddit does, and
-# the same with capitals or blanks.
+# u/somebody, /r/somewhere as in Snudown (sd_autolink__username, sd_autolink__subreddit), /user/somebody as on new Reddit, and the same with
+# capitals or spaces.
 _PING = re.compile(
     r"(?i)(?:/|(?<![a-z0-9\x80-\U0010ffff]))(?:u/[\w-]|r/(?:t:[a-z0-9]|[a-z0-9]\w))"
     r"|(?:/|(?<!\w))user/\w"
@@ -106,19 +106,19 @@ _EMAIL = re.compile(r"[A-Za-z0-9.+_-]@[A-Za-z0-9_-]*\.\S")
 
 
 def becomes(text: str) -> Becomes | None:
-    r"""What a text holds that Reddit doesn't show as text, or None: a ping before an image before a link.
+    r"""What Reddit makes of a part of the text, or None; a ping takes precedence over an image, and that over a link.
 
-    It is looked for in the text and in what a reader sees of it (letters.latin), since the two renderers differ in what they undo first.
+    Both the text and its visible form (letters.latin) are examined, since the two renderers resolve escapes in different orders.
 
     >>> becomes("ask _u/inky_quill_"), becomes("[a][b]\n\n[b]: #x"), becomes("![gif](giphy|abc)"), becomes("foo[0](x) and s/he")
     (<Becomes.PING: 'ping'>, <Becomes.LINK: 'link'>, <Becomes.IMAGE: 'image'>, None)
     """
-    found = {each for reading in dict.fromkeys((text, letters.visible(text), letters.latin(text))) for each in _all(reading)}
-    return next((each for each in Becomes if each in found), None)
+    result = {each for reading in dict.fromkeys((text, letters.visible(text), letters.latin(text))) for each in _all(reading)}
+    return next((each for each in Becomes if each in result), None)
 
 
 def _all(text: str) -> Iterator[Becomes]:
-    """All that a reading of a text holds."""
+    """Everything that one form of the text contains."""
     tokens = [child for token in _parse(text) for child in (token, *(token.children or ()))]
     shown = "".join("\n" if token.type.endswith("break") else token.content for token in tokens if token.type in _TEXT)
     for reading in (text, shown):
@@ -142,7 +142,7 @@ _TEXT = frozenset(["text", "code_inline", "softbreak", "hardbreak", "code_block"
 
 
 def _is_link(target: str, before: Token | None, inside: Token) -> bool:
-    """Snudown's targets are; others may be on new Reddit, unless the bracket is an index or a footnote: foo[0](x), [1] (page)."""
+    """Whether a target makes a link: Snudown's do; others may on new Reddit, except for indexes and footnotes: foo[0](x), [1] (page)."""
     index = before is not None and before.type == "text" and before.content[-1:].isalnum()
     return bool(_SAFE.match(target)) or not (index or inside.content.isdigit())
 

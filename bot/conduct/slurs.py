@@ -1,16 +1,16 @@
-"""slurs: swear words and slurs, however they are spelt.
+"""slurs: swear words and slurs, in any spelling.
 
-The words are glin-profanity's English list but for mild_words.txt. A word of it counts when it stands in the text as
+The words are glin-profanity's English list without mild_words.txt. A word is detected in these forms:
 
-    itself, or its plural            in any letters that look alike (letters.latin)
-    with signs for letters           sh1t, f**k
-    with anything between letters    s h i t, f.u.c.k, fu~~c~~k, in two halves, over two lines
-    drawn out                        shiiit, sshhiitt
+    itself, or its plural            also in look-alike letters (letters.latin)
+    with symbols for letters         sh1t, f**k
+    with anything between letters    s h i t, f.u.c.k, fu~~c~~k, in two halves, across two lines
+    with repeated letters            shiiit, sshhiitt
     without its vowels               fck
-    inside a word                    of which the rest are English words; not in Scunthorpe
+    inside a word                    if the rest consists of English words; not in Scunthorpe
     reversed
 
-and, for all but the first, where what is written is no English word itself (wordfreq).
+All forms except the first count only if the text is not itself an English word (wordfreq).
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from itertools import pairwise
 from bot.conduct import letters, words
 from bot.conduct.language import frequency
 
-KNOWN = 1.5  # Zipf frequency of a word that is one, if a rare name: Penistone, Cockermouth
-COMMON = 3.5  # of a word that a word may be glued to
-PIECE = 4.3  # of both halves of a word that fall together by chance: «the pen is red»
-LEAST_LETTERS = 4  # of a word that is looked for inside others, backwards
+KNOWN = 1.5  # minimum Zipf frequency of an English word, including rare names: Penistone, Cockermouth
+COMMON = 3.5  # minimum Zipf frequency of a word to which a listed word may be attached
+PIECE = 4.3  # minimum Zipf frequency of two words that form a listed word by coincidence: «the pen is red»
+LEAST_LETTERS = 4  # minimum length of a listed word that is searched inside others, or backwards
 LEAST_CONSONANTS = 3
-LONGEST = 30  # letters of a word in which others are looked for
+LONGEST = 30  # maximum length of a word inside which others are searched
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _EDGES = ".,;:?!\"'()[]{}<>«»“”‘’…-–—/"
-_TIGHT = re.compile(r"[*_~`^]|[^\x00-\x7f]")  # between letters nobody writes these, other than to hide them
+_TIGHT = re.compile(r"[*_~`^]|[^\x00-\x7f]")  # between letters, these are only used to disguise a word
 _VOWELS = str.maketrans("", "", "aeiou")
 _LETTERS = re.compile(r"[a-z]+")
 _THRICE = re.compile(r"(.)\1{2,}")
@@ -38,50 +38,50 @@ _TWICE = re.compile(r"(.)\1")
 
 
 def bad_words(body: str) -> list[str]:
-    """The listed words that stand in a text, each once, in the order of their finding.
+    """The listed words in a text, each once.
 
     >>> bad_words("you sh1t"), bad_words("s h i t"), bad_words("that gay couple is nice, in Scunthorpe")
     (['shit'], ['shit'], [])
     """
-    found: dict[str, None] = {}
+    result: dict[str, None] = {}
     pieces = [piece for chunk in letters.visible(body).split() for piece in _CAMEL.sub(" ", chunk).split()]
     for by_sound in (False,) if body.isascii() else (False, True):
-        found |= dict.fromkeys(_in_chunks([letters.latin(piece, by_sound).lower() for piece in pieces]))
-    return [word for word in found if not _in_another_sense(word, body)]
+        result |= dict.fromkeys(_in_chunks([letters.latin(piece, by_sound).lower() for piece in pieces]))
+    return [word for word in result if not _in_another_sense(word, body)]
 
 
 def _in_chunks(whole: list[str]) -> list[str]:
     chunks = [chunk.strip(_EDGES) for chunk in whole]
-    found = _phrase_pattern().findall(" ".join(whole))
-    found += [word for chunk in dict.fromkeys([*chunks, *whole]) for word in _in_chunk(chunk)]
-    found += [word for one, other in pairwise(chunks) for word in _in_halves([one, other])]
-    return found + [word for run in _single_letters(chunks) for word in _listed(run)]
+    result = _phrase_pattern().findall(" ".join(whole))
+    result += [word for chunk in dict.fromkeys([*chunks, *whole]) for word in _in_chunk(chunk)]
+    result += [word for one, other in pairwise(chunks) for word in _in_halves([one, other])]
+    return result + [word for run in _single_letters(chunks) for word in _listed(run)]
 
 
 def _in_another_sense(word: str, body: str) -> bool:
-    """True where a word that has one stands beside a word of it: the bitch of a litter."""
+    """True if a word with another sense is near a word that indicates that sense: the bitch of a litter."""
     others = words.OTHER_SENSES.get(word, frozenset())
     return bool(others) and not others.isdisjoint(_LETTERS.findall(body.lower()))
 
 
 def _in_chunk(chunk: str) -> list[str]:
-    """What is listed of the characters between two blanks."""
+    """The listed words in a chunk of characters without spaces."""
     parts = _LETTERS.findall(chunk)
-    found = [word for part in parts for word in _listed(part)]
-    if found or chunk in parts or len(chunk) > 3 * LONGEST:
-        return found
+    result = [word for part in parts for word in _listed(part)]
+    if result or chunk in parts or len(chunk) > 3 * LONGEST:
+        return result
     if "*" in chunk or "#" in chunk:
-        found += _censored(chunk)
+        result += _censored(chunk)
     for reading in letters.unmasked(chunk):
         if not any(each.isdigit() or each in "$@!|(+" for each in chunk):
-            found += _in_halves(parts) if not _TIGHT.search(chunk) else _listed(reading)
+            result += _in_halves(parts) if not _TIGHT.search(chunk) else _listed(reading)
         elif any(map(str.isalpha, chunk)) or "$" in chunk:
-            found += _plain(reading) + _glued(reading)
-    return found
+            result += _plain(reading) + _glued(reading)
+    return result
 
 
 def _in_halves(parts: list[str]) -> list[str]:
-    """What is listed of parts put together, where they aren't all words of their own."""
+    """The listed words made by joining the parts, unless all parts are words themselves."""
     together = "".join(parts)
     if len(parts) < 2 or len(together) > LONGEST or not together.isalpha():
         return []
@@ -93,14 +93,14 @@ def _in_halves(parts: list[str]) -> list[str]:
 
 
 def _single_letters(chunks: list[str]) -> list[str]:
-    """Words spelt out: each run of single letters, also without a word of one letter at its ends."""
+    """Spelled-out words: each run of single letters, also without one-letter words at its ends."""
     runs = re.findall(r"(?:\S )+", " ".join(chunk if len(chunk) == 1 else "--" for chunk in chunks) + " ")
     joined = ["".join(each for each in run if each.isalnum()) for run in runs]
     return [part for run in joined if len(run) >= 3 for part in (run, run[1:], run[:-1], run[1:-1])]
 
 
 def _listed(word: str) -> list[str]:
-    """What is listed of a word, in all disguises but signs and gaps."""
+    """The listed words in a word, in all disguises except symbols and gaps."""
     return _plain(word) or _glued(word) or _without_vowels(word) or _reversed(word)
 
 
@@ -138,7 +138,7 @@ def _reversed(word: str) -> list[str]:
 
 
 def _censored(chunk: str) -> list[str]:
-    """Words of which a chunk hides letters with * or #: f**k."""
+    """Listed words whose letters are hidden with * or # in a chunk: f**k."""
     hidden = re.escape(chunk).replace(r"\*", "[a-z]").replace(r"\#", "[a-z]")
     shown = sum(map(str.isalpha, chunk))
     if shown < 1 or shown < len(chunk) / 3 or not re.fullmatch(r"[a-z*#]+", chunk):
@@ -162,21 +162,21 @@ def listed() -> frozenset[str]:
 
 @cache
 def _forms() -> dict[str, str]:
-    """Word or plural to the word that is listed."""
+    """Word or plural -> the listed word."""
     single = sorted(word for word in listed() if word.isalpha())
     return {plural(word): word for word in single} | {word: word for word in single}
 
 
 @cache
 def _inside() -> re.Pattern[str]:
-    """The listed words that are looked for inside others; a lookahead, so that they may overlap."""
+    """The listed words that are searched inside others; a lookahead, so that they may overlap."""
     long = sorted((word for word in set(_forms().values()) if len(word) >= LEAST_LETTERS), key=len, reverse=True)
     return re.compile(f"(?=({'|'.join(long)}))")
 
 
 @cache
 def _skeletons() -> dict[str, str]:
-    """The consonants of a listed word, as they are and without doubles, to the word."""
+    """The consonants of a listed word, unchanged and without double letters -> the word."""
     known: dict[str, str] = {}
     for form, word in _forms().items():
         bones = form.translate(_VOWELS)

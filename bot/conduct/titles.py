@@ -1,7 +1,7 @@
-"""titles: what a thread's title and flair say of it: a topic, a disaster, a warning, a call for support or for serious replies only.
+"""titles: what a thread's title and flair tell about it: a topic, a disaster, a warning, a request for support or for serious replies only.
 
-Patterns of topics/disaster.txt are over the words of the title; those of sensitive_thread.txt and serious.txt, beside it, over `marked`
-titles. Their form is that of matching.py.
+The patterns of topics/disaster.txt are applied to the words of the title; those of sensitive_thread.txt and serious.txt to `marked` titles.
+See matching.py for their form.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from bot.conduct import topics
 from bot.conduct.plain import plain
 from bot.conduct.reasons import Reason
 
-MAXIMUM_LENGTH = 1000  # characters that are looked at for tags; Reddit allows a title 300
+MAXIMUM_LENGTH = 1000  # characters that are searched for tags; Reddit allows 300 in a title
 _OPENING, _CLOSING = re.escape("[({<【〔「«|*_~"), re.escape("])}>】〕」»|*_~")
 _TAG = re.compile(rf"(?<![{_OPENING}])[{_OPENING}]++([^{_OPENING}{_CLOSING}]{{1,80}})[{_CLOSING}]+")
 _FLAIR_PARTS = re.compile(r"[|/;–—]|\s-\s")
 
 
 def tags(title: str, flair: str = "") -> tuple[list[str], str]:
-    """The `plain` words of what stands in brackets, bars or stars in a title and of each part of a flair; and those of the rest.
+    """The `plain` text of each part of a title in brackets, bars or stars, and of each part of a flair; and that of the rest.
 
     >>> tags("**[Serious]** What helped?", "🔴 Help | Locked")
     (['serious', 'help', 'locked'], 'what helped?')
@@ -31,7 +31,7 @@ def tags(title: str, flair: str = "") -> tuple[list[str], str]:
 
 
 def marked(title: str, flair: str = "") -> str:
-    """The same in one line.
+    """The same as one line.
 
     >>> marked("**[Serious]** What helped?", "🔴 Help | Locked")
     '[ serious ] [ help ] [ locked ] what helped?'
@@ -41,7 +41,7 @@ def marked(title: str, flair: str = "") -> str:
 
 
 def topic_of(title: str, flair: str = "") -> Reason | None:
-    """Why a thread with this title and flair is left alone, or None.
+    """Why a thread with this title and flair is skipped, or None.
 
     >>> topic_of("[Serious] What helped you?"), topic_of("What helped you?", "TW"), topic_of("A serious cake", "Help")
     (<Reason.SERIOUS: 'serious'>, <Reason.SENSITIVE_THREAD: 'sensitive_thread'>, None)

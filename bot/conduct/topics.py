@@ -1,11 +1,11 @@
-"""topics: what a text is about, where a program has no business: crisis, grief, abuse, an emergency, addiction, a child, «no bots».
+"""topics: detect subjects that the bot must not answer: crisis, grief, abuse, an emergency, addiction, a child, «no bots».
 
-The patterns of topics/NAME.txt decide (matching.py), whose sections say where they don't hold:
+The patterns are in topics/NAME.txt (matching.py). Their section determines which sentences are exempt:
 
-    [always]                            in a sentence about a story in which nobody says «I» (stories.txt)
-    [not in stories]                    in any sentence about a story
-    [not long ago]                      in one that tells of what is long over (long_ago.txt)
-    [not in stories, not long ago]      in either
+    [always]                            sentences about a story without the word «I» (stories.txt)
+    [not in stories]                    all sentences about a story
+    [not long ago]                      sentences about things long past (long_ago.txt)
+    [not in stories, not long ago]      both
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from bot.conduct import matching
 from bot.conduct.plain import joined, plain, sentences, windows
 from bot.conduct.reasons import Reason
 
-# In the order of asking.
+# In the order of the checks.
 TOPICS = (Reason.CRISIS, Reason.ABUSE, Reason.EMERGENCY, Reason.GRIEF, Reason.ADDICTION, Reason.MINOR, Reason.NO_BOTS)
-# These are meant as they are said, whatever else the sentence is about.
+# These apply whatever else the sentence is about.
 NEVER_OF_STORIES = frozenset({Reason.MINOR, Reason.NO_BOTS, Reason.SENSITIVE_THREAD, Reason.SERIOUS})
-LONG_OVER = frozenset({Reason.GRIEF, Reason.EMERGENCY, Reason.ADDICTION, Reason.MINOR})  # what may be lightly spoken of after years
+LONG_OVER = frozenset({Reason.GRIEF, Reason.EMERGENCY, Reason.ADDICTION, Reason.MINOR})  # harmless if long past
 
 _FIRST_PERSON = re.compile(r"\b(?:i|im|ive|ill|id|me|my|mine|myself|we|weve|our|us)\b")
 
 
 def topic_of(body: str) -> Reason | None:
-    """What a text is about, if it is one of TOPICS; the first in their order.
+    """The first of TOPICS that a text is about, or None.
 
     >>> topic_of("I like it. I want to kill myself"), topic_of("That film killed me"), topic_of("I'm 11 and new here")
     (<Reason.CRISIS: 'crisis'>, None, <Reason.MINOR: 'minor'>)
@@ -37,18 +37,18 @@ def topic_of(body: str) -> Reason | None:
 
 
 def is_about(topic: Reason, body: str, quotes: bool = True) -> bool:
-    """Whether a text is about one topic. quotes: with what it quotes."""
+    """Whether a text is about one topic. quotes: include quoted text."""
     return any(matches(topic, piece) for piece in pieces_of(body, quotes))
 
 
 def pieces_of(body: str, quotes: bool = True) -> list[str]:
-    """The sentences of a text, as `plain` words, and short ones joined as well: «I'm done. With everything.» Long ones in parts."""
+    """The sentences of a text, as `plain` text, and also short ones joined: «I'm done. With everything.» Long sentences are split."""
     parts = sentences(plain(body, quotes))
     return list(dict.fromkeys(window for part in (*parts, *joined(parts)) for window in windows(part)))
 
 
 def windows_of(body: str, short: int = 25, least: int = 12) -> list[str]:
-    """A text as `plain` words in one line where it has at most `short`; else each sentence with those after it, until `least` words.
+    """A text of at most `short` words as one line of `plain` text; otherwise each sentence with the following ones, up to `least` words.
 
     >>> windows_of("I like it. Not the end, though."), len(windows_of("It is 1. It is 2. It is 3. " * 4))
     (['i like it. not the end, though.'], 3)
@@ -58,20 +58,20 @@ def windows_of(body: str, short: int = 25, least: int = 12) -> list[str]:
     if whole.count(" ") < short:
         return [whole] if whole else []
     parts = sentences(words)
-    found = []
+    result = []
     for start in range(len(parts)):
         end, size = start, 0
         while end < len(parts) and size < least:
             size += parts[end].count(" ") + 1
             end += 1
-        found.append(". ".join(parts[start:end]))
+        result.append(". ".join(parts[start:end]))
         if end == len(parts):
             break
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(result))
 
 
 def matches(topic: Reason, piece: str) -> bool:
-    """Whether one of a topic's patterns fits a piece of text."""
+    """Whether one of a topic's patterns applies to a piece of text."""
     sections = [section for section, pattern in matching.sections(topic).items() if pattern.match(piece)]
     if not sections or topic in NEVER_OF_STORIES:
         return bool(sections)
@@ -83,8 +83,8 @@ def matches(topic: Reason, piece: str) -> bool:
 
 
 def is_elsewhere(topic: Reason, piece: str) -> bool:
-    """Whether a piece of text calls for no care although it is about a topic: it is of a story in which nobody says «I», of what is long
-    over, or an adult's about children. For the verdicts of a classifier.
+    """Whether a piece of text is harmless although it is about a topic: about a story without «I», about things long past, or by an adult
+    about children. For the verdicts of a classifier.
 
     >>> is_elsewhere(Reason.CRISIS, "in the novel she drowns herself"), is_elsewhere(Reason.MINOR, "when i was 12 we moved to the coast")
     (True, True)
@@ -95,7 +95,7 @@ def is_elsewhere(topic: Reason, piece: str) -> bool:
 
 
 def is_long_over(piece: str) -> bool:
-    """Whether a piece of text is of long ago and of nothing lately."""
+    """Whether a piece of text is about things long past and nothing recent."""
     return _has("long_ago", piece) and not _lately().search(piece)
 
 

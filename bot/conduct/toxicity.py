@@ -1,4 +1,4 @@
-"""toxicity: how offensive a text is to Detoxify, where its weights are given."""
+"""toxicity: how offensive a text is according to Detoxify, if its weights are configured."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from bot.cli import UserError
 
-# Detoxify's. The other labels of its «unbiased» models say who a text is about, which is no fault.
+# Detoxify's labels of toxicity. The other labels of its «unbiased» models only tell who a text is about.
 TOXIC_LABELS = frozenset(
     [
         "toxic",
@@ -26,10 +26,10 @@ TOXIC_LABELS = frozenset(
 
 
 def toxicity(body: str, folder: Path) -> float:
-    """The highest probability that a classifier in a folder gives any of TOXIC_LABELS.
+    """The highest probability of any of TOXIC_LABELS by the classifier in a folder.
 
-    The folder is a transformers one (unitary/toxic-bert, say), or has a checkpoint of Detoxify's own (`….ckpt`) beside its base's
-    config.json and tokenizer.
+    The folder is a transformers model (for example unitary/toxic-bert), or contains a checkpoint of Detoxify (`….ckpt`) together with
+    config.json and tokenizer of its base.
     """
     import torch
 
@@ -41,7 +41,7 @@ def toxicity(body: str, folder: Path) -> float:
 
 @cache
 def _toxicity_model(folder: Path) -> tuple[Any, Any, list[int]]:
-    """Tokenizer, classifier and the places of TOXIC_LABELS among its outputs. Raises UserError where there is none."""
+    """Tokenizer, classifier and the indexes of TOXIC_LABELS among its outputs. Raises UserError if there is no classifier."""
     import pickle
 
     import torch
@@ -50,20 +50,20 @@ def _toxicity_model(folder: Path) -> tuple[Any, Any, list[int]]:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         if checkpoint := next(iter(sorted(folder.glob("*.ckpt"))), None):
-            stored = torch.load(checkpoint, map_location="cpu", weights_only=True)  # no pickle of a stranger's is run
+            stored = torch.load(checkpoint, map_location="cpu", weights_only=True)  # runs no code from a pickle
             labels = dict(enumerate(stored["config"]["dataset"]["args"]["classes"]))
             outputs = stored["config"]["arch"]["args"]["num_classes"]
             model = AutoModelForSequenceClassification.from_config(
                 AutoConfig.from_pretrained(folder, num_labels=outputs, local_files_only=True)
             )
-            # numbers of positions, which older versions of transformers stored
+            # position ids, which older versions of transformers stored
             model.load_state_dict({name: each for name, each in stored["state_dict"].items() if not name.endswith("position_ids")})
         else:
             model = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True)
             labels = model.config.id2label
     except (OSError, ValueError, LookupError, TypeError, RuntimeError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"conduct.toxicity_model: {folder} holds no classifier ({reason}); give its folder") from None
+        raise UserError(f"conduct.toxicity_model: {folder} contains no classifier ({reason}); give its folder") from None
     places = [place for place, label in labels.items() if label in TOXIC_LABELS]
     if not places:
         raise UserError(f"conduct.toxicity_model: {folder} has none of Detoxify's labels ({', '.join(labels.values())}); give another")

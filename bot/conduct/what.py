@@ -1,19 +1,19 @@
-"""what: may this text be posted? Pure, but for a classifier's files; every refusal is an `Unfit`.
+"""what: may this text be posted? Pure, apart from a classifier's files; every refusal is an `Unfit`.
 
-    may_say        asked by `choose` of every candidate that could be chosen; `Unfit` in scored.csv
+    may_say        called by `choose` for every candidate that could be chosen; `Unfit` in scored.csv
 
-What a comment says can't switch a check off: none of them looks for instructions. All that is learnt from the thread is its texts, which a
-reply may not copy, and their language, which the comment that is answered tells only where nothing else does.
+A comment's text can't disable a check: none of them follows instructions. From the thread they use only its texts, which a reply must not
+copy, and their language; the language of the comment being answered counts only if the rest of the thread does not tell.
 
-    letters.py     what a reader sees: look-alike letters, entities, characters without a width
-    rendered.py    links, pings, images as Reddit's markdown makes them; hosts.py: addresses without http://
+    letters.py     the text as a reader sees it: look-alike letters, entities, characters without a width
+    rendered.py    links, pings and images in Reddit's markdown; hosts.py: addresses without http://
     personal.py    e-mail, telephone, address, accounts, documents, handles
     slurs.py       swear words in every spelling
-    phrases.py     those of threats, hate, advice, claims, spam, prompts; quotes.py: words put into somebody's mouth
-    echo.py        the comment again; language.py: another language; toxicity.py: Detoxify
+    phrases.py     phrases of threats, hate, advice, claims, spam, prompts; quotes.py: invented quotations
+    echo.py        copies of the comment; language.py: another language; toxicity.py: Detoxify
 
-A new refusal is a member of `Unfit`, with its phrase, and a line in `_checks`, the cheap ones first; one that phrases tell is a file in
-phrases/ and a member of the same name. The libraries are loaded on first use.
+To add a refusal, add a member to `Unfit`, with its phrase, and a line to `_checks`, in which the cheap checks are first. For a refusal by
+phrases, add a file to phrases/ and a member of the same name. Libraries are loaded on first use.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 
 
 class Unfit(Phrased):
-    """Why a text is not posted, in the order of asking."""
+    """Why a text is not posted, in the order of the checks."""
 
-    HIDDEN_CHARACTERS = "hidden_characters", "has characters that can't be seen or that turn text around"
+    HIDDEN_CHARACTERS = "hidden_characters", "has characters that are invisible or that reverse text"
     OVER_LONG = "over_long", "longer than the settings allow"
-    NO_WORDS = "no_words", "no words that can be checked"
-    PING = "ping", "names a user or a subreddit, who would be called"  # u/somebody, r/somewhere
+    NO_WORDS = "no_words", "has no words that can be checked"
+    PING = "ping", "mentions a user or a subreddit, which would notify them"  # u/somebody, r/somewhere
     IMAGE = "image", "has an image"
     E_MAIL = "e_mail", "has an e-mail address"
     LINK = "link", "has a link"
@@ -48,27 +48,27 @@ class Unfit(Phrased):
     CARD_NUMBER = "card_number", "has the number of a payment card"
     DOCUMENT_NUMBER = "document_number", "has the number of a passport, a licence or a plate"
     PHONE_NUMBER = "phone_number", "has a phone number"
-    ADDRESS = "address", "says where somebody lives"
-    HANDLE = "handle", "sends to an account on another service"
+    ADDRESS = "address", "has a postal address"
+    HANDLE = "handle", "refers to an account on another service"
     BOT_SUMMONS = "bot_summons", "calls another bot"
-    PROMPT_LEAK = "prompt_leak", "has pieces of a prompt, or what assistants say"
-    SLUR = "slur", "has a swear word or a slur"  # a word of the list, however it is spelt
+    PROMPT_LEAK = "prompt_leak", "has parts of a prompt, or phrases of AI assistants"
+    SLUR = "slur", "has a swear word or a slur"  # a listed word in any spelling
     SELF_HARM = "self_harm", "encourages self-harm"
     THREAT = "threat", "threatens somebody"
-    HATE = "hate", "speaks ill of a group of people"
+    HATE = "hate", "is hateful towards a group of people"
     SEXUAL = "sexual", "is sexual"
     INSULT = "insult", "insults somebody"
     MEDICAL = "medical", "gives medical advice"
     LEGAL_MONEY = "legal_money", "gives advice on law or money"
-    HOW_TO = "how_to", "says how to do something dangerous"
-    HUMAN_CLAIM = "human_claim", "claims to be a person, or to have a person's life"
-    VOTES_SPAM = "votes_spam", "asks for votes, followers or buyers"
-    INVENTED_QUOTE = "invented_quote", "quotes what nobody in the thread wrote"
-    TOXIC = "toxic", "a classifier finds it offensive"
-    COPY_OF_COMMENT = "copy_of_comment", "says the comment again"
-    COPY_OF_THREAD = "copy_of_thread", "says what stands in the thread already"
-    COPY_OF_OWN = "copy_of_own", "says what the bot has written before"
-    COPY_OF_TRAINING = "copy_of_training", "says what the generator was trained on"
+    HOW_TO = "how_to", "explains how to do something dangerous"
+    HUMAN_CLAIM = "human_claim", "claims to be a person, or to live a person's life"
+    VOTES_SPAM = "votes_spam", "asks for votes, followers or purchases"
+    INVENTED_QUOTE = "invented_quote", "has a quotation that nobody in the thread wrote"
+    TOXIC = "toxic", "offensive according to a classifier"
+    COPY_OF_COMMENT = "copy_of_comment", "repeats the comment"
+    COPY_OF_THREAD = "copy_of_thread", "repeats a text of the thread"
+    COPY_OF_OWN = "copy_of_own", "repeats an earlier reply of the bot"
+    COPY_OF_TRAINING = "copy_of_training", "repeats the generator's training text"
     OTHER_LANGUAGE = "other_language", "not in the thread's language"
 
 
@@ -79,22 +79,22 @@ class Unfit(Phrased):
 # at 0.5; conduct.reply_threshold says where it counts.
 Judged = Mapping[str, float]
 NOT_JUDGED: Judged = {}
-LANGUAGE_CHARACTERS = 20_000  # of a thread, enough to tell
+LANGUAGE_CHARACTERS = 20_000  # of a thread, enough to detect its language
 
 
 @dataclass(frozen=True)
 class Around:
-    """What a reply is held against. Texts are `copies.plain`; training is `copies.read`'s, None where there is none."""
+    """What a reply is compared with. Texts are as returned by `copies.plain`, training by `copies.read`, None if there is none."""
 
     comment: str
     thread: Sequence[str] = ()
     own: Sequence[str] = ()
     training: np.ndarray[Any, Any] | None = None
-    language: str | None = None  # of the thread, None where it can't be told
+    language: str | None = None  # of the thread, None if unknown
 
 
 def around(comment: str, thread: Sequence[str] = (), own: Sequence[str] = (), training: np.ndarray[Any, Any] | None = None) -> Around:
-    """comment: what is answered; thread: its title and the thread's other comments; own: what the bot wrote before, made plain already."""
+    """comment: the one to answer; thread: the title and the thread's other comments; own: the bot's earlier replies, already normalized."""
     spoken = text.language(" ".join(thread)[:LANGUAGE_CHARACTERS]) or text.language(comment[:LANGUAGE_CHARACTERS])
     return Around(copies.plain(comment), [copies.plain(each) for each in thread], own, training, spoken)
 
@@ -102,8 +102,8 @@ def around(comment: str, thread: Sequence[str] = (), own: Sequence[str] = (), tr
 def may_say(reply: str, around: Around, conduct: ConductSettings, judged: Judged = NOT_JUDGED) -> Unfit | None:
     """Why this text is not posted, or None; the cheap checks first.
 
-    What is looked for is looked for in the text as Reddit would show it: entities and full-width letters undone, no backslashes.
-    judged: what a classifier says of the reply; without it patterns alone decide.
+    The checks examine the text as Reddit would show it: entities and full-width letters resolved, without backslashes. judged: a
+    classifier's probabilities for the reply; without them only patterns decide.
     """
     if letters.has_hidden_characters(reply):
         return Unfit.HIDDEN_CHARACTERS
@@ -115,7 +115,7 @@ def may_say(reply: str, around: Around, conduct: ConductSettings, judged: Judged
 
 
 def _checks(reply: str, around: Around, conduct: ConductSettings, judged: Judged) -> Iterator[tuple[Unfit, bool]]:
-    """Every reason and whether it applies; none is looked at before the one in front of it."""
+    """Every reason and whether it applies, evaluated lazily in this order."""
     shown, latin = letters.visible(reply), letters.latin(reply)
     yield Unfit.NO_WORDS, language.is_unreadable(shown)
     becomes = rendered.becomes(reply)

@@ -1,9 +1,9 @@
 """when: may this reply be posted at this moment? Pure; every refusal is a `Refusal`.
 
-    may_post       asked by `submit` twice before each POST, the second time as the last thing before the intent is written down
+    may_post       called by `submit` twice before each POST, the second time right before the intent is recorded
 
-A new refusal is a member of `Refusal`, with its phrase, a line in `may_post`, and what it needs to know in `Facts`; and of PASSING too, if
-it says nothing against the reply itself.
+To add a refusal, add a member to `Refusal`, with its phrase, a line to `may_post`, and the facts that it needs to `Facts`. If the reply
+itself is not the reason, add it to PASSING, too.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ if TYPE_CHECKING:
 
 
 class Refusal(Phrased):
-    """Why a reply is not posted, in the order of asking: the first that applies is written down."""
+    """Why a reply is not posted, in the order of the checks: the first that applies is recorded."""
 
-    KILL_SWITCH = "kill_switch", "not posted, the file that stops everything is there"
+    KILL_SWITCH = "kill_switch", "not posted, the kill switch file exists"
     PAUSED = "paused", "not posted, posting is paused"
-    WAITED_TOO_LONG = "waited_too_long", "not posted, too late to be read"  # since the reply was first tried
-    NOT_ALLOWED = "not_allowed", "not posted, nobody permitted the bot there"  # the subreddit is not in submit.allowed
-    BENCHED = "benched", "not posted, the subreddit is left in peace for a while"
-    OPTED_OUT = "opted_out", "not posted, its author asked not to be replied to"
-    ALREADY_IN_THREAD = "already_in_thread", "not posted, the thread has a reply of the bot's"
+    WAITED_TOO_LONG = "waited_too_long", "not posted, too much time has passed"  # since the reply was first tried
+    NOT_ALLOWED = "not_allowed", "not posted, no permission for this subreddit"  # the subreddit is not in submit.allowed
+    BENCHED = "benched", "not posted, the subreddit is benched for a while"
+    OPTED_OUT = "opted_out", "not posted, its author opted out of replies"
+    ALREADY_IN_THREAD = "already_in_thread", "not posted, the bot has already replied in this thread"
     ASKED_TO_WAIT = "told_to_wait", "not posted, the site asked to wait"  # Reddit's rate limit, for the account or the subreddit
-    HOUR_CAP = "hour_cap", "not posted, enough for this hour"
-    DAY_CAP = "day_cap", "not posted, enough for this day"
+    HOUR_CAP = "hour_cap", "not posted, the hourly cap is reached"
+    DAY_CAP = "day_cap", "not posted, the daily cap is reached"
     TOO_SOON = "too_soon", "not posted, too soon after the last one"  # the only one that `submit` waits out
-    # The rest is up to `submit` itself.
-    NOT_CHOSEN = "not_chosen", "not posted, its row in chosen.csv says that it is not chosen"
-    ALREADY_REPLIED = "already_replied", "not posted, a reply of the bot's stands there"
+    # `submit` itself checks the rest.
+    NOT_CHOSEN = "not_chosen", "not posted, its verdict in chosen.csv is not «chosen»"
+    ALREADY_REPLIED = "already_replied", "not posted, the comment already has a reply of the bot"
     EDITED = "edited", "not posted, the comment was edited since it was read"
     SUSPENDED = "suspended", "not posted, the account is suspended"
-    IN_DOUBT = "in_doubt", "not posted, since one before it may be there or not"
-    UNWELCOME = "unwelcome", "not posted, after replies that were refused or removed in a row"
-    ACCOUNT_REFUSED = "account_refused", "not posted, since the site refuses the account for now"
+    IN_DOUBT = "in_doubt", "not posted, since it is unknown whether an earlier one was posted"
+    UNWELCOME = "unwelcome", "not posted, after several replies in a row were refused or removed"
+    ACCOUNT_REFUSED = "account_refused", "not posted, since the site currently refuses the account"
     BLOCKED = "blocked", "not posted, since the site's network refuses this address"
-    REFUSED_BY_NAME = "refused_by_name", "not posted, after two replies that were refused by names that the bot doesn't know"
+    REFUSED_BY_NAME = "refused_by_name", "not posted, after two replies were refused for unknown reasons"
 
 
-# These pass by themselves or when a person changes something, so a reply that waits stays ready. After any other refusal it never is.
+# These are temporary, or end when a person changes something, so a waiting reply stays ready. After any other refusal it is never sent.
 PASSING = frozenset(
     {
         Refusal.KILL_SWITCH,
@@ -68,7 +68,7 @@ PASSING = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the ledger and the machine say at this moment; times are epoch seconds by the server's clock."""
+    """The current facts from the ledger and the machine; times are epoch seconds by the server's clock."""
 
     kill_switch: bool = False
     paused: bool = False

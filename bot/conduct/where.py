@@ -1,10 +1,10 @@
 """where: may the bot reply to this comment? Pure; every refusal is a `Reason`.
 
-    may_reply_to   asked by `fetch` of every comment it sees, and by `submit` again before it posts; `Reason` in skipped.csv
-    text_refusal   the part of it that needs the texts only: subreddit, title, flair, comment and what stands above it
+    may_reply_to   called by `fetch` for every comment, and by `submit` again before it posts; `Reason` in skipped.csv
+    text_refusal   the part of it that needs only texts: subreddit, title, flair, comment and the comments above it
 
-topics.py and titles.py decide by patterns what a text is about; a classifier's probabilities come in from outside as `Likely`, for the
-pieces of text that `pieces_judged` gives. A new refusal is a member of `Reason`, with its phrase, and a line here.
+topics.py and titles.py use patterns to detect what a text is about. A classifier's probabilities for the pieces of text from
+`pieces_judged` are passed in as `Likely`. To add a refusal, add a member to `Reason`, with its phrase, and a line here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bot import text
+from bot import names, text
 from bot.conduct import accounts, titles, topics, words
 from bot.conduct.reasons import Reason as Reason
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from bot.config import ConductSettings, FetchSettings
     from bot.reddit.threads import Thread, ThreadComment
 
-# A piece of text -> category -> probability. The categories are topics.TOPICS; a classifier is calibrated so that its verdict changes at
-# 0.5; conduct.comment_threshold says where it counts.
+# Piece of text -> category -> probability. The categories are topics.TOPICS. Classifiers are calibrated for a threshold of 0.5; the setting
+# conduct.comment_threshold can change it.
 Likely = Mapping[str, Mapping[Reason, float]]
 NOTHING_LIKELY: Likely = {}
-TITLE_TOPICS = frozenset({Reason.DISASTER, Reason.SERIOUS})  # said by titles and flairs alone
-MAXIMUM_PIECES = 200  # of one text that a classifier is asked about; patterns see all of it
+TITLE_TOPICS = frozenset({Reason.DISASTER, Reason.SERIOUS})  # detected only in titles and flairs
+MAXIMUM_PIECES = 200  # of one text, for the classifier; patterns are applied to all of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +35,9 @@ class Known:
 
     opted_out: Collection[str] = frozenset()
     benched: Collection[str] = frozenset()
-    comments: Collection[str] = frozenset()  # that have a reply of ours, withdrawn ones too
+    comments: Collection[str] = frozenset()  # with a reply of ours, including withdrawn ones
     threads: Collection[str] = frozenset()  # the same
-    tried: Collection[str] = frozenset()  # comments that we tried to reply to: refused for good, or to be tried again by `submit`
+    tried: Collection[str] = frozenset()  # comments with an attempted reply: refused permanently, or to be tried again by `submit`
 
 
 NOTHING_KNOWN = Known()
@@ -56,12 +56,12 @@ def text_refusal(
     above: Sequence[str] = (),
     likely: Likely = NOTHING_LIKELY,
 ) -> Reason | None:
-    """Why a comment with this text, in this place, is not answered, or None; any text may be empty and is not judged then.
+    """Why a comment with this text, in this place, is not answered, or None. Empty texts are ignored.
 
-    selftext: the submission's own text. above: the comments above this one, in any order. likely: the probabilities that a classifier
-    gives the pieces of these texts; without it patterns alone decide.
+    selftext: the submission's own text. above: the comments above this one, in any order. likely: a classifier's probabilities for the
+    pieces of these texts; without them only patterns decide.
     """
-    place = subreddit_name(subreddit)
+    place = names.plain_name(subreddit)
     sensitive = _listed(words.SENSITIVE_SUBREDDITS, conduct.sensitive_subreddits)
     without_bots = _listed(words.SUBREDDITS_WITHOUT_BOTS, conduct.subreddits_without_bots)
     checks = (
@@ -81,7 +81,7 @@ def text_refusal(
 
 
 def pieces_judged(title: str, flair: str, comment: str, selftext: str = "", above: Sequence[str] = ()) -> list[str]:
-    """The pieces of these texts that a classifier is asked about: each whole text that is short, and each sentence of the longer ones.
+    """The pieces of these texts for the classifier: each short text as a whole, and each sentence of longer ones.
 
     >>> pieces_judged("Books", "", "I like it. Not the end, though.")
     ['books', 'i like it. not the end, though.']
@@ -98,7 +98,7 @@ def pieces_of(thread: Thread, comment: ThreadComment) -> list[str]:
 
 
 def likely_topic(pieces: Iterable[str], likely: Likely, threshold: float = 0.5, but: Collection[Reason] = frozenset()) -> Reason | None:
-    """The likeliest category of all pieces, other than `but`, if one is as likely as `threshold`.
+    """The most likely category of all pieces, except those in `but`, if its probability is at least `threshold`.
 
     >>> likely_topic(["a", "b"], {"a": {Reason.GRIEF: 0.2}, "b": {Reason.CRISIS: 0.7, Reason.GRIEF: 0.6}})
     <Reason.CRISIS: 'crisis'>
@@ -113,14 +113,14 @@ def likely_topic(pieces: Iterable[str], likely: Likely, threshold: float = 0.5, 
 
 
 def _notice(body: str) -> Reason | None:
-    """What stands in the place of a text that is gone."""
+    """The refusal for a text that was deleted or removed."""
     if not text.is_notice(body):
         return None
     return Reason.DELETED if text.is_deleted_by_author(body) else Reason.REMOVED
 
 
 def _listed(ours: Collection[str], theirs: Iterable[str]) -> frozenset[str]:
-    return frozenset(ours).union(subreddit_name(name) for name in theirs)
+    return frozenset(ours).union(names.plain_name(name) for name in theirs)
 
 
 # --- the whole comment ------------------------------------------------------------------------------------------------------------
@@ -137,8 +137,8 @@ def may_reply_to(
     known: Known = NOTHING_KNOWN,
     likely: Likely = NOTHING_LIKELY,
 ) -> Reason | None:
-    """Why this comment is not answered, or None. now: epoch seconds; us: our account, empty for none; answered: fullnames of what we are
-    seen to have replied to in this thread; likely: see `text_refusal`. The comments above it are looked for in the thread.
+    """Why this comment is not answered, or None. now: epoch seconds; us: our account, empty for none; answered: fullnames in this thread
+    that have a visible reply of ours; likely: see `text_refusal`. The comments above it are taken from the thread.
     """
     if same_name(comment.author, us):
         return Reason.OWN_COMMENT
@@ -160,7 +160,7 @@ def may_reply_to(
 def _state_refusal(
     thread: Thread, comment: ThreadComment, fetch: FetchSettings, now: float, answered: Collection[str], known: Known
 ) -> Reason | None:
-    """What forbids a reply whatever the texts say."""
+    """The refusals that do not depend on the texts."""
     checks: tuple[tuple[Reason, bool], ...] = (
         (Reason.BENCHED, thread.subreddit.lower() in known.benched),
         (Reason.THREAD_REMOVED, thread.removed),
@@ -180,18 +180,18 @@ def _state_refusal(
 
 
 def ancestors(thread: Thread, comment: ThreadComment) -> list[ThreadComment]:
-    """The comments above one, as far as the thread has them, the nearest first."""
+    """The comments above a comment, as far as the thread contains them, nearest first."""
     by_id = {each.comment_id: each for each in thread.comments}
     above: list[ThreadComment] = []
-    while (parent := by_id.pop(comment.parent_id, None)) is not None:  # a circle ends
+    while (parent := by_id.pop(comment.parent_id, None)) is not None:  # pop ends a cycle
         above.append(parent)
         comment = parent
     return above
 
 
 def asks_bots_away(thread: Thread, comment: ThreadComment | None = None) -> bool:
-    """Whether the author of a comment, or without one the author of the submission, asks bots to stay away: somebody to remember as one who
-    opted out.
+    """Whether the author of a comment, or of the submission if there is no comment, asks bots to stay away and is to be recorded as opted
+    out.
     """
     if comment is not None:
         return topics.is_about(Reason.NO_BOTS, comment.body)
@@ -202,13 +202,5 @@ def asks_bots_away(thread: Thread, comment: ThreadComment | None = None) -> bool
 
 
 def same_name(one: str, other: str) -> bool:
-    """Reddit's names differ by more than case; nobody has an empty one."""
+    """Whether two account names are the same; Reddit ignores case, and an empty name is nobody's."""
     return bool(other) and one.lower() == other.lower()
-
-
-def subreddit_name(name: str) -> str:
-    """
-    >>> subreddit_name("/r/Books"), subreddit_name("books")
-    ('books', 'books')
-    """
-    return name.strip().removeprefix("/").removeprefix("r/").lower()

@@ -1,4 +1,4 @@
-"""Word lists of conduct: one text file each beside this module, an entry a line, `#` begins a comment line."""
+"""words: word lists, one text file each in this folder, one entry per line; `#` begins a comment line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def read_list(name: str) -> frozenset[str]:
 
 
 def is_listed(name: str, entries: Iterable[str]) -> bool:
-    """Whether a name is among the entries: `*` stands for any letters, `!` before an entry takes out what it matches.
+    """Whether a name is in the list: `*` in an entry matches any letters, and `!` before an entry excludes the names that it matches.
 
     >>> [is_listed(name, frozenset({"*support", "!*techsupport", "vent"})) for name in ("GriefSupport", "techsupport", "vent", "vents")]
     [True, False, True, False]

@@ -76,7 +76,7 @@ class Evaluation:
 
 def find_rankers(run: Evaluation) -> dict[str, Ranker]:
     """kind -> ranker, for the rankers in the config. Raises UserError if a folder holds another kind, or there is no ranker at all."""
-    found: dict[str, Ranker] = {}
+    available: dict[str, Ranker] = {}
     for kind in STEMS:
         folder: Path | None = getattr(run.settings.rank, kind)
         if folder is None or not (folder / cards.CARD_FILE).exists():
@@ -85,17 +85,19 @@ def find_rankers(run: Evaluation) -> dict[str, Ranker]:
         card = cards.read_card(folder)
         if card.kind != kind:
             raise UserError(f"{folder}: a model of kind {card.kind}; set rank.{kind} to a folder of kind {kind}")
-        found[kind] = Ranker(folder, card, run.scores.of_model(folder))
-    if not found:
+        available[kind] = Ranker(folder, card, run.scores.of_model(folder))
+    if not available:
         raise UserError("nothing to evaluate: none of rank.realism, rank.upvote and rank.relevance is set to a folder with a model")
-    return found
+    return available
 
 
-def evaluate_rankers(run: Evaluation, found: dict[str, Ranker]) -> None:
+def evaluate_rankers(run: Evaluation, available: dict[str, Ranker]) -> None:
     """Measure each ranker as for its card, and add generator likelihood (realism, upvote) and the rankers of --beside (upvote)."""
-    found = {kind: each for kind, each in found.items() if not run.lacks_files(kind, [f"{STEMS[kind]}_{s}.csv" for s in ("train", "test")])}
-    encoders = {kind: model.untuned(ranker.card, run.scores) for kind, ranker in found.items()}
-    for kind, ranker in found.items():
+    available = {
+        kind: each for kind, each in available.items() if not run.lacks_files(kind, [f"{STEMS[kind]}_{s}.csv" for s in ("train", "test")])
+    }
+    encoders = {kind: model.untuned(ranker.card, run.scores) for kind, ranker in available.items()}
+    for kind, ranker in available.items():
         if encoders[kind] is None:
             run.skip(f"{kind}, untuned encoder similarity", f"{ranker.card.base} is not an encoder in models/base")
         if kind != "relevance":
@@ -107,7 +109,7 @@ def evaluate_rankers(run: Evaluation, found: dict[str, Ranker]) -> None:
         tested.scores |= {name: upvote.sides(scorer(pairs, "upvote_pairs_test")) for name, scorer in run.beside.items()}
     elif run.beside:
         run.skip(", ".join(run.beside), "no upvote ranker to compare with")
-    for kind, ranker in found.items():
+    for kind, ranker in available.items():
         run.metrics[kind] = model.measure(ranker.card, ranker.scorer, encoders[kind], run.data, run.tested.get(kind))
         show.show(kind, run.metrics[kind])
 
@@ -163,17 +165,17 @@ def evaluate_left_out(run: Evaluation, folders: Sequence[Path]) -> None:
     show.show("upvote, subreddits left out of training", run.metrics["left_out"])
 
 
-def evaluate_stage(run: Evaluation, found: dict[str, Ranker], candidates: Path | None, seed: int) -> None:
+def evaluate_stage(run: Evaluation, available: dict[str, Ranker], candidates: Path | None, seed: int) -> None:
     """Measure stock phrases and, with `candidates`, the picks of the ranking stage by the judges."""
     part = "stock phrases and ranking stage"
     if run.lacks_files(part, ["lm_test.csv"]):
         return None
     weights = run.settings.rank.weights
-    if not any(getattr(weights, kind) for kind in found):
-        return run.skip(part, f"rank.weights is 0 for every available ranker ({', '.join(found)})")
+    if not any(getattr(weights, kind) for kind in available):
+        return run.skip(part, f"rank.weights is 0 for every available ranker ({', '.join(available)})")
     human = schema.read_rows(run.data / "lm_test.csv", LmRow)
-    scorers = {f"{kind}_score": ranker.scorer for kind, ranker in found.items()}
-    encoder = model.untuned(next(iter(found.values())).card, run.scores)
+    scorers = {f"{kind}_score": ranker.scorer for kind, ranker in available.items()}
+    encoder = model.untuned(next(iter(available.values())).card, run.scores)
     run.metrics["stock_phrases"] = choices.measure_stock_phrases(human, scorers, weights, encoder, seed)
     show.show("stock phrases", {"all": run.metrics["stock_phrases"]})
     if candidates is None:
@@ -200,12 +202,12 @@ def fit_judges(run: Evaluation, seed: int) -> dict[str, judges.Judge]:
     return fitted
 
 
-def provenance(run: Evaluation, found: dict[str, Ranker], others: dict[str, Path]) -> dict[str, Any]:
+def provenance(run: Evaluation, available: dict[str, Ranker], others: dict[str, Path]) -> dict[str, Any]:
     """How the results were made, for metrics.json. others: more model folders, by label."""
     rank = run.settings.rank
-    names = list(dict.fromkeys(rankers.back_end_for(each.card, rank.backend) for each in found.values()))
+    names = list(dict.fromkeys(rankers.back_end_for(each.card, rank.backend) for each in available.values()))
     precisions = dict.fromkeys(rank.precision if rankers.back_end(name).exported else "float32" for name in names)
-    folders = {kind: each.folder for kind, each in found.items()} | {"generator": run.settings.generate.model} | others
+    folders = {kind: each.folder for kind, each in available.items()} | {"generator": run.settings.generate.model} | others
     return {
         "utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "rank_backend": ", ".join(names),
@@ -257,14 +259,14 @@ def main(
     check_beside(beside, settings.rank.upvote)
     run = Evaluation(data, settings, scores, {folder.name: scores.of_model(folder) for folder in beside})
     evaluate_left_out(run, left_out)
-    found = find_rankers(run)
-    evaluate_rankers(run, found)
-    evaluate_stage(run, found, candidates, seed)
+    available = find_rankers(run)
+    evaluate_rankers(run, available)
+    evaluate_stage(run, available, candidates, seed)
     options = [("--data", data), ("--config", config_file), ("--candidates", candidates), ("--engine", engine), ("--seed", seed)]
     options += [*(("--beside", each) for each in beside), *(("--left-out", each) for each in left_out)]
     others = {f"beside: {each.name}": each for each in beside} | {f"left out: {each.name}": each for each in left_out}
     made = {
-        **provenance(run, found, others),
+        **provenance(run, available, others),
         "seconds": round(time.monotonic() - started),
         "command": shlex.join(["python", "run_bot.py", "evaluate", *(str(part) for each in options if each[1] for part in each)]),
         "engine_of_run": not engine,

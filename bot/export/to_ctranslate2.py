@@ -6,7 +6,7 @@ Writes .serving/NAME-PRECISION next to SOURCE, atomically: CTranslate2's model.b
        (tokenizer.json), the head of a ranker (head.npz), and serving.json with the origin and the facts that the back ends need.
        Next to it, .NAME-sums.json caches checksums for serving.fingerprint.
 
-    python run_bot.py models export                         all models in the config without a current export
+    python run_bot.py models export                         all models in the config without a current export, two at a time
     python run_bot.py models export models/lm --precision float32
 
 Workers call serving.ensure_exported, which runs the export in its own process, so that a worker never loads PyTorch. The folder .serving
@@ -17,7 +17,11 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Sequence
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -178,8 +182,30 @@ def export_all(sources: Sequence[tuple[Path, config.Precision]]) -> list[Path]:
     from rich.progress import track
 
     console = Console(stderr=True)
-    shown = track(sources, "exporting", console=console, transient=True, disable=not console.is_terminal)
+    shown = track(sources, "exporting", console=console, transient=True, disable=len(sources) == 1 or not console.is_terminal)
     return [export(source, precision) for source, precision in shown]
+
+
+@contextmanager
+def exporting(sources: Sequence[tuple[Path, config.Precision]]) -> Iterator[None]:
+    """Export the sources at the same time as the block, in another process for each precision. Raises UserError if one fails."""
+    by_precision: dict[str, list[str]] = {}
+    for source, precision in sources:
+        by_precision.setdefault(precision, []).append(str(source))
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-P", "-m", "bot", "models", "export", *names, "--precision", precision],
+                    env=cli.with_root(os.environ),
+                    preexec_fn=cli.die_with_parent,
+                )
+            )
+            for precision, names in by_precision.items()
+        ]
+        yield
+    if any(process.returncode for process in processes):
+        raise UserError("the export of a model failed, see the error above")
 
 
 def export_command(
@@ -190,6 +216,11 @@ def export_command(
     config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings, used without SOURCE")] = None,
 ) -> None:
     """Export generators and rankers for the back end ctranslate2. Skips models whose export is current."""
-    selected = [(source, precision) for source in sources] if sources else required_exports(config.load(config_file))
-    for folder in export_all(selected):
-        print(files.display_path(folder))
+    selected = [(source, precision) for source in sources or ()]
+    at_once: list[tuple[Path, config.Precision]] = []
+    if not sources:  # the generator comes first, and takes about as long as all rankers and classifiers together
+        missing = [each for each in dict.fromkeys(required_exports(config.load(config_file))) if not serving.is_current(*each)]
+        selected, at_once = missing[:1], missing[1:]
+    with exporting(at_once):
+        for folder in export_all(selected):
+            print(files.display_path(folder), flush=True)

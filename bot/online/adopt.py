@@ -1,15 +1,15 @@
-"""adopt: the account's replies on Reddit, held against the ledger.
+"""adopt: compare the account's replies on Reddit with the ledger.
 
 Reads  the account's newest comments on Reddit, the ledger and its backup; and, for `adopt`, the account's inbox.
 Writes the ledger.
 
     python run_bot.py adopt --config FILE
 
-Each reply of the bot carries its disclosure line. One that stands on Reddit, and of whose comment the ledger knows nothing, means that the
-ledger is new, cut short, an older copy, or not the only one; then caps, opt-outs and «one reply a comment» hold for nothing. `submit` looks
-before it posts anything (`check`) and stops. `adopt` takes these replies into the ledger, with the times at which they were posted, and
-obeys the inbox again, so that opt-outs that were lost are known again. What cannot be found on Reddit any more is lost: deleted replies
-and opt-outs whose message is gone, unless the ledger's backup has them.
+Each reply of the bot carries its disclosure line. If such a reply is on Reddit and the ledger has no row for its comment, the ledger is
+new, truncated, an older copy, or not the only one. Then caps, opt-outs and the limit of one reply per comment cannot be enforced. `submit`
+checks this before it posts anything (`check`), and stops. `adopt` adds these replies to the ledger, with the times at which they were
+posted, and processes the inbox again to recover opt-outs. What is no longer on Reddit cannot be recovered: deleted replies, and opt-outs
+whose message is gone, unless the ledger's backup contains them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CHECKED, ADOPTED = 100, 1000  # newest comments: one call, and all that Reddit l
 
 
 def own_replies(client: Client, us: str, limit: int) -> list[Standing]:
-    """The bot's replies among the account's newest comments, by their disclosure line; the newest first.
+    """The bot's replies among the account's newest comments, recognized by their disclosure line; newest first.
 
     Raises:
         UserError: Reddit can't be reached or read.
@@ -44,18 +44,18 @@ def own_replies(client: Client, us: str, limit: int) -> list[Standing]:
 
 
 def check(db: sqlite3.Connection, client: Client, us: str) -> None:
-    """Before anything is posted. A reply that stands there although its row says that it was refused is noted as posted.
+    """Check the ledger before anything is posted. A reply that is on Reddit although its row says that it was refused is marked as posted.
 
     Raises:
-        WrongSettings: the ledger knows less than Reddit.
+        WrongSettings: Reddit has replies that the ledger lacks.
         UserError: Reddit can't be reached or read.
     """
     replies = own_replies(client, us, CHECKED)
     known = ledger.all_comments(db)
     if unknown := [each for each in replies if each.parent_id not in known]:
         raise WrongSettings(
-            f"{file_of(db)}: does not know {len(unknown)} of u/{us}'s latest replies ({unknown[0].name}, …): it is new, cut short, an older"
-            " copy, or another ledger is in use; nothing was posted. Put the right one back, or run `python run_bot.py adopt`"
+            f"{file_of(db)}: lacks {len(unknown)} of u/{us}'s latest replies ({unknown[0].name}, …): it is new, truncated, an older copy,"
+            " or another ledger is in use; nothing was posted. Restore the right one, or run `python run_bot.py adopt`"
         )
     refused = {reply.comment_id: reply for reply in ledger.in_state(db, State.REJECTED)}
     for each in replies:
@@ -64,7 +64,7 @@ def check(db: sqlite3.Connection, client: Client, us: str) -> None:
 
 
 def adopt(db: sqlite3.Connection, client: Client, us: str) -> int:
-    """Take the replies that the ledger lacks into it; returns how many. Raises as `own_replies`."""
+    """Add the replies that the ledger lacks; returns how many. Raises as `own_replies`."""
     known = ledger.all_comments(db)
     unknown = [each for each in own_replies(client, us, ADOPTED) if each.parent_id not in known]
     parents = reddit.standings(client, [each.parent_id for each in unknown])
@@ -76,7 +76,7 @@ def adopt(db: sqlite3.Connection, client: Client, us: str) -> int:
 
 
 def main(config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings")] = None) -> None:
-    """Take replies that stand on Reddit, and opt-outs, into a ledger that lacks them."""
+    """Add replies that are on Reddit, and opt-outs, to a ledger that lacks them."""
     settings = config.load(config_file)
     client = reddit.connect(settings.reddit)
     us = reddit.account_name(client)

@@ -1,4 +1,4 @@
-"""check: what would the gates say of these lines? For trying them on texts of one's own.
+"""check: apply the conduct rules to any texts, to try them out.
 
 Reads  any CSV with some of the columns subreddit, title, flair, comment, reply.
 Writes the same rows in the same order with two more columns, the name of a refusal or empty: may_answer_refusal, of subreddit, title, flair
@@ -6,7 +6,7 @@ Writes the same rows in the same order with two more columns, the name of a refu
 
     python run_bot.py check --in lines.csv --out checked.csv
 
-They are the functions that `fetch`, `choose` and `submit` use, with the same settings. Nothing is asked of Reddit, and no ledger is needed.
+It calls the functions that `fetch`, `choose` and `submit` use, with the same settings. It neither connects to Reddit nor needs a ledger.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ REFUSALS = ("may_answer_refusal", "may_say_refusal")
 
 
 def check(rows: Sequence[Mapping[str, str]], conduct: ConductSettings) -> list[tuple[str, str]]:
-    """For each row the names of the two refusals, empty where there is none or nothing to judge. A column may be missing.
+    """For each row the names of the two refusals, empty if there is none or no text to judge. Columns may be missing.
 
     Raises:
         UserError: a classifier can't be read.
@@ -55,7 +55,7 @@ def main(
     config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings")] = None,
     overwrite: files.Overwrite = False,
 ) -> None:
-    """Say of each row what speaks against answering the comment and against posting the reply."""
+    """Print for each row why the comment would not be answered and why the reply would not be posted."""
     settings = config.load(config_file)
     files.check_output(out, [source], overwrite)
     header, rows = schema.read_table(source)
@@ -64,7 +64,7 @@ def main(
     refusals = check(rows, settings.conduct)
     columns = [*(name for name in header if name not in REFUSALS), *REFUSALS]
     with redirect_messages(out):
-        checked = [{**row, **dict(zip(REFUSALS, found, strict=True))} for row, found in zip(rows, refusals, strict=True)]
+        checked = [{**row, **dict(zip(REFUSALS, names, strict=True))} for row, names in zip(rows, refusals, strict=True)]
         schema.write_table(out, columns, checked)
-        counts = [sum(bool(found[side]) for found in refusals) for side in (0, 1)]
+        counts = [sum(bool(names[side]) for names in refusals) for side in (0, 1)]
         print(f"{len(rows):,} rows: {counts[0]:,} not answered, {counts[1]:,} replies not posted; {schema.display_name(out)}")

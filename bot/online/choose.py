@@ -1,15 +1,15 @@
-"""choose: at most one reply a submission, or none.
+"""choose: choose at most one reply per submission.
 
-Reads  RUN/comments.csv, RUN/candidates.csv and RUN/scores.csv; and, where there are any, RUN/context.csv and the ledger (what a reply
-       may not copy), and MODEL/replies.npy.
+Reads  RUN/comments.csv, RUN/candidates.csv and RUN/scores.csv; if present, RUN/context.csv, the ledger and MODEL/replies.npy (texts that a
+       reply must not copy).
 Writes RUN/scored.csv, every candidate with its scores, verdict (chosen, kept or refused) and reason, and RUN/chosen.csv.
 
     python run_bot.py choose --run data/runs/X
 
-The rule is the original bot's two steps: drop what the realism ranker gives less than choose.minimum_realism, then take the best
-rank_score of what is left; of several comments in one submission the best one is answered. If no candidate passes, none is chosen. The
-target of the threshold: nine in ten of people's own replies pass; `train weights` fits it to that on the validation split. Before the
-second step conduct.may_say drops what may not be posted, whoever wrote the comment and whatever it says.
+The rule has the original bot's two steps: drop candidates with a realism score below choose.minimum_realism, then take the one with the
+best rank_score; if a submission has several comments, only the best candidate of all of them is chosen. If no candidate passes, none is
+chosen. `train weights` sets the threshold so that nine in ten human replies of the validation split pass. Before the second step,
+conduct.may_say drops candidates that must not be posted, regardless of the comment's author and text.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from bot.posting import ledger
 from bot.rankers import classifier
 from bot.schema import Candidate, Comment, Context, NotChosen, Scored, Scores, Verdict
 
-Fault = Callable[[Scored], str | None]  # why a candidate may not be posted, if so
+Fault = Callable[[Scored], str | None]  # why a candidate must not be posted, or None
 
 
 def choose(rows: Sequence[Scored], minimum_realism: float, fault: Fault = lambda row: None) -> list[Scored]:
-    """The rows, in order, each with verdict and reason; earlier verdicts don't count.
+    """The rows, in the same order, each with a verdict and a reason. Verdicts that the rows already have are ignored.
 
-    refused: empty, low_realism, or what `fault` says. kept: another candidate of the comment is better (not_best), or another comment of
-    the submission is answered (other_comment_in_submission). Ties go to the smaller candidate_id, so that the order of rows doesn't
-    matter; no rank_score comes last.
+    refused: empty, low_realism, or what `fault` returns. kept: another candidate of the comment is better (not_best), or another comment
+    of the submission is answered (other_comment_in_submission). Ties are broken by the smaller candidate_id, so the result does not depend
+    on the order of the rows. Candidates without a rank_score come last.
     """
     refusals = [refusal(row, minimum_realism) or fault(row) or "" for row in rows]
     order = sorted(
@@ -89,7 +89,7 @@ def summary(rows: Sequence[Scored]) -> str:
 
 
 def refusal(row: Scored, minimum_realism: float) -> str:
-    """Why a candidate may not be chosen, by its scores; empty if it may."""
+    """Why a candidate's scores rule it out; empty if they do not."""
     if not row.reply.strip():
         return NotChosen.EMPTY
     if row.realism_score is not None and row.realism_score < minimum_realism:
@@ -100,8 +100,9 @@ def refusal(row: Scored, minimum_realism: float) -> str:
 def fault_finder(
     rows: Sequence[Scored], comments: Sequence[Comment], context: Sequence[Context], own: Sequence[str], settings: config.Settings
 ) -> tuple[Fault, bool]:
-    """conduct.may_say with all that it needs to know, and whether there are sketches of the training text. own: what we wrote before.
-    rows: those that `fault` will be asked of; the classifier of replies is asked of them all at once.
+    """conduct.may_say with its arguments filled in, and whether sketches of the training text exist.
+
+    own: the bot's earlier replies. rows: the rows that `fault` will be called with; the reply classifier judges all of them in one batch.
 
     Raises:
         UserError: the sketches or the classifier can't be read.
@@ -128,19 +129,19 @@ def fault_finder(
 
 
 def join(comments: Sequence[Comment], candidates: Sequence[Candidate], scores: Sequence[Scores]) -> list[Scored]:
-    """One row a candidate, in the candidates' order, not yet decided on; joined on ids, never on text.
+    """One row per candidate, in the candidates' order, without verdicts; joined by ids, never by text.
 
     Raises:
-        UserError: a candidate answers a comment that isn't there, or the scores are of other candidates.
+        UserError: a candidate answers a comment that is not in comments.csv, or the scores belong to other candidates.
     """
     by_id = {comment.comment_id: comment for comment in comments}
     if foreign := next((each for each in candidates if each.comment_id not in by_id), None):
         raise UserError(
-            f"candidates.csv: {foreign.candidate_id} answers {foreign.comment_id}, which comments.csv doesn't have; generate again"
+            f"candidates.csv: {foreign.candidate_id} answers {foreign.comment_id}, which is not in comments.csv; generate again"
         )
     scored = {each.candidate_id: each for each in scores}
     if scored.keys() != {each.candidate_id for each in candidates}:
-        raise UserError("scores.csv: not of the candidates in candidates.csv; rank again")
+        raise UserError("scores.csv: not made from the candidates in candidates.csv; rank again")
     rows = []
     for each in candidates:
         comment, of = by_id[each.comment_id], scored[each.candidate_id]
@@ -154,7 +155,7 @@ def main(
     run: Annotated[Path, typer.Option(help="run folder: reads scores.csv, writes scored.csv and chosen.csv")],
     config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings")] = None,
 ) -> None:
-    """Choose the reply to post, at most one a submission, or none."""
+    """Choose the replies to post, at most one per submission."""
     settings = config.load(config_file)
     with files.run_folder(run):
         for name in ("scored.csv", "chosen.csv"):
@@ -170,7 +171,7 @@ def choose_in(run: Path, settings: config.Settings) -> None:
     own: list[str] = []
     if settings.submit.ledger.exists():
         with closing(ledger.open_existing(settings.submit.ledger)) as db:
-            own = ledger.own_texts(db, but_to={row.comment_id for row in before})  # a run that has posted may choose again, and the same
+            own = ledger.own_texts(db, but_to={row.comment_id for row in before})  # a run that has posted chooses the same again
     fault, with_training = fault_finder([row for row in before if not refusal(row, minimum_realism)], comments, context, own, settings)
     rows = choose(before, minimum_realism, fault)
     made_from = {

@@ -1,11 +1,11 @@
-"""door: what a reply is held against, and the last question before it is posted.
+"""door: the texts that a reply is compared with, and the last check before it is posted.
 
     Surroundings     the texts of one thread, for conduct.may_say; `choose` and `submit` share it
-    objection        may this reply be posted under this comment, as both stand at this moment?
+    objection        may this reply be posted under this comment, in their current state?
 
-`choose` asks of candidates while a run goes on; `submit` asks again, as the last thing before the intent is written, of every reply and
-wherever it comes from: a chosen.csv that was edited or that another program wrote, a reply that waited for hours, one that a person
-released. Nothing that a file says about the thread, its author or the comment is believed here: Reddit says it anew.
+`choose` checks candidates when it selects them. `submit` checks every reply again, right before the intent is written, wherever the reply
+comes from: a chosen.csv that was edited or written by another program, a reply that waited for hours, one that a person released. For this
+check nothing is taken from files: thread, author and comment are read from Reddit again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from bot.reddit.threads import Thread
 
 
 class Surroundings:
-    """The title and the comments of a thread, made plain once however many replies are held against them."""
+    """The title and the comments of a thread, normalized once for any number of replies that are compared with them."""
 
     def __init__(self, title: str, comments: Mapping[str, str]) -> None:
         """comments: texts by fullname."""
@@ -38,12 +38,12 @@ class Surroundings:
         self.plain = {name: copies.plain(body) for name, body in self.comments.items()}
 
     def around(self, comment_id: str, comment: str, own: Sequence[str] = (), training: np.ndarray[Any, Any] | None = None) -> what.Around:
-        """What a reply to this comment is held against. own: what the bot wrote before, made plain already."""
+        """What a reply to this comment is compared with. own: the bot's earlier replies, already normalized."""
         others = [self.plain_title, *(body for name, body in self.plain.items() if name != comment_id)]
         return what.Around(copies.plain(comment), others, own, training, self.language(comment_id, comment))
 
     def language(self, comment_id: str, comment: str) -> str | None:
-        """Of the thread without the comment; the comment tells it only where nothing else does."""
+        """The language of the thread without the comment; the comment decides only if the rest does not tell."""
         parts, length = [self.title], len(self.title)
         for name, body in self.comments.items():
             if length > what.LANGUAGE_CHARACTERS:
@@ -56,7 +56,7 @@ class Surroundings:
 
 @dataclass(frozen=True)
 class Memory:
-    """What the bot must not say again. own: its earlier replies, those of this run too; training: sketches, None where there are none."""
+    """What the bot must not repeat. own: its earlier replies, including those of this run; training: sketches, None if there are none."""
 
     own: Sequence[str] = ()
     training: np.ndarray[Any, Any] | None = None
@@ -74,8 +74,8 @@ def objection(
 ) -> str | None:
     """Why this reply is not posted, or None: a `where.Reason`, Refusal.EDITED, or a `what.Unfit`. Pure.
 
-    thread: as it stands now, with the comment in it; us: our account; now: epoch seconds by Reddit's clock; likely, judged: what the
-    classifiers say of the comment's texts and of the reply.
+    thread: its current state, including the comment; us: our account; now: epoch seconds by Reddit's clock; likely, judged: the
+    classifiers' probabilities for the comment's texts and for the reply.
     """
     comment = next(each for each in thread.comments if each.comment_id == reply.comment_id)
     answered = {each.parent_id for each in thread.comments if where.same_name(each.author, us)}
@@ -90,15 +90,15 @@ def objection(
 
 
 def posted_text(body: str, disclosure: str) -> str:
-    """What is sent: the reply, written so that Reddit shows it as the plain text it is, and the disclosure line below it."""
+    """The text that is sent: the reply, escaped so that Reddit shows it as plain text, and the disclosure line below it."""
     return f"{rendered.as_plain_markdown(body.rstrip())}\n\n{disclosure}"
 
 
 def without_disclosure(body: str) -> str:
-    """Our words alone.
+    """The reply alone.
 
-    >>> without_disclosure("Dune.\\n\\nI said.\\n\\n*I am a bot; reply `!stop`.*")
-    'Dune.\\n\\nI said.'
+    >>> without_disclosure("Dune.\\n\\nTwice.\\n\\n*I am a bot; reply `!stop`.*")
+    'Dune.\\n\\nTwice.'
     """
     words, _, last = body.rpartition("\n\n")
     return words if text.discloses(last) else body

@@ -1,12 +1,12 @@
-"""Read Reddit: which comments to answer, which not and why, and what else stands in their threads.
+"""fetch: read Reddit: the comments to answer, the others with a reason, and the rest of their threads.
 
     python run_bot.py fetch --config FILE --run RUN [--limit N]
 
-Reads Reddit, or the sandbox that reddit.url names. Writes RUN/context.csv, RUN/skipped.csv and, last, RUN/comments.csv; where all three are
-there, whole and made with the same settings, it does nothing, so a run that was killed goes on with the comments it had.
-Which comments are answered conduct.may_reply_to decides; where there is a ledger, what it knows counts, and who asks bots to stay away is
-written down there as one who opted out.
-Each comment that was read stands in comments.csv or in skipped.csv, in one of them and once.
+Reads Reddit, or the sandbox at reddit.url. Writes RUN/context.csv, RUN/skipped.csv and, last, RUN/comments.csv. If all three exist, are
+complete and were made with the same settings, it does nothing, so a run that was killed resumes with the same comments.
+conduct.may_reply_to decides which comments are answered. If there is a ledger, its rows are taken into account, and people who ask bots to
+stay away are recorded in it as opted out.
+Each comment that was read is in exactly one of comments.csv and skipped.csv, once.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from bot.reddit.requestor import Client
 from bot.reddit.threads import Thread, ThreadComment
 from bot.schema import Comment, Context, Skipped
 
-FAILURES_IN_A_ROW = 3  # threads; after that the rest is not asked for
+FAILURES_IN_A_ROW = 3  # threads; after that the rest is not requested
 
 
 def take_up(
@@ -49,12 +49,12 @@ def take_up(
     known: Known = NOTHING_KNOWN,
     judge: Callable[[Sequence[str]], Likely] = lambda pieces: NOTHING_LIKELY,
 ) -> tuple[list[Comment], list[Context], list[Skipped]]:
-    """Share out the comments of threads: to answer; context (the other readable comments of those threads); not to answer, and why.
+    """Divide the comments of threads into those to answer, context (the other readable comments of the same threads), and skipped ones.
 
-    now: epoch seconds. us: our account's name, empty for none. known: what the ledger knows. judge: a classifier of pieces of text, asked
-    once, about the texts of all comments that nothing else speaks against. Comments to answer come in turns, one a thread, best karma
-    first, in the order of the threads; `limit` cuts there, so that no thread uses it up. Comments of people who opted out, or who ask bots
-    to stay away here, are not kept.
+    now: epoch seconds. us: our account's name, empty for none. known: what the ledger knows. judge: a classifier of pieces of text, called
+    once with the texts of all comments that pass every other rule. Comments to answer are taken from the threads in turn, in the order of
+    the threads and by descending karma within a thread, up to `limit`, so that no thread uses up the limit. Comments of people who opted
+    out, or who ask bots to stay away here, are not kept.
     """
     away = {name.lower() for name in ask_bots_away(threads)}
     answered = {thread.thread_id: {each.parent_id for each in thread.comments if where.same_name(each.author, us)} for thread in threads}
@@ -101,7 +101,7 @@ def take_up(
 
 
 def ask_bots_away(threads: list[Thread]) -> dict[str, str]:
-    """Who asks bots to stay away, and where (a fullname): authors of comments and of submissions."""
+    """People who ask bots to stay away, and where (a fullname): authors of comments and of submissions."""
     asking = {}
     for thread in threads:
         if thread.author and where.asks_bots_away(thread):
@@ -111,7 +111,7 @@ def ask_bots_away(threads: list[Thread]) -> dict[str, str]:
 
 
 def remember(path: Path, asking: Mapping[str, str], now: float) -> None:
-    """Write into the ledger at `path`, where there is one, that these people opted out: name -> where they asked."""
+    """Record in the ledger at `path`, if it exists, that these people opted out: name -> where they asked."""
     if asking and path.exists():
         with closing(ledger.open_ledger(path)) as db:
             for name, source in asking.items():
@@ -135,8 +135,8 @@ def _row(thread: Thread, comment: ThreadComment) -> Comment:
 
 
 def read_threads(client: Client, rules: FetchSettings) -> tuple[list[Thread], list[Skipped], dict[str, Outcome]]:
-    """The threads that the rules name, the first of each subreddit, then the second of each, …, each once; those that can't be read; and
-    how each subreddit answered.
+    """The threads that `rules` select (the first of each subreddit, then the second of each, …, each once), those that can't be read, and
+    each subreddit's outcome.
 
     Raises:
         UserError: wrong credentials; or nothing can be read.
@@ -179,7 +179,7 @@ def read_threads(client: Client, rules: FetchSettings) -> tuple[list[Thread], li
 
 
 def known_to(path: Path, now: float) -> Known:
-    """What the ledger at `path` knows, or its backup where it is lost. Raises UserError where one is damaged."""
+    """What the ledger at `path` knows, or its backup if the ledger is lost. Raises UserError if one is damaged."""
     if not path.exists():
         return Known(opted_out=backup.opted_out(path))
     with closing(ledger.open_existing(path)) as db:
@@ -194,18 +194,18 @@ def known_to(path: Path, now: float) -> Known:
 
 
 def main(
-    run: Annotated[Path, typer.Option(help="run folder; made where there is none")],
+    run: Annotated[Path, typer.Option(help="run folder; created if missing")],
     config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="take up at most this many comments, spread over submissions")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="answer at most this many comments, spread over submissions")] = None,
 ) -> None:
-    """Read Reddit: the comments to answer, the rest with a reason, and their threads' other comments."""
+    """Read Reddit: the comments to answer, the others with a reason, and the rest of their threads."""
     settings = config.load(config_file)
     with files.run_folder(run, make=True):
         fetch(run, settings, limit)
 
 
 def fetch(run: Path, settings: Settings, limit: int | None) -> None:
-    """Write the three files of a run folder. Raises UserError: one of them may not be written, or nothing can be read."""
+    """Write the three files of a run folder. Raises UserError if one of them may not be written, or nothing can be read."""
     comments_csv, context_csv, skipped_csv = run / "comments.csv", run / "context.csv", run / "skipped.csv"
     for path in (comments_csv, context_csv, skipped_csv):
         files.check_output(path)
@@ -214,11 +214,11 @@ def fetch(run: Path, settings: Settings, limit: int | None) -> None:
         "conduct": settings.conduct.model_dump(
             mode="json", include={"sensitive_subreddits", "subreddits_without_bots", "bots", "comment_classifier", "comment_threshold"}
         ),
-        "source": "sandbox" if reddit.is_sandbox(settings.reddit.url) else "reddit",  # the sandbox's port may change when a run goes on
+        "source": "sandbox" if reddit.is_sandbox(settings.reddit.url) else "reddit",  # the sandbox's port may change when a run resumes
         "limit": limit,
     }
     if all(files.is_current(path, made_from) for path in (context_csv, skipped_csv, comments_csv)):
-        print(f"fetch: {comments_csv} is there and whole; nothing to do")
+        print(f"fetch: {comments_csv} exists and is current; nothing to do")
         return
     if not settings.fetch.subreddits:
         raise UserError("fetch.subreddits is empty; name at least one subreddit in the config, see config.example.toml")

@@ -1,14 +1,14 @@
 """generate: candidate replies for every comment.
 
 Reads  RUN/comments.csv, or with --in any CSV with the columns comment_id and comment, or several of them.
-Writes RUN/candidates.csv, or --out: exactly num_candidates rows a comment, in the comments' order.
+Writes RUN/candidates.csv, or --out: exactly num_candidates rows per comment, in the order of the comments.
 
     python run_bot.py generate --run data/runs/X
     python run_bot.py generate --in lm_train.csv --in lm_val.csv --in lm_test.csv --out fakes.csv --sample 4500 --num-candidates 1 --seed 7
     python run_bot.py generate --in - --out - < comments.csv > candidates.csv
 
-While it works, whole comments lie in `OUT.part` (one JSON array of candidates a line); a killed run goes on from there. Standard output
-gets the table alone, without part and manifest; messages go to standard error.
+Finished comments are kept in `OUT.part` (one JSON array of candidates per line), from which a killed run resumes. With `--out -` the table
+goes to standard output, without a part file or a manifest; messages go to standard error.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from bot.weights import serving
 
 
 def answerable(rows: Iterable[dict[str, str]]) -> tuple[list[tuple[str, str]], dict[str, int]]:
-    """(comment_id, comment) of the rows that can be answered, each id once, and how many were left out under each reason.
+    """(comment_id, comment) of the rows that can be answered, each id once, and the number of omitted rows by reason.
 
     >>> answerable([{"comment_id": "a", "comment": "hi"}, {"comment_id": "b", "comment": "[deleted]"}])
     ([('a', 'hi')], {'deleted': 1})
@@ -56,7 +56,7 @@ def answerable(rows: Iterable[dict[str, str]]) -> tuple[list[tuple[str, str]], d
 def generate(
     sources: Sequence[Path], out: Path, settings: config.GenerateSettings, seed: int, sample: int | None = None, overwrite: bool = False
 ) -> int:
-    """Write `out` for the comments of all `sources`; returns the number of candidates. Does nothing if `out` is there and current.
+    """Write `out` for the comments of all `sources`; returns the number of candidates. Does nothing if `out` exists and is current.
 
     Raises:
         UserError: `out` may not be written, a column is missing, no comment can be answered, or there is no model.
@@ -74,7 +74,7 @@ def generate(
         "sample": sample,
     }
     if files.is_current(out, made_from):
-        print(f"{out} is there already")
+        print(f"{out} exists and is current")
         return int((files.read_manifest(out) or {})["rows"])
     for reason, count in left_out.items():
         print(f"{count} comments left out: {reason}")
@@ -92,11 +92,11 @@ def generate(
 def answered(
     comments: Sequence[tuple[str, str]], part: files.Part[list[Candidate]], settings: config.GenerateSettings, seed: int
 ) -> dict[str, list[Candidate]]:
-    """The candidates for each comment, by its id; those in `part` are not made again, and each that is made is kept there."""
+    """The candidates for each comment, by its id. Those in `part` are not generated again; new ones are added to it."""
     done = {candidates[0].comment_id: candidates for candidates in part.done}
     if done:
-        print(f"going on after {len(done)} of {len(comments)} comments")
-    # comments of like length together: a batch is as wide as its longest
+        print(f"resuming after {len(done)} of {len(comments)} comments")
+    # comments of similar length together: a batch is padded to its longest
     left = sorted((pair for pair in comments if pair[0] not in done), key=lambda pair: len(pair[1]))
     generator = generators.load(settings.backend, settings.model, settings.precision) if left else None
     with progress_bar() as progress:
@@ -111,7 +111,7 @@ def answered(
 
 
 def _candidates(piece: list[dict[str, Any]]) -> list[Candidate]:
-    """A comment's candidates as `answered` keeps them. Raises TypeError or IndexError for anything else."""
+    """A comment's candidates in the form in which `answered` stores them. Raises TypeError or IndexError for anything else."""
     candidates = [Candidate(**each) for each in piece]
     return [candidates[0], *candidates[1:]]
 
@@ -120,13 +120,13 @@ def main(
     run: Annotated[Path | None, typer.Option(help="run folder: reads comments.csv, writes candidates.csv")] = None,
     sources: Annotated[
         list[Path] | None,
-        typer.Option("--in", help="any CSV with comment_id and comment (-: standard input); may be given several times"),
+        typer.Option("--in", help="any CSV with comment_id and comment (-: standard input); may be repeated"),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="the CSV to write, with --in; - for standard output")] = None,
     config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings")] = None,
-    num_candidates: Annotated[int | None, typer.Option(min=1, help="candidates a comment [default: generate.num_candidates]")] = None,
+    num_candidates: Annotated[int | None, typer.Option(min=1, help="candidates per comment [default: generate.num_candidates]")] = None,
     seed: Annotated[int, typer.Option(help="the same seed gives the same text")] = 1,
-    sample: Annotated[int | None, typer.Option(min=1, help="only so many of the comments, drawn by chance")] = None,
+    sample: Annotated[int | None, typer.Option(min=1, help="use only this many comments, drawn at random")] = None,
     overwrite: files.Overwrite = False,
 ) -> None:
     """Write candidate replies for comments."""

@@ -1,15 +1,16 @@
-"""harvest: what became of our replies on Reddit, 1 hour, 24 hours and 7 days after they were posted.
+"""harvest: karma, replies and removal of our replies on Reddit, 1 hour, 24 hours and 7 days after they were posted.
 
-Reads  the ledger, and the replies and the comments they answer on Reddit.
-Writes data/harvest.csv, one row a reply and age; rows that stand there stay.
+Reads  the ledger, and from Reddit the replies and the comments that they answer.
+Writes data/harvest.csv, one row per reply and age; existing rows are kept.
 
     python run_bot.py harvest --config FILE --out data/harvest.csv
 
-Run it every hour or two. A reply is looked at when it is 1 to 2 hours, 24 to 48 hours and 7 to 14 days old, once each; a look that was
-missed is left out, never guessed. age_hours is its true age at that time, by Reddit's clock. The same command resumes where it stopped.
+Run it every hour or two. A reply is measured once when it is 1 to 2 hours old, once at 24 to 48 hours and once at 7 to 14 days. If no run
+falls into one of these periods, that row is missing; nothing is estimated. age_hours is the reply's age at the measurement, by Reddit's
+clock. The same command resumes where it stopped.
 
-The comment is read again; it is left empty where it was deleted since, and where its author opted out or was forgotten. Our reply is kept
-without its disclosure line; removed means that nobody sees it any more, whoever took it away. `train upvote --harvest` learns from these.
+The comment is read again; it is empty if it was deleted since, or if its author opted out or was forgotten. Our reply is stored without its
+disclosure line. removed: nobody else sees the reply any more, for whatever reason. `train upvote --harvest` learns from these rows.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ from bot.reddit.requestor import Client
 from bot.reddit.threads import Standing
 from bot.schema import Harvested
 
-AGES_HOURS = (1, 24, 168)  # looked at from this age on, up to twice the age
-BATCH = 50  # replies between two writings of the file
+AGES_HOURS = (1, 24, 168)  # a reply is measured between each of these ages and twice that age
+BATCH = 50  # the file is written after this many replies
 
 
 def age_of(hours: float) -> int | None:
-    """Which of AGES_HOURS a look at this age counts for, None for none.
+    """The one of AGES_HOURS to which a measurement at this age belongs, or None.
 
     >>> [age_of(hours) for hours in (0.9, 1, 1.9, 2, 30, 47.9, 48, 200)]
     [None, 1, 1, None, 24, 24, None, 168]
@@ -43,7 +44,7 @@ def age_of(hours: float) -> int | None:
 
 
 def due(replies: Iterable[Reply], rows: Iterable[Harvested], now: float) -> list[Reply]:
-    """Our replies that are to be looked at now. now: epoch seconds."""
+    """Our replies that are due now. now: epoch seconds."""
     seen = {(row.reply_id, age_of(row.age_hours)) for row in rows}
     ages = ((reply, age_of((now - reply.intent_utc) / HOUR)) for reply in replies)
     return [reply for reply, age in ages if reply.reply_id and age is not None and (reply.reply_id, age) not in seen]
@@ -52,7 +53,7 @@ def due(replies: Iterable[Reply], rows: Iterable[Harvested], now: float) -> list
 def look(
     reply: Reply, standings: Mapping[str, Standing], count: Callable[[str], int], now: float, opted_out: Collection[str] = ()
 ) -> Harvested | None:
-    """A row, or None where Reddit doesn't give the reply. Not there any more is removed, by whomever. opted_out: names in lower case."""
+    """A row, or None if Reddit doesn't return the reply. A reply that is gone counts as removed. opted_out: names in lower case."""
     ours, theirs = standings.get(reply.reply_id), standings.get(reply.comment_id)
     if ours is None:
         return None
@@ -72,10 +73,10 @@ def look(
 
 
 def harvest(client: Client, replies: Sequence[Reply], out: Path, now: float, opted_out: Collection[str] = ()) -> int:
-    """Add a row for each of our replies that is due; returns how many. opted_out: people whose words are not collected.
+    """Add a row for each of our replies that is due; returns how many. opted_out: people whose comments are not stored.
 
     Raises:
-        UserError: Reddit can't be reached or read, or `out` isn't what it should be; what was read is kept.
+        UserError: Reddit can't be reached or read, or `out` is not a harvest table. Rows that were already read are kept.
     """
     rows = schema.read_rows(out, Harvested) if out.exists() else []
     before = len(rows)
@@ -90,7 +91,7 @@ def harvest(client: Client, replies: Sequence[Reply], out: Path, now: float, opt
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="the CSV to write; rows that stand there stay")] = Path("data/harvest.csv"),
+    out: Annotated[Path, typer.Option(help="the CSV to write; existing rows are kept")] = Path("data/harvest.csv"),
     config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings")] = None,
 ) -> None:
     """Record karma, replies and removal of our own replies."""

@@ -1,19 +1,20 @@
-"""inbox: do what people ask for, and take back what nobody wanted; the first thing that a posting run does.
+"""inbox: carry out people's requests, and withdraw unwanted replies; the first step of a posting run.
 
-Reads  the account's inbox, read and unread, since the last run, the newest of its replies on Reddit, and the ledger.
-Writes the ledger; deletes replies of ours; marks what was done as read. All else in the inbox stays as it is, for a person.
+Reads  the account's inbox since the last run (read and unread), its newest replies on Reddit, and the ledger.
+Writes the ledger; deletes replies of ours; marks processed requests as read. The rest of the inbox is left for a person.
 
     python run_bot.py inbox --config FILE
 
-- Who asks the bot to stop, in a reply to it, a private message or its subject, is never replied to again: `!stop` and whatever else
-  conduct.asks understands, «stop replying to me», «unsubscribe».
-- Who was replied to and asks for deletion (`!delete`, «take this down») has it: the reply that they answer, or, in a message, all replies
-  to them.
-- A reply of ours whose karma fell to conduct.withdraw_at_karma is deleted.
-- A reply of ours that was removed is noted; the third unwelcome one in a row benches the subreddit, and ends the run when all else is done.
+- People who ask the bot to stop, in a reply to it, a private message or its subject, never get a reply again: `!stop` and everything else
+  that conduct.asks recognizes, such as «stop replying to me» and «unsubscribe».
+- If a person whom the bot replied to asks for deletion (`!delete`, «take this down»), the bot deletes the reply that they answer or, if
+  they sent a message, all replies to them.
+- Replies of ours with karma at or below conduct.withdraw_at_karma are deleted.
+- Replies of ours that were removed are recorded. The third unwelcome reply in a row benches the subreddit, and ends the run after
+  everything else is done.
 
-A quote doesn't count: our own disclosure line has both words. Each letter is read once; each step is done before it is noted and does no
-harm when it is done again, so after a kill the next run finishes it. A pause doesn't keep it from working.
+Quotes are ignored, since our own disclosure line contains both commands. Each letter is processed once. Each step is done before it is
+recorded and is harmless when repeated, so after a kill the next run finishes it. It also works while posting is paused.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from bot.reddit.outcomes import Outcome
 from bot.reddit.requestor import Client
 from bot.reddit.threads import Letter, Standing
 
-WATCHED_SECONDS = 180 * DAY  # after that Reddit archives a thread: no votes, no removals. A call a hundred replies
+WATCHED_SECONDS = 180 * DAY  # after that Reddit archives a thread: no votes, no removals. One call per hundred replies
 
 
 class Withdrawal(StrEnum):
@@ -58,7 +59,7 @@ class Request:
 
 
 def request_of(letter: Letter) -> Request:
-    """What a letter's text asks for, or its subject, which a reply has none of.
+    """What a letter's text or subject asks for (a reply has no subject).
 
     >>> request_of(Letter("t4_a", "reader_1", "thank you!", "", 0, "unsubscribe")).stop
     True
@@ -68,9 +69,9 @@ def request_of(letter: Letter) -> Request:
 
 
 def to_delete(request: Request, ours: Mapping[str, Reply]) -> list[Reply]:
-    """The replies of ours that this request deletes: by the person replied to, the one that they answer, or in a message all to them.
+    """Our replies that this request deletes, if the person was replied to: the one that they answer or, for a message, all replies to them.
 
-    ours: our replies that stand, by their fullname.
+    ours: our replies that are on Reddit, by fullname.
     """
     letter = request.letter
     meant = [ours[letter.parent_id]] if letter.parent_id in ours else [] if letter.parent_id else list(ours.values())
@@ -78,15 +79,15 @@ def to_delete(request: Request, ours: Mapping[str, Reply]) -> list[Reply]:
 
 
 def unwanted(standings: Mapping[str, Standing], ours: Mapping[str, Reply], withdraw_at_karma: int) -> list[Reply]:
-    """Our replies that stand at so little karma."""
+    """Our replies with at most this karma."""
     return [ours[name] for name, it in standings.items() if name in ours and it.body and it.karma <= withdraw_at_karma]
 
 
 def obey(client: Client, db: sqlite3.Connection, withdraw_at_karma: int, now: int) -> Counter[str]:
-    """Do all that is to be done; returns how often what was done.
+    """Carry out everything that is due; returns the number of times each action was taken.
 
     Raises:
-        UserError: Reddit can't be reached or read; what was done is noted.
+        UserError: Reddit can't be reached or read; completed actions are recorded.
     """
     done: Counter[str] = Counter()
     ours = {reply.reply_id: reply for reply in ledger.in_state(db, State.POSTED) if reply.reply_id}
@@ -120,7 +121,7 @@ def obey(client: Client, db: sqlite3.Connection, withdraw_at_karma: int, now: in
 
 
 def named(client: Client, requests: Sequence[Request], ours: Mapping[str, Reply]) -> dict[str, Reply]:
-    """`ours`; where `forget` removed the name of a person replied to whom a request may be from, Reddit is asked for it. It isn't kept."""
+    """`ours`, with names that `forget` removed read from Reddit again where a request may come from that person. They are not stored."""
     asking = [request.letter for request in requests if request.delete]
     in_message = any(not letter.parent_id for letter in asking)
     answered = {letter.parent_id for letter in asking}
@@ -130,7 +131,7 @@ def named(client: Client, requests: Sequence[Request], ours: Mapping[str, Reply]
 
 
 def withdraw(client: Client, db: sqlite3.Connection, reply: Reply, why: Withdrawal, done: Counter[str]) -> bool:
-    """Delete a reply and note it; counts it in `done`. False where Reddit refused."""
+    """Delete a reply, record it, and count it in `done`. False if Reddit refused."""
     outcome = reddit.delete(client, reply.reply_id)
     if outcome is not Outcome.DELETED:
         ledger.note_not_deleted(db, reply.comment_id, outcome)
@@ -142,7 +143,7 @@ def withdraw(client: Client, db: sqlite3.Connection, reply: Reply, why: Withdraw
 
 
 def main(config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings")] = None) -> None:
-    """Do what people ask for (to stop, to delete a reply), and withdraw replies that nobody wanted."""
+    """Carry out people's requests (to stop, to delete a reply), and withdraw unwanted replies."""
     settings = config.load(config_file)
     with ledger.held(settings.submit.ledger) as db:
         client = reddit.connect(settings.reddit)
@@ -150,4 +151,4 @@ def main(config_file: Annotated[Path | None, typer.Option("--config", help="TOML
         done = obey(client, db, settings.conduct.withdraw_at_karma, reddit.server_utc(client))
     print(f"inbox: {', '.join(f'{name} {count}' for name, count in sorted(done.items())) or 'nothing to do'}")
     if done["unwelcome"]:
-        raise UserError(f"{ledger.UNWELCOME_IN_A_ROW} replies in a row were removed or forbidden; look at them, this run posts nothing")
+        raise UserError(f"{ledger.UNWELCOME_IN_A_ROW} replies in a row were removed or forbidden; look at them; this run posts nothing")

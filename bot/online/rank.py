@@ -1,11 +1,11 @@
-"""rank: score a run's candidates with every ranker that is set.
+"""rank: score a run's candidates with each configured ranker.
 
 Reads  RUN/candidates.csv.
-Writes RUN/scores.csv, one row a candidate.
+Writes RUN/scores.csv, one row per candidate.
 
     python run_bot.py rank --run data/runs/X
 
-How they are scored is rankers/scoring.py's work. `choose` decides what becomes of each candidate.
+rankers/scoring.py scores the candidates; `choose` decides which of them are used.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main(
         how = scoring.by_all(settings)
         made_from = {"candidates": files.sha256_of(source), **how.made_with}
         if files.is_current(out, made_from):
-            print(f"{out} is there already")
+            print(f"{out} exists and is current")
             return
         with scoring.scored_in_parts([(each.comment, each.reply) for each in candidates], how, out, made_from) as scored:
             rows = (Scores(each.comment_id, each.candidate_id, **four) for each, four in zip(candidates, scored, strict=True))

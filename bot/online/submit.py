@@ -1,17 +1,17 @@
-"""submit: post what was chosen, each reply once or not at all.
+"""submit: post the chosen replies, each at most once.
 
-Reads  RUN/chosen.csv, RUN/comments.csv (who wrote the comments, and their texts) and the ledger.
-Writes the ledger, and RUN/submitted.csv: what became of each chosen reply, and of those of earlier runs that wait for their time.
+Reads  RUN/chosen.csv, RUN/comments.csv (authors and texts of the comments) and the ledger.
+Writes the ledger, and RUN/submitted.csv: the outcome of each chosen reply, and of replies from earlier runs that were waiting.
 
     python run_bot.py submit --run data/runs/X --post
 
-The ledger (submit.ledger) is the only truth. First it is held against the account's latest replies on Reddit (adopt.check). Then, for each
-reply, in this order: when (conduct.may_post); a look on Reddit whether a reply of ours is there already; where and what (door.objection),
-with the comment and its thread as they stand now and with today's settings; when, again; the intent, on the disk; one POST; its result, on
-the disk. A refusal that Reddit names is final, or has a time before which nothing is sent. Where it can't be known whether the comment was
-accepted, it is looked for, and if it isn't found it is parked for a person (`run_bot.py resolve`) and the run posts nothing more; later
-runs look again, and none sends it again. So the same command resumes a run that was killed. One process a ledger: a second one exits with
-status 75 and asks Reddit nothing.
+The ledger (submit.ledger) is the single source of truth. It is first compared with the account's latest replies on Reddit (adopt.check).
+Then each reply goes through these steps, in order: check when (conduct.may_post); look on Reddit for a reply of ours to the same comment;
+check where and what (door.objection), with the current comment, thread and settings; check when again; write the intent to disk; send one
+POST; write its result to disk. A refusal that Reddit names is final, or has a time before which nothing is sent. If it is unknown whether
+Reddit accepted the reply, the run looks for it. If it is not on Reddit, it is parked for a person (`run_bot.py resolve`) and the run posts
+nothing more; later runs look for it again, and none sends it again. So the same command resumes a run that was killed. Only one process can
+use a ledger: a second one exits with status 75 and sends nothing to Reddit.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ from bot.reddit.outcomes import STAYS_READY, Answer, Outcome
 from bot.reddit.requestor import Client
 from bot.schema import Comment, Scored, Submitted, Verdict
 
-LOOKING_SECONDS = 30 * DAY  # so long each run looks for a reply that is parked, or whose id isn't known
-REJECTED_AT_MOST = 2  # replies a run that Reddit refuses by names nobody here knows
+LOOKING_SECONDS = 30 * DAY  # for this long, each run looks for replies that are parked or whose id is unknown
+REJECTED_AT_MOST = 2  # replies per run that Reddit refuses by unknown names
 LONGEST_WAIT_SECONDS = 30 * DAY  # that Reddit may ask for
-LONG_WAIT_SECONDS = 30  # after a longer one for Reddit's rate limit the comment is read again
+LONG_WAIT_SECONDS = 30  # after a longer wait for Reddit's rate limit, the comment is read again
 
 
 @dataclass(frozen=True)
 class Sender:
-    """What is the same for all replies of a run. us: our account; training: sketches of the generator's training text, if there are any."""
+    """What all replies of a run share. us: our account; training: sketches of the generator's training text, None if there are none."""
 
     db: sqlite3.Connection
     client: Client
@@ -66,11 +66,11 @@ class Sender:
 
 
 def submit(db: sqlite3.Connection, client: Client, chosen: list[Reply], settings: Settings) -> Iterator[Submitted]:
-    """Settle what earlier runs left in doubt, then post what is ready from them and what is chosen; yields what became of each.
+    """Settle what earlier runs left in doubt, then post their waiting replies and the chosen ones; yields the outcome of each.
 
     Raises:
-        UserError: Reddit can't be reached, the account is wrong, or the ledger lacks replies that stand on Reddit. What was sent stands in
-            the ledger.
+        UserError: Reddit can't be reached, the account is wrong, or the ledger lacks replies that are on Reddit. Everything that was sent
+            is in the ledger.
     """
     us = reddit.account_name(client)
     if not us:
@@ -79,7 +79,7 @@ def submit(db: sqlite3.Connection, client: Client, chosen: list[Reply], settings
     adopt.check(db, client, us)
     sender = Sender(db, client, us, settings, copies.read(settings.generate.model))
     if count := clock.bring_back(db, sender.now()):
-        print(f"submit: {count} rows of the ledger had a time in the future, by a wrong clock; they have the present one now")
+        print(f"submit: {count} rows of the ledger had a time in the future, from a wrong clock; it was set to the present")
     for reply in ledger.in_state(db, State.UNKNOWN, State.PARKED, State.POSTED):
         is_recent = sender.now() - reply.intent_utc < LOOKING_SECONDS
         if reply.state == State.UNKNOWN or (is_recent and not reply.reply_id):
@@ -111,7 +111,7 @@ def submit(db: sqlite3.Connection, client: Client, chosen: list[Reply], settings
 
 
 def post(sender: Sender, reply: Reply) -> tuple[str, str]:
-    """Post one reply if nothing speaks against it. Returns an outcome (or `parked`, or a refusal's name), and our reply's fullname."""
+    """Post one reply if all checks pass. Returns an outcome (or `parked`, or a refusal's name), and our reply's fullname."""
     db, client, rules = sender.db, sender.client, sender.settings.submit
     if not_now := refusal(sender, reply):
         return refused(sender, reply, not_now), ""
@@ -140,7 +140,7 @@ def post(sender: Sender, reply: Reply) -> tuple[str, str]:
 
 
 def judged(sender: Sender, reply: Reply) -> tuple[str | None, Reply]:
-    """What speaks against the reply as the comment and its thread stand now; and the reply with subreddit and author as Reddit has them."""
+    """Why the reply can't be posted, given the current comment and thread; and the reply with subreddit and author as Reddit has them."""
     limit = sender.settings.fetch.replace_more_limit
     outcome, thread = reddit.read_comment(sender.client, reply.thread_id, reply.comment_id, limit)
     if thread is None:
@@ -155,7 +155,7 @@ def judged(sender: Sender, reply: Reply) -> tuple[str | None, Reply]:
 
 
 def refusal(sender: Sender, reply: Reply) -> Refusal | None:
-    """What `conduct.may_post` answers now, or once the pause between two replies is over. A clock that went back is not waited for."""
+    """The answer of `conduct.may_post` now, or after the pause between two replies. If the clock went back, it doesn't wait."""
     db, rules = sender.db, sender.settings.submit
     while True:
         now = sender.now()
@@ -178,7 +178,7 @@ def refusal(sender: Sender, reply: Reply) -> Refusal | None:
 
 
 def refused(sender: Sender, reply: Reply, reason: str) -> str:
-    """Count the refusal. A reply that waits is rejected for good, unless the reason passes or Reddit couldn't be asked."""
+    """Count the refusal. A waiting reply is rejected permanently, unless the reason is temporary or Reddit couldn't be reached."""
     now = sender.now()
     ledger.refuse(sender.db, reply, reason, now)
     if reason not in when.PASSING and not isinstance(reason, Outcome):
@@ -187,7 +187,7 @@ def refused(sender: Sender, reply: Reply, reason: str) -> str:
 
 
 def record(db: sqlite3.Connection, comment_id: str, answer: Answer, now: int) -> None:
-    """What a POST came to, into the ledger; with what follows for its subreddit or for the author of the comment."""
+    """Record the outcome of a POST in the ledger, with its consequences for the subreddit or the comment's author."""
     states = {Outcome.POSTED: State.POSTED, Outcome.UNKNOWN: State.UNKNOWN, **dict.fromkeys(STAYS_READY, State.READY)}
     wait = None if answer.wait_seconds is None else now + min(answer.wait_seconds, LONGEST_WAIT_SECONDS)
     of_subreddit = answer.outcome is Outcome.SUBREDDIT_RATE_LIMITED
@@ -204,12 +204,12 @@ def record(db: sqlite3.Connection, comment_id: str, answer: Answer, now: int) ->
 
 
 def look_for(sender: Sender, reply: Reply) -> None:
-    """Settle what may be there: posted if it is found; else parked, and never sent again by itself."""
+    """Settle a reply that may be on Reddit: posted if it is there; otherwise parked, and never sent again automatically."""
     db = sender.db
     known = ledger.find(db, reply.comment_id)
     assert known is not None
     _, reply_id = reddit.find_reply(sender.client, sender.us, reply.comment_id)
-    now = known.done_utc or sender.now()  # when it was sent counts for caps, not when it was found
+    now = known.done_utc or sender.now()  # caps use the time of sending, not the time of this check
     if reply_id or known.state == State.POSTED:
         ledger.settle(db, reply.comment_id, State.POSTED, Outcome.POSTED, now, reply_id, error=known.error)
     else:
@@ -217,7 +217,7 @@ def look_for(sender: Sender, reply: Reply) -> None:
 
 
 def reason_to_stop(sender: Sender, reply: Reply, outcomes: Mapping[str, int], outcome: str) -> Refusal | None:
-    """Why nothing more is posted in this run, if so. outcomes: of this run, how often each; outcome: the latest."""
+    """Why nothing more is posted in this run, or None. outcomes: how often each occurred in this run; outcome: the latest."""
     if outcome == Settled.PARKED:
         return Refusal.IN_DOUBT
     if outcome in (Outcome.ACCOUNT_REFUSED, Outcome.NO_SCOPE):
@@ -232,7 +232,7 @@ def reason_to_stop(sender: Sender, reply: Reply, outcomes: Mapping[str, int], ou
 
 
 def problem_of(db: sqlite3.Connection, stopped: Refusal | None) -> UserError | None:
-    """What a person has to put right before anything can be posted again, in Reddit's words; None where that is nothing."""
+    """What a person has to correct before anything can be posted again, in Reddit's words; None if nothing."""
     if stopped not in (Refusal.ACCOUNT_REFUSED, Refusal.BLOCKED):
         return None
     kind = Unreachable if stopped is Refusal.BLOCKED else NoPermission
@@ -252,11 +252,11 @@ def attempt_of(reply: Reply, outcome: str, reply_id: str, utc: int) -> Submitted
 
 
 def read_chosen(run: Path) -> tuple[list[Reply], list[Reply]]:
-    """What is chosen; and what stands in chosen.csv all the same although its verdict is another one.
+    """The rows of chosen.csv with the verdict chosen, and those with another verdict.
 
     Raises:
         FileError: as schema.read_rows.
-        UserError: a comment isn't in comments.csv.
+        UserError: a comment is not in comments.csv.
     """
     comments = {row.comment_id: row for row in schema.read_rows(run / "comments.csv", Comment)}
     replies: list[Reply] = []
@@ -264,7 +264,7 @@ def read_chosen(run: Path) -> tuple[list[Reply], list[Reply]]:
     for row in schema.read_rows(run / "chosen.csv", Scored):
         if row.comment_id not in comments:
             raise UserError(
-                f"{run / 'comments.csv'}: {row.comment_id} of chosen.csv isn't in it, so its author isn't known; run `fetch` again"
+                f"{run / 'comments.csv'}: {row.comment_id} of chosen.csv is not in it, so its author is unknown; run `fetch` again"
             )
         comment = comments[row.comment_id]
         place = (row.comment_id, row.thread_id, row.subreddit, comment.author)
@@ -278,7 +278,7 @@ def main(
     config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings")] = None,
     send: Annotated[bool, typer.Option("--post", help="really post; without it nothing is sent")] = False,
 ) -> None:
-    """Post what was chosen, each reply once or not at all."""
+    """Post the chosen replies, each at most once."""
     settings = config.load(config_file)
     with files.run_folder(run):
         files.check_output(run / "submitted.csv", [run / "chosen.csv", run / "comments.csv"])
@@ -290,7 +290,7 @@ def main(
 
 
 def submit_chosen(run: Path, chosen: list[Reply], others: list[Reply], settings: Settings) -> None:
-    """Post what is chosen, and write submitted.csv, whatever happens; others: rows that are not chosen. Raises as `submit`."""
+    """Post what is chosen, and write submitted.csv even if posting fails; others: rows that are not chosen. Raises as `submit`."""
     path = settings.submit.ledger
     with ledger.held(path, make=True) as db:
         ledger.recover(db)
@@ -310,4 +310,4 @@ def submit_chosen(run: Path, chosen: list[Reply], others: list[Reply], settings:
     why = f" ({refusals})" if refusals else ""
     print(f"{posted} of {len(attempts)} replies posted{why} by {account}; {run / 'submitted.csv'}, ledger {path.absolute()}")
     if parked:
-        print(f"{len(parked)} may have been posted and can't be found; `python run_bot.py resolve` asks what to do")
+        print(f"{len(parked)} may have been posted, but are not visible on Reddit; decide with `python run_bot.py resolve`")

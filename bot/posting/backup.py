@@ -1,11 +1,11 @@
-"""backup: a second, append-only file beside the ledger, for what Reddit cannot say again once the ledger is lost.
+"""backup: an append-only file beside the ledger with what can't be read from Reddit again if the ledger is lost.
 
     data/ledger.backup.jsonl     {"utc": 1, "opted_out": "somebody", "source": "t1_…"}
                                  {"utc": 2, "withdrawn": "t1_…", "thread_id": "t3_…", "subreddit": "books", "reply_id": "t1_…"}
 
-People who opted out, and comments whose reply we deleted: each is written here first, then into the ledger. Whoever opens the ledger adds
-what it lacks. All other rows can be taken from Reddit again (`python run_bot.py adopt`). Only one process appends, the one that holds the
-ledger's lock.
+It contains people who opted out, and comments whose reply we deleted. Each is written here first, then to the ledger. Opening the ledger
+adds the rows that it lacks. All other rows can be recovered from Reddit (`python run_bot.py adopt`). Only the process that holds the
+ledger's lock appends.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def backup_path(ledger: Path) -> Path:
 
 
 def append(ledger: Path, **entry: Any) -> None:
-    """Add a line, flushed to disk; a line that a power cut left unfinished goes first."""
+    """Append a line and flush it to disk. An incomplete last line, left by a power failure, is removed first."""
     path = backup_path(ledger)
     is_new = not path.exists()
     with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:  # noqa: PTH123 (a file descriptor)
@@ -42,7 +42,7 @@ def append(ledger: Path, **entry: Any) -> None:
 
 
 def read(ledger: Path) -> list[dict[str, Any]]:
-    """All entries, the oldest first; none where there is no file. A last line without its end is not there yet.
+    """All entries, oldest first; none if there is no file. An incomplete last line is ignored.
 
     Raises:
         UserError: a line is not an entry.
@@ -53,7 +53,7 @@ def read(ledger: Path) -> list[dict[str, Any]]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise UserError(f"{path}: can't be read ({error.strerror}); nothing is posted without it") from None
+        raise UserError(f"{path}: can't be read ({error.strerror}); nothing is posted until it can") from None
     entries = []
     for number, line in enumerate(lines, start=1):
         try:
@@ -62,11 +62,11 @@ def read(ledger: Path) -> list[dict[str, Any]]:
         except (ValueError, TypeError, KeyError):
             complete = False
         if not complete:
-            raise UserError(f"{path}: line {number} is damaged; remove it, or put a copy back; nothing is posted until then")
+            raise UserError(f"{path}: line {number} is damaged; remove it, or restore a copy of the file; nothing is posted until then")
         entries.append(entry)
     return entries
 
 
 def opted_out(ledger: Path) -> set[str]:
-    """Names in lower case of the people who opted out, also where the ledger itself is lost."""
+    """Names in lower case of the people who opted out, even if the ledger itself is lost."""
     return {entry["opted_out"].lower() for entry in read(ledger) if "opted_out" in entry}

@@ -1,10 +1,10 @@
-"""clock: times in the ledger that lie in the future, which only a wrong clock can have written.
+"""clock: times in the ledger that lie in the future, written when a clock was wrong.
 
-    clock.in_future(db, now)      what `status` shows, by name
-    clock.bring_back(db, now)     what a posting run does about it, before it counts anything
+    clock.in_future(db, now)      these times, by name, for `status`
+    clock.bring_back(db, now)     correct them; a posting run does this before it counts anything
 
-Such a time would keep the bot silent until it has come. It is set to the present: what was sent then counts as just sent, so that caps and
-pauses hold, and for as long as they always do.
+Such a time would keep the bot from posting until it is reached. It is set to the present, so the reply counts as just sent, and caps and
+pauses apply for their usual time.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import sqlite3
 from bot.posting.database import change, sqlite_errors
 from bot.posting.ledger import BENCH_SECONDS, DAY
 
-SLACK_SECONDS = 300  # so far two clocks may differ
-LONGEST_WAIT_SECONDS = 30 * DAY  # that Reddit may ask for
+SLACK_SECONDS = 300  # difference of two clocks that is ignored
+LONGEST_WAIT_SECONDS = 30 * DAY  # the longest that Reddit may ask for
 
 # table, column, the column that names a row, and how far ahead of the present the time may lie
 TIMES = (
@@ -28,7 +28,7 @@ TIMES = (
 
 
 def in_future(db: sqlite3.Connection, now: int) -> dict[str, int]:
-    """The rows with such a time, by name (a comment's fullname, an author or a subreddit), and the latest time of each."""
+    """The rows with a time in the future, by name (a comment's fullname, an author or a subreddit), and the latest time of each."""
     rows: dict[str, int] = {}
     with sqlite_errors(db):
         for table, column, name, ahead in TIMES:
@@ -38,7 +38,7 @@ def in_future(db: sqlite3.Connection, now: int) -> dict[str, int]:
 
 
 def bring_back(db: sqlite3.Connection, now: int) -> int:
-    """Set these times to the present, or as far ahead of it as they may lie. Returns how many rows had one."""
+    """Set these times to the present, or to the furthest ahead of it that is allowed. Returns how many rows had one."""
     count = len(in_future(db, now))
     if count:
         with change(db):

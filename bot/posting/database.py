@@ -1,10 +1,10 @@
-"""database: the ledger's file: its tables, its lock, how it is made and opened.
+"""database: the ledger's file: its tables, its lock, creating and opening it.
 
     with database.held(path) as db: ...                  an existing ledger, locked
-    with database.held(path, make=True) as db: ...       the same for a run that posts, which makes one where there is none
+    with database.held(path, make=True) as db: ...       the same for a run that posts, which creates a missing ledger
 
-A ledger appears whole, under a temporary name first, and belongs to its owner alone (0600). So an empty file is never a new ledger: it is a
-damaged one. Each change is one transaction, flushed to disk.
+A new ledger is written under a temporary name and then renamed, so an empty file is a damaged ledger, not a new one. Only its owner can
+read it (0600). Each change is one transaction, flushed to disk.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ LAYOUT = 2  # PRAGMA user_version
 
 
 class State(StrEnum):
-    READY = "ready"  # not there; may be sent when not_before_utc has passed
+    READY = "ready"  # not on Reddit; may be sent after not_before_utc
     SUBMITTING = "submitting"
     POSTED = "posted"
-    REJECTED = "rejected"  # not there, and never will be; outcome says why
-    UNKNOWN = "unknown"  # may be there
-    PARKED = "parked"  # may be there, was looked for and not found
-    WITHDRAWN = "withdrawn"  # was there, and was deleted by us
+    REJECTED = "rejected"  # not on Reddit, and never sent again; outcome says why
+    UNKNOWN = "unknown"  # may be on Reddit
+    PARKED = "parked"  # may be on Reddit, but a search did not show it
+    WITHDRAWN = "withdrawn"  # was on Reddit, and was deleted by us
 
 
 TABLES = f"""
@@ -46,20 +46,20 @@ CREATE TABLE bench (subreddit TEXT PRIMARY KEY, until_utc INTEGER NOT NULL, reas
 CREATE TABLE pause (one INTEGER PRIMARY KEY CHECK (one = 1), reason TEXT NOT NULL) STRICT;
 CREATE TABLE account (one INTEGER PRIMARY KEY CHECK (one = 1), site TEXT NOT NULL, name TEXT NOT NULL) STRICT
 """
-# What turns a ledger of layout N into one of N + 1.
+# Statements that upgrade a ledger from layout N to N + 1.
 UPGRADES = {1: "ALTER TABLE reply ADD COLUMN comment_sha256 TEXT NOT NULL DEFAULT ''"}
 
 
-# --- who may work with it -------------------------------------------------------------------------------------------------
+# --- locking --------------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def lock(path: Path) -> Iterator[None]:
-    """Hold the ledger: who posts, or changes what was posted, holds it. `pause` and readers don't.
+    """Lock the ledger, for posting or for changing what was posted. `pause` and readers don't need the lock.
 
     Raises:
-        Busy: another process holds it.
-        UserError: its folder can't be made.
+        Busy: another process has locked it.
+        UserError: its folder can't be created.
     """
     path = path.resolve()
     try:
@@ -67,14 +67,14 @@ def lock(path: Path) -> Iterator[None]:
     except (FileExistsError, NotADirectoryError):
         raise UserError(f"{path.parent}: not a folder; give another submit.ledger") from None
     with files.lock(
-        path.with_name(f"{path.name}.lock"), f"{path}: another run holds this ledger; nothing was sent, try again when it is done"
+        path.with_name(f"{path.name}.lock"), f"{path}: another run is using this ledger; nothing was sent; try again when it has finished"
     ):
         yield
 
 
 @contextmanager
 def held(path: Path, make: bool = False) -> Iterator[sqlite3.Connection]:
-    """The ledger, open and locked. make: make one where there is none, which only a run that posts does. Raises as `lock`, `open_…`."""
+    """The ledger, open and locked. make: create a missing one, for runs that post. Raises as `lock` and `open_…`."""
     if not make:
         check_exists(path)
     with lock(path), closing(open_ledger(path)) as db:
@@ -83,11 +83,11 @@ def held(path: Path, make: bool = False) -> Iterator[sqlite3.Connection]:
 
 
 def check_exists(path: Path) -> None:
-    """Raises UserError where there is no ledger; the message names the whole path."""
+    """Raises UserError with the absolute path if there is no ledger."""
     if not path.exists():
         raise UserError(
-            f"{path.absolute()}: no ledger there, so nothing was done; run this in the bot's own folder, or give its --config"
-            " (the first run with --post makes the ledger)"
+            f"{path.absolute()}: no such ledger; nothing was done; run this in the bot's folder, or give its --config"
+            " (the first run with --post creates the ledger)"
         )
 
 
@@ -95,7 +95,7 @@ def check_exists(path: Path) -> None:
 
 
 def open_existing(path: Path) -> sqlite3.Connection:
-    """As `open_ledger`, but never makes one.
+    """As `open_ledger`, but never creates one.
 
     Raises:
         UserError: there is none, or it is damaged.
@@ -105,10 +105,10 @@ def open_existing(path: Path) -> sqlite3.Connection:
 
 
 def open_ledger(path: Path) -> sqlite3.Connection:
-    """The ledger at `path`, made where there is none, with the opt-outs and withdrawals of its backup.
+    """The ledger at `path`, created if missing, with the opt-outs and withdrawals of its backup.
 
     Raises:
-        UserError: the file is damaged, or something else.
+        UserError: the file is damaged or is not a ledger.
     """
     if path.is_dir():
         raise UserError(f"{path.absolute()}: a folder; give the name of a file in submit.ledger")
@@ -116,8 +116,8 @@ def open_ledger(path: Path) -> sqlite3.Connection:
         _make(path)
     if path.stat().st_size == 0:
         raise UserError(
-            f"{path.absolute()}: the ledger is damaged (empty); put a copy back, or delete it and run `python run_bot.py adopt`, or the bot"
-            " may reply twice"
+            f"{path.absolute()}: the ledger is damaged (empty); restore a copy, or delete it and run `python run_bot.py adopt`;"
+            " otherwise the bot may reply twice"
         )
     db = _connect(path)
     try:
@@ -126,7 +126,7 @@ def open_ledger(path: Path) -> sqlite3.Connection:
             problems = [row[0] for row in db.execute("PRAGMA integrity_check(3)")]
             if problems != ["ok"]:
                 raise UserError(
-                    f"{path}: the ledger is damaged ({'; '.join(problems)}); put a copy back, for without it the bot may reply twice"
+                    f"{path}: the ledger is damaged ({'; '.join(problems)}); restore a copy, without which the bot may reply twice"
                 )
             _upgrade(db, path)
         _add_from_backup(db, path)
@@ -142,7 +142,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     try:
         with sqlite_errors(db):
             db.execute("PRAGMA synchronous = FULL")
-            db.execute("PRAGMA secure_delete = ON")  # what `forget` removes is overwritten
+            db.execute("PRAGMA secure_delete = ON")  # overwrites what `forget` removes
     except BaseException:
         db.close()
         raise
@@ -179,7 +179,7 @@ def _upgrade(db: sqlite3.Connection, path: Path) -> None:
 
 
 def _add_from_backup(db: sqlite3.Connection, path: Path) -> None:
-    """Opt-outs and withdrawn replies that a ledger lacks which was lost, or put back from an older copy."""
+    """Add opt-outs and withdrawn replies from the backup, in case the ledger was lost or restored from an older copy."""
     entries = backup.read(path)
     with sqlite_errors(db):
         people = {row[0] for row in db.execute("SELECT author FROM opt_out")}
@@ -203,7 +203,7 @@ def _add_from_backup(db: sqlite3.Connection, path: Path) -> None:
 
 
 def _add_to_backup(db: sqlite3.Connection, path: Path) -> None:
-    """What a backup lacks that was lost, or that did not exist yet."""
+    """Add opt-outs and withdrawn replies to the backup, in case it was lost or did not exist yet."""
     entries = backup.read(path)
     people = {entry["opted_out"].lower() for entry in entries if "opted_out" in entry}
     withdrawn = {entry["withdrawn"] for entry in entries if "withdrawn" in entry}
@@ -219,7 +219,7 @@ def _add_to_backup(db: sqlite3.Connection, path: Path) -> None:
 
 @contextmanager
 def change(db: sqlite3.Connection) -> Iterator[None]:
-    """One transaction: all of it is on the disk afterwards, or none of it."""
+    """One transaction: afterwards all of it is on disk, or none of it."""
     with sqlite_errors(db):
         db.execute("BEGIN IMMEDIATE")
         try:
@@ -233,7 +233,7 @@ def change(db: sqlite3.Connection) -> Iterator[None]:
 
 @contextmanager
 def sqlite_errors(db: sqlite3.Connection) -> Iterator[None]:
-    """SQLite's errors as ours, with the file's name."""
+    """Convert SQLite's errors to user errors with the file's name."""
     try:
         yield
     except sqlite3.IntegrityError:
@@ -251,6 +251,6 @@ def file_of(db: sqlite3.Connection) -> Path:
 
 
 def empty_wal(db: sqlite3.Connection) -> bool:
-    """Write all into the file itself and empty the write-ahead log beside it. False where another program keeps it from being emptied."""
+    """Write everything to the file itself and empty its write-ahead log. False if another program prevents that."""
     with sqlite_errors(db):
         return db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0

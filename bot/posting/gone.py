@@ -1,4 +1,4 @@
-"""gone: which of the comments that were read are deleted on Reddit; for `purge --gone`."""
+"""gone: which stored comments have been deleted on Reddit; for `purge --gone`."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from bot.reddit import client as reddit
 from bot.reddit.requestor import Client
 
 READ_FROM_REDDIT = ("comments.csv", "context.csv", "harvest.csv")
-BATCH = 100  # names a call
+BATCH = 100  # names per call
 
 
 def gone_ids(client: Client, tables: Iterable[Path], problems: list[str]) -> set[str]:
-    """Comments in these tables that Reddit doesn't show any more: deleted, removed, or not given. problems: gets what can't be read.
+    """Comments in these tables that Reddit no longer shows: deleted, removed, or not returned. Unreadable files are added to problems.
 
-    Of two sites only one is asked: tables of the sandbox's comments belong to a client of the sandbox, all others to one of Reddit.
+    Each table is checked on its own site: tables of the sandbox's comments with a client of the sandbox, all others with one of Reddit.
 
     Raises:
-        UserError: Reddit can't be reached or read; nothing is concluded then.
+        UserError: Reddit can't be reached or read.
     """
     names: set[str] = set()
     for path in tables:
@@ -43,7 +43,7 @@ def gone_ids(client: Client, tables: Iterable[Path], problems: list[str]) -> set
 
 
 def of_sandbox(table: Path) -> bool:
-    """Whether the comments of a table were read from the local sandbox: comments.csv beside it says so in its manifest."""
+    """Whether the comments of a table were read from the local sandbox, by the manifest of the comments.csv beside it."""
     try:
         manifest = files.read_manifest(table.with_name("comments.csv")) or {}
     except UserError:

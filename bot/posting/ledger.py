@@ -1,16 +1,16 @@
-"""The ledger: one SQLite file, the only truth about posting. One row per comment replied to; intent is on the disk before the one POST, its
-result after. Also who opted out, which subreddits are left in peace for a while, and whether posting is paused.
+"""The ledger: one SQLite file, the single source of truth about posting. One row per comment replied to; the intent is on disk before the
+one POST, its result after it. Also people who opted out, benched subreddits, and whether posting is paused.
 
-    with ledger.held(path) as db: ...            see database.py for the file, backup.py for the copy of what can't be learnt again
+    with ledger.held(path) as db: ...            see database.py for the file, backup.py for the copy of what can't be recovered
 
     ready ----> submitting ----> posted -> withdrawn
       ^             |----------> rejected                     a known refusal, final
-      |-------------|                                         known not to be there: Reddit asked to wait, or was never reached
-                    `----------> unknown -> posted | parked   parked waits for a person, and is posted once it is seen
+      |-------------|                                         known not to be on Reddit: it asked to wait, or was never reached
+                    `----------> unknown -> posted | parked   parked waits for a person; it becomes posted if Reddit shows it
 
-A killed run leaves `submitting`, which becomes `unknown` at the next start (`recover`). Nothing leads from unknown or parked back to ready
-by itself. Times are epoch seconds by the server's clock; see clock.py for times that lie in the future. Plain functions over a connection;
-each change is one transaction.
+A killed run leaves `submitting`, which becomes `unknown` at the next start (`recover`). A reply never returns from unknown or parked to
+ready automatically. Times are epoch seconds by the server's clock; see clock.py for times in the future. Plain functions over a
+connection; each change is one transaction.
 """
 
 from __future__ import annotations
@@ -36,30 +36,30 @@ HOUR, DAY = 3600, 86_400
 UNWELCOME = ("forbidden", "private")  # outcomes of a 403, reading or posting
 UNWELCOME_IN_A_ROW = 3
 BENCH_SECONDS = 30 * DAY
-SLOW_DOWN = "the subreddit asked to slow down"  # a reason of a bench that passes by itself
+SLOW_DOWN = "the subreddit asked to slow down"  # the reason of a bench that is temporary
 
-UNBENCHED = "unbenched"  # a reason in `refusal`: a person ended a bench, so the count of unwelcome replies begins anew
+UNBENCHED = "unbenched"  # a reason in `refusal`: a person ended a bench, so unwelcome replies are counted from 0 again
 
 
 class Settled(Phrased):
-    """Outcomes that neither Reddit nor a rule gave."""
+    """Outcomes that come neither from Reddit nor from a rule."""
 
-    PARKED = "parked", "it may have been posted and can't be found: a person has to look"
-    NEVER = "never", "not posted, a person gave it up"
+    PARKED = "parked", "it may have been posted, but Reddit does not show it: a person has to look"
+    NEVER = "never", "not posted, cancelled by a person"
     FORGOTTEN = "forgotten", "not posted, its author was forgotten"
 
 
-# May be there now, or was: it counts against caps, and its thread has its reply.
+# States of replies that may be or have been on Reddit: they count for caps, and as the reply of their thread.
 SENT = (State.SUBMITTING, State.POSTED, State.UNKNOWN, State.PARKED, State.WITHDRAWN)
 _IN_SENT = f"state IN {tuple(map(str, SENT))}"
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A row of `reply`. author wrote the comment; body is ours, without the disclosure line; outcome is a name from reddit.Outcome.
+    """A row of `reply`. author: of the comment; body: our reply, without the disclosure line; outcome: a name from reddit.Outcome.
 
-    first_utc is when it was first tried, intent_utc when last. comment_sha256: text.fingerprint of the comment that the reply answers,
-    empty where that isn't known.
+    first_utc, intent_utc: time of the first and of the latest attempt. comment_sha256: text.fingerprint of the comment that the reply
+    answers, empty if unknown.
     """
 
     comment_id: str
@@ -88,10 +88,10 @@ COLUMNS = ", ".join(field.name for field in fields(Reply))
 
 
 def claim(db: sqlite3.Connection, site: str, name: str) -> None:
-    """Bind the ledger to an account, the first time; its rows say nothing of another account.
+    """Bind the ledger to an account on first use, since its rows are about one account only.
 
     Raises:
-        UserError: it is another account's.
+        UserError: it belongs to another account.
     """
     with change(db):
         owner = db.execute("SELECT site, name FROM account").fetchone()
@@ -105,7 +105,7 @@ def claim(db: sqlite3.Connection, site: str, name: str) -> None:
 
 
 def account(db: sqlite3.Connection) -> str:
-    """Whose ledger it is, for a person."""
+    """The account that the ledger belongs to, for messages."""
     with sqlite_errors(db):
         owner = db.execute("SELECT site, name FROM account").fetchone()
     return f"u/{owner['name']} at {owner['site']}" if owner else "no account yet"
@@ -115,16 +115,16 @@ def account(db: sqlite3.Connection) -> str:
 
 
 def recover(db: sqlite3.Connection) -> int:
-    """After the lock was got: what a killed run was sending may be there. Returns how many."""
+    """To be called once the ledger is locked: replies that a killed run was sending become unknown. Returns how many."""
     with change(db):
         return db.execute("UPDATE reply SET state = 'unknown' WHERE state = 'submitting'").rowcount
 
 
 def intend(db: sqlite3.Connection, reply: Reply, now: int) -> None:
-    """Write down that `reply` is about to be sent: a new row, or one that is ready.
+    """Record that `reply` is about to be sent: a new row, or one that is ready.
 
     Raises:
-        RuntimeError: the comment has a row that isn't ready. Nothing may be sent then.
+        RuntimeError: the comment has a row that is not ready, so nothing may be sent.
     """
     with change(db):
         written = db.execute(
@@ -147,7 +147,7 @@ def settle(
     not_before_utc: int | None = None,
     error: str = "",
 ) -> None:
-    """Write down what became of a row. A wait that Reddit asked for holds for the account, whatever becomes of this reply."""
+    """Record the result for a row. A wait that Reddit asked for applies to the account, whatever happens to this reply."""
     with change(db):
         db.execute(
             "UPDATE reply SET state = ?, outcome = ?, done_utc = ?, reply_id = ?, not_before_utc = coalesce(?, not_before_utc), error = ?"
@@ -157,7 +157,7 @@ def settle(
 
 
 def release(db: sqlite3.Connection, comment_id: str) -> None:
-    """A person says that a parked reply may be sent again."""
+    """Make a parked reply ready again, by a person's decision."""
     with change(db):
         db.execute(
             "UPDATE reply SET state = 'ready', outcome = 'released', tries = 0 WHERE comment_id = ? AND state = 'parked'", (comment_id,)
@@ -165,7 +165,7 @@ def release(db: sqlite3.Connection, comment_id: str) -> None:
 
 
 def adopt(db: sqlite3.Connection, reply: Reply, reply_id: str, utc: int, body: str = "") -> None:
-    """Take in a reply of ours that stands on Reddit while the ledger has no row, or one of a reply that was not sent or was refused.
+    """Add a reply of ours that is on Reddit although the ledger has no row for it, or a row that says that it was not sent or was refused.
 
     utc: when it was posted, as far as known; body: our text, without the disclosure line.
     """
@@ -189,37 +189,37 @@ def in_state(db: sqlite3.Connection, *states: State) -> list[Reply]:
 
 
 def all_comments(db: sqlite3.Connection) -> set[str]:
-    """Every comment that has a row, in whatever state."""
+    """Every comment that has a row, in any state."""
     with sqlite_errors(db):
         return {row[0] for row in db.execute("SELECT comment_id FROM reply")}
 
 
 def own_texts(db: sqlite3.Connection, limit: int = 1000, but_to: Collection[str] = ()) -> list[str]:
-    """What we wrote lately, newest first, but to these comments; for finding near-copies."""
+    """Our recent replies, newest first, except those to the given comments; used to detect near-copies."""
     replies = _replies(db, "WHERE state != 'rejected' AND body != '' ORDER BY intent_utc DESC LIMIT ?", limit)
     return [reply.body for reply in replies if reply.comment_id not in but_to]
 
 
 def note_removed(db: sqlite3.Connection, comment_id: str, now: int) -> None:
-    """A moderator or Reddit removed the reply to this comment. Noted once."""
+    """Record that a moderator or Reddit removed the reply to this comment; only the first time counts."""
     with change(db):
         db.execute("UPDATE reply SET removed_utc = ? WHERE comment_id = ? AND removed_utc IS NULL", (now, comment_id))
 
 
 def note_restored(db: sqlite3.Connection, comment_id: str) -> None:
-    """What was removed is seen by everybody again."""
+    """Record that everybody sees a removed reply again."""
     with change(db):
         db.execute("UPDATE reply SET removed_utc = NULL WHERE comment_id = ?", (comment_id,))
 
 
 def note_not_deleted(db: sqlite3.Connection, comment_id: str, why: str) -> None:
-    """The reply to this comment was to be deleted and is still there; the next run tries again."""
+    """Record that the reply to this comment could not be deleted; the next run tries again."""
     with change(db):
         db.execute("UPDATE reply SET error = ? WHERE comment_id = ?", (f"not_deleted: {why}", comment_id))
 
 
 def unwelcome_in_a_row(db: sqlite3.Connection, subreddit: str | None = None) -> int:
-    """How many of the newest replies, back from now, were answered with a 403, or kept back by one when the thread was read, or removed.
+    """How many replies in a row, counted back from now, got a 403, were not sent because of one when the thread was read, or were removed.
 
     In one subreddit, or everywhere; since the last `unbench`.
     """
@@ -253,13 +253,13 @@ def sent_in_thread(db: sqlite3.Connection, thread_id: str) -> int:
 
 
 def last_sent_utc(db: sqlite3.Connection) -> int | None:
-    """When something was last sent, or answered, refusals included."""
+    """When something was last sent or answered, including refusals."""
     with sqlite_errors(db):
         return db.execute("SELECT max(max(intent_utc, coalesce(done_utc, 0))) FROM reply WHERE tries > 0").fetchone()[0]
 
 
 def not_before_utc(db: sqlite3.Connection) -> int | None:
-    """Until when Reddit asked the account to wait, at the latest."""
+    """The latest time until which Reddit asked the account to wait."""
     with sqlite_errors(db):
         return db.execute("SELECT max(not_before_utc) FROM reply").fetchone()[0]
 
@@ -270,13 +270,13 @@ def _count(db: sqlite3.Connection, where: str, *values: object) -> int:
 
 
 def refuse(db: sqlite3.Connection, reply: Reply, reason: str, now: int) -> None:
-    """Count a reply that wasn't sent; for `status`."""
+    """Count a reply that was not sent; for `status`."""
     with change(db):
         db.execute("INSERT INTO refusal VALUES (?, ?, ?, ?)", (now, reply.comment_id, reply.subreddit, reason))
 
 
 def errors(db: sqlite3.Connection) -> dict[str, int]:
-    """Reddit's names, or Python's, of what went wrong with replies that were not withdrawn since; the most frequent first."""
+    """Names of the errors, from Reddit or Python, of replies that were not withdrawn since; most frequent first."""
     with sqlite_errors(db):
         rows = db.execute("SELECT error FROM reply WHERE error != '' AND state != 'withdrawn' ORDER BY comment_id")
         return dict(Counter(row[0].partition(":")[0] for row in rows).most_common())
@@ -290,7 +290,7 @@ def outcomes(db: sqlite3.Connection) -> list[tuple[State, str, int]]:
 
 
 def refusals_since(db: sqlite3.Connection, utc: int) -> dict[str, int]:
-    """How often each reason kept a reply back after `utc`, the most frequent first."""
+    """How often each reason prevented a reply after `utc`, most frequent first."""
     with sqlite_errors(db):
         rows = db.execute(
             "SELECT reason, count(*) FROM refusal WHERE event_utc > ? AND reason != ? GROUP BY reason ORDER BY 2 DESC, 1", (utc, UNBENCHED)
@@ -302,7 +302,7 @@ def refusals_since(db: sqlite3.Connection, utc: int) -> dict[str, int]:
 
 
 def opt_out(db: sqlite3.Connection, author: str, source: str, now: int) -> None:
-    """Never reply to `author` again. source: where they asked for it, `t1_…` or `t4_…`. The backup has it first, the ledger then."""
+    """Never reply to `author` again. source: where they asked for it, `t1_…` or `t4_…`. Written to the backup first, then to the ledger."""
     if not opted_out(db, author):
         backup.append(file_of(db), utc=now, opted_out=author.lower(), source=source)
     with change(db):
@@ -321,7 +321,7 @@ def everyone_opted_out(db: sqlite3.Connection) -> set[str]:
 
 
 def bench(db: sqlite3.Connection, subreddit: str, until_utc: int, reason: str) -> None:
-    """Leave a subreddit in peace until then, or until a later time that is set already."""
+    """Post nothing in a subreddit until then, or until a later time that is already set."""
     with change(db):
         db.execute(
             "INSERT INTO bench VALUES (?1, ?2, ?3) ON CONFLICT (subreddit) DO UPDATE SET until_utc = ?2, reason = ?3 WHERE until_utc <= ?2",
@@ -330,7 +330,7 @@ def bench(db: sqlite3.Connection, subreddit: str, until_utc: int, reason: str) -
 
 
 def wait_of_subreddit(db: sqlite3.Connection, subreddit: str, now: int) -> int | None:
-    """Until when the subreddit itself asked to slow down, where that is why it is benched."""
+    """Until when the subreddit is benched because it asked to slow down."""
     with sqlite_errors(db):
         row = db.execute(
             "SELECT until_utc FROM bench WHERE subreddit = ? AND until_utc > ? AND reason = ?", (subreddit.lower(), now, SLOW_DOWN)
@@ -339,7 +339,7 @@ def wait_of_subreddit(db: sqlite3.Connection, subreddit: str, now: int) -> int |
 
 
 def bench_if_unwelcome(db: sqlite3.Connection, subreddit: str, now: int) -> bool:
-    """After a 403 or a removal: bench the subreddit if that was the third in a row there. True if it was, there or everywhere together."""
+    """After a 403 or a removal: bench the subreddit if that was the third in a row there. True if it was the third there or overall."""
     if unwelcome_in_a_row(db, subreddit) >= UNWELCOME_IN_A_ROW:
         bench(db, subreddit, now + BENCH_SECONDS, f"{UNWELCOME_IN_A_ROW} forbidden or removed in a row")
         return True
@@ -347,7 +347,7 @@ def bench_if_unwelcome(db: sqlite3.Connection, subreddit: str, now: int) -> bool
 
 
 def unbench(db: sqlite3.Connection, subreddit: str, now: int) -> bool:
-    """Reply there again, and count unwelcome replies anew. True if it was benched."""
+    """Allow replies there again, and count unwelcome replies from 0. True if it was benched."""
     with change(db):
         was_benched = db.execute("DELETE FROM bench WHERE subreddit = ?", (subreddit.lower(),)).rowcount > 0
         latest = db.execute("SELECT max(?, coalesce(max(done_utc), 0)) FROM reply", (now,)).fetchone()[0]
@@ -357,13 +357,13 @@ def unbench(db: sqlite3.Connection, subreddit: str, now: int) -> bool:
 
 
 def benched(db: sqlite3.Connection, now: int) -> dict[str, int]:
-    """Subreddits, in lower case, that are left in peace, and until when."""
+    """Benched subreddits, in lower case, and until when."""
     with sqlite_errors(db):
         return {row[0]: row[1] for row in db.execute("SELECT subreddit, until_utc FROM bench WHERE until_utc > ? ORDER BY 1", (now,))}
 
 
 def pause(db: sqlite3.Connection, reason: str) -> None:
-    """Nothing is posted from now on, by a run that is at work either, until `resume`."""
+    """Post nothing from now on, not even in a run that is in progress, until `resume`."""
     with change(db):
         db.execute("INSERT OR REPLACE INTO pause VALUES (1, ?)", (reason,))
 
@@ -382,9 +382,9 @@ def paused(db: sqlite3.Connection) -> str | None:
 
 
 def forget(db: sqlite3.Connection, author: str) -> int:
-    """Remove a person's name, and our words to them; that their comments were replied to stays known. Returns how many rows it was.
+    """Remove a person's name and our replies to them; the ids of their comments are kept. Returns how many rows were changed.
 
-    What is ready is never sent then. An opt-out stays: without it they would be replied to again.
+    Replies that are ready are never sent. An opt-out is kept: without it the bot would reply to them again.
     """
     with change(db):
         db.execute(
@@ -398,9 +398,9 @@ def forget(db: sqlite3.Connection, author: str) -> int:
 
 
 def withdraw(db: sqlite3.Connection, comment_id: str, why: str) -> None:
-    """Note that our reply to this comment was deleted by us. When it was posted, and that it was, stays as it is.
+    """Record that we deleted our reply to this comment. The time and outcome of posting are kept.
 
-    The backup has it first: Reddit shows nothing of a deleted reply, and an older copy of the ledger would post it again.
+    Written to the backup first: Reddit does not show deleted replies, and an older copy of the ledger would post it again.
     """
     if reply := find(db, comment_id):
         place = {"thread_id": reply.thread_id, "subreddit": reply.subreddit}

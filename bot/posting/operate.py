@@ -1,16 +1,16 @@
-"""operate: what a person does beside the pipeline.
+"""operate: commands for the person who runs the bot.
 
     python run_bot.py status                                 what was posted, refused, parked and capped, and why
-    python run_bot.py resolve [t1_abc posted|never|again]    say what became of replies that may have been posted and can't be found
-    python run_bot.py pause --reason "moderators asked"      nothing is posted from now on, by a run that is at work either
-    python run_bot.py resume                                 until this
+    python run_bot.py resolve [t1_abc posted|never|again]    decide on replies that may have been posted, but that Reddit does not show
+    python run_bot.py pause --reason "moderators asked"      post nothing from now on, not even in a run that is in progress
+    python run_bot.py resume                                 post again
     python run_bot.py unbench SUBREDDIT                      reply there again before its 30 days are over
-    python run_bot.py forget USER                            remove what is known of a person, and never reply to them again
+    python run_bot.py forget USER                            remove a person's data, and never reply to them again
 
-All of them work with the ledger that the config names, and none makes one: where there is none they say which path they looked at. status
-reads; the others change the ledger. forget removes the name and our words to them from the ledger, which keeps the ids of the comments
-(without them they could be replied to twice) and puts the name on the list of those who opted out; then it purges the comments of theirs
-that stand in any table under --data and --also, links followed.
+They use the ledger in the config and never create one: if it is missing, they print the path. status only reads; the others change the
+ledger. forget removes the person's name and our replies to them from the ledger, keeps the ids of their comments (without which the bot
+could reply to them twice), and records the name as opted out. Then it purges the person's comments from all tables under --data and
+--also; links are followed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Annotated
 
 import typer
 
-from bot import config, text
+from bot import config, names, text
 from bot.cli import UserError
 from bot.conduct import where
 from bot.config import SubmitSettings
@@ -42,15 +42,15 @@ USER = re.compile(r"[\w-]{3,20}", re.ASCII)
 
 
 def status(db: sqlite3.Connection, rules: SubmitSettings, now: int) -> Iterator[str]:
-    """Lines for a person. now: by this machine's clock; posting itself goes by Reddit's."""
+    """The lines that `status` prints. now: by this machine's clock; posting itself uses Reddit's."""
     yield f"ledger: {rules.ledger.absolute()} ({ledger.account(db)})"
     if reason := ledger.paused(db):
         yield f"paused: {reason}"
     if rules.kill_switch.exists():
-        yield f"stopped: {rules.kill_switch.absolute()} is there"
+        yield f"stopped: {rules.kill_switch.absolute()} exists"
     if times := clock.in_future(db, now):
         latest = ", ".join(f"{name} {moment(utc)}" for name, utc in list(times.items())[:3])
-        yield f"{len(times)} times in the future, by a wrong clock ({latest}); the next run that posts sets them to the present"
+        yield f"{len(times)} times in the future, from a wrong clock ({latest}); the next run that posts sets them to the present"
     hour, day = ledger.sent_since(db, now - HOUR), ledger.sent_since(db, now - DAY)
     yield f"sent: {hour} in the last hour (cap {rules.posts_an_hour}), {day} in 24 hours (cap {rules.posts_a_day})"
     for state, outcome, count in ledger.outcomes(db):
@@ -62,13 +62,13 @@ def status(db: sqlite3.Connection, rules: SubmitSettings, now: int) -> Iterator[
     if refusals := ledger.refusals_since(db, now - DAY):
         yield f"not posted in 24 hours: {', '.join(f'{reason} {count}' for reason, count in refusals.items())}"
     for subreddit, until in ledger.benched(db, now).items():
-        yield f"r/{subreddit} is left in peace until {moment(until)}"
+        yield f"r/{subreddit} is benched until {moment(until)}"
     if people := ledger.everyone_opted_out(db):
         yield f"opted out: {len(people)}"
 
 
 def describe(reply: Reply) -> str:
-    """A parked reply, and where to look for it."""
+    """A parked reply, and the address where to look for it."""
     where = f"https://www.reddit.com/comments/{reply.thread_id.removeprefix('t3_')}/_/{reply.comment_id.removeprefix('t1_')}"
     begins = text.printable(reply.body)[:100]
     why = text.printable(reply.error) or "the run was killed"
@@ -76,10 +76,10 @@ def describe(reply: Reply) -> str:
 
 
 def resolve(db: sqlite3.Connection, comment_id: str, answer: str) -> None:
-    """Write down what became of a parked reply, by a person's word.
+    """Record a person's decision on a parked reply.
 
     Raises:
-        UserError: it isn't parked, or it can't be sent again because its text was forgotten.
+        UserError: it is not parked, or it can't be sent again because its text was forgotten.
     """
     reply = ledger.find(db, comment_id)
     if reply is None or reply.state != State.PARKED:
@@ -90,7 +90,7 @@ def resolve(db: sqlite3.Connection, comment_id: str, answer: str) -> None:
     elif answer == "never":
         ledger.settle(db, comment_id, State.REJECTED, ledger.Settled.NEVER, when, error=reply.error)
     elif not reply.body:
-        raise UserError(f"{comment_id}: its text was forgotten, it can't be sent again; say posted or never")
+        raise UserError(f"{comment_id}: its text was forgotten, so it can't be sent again; answer posted or never")
     else:
         ledger.release(db, comment_id)
 
@@ -126,34 +126,33 @@ class Answer(StrEnum):
 
 
 def resolve_command(
-    comment_id: Annotated[str, typer.Argument(help="t1_…, the comment that was replied to; without it, what is parked is listed")] = "",
+    comment_id: Annotated[str, typer.Argument(help="t1_…, the comment that was replied to; omit it to list parked replies")] = "",
     answer: Annotated[
-        Answer | None, typer.Argument(help="posted: it is there; never: give it up; again: it isn't there, the next run may send it")
+        Answer | None,
+        typer.Argument(help="posted: it is on Reddit; never: don't send it; again: it is not on Reddit, the next run may send it"),
     ] = None,
     config_file: Config = None,
 ) -> None:
-    """Say what became of replies that may have been posted and can't be found."""
+    """Decide on replies that may have been posted, but that Reddit does not show."""
     path = config.load(config_file).submit.ledger
     if bool(comment_id) != bool(answer):
-        raise UserError("say which and what: `resolve t1_… posted|never|again`; `resolve` alone lists what is parked")
+        raise UserError("give a comment and an answer: `resolve t1_… posted|never|again`; `resolve` alone lists parked replies")
     with ledger.held(path) as db:
         if answer:
             resolve(db, comment_id, answer)
         parked = ledger.in_state(db, State.PARKED)
         for reply in parked:
             print(describe(reply))
-        print(f"{len(parked)} parked" + "; look there, then `python run_bot.py resolve t1_… posted|never|again`" * bool(parked))
+        print(f"{len(parked)} parked" + "; look on Reddit, then run `python run_bot.py resolve t1_… posted|never|again`" * bool(parked))
 
 
 def pause_command(reason: Annotated[str, typer.Option(help="shown by `status`")] = "paused by hand", config_file: Config = None) -> None:
-    """Post nothing from now on, by a run that is at work either, until `resume`."""
+    """Post nothing from now on, not even in a run that is in progress, until `resume`."""
     path = config.load(config_file).submit.ledger
     with closing(ledger.open_existing(path)) as db:
         ledger.pause(db, reason)
         account = ledger.account(db)
-    print(
-        f"paused: {account}, {path.absolute()}; `resume` ends it. Dry runs go on, and so does obeying `!stop` and `!delete` in posting runs"
-    )
+    print(f"paused: {account}, {path.absolute()}; `resume` ends it. Dry runs still work, and posting runs still obey `!stop` and `!delete`")
 
 
 def resume_command(config_file: Config = None) -> None:
@@ -163,48 +162,48 @@ def resume_command(config_file: Config = None) -> None:
         was_paused, account = ledger.resume(db), ledger.account(db)
     print(f"{'posting again' if was_paused else 'was not paused; nothing to do'}: {account}, {settings.ledger.absolute()}")
     if settings.kill_switch.exists():
-        print(f"but nothing is posted while {settings.kill_switch.absolute()} is there; delete it")
+        print(f"but nothing is posted while {settings.kill_switch.absolute()} exists; delete it")
 
 
 def unbench_command(
     subreddit: Annotated[str, typer.Argument(metavar="SUBREDDIT", help="a name, with or without r/")], config_file: Config = None
 ) -> None:
-    """Reply again in a subreddit that is left in peace after refusals or removals."""
-    path, name = config.load(config_file).submit.ledger, where.subreddit_name(subreddit)
+    """Reply again in a subreddit that is benched after refusals or removals."""
+    path, name = config.load(config_file).submit.ledger, names.plain_name(subreddit)
     with closing(ledger.open_existing(path)) as db:
         if not ledger.unbench(db, name, int(time.time())):
             raise UserError(f"r/{name} is not benched in {path.absolute()}; `status` lists those that are")
-        print(f"r/{name} is not left in peace any longer: {ledger.account(db)}, {path.absolute()}")
+        print(f"r/{name} is no longer benched: {ledger.account(db)}, {path.absolute()}")
 
 
 def forget_command(
     user: Annotated[str, typer.Argument(metavar="USER", help="a name on Reddit, with or without u/")],
-    data: Annotated[Path, typer.Option(metavar="DIR", help="searched with all that lies in it")] = Path("data"),
-    also: Annotated[list[Path] | None, typer.Option(metavar="DIR", help="another such folder; may be given several times")] = None,
+    data: Annotated[Path, typer.Option(metavar="DIR", help="folder to search, with all its subfolders")] = Path("data"),
+    also: Annotated[list[Path] | None, typer.Option(metavar="DIR", help="another such folder; may be repeated")] = None,
     config_file: Config = None,
 ) -> None:
-    """Remove what is known of a person, and never reply to them again."""
+    """Remove a person's data, and never reply to them again."""
     name = user.removeprefix("/").removeprefix("u/").removeprefix("U/")
     if not USER.fullmatch(name):
-        raise UserError(f"{user[:40]!r} is no name of an account on Reddit; 3 to 20 letters, digits, _ and -")
+        raise UserError(f"{user[:40]!r} is not a valid account name on Reddit; give 3 to 20 letters, digits, _ and -")
     path, folders = config.load(config_file).submit.ledger, [data, *(also or [])]
     purge.check_folders(folders)
     with ledger.held(path) as db:
-        ledger.opt_out(db, name, "forget", int(time.time()))  # first: whatever comes after, they are left in peace
+        ledger.opt_out(db, name, "forget", int(time.time()))  # first, so that it holds even if a later step fails
         problems = forget(db, name, folders)
         count = ledger.forget(db, name)
-        print(f"{path.absolute()} ({ledger.account(db)}): {count} replies without the name now; the list of those who opted out keeps it")
+        print(f"{path.absolute()} ({ledger.account(db)}): name removed from {count} replies, and kept in the list of those who opted out")
         if not database.empty_wal(db):
-            problems.append(f"{path.absolute()}-wal: another program has the ledger open; the name stays there until it lets go")
+            problems.append(f"{path.absolute()}-wal: another program has the ledger open; the name stays there until it is closed")
     if problems:
-        raise UserError(f"{len(problems)} may hold traces of them: {'; '.join(problems)}")
+        raise UserError(f"{len(problems)} may contain traces of them: {'; '.join(problems)}")
 
 
 def forget(db: sqlite3.Connection, name: str, folders: Sequence[Path]) -> list[str]:
-    """Purge a person's comments from all tables in the folders. Returns what was wrong with files; the rest is done.
+    """Purge a person's comments from all tables in the folders. Returns the problems with files; everything else is done.
 
     Raises:
-        UserError: a run is at work in one of the folders.
+        UserError: a run is in progress in one of the folders.
     """
     problems: list[str] = []
     ids = {reply.comment_id for reply in ledger.in_state(db, *State) if where.same_name(reply.author, name)}
@@ -215,7 +214,7 @@ def forget(db: sqlite3.Connection, name: str, folders: Sequence[Path]) -> list[s
 
 
 def comments_of(name: str, folders: Iterable[Path], problems: list[str]) -> set[str]:
-    """The comments of a person that stand in tables with an author: those of run folders. Extracts and prepared files have no names."""
+    """A person's comments in tables with a column author: those of run folders. Extracts and prepared files have no names."""
     ids = set()
     for path in purge.files_in(folders, None, problems)["table"]:
         with purge.noted(problems, path):

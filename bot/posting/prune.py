@@ -3,8 +3,8 @@
     python run_bot.py prune --older-than 30d
     python run_bot.py prune --older-than 12h --runs /elsewhere/runs
 
-Looks at the folders in data/runs (or --runs). Removes one where every file is a run's own, nothing in it was changed for so long, and no
-run is at work. A folder with a file of somebody else, and one with the ledger of submit.ledger, stay and are named; links stay, too.
+Removes folders in data/runs (or --runs) in which every file belongs to a run, nothing was changed for this long, and no run is in progress.
+Folders with any other file, and the one with the ledger (submit.ledger), are kept and listed. Links are kept, too.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ def parse_age(age: str) -> int:
     """
     match = re.fullmatch(r"([0-9]{1,5})([hdw])", age)
     if not match:
-        raise UserError(f"--older-than {age[:40]}: write a number and h, d or w: 12h, 30d, 4w")
+        raise UserError(f"--older-than {age[:40]}: give a number and h, d or w: 12h, 30d, 4w")
     return int(match[1]) * UNIT_SECONDS[match[2]]
 
 
 def last_change(folder: Path) -> float:
-    """When a file of a folder was last written, epoch seconds."""
+    """When the newest file of a folder was written, epoch seconds."""
     return max(path.lstat().st_mtime for path in [folder, *folder.iterdir()])
 
 
 def candidates(runs: Path, older_than: float, ledger: Path) -> Iterator[tuple[Path, str]]:
-    """The old folders in `runs`, and why each stays; empty: it goes. older_than: epoch seconds."""
+    """The old folders in `runs`, and why each is kept; empty: it can be removed. older_than: epoch seconds."""
     for folder in sorted(runs.iterdir()):
         if folder.is_symlink() or not folder.is_dir() or last_change(folder) > older_than:
             continue
@@ -49,18 +49,18 @@ def candidates(runs: Path, older_than: float, ledger: Path) -> Iterator[tuple[Pa
         if not files.is_run(folder):
             yield folder, "not a run folder"
         elif foreign:
-            yield folder, f"holds {foreign.name}, which is no file of a run"
+            yield folder, f"contains {foreign.name}, which is not a file of a run"
         elif ledger.resolve().parent == folder.resolve():
-            yield folder, "holds the ledger"
+            yield folder, "contains the ledger"
         else:
             yield folder, ""
 
 
 def remove_run(folder: Path) -> None:
-    """The lock goes last, so that a kill leaves something that is still a run folder.
+    """Remove a run folder. The lock is deleted last, so that after a kill the rest is still a run folder.
 
     Raises:
-        Busy: a run is at work in it.
+        Busy: a run is in progress in it.
     """
     with files.run_folder(folder):
         for path in folder.iterdir():
@@ -71,13 +71,13 @@ def remove_run(folder: Path) -> None:
 
 
 def prune_command(
-    older_than: Annotated[str, typer.Option(metavar="AGE", help="remove what was not changed for so long: 12h, 30d, 4w")],
-    runs: Annotated[Path, typer.Option(metavar="DIR", help="the folder of run folders")] = Path("data/runs"),
+    older_than: Annotated[str, typer.Option(metavar="AGE", help="remove folders that were not changed for this long: 12h, 30d, 4w")],
+    runs: Annotated[Path, typer.Option(metavar="DIR", help="folder that contains the run folders")] = Path("data/runs"),
     config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings")] = None,
 ) -> None:
     """Remove old run folders."""
     if not runs.is_dir():
-        raise UserError(f"{runs.absolute()}: no such folder; --runs names the folder of run folders")
+        raise UserError(f"{runs.absolute()}: no such folder; give the one that contains the run folders with --runs")
     count = 0
     before = time.time() - parse_age(older_than)
     for folder, why in candidates(runs, before, config.load(config_file).submit.ledger):
@@ -86,7 +86,7 @@ def prune_command(
                 remove_run(folder)
                 count += 1
         except Busy:
-            why = "a run is at work"
+            why = "a run is in progress"
         if why:
-            print(f"{folder} stays: {why}")
+            print(f"{folder} is kept: {why}")
     print(f"{count} run folders removed from {runs.absolute()}")

@@ -1,18 +1,18 @@
 """purge: remove every trace of what was deleted on Reddit.
 
-Reads  FILE: one fullname a line, t1_… (comment or reply; abc alone means t1_abc) or t3_… (whole thread); blank lines and # lines are
+Reads  FILE: one fullname per line, t1_… (comment or reply; abc alone means t1_abc) or t3_… (whole thread); blank lines and # lines are
        skipped. And every CSV and Parquet file under --data and each --also, at any depth.
-Writes those again, with their manifests, without the rows that name one of the ids; a file without such a row stays as it is, byte for
-       byte. gpt2_finetune.csv, which has no ids, is made again from the lm_train.csv beside it. Deletes report's pages and a .part of
-       generate's that show one of the ids, extract's cache `.staged`, and temporary files of killed stages.
+Writes these files again, with their manifests, without the rows that contain one of the ids; a file without such a row is not touched.
+       gpt2_finetune.csv, which has no ids, is made again from the lm_train.csv beside it. Deletes pages of `report` and .part files of
+       `generate` that contain one of the ids, the cache `.staged` of `extract`, and temporary files of killed stages.
 
     python run_bot.py purge --ids FILE
     python run_bot.py purge --ids FILE --also /elsewhere/run --dry-run
     python run_bot.py purge --gone --config my.toml
 
---gone asks Reddit about all comments in the comments.csv, context.csv and harvest.csv of these folders, a hundred a call, and takes those
-that were deleted or removed there for the ids; those of the local sandbox are asked of the sandbox. Run it while no other stage is at work
-on these folders; after a kill, run it again and it finishes. A file that can't be searched is left alone and named in the error at the end.
+--gone looks up all comments in the comments.csv, context.csv and harvest.csv of these folders on Reddit, a hundred per call, and purges
+those that were deleted or removed there; comments of the local sandbox are looked up in the sandbox. Run it while no other stage uses
+these folders; after a kill, run it again to finish. Files that can't be searched are not changed and are listed in the error at the end.
 Dumps, BigQuery tables, trained models and the sandbox's own database are not changed.
 """
 
@@ -43,13 +43,13 @@ from bot.posting.gone import gone_ids
 from bot.reddit import client as reddit
 from bot.schema import FinetuneText
 
-LISTED = 8  # names in a line that a person reads
+LISTED = 8  # names in a message
 ID_COLUMNS = ("comment_id", "reply_id", "parent_id", "thread_id", "chosen_id", "rejected_id")
 FINETUNE, LM_TRAIN, PAGE, SPREADSHEET = "gpt2_finetune.csv", "lm_train.csv", "report.html", "for_spreadsheet.csv"
 NOTHING = """
     .gitkeep metrics.json summary.txt log.jsonl sandbox.sqlite sandbox.sqlite-shm sandbox.sqlite-wal sandbox.log sandbox.url STOP
     ledger.sqlite ledger.sqlite-shm ledger.sqlite-wal ledger.sqlite.lock ledger.run.lock ledger.backup.jsonl
-"""  # files that hold no text of other people's; the ledger is `forget`'s, the sandbox's people are invented
+"""  # files without other people's texts; `forget` handles the ledger, and the sandbox's people are invented
 KINDS = {FINETUNE: "finetune", PAGE: "page", SPREADSHEET: "page", files.RUN_LOCK: "lock"} | dict.fromkeys(NOTHING.split(), "nothing")
 FULLNAME = re.compile(r"t[13]_[0-9a-z]+")
 BATCH_ROWS = 20_000  # of a Parquet file in memory at once
@@ -59,7 +59,7 @@ BATCH_ROWS = 20_000  # of a Parquet file in memory at once
 
 
 def parse_ids(lines: Iterable[str], where: str) -> set[str]:
-    """Fullnames, one a line. where: names the lines in an error.
+    """Fullnames, one per line. where: the source of the lines, for errors.
 
     >>> sorted(parse_ids(["# deleted", "t1_abc", "", " def ", "t3_abc"], "ids.txt"))
     ['t1_abc', 't1_def', 't3_abc']
@@ -91,11 +91,11 @@ def kind(path: Path) -> str:
 
 
 def files_in(folders: Iterable[Path], ids_file: Path | None, problems: list[str]) -> dict[str, list[Path]]:
-    """All files under the folders but ids_file by kind, each once under its real name; and under `STAGED` those caches, not looked into.
+    """All files under the folders except ids_file, by kind, each once under its real path; under `STAGED` the caches, without their files.
 
-    Links are followed: a raw_data that lies on another disk is searched too.
+    Links are followed, so a raw_data on another disk is searched too.
     """
-    found: dict[str, set[Path]] = defaultdict(set)
+    tree: dict[str, set[Path]] = defaultdict(set)
     seen: set[Path] = set()
 
     def unreadable(error: OSError) -> None:
@@ -110,19 +110,19 @@ def files_in(folders: Iterable[Path], ids_file: Path | None, problems: list[str]
             seen.add(folder)
             if STAGED in folders_in_it:
                 folders_in_it.remove(STAGED)
-                found[STAGED].add(folder / STAGED)
+                tree[STAGED].add(folder / STAGED)
             for path in (folder / each for each in names):
                 if ids_file is None or path.resolve() != ids_file.resolve():
-                    found[kind(path)].add(path.resolve())
-    return defaultdict(list, {each: sorted(paths) for each, paths in found.items()})
+                    tree[kind(path)].add(path.resolve())
+    return defaultdict(list, {each: sorted(paths) for each, paths in tree.items()})
 
 
-# --- looking ------------------------------------------------------------------------------------------------------------
+# --- searching ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
 class Held:
-    """What a table holds of the ids. of_threads: the comments in its rows of purged threads."""
+    """What a table contains of the ids. of_threads: the comments in its rows of purged threads."""
 
     rows: int = 0
     removed: int = 0
@@ -145,7 +145,7 @@ def look(columns: list[str], rows: Iterable[list[Any]], ids: set[str]) -> Held:
         held.removed += 1
         held.ids |= ids.intersection(cells)
         named = dict(zip(columns, cells, strict=True))
-        if named.get("thread_id") in ids and named.get("comment_id"):  # an empty cell would be found in every file
+        if named.get("thread_id") in ids and named.get("comment_id"):  # an empty cell would match in every file
             held.of_threads.add(named["comment_id"])
     return held
 
@@ -159,7 +159,7 @@ def columns_of(path: Path) -> list[str]:
 
 
 def id_columns(path: Path) -> list[str]:
-    """Those of ID_COLUMNS that a table has. Raises FileError where it has none: then nobody can tell what it holds."""
+    """Those of ID_COLUMNS that a table has. Raises FileError if it has none, since its content can't be checked then."""
     columns = [name for name in columns_of(path) if name in ID_COLUMNS]
     if not columns:
         raise FileError(f"{path}: has none of the columns {', '.join(ID_COLUMNS)}; delete it or keep it elsewhere")
@@ -183,30 +183,28 @@ def cells_of(path: Path, columns: list[str]) -> Iterator[list[Any]]:
 def names_in(path: Path) -> set[str]:
     """Every fullname in a text file.
 
-    A page and a .part name each comment whose text, or whose candidates, they hold.
+    A page or a .part contains the fullname of each comment whose text or candidates it contains.
     """
     with path.open(encoding="utf-8", errors="replace") as file:
         return {name for line in file for name in FULLNAME.findall(line)}
 
 
 def check_finetune(path: Path, train: Held | None) -> None:
-    """Hold gpt2_finetune.csv to the lm_train.csv beside it, which alone tells what it holds. train: what that one holds.
+    """Check that gpt2_finetune.csv was made from the lm_train.csv beside it, which has the ids. train: what lm_train.csv contains.
 
     Raises:
-        FileError: there is no lm_train.csv, or it isn't the one that this was made from.
+        FileError: there is no lm_train.csv, or it is not the one that this file was made from.
     """
     source = path.with_name(LM_TRAIN)
     if not source.exists():
-        raise FileError(f"{path}: there is no {LM_TRAIN} beside it to tell whose text it holds; prepare again, or delete it")
+        raise FileError(f"{path}: there is no {LM_TRAIN} beside it, so its ids are unknown; prepare again, or delete it")
     if train is None or train.removed:
-        return  # lm_train.csv has its own error, or both are going to be made again
+        return  # lm_train.csv has its own error, or both will be written again
     rows = sum(1 for _ in schema.read_cells(path)) - 1
     files.check_manifest(path, rows)
     manifest, other = files.read_manifest(path), files.read_manifest(source)
     if rows != train.rows or (manifest and other and manifest["made_from"] != other["made_from"]):
-        raise FileError(
-            f"{path}: not made from the {LM_TRAIN} beside it, so whose text it holds can't be told; prepare again, or delete it"
-        )
+        raise FileError(f"{path}: not made from the {LM_TRAIN} beside it, so its ids are unknown; prepare again, or delete it")
 
 
 # --- writing ------------------------------------------------------------------------------------------------------------
@@ -243,7 +241,7 @@ def write_finetune(train: Path, ids: set[str]) -> None:
 
 
 def delete_staged(folder: Path) -> None:
-    """Delete extract's cache. Its notes go first, so that after a kill no half of a dump passes for a whole one."""
+    """Delete the cache of `extract`. Its index is deleted first, so that after a kill half of a dump is not taken for a complete one."""
     for note in folder.glob("*/staged.json"):
         note.unlink()
     shutil.rmtree(folder.resolve())
@@ -256,7 +254,7 @@ def delete_staged(folder: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One file to change. what: said of it; do: the change; rows: how many go; ids: those that it names."""
+    """One file to change. what: the message; do: the change; rows: how many are removed; ids: those that the file contains."""
 
     path: Path
     what: str
@@ -266,10 +264,10 @@ class Step:
 
 
 def search(tables: Iterable[Path], ids: set[str], problems: list[str]) -> tuple[dict[Path, Held], set[str]]:
-    """What each table holds, in the order to write them; and the ids together with the comments of purged threads.
+    """What each table contains, in the order in which to write them; and the ids, including the comments of purged threads.
 
-    Candidates name their comment, but not its thread: files with both columns tell which comments stand in a purged thread. Those files
-    are read first and written last, so that after a kill they still tell.
+    Tables of candidates have comment_id but not thread_id; tables with both columns show which comments belong to a purged thread. The
+    latter are read first and written last, so that after a kill they still show it.
     """
     columns: dict[Path, list[str]] = {}
     for path in tables:
@@ -289,23 +287,23 @@ def search(tables: Iterable[Path], ids: set[str], problems: list[str]) -> tuple[
     return dict(reversed(held.items())), wanted
 
 
-def plan(found: dict[str, list[Path]], ids: set[str], problems: list[str]) -> list[Step]:
-    """All that is to be changed, in an order that can be broken off anywhere: what is made from a table goes before the table does."""
-    held, wanted = search(found["table"], ids, problems)
-    for path in found["finetune"]:
+def plan(tree: dict[str, list[Path]], ids: set[str], problems: list[str]) -> list[Step]:
+    """All changes, in an order that may be interrupted anywhere: files made from a table are changed before the table."""
+    held, wanted = search(tree["table"], ids, problems)
+    for path in tree["finetune"]:
         with noted(problems, path):
             check_finetune(path, held.get(path.with_name(LM_TRAIN)))
     touched = {path.parent for path, each in held.items() if each.removed}
     steps = []
-    for path in [*found["part"], *found["page"]]:
+    for path in [*tree["part"], *tree["page"]]:
         with noted(problems, path):
             names = names_in(path)
             of_report = kind(path) == "page"
             if not wanted.isdisjoint(names) or (of_report and path.parent in touched):
                 maker = f"`python run_bot.py report --run {shown(path.parent)}`" if of_report else "`generate`"
                 steps.append(Step(path, f"deleted; {maker} makes it again", path.unlink, ids=frozenset(ids & names)))
-    steps += [Step(path, "deleted; a killed stage left it behind", path.unlink) for path in found["leftover"] if path.exists()]
-    steps += [Step(path, "deleted; a cache that `extract` makes again", partial(delete_staged, path)) for path in found[STAGED]]
+    steps += [Step(path, "deleted; left over from a killed stage", path.unlink) for path in tree["leftover"] if path.exists()]
+    steps += [Step(path, "deleted; a cache that `extract` makes again", partial(delete_staged, path)) for path in tree[STAGED]]
     for path, each in held.items():
         if each.removed:
             with_finetune = path.name == LM_TRAIN and path.with_name(FINETUNE).exists()
@@ -316,8 +314,8 @@ def plan(found: dict[str, list[Path]], ids: set[str], problems: list[str]) -> li
 
 
 def remove_rows(path: Path, ids: set[str], with_finetune: bool) -> None:
-    """Write a table again without the rows that name one of the ids. Its manifest stays, but for rows and checksum."""
-    if with_finetune:  # first, while lm_train.csv still has the rows that say it is to be done
+    """Write a table again without the rows that contain one of the ids. Only rows and checksum change in its manifest."""
+    if with_finetune:  # first, while lm_train.csv still has the rows that make it necessary
         write_finetune(path, ids)
     manifest = files.read_manifest(path)
     if path.suffix.lower() == ".parquet":
@@ -330,7 +328,7 @@ def remove_rows(path: Path, ids: set[str], with_finetune: bool) -> None:
 
 @contextmanager
 def noted(problems: list[str], path: Path) -> Iterator[None]:
-    """Go on with the other files after something is wrong with one."""
+    """Record a problem with one file, and continue with the others."""
     try:
         yield
     except UserError as error:
@@ -340,7 +338,7 @@ def noted(problems: list[str], path: Path) -> Iterator[None]:
 
 
 def shown(path: Path) -> str:
-    """As a person would type it."""
+    """A path as a person would type it."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
@@ -358,19 +356,19 @@ def _rows(batch: pa.RecordBatch, columns: list[str]) -> Iterator[list[Any]]:
 
 def purge_command(
     ids_file: Annotated[
-        Path | None, typer.Option("--ids", metavar="FILE", help="one id a line: t1_… a comment or reply, t3_… a whole thread")
+        Path | None, typer.Option("--ids", metavar="FILE", help="one id per line: t1_… a comment or reply, t3_… a whole thread")
     ] = None,
-    data: Annotated[Path, typer.Option(metavar="DIR", help="searched with all that lies in it")] = Path("data"),
-    also: Annotated[list[Path] | None, typer.Option(metavar="DIR", help="another such folder; may be given several times")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would go")] = False,
-    gone: Annotated[bool, typer.Option("--gone", help="ask Reddit which comments of run folders and harvest are deleted there")] = False,
+    data: Annotated[Path, typer.Option(metavar="DIR", help="folder to search, with all its subfolders")] = Path("data"),
+    also: Annotated[list[Path] | None, typer.Option(metavar="DIR", help="another such folder; may be repeated")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only print what would be removed")] = False,
+    gone: Annotated[bool, typer.Option("--gone", help="purge the comments of run folders and harvest that are deleted on Reddit")] = False,
     config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings, for --gone")] = None,
 ) -> None:
     """Remove every trace of comments, replies and threads from extracts, prepared files and run folders."""
     folders = [data, *(also or [])]
     check_folders(folders)
     if (ids_file is None) is not gone:
-        raise UserError("say which comments: --ids FILE, or --gone for those that are deleted on Reddit")
+        raise UserError("no comments given: use --ids FILE, or --gone for those that are deleted on Reddit")
     problems: list[str] = []
     if ids_file is not None:
         ids, where = read_ids(ids_file), str(ids_file)
@@ -380,45 +378,45 @@ def purge_command(
     if ids:
         problems += purge_files(ids, folders, dry_run, ids_file)
     else:
-        print(f"{where}: {'no ids in it' if ids_file else 'has all of these comments'}; nothing to do")
+        print(f"{where}: {'no ids in it' if ids_file else 'shows all of these comments'}; nothing to do")
     if problems := list(dict.fromkeys(problems)):
-        raise UserError(f"{len(problems)} not purged, which may hold traces: {'; '.join(problems)}")
+        raise UserError(f"{len(problems)} not purged, which may contain traces: {'; '.join(problems)}")
 
 
 def read_ids(path: Path) -> set[str]:
-    """Raises UserError where the file can't be read, or has a line that is no id."""
+    """Raises UserError if the file can't be read, or has a line that is not an id."""
     try:
         return parse_ids(path.read_text(encoding="utf-8-sig").splitlines(), str(path))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise UserError(f"{path}: can't be read ({reason}); --ids names a text file with one id a line") from None
+        raise UserError(f"{path}: can't be read ({reason}); --ids takes a text file with one id per line") from None
 
 
 def check_folders(folders: Iterable[Path]) -> None:
     if absent := [str(folder) for folder in folders if not folder.is_dir()]:
-        raise UserError(f"{', '.join(absent)}: no such folder; --data and --also name folders to search")
+        raise UserError(f"{', '.join(absent)}: no such folder; --data and --also take folders to search")
 
 
 def purge_files(ids: set[str], folders: Sequence[Path], dry_run: bool = False, ids_file: Path | None = None) -> list[str]:
-    """Remove every trace of the ids from all files in the folders; ids_file is none of them. Prints what is done.
+    """Remove every trace of the ids from all files in the folders except ids_file. Prints what is done.
 
-    Returns what is wrong with files that couldn't be searched; the rest was done.
+    Returns the problems with files that couldn't be searched; everything else was done.
 
     Raises:
-        Busy: a run is at work in one of the folders; nothing was done.
+        Busy: a run is in progress in one of the folders; nothing was done.
     """
     problems: list[str] = []
     tree = files_in(folders, ids_file, problems)
     done: list[Step] = []
     with ExitStack() as stack:
         if dry_run:
-            print("dry run, nothing is changed:")
+            print("dry run; nothing is changed:")
         else:
             for lock in tree["lock"]:
                 stack.enter_context(files.run_folder(lock.parent))
             for note in tree["leftover"]:
                 files.finish(note.with_name(note.name[1:].removesuffix(".manifest.json.tmp")))
-            tree = files_in(folders, ids_file, [])  # with what that put in its place
+            tree = files_in(folders, ids_file, [])  # including the files that were just written
         for step in plan(tree, ids, problems):
             with noted(problems, step.path):
                 if not dry_run:
@@ -429,7 +427,7 @@ def purge_files(ids: set[str], folders: Sequence[Path], dry_run: bool = False, i
     if nowhere := sorted(ids.difference(*(step.ids for step in done))):
         print(f"{len(nowhere):,} of {len(ids):,} ids not in any file: {listed(nowhere)}")
     if tree["other"]:
-        print(f"not searched, being neither CSV nor Parquet: {listed([shown(path) for path in tree['other']])}")
+        print(f"not searched, neither CSV nor Parquet: {listed([shown(path) for path in tree['other']])}")
     print(
         "not changed: dumps and BigQuery tables (a new extraction brings the rows back: purge again), and models trained on the text before"
     )

@@ -2,9 +2,9 @@
 
 outcome, value = read(reddit, lambda: ...)      a call that may be repeated
 answer_to(error)                                the meaning of the error of a POST
-complete(items, build)                          rows of those items that have every field that is needed
+complete(items, build)                          rows of the items that have all required fields
 
-Reddit's answers are not trusted to have a shape: a body that PRAW stumbles over is an unusable answer, never a traceback.
+Answers may have any shape: a body that PRAW can't handle is an unusable answer, never a traceback.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from bot.reddit.requestor import Client, cause, one_line
 
 LONGEST_WAIT_SECONDS = 120.0  # for one «slow down» when reading
 TOKEN_PATH = "/api/v1/access_token"
-# What PRAW raises where an answer lacks a field or has another type.
+# What PRAW raises if a field of an answer is missing or has another type.
 UNEXPECTED = (PRAWException, AttributeError, LookupError, TypeError, ValueError, AssertionError)
-# Of a POST, these client errors don't say that it was refused: 401 wants a new token, 408, 409 and 425 are about this moment.
+# Client errors after which a POST is not known to be refused: 401 asks for a new token; 408, 409 and 425 are temporary.
 UNCLEAR_STATUSES = frozenset({401, 408, 409, 425})
 # The OAuth scope that a path needs, as Reddit's API documentation lists them.
 SCOPES = {
@@ -51,7 +51,7 @@ def _wait_seconds(state: tenacity.RetryCallState) -> float:
     return min(asked, LONGEST_WAIT_SECONDS)
 
 
-# prawcore itself repeats a GET twice on time-outs, resets and 5xx; a 429 it leaves to us.
+# prawcore itself repeats a GET twice on timeouts, resets and 5xx, but not on 429.
 retrying = tenacity.Retrying(
     retry=tenacity.retry_if_exception_type(prawcore.TooManyRequests),
     wait=_wait_seconds,
@@ -64,7 +64,7 @@ retrying = tenacity.Retrying(
 
 
 def read(reddit: Client, call: Callable[[], Value]) -> tuple[Outcome, Value | None]:
-    """Do a reading call; it may be repeated.
+    """Make a call that only reads; it may be repeated.
 
     Raises:
         Unreachable: no network, a refusal by Reddit's network (not by a subreddit), or an answer that can't be used.
@@ -90,7 +90,7 @@ def _unusable(error: Exception) -> str:
         return one_line(", ".join(str(item.error_type) for item in error.items))
     if isinstance(error, requests.JSONDecodeError):
         return "an answer that is not JSON"
-    return f"an answer that lacks something ({one_line(f'{type(error).__name__}: {error}')})"
+    return f"an incomplete answer ({one_line(f'{type(error).__name__}: {error}')})"
 
 
 def outcome_of(reddit: Client, response: requests.Response) -> Outcome:
@@ -118,12 +118,12 @@ def outcome_of(reddit: Client, response: requests.Response) -> Outcome:
 
 
 def complete(items: Iterable[Any], build: Callable[[Any], Value]) -> list[Value]:
-    """build(item) of each item that has all the fields it takes; the others are left out."""
+    """build(item) for each item that has all the fields that it uses; the others are omitted."""
     rows = []
     for item in items:
         try:
             rows.append(build(item))
-        except (prawcore.BadRequest, prawcore.NotFound, *UNEXPECTED):  # PRAW asks Reddit for a field that is not there
+        except (prawcore.BadRequest, prawcore.NotFound, *UNEXPECTED):  # PRAW requests missing fields from Reddit
             continue
     return rows
 
@@ -132,7 +132,7 @@ def complete(items: Iterable[Any], build: Callable[[Any], Value]) -> list[Value]
 
 
 def answer_to(error: Exception) -> Answer:
-    """The meaning of the error of a POST that was sent: a refusal that Reddit names, else nothing is known."""
+    """The meaning of the error of a POST that was sent: a refusal that Reddit names, otherwise unknown."""
     response = response_of(error)
     if response is None:
         if isinstance(error, RedditAPIException):
@@ -160,13 +160,13 @@ def _short(answer: Answer) -> Answer:
     return replace(answer, detail=one_line(answer.detail))
 
 
-# --- what an answer says ------------------------------------------------------------------------------------------------
+# --- content of answers -------------------------------------------------------------------------------------------------
 
-BLOCKED = "Reddit's network refuses this address (status 403 without a word of Reddit's API)"
+BLOCKED = "Reddit's network refuses this address (status 403, but not from Reddit's API)"
 
 
 def response_of(error: BaseException | None) -> requests.Response | None:
-    """The HTTP answer behind an error: PRAW raises errors of its own, or stumbles, while it handles prawcore's."""
+    """The HTTP answer behind an error. PRAW may raise its own error, or fail, while it handles prawcore's."""
     while error is not None and not isinstance(error, prawcore.ResponseException):
         error = error.__cause__ or error.__context__
     return None if error is None else error.response
@@ -177,7 +177,7 @@ def _path(response: requests.Response) -> str:
 
 
 def _body(response: requests.Response) -> dict[str, Any]:
-    """The JSON object in an answer; empty where it has none."""
+    """The JSON object in an answer; empty if it has none."""
     try:
         body = response.json()
     except ValueError:
@@ -186,7 +186,7 @@ def _body(response: requests.Response) -> dict[str, Any]:
 
 
 def is_blocked(response: requests.Response) -> bool:
-    """True for a 403 that says nothing about a subreddit: not an object of Reddit's API, or one without a reason at a call about none."""
+    """True for a 403 that is not about a subreddit: not an object of Reddit's API, or one without a reason, on a path without subreddit."""
     if response.status_code != 403 or lacks_scope(response):
         return False
     body = _body(response)
@@ -200,15 +200,15 @@ def lacks_scope(response: requests.Response) -> bool:
 def scope_advice(response: requests.Response) -> str:
     path = _path(response)
     scope = next(name for pattern, name in SCOPES.items() if re.match(pattern, path))
-    return f"the login may not do {path}: it lacks the scope `{scope}`; make a refresh token (praw_refresh_token) that has it"
+    return f"the login may not use {path}: it lacks the scope `{scope}`; create a refresh token (praw_refresh_token) that has it"
 
 
 def login_advice(reddit: Client, answer: str) -> str:
-    """What is wrong with a login that was answered so, and which variable to look at."""
+    """What is wrong with a login that got this answer, and which variable to check."""
     if reddit.config.refresh_token:
         return (
-            f"the login by praw_refresh_token is refused ({answer}): it was withdrawn, or is another client's; make a new one, and check"
-            " praw_client_id and praw_client_secret"
+            f"the login with praw_refresh_token is refused ({answer}): it was revoked or belongs to another client; create a new one, and"
+            " check praw_client_id and praw_client_secret"
         )
     if answer == "invalid_grant":
         return (
@@ -225,7 +225,7 @@ def refusal_of(response: requests.Response) -> Outcome:
 
 
 def named_errors(response: requests.Response) -> list[tuple[str, str]]:
-    """The names and messages in the body of a refusal, in either form that Reddit has."""
+    """The names and messages in the body of a refusal, in either of Reddit's two formats."""
     body = _body(response)
     inner = body.get("json")
     listed = inner.get("errors") if isinstance(inner, dict) else None

@@ -1,6 +1,6 @@
-"""What the bot asks of Reddit, over PRAW.
+"""The bot's queries to Reddit and its actions there, over PRAW.
 
-What Reddit can answer (a private subreddit, a locked thread, …) is an `Outcome`; what a person has to put right (no network, wrong
+Reddit's possible answers (a private subreddit, a locked thread, …) are `Outcome`s; what a person has to correct (no network, wrong
 credentials) is a `UserError`. The sandbox is Reddit at a loopback URL with its own fixed account. For Reddit itself the credentials come
 from PRAW's environment variables (praw_client_id, praw_client_secret, and praw_username and praw_password or praw_refresh_token) or
 praw.ini, never from the config.
@@ -39,9 +39,9 @@ OAUTH_URL = "https://oauth.reddit.com"
 
 Value = TypeVar("Value")
 
-LONGEST_CHAIN = 50  # comments above one another that are asked for by name
+LONGEST_CHAIN = 50  # comments above one another that are requested by name
 
-# What Reddit asks for: platform:app id:version (by /u/account)
+# Required by Reddit: platform:app id:version (by /u/account)
 USER_AGENT = re.compile(r"[\w.-]+:[\w.-]+:v?\d[\w.-]* \(by /?u/[\w-]{3,20}\)")
 
 
@@ -68,7 +68,7 @@ def connect(settings: RedditSettings) -> Client:
     arguments: dict[str, Any] = {"reddit_url": REDDIT_URL, "oauth_url": OAUTH_URL}
     if is_sandbox(settings.url):
         session = requests.Session()
-        session.trust_env = False  # neither a proxy nor ~/.netrc has business with loopback
+        session.trust_env = False  # no proxy and no ~/.netrc on loopback
         requestor_kwargs["session"] = session
         url = settings.url.rstrip("/")
         arguments = {"reddit_url": url, "oauth_url": url, "client_id": sandbox.CLIENT_ID, "client_secret": sandbox.CLIENT_SECRET}
@@ -76,12 +76,12 @@ def connect(settings: RedditSettings) -> Client:
     elif settings.url:
         raise WrongSettings("reddit.url: not a loopback address; leave it empty for Reddit itself")
     elif not USER_AGENT.fullmatch(settings.user_agent) or "u/unknown)" in settings.user_agent:
-        raise WrongSettings("reddit.user_agent: doesn't say who it is; Reddit wants `<platform>:<app id>:<version> (by /u/<you>)`")
+        raise WrongSettings("reddit.user_agent: names no account; Reddit requires `<platform>:<app id>:<version> (by /u/<you>)`")
     try:
         client = praw.Reddit(
             user_agent=settings.user_agent,
             check_for_updates=False,
-            ratelimit_seconds=-1,  # waiting is ours: PRAW's own would post again by itself, with 0 still after «500 milliseconds»
+            ratelimit_seconds=-1,  # PRAW must not wait and post again by itself, which it does even with 0 (after «500 milliseconds»)
             requestor_class=Requestor,
             requestor_kwargs=requestor_kwargs,
             **arguments,
@@ -100,7 +100,7 @@ def connect(settings: RedditSettings) -> Client:
 
 
 def ini_fault(error: Exception) -> str:
-    """What is wrong with a praw.ini, and in which line; nothing of what stands there, which may be a password.
+    """What is wrong with a praw.ini, and in which line. Its content is not repeated, since it may be a password.
 
     >>> parser = configparser.ConfigParser()
     >>> try: parser.read_string("[DEFAULT]\\npassword hunter2", "praw.ini")
@@ -109,20 +109,20 @@ def ini_fault(error: Exception) -> str:
     """
     file = getattr(error, "source", None) or "praw.ini"
     if isinstance(error, configparser.MissingSectionHeaderError):
-        return f"{file}: line {error.lineno} stands in no section; begin with [DEFAULT]"
+        return f"{file}: line {error.lineno} is not in a section; begin with [DEFAULT]"
     if isinstance(error, configparser.ParsingError):
         return f"{file}: line {error.errors[0][0] if error.errors else '?'} is not `name=value`"
     if isinstance(error, (configparser.DuplicateOptionError, configparser.DuplicateSectionError)):
-        return f"{file}: line {error.lineno} repeats a name that stands above; keep one"
+        return f"{file}: line {error.lineno} repeats an earlier name; keep one"
     if isinstance(error, configparser.NoSectionError):
-        return f"{file}: has no section of the name that praw_site gives"
+        return f"{file}: has no section with the name in praw_site"
     if isinstance(error, UnicodeDecodeError):
         return f"{file}: not UTF-8"
-    return f"{file} or a praw_… variable: a value that is not of its kind ({type(error).__name__})"
+    return f"{file} or a praw_… variable: a value of the wrong type ({type(error).__name__})"
 
 
 def site(reddit: Client) -> str:
-    """What the client talks to; the same for each sandbox, whose port changes."""
+    """The site that the client connects to; the same for every sandbox, since its port changes."""
     return "the sandbox" if is_sandbox(reddit.config.oauth_url) else str(reddit.config.oauth_url)
 
 
@@ -162,16 +162,16 @@ def list_submissions(reddit: Client, subreddit: str, listing: str, count: int) -
 
 
 def read_thread(reddit: Client, thread_id: str, replace_more_limit: int) -> tuple[Outcome, Thread | None]:
-    """A submission with its comments, each once. Each of at most `replace_more_limit` «more» nodes costs one call; the largest go first.
+    """A submission with its comments, each once. At most `replace_more_limit` «more» nodes are loaded, one call each, the largest first.
 
-    Comments behind a «more» node that Reddit doesn't load, and those whose fields are not all there, are named in `behind_more`.
+    Comments behind a «more» node that Reddit doesn't load, and those with missing fields, are listed in `behind_more`.
 
     Raises:
         UserError: no network, wrong credentials, or an answer that can't be used.
     """
 
     def tree() -> Any:
-        submission = reddit.submission(thread_id.removeprefix("t3_"))  # a new object each try
+        submission = reddit.submission(thread_id.removeprefix("t3_"))  # a new object for each attempt
         submission.comments.list()
         return submission
 
@@ -179,13 +179,13 @@ def read_thread(reddit: Client, thread_id: str, replace_more_limit: int) -> tupl
     if submission is None:
         return outcome, None
     skipped: list[Any] | None = []
-    with suppress(Unreachable):  # what was loaded before is sound
+    with suppress(Unreachable):  # what was loaded before is valid
         _, skipped = read(reddit, lambda: submission.comments.replace_more(limit=replace_more_limit))
     return read(reddit, lambda: _thread_of(submission, *_comments_of(reddit, [*submission.comments.list(), *(skipped or [])])))
 
 
 def _comments_of(reddit: Client, nodes: list[Any]) -> tuple[list[ThreadComment], list[str]]:
-    """The comments of a tree, each once and parents before their replies; and the fullnames of those that are not there."""
+    """The comments of a tree, each once and parents before their replies; and the fullnames of those that were not loaded."""
     depths: dict[str, int] = {}
     comments: list[ThreadComment] = []
     behind_more: list[str] = []
@@ -195,7 +195,7 @@ def _comments_of(reddit: Client, nodes: list[Any]) -> tuple[list[ThreadComment],
             continue
         if node.fullname in depths:
             continue
-        # Reddit's own depth starts anew behind «continue this thread».
+        # Reddit's own depth starts at 0 again behind «continue this thread».
         depth = depths[node.fullname] = depths.get(getattr(node, "parent_id", ""), -1) + 1
         rows = complete([node], partial(_thread_comment, reddit, depth=depth))
         comments += rows
@@ -204,9 +204,9 @@ def _comments_of(reddit: Client, nodes: list[Any]) -> tuple[list[ThreadComment],
 
 
 def read_comment(reddit: Client, thread_id: str, comment_id: str, replace_more_limit: int) -> tuple[Outcome, Thread | None]:
-    """The thread of a comment as it stands now, in which the comment and all those above it are; MISSING where it isn't in that thread.
+    """The current thread of a comment, with the comment and all those above it; MISSING if the comment is not in that thread.
 
-    A comment that the tree doesn't show (behind «more», or deleted) is asked for by its name.
+    A comment that the tree doesn't contain (behind «more», or deleted) is requested by its name.
 
     Raises:
         UserError: no network, or wrong credentials.
@@ -273,14 +273,14 @@ def is_suspended(reddit: Client) -> bool:
 
 
 def is_shadowbanned(reddit: Client, us: str) -> bool:
-    """True if nobody else sees our account: for others its page is missing, or says that it is suspended. False where that isn't known."""
+    """True if nobody else sees our account: for others its page is missing or says that it is suspended. False if that is unknown."""
     return seen_by_others(reddit, lambda: bool(getattr(reddit.redditor(us), "is_suspended", False)), missing=True) or False
 
 
 def seen_by_others(reddit: Client, call: Callable[[], Value], missing: Value | None = None) -> Value | None:
-    """Do a reading call as a client of the same application without a user, who sees what everybody sees.
+    """Make a call that only reads as a client of the same application without a user, which sees what everybody sees.
 
-    Returns `missing` where Reddit says that there is no such thing; None, from which nothing follows, where it doesn't answer the question.
+    Returns `missing` if Reddit says that there is no such thing; None if its answer allows no conclusion.
     """
     was_read_only = reddit.read_only
     reddit.read_only = True
@@ -294,16 +294,16 @@ def seen_by_others(reddit: Client, call: Callable[[], Value], missing: Value | N
 
 
 def server_utc(reddit: Client) -> int:
-    """The time by Reddit's clock, in epoch seconds. Something was read before.
+    """The time by Reddit's clock, in epoch seconds. Something must have been read before.
 
     Raises:
-        UserError: no answer says what time it is, or Reddit's clock and this machine's are days apart.
+        UserError: no answer had a Date, or Reddit's clock and this machine's are days apart.
     """
     return requestor_of(reddit).clock.utc(reddit.config.oauth_url)
 
 
 def wait_for_turn(reddit: Client) -> float:
-    """Sleep as long as Reddit's rate-limit headers ask for; the next call is sent at once. Returns the seconds that took."""
+    """Sleep as long as Reddit's rate-limit headers require, so that the next call is sent at once. Returns the seconds slept."""
     began = time.monotonic()
     core_of(reddit).rate_limiter.delay()
     return time.monotonic() - began
@@ -312,7 +312,7 @@ def wait_for_turn(reddit: Client) -> float:
 def find_reply(reddit: Client, us: str, comment_id: str) -> tuple[Outcome, str]:
     """Look for a reply of `us` to a comment in our newest 100 comments, then among its own 100 newest replies.
 
-    Returns its fullname with READ; READ and an empty name: it is in neither; anything else: one of the two can't be read.
+    Returns READ and its fullname; READ and an empty name if it is in neither; another outcome if one of the two can't be read.
 
     Raises:
         UserError: no network, or wrong credentials.
@@ -341,21 +341,21 @@ def find_reply(reddit: Client, us: str, comment_id: str) -> tuple[Outcome, str]:
 
 
 def reply(reddit: Client, comment_id: str, text: str) -> Answer:
-    """Post one reply, with at most one POST, and say whether it can be there. Raises nothing that Reddit or the network could cause."""
+    """Post one reply, with at most one POST. The answer tells whether it may be on the site. Never raises for network errors."""
     sender = requestor_of(reddit)
     sender.in_doubt = False
     try:
         posted = reddit.comment(comment_id.removeprefix("t1_")).reply(text)
         return Answer(Outcome.POSTED, posted.fullname if posted else "")
-    except Exception as error:  # from anywhere in PRAW: what counts is whether the comment can be there
+    except Exception as error:  # from anywhere in PRAW: what matters is whether the comment may be on the site
         return answer_to(error) if sender.in_doubt else Answer(Outcome.NOT_SENT, detail=one_line(error))
 
 
-# --- our inbox, and what became of our replies -------------------------------------------------------------------------------------
+# --- our inbox, and the state of our replies ---------------------------------------------------------------------------------------
 
 
 def letters(reddit: Client, since_utc: int) -> list[Letter]:
-    """All replies to us and messages since then (epoch seconds), read or unread, the oldest first; Reddit keeps the newest 1,000.
+    """All replies to us and messages since then (epoch seconds), read or unread, oldest first. Reddit lists the newest 1,000.
 
     Raises:
         UserError: as `read_thread`.
@@ -376,7 +376,7 @@ def _letter(item: Any) -> Letter:
 
 
 def mark_read(reddit: Client, name: str) -> bool:
-    """Mark one thing in our inbox as read; False where Reddit doesn't do it. Raises NoPermission as `read`."""
+    """Mark one item of our inbox as read; False if Reddit doesn't do it. Raises NoPermission as `read`."""
     try:
         return read(reddit, lambda: reddit.post("api/read_message", data={"id": name}))[0] is Outcome.READ
     except Unreachable:
@@ -384,7 +384,7 @@ def mark_read(reddit: Client, name: str) -> bool:
 
 
 def delete(reddit: Client, reply_id: str) -> Outcome:
-    """Delete a reply of ours: DELETED, or what kept it there. Doing it again does no harm. Raises NoPermission as `read`."""
+    """Delete a reply of ours: DELETED, or why it was not deleted. Repeating it is harmless. Raises NoPermission as `read`."""
     try:
         outcome, _ = read(reddit, lambda: reddit.comment(reply_id.removeprefix("t1_")).delete())
     except Unreachable:
@@ -393,9 +393,10 @@ def delete(reddit: Client, reply_id: str) -> Outcome:
 
 
 def standings(reddit: Client, names: Sequence[str]) -> dict[str, Standing]:
-    """How comments stand now, by fullname, each looked up twice: as we see it, and as everybody sees it.
+    """The current state of comments, by fullname, each read twice: as we see it, and as everybody sees it.
 
-    What a moderator removed still looks whole to its author. Those that Reddit doesn't show us are left out. Costs two calls a hundred.
+    A comment that a moderator removed looks unchanged to its author. Comments that Reddit doesn't show us are omitted. Two calls per
+    hundred comments.
 
     Raises:
         UserError: as `read`.
@@ -410,7 +411,7 @@ def standings(reddit: Client, names: Sequence[str]) -> dict[str, Standing]:
 
 
 def _removed(ours: Standing, public: Standing | None) -> bool | None:
-    """Whether others see the mark of a removal where we see a text; None where it isn't known what they see."""
+    """Whether others see the mark of a removal where we see a text; None if it is unknown what they see."""
     return None if public is None else bool(ours.body) and bool(public.removed)
 
 
@@ -433,7 +434,7 @@ def _standing(comment: Any) -> Standing:
 
 
 def own_comments(reddit: Client, us: str, limit: int) -> list[Standing]:
-    """The newest comments of our account, the newest first, at most `limit` (Reddit lists 1,000 at most). A hundred a call.
+    """The newest comments of our account, newest first, at most `limit` (Reddit lists at most 1,000). A hundred per call.
 
     Raises:
         UserError: as `read_thread`, or Reddit doesn't show them.
@@ -445,7 +446,7 @@ def own_comments(reddit: Client, us: str, limit: int) -> list[Standing]:
 
 
 def count_replies(reddit: Client, name: str) -> int:
-    """How many comments stand under a comment, at any depth. Those behind «more» count as Reddit counts them. Raises UserError."""
+    """The number of comments below a comment, at any depth, including those behind «more» by Reddit's count. Raises UserError."""
 
     def count() -> int:
         comment = reddit.comment(name.removeprefix("t1_"))

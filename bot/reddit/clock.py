@@ -1,8 +1,8 @@
-"""clock: what time it is by Reddit's clock, from the Date of many answers, so that one wrong Date decides nothing.
+"""clock: the time by Reddit's clock, from the Date headers of several answers, so that one wrong Date has no effect.
 
-A Date may be wrong: a proxy or a hotel's portal answers in Reddit's place, a cache answers from yesterday. So the clock is the median of
-the latest Dates and, where their number is even, of this machine's clock. Where it contradicts this machine's clock by days, one of the two
-is wrong, nobody can tell which, and nothing is posted.
+A Date may be wrong: a proxy or a captive portal may answer instead of Reddit, or a cache may send yesterday's answer. So the clock is the
+median of the latest Dates and, if their number is even, this machine's clock. If it differs from this machine's clock by days, one of the
+two is wrong, it is unknown which, and nothing is posted.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from statistics import median
 
 from bot.cli import Unreachable
 
-DATES = 9  # the latest ones; so many fit into the calls before a POST
-DIFFERENCE_SECONDS = 3 * 86_400  # between Reddit's clock and this machine's: time zones and a battery that ran low, not more
+DATES = 9  # the latest ones; the calls before a POST give about this many
+DIFFERENCE_SECONDS = 3 * 86_400  # maximum between Reddit's clock and this machine's: a wrong time zone or a clock that drifts
 
 
 class ServerClock:
@@ -26,7 +26,7 @@ class ServerClock:
         self.offsets: deque[float] = deque(maxlen=DATES)
 
     def note(self, date: str) -> None:
-        """Take a Date header; one that can't be read is left out."""
+        """Use a Date header; an invalid one is ignored."""
         try:
             parsed = parsedate_tz(date)
             if parsed:
@@ -47,8 +47,8 @@ class ServerClock:
         offset = median([*self.offsets, local] if len(self.offsets) % 2 == 0 else self.offsets)
         if abs(offset - local) > DIFFERENCE_SECONDS:
             raise Unreachable(
-                f"{url}: says that it is {_date(offset + now)}, this machine's clock says {_date(local + now)}; set the clock, or try again"
-                " later; until then nothing is posted"
+                f"{url}: its date is {_date(offset + now)}, this machine's is {_date(local + now)}; set the clock, or try again later;"
+                " until then nothing is posted"
             )
         return int(offset + now)
 

@@ -1,7 +1,7 @@
-"""What Reddit can answer, reading or posting: one table, so that a refusal is data and only a surprise is an exception.
+"""Reddit's possible answers to reading and posting, in one table: a refusal is data, and only the unexpected is an exception.
 
-A new answer of Reddit's is a member of `Outcome`, with its phrase, and a line in `REFUSALS` or `REASONS`, by the name that Reddit gives it.
-Nothing here knows PRAW; calls.py turns its exceptions into these.
+A new answer is a member of `Outcome`, with its phrase, and a line in `REFUSALS` or `REASONS` under the name that Reddit gives it. This
+module does not depend on PRAW; calls.py converts its exceptions to these.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from bot.schema import Phrased
 
 
 class Outcome(Phrased):
-    """All that Reddit can answer, reading or posting."""
+    """Reddit's possible answers to reading and posting."""
 
     READ = "read", "Reddit answered"
     POSTED = "posted", "the reply is on the site"
     LOCKED = "locked", "not posted, the thread is locked"
     TOO_OLD = "too_old", "not posted, the thread is too old"
-    DELETED = "deleted", "not posted, the comment is gone"
+    DELETED = "deleted", "not posted, the comment was deleted"
     TOO_LONG = "too_long", "not posted, the text is too long"
     NO_TEXT = "no_text", "not posted, no text"
-    LINKS = "links", "not posted, the subreddit takes no such links"
+    LINKS = "links", "not posted, the subreddit does not allow these links"
     USER_BLOCKED = "user_blocked", "not posted, its author blocked the account"
     FORBIDDEN = "forbidden", "not posted, the account may not post there"
     BANNED_THERE = "banned_there", "not posted, the subreddit bans the account"
@@ -32,7 +32,7 @@ class Outcome(Phrased):
     BANNED = "banned", "not posted, the subreddit is closed"  # the subreddit itself was closed
     NSFW = "nsfw", "not read, the subreddit is for adults"  # the whole subreddit
     QUARANTINED = "quarantined", "not read, the subreddit is quarantined"
-    MISSING = "missing", "not posted, the comment can't be found"
+    MISSING = "missing", "not posted, the comment does not exist"
     UNREADABLE = "unreadable", "not read, Reddit's answer can't be used"
     RATE_LIMITED = "rate_limited", "not posted, the site asked to slow down"
     SUBREDDIT_RATE_LIMITED = "subreddit_rate_limited", "not posted, the subreddit asked to slow down"
@@ -44,7 +44,7 @@ class Outcome(Phrased):
     UNKNOWN = "unknown", "no clear answer: it may have been posted"
 
 
-# Nothing is wrong with the reply itself: it may be sent again, when the cause is gone.
+# Nothing is wrong with the reply itself: it may be sent again when the cause is gone.
 STAYS_READY = frozenset(
     {
         Outcome.NOT_SENT,
@@ -56,7 +56,7 @@ STAYS_READY = frozenset(
     }
 )
 
-# Reddit's names of refusals, which come with status 200. Where one answer has several, the one that stands first here decides.
+# Reddit's names of refusals, which come with status 200. If an answer has several, the first in this order counts.
 REFUSALS = {
     "SOMETHING_IS_BROKEN": Outcome.UNKNOWN,
     "IN_TIMEOUT": Outcome.ACCOUNT_REFUSED,
@@ -78,7 +78,7 @@ REFUSALS = {
     "TOO_LONG": Outcome.TOO_LONG,
     "NO_TEXT": Outcome.NO_TEXT,
 }
-# A name that is not in the table, but a message that says that Reddit itself failed: the reply may be there.
+# A message, under a name that is not in the table, which says that Reddit itself failed: the reply may be on the site.
 BROKEN = re.compile(r"(?i)something (?:is broken|broke|went wrong)|internal (?:server )?error")
 # The "reason" in the body of a 403 or 404.
 REASONS = {"private": Outcome.PRIVATE, "banned": Outcome.BANNED, "quarantined": Outcome.QUARANTINED}
@@ -92,15 +92,15 @@ UNITS = {
     0.001: r"ms|milli\w+",
 }
 WAIT = re.compile(rf"(?i)(\d+(?:\.\d+)?)\s?(?:{'|'.join(f'({units})' for units in UNITS.values())})(?![^\W\d_])")
-WAIT_SECONDS = 600  # where Reddit doesn't say how long
+WAIT_SECONDS = 600  # if Reddit doesn't say how long
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of a POST. detail: in Reddit's or Python's words, Reddit's name first. wait_seconds: how long to post nothing."""
+    """The outcome of a POST. detail: Reddit's or Python's words, Reddit's name first. wait_seconds: how long to post nothing."""
 
     outcome: Outcome
-    reply_id: str = ""  # empty where it was not posted, or Reddit didn't say
+    reply_id: str = ""  # empty if it was not posted, or if Reddit's answer lacks it
     detail: str = ""
     wait_seconds: int | None = None
 

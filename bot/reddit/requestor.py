@@ -1,4 +1,4 @@
-"""How HTTP requests reach Reddit: a time limit for each, and each POST that changes something sent once."""
+"""How HTTP requests are sent to Reddit: each with a time limit, and each POST that changes something only once."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from bot.reddit.clock import ServerClock
 
 
 def cause(error: Exception) -> str:
-    """What is at the bottom of a requests error: urllib3 wraps «Connection refused» three times."""
+    """The original cause of a requests error; urllib3 wraps «Connection refused» three times."""
     inner = error.args[0] if error.args else error
     return one_line(str(getattr(inner, "reason", inner)).rsplit(": ", 1)[-1])
 
 
 def one_line(error: object) -> str:
-    """The first words of an error's text.
+    """The beginning of an error's text, in one line.
 
     >>> one_line(ValueError("a\\n b"))
     'a b'
@@ -31,11 +31,11 @@ def one_line(error: object) -> str:
     return text if len(text) <= 160 else text[:159] + "…"
 
 
-Client = praw.Reddit  # so that others can name it without importing praw
+Client = praw.Reddit  # for type annotations in modules that don't import praw
 
 
 class PostNotRepeated(Exception):
-    """Stands in for the error of a POST, so that prawcore doesn't send it again."""
+    """Replaces the error of a POST, so that prawcore doesn't send it again."""
 
 
 def core_of(reddit: Client) -> prawcore.Session:
@@ -51,11 +51,11 @@ def requestor_of(reddit: Client) -> Requestor:
 
 
 class Requestor(prawcore.Requestor):
-    """prawcore's, with a time limit of our own (PRAW never passes its `timeout` on) and with each POST that changes something sent once.
+    """prawcore's requestor with a time limit (PRAW never passes on its `timeout`), which never repeats a POST that changes something.
 
-    prawcore would send it up to three times (after a time-out, a reset, a 5xx, a 401), and a comment that was accepted before the error
-    would stand there twice. in_doubt: since it was last set to False such a POST was handed to the network and may have arrived.
-    clock: Reddit's, from the Date of each answer.
+    prawcore would send it up to three times (after a timeout, a reset, a 5xx, a 401), so a comment that was accepted before the error would
+    be posted twice. in_doubt: such a POST was sent since this was last set to False, and may have arrived. clock: Reddit's, from the Date
+    of each answer.
     """
 
     READS_BY_POST = ("/api/v1/access_token", "/api/morechildren")
@@ -68,7 +68,7 @@ class Requestor(prawcore.Requestor):
         self.clock = ServerClock()
 
     def request(self, *args: Any, timeout: float | None = None, **kwargs: Any) -> requests.Response:
-        method, url = args[:2] if args else (kwargs["method"], kwargs["url"])  # prawcore calls both ways
+        method, url = args[:2] if args else (kwargs["method"], kwargs["url"])  # prawcore uses both positional and keyword arguments
         path = urlsplit(str(url)).path.rstrip("/")
         repeatable = str(method).upper() in ("GET", "HEAD") or path in self.READS_BY_POST
         self.in_doubt |= not repeatable
@@ -94,7 +94,7 @@ def _never_connected(error: Exception) -> bool:
 
 
 def _keep_readable(headers: MutableMapping[str, str], status: int) -> None:
-    """Drop or mend what prawcore would trip over: it reads these headers without a look, after a comment may have been accepted.
+    """Remove or correct headers that would crash prawcore, which parses them unchecked, possibly after a comment was accepted.
 
     >>> headers = {"x-ratelimit-used": "4", "x-ratelimit-reset": "598.0", "retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}
     >>> _keep_readable(headers, 200); headers

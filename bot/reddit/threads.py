@@ -1,4 +1,4 @@
-"""What is read from Reddit, as plain rows: nothing here knows PRAW."""
+"""What is read from Reddit, as plain rows without PRAW objects."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ThreadComment:
-    """A comment as Reddit has it. author is empty where the account is gone; depth 0 = directly under the submission."""
+    """A comment on Reddit. author: empty if the account was deleted; depth: 0 is directly under the submission."""
 
     comment_id: str
     parent_id: str
@@ -25,7 +25,7 @@ class ThreadComment:
 class Thread:
     """A submission and its comments. behind_more: fullnames of comments that were not read.
 
-    author is empty where the account is gone; removed: by its author, a moderator or Reddit.
+    author: empty if the account was deleted; removed: by its author, a moderator or Reddit.
     """
 
     thread_id: str
@@ -46,8 +46,8 @@ class Thread:
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """Something in our inbox. name: t1_… a reply to us, t4_… a private message, which has a subject; parent_id: what the reply answers,
-    else empty; created_utc: epoch seconds.
+    """An item of our inbox. name: t1_… for a reply to us, t4_… for a private message, which has a subject; parent_id: the comment that the
+    reply answers, empty for a message; created_utc: epoch seconds.
     """
 
     name: str
@@ -60,9 +60,9 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A comment as it stands now; body is empty where it was deleted or removed, author where the account is gone.
+    """The current state of a comment. body: empty if it was deleted or removed; author: empty if the account was deleted.
 
-    removed: by a moderator or by Reddit, which its author may not see; None where it isn't known what others see.
+    removed: by a moderator or by Reddit, which its author may not notice; None if it is unknown what others see.
     """
 
     name: str

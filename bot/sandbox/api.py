@@ -1,4 +1,4 @@
-"""The calls of Reddit's API that PRAW makes for us, answered from the store."""
+"""The calls of Reddit's API that the bot makes through PRAW, answered from the store."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ TOKEN_SECONDS = 3600
 api = Blueprint("api", __name__)
 
 
-# --- of a request -------------------------------------------------------------------------------------------------------
+# --- requests -----------------------------------------------------------------------------------------------------------
 
 
 def store() -> Store:
-    """The state, as the account of the request sees it; without one, as everybody does."""
+    """The state as the account of the request sees it or, without an account, as everybody sees it."""
     the_store: Store = current_app.config["STORE"]
     return the_store.public() if g.get("user", USERNAME) == "" else the_store
 
@@ -51,7 +51,7 @@ def error(status: int, reason: str = "") -> Response:
 
 
 def refuse(name: str, message: str, field: str) -> Response:
-    """Reddit refuses with status 200."""
+    """A refusal; Reddit sends it with status 200."""
     return jsonify({"json": {"errors": [[name, message, field]]}})
 
 
@@ -67,11 +67,11 @@ def of_comment(row: sqlite3.Row) -> Json:
 
 
 def page(children: list[Json]) -> Response:
-    """The part of a listing that limit, after and before ask for."""
+    """The part of a listing that the parameters limit, after and before select."""
     limit = min(max(request.args.get("limit", 25, type=int), 1), 100)
     names = [child["data"]["name"] for child in children]
     if request.args.get("before") in names:
-        # What is newer; no «after», or PRAW would page on into what is older.
+        # Newer items; without «after», since PRAW would continue with older items.
         end = names.index(request.args["before"])
         return jsonify(listing(children[max(0, end - limit) : end]))
     start = names.index(request.args["after"]) + 1 if request.args.get("after") in names else 0
@@ -81,10 +81,10 @@ def page(children: list[Json]) -> Response:
 
 
 def readable(name: str) -> sqlite3.Row:
-    """The subreddit, or the answer that Reddit gives in its place."""
+    """The subreddit, or Reddit's answer if it can't be read."""
     subreddit = store().subreddit(name)
     if subreddit is None:
-        # Reddit sends whoever lists a subreddit that isn't there to its search.
+        # For a subreddit that doesn't exist, Reddit redirects to its search.
         abort(error(404) if request.path.rstrip("/").endswith("/about") else redirect("/subreddits/search"))
     if subreddit["kind"] == "private":
         abort(error(403, "private"))
@@ -94,7 +94,7 @@ def readable(name: str) -> sqlite3.Row:
 
 
 def seen(rows: list[sqlite3.Row]) -> list[sqlite3.Row]:
-    """Without what a stale listing doesn't have yet."""
+    """The rows without those that are too new for a stale listing."""
     return [row for row in rows if g.newest is None or row["number"] <= g.newest]
 
 
@@ -102,7 +102,7 @@ def seen(rows: list[sqlite3.Row]) -> list[sqlite3.Row]:
 
 
 def need_token() -> Response | None:
-    """Before each request: refuse an API client without a token; a browser may look at pages."""
+    """Before each request: refuse API clients without a token; browsers may read pages."""
     for_anybody = request.path in ("/", "/api/v1/access_token") or request.path.startswith(("/static/", "/sandbox/"))
     for_browsers = re.match(r"(/r/[^/]+)?/comments/.", request.path) and "Authorization" not in request.headers
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
@@ -143,7 +143,7 @@ def submissions(name: str, order: str) -> Response:
     if order == "hot":
         rows.sort(key=lambda row: -row["karma"])
     elif order == "rising":
-        # Of the last day, by karma an hour.
+        # Submissions of the last day, by karma per hour.
         rows = [row for row in rows if at - row["created_utc"] < 86_400]
         rows.sort(key=lambda row: -row["karma"] / max(at - row["created_utc"], 60))
     return page([of_submission(row) for row in rows])
@@ -167,7 +167,7 @@ def user(name: str) -> Response:
 
 
 def visible(name: str) -> bool:
-    """Whether the account of the request sees this account: it has written something or is ours, and is not hidden from others."""
+    """Whether the account of the request sees this account: it is ours or has written something, and it is not hidden from others."""
     exists = name.lower() == USERNAME or bool(store().comments_by(name))
     return exists and not (store().is_public and store().is_hidden(name))
 
@@ -195,7 +195,7 @@ def info() -> Response:
 
 
 def thread(submission_id: str, comment_id: str | None) -> Response:
-    """A submission and its comments, or one of them with what is below and above it. The route is pages.thread."""
+    """A submission and its comments, or one comment with those below and above it. The route is pages.thread."""
     submission = store().submission(f"t3_{submission_id}")
     if submission is None:
         abort(error(404))
@@ -217,7 +217,7 @@ def thread(submission_id: str, comment_id: str | None) -> Response:
 
 
 def tree(submission: sqlite3.Row, top: str, size: int) -> list[Json]:
-    """What one answer shows under `top` (a submission, or the parent of a comment)."""
+    """The part of a thread that one answer shows below `top` (a submission, or the parent of a comment)."""
     comments = seen(store().comments_of(submission["name"]))
     cut = Cut(submission, comments[::-1] if request.args.get("sort") == "new" else comments, size)
     return cut.nodes(top, cut.below.get(top, []))
@@ -239,7 +239,7 @@ def morechildren() -> Response:
 
 
 def depth_below(parent: str) -> int:
-    """The depth of the comments that answer `parent`."""
+    """The depth of the comments directly below `parent`."""
     depth = 0
     while (row := store().comment(parent)) is not None:
         parent, depth = row["parent_id"], depth + 1
@@ -279,7 +279,7 @@ def delete() -> Response:
     row = store().comment(name)
     if row is not None and row["author"] == USERNAME:
         store().blank(name, "[deleted]")
-    return jsonify({})  # Reddit says the same whether there was something to delete or not
+    return jsonify({})  # Reddit's answer is the same whether there was something to delete or not
 
 
 # --- messages -----------------------------------------------------------------------------------------------------------
@@ -287,7 +287,7 @@ def delete() -> Response:
 
 @api.get("/message/<any(unread, inbox, messages, comments):box>")
 def message(box: str) -> Response:
-    """Newest first. unread: until it is marked as read; inbox: all; messages and comments: all of one kind."""
+    """Newest first. unread: items not marked as read; inbox: all items; messages, comments: all items of one kind."""
     things = [letter_json(row, USERNAME) for row in store().letters() if box != "comments"]
     things += [comment_reply_json(of_comment(row), row["unread"], USERNAME) for row in store().replies() if box != "messages"]
     things.sort(key=lambda thing: -thing["data"]["created_utc"])

@@ -1,6 +1,6 @@
-"""The sandbox misbehaves as a network and as Reddit do: POST {"kind": "503", "accepted": true} to /sandbox/faults; DELETE there ends it.
+"""Simulated faults of the network and of Reddit: POST {"kind": "503", "accepted": true} to /sandbox/faults; DELETE removes all faults.
 
-What a fault can be is in `FAULTS` and Store.add_fault.
+See `FAULTS` and Store.add_fault for the possible faults.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from flask import Blueprint, Response, g, jsonify, request
 from bot.sandbox import USERNAME
 from bot.sandbox.api import now, reply, store
 
-# What a fault answers: status, body. Besides these: timeout (answers late), reset (hangs up), cut (breaks off), stale (old listings),
-# suspended (our account, to /api/v1/me).
+# The answer of a fault: status, body. Other faults: timeout (answers late), reset (closes the connection), cut (truncates the answer),
+# stale (old listings), suspended (our account, at /api/v1/me).
 FAULTS: dict[str, tuple[int, str]] = {
     **{str(status): (status, "<html>our servers are busy</html>") for status in (408, 500, 502, 503, 504)},
     **{str(status): (status, json.dumps({"message": "no", "error": status})) for status in (401, 403, 404, 429)},
@@ -41,7 +41,7 @@ FAULTS: dict[str, tuple[int, str]] = {
     },
     "several": (200, json.dumps({"json": {"errors": [["BAD_CAPTCHA", None, "captcha"], ["RATELIMIT", "try again in 9 minutes.", ""]]}})),
     "no_data": (200, json.dumps({"json": {"errors": []}})),
-    "scope": (403, json.dumps({"message": "Forbidden", "error": 403})),  # with the header that says so
+    "scope": (403, json.dumps({"message": "Forbidden", "error": 403})),  # with a header that names the fault
     "413": (413, "<html>too large</html>"),
     "html403": (403, "<html>whoa there, pardner!</html>"),
     "400": (400, json.dumps({"message": "Bad Request", "error": 400})),
@@ -67,7 +67,7 @@ def clear_faults() -> Response:
 
 
 def misbehave() -> Response | None:
-    """Before each request: what the next fault for its path answers; None where there is none. Sets g.newest, for stale listings."""
+    """Before each request: the answer of the next fault for its path, None if there is none. Sets g.newest, for stale listings."""
     g.newest = None
     form = unquote_plus(request.get_data(as_text=True))
     fault = None if request.path.startswith("/sandbox/") else store().take_fault(request.path, form)
@@ -84,7 +84,7 @@ def misbehave() -> Response | None:
 
 
 def accept(late_seconds: float) -> None:
-    """Store the reply of this request all the same, now or later."""
+    """Store the reply of this request in spite of the fault, now or later."""
     if not late_seconds:
         reply()
         return

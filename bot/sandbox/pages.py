@@ -1,4 +1,4 @@
-"""The sandbox's pages for a person with a browser."""
+"""The sandbox's pages for browsers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def home() -> str:
 @pages.get("/r/<name>/comments/<submission_id>/<slug>")
 @pages.get("/r/<name>/comments/<submission_id>/<slug>/<comment_id>")
 def thread(submission_id: str, slug: str = "", comment_id: str | None = None, name: str = "") -> Response | str:
-    """JSON for an API client, a page for anybody else."""
+    """JSON for API clients, otherwise a page."""
     if "Authorization" in request.headers:
         return api.thread(submission_id, comment_id)
     submission = store().submission(f"t3_{submission_id}")

@@ -1,4 +1,4 @@
-"""The sandbox as a process of its own, for a run, a notebook or a test: `with sandbox_process(folder) as url:`. Loads no web framework."""
+"""The sandbox as a separate process, for runs, notebooks and tests: `with sandbox_process(folder) as url:`. Loads no web framework."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bot.cli import ROOT, UserError, with_root, without_credentials
 
 @contextmanager
 def sandbox_process(folder: Path, python: str = sys.executable) -> Iterator[str]:
-    """The sandbox as a process with its state in `folder`; yields its URL. It ends with the caller, however that ends."""
+    """Run the sandbox as a process with its state in `folder`; yields its URL. It ends when the caller ends, even if that is killed."""
     folder = folder.absolute()
     url_file = folder / "sandbox.url"
     url_file.unlink(missing_ok=True)
@@ -46,6 +46,6 @@ def sandbox_process(folder: Path, python: str = sys.executable) -> Iterator[str]
         deadline = time.monotonic() + 30
         while not url_file.exists():
             if box.poll() is not None or time.monotonic() > deadline:
-                raise UserError(f"the sandbox didn't start; {folder / 'sandbox.log'} says why")
+                raise UserError(f"the sandbox didn't start; see {folder / 'sandbox.log'}")
             time.sleep(0.05)
         yield url_file.read_text().strip()

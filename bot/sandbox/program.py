@@ -2,7 +2,7 @@
 
     python run_bot.py sandbox --db FILE [--port 0] [--url-file PATH] [--until-stdin-closes]
 
-Reads and writes only the SQLite file; prints the URL, and writes it to PATH (whole or not at all) once it listens.
+Reads and writes only the SQLite file. Prints the URL, and writes it to PATH (atomically), once it accepts connections.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from bot.sandbox.server import listen
 
 
 def main(
-    db: Annotated[Path, typer.Option(help="SQLite file; made and seeded where there is none")] = Path("data/sandbox.sqlite"),
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="port on 127.0.0.1; 0 takes a free one")] = 0,
-    url_file: Annotated[Path | None, typer.Option(help="file to write the URL to, once the sandbox listens")] = None,
+    db: Annotated[Path, typer.Option(help="SQLite file; created and seeded if missing")] = Path("data/sandbox.sqlite"),
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="port on 127.0.0.1; 0 for a free one")] = 0,
+    url_file: Annotated[Path | None, typer.Option(help="file to write the URL to, once the sandbox accepts connections")] = None,
     until_stdin_closes: Annotated[
-        bool, typer.Option("--until-stdin-closes", help="stop when standard input ends, so that no sandbox outlives a killed parent")
+        bool, typer.Option("--until-stdin-closes", help="stop when standard input closes, so that the sandbox ends with its parent")
     ] = False,
 ) -> None:
     """A local Reddit for demos and tests, on 127.0.0.1 only."""

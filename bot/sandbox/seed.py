@@ -1,19 +1,19 @@
-"""The sandbox's threads, all invented for this project: ordinary talk in three subreddits, and some awkward cases on purpose.
+"""The sandbox's threads, all invented for this project: ordinary conversations in three subreddits, and some difficult cases.
 
-Times are hours before the moment of seeding, so that age rules keep working; everything else is fixed. Comments stand in the order in
-which a thread shows them.
+Times are hours before the seeding, so that age rules keep working; everything else is fixed. Comments are in the order in which a thread
+shows them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-GONE = "[deleted]"  # what Reddit shows as the author of a comment or submission whose author is gone
+GONE = "[deleted]"  # what Reddit shows as the author of a comment or submission if the account was deleted
 
 
 @dataclass(frozen=True)
 class Subreddit:
-    """kind: public, private (403) or banned (404, as Reddit answers for a closed subreddit). bans_us: reads work, posting is a 403."""
+    """kind: public, private (403) or banned (404, Reddit's answer for a closed subreddit). bans_us: reading works, posting gives a 403."""
 
     name: str
     title: str
@@ -48,7 +48,7 @@ def says(author: str, karma: int, body: str, *replies: Comment) -> Comment:
 
 
 def _chain(length: int) -> Comment:
-    """One reply under another, deep enough for Reddit's «continue this thread»."""
+    """A chain of replies, deep enough for Reddit's «continue this thread»."""
     lines = [
         "Word association game, I start: library.",
         "Quiet.",

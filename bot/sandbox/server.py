@@ -1,12 +1,12 @@
 """The sandbox's HTTP server.
 
     api.py      the calls of Reddit's API: token and account, listings, trees, comments, messages
-    faults.py   misbehaving on request
-    pages.py    pages for a browser
-    shapes.py   rows in Reddit's JSON shapes
-    store.py    the state, one SQLite file; seed.py what it begins with
+    faults.py   simulated faults
+    pages.py    pages for browsers
+    shapes.py   rows in Reddit's JSON formats
+    store.py    the state, one SQLite file; seed.py its initial content
 
-A path that both an API client and a browser may ask for (`/r/X/comments/ID`) answers JSON to a bearer token and HTML to anybody else. No
+A path that both API clients and browsers may request (`/r/X/comments/ID`) returns JSON if there is a bearer token, otherwise HTML. No
 rate-limit headers are sent, and each answer closes its connection.
 """
 
@@ -29,7 +29,7 @@ from bot.sandbox.store import Store
 
 
 def make_app(store: Store, clock: Callable[[], float] = time.time) -> Flask:
-    """clock: gives epoch seconds."""
+    """clock: returns epoch seconds."""
     app = Flask(__name__)
     app.config.update(STORE=store, CLOCK=clock)
     app.url_map.strict_slashes = False
@@ -50,7 +50,7 @@ def as_json(problem: HTTPException) -> Response:
 
 
 class Handler(WSGIRequestHandler):
-    """One request a connection (HTTP/1.0 closes by itself), and no line a request on the terminal."""
+    """One request per connection (HTTP/1.0 closes it), without printing a line per request."""
 
     protocol_version = "HTTP/1.0"
 
@@ -67,14 +67,14 @@ class Box:
     store: Store
 
     def say(self, parent_id: str, body: str, author: str = "reader_1", karma: int = 1) -> str:
-        """Somebody else replies (to a submission or comment, by fullname); returns the new comment's fullname."""
+        """Let another account reply to a submission or comment, by fullname; returns the new comment's fullname."""
         above = self.store.comment(parent_id)
         link_id = above["link_id"] if above is not None else parent_id
         name: str = self.store.add_comment(link_id, parent_id, author, body, time.time(), karma, tell=USERNAME)["name"]
         return name
 
     def write(self, body: str, author: str = "reader_1", subject: str = "hello") -> str:
-        """Somebody else sends us a private message; returns its fullname."""
+        """Let another account send us a private message; returns its fullname."""
         return self.store.add_letter(author, subject, body, time.time())
 
 
@@ -82,14 +82,14 @@ def listen(db: Path, port: int = 0, now: float | None = None) -> tuple[Box, Base
     """A sandbox that is bound to 127.0.0.1 but not yet serving.
 
     Raises:
-        UserError: the port is taken, or `db` is something else.
+        UserError: the port is in use, or `db` is another kind of file.
     """
     store = Store(db, time.time() if now is None else now)
     try:
         server = make_server("127.0.0.1", port, make_app(store), threaded=True, request_handler=Handler)
     except (OSError, SystemExit):
-        # werkzeug prints its own advice and exits when a port is taken
-        raise UserError(f"port {port} on 127.0.0.1 can't be had; give another --port, or 0 for a free one") from None
+        # werkzeug prints its own message and exits if a port is in use
+        raise UserError(f"port {port} on 127.0.0.1 is not available; give another --port, or 0 for a free one") from None
     return Box(f"http://127.0.0.1:{server.server_port}", db, store), server
 
 

@@ -1,4 +1,4 @@
-"""Rows of the store in the shapes of Reddit's API. Pure."""
+"""Rows of the store in the formats of Reddit's API. Pure."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import re
 import sqlite3
 from typing import Any
 
-# Far smaller than Reddit's, so that a seeded thread is enough to make it cut.
-TREE_SIZE = 25  # comments that one answer holds before the rest goes behind a «more» node
+# Much smaller than Reddit's, so that a seeded thread exceeds them.
+TREE_SIZE = 25  # comments in one answer; the rest is behind a «more» node
 TREE_DEPTH = 6  # levels before «continue this thread»
 
 Json = dict[str, Any]
 
 
 def submission_json(row: sqlite3.Row, num_comments: int, host: str) -> Json:
-    """host: of the sandbox's URL, without a slash at its end."""
+    """host: the sandbox's URL without a trailing slash."""
     link = permalink(row)
     return {
         "kind": "t3",
@@ -102,7 +102,7 @@ def letter_json(row: sqlite3.Row, dest: str) -> Json:
 
 
 def comment_reply_json(comment: Json, unread: bool, dest: str) -> Json:
-    """A comment as the inbox of `dest`, whom it answers, has it."""
+    """A comment in the inbox of `dest`, to whom it replies."""
     context = f"{comment['data']['permalink']}?context=3"
     letter = {
         "was_comment": True,
@@ -125,7 +125,7 @@ def permalink(submission: sqlite3.Row) -> str:
 
 
 def ago(created_utc: int, now: float) -> str:
-    """How long ago, as a page says it.
+    """How long ago, for a page.
 
     >>> ago(0, 7300)
     '2 hours ago'
@@ -148,12 +148,12 @@ def children(rows: list[sqlite3.Row]) -> dict[str, list[sqlite3.Row]]:
 
 
 def count(below: dict[str, list[sqlite3.Row]], name: str) -> int:
-    """A comment and everything under it."""
+    """A comment and everything below it."""
     return 1 + sum(count(below, row["name"]) for row in below.get(name, []))
 
 
 class Cut:
-    """What one answer shows of a thread: at most `room` comments and TREE_DEPTH levels; «more» nodes stand for the rest."""
+    """The part of a thread in one answer: at most `room` comments and TREE_DEPTH levels; «more» nodes represent the rest."""
 
     def __init__(self, submission: sqlite3.Row, comments: list[sqlite3.Row], room: int) -> None:
         self.submission = submission
@@ -161,7 +161,7 @@ class Cut:
         self.room = room
 
     def nodes(self, parent: str, rows: list[sqlite3.Row], depth: int = 0, flat: bool = False) -> list[Json]:
-        """The rows, which answer `parent`, each with what is below it: nested in it, or `flat`, after it."""
+        """The rows, replies to `parent`, each with the comments below it: nested, or after it if `flat`."""
         if rows and depth >= TREE_DEPTH:
             return [more(parent, [], 0, depth)]
         nodes: list[Json] = []
@@ -176,7 +176,7 @@ class Cut:
 
 
 def more(parent: str, children: list[str], count: int, depth: int) -> Json:
-    """A «more» node; count 0 and no children: «continue this thread»."""
+    """A «more» node; with count 0 and no children it is «continue this thread»."""
     first = children[0][3:] if children else "_"
     bare = [name[3:] for name in children]
     data = {"count": count, "name": f"t1_{first}", "id": first, "parent_id": parent, "depth": depth, "children": bare}

@@ -1,5 +1,5 @@
-"""The sandbox's state: one SQLite file. Reads give plain rows; a client can add a comment, delete its own and mark its inbox as read;
-faults (see `add_fault`) are for tests. A comment that was acknowledged is on the disk (WAL, synchronous FULL).
+"""The sandbox's state: one SQLite file. Reads return plain rows. A client can add a comment, delete its own and mark its inbox as read;
+faults (see `add_fault`) are for tests. A comment that was acknowledged is on disk (WAL, synchronous FULL).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from bot.cli import UserError
 from bot.sandbox import USERNAME, seed
 
-LAYOUT = 4  # PRAGMA user_version of a file that is whole and seeded
+LAYOUT = 4  # PRAGMA user_version of a complete, seeded file
 
 TABLES = """
 CREATE TABLE subreddits (name TEXT PRIMARY KEY, title TEXT, kind TEXT, bans_us INTEGER);
@@ -33,7 +33,7 @@ CREATE TABLE faults (
     path TEXT, kind TEXT, times INTEGER, accepted INTEGER, seconds REAL, late_seconds REAL, newest INTEGER, form TEXT)
 """
 
-# What somebody without our account sees in the place of the table `comments`.
+# What other accounts see instead of the table `comments`.
 PUBLIC = f"""
 CREATE TEMP VIEW comments AS
 SELECT number, name, link_id, parent_id, iif(gone, '{seed.GONE}', author) AS author, iif(gone, '[removed]', body) AS body,
@@ -43,10 +43,10 @@ FROM (SELECT *, name IN (SELECT name FROM hidden) OR author IN (SELECT name FROM
 
 
 class Store:
-    """All of it opens a connection of its own, so that threads and processes may share the file.
+    """Each method opens its own connection, so that threads and processes may share the file.
 
     Raises:
-        UserError: the file isn't a sandbox's.
+        UserError: the file is not a sandbox database.
     """
 
     def __init__(self, path: Path, now: float) -> None:
@@ -56,7 +56,7 @@ class Store:
         try:
             with self._connect() as db:
                 db.execute("PRAGMA journal_mode = WAL")
-                db.execute("BEGIN IMMEDIATE")  # seeded whole or not at all, and by one process only
+                db.execute("BEGIN IMMEDIATE")  # seeded completely or not at all, and by one process only
                 version = db.execute("PRAGMA user_version").fetchone()[0]
                 if version == 0 and not db.execute("SELECT 1 FROM sqlite_master").fetchone():
                     for statement in TABLES.split(";"):
@@ -64,7 +64,7 @@ class Store:
                     _plant(db, now)
                     db.execute(f"PRAGMA user_version = {LAYOUT}")
                 elif version != LAYOUT:
-                    raise UserError(f"{path}: not a sandbox database of this version; give another --db, or delete it to start afresh")
+                    raise UserError(f"{path}: not a sandbox database of this version; give another --db, or delete it to start over")
                 db.execute("COMMIT")
         except sqlite3.Error as error:
             raise UserError(f"{path}: not usable as a sandbox database ({error}); give another --db, or delete it") from None
@@ -79,7 +79,7 @@ class Store:
             yield db
 
     def public(self) -> Store:
-        """The same as everybody sees it who isn't logged in: without what is hidden."""
+        """The same as seen without logging in: without what is hidden."""
         other = copy(self)
         other.is_public = True
         return other
@@ -105,7 +105,7 @@ class Store:
         return next(iter(self._rows("SELECT * FROM comments WHERE name = ?", name)), None)
 
     def comments_of(self, link_id: str) -> list[sqlite3.Row]:
-        """A thread's comments, in the order in which it shows them."""
+        """A thread's comments, in display order."""
         return self._rows("SELECT * FROM comments WHERE link_id = ? ORDER BY number", link_id)
 
     def comments_by(self, author: str) -> list[sqlite3.Row]:
@@ -121,7 +121,7 @@ class Store:
         )
 
     def replies(self) -> list[sqlite3.Row]:
-        """Comments that came into our inbox, with a column `unread`, newest first."""
+        """Comments in our inbox, with a column `unread`, newest first."""
         return self._rows("SELECT comments.*, unread FROM comments JOIN inbox USING (name) ORDER BY number DESC")
 
     def letters(self) -> list[sqlite3.Row]:
@@ -146,12 +146,12 @@ class Store:
         return name
 
     def blank(self, name: str, mark: str) -> None:
-        """Put `mark`, [deleted] or [removed], in the place of a comment's text; its author is gone, its karma and replies stay."""
+        """Replace a comment's text with `mark` ([deleted] or [removed]) and its author with [deleted]; its karma and replies are kept."""
         with self._connect() as db:
             db.execute("UPDATE comments SET author = ?, body = ? WHERE name = ?", (seed.GONE, mark, name))
 
     def hide(self, name: str, hidden: bool = True) -> None:
-        """Hide a comment of ours (a moderator removed it), or an account (shadowbanned), from all but its owner; or show it again."""
+        """Hide a comment of ours (removed by a moderator) or an account (shadowbanned) from everybody but its owner; or show it again."""
         with self._connect() as db:
             db.execute("INSERT OR IGNORE INTO hidden VALUES (?)" if hidden else "DELETE FROM hidden WHERE name = ?", (name,))
 
@@ -167,7 +167,7 @@ class Store:
             db.executemany("UPDATE inbox SET unread = 0 WHERE name = ?", [(name,) for name in names])
 
     def add_comment(self, link_id: str, parent_id: str, author: str, body: str, now: float, karma: int = 1, tell: str = "") -> sqlite3.Row:
-        """Store a comment and return it; where it answers one of the account `tell`, it comes into that account's inbox."""
+        """Store a comment and return it. A reply to a comment of the account `tell` is added to that account's inbox."""
         with self._connect() as db:
             db.execute("BEGIN IMMEDIATE")
             name = _insert(db, link_id, parent_id, author, body, karma, int(now))
@@ -188,11 +188,11 @@ class Store:
         late_seconds: float = 0,
         form: str = "",
     ) -> None:
-        """Misbehave the next `times` times that something under `path` is asked for; faults.FAULTS has the kinds.
+        """Apply a fault to the next `times` requests whose path begins with `path`; see faults.FAULTS for the kinds.
 
-        accepted: of a reply, whether it is stored all the same, after late_seconds. seconds: how long a «timeout» takes, and what a
-        «429» asks for (0: it doesn't say). form: a text that the form of the request has to hold, for example a thread's fullname.
-        «stale» shows no comment that is newer than this call.
+        accepted: whether a reply is stored in spite of the fault, after late_seconds. seconds: the duration of a «timeout», and the
+        Retry-After of a «429» (0: none). form: a text that the form of the request must contain, for example a thread's fullname. «stale»
+        shows no comment that is newer than this call.
         """
         with self._connect() as db:
             db.execute(
@@ -201,7 +201,7 @@ class Store:
             )
 
     def take_fault(self, path: str, form: str = "") -> sqlite3.Row | None:
-        """The oldest fault that is left for a path and a form."""
+        """The oldest remaining fault for a path and a form."""
         with self._connect() as db:
             row: sqlite3.Row | None = db.execute(
                 "UPDATE faults SET times = times - 1 WHERE rowid ="
@@ -215,20 +215,20 @@ class Store:
             db.execute("DELETE FROM faults")
 
     def new_token(self, now: float, lifetime_seconds: int, user: str = USERNAME) -> str:
-        """user: the account that it is for, empty for a client without a user."""
+        """Create a token. user: its account, empty for a client without a user."""
         token = secrets.token_urlsafe(24)
         with self._connect() as db:
             db.execute("INSERT INTO tokens VALUES (?, ?, ?)", (token, int(now) + lifetime_seconds, user))
         return token
 
     def user_of(self, token: str, now: float) -> str | None:
-        """Whose token it is, empty for that of a client without a user; None where it is not known or too old."""
+        """The account of a token, empty for a client without a user; None if the token is unknown or expired."""
         rows = self._rows("SELECT user FROM tokens WHERE token = ? AND expires_utc > ?", token, int(now))
         return rows[0]["user"] if rows else None
 
 
 def base36(number: int) -> str:
-    """Reddit's way to write an id.
+    """A number in Reddit's notation for ids.
 
     >>> base36(1_000_000_000)
     'gjdgxs'
@@ -259,7 +259,7 @@ def _plant(db: sqlite3.Connection, now: float) -> None:
             (number, name, it.subreddit, it.author, it.title, it.text, it.karma, int(created), it.over_18, it.locked, it.archived),
         )
         total = sum(_size(comment) for comment in it.comments)
-        step = (now - created) / (total + 1)  # spread evenly over the thread's life, parents before their replies
+        step = (now - created) / (total + 1)  # evenly spread over the age of the thread, parents before their replies
         for comment in it.comments:
             created = _plant_tree(db, comment, name, name, created, step)
 

@@ -134,17 +134,17 @@ def training_examples(lines: Sequence[ConductLine], labels: Sequence[str], peopl
     used = [line for line in lines if part_of(line.text) == "train"]
     harmless = [line.text for line in used if not line.refuse]
     prepared = classifier.WHOLE[options.side]
-    found = []
+    result = []
     for line in used:
         target = np.array([line.refuse and line.category == label for label in labels], np.float32)
-        found.append(Example(prepared(line.text), target))
+        result.append(Example(prepared(line.text), target))
         if draw.random() < JOINED:
             parts = [*draw.sample(harmless, draw.randint(1, 2)), line.text]
             draw.shuffle(parts)
-            found.append(Example(prepared(" ".join(parts)), target))
+            result.append(Example(prepared(" ".join(parts)), target))
     nothing = np.zeros(len(labels), np.float32)
     pieces = [draw.choice(classifier.PIECES[options.side](each) or [""]) for each in people]
-    return found + [Example(each, nothing, BACKGROUND_WEIGHT) for each in pieces if each]
+    return result + [Example(each, nothing, BACKGROUND_WEIGHT) for each in pieces if each]
 
 
 # --- training -------------------------------------------------------------------------------------------------------------
