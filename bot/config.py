@@ -91,6 +91,7 @@ class RankWeights(Section):
     realism: float = Field(default=0.293, ge=0)
     upvote: float = Field(default=0.338, ge=0)
     relevance: float = Field(default=0.369, ge=0)
+    choice: float = Field(default=1.0, ge=0)
 
 
 class RankSettings(Section):
@@ -99,10 +100,11 @@ class RankSettings(Section):
     realism: Path | None = Path("models/realism")
     upvote: Path | None = Path("models/upvote")
     relevance: Path | None = Path("models/relevance")
+    choice: Path | None = Path("models/choice")
     batch_size: int = Field(default=8, ge=1)
     weights: RankWeights = RankWeights()
 
-    @field_validator("realism", "upvote", "relevance", mode="before")
+    @field_validator("realism", "upvote", "relevance", "choice", mode="before")
     @classmethod
     def _empty_means_none(cls, value: Any) -> Any:
         """TOML and environment variables cannot express None, and an empty path would mean the current folder."""
@@ -111,6 +113,7 @@ class RankSettings(Section):
 
 class ChooseSettings(Section):
     minimum_realism: float = Field(default=0.45, ge=0, le=1)
+    minimum_rank: float = Field(default=0.0, ge=0, le=1)
 
 
 class ConductSettings(Section):

@@ -73,6 +73,7 @@ class NotChosen(Phrased):
 
     EMPTY = "empty", "the generator produced no text"
     LOW_REALISM = "low_realism", "realism score below the threshold"
+    LOW_RANK = "low_rank", "rank score below the threshold: no reply is better than this one"
     NOT_BEST = "not_best", "another candidate for the same comment has a better rank score"
     OTHER_COMMENT = "other_comment_in_submission", "the best for its comment, but another comment in the submission is answered"
 
@@ -213,6 +214,16 @@ class ConductLine:
 
 
 @dataclass(slots=True)
+class Graded:
+    """A reply that a reader graded without knowing who wrote it: 0 nonsense or unfitting, 1 weak, 2 acceptable here, 3 good."""
+
+    subreddit: str
+    comment: str
+    reply: str
+    grade: int
+
+
+@dataclass(slots=True)
 class LossRow:
     """MODEL/losses.csv: the loss (nats) at a training step. Steps count from 1; 0 is the base model. None: not measured at this step."""
 
@@ -282,6 +293,7 @@ class Scores:
     upvote_score: float | None
     relevance_score: float | None
     rank_score: float | None
+    choice_score: float | None = None
 
 
 @dataclass(slots=True)
@@ -300,6 +312,7 @@ class Scored:
     rank_score: float | None
     verdict: str
     reason: str
+    choice_score: float | None = None
 
 
 @dataclass(slots=True)

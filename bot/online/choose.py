@@ -35,14 +35,14 @@ from bot.schema import Candidate, Comment, Context, NotChosen, Scored, Scores, V
 Fault = Callable[[Scored], str | None]  # why a candidate must not be posted, or None
 
 
-def choose(rows: Sequence[Scored], minimum_realism: float, fault: Fault = lambda row: None) -> list[Scored]:
+def choose(rows: Sequence[Scored], minimum_realism: float, fault: Fault = lambda row: None, minimum_rank: float = 0.0) -> list[Scored]:
     """The rows, in the same order, each with a verdict and a reason. Verdicts that the rows already have are ignored.
 
     refused: empty, low_realism, or what `fault` returns. kept: another candidate of the comment is better (not_best), or another comment
     of the submission is answered (other_comment_in_submission). Ties are broken by the smaller candidate_id, so the result does not depend
     on the order of the rows. Candidates without a rank_score come last.
     """
-    refusals = [refusal(row, minimum_realism) or fault(row) or "" for row in rows]
+    refusals = [refusal(row, minimum_realism, minimum_rank) or fault(row) or "" for row in rows]
     order = sorted(
         (index for index, reason in enumerate(refusals) if not reason),
         key=lambda index: (rows[index].rank_score is None, -(rows[index].rank_score or 0.0), rows[index].candidate_id),
@@ -88,12 +88,14 @@ def summary(rows: Sequence[Scored]) -> str:
     return line
 
 
-def refusal(row: Scored, minimum_realism: float) -> str:
+def refusal(row: Scored, minimum_realism: float, minimum_rank: float) -> str:
     """Why a candidate's scores rule it out; empty if they do not."""
     if not row.reply.strip():
         return NotChosen.EMPTY
     if row.realism_score is not None and row.realism_score < minimum_realism:
         return NotChosen.LOW_REALISM
+    if row.rank_score is not None and row.rank_score < minimum_rank:
+        return NotChosen.LOW_RANK
     return ""
 
 
@@ -147,7 +149,7 @@ def join(comments: Sequence[Comment], candidates: Sequence[Candidate], scores: S
         comment, of = by_id[each.comment_id], scored[each.candidate_id]
         where = (comment.comment_id, comment.thread_id, comment.subreddit, comment.comment)
         four = (of.realism_score, of.upvote_score, of.relevance_score, of.rank_score)
-        rows.append(Scored(*where, each.candidate_id, each.reply, *four, verdict=Verdict.KEPT, reason=""))
+        rows.append(Scored(*where, each.candidate_id, each.reply, *four, Verdict.KEPT, "", of.choice_score))
     return rows
 
 

@@ -13,13 +13,13 @@ import numpy as np
 
 from bot import config, rankers, text
 
-SCORES = ("realism_score", "upvote_score", "relevance_score")
+SCORES = ("realism_score", "upvote_score", "relevance_score", "choice_score")
 Scorers = Mapping[str, rankers.Ranker]  # by score column
 Scores = dict[str, float | None]  # by score column
 
 
 def score_pairs(pairs: Sequence[tuple[str, str]], scorers: Scorers, batch_size: int, weights: config.RankWeights) -> list[Scores]:
-    """The four scores by column for each (comment, reply), None for missing rankers. The texts are cleaned first, as for training."""
+    """The scores by column for each (comment, reply), None for missing rankers. The texts are cleaned first, as for training."""
     clean = cleaned(pairs)
     return combined({column: scorer.score(clean, batch_size) for column, scorer in scorers.items()}, len(pairs), weights)
 
@@ -33,7 +33,7 @@ def combined(columns: Mapping[str, Sequence[float]], rows: int, weights: config.
     """The scores of each row together with the rank_score. columns: the scores of all rows by column, without those of missing rankers.
 
     >>> combined({"upvote_score": [0.4]}, 1, config.RankWeights(upvote=1))
-    [{'realism_score': None, 'upvote_score': 0.4, 'relevance_score': None, 'rank_score': 0.4}]
+    [{'realism_score': None, 'upvote_score': 0.4, 'relevance_score': None, 'choice_score': None, 'rank_score': 0.4}]
     """
     result = []
     for row in range(rows):

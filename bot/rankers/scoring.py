@@ -3,7 +3,7 @@
 Reads  any CSV with the columns comment and reply.
 Writes OUT: the columns of the input and the scores:
 
-    python run_bot.py score --in pairs.csv --out scores.csv                        realism_score, upvote_score, relevance_score, rank_score
+    python run_bot.py score --in pairs.csv --out scores.csv                        one column per ranker, and rank_score
     python run_bot.py score --in - --out - < pairs.csv > scores.csv
     python run_bot.py score --in pairs.csv --out scores.csv --model models/upvote  KIND_score of one ranker, with the kind from its card
     python run_bot.py score --in pairs.csv --out scores.csv --base minilm-l6       cosine of comment and reply under an untuned encoder
@@ -31,6 +31,7 @@ from bot.cli import UserError, progress_bar, redirect_messages
 from bot.rankers import score
 from bot.weights import bases, cards, serving
 
+RANKERS = tuple(column.removesuffix("_score") for column in score.SCORES)
 PART_PAIRS = 1000
 LIKELIHOOD_PART_PAIRS = 40  # a model with 135M parameters needs about a second for four replies on two cores
 
@@ -57,14 +58,14 @@ def by_all(settings: config.RankSettings) -> Scoring:
         scorers = load_rankers(settings)
         return lambda pairs: score.score_pairs(pairs, scorers, settings.batch_size, settings.weights)
 
-    folders = {name: getattr(settings, name) for name in ("realism", "upvote", "relevance")}
+    folders = {name: getattr(settings, name) for name in RANKERS}
     identities = {name: serving.fingerprint(folder) for name, folder in folders.items() if folder}
     return Scoring((*score.SCORES, "rank_score"), {"settings": settings.model_dump(mode="json"), "models": identities}, load)
 
 
 def load_rankers(settings: config.RankSettings) -> dict[str, rankers.Ranker]:
     """Load the configured rankers, by score column. Raises UserError if a model is missing or no ranker is configured."""
-    folders = {"realism_score": settings.realism, "upvote_score": settings.upvote, "relevance_score": settings.relevance}
+    folders = {f"{name}_score": getattr(settings, name) for name in RANKERS}
     configured = {column: folder for column, folder in folders.items() if folder is not None}
     loaded = {column: rankers.load(settings.backend, folder, settings.precision) for column, folder in configured.items()}
     if not loaded:
