@@ -3,8 +3,8 @@
 Said to the bot, in a reply to it or in a message, the benefit of the doubt is theirs: `! STOP`, «s t o p», «leave me alone, bot» and
 «unsubscribe» count. What they quote doesn't. Words to somebody else, in public, are no opt-out; topics.py looks for «no bots» there.
 
-Patterns of topics/stop.txt and delete.txt, a section each: a clause, without what only stands around it (<filler>), is one of [clause];
-or [phrase] stands anywhere. <stop> and <delete> after a mark are a command.
+Patterns of topics/stop.txt and delete.txt, a section each: a word of [command] stands after a mark; or a clause, without what only stands
+around it (<filler>), is one of [clause]; or a [phrase] stands anywhere.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bot.conduct.letters import latin
 from bot.conduct.plain import plain, windows
 from bot.conduct.reasons import Reason
 
-_CLAUSE_END = re.compile(r"[.,!?;:\u2026\n]+|(?<!shut up )\b(?:and|or|but|then|und|y|et)\b")
+_CLAUSE_END = re.compile(r"[.,!?;:\u2026\n]+|(?<!shut up )\b(?:and|or|but|then|und|y|et)\b(?! (?:think|smell|look|listen|consider|ask)\b)")
 _STOP_SIGNS = frozenset("\U0001f6d1\u26d4\U0001f6ab\u270b\U0001f595\ufe0f \n!.")
 _SPACED_STOP = re.compile(r"(?<!\w)s(?:[ .*_-]t[ .*_-]o[ .*_-]|\W{2}t\W{2}o\W{2})p(?!\w)")
 
@@ -62,7 +62,8 @@ def _shown(body: str) -> str:
 @cache
 def _command(what: str) -> re.Pattern[str]:
     """A mark, perhaps a blank, and a word. The mark begins a word: «great! stopping there» is none."""
-    return matching.compiled([rf"(?<!!)[!\u00a1/#.\-\\]{{1,9}} ?<{what}>"])
+    words = "|".join(matching.read(what)["command"])
+    return matching.compiled([rf"(?<!!)[!\u00a1/#.\-\\]{{1,9}} ?(?:{words})"])
 
 
 @cache
