@@ -7,7 +7,7 @@
     words.py   the lists that where.py and what.py look things up in, one text file each
 
 where.py asks reasons.py (names), topics.py and titles.py (what texts are about), accounts.py (bots); these and asks.py read
-topics/*.txt through matching.py, as plain.py words. what.py reads phrases/*.txt through phrases.py.
+topics/*.txt, over plain.py words, and what.py asks phrases/*.txt, over letters.py text, both through matching.py.
 
 A new refusal touches one of the first three files: a member of its enumeration and a line in its function. A new word, phrase or subreddit
 touches a text file only. Nothing here reads Reddit, the ledger or a model of ours: callers pass in what is known.

@@ -9,7 +9,7 @@ reply may not copy, and their language, which the comment that is answered tells
     rendered.py    links, pings, images as Reddit's markdown makes them; hosts.py: addresses without http://
     personal.py    e-mail, telephone, address, accounts, documents, handles
     slurs.py       swear words in every spelling
-    phrases.py     those of threats, hate, advice, claims, spam, prompts; quotes.py: words put into somebody's mouth
+    matching.py    phrases/*.txt: threats, hate, advice, claims, spam, prompts; quotes.py: words put into somebody's mouth
     echo.py        the comment again; language.py: another language; toxicity.py: Detoxify
 
 A new refusal is a member of `Unfit`, with its phrase, and a line in `_checks`, the cheap ones first; one that phrases tell is a file in
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bot import text
-from bot.conduct import echo, language, letters, personal, phrases, quotes, rendered, slurs, toxicity
+from bot.conduct import echo, language, letters, matching, personal, quotes, rendered, slurs, toxicity
 from bot.corpus import copies
 from bot.schema import Phrased
 
@@ -131,7 +131,7 @@ def _checks(reply: str, around: Around, conduct: ConductSettings, judged: Judged
     yield Unfit.ADDRESS, personal.has_address(latin)
     yield Unfit.HANDLE, personal.has_handle(latin)
     yield Unfit.SLUR, bool(slurs.bad_words(reply))
-    yield from ((category, phrases.matches(category, latin)) for category in Unfit if category in phrases.CATEGORIES)
+    yield from ((category, matching.matches(category, latin)) for category in Unfit if category in matching.CATEGORIES)
     yield Unfit.INVENTED_QUOTE, quotes.invents_quote(latin, [around.comment, *around.thread])
     yield from ((category, judged.get(category, 0.0) >= conduct.reply_threshold) for category in Unfit)
     if conduct.toxicity_model is not None:

@@ -4,12 +4,12 @@
                                  {"utc": 2, "withdrawn": "t1_…", "thread_id": "t3_…", "subreddit": "books", "reply_id": "t1_…"}
 
 People who opted out, and comments whose reply we deleted: each is written here first, then into the ledger. Whoever opens the ledger adds
-what it lacks. All other rows can be taken from Reddit again (`python run_bot.py adopt`). Only one process appends, the one that holds the
-ledger's lock.
+what it lacks. All other rows can be taken from Reddit again (`python run_bot.py adopt`). `fetch` writes here, too, before there is a ledger.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from pathlib import Path
@@ -30,8 +30,10 @@ def backup_path(ledger: Path) -> Path:
 def append(ledger: Path, **entry: Any) -> None:
     """Add a line, flushed to disk; a line that a power cut left unfinished goes first."""
     path = backup_path(ledger)
+    path.parent.mkdir(parents=True, exist_ok=True)
     is_new = not path.exists()
     with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:  # noqa: PTH123 (a file descriptor)
+        fcntl.flock(file, fcntl.LOCK_EX)
         content = file.read()
         file.seek(content.rfind(b"\n") + 1)
         file.truncate()
