@@ -20,7 +20,6 @@ from bot.conduct import where
 from bot.evaluate import realism, relevance, upvote
 from bot.evaluate.measures import ScoredRows, rankers_half, read, sample_like_training
 from bot.rankers import classifier, score_files
-from bot.rankers.ctranslate2 import load_labels
 from bot.rankers.score_files import Scorer, Scores
 from bot.schema import ConductLine, LabelledRow, RealismRow, UpvotePair, UpvoteRow
 from bot.train import conduct_transformers, thresholds
@@ -98,7 +97,7 @@ def measure_conduct(folder: Path, card: cards.ModelCard, data: Path) -> dict[str
     options = conduct_transformers.Options(side=card.settings["side"], data=data)
     lines = [line for line in read(options.lines, ConductLine) if conduct_transformers.part_of(line.text) == "held_out"]
     people = conduct_transformers.peoples_texts(options, "test")
-    serving = load_labels(folder)
+    serving = classifier.load(folder)
     applied, of_people = (
         classifier.of_texts(serving.logits, texts, options.side) >= 0 for texts in ([line.text for line in lines], people)
     )

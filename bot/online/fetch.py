@@ -4,8 +4,8 @@
 
 Reads Reddit, or the sandbox that reddit.url names. Writes RUN/context.csv, RUN/skipped.csv and, last, RUN/comments.csv; where all three are
 there, whole and made with the same settings, it does nothing, so a run that was killed goes on with the comments it had.
-Which comments are answered conduct.may_reply_to decides; where there is a ledger, what it knows counts. Who asks bots to stay away is written
-down there, or in its backup, as one who opted out.
+Which comments are answered conduct.may_reply_to decides; where there is a ledger, what it knows counts. Who asks bots to stay away is
+written down there, or in its backup, as one who opted out.
 Each comment that was read stands in comments.csv or in skipped.csv, in one of them and once.
 """
 
@@ -111,7 +111,7 @@ def ask_bots_away(threads: list[Thread]) -> dict[str, str]:
 
 
 def remember(path: Path, asking: Mapping[str, str], now: float) -> None:
-    """Note in the ledger at `path`, or in its backup where there is no ledger yet, that these people opted out: name -> where they asked."""
+    """Note in the ledger at `path`, or in its backup if there is no ledger, that these people opted out: name -> where they asked."""
     if asking and path.exists():
         with closing(ledger.open_ledger(path)) as db:
             for name, source in asking.items():

@@ -4,7 +4,7 @@
                                  {"utc": 2, "withdrawn": "t1_…", "thread_id": "t3_…", "subreddit": "books", "reply_id": "t1_…"}
 
 People who opted out, and comments whose reply we deleted: each is written here first, then into the ledger. Whoever opens the ledger adds
-what it lacks. All other rows can be taken from Reddit again (`python run_bot.py adopt`). `fetch` writes here, too, before there is a ledger.
+what it lacks. All other rows can be taken from Reddit again (`python run_bot.py adopt`). Before there is a ledger, `fetch` writes here too.
 """
 
 from __future__ import annotations
