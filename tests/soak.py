@@ -257,7 +257,8 @@ def run_case(case: Case) -> Result:
                     box.store.add_fault(**fault)
                 if number == len(rounds) - 1:
                     time.sleep(LATE + 0.2 if any(fault.get("late_seconds") for one in rounds for fault in one.faults) else 0)
-                run_round(case, each, folder, box, chosen, result, timeout=10 if number == len(rounds) - 1 else TIMEOUT)
+                is_patient = number == len(rounds) - 1 or any(start.command == "inbox" for start in each.starts)
+                run_round(case, each, folder, box, chosen, result, timeout=10 if is_patient else TIMEOUT)
                 if "ledger" in each.harm:
                     if each.harm == "ledger cut to nothing":
                         (folder / "ledger.sqlite").unlink()  # a person removes a damaged one
