@@ -20,7 +20,6 @@ import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 from bot.conduct import keys
 
@@ -30,31 +29,26 @@ CATEGORIES = tuple(sorted(path.stem for path in PHRASES.glob("*.txt")))
 _BLANK = re.compile(r"\[[^\]]*\]|\(\?<[^)]*\)| ")
 
 
-class Source(NamedTuple):
-    """The content of a file. names: what each stands for; sections: the patterns of each, the file's own names filled in. Patterns before
-    the first section have an empty one.
-    """
-
-    names: dict[str, str]
-    sections: dict[str, list[str]]
+Source = tuple[dict[str, str], dict[str, list[str]]]  # the names that a file defines, and its patterns by section
 
 
 def parse(source: str) -> Source:
-    """
-    >>> parse("# you\\nyou = you|ya\\n[always]\\n<you>,\\n    my <kin>").sections
+    """The names of a file are filled in; patterns before the first section have an empty one.
+
+    >>> parse("# you\\nyou = you|ya\\n[always]\\n<you>,\\n    my <kin>")[1]
     {'always': ['(?:you|ya),my <kin>']}
     """
-    content = Source({}, {})
+    names: dict[str, str] = {}
+    sections: dict[str, list[str]] = {}
     heading = ""
     for line in re.sub(r"\n[ \t]+", "", source).splitlines():
-        filled = _filled(line, content.names)
-        if definition := re.fullmatch(r"(\w+) = (.*)", filled):
-            content.names[definition[1]] = definition[2]
+        if definition := re.fullmatch(r"(\w+) = (.*)", line):
+            names[definition[1]] = _filled(definition[2], names)
         elif section := re.fullmatch(r"\[([a-z ,]+)\]", line):
             heading = section[1]
         elif line.strip() and not line.startswith("#"):
-            content.sections.setdefault(heading, []).append(filled)
-    return content
+            sections.setdefault(heading, []).append(_filled(line, names))
+    return names, sections
 
 
 def _filled(pattern: str, names: dict[str, str]) -> str:
@@ -82,7 +76,7 @@ def matches(category: str, text: str) -> bool:
 
 @cache
 def _phrases(category: str) -> re.Pattern[str]:
-    return re.compile("|".join(_read(PHRASES / f"{category}.txt").sections[""]), re.IGNORECASE)
+    return re.compile("|".join(_read(PHRASES / f"{category}.txt")[1][""]), re.IGNORECASE)
 
 
 # --- topics -----------------------------------------------------------------------------------------------------------------------
@@ -118,7 +112,7 @@ def sections(name: str) -> dict[str, Patterns]:
 
 def read(name: str) -> dict[str, list[str]]:
     """The same, as they stand in the file."""
-    return _read(TOPICS / f"{name}.txt").sections
+    return _read(TOPICS / f"{name}.txt")[1]
 
 
 def compiled(patterns: Iterable[str]) -> re.Pattern[str]:
@@ -133,7 +127,7 @@ def compiled(patterns: Iterable[str]) -> re.Pattern[str]:
 
 
 def _words() -> dict[str, str]:
-    return _read(TOPICS / "words.txt").names
+    return _read(TOPICS / "words.txt")[0]
 
 
 @cache
