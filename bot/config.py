@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from bot import names, text
-from bot.cli import WrongSettings
+from bot.cli import ROOT, WrongSettings
 
 # [project.]dataset.table, with {month} exactly once in the table name. These names are inserted into SQL, so nothing else is allowed.
 _TABLE = r"^([a-z0-9:-]+\.)?\w+\.[\w-]*\{month\}[\w-]*$"
@@ -45,9 +45,15 @@ _NOT_SETTINGS = ("BOT_BASES",)  # the folder of base weights, see weights/bases.
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
+def _project_folder(path: Path) -> Path:
+    """The project's folder of that name if the working folder has none: the shipped models, for commands that are run elsewhere."""
+    return ROOT / path if not path.exists() and (ROOT / path).is_dir() else path
+
+
+ModelFolder = Annotated[Path, AfterValidator(_project_folder)]
 SubredditName = Annotated[str, AfterValidator(names.subreddit_name)]
 
 
@@ -69,7 +75,7 @@ class FetchSettings(Section):
 class GenerateSettings(Section):
     backend: str = ""  # empty: the first entry of the back-end table
     precision: Precision = "int8"
-    model: Path = Path("models/lm")
+    model: ModelFolder = Path("models/lm")
     num_candidates: int = Field(default=10, ge=1, le=1000)
     temperature: float = Field(default=0.8, gt=0, le=5)
     top_k: int = Field(default=200, ge=1)
@@ -97,10 +103,9 @@ class RankWeights(Section):
 class RankSettings(Section):
     backend: str = ""  # empty: the first entry of the back-end table
     precision: Precision = "int8"
-    realism: Path | None = Path("models/realism")
-    upvote: Path | None = Path("models/upvote")
-    relevance: Path | None = Path("models/relevance")
-    choice: Path | None = Path("models/choice")
+    realism: ModelFolder | None = Path("models/realism")
+    upvote: ModelFolder | None = Path("models/upvote")
+    relevance: ModelFolder | None = Path("models/relevance")
     batch_size: int = Field(default=8, ge=1)
     weights: RankWeights = RankWeights()
 
@@ -121,11 +126,11 @@ class ConductSettings(Section):
     subreddits_without_bots: list[str] = []
     bots: list[str] = []
     maximum_characters: int = Field(default=1000, ge=1, le=10_000)
-    comment_classifier: Path | None = Path("models/conduct-comment")
-    reply_classifier: Path | None = Path("models/conduct-reply")
+    comment_classifier: ModelFolder | None = Path("models/conduct-comment")
+    reply_classifier: ModelFolder | None = Path("models/conduct-reply")
     comment_threshold: float = Field(default=0.5, ge=0, le=1)
     reply_threshold: float = Field(default=0.5, ge=0, le=1)
-    toxicity_model: Path | None = None
+    toxicity_model: ModelFolder | None = None
     maximum_toxicity: float = Field(default=0.5, ge=0, le=1)
     maximum_similarity: float = Field(default=0.95, ge=0.5, le=1)
     withdraw_at_karma: int = Field(default=-1, le=0)
@@ -178,14 +183,14 @@ class RedditSettings(Section):
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="BOT_", env_nested_delimiter="__", extra="forbid", frozen=True)
 
-    fetch: FetchSettings = FetchSettings()
-    generate: GenerateSettings = GenerateSettings()
-    rank: RankSettings = RankSettings()
-    choose: ChooseSettings = ChooseSettings()
-    conduct: ConductSettings = ConductSettings()
-    submit: SubmitSettings = SubmitSettings()
-    reddit: RedditSettings = RedditSettings()
-    bigquery: BigQuerySettings = BigQuerySettings()
+    fetch: FetchSettings = Field(default_factory=FetchSettings)
+    generate: GenerateSettings = Field(default_factory=GenerateSettings)
+    rank: RankSettings = Field(default_factory=RankSettings)
+    choose: ChooseSettings = Field(default_factory=ChooseSettings)
+    conduct: ConductSettings = Field(default_factory=ConductSettings)
+    submit: SubmitSettings = Field(default_factory=SubmitSettings)
+    reddit: RedditSettings = Field(default_factory=RedditSettings)
+    bigquery: BigQuerySettings = Field(default_factory=BigQuerySettings)
 
     @classmethod
     def settings_customise_sources(

@@ -13,7 +13,8 @@ put around submit's own functions there, and the waits between prawcore's repeat
 on the size of files (RLIMIT_FSIZE), set at the moment.
 
 Doubled: a comment with more than one reply of ours. Lost: a comment that in the end is neither posted, nor parked, nor refused by a name in
-submitted.csv; or what the ledger says of it isn't what stands in the sandbox; or the ledger is damaged; or a process with a traceback.
+submitted.csv; or what the ledger says of it isn't what stands in the sandbox; or a reply stands there whose reader asked for its deletion;
+or the ledger is damaged; or a process with a traceback.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ from bot import sandbox, schema
 from bot.cli import DISK_FULL, run_command
 from bot.conduct import what
 from bot.config import ConductSettings
-from bot.online import adopt, submit
+from bot.online import adopt, inbox, submit
 from bot.posting import ledger
 from bot.posting.ledger import DAY, State
 from bot.reddit import calls
@@ -63,6 +64,8 @@ RANDOM_IN_SLICE = 4
 MOMENTS = ("before_intent", "after_intent", "after_send", "after_answer", "after_commit")
 
 HARMS = ("ledger removed", "ledger cut to nothing", "older ledger put back", "comments edited")  # between two rounds
+ASKED = "requests were read by hand"  # another one: the authors asked to stop and to delete, and a person marked it all as read
+DELETIONS = ("before_delete", "after_delete")  # moments of `inbox`
 
 Fault = dict[str, Any]  # what Store.add_fault takes
 # Replies, each unlike the others and harmless.
@@ -143,7 +146,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Round:
-    """Processes that start together. harm: one of HARMS, done before they start; where it is the ledger's, `adopt` follows them."""
+    """Processes that start together. harm: one of HARMS, or ASKED, done before they start; where it is the ledger's, `adopt` follows."""
 
     starts: tuple[Start, ...] = (Start(),)
     faults: tuple[Fault, ...] = ()
@@ -176,7 +179,7 @@ class Result:
 
 def matrix() -> Iterator[Case]:
     """Every fault x every moment of killing, and none x one process or two at once; the disk full; clocks a day off; a ledger that is lost,
-    and comments that are edited, after a round with a fault.
+    and comments that are edited, after a round with a fault; requests that a person has marked as read, and `inbox` killed on them.
     """
     for (name, faults), moment, at_once in product(FAULTS.items(), ("", *MOMENTS), (1, 2)):
         starts = (Start(kill_at=moment),) * at_once  # whichever gets the ledger
@@ -191,6 +194,11 @@ def matrix() -> Iterator[Case]:
     for harm, name, moment in product(HARMS, ("no fault", "503, accepted", "reset, not accepted", "429"), ("", *MOMENTS)):
         before = Round((Start(kill_at=moment),), tuple(FAULTS[name]))
         yield Case(f"{harm}; after {name}; kill -9 {moment or 'never'}", (before, Round(harm=harm)))
+    for name, moment, deletion in product(("no fault", "503, accepted", "429"), ("", "after_send", "after_answer"), ("", *DELETIONS)):
+        before = Round((Start(kill_at=moment),), tuple(FAULTS[name]))
+        inbox_killed = Round((Start(command="inbox", kill_at=deletion),), harm=ASKED)
+        case = f"{ASKED}; after {name} and kill -9 {moment or 'never'}; inbox killed {deletion or 'never'}"
+        yield Case(case, (before, inbox_killed, Round(), Round((Start(command="inbox"),))))
 
 
 def naive() -> Iterator[Case]:
@@ -256,12 +264,13 @@ def run_case(case: Case) -> Result:
                     box.store.add_fault(**fault)
                 if number == len(rounds) - 1:
                     time.sleep(LATE + 0.2 if any(fault.get("late_seconds") for one in rounds for fault in one.faults) else 0)
-                run_round(case, each, folder, box, chosen, result, timeout=10 if number == len(rounds) - 1 else TIMEOUT)
+                is_patient = number == len(rounds) - 1 or any(start.command == "inbox" for start in each.starts)
+                run_round(case, each, folder, box, chosen, result, timeout=10 if is_patient else TIMEOUT)
                 if "ledger" in each.harm:
                     if each.harm == "ledger cut to nothing":
                         (folder / "ledger.sqlite").unlink()  # a person removes a damaged one
                     run_round(case, replace(each, starts=(Start(command="adopt"),)), folder, box, chosen, result, timeout=10)
-            judge(folder, box, chosen, result, case.naive)
+            judge(folder, box, chosen, result, case.naive, asked=any(each.harm == ASKED for each in rounds))
         finally:
             os.kill(serving[0], signal.SIGKILL)
             ended(serving)
@@ -274,6 +283,14 @@ def do_harm(harm: str, folder: Path, box: Box, chosen: list[Comment]) -> None:
     """What happens to the ledger, or on Reddit, while no process is at work."""
     path = folder / "ledger.sqlite"
     if not harm:
+        return
+    if harm == ASKED:
+        ours = {row["parent_id"]: row["name"] for row in box.store.comments_by(sandbox.USERNAME)}
+        for each in chosen:
+            if each.comment_id in ours:
+                box.say(ours[each.comment_id], "Please delete this.", author=each.author)
+            box.write("unsubscribe", author=each.author)
+        box.store.mark_read([row["name"] for row in (*box.store.unread(), *box.store.unread_letters())])
         return
     if harm == "comments edited":
         with closing(sqlite3.connect(box.db)) as db, db:
@@ -320,9 +337,9 @@ def run_round(case: Case, each: Round, folder: Path, box: Box, chosen: list[Comm
                 post_naively(run, box.url, timeout)
             else:
                 prepare(start)
-                sys.argv = ["submit", "--run", str(run), "--post"] if start.command == "submit" else ["adopt"]
-                main = submit.main if start.command == "submit" else adopt.main
-                shifted(start.clock_seconds, lambda: run_command(main, start.command))
+                main = {"submit": submit.main, "adopt": adopt.main, "inbox": inbox.main}[start.command]
+                arguments = ["--run", str(run), "--post"] if start.command == "submit" else []
+                shifted(start.clock_seconds, lambda: run_command(main, start.command, arguments))
 
         processes.append(fork(body))
     os.close(writing)
@@ -409,6 +426,7 @@ def prepare(start: Start) -> None:
     around(ledger, "intend", "before_intent", "after_intent")
     around(reddit, "reply", None, "after_answer")
     around(submit, "record", None, "after_commit")
+    around(reddit, "delete", *DELETIONS)
     get_response = urllib3.connection.HTTPConnection.getresponse
 
     def after_sending(self: Any) -> Any:
@@ -482,8 +500,8 @@ def write_run(run: Path, comments: list[Comment], first: int = 0, texts: Sequenc
     schema.write_rows(run / "chosen.csv", Scored, chosen)
 
 
-def judge(folder: Path, box: Box, chosen: list[Comment], result: Result, naive: bool) -> None:
-    """Hold the ledger and submitted.csv to what stands in the sandbox."""
+def judge(folder: Path, box: Box, chosen: list[Comment], result: Result, naive: bool, asked: bool = False) -> None:
+    """Hold the ledger and submitted.csv to what stands in the sandbox. asked: the authors of the comments want no reply."""
     replies = Counter(row["parent_id"] for row in box.store.comments_by(sandbox.USERNAME))
     result.doubled = sum(count > 1 for count in replies.values())
     if naive:
@@ -504,6 +522,8 @@ def judge(folder: Path, box: Box, chosen: list[Comment], result: Result, naive: 
                 problems.append(f"{each.comment_id}: {there} there, the ledger says {known}")
             elif known is not None and known.state in (State.SUBMITTING, State.UNKNOWN):
                 problems.append(f"{each.comment_id}: left in doubt")
+            if asked and (there or not ledger.opted_out(db, each.author)):
+                problems.append(f"{each.comment_id}: {there} there, although {each.author} asked to stop and to delete")
     problems += [f"{log.name} has a traceback" for log in folder.glob("process-*.log") if "Traceback" in log.read_text(errors="replace")]
     result.lost += len(problems)
     result.log += "".join(f"{problem}\n" for problem in problems)

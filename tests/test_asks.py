@@ -16,11 +16,16 @@ STOP = [
     "block me",
     "take me off your list", "remove me from this", "I don't want replies from a program", "I do not consent", "no bots",
     "bad bot, quit it", "🛑",
+    "!exit", "! no bots", "!unfollow me", "can you not?", "Shut it.", "you're muted", "go and annoy somebody else",
+    "stay away from my posts",
+    "stawp", "st op", "do not interact", "I never signed up for this", "you don't have our permission", "no replies, thank you",
+    "I already said to stop", "he and I told you to leave", "don't do that again",
     "That's enough.", "Dear bot, stop.\n\nSent from a telephone", "Nice try. Stop.", "> !stop\n\n!stop", "basta", "Lass mich in Ruhe",
 ]  # fmt: skip
 DELETE = [
     "!delete", "**! DELETE**", "!remove", "!rm", "delete this", "Please remove your comment", "could you take this down?",
     "I want this gone", "erase it",
+    "!dlete", "!purge", "take it offline", "deletion, please", "Would you mind removing your comment?", "Lösche das", "borra esto",
     "get rid of that", "this needs to be deleted", "retract your reply, please", "delete", "removal: I request deletion",
 ]  # fmt: skip
 BOTH = ["!stop and !delete", "delete this and never reply to me", "Stop. Delete."]
@@ -31,6 +36,8 @@ NEITHER = [
     "who made you?", "are you a bot?",
     "good bot", "I disagree with you", "ignore the noise outside", "the list of names is long",
     "> reply `!stop` to stop\n\nI like this bot",
+    "stop and smell the bread", "she said stop signs are ugly", "stay away from the edge", "I told you to stop at the third exit",
+    "no answers in the back of the book", "the purge of the list", "I never agreed with that critic",
     "shut up and take my money", "quit while it is good", "non-stop trains", "I can't stop laughing",
 ]  # fmt: skip
 

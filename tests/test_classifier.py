@@ -16,6 +16,7 @@ from bot.conduct import what, where
 from bot.conduct.reasons import Reason
 from bot.conduct.what import Unfit
 from bot.config import ConductSettings, FetchSettings, Settings
+from bot.evaluate.model import measure_conduct
 from bot.export import to_ctranslate2
 from bot.online import check, fetch
 from bot.rankers import classifier
@@ -135,6 +136,14 @@ def test_a_classifier_learns_its_lines(tmp_path: Path, monkeypatch: pytest.Monke
     conduct = ConductSettings(reply_classifier=out)
     threat, insult, fine = classifier.judge_replies(["boil funny essay", "book funny essay", "kind funny minutes"], conduct)
     assert threat["threat"] > 0.5 > threat["insult"] and insult["insult"] > 0.5 > insult["threat"] and max(fine.values()) < 0.5
+
+    (tmp_path / "data" / "conduct").mkdir(parents=True)  # `evaluate --model` measures it anew, as it serves
+    (tmp_path / "lines.csv").rename(tmp_path / "data" / "conduct" / "reply_lines.csv")
+    monkeypatch.chdir(tmp_path)
+    measured = measure_conduct(out, card, tmp_path)
+    assert measured["misses"].keys() == card.metrics["misses"].keys() and measured["peoples_texts"] == card.metrics["peoples_texts"]
+    missed_as_served = sum(int(each.split("/")[0]) for each in measured["misses"].values())
+    assert abs(missed_as_served - missed) <= 2 and measured["peoples_texts_refused"] <= 0.04
 
 
 def test_lines_of_one_kind_are_refused(tmp_path: Path) -> None:

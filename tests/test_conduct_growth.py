@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from bot.conduct import echo, hosts, language, letters, personal, phrases, quotes, rendered, slurs
+from bot.conduct import echo, hosts, language, letters, matching, personal, quotes, rendered, slurs
 from bot.corpus import copies
 from tests.growth import LINEAR, SHORT, growth
 
@@ -31,7 +31,7 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
     "wallet": personal.has_wallet,
     "handle": personal.has_handle,
     "slurs": slurs.bad_words,
-    **{f"phrases of {category}": partial(phrases.matches, category) for category in phrases.CATEGORIES},
+    **{f"phrases of {category}": partial(matching.matches, category) for category in matching.CATEGORIES},
     "quotes": lambda text: quotes.invents_quote(text, []),
     "echo": lambda text: echo.echoes(echo.compact(text), [text]),
     "language": lambda text: language.is_other(text, "en"),

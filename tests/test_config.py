@@ -72,6 +72,18 @@ def test_every_setting_of_the_example_has_a_comment() -> None:
             assert before.startswith("# "), line
 
 
+def test_a_model_that_is_not_in_the_working_folder_is_the_projects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("BOT_CONDUCT__REPLY_CLASSIFIER", raising=False)
+    (tmp_path / "models" / "upvote").mkdir(parents=True)
+    settings = load(write_config(tmp_path, '[rank]\nrealism = "models/mine"\nrelevance = ""\n'))
+    assert settings.conduct.reply_classifier == ROOT / "models" / "conduct-reply"
+    assert settings.generate.model == ROOT / "models" / "lm"
+    assert settings.rank.upvote == Path("models/upvote")  # in the working folder
+    assert settings.rank.realism == Path("models/mine")  # in neither
+    assert settings.rank.relevance is None
+
+
 # --- file and environment -----------------------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from bot.cli import ROOT, UserError
 from bot.conduct.where import Known, Reason
 from bot.config import FetchSettings, RedditSettings, Settings
 from bot.online import fetch
+from bot.posting import backup, ledger
 from bot.reddit import client as reddit
 from bot.reddit.threads import Thread, ThreadComment
 from bot.sandbox import server
@@ -156,6 +158,16 @@ def test_texts_of_people_who_opted_out_are_in_no_file() -> None:
     taken, context, skipped = fetch.take_up([there], RULES, NOW, known=Known(opted_out={"poor_soul"}))
     assert [row.comment_id for row in taken] == ["t1_a"] and context == []
     assert {(row.comment_id, row.reason) for row in skipped} == {("t1_b", "opted_out"), ("t1_c", "opted_out")}
+
+
+def test_who_asks_bots_away_is_remembered_before_there_is_a_ledger(tmp_path: Path) -> None:
+    path = tmp_path / "data" / "ledger.sqlite"
+    for _ in range(2):
+        fetch.remember(path, {"Reader_1": "t1_a"}, NOW)
+    assert fetch.known_to(path, NOW).opted_out == {"reader_1"} and not path.exists()
+    assert len(backup.read(path)) == 1
+    with closing(ledger.open_ledger(path)) as db:
+        assert ledger.everyone_opted_out(db) == {"reader_1"}
 
 
 def test_rows_carry_the_thread_and_text_that_utf8_can_hold() -> None:

@@ -199,7 +199,22 @@ def test_killed_between_deleting_and_noting(box: Box, db: sqlite3.Connection, mo
     assert box.store.unread() == []
 
 
-def test_replies_with_low_karma_are_withdrawn(box: Box, db: sqlite3.Connection, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_request_about_a_reply_in_doubt_waits(box: Box, db: sqlite3.Connection) -> None:
+    """A run was killed behind its POST; whoever was replied to asks before the next one has looked for the reply."""
+    comment_id = comment_by(box, "reader_3")
+    link_id = box.store.comment(comment_id)["link_id"]  # type: ignore[index]
+    name = box.store.add_comment(link_id, comment_id, sandbox.USERNAME, "A fine idea.", NOW)["name"]
+    ledger.intend(db, Reply(comment_id, link_id, "sandbox_books", "reader_3", "c-0", "A fine idea."), NOW)
+    ledger.recover(db)
+    box.say(name, "!delete", author="reader_3")
+    inbox.main()
+    assert body(box, name) == "A fine idea."
+    ledger.settle(db, comment_id, State.POSTED, "posted", NOW, name)
+    inbox.main()
+    assert body(box, name) == "[deleted]"
+
+
+def test_what_nobody_wanted_is_withdrawn(box: Box, db: sqlite3.Connection, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     disliked, ignored = posted(box, db, "reader_3"), posted(box, db, "reader_31")
     box.store.set_karma(disliked.reply_id, -1)
     box.store.set_karma(ignored.reply_id, 0)
@@ -207,7 +222,8 @@ def test_replies_with_low_karma_are_withdrawn(box: Box, db: sqlite3.Connection, 
     assert (body(box, disliked.reply_id), body(box, ignored.reply_id)) == ("[deleted]", "A fine idea.")
     assert "deleted_for_karma 1" in capsys.readouterr().out
     inbox.main()
-    assert "nothing to do" in capsys.readouterr().out
+    ledger_there = f"u/{sandbox.USERNAME} at the sandbox, ledger {tmp_path / 'ledger.sqlite'}"
+    assert capsys.readouterr().out.strip() == f"inbox: nothing to do; {ledger_there}"
 
 
 def test_a_removal_is_noted_once(box: Box, db: sqlite3.Connection) -> None:

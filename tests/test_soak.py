@@ -49,6 +49,8 @@ def test_the_matrix_has_every_cell_once() -> None:
         if " at once" in case.name:
             assert len(first.starts) == int(case.name.split("; ")[-1][0])
     assert sum(case.name.startswith("disk full") for case in cases) == 12
+    read_by_hand = [case.rounds[1].starts[0].kill_at for case in cases if case.rounds[-1].starts[0].command == "inbox"]
+    assert Counter(read_by_hand) == dict.fromkeys(("", *soak.DELETIONS), 9)
     assert {(start.clock_seconds, case.server_clock_seconds) for case in cases for start in case.rounds[0].starts} == set(
         itertools.product((-soak.DAY, 0, soak.DAY), repeat=2)
     )

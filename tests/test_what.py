@@ -13,7 +13,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from bot.cli import ROOT, UserError
-from bot.conduct import phrases
+from bot.conduct import matching
 from bot.conduct.what import NOT_JUDGED, Around, Judged, Unfit, around, may_say
 from bot.conduct.when import Refusal
 from bot.conduct.where import Reason
@@ -347,7 +347,7 @@ def test_the_settings_only_make_it_stricter_or_say_how_strict() -> None:
     assert refusal(COMMENT, rules=everything) is Unfit.COPY_OF_COMMENT
 
 
-@pytest.mark.parametrize("category", [*phrases.CATEGORIES, Unfit.INVENTED_QUOTE])
+@pytest.mark.parametrize("category", [*matching.CATEGORIES, Unfit.INVENTED_QUOTE])
 def test_a_classifier_is_listened_to(category: str) -> None:
     """What no phrase tells, a probability does; below a half it says nothing."""
     assert refusal("Why not?", judged={category: 0.5}) == category

@@ -6,8 +6,8 @@
     asks.py    does somebody ask the bot to stop, or to delete its reply?
     words.py   the word lists of where.py and what.py, one text file each
 
-where.py uses reasons.py (names), topics.py and titles.py (subjects of texts) and accounts.py (bots). These and asks.py match the patterns
-in topics/*.txt (matching.py) with normalized text (plain.py). what.py uses the patterns in phrases/*.txt (phrases.py).
+where.py asks reasons.py (names), topics.py and titles.py (what texts are about), accounts.py (bots); these and asks.py read
+topics/*.txt, over plain.py words, and what.py asks phrases/*.txt, over letters.py text, both through matching.py.
 
 To add a refusal, change one of the first three files: add a member to its enumeration and a line to its function. To add a word, phrase or
 subreddit, change only a text file. Nothing here reads Reddit, the ledger or our models: callers pass in the facts.

@@ -3,8 +3,8 @@
 For text written to the bot, in a reply or in a message, doubtful cases count as requests: `! STOP`, «s t o p», «leave me alone, bot» and
 «unsubscribe» all count, but not what they quote. Text written to other people is no opt-out; there, topics.py looks for «no bots».
 
-The patterns are in topics/stop.txt and topics/delete.txt. Those in section [clause] must match a whole clause without its filler words
-(<filler>); those in [phrase] may match anywhere. <stop> and <delete> after a mark are a command.
+Patterns of topics/stop.txt and delete.txt, a section each: a word of [command] stands after a mark; or a clause, without what only stands
+around it (<filler>), is one of [clause]; or a [phrase] stands anywhere.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bot.conduct.letters import latin
 from bot.conduct.plain import plain, windows
 from bot.conduct.reasons import Reason
 
-_CLAUSE_END = re.compile(r"[.,!?;:\u2026\n]+|(?<!shut up )\b(?:and|or|but|then|und|y|et)\b")
+_CLAUSE_END = re.compile(r"[.,!?;:\u2026\n]+|(?<!shut up )\b(?:and|or|but|then|und|y|et)\b(?! (?:think|smell|look|listen|consider|ask)\b)")
 _STOP_SIGNS = frozenset("\U0001f6d1\u26d4\U0001f6ab\u270b\U0001f595\ufe0f \n!.")
 _SPACED_STOP = re.compile(r"(?<!\w)s(?:[ .*_-]t[ .*_-]o[ .*_-]|\W{2}t\W{2}o\W{2})p(?!\w)")
 
@@ -61,8 +61,9 @@ def _shown(body: str) -> str:
 
 @cache
 def _command(what: str) -> re.Pattern[str]:
-    """A mark, an optional space, and a word. The mark must be at the start of a word: «great! stopping there» is not a command."""
-    return matching.compiled([rf"(?<!!)[!\u00a1/#.\-\\]{{1,9}} ?<{what}>"])
+    """A mark, perhaps a blank, and a word. The mark begins a word: «great! stopping there» is none."""
+    words = "|".join(matching.read(what)["command"])
+    return matching.compiled([rf"(?<!!)[!\u00a1/#.\-\\]{{1,9}} ?(?:{words})"])
 
 
 @cache

@@ -27,13 +27,13 @@ _NAMED_LETTER = re.compile(
 )
 _SOUND = re.compile(r"(?:GREEK|CYRILLIC) (?:SMALL|CAPITAL) LETTER (?:E(?=[^AEIOU]\b))?(\w+)")
 _SLASHES = frozenset("\u2044\u2215\u29f8\u2571\u3033")
-# One or more symbols that stand for a letter, longest first. A cell with two letters may be either.
-_SIGNS = {
+# A sign or several that stand for a letter. A cell with two letters may be either, the likelier first.
+SIGNS = {
     "|_|": "u", "|\\|": "n", "/\\/": "n", "()": "o", "[]": "o", "/\\": "a", "\\/": "v", "|<": "k", "|)": "d", "|3": "b", "vv": "w",
     "0": "o", "1": "il", "!": "i", "|": "il", "3": "e", "€": "e", "4": "a", "@": "a", "5": "s", "$": "s", "§": "s", "7": "t", "+": "t",
     "ph": "f", "8": "b", "6": "g", "9": "g", "2": "z", "(": "c", "<": "c", "¢": "c", "#": "h", "%": "x", "µ": "u", "¥": "y", "£": "l",
 }  # fmt: skip
-_SIGN = re.compile("|".join(map(re.escape, sorted(_SIGNS, key=len, reverse=True))))
+_SIGN = re.compile("|".join(map(re.escape, sorted(SIGNS, key=len, reverse=True))))
 MOST_READINGS = 16  # of one word
 
 
@@ -119,7 +119,7 @@ def unmasked(word: str) -> list[str]:
     parts: list[str] = []
     place = 0
     for match in _SIGN.finditer(word):
-        parts += [word[place : match.start()], _SIGNS[match[0]]]
+        parts += [word[place : match.start()], SIGNS[match[0]]]
         place = match.end()
     parts.append(word[place:])
     choices = [list(part) if number % 2 else ["".join(filter(str.isalpha, part))] for number, part in enumerate(parts)]

@@ -1,8 +1,17 @@
-"""matching: the patterns of topics/NAME.txt, one per line; `#` begins a comment line, `[…]` a section.
+"""matching: the patterns of conduct, regular expressions in text files, one a line.
 
-A pattern is a regular expression over `plain.plain` text that matches whole words; a space in it also matches a comma or colon followed by
-a space. <kin> etc. are replaced by their definitions in words.txt. Matching takes time proportional to the length of the text, since
-unbounded repetitions occur only within words.
+    # a comment
+    name = this|that             <name> stands for any of these below
+    [section]                    what its reader says of the patterns below
+    <name> of the                a pattern
+        (?:it|them)              an indented line continues the one above
+
+topics/NAME.txt    over `plain.plain` words: a pattern matches whole words, and a blank in it also matches a comma or a colon and a blank.
+                   The names of topics/words.txt stand in all of them.
+phrases/NAME.txt   what is not said, a category each, named as the member of `Unfit`; over a text as letters.latin shows it, in any case.
+
+Patterns know fixed phrases and frames such as «I will HURT you»; what needs an understanding of the sentence is a classifier's to say. All
+take time in proportion to the length of the text: what may be repeated without a bound lies within a word.
 """
 
 from __future__ import annotations
@@ -14,9 +23,63 @@ from pathlib import Path
 
 from bot.conduct import keys
 
-FOLDER = Path(__file__).with_name("topics")
-# Parts of a pattern: a character class, a lookbehind (which has a fixed width), a space.
+TOPICS, PHRASES = Path(__file__).with_name("topics"), Path(__file__).with_name("phrases")
+CATEGORIES = tuple(sorted(path.stem for path in PHRASES.glob("*.txt")))
+# Of a pattern: a character class, a lookbehind (whose width is fixed), a blank.
 _BLANK = re.compile(r"\[[^\]]*\]|\(\?<[^)]*\)| ")
+
+
+Source = tuple[dict[str, str], dict[str, list[str]]]  # the names that a file defines, and its patterns by section
+
+
+def parse(source: str) -> Source:
+    """The names of a file are filled in; patterns before the first section have an empty one.
+
+    >>> parse("# you\\nyou = you|ya\\n[always]\\n<you>,\\n    my <kin>")[1]
+    {'always': ['(?:you|ya),my <kin>']}
+    """
+    names: dict[str, str] = {}
+    sections: dict[str, list[str]] = {}
+    heading = ""
+    for line in re.sub(r"\n[ \t]+", "", source).splitlines():
+        if definition := re.fullmatch(r"(\w+) = (.*)", line):
+            names[definition[1]] = _filled(definition[2], names)
+        elif section := re.fullmatch(r"\[([a-z ,]+)\]", line):
+            heading = section[1]
+        elif line.strip() and not line.startswith("#"):
+            sections.setdefault(heading, []).append(_filled(line, names))
+    return names, sections
+
+
+def _filled(pattern: str, names: dict[str, str]) -> str:
+    return re.sub(r"<(\w+)>", lambda match: f"(?:{names[match[1]]})" if match[1] in names else match[0], pattern)
+
+
+@cache
+def _read(path: Path) -> Source:
+    return parse(path.read_text(encoding="utf-8"))
+
+
+# --- phrases ----------------------------------------------------------------------------------------------------------------------
+
+
+def matches(category: str, text: str) -> bool:
+    """True where a pattern of the category is in the text, which is as letters.latin shows it.
+
+    >>> matches("threat", "I'll break your legs"), matches("threat", "shots fired, you killed it")
+    (True, False)
+    >>> matches("self_harm", "just end yourself"), matches("self_harm", "careful, you could cut yourself")
+    (True, False)
+    """
+    return _phrases(category).search(text) is not None
+
+
+@cache
+def _phrases(category: str) -> re.Pattern[str]:
+    return re.compile("|".join(_read(PHRASES / f"{category}.txt")[1][""]), re.IGNORECASE)
+
+
+# --- topics -----------------------------------------------------------------------------------------------------------------------
 
 
 class Patterns:
@@ -43,8 +106,13 @@ class Patterns:
 
 @cache
 def sections(name: str) -> dict[str, Patterns]:
-    """The patterns of NAME.txt by section; those of a file without sections have an empty name."""
+    """The patterns of topics/NAME.txt by section."""
     return {heading: Patterns(patterns) for heading, patterns in read(name).items()}
+
+
+def read(name: str) -> dict[str, list[str]]:
+    """The same, as they stand in the file."""
+    return _read(TOPICS / f"{name}.txt")[1]
 
 
 def compiled(patterns: Iterable[str]) -> re.Pattern[str]:
@@ -53,30 +121,15 @@ def compiled(patterns: Iterable[str]) -> re.Pattern[str]:
     >>> compiled(["lost my <kin>"]).search("we lost a game"), bool(compiled(["lost my <kin>"]).search("i lost, my dog"))
     (None, True)
     """
-    joined = "|".join(map(_expanded, patterns))
+    joined = _filled("|".join(patterns), _words())
     with_commas = _BLANK.sub(lambda part: "(?:[,:]? )" if part[0] == " " else part[0], joined)
     return re.compile(rf"(?<!\w)(?:{with_commas})(?!\w)")
 
 
+def _words() -> dict[str, str]:
+    return _read(TOPICS / "words.txt")[0]
+
+
 @cache
 def _keys_of_words() -> dict[str, keys.Keys | None]:
-    return {f"<{word}>": keys.keys_of("|".join(patterns)) for word, patterns in read("words").items()}
-
-
-def _expanded(pattern: str) -> str:
-    for word, words in read("words").items() if "<" in pattern else ():
-        pattern = pattern.replace(f"<{word}>", f"(?:{'|'.join(words)})")
-    return pattern
-
-
-@cache
-def read(name: str) -> dict[str, list[str]]:
-    """The patterns of NAME.txt by section."""
-    heading = ""
-    patterns: dict[str, list[str]] = {}
-    for line in (FOLDER / f"{name}.txt").read_text(encoding="utf-8").splitlines():
-        if section := re.fullmatch(r"\[([a-z ,]+)\]", line):
-            heading = section[1]
-        elif line.strip() and not line.startswith("#"):
-            patterns.setdefault(heading, []).append(line)
-    return patterns
+    return {f"<{name}>": keys.keys_of(expression) for name, expression in _words().items()}

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 
 from bot import text
-from bot.conduct.letters import latin
+from bot.conduct.letters import SIGNS, latin
 
 _APOSTROPHES = dict.fromkeys(map(ord, "'’‘`´ʼ"))
-_DIGITS = str.maketrans("01345@$!*", "oieasasii")
-_DISGUISED = re.compile(r"(?<=[a-z])[01345@$!*](?=[a-z])")
+# Between two letters these stand for a third one; other signs are usual there.
+_MASKS = {sign: SIGNS[sign][0] for sign in "01345@$!"} | {"*": "i"}
+_MASKED = re.compile(rf"(?<=[a-z])[{re.escape(''.join(_MASKS))}](?=[a-z])")
 _REPEATED = re.compile(r"([a-z])\1{2,}")
 _SPELLINGS = {
     "i am": "im", "i m": "im", "do not": "dont", "dnt": "dont", "does not": "doesnt", "did not": "didnt", "is not": "isnt",
@@ -35,7 +36,7 @@ def plain(body: str, quotes: bool = True) -> str:
     'i cant do suicide, im so tired!'
     """
     shown = latin(text.unmarked(body, quotes)).lower().translate(_APOSTROPHES)
-    shown = _DISGUISED.sub(lambda word: word[0].translate(_DIGITS), shown)
+    shown = _MASKED.sub(lambda sign: _MASKS[sign[0]], shown)
     shown = _REPEATED.sub(r"\1\1", shown)
     lines = (" ".join(line.split()) for line in _APART.sub(" ", shown).split("\n"))
     return _SPELLED.sub(lambda word: _SPELLINGS[word[0]], "\n".join(line for line in lines if line))

@@ -9,8 +9,8 @@ copy, and their language; the language of the comment being answered counts only
     rendered.py    links, pings and images in Reddit's markdown; hosts.py: addresses without http://
     personal.py    e-mail, telephone, address, accounts, documents, handles
     slurs.py       swear words in every spelling
-    phrases.py     phrases of threats, hate, advice, claims, spam, prompts; quotes.py: invented quotations
-    echo.py        copies of the comment; language.py: another language; toxicity.py: Detoxify
+    matching.py    phrases/*.txt: threats, hate, advice, claims, spam, prompts; quotes.py: words put into somebody's mouth
+    echo.py        the comment again; language.py: another language; toxicity.py: Detoxify
 
 To add a refusal, add a member to `Unfit`, with its phrase, and a line to `_checks`, in which the cheap checks are first. For a refusal by
 phrases, add a file to phrases/ and a member of the same name. Libraries are loaded on first use.
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bot import text
-from bot.conduct import echo, language, letters, personal, phrases, quotes, rendered, slurs, toxicity
+from bot.conduct import echo, language, letters, matching, personal, quotes, rendered, slurs, toxicity
 from bot.corpus import copies
 from bot.schema import Phrased
 
@@ -131,7 +131,7 @@ def _checks(reply: str, around: Around, conduct: ConductSettings, judged: Judged
     yield Unfit.ADDRESS, personal.has_address(latin)
     yield Unfit.HANDLE, personal.has_handle(latin)
     yield Unfit.SLUR, bool(slurs.bad_words(reply))
-    yield from ((category, phrases.matches(category, latin)) for category in Unfit if category in phrases.CATEGORIES)
+    yield from ((category, matching.matches(category, latin)) for category in Unfit if category in matching.CATEGORIES)
     yield Unfit.INVENTED_QUOTE, quotes.invents_quote(latin, [around.comment, *around.thread])
     yield from ((category, judged.get(category, 0.0) >= conduct.reply_threshold) for category in Unfit)
     if conduct.toxicity_model is not None:

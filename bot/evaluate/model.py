@@ -1,7 +1,8 @@
 """Evaluation of one model on held-out rows, for `evaluate` and for the model's card.
 
 Reads  for a ranker, the prepared files of its kind (DATA/{realism,upvote_pairs,upvote,relevance}_{train,test}.csv, and
-       upvote_pairs_val.csv if card.settings["left_out"] names subreddits) and score files; for a generator, DATA/lm_{val,test}.csv.
+       upvote_pairs_val.csv if card.settings["left_out"] names subreddits) and score files; for a generator, DATA/lm_{val,test}.csv; for a
+       classifier of conduct, the held-out lines of data/conduct and DATA/lm_test.csv.
 Writes the metrics of the card.
 
     python run_bot.py evaluate --model models/upvote --data data/prepared
@@ -15,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from bot.cli import UserError
+from bot.conduct import where
 from bot.evaluate import realism, relevance, upvote
 from bot.evaluate.measures import ScoredRows, rankers_half, read, sample_like_training
-from bot.rankers import score_files
+from bot.rankers import classifier, score_files
 from bot.rankers.score_files import Scorer, Scores
-from bot.schema import LabelledRow, RealismRow, UpvotePair, UpvoteRow
+from bot.schema import ConductLine, LabelledRow, RealismRow, UpvotePair, UpvoteRow
+from bot.train import conduct_transformers, thresholds
 from bot.weights import bases, cards
 
 
@@ -73,21 +76,33 @@ def measure_left_out(card: cards.ModelCard, ranker: Scorer, data: Path) -> dict[
 
 
 def measure_model(folder: Path, data: Path, scores: Scores) -> dict[str, Any]:
-    """Measure the model in `folder`, write the metrics into its card and return them. A generator keeps the metrics of its training,
-    and so does a classifier of conduct.
+    """Measure the model in `folder`, write the metrics into its card and return them. A generator keeps the metrics of its training.
 
     Raises UserError if the folder has no model with a card, or a file is missing.
     """
     card = cards.read_card(folder)
     if card.kind == "conduct":
-        return card.metrics  # measured by its training, on lines
-    if card.kind == "lm":
+        card.metrics = measure_conduct(folder, card, data)
+    elif card.kind == "lm":
         card.metrics |= measure_generator(folder, card, data, scores.folder)
     else:
         ranker = scores.of_model(folder)
         card.metrics = measure(card, ranker, untuned(card, scores), data) | measure_left_out(card, ranker, data)
     cards.write_card(folder, card)
     return card.metrics
+
+
+def measure_conduct(folder: Path, card: cards.ModelCard, data: Path) -> dict[str, Any]:
+    """Misses and false refusals of a classifier of conduct, as it serves: on the lines held out from training, and on people's texts."""
+    options = conduct_transformers.Options(side=card.settings["side"], data=data)
+    lines = [line for line in read(options.lines, ConductLine) if conduct_transformers.part_of(line.text) == "held_out"]
+    people = conduct_transformers.peoples_texts(options, "test")
+    serving = classifier.load(folder)
+    applied, of_people = (
+        classifier.of_texts(serving.logits, texts, options.side) >= 0 for texts in ([line.text for line in lines], people)
+    )
+    of_people[:, [label in where.TITLE_TOPICS for label in serving.labels]] = False  # these are no titles
+    return thresholds.figures(applied, lines, of_people)
 
 
 def measure_generator(folder: Path, card: cards.ModelCard, data: Path, out: Path) -> dict[str, Any]:

@@ -13,10 +13,13 @@ from bot.evaluate import measures
 
 def show_model(kind: str, measured: dict[str, Any]) -> None:
     """Print the metrics of `evaluate --model`."""
-    if kind != "lm":
+    if kind not in ("lm", "conduct"):
         return show(kind, measured)
     for name, value in measured.items():
-        print(name, _cell(value))
+        if isinstance(value, dict):  # of a classifier of conduct: misses/lines by category
+            print(name, ", ".join(f"{each} {count}" for each, count in value.items()))
+        else:
+            print(name, _cell(value))
 
 
 HEADLINES = ("pairwise_accuracy", "hits_at_1", "roc_auc")  # the measure shown in the table of subsets

@@ -2,11 +2,11 @@
 
     python run_bot.py fetch --config FILE --run RUN [--limit N]
 
-Reads Reddit, or the sandbox at reddit.url. Writes RUN/context.csv, RUN/skipped.csv and, last, RUN/comments.csv. If all three exist, are
-complete and were made with the same settings, it does nothing, so a run that was killed resumes with the same comments.
-conduct.may_reply_to decides which comments are answered. If there is a ledger, its rows are taken into account, and people who ask bots to
-stay away are recorded in it as opted out.
-Each comment that was read is in exactly one of comments.csv and skipped.csv, once.
+Reads Reddit, or the sandbox that reddit.url names. Writes RUN/context.csv, RUN/skipped.csv and, last, RUN/comments.csv; where all three are
+there, whole and made with the same settings, it does nothing, so a run that was killed goes on with the comments it had.
+Which comments are answered conduct.may_reply_to decides; where there is a ledger, what it knows counts. Who asks bots to stay away is
+written down there, or in its backup, as one who opted out.
+Each comment that was read stands in comments.csv or in skipped.csv, in one of them and once.
 """
 
 from __future__ import annotations
@@ -111,11 +111,16 @@ def ask_bots_away(threads: list[Thread]) -> dict[str, str]:
 
 
 def remember(path: Path, asking: Mapping[str, str], now: float) -> None:
-    """Record in the ledger at `path`, if it exists, that these people opted out: name -> where they asked."""
+    """Note in the ledger at `path`, or in its backup if there is no ledger, that these people opted out: name -> where they asked."""
     if asking and path.exists():
         with closing(ledger.open_ledger(path)) as db:
             for name, source in asking.items():
                 ledger.opt_out(db, name, source, int(now))
+    elif asking:
+        known = backup.opted_out(path)
+        for name, source in asking.items():
+            if name.lower() not in known:
+                backup.append(path, utc=int(now), opted_out=name.lower(), source=source)
 
 
 def _row(thread: Thread, comment: ThreadComment) -> Comment:

@@ -13,8 +13,9 @@ Writes the ledger; deletes replies of ours; marks processed requests as read. Th
 - Replies of ours that were removed are recorded. The third unwelcome reply in a row benches the subreddit, and ends the run after
   everything else is done.
 
-Quotes are ignored, since our own disclosure line contains both commands. Each letter is processed once. Each step is done before it is
-recorded and is harmless when repeated, so after a kill the next run finishes it. It also works while posting is paused.
+A quote doesn't count: our own disclosure line has both words. Each letter is read once; each step is done before it is noted and does no
+harm when it is done again, so after a kill the next run finishes it. A request for deletion from somebody whose reply may be there, but was
+not found yet, waits until that is settled. A pause doesn't keep it from working.
 """
 
 from __future__ import annotations
@@ -95,6 +96,7 @@ def obey(client: Client, db: sqlite3.Connection, withdraw_at_karma: int, now: in
     new = [letter for letter in reddit.letters(client, letters.since_utc(db)) if letter.name not in read_before]
     requests = [request_of(letter) for letter in new]
     ours = named(client, requests, ours)
+    in_doubt = [reply for reply in ledger.in_state(db, *ledger.SENT) if not reply.reply_id and reply.state != State.WITHDRAWN]
     for request in requests:
         letter, deletions = request.letter, to_delete(request, ours)
         if request.stop:
@@ -103,7 +105,8 @@ def obey(client: Client, db: sqlite3.Connection, withdraw_at_karma: int, now: in
         deleted = [withdraw(client, db, reply, Withdrawal.ASKED_TO, done) for reply in deletions]
         if (request.stop or deletions) and all(deleted):
             reddit.mark_read(client, letter.name)
-        letters.note(db, letter.name, letter.created_utc, is_done=all(deleted))
+        is_waiting = request.delete and any(where.same_name(reply.author, letter.author) for reply in in_doubt)
+        letters.note(db, letter.name, letter.created_utc, is_done=all(deleted) and not is_waiting)
     letters.forget_old(db)
     standing = [reply for reply in ledger.in_state(db, State.POSTED) if reply.reply_id and now - reply.intent_utc < WATCHED_SECONDS]
     now_there = reddit.standings(client, [reply.reply_id for reply in standing])
@@ -149,6 +152,8 @@ def main(config_file: Annotated[Path | None, typer.Option("--config", help="TOML
         client = reddit.connect(settings.reddit)
         ledger.claim(db, reddit.site(client), reddit.account_name(client))
         done = obey(client, db, settings.conduct.withdraw_at_karma, reddit.server_utc(client))
-    print(f"inbox: {', '.join(f'{name} {count}' for name, count in sorted(done.items())) or 'nothing to do'}")
+        account = ledger.account(db)
+    counts = ", ".join(f"{name} {count}" for name, count in sorted(done.items())) or "nothing to do"
+    print(f"inbox: {counts}; {account}, ledger {settings.submit.ledger.absolute()}")
     if done["unwelcome"]:
         raise UserError(f"{ledger.UNWELCOME_IN_A_ROW} replies in a row were removed or forbidden; look at them; this run posts nothing")

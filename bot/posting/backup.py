@@ -3,13 +3,13 @@
     data/ledger.backup.jsonl     {"utc": 1, "opted_out": "somebody", "source": "t1_…"}
                                  {"utc": 2, "withdrawn": "t1_…", "thread_id": "t3_…", "subreddit": "books", "reply_id": "t1_…"}
 
-It contains people who opted out, and comments whose reply we deleted. Each is written here first, then to the ledger. Opening the ledger
-adds the rows that it lacks. All other rows can be recovered from Reddit (`python run_bot.py adopt`). Only the process that holds the
-ledger's lock appends.
+People who opted out, and comments whose reply we deleted: each is written here first, then into the ledger. Whoever opens the ledger adds
+what it lacks. All other rows can be taken from Reddit again (`python run_bot.py adopt`). Before there is a ledger, `fetch` writes here too.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from pathlib import Path
@@ -30,8 +30,10 @@ def backup_path(ledger: Path) -> Path:
 def append(ledger: Path, **entry: Any) -> None:
     """Append a line and flush it to disk. An incomplete last line, left by a power failure, is removed first."""
     path = backup_path(ledger)
+    path.parent.mkdir(parents=True, exist_ok=True)
     is_new = not path.exists()
     with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:  # noqa: PTH123 (a file descriptor)
+        fcntl.flock(file, fcntl.LOCK_EX)
         content = file.read()
         file.seek(content.rfind(b"\n") + 1)
         file.truncate()

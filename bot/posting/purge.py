@@ -49,7 +49,8 @@ FINETUNE, LM_TRAIN, PAGE, SPREADSHEET = "gpt2_finetune.csv", "lm_train.csv", "re
 NOTHING = """
     .gitkeep metrics.json summary.txt log.jsonl sandbox.sqlite sandbox.sqlite-shm sandbox.sqlite-wal sandbox.log sandbox.url STOP
     ledger.sqlite ledger.sqlite-shm ledger.sqlite-wal ledger.sqlite.lock ledger.run.lock ledger.backup.jsonl
-"""  # files without other people's texts; `forget` handles the ledger, and the sandbox's people are invented
+    comment_lines.csv reply_lines.csv README.md
+"""  # files that hold no text of other people's; the ledger is `forget`'s, the sandbox's people and the lines of data/conduct are invented
 KINDS = {FINETUNE: "finetune", PAGE: "page", SPREADSHEET: "page", files.RUN_LOCK: "lock"} | dict.fromkeys(NOTHING.split(), "nothing")
 FULLNAME = re.compile(r"t[13]_[0-9a-z]+")
 BATCH_ROWS = 20_000  # of a Parquet file in memory at once
@@ -80,6 +81,8 @@ def kind(path: Path) -> str:
 
     >>> [kind(Path(name)) for name in ("lm_train.csv", ".lm_train.csv.tmp", "fakes.csv.part", "sandbox.sqlite", "RC_2017-01.zst")]
     ['table', 'leftover', 'part', 'nothing', 'other']
+    >>> kind(Path("data/conduct/reply_lines.csv"))
+    'nothing'
     """
     name = path.name
     if files.is_temporary(path):

@@ -81,7 +81,7 @@ def judge_replies(replies: Sequence[str], conduct: ConductSettings) -> list[Judg
     """
     if conduct.reply_classifier is None or not replies:
         return [NOT_JUDGED] * len(replies)
-    model = _loaded(conduct.reply_classifier)
+    model = load(conduct.reply_classifier)
     probabilities = _probabilities(of_texts(model.logits, [letters.latin(reply) for reply in replies], "reply"))
     return [dict(zip(model.labels, each, strict=True)) for each in probabilities.tolist()]
 
@@ -90,7 +90,7 @@ def judge_pieces(pieces: Sequence[str], conduct: ConductSettings) -> Likely:
     """The probabilities of the comment classifier for each piece of text (`where.pieces_judged`). Raises as in `judge_replies`."""
     if conduct.comment_classifier is None or not pieces:
         return NOTHING_LIKELY
-    model = _loaded(conduct.comment_classifier)
+    model = load(conduct.comment_classifier)
     by_name = {str(reason): reason for reason in Reason}
     reasons = [by_name[label] for label in model.labels]
     rows = _probabilities(model.logits(pieces)).tolist()
@@ -98,7 +98,8 @@ def judge_pieces(pieces: Sequence[str], conduct: ConductSettings) -> Likely:
 
 
 @cache
-def _loaded(folder: Path) -> LabelClassifier:
+def load(folder: Path) -> LabelClassifier:
+    """The classifier in a folder, in the serving engine. Raises as in `judge_replies`."""
     from bot.rankers.ctranslate2 import load_labels
 
     return load_labels(folder)

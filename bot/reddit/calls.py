@@ -22,7 +22,7 @@ import tenacity
 from praw.exceptions import PRAWException, RedditAPIException
 
 from bot.cli import NoPermission, Unreachable
-from bot.reddit.outcomes import REASONS, REFUSALS, WAIT_SECONDS, Answer, Outcome, answer_of
+from bot.reddit.outcomes import REASONS, WAIT_SECONDS, Answer, Outcome, answer_of, meaning_of
 from bot.reddit.requestor import Client, cause, one_line
 
 LONGEST_WAIT_SECONDS = 120.0  # for one «slow down» when reading
@@ -147,7 +147,7 @@ def answer_to(error: Exception) -> Answer:
         return Answer(Outcome.NO_SCOPE, detail=scope_advice(response))
     if is_blocked(response):
         return Answer(Outcome.BLOCKED, detail=BLOCKED)
-    if any(name in REFUSALS for name, _ in errors):
+    if any(name not in REASONS and meaning_of(name, message) is not Outcome.REJECTED for name, message in errors):
         return _short(answer_of(errors))
     if status in (403, 404):
         return Answer(refusal_of(response), detail=detail)

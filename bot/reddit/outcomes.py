@@ -78,8 +78,20 @@ REFUSALS = {
     "TOO_LONG": Outcome.TOO_LONG,
     "NO_TEXT": Outcome.NO_TEXT,
 }
-# A message, under a name that is not in the table, which says that Reddit itself failed: the reply may be on the site.
+# Names that are not in the table, by what they are made of; the first that fits.
+WORDS = {
+    r"SUBREDDIT_?RATE": Outcome.SUBREDDIT_RATE_LIMITED,
+    r"RATE_?LIMIT|TOO_MANY|TOO_FAST|QUOTA": Outcome.RATE_LIMITED,
+    r"BANNED|NOT_?ALLOWED|RESTRICTED|CONTRIBUTORS?_ONLY": Outcome.BANNED_THERE,
+    r"SUSPEND|TIME_?OUT|VERIF|CAPTCHA|SHADOW": Outcome.ACCOUNT_REFUSED,
+    r"BLOCK": Outcome.USER_BLOCKED,
+    r"LOCKED": Outcome.LOCKED,
+    r"ARCHIVED|TOO_OLD": Outcome.TOO_OLD,
+    r"DELETED|REMOVED": Outcome.DELETED,
+}
+# A name that is not in the table, but a message that says that Reddit itself failed: the reply may be there.
 BROKEN = re.compile(r"(?i)something (?:is broken|broke|went wrong)|internal (?:server )?error")
+TRY_AGAIN = re.compile(r"(?i)try(?:ing)? again|take a break|slow down|too much")
 # The "reason" in the body of a 403 or 404.
 REASONS = {"private": Outcome.PRIVATE, "banned": Outcome.BANNED, "quarantined": Outcome.QUARANTINED}
 
@@ -112,15 +124,29 @@ def answer_of(errors: Sequence[tuple[str, str]]) -> Answer:
     Answer(outcome=<Outcome.RATE_LIMITED: 'rate_limited'>, reply_id='', detail='RATELIMIT: try again in 9 minutes.; BAD_CAPTCHA: again?', \
 wait_seconds=540)
     """
-    order = list(REFUSALS)
-    ruling = sorted(errors, key=lambda error: order.index(error[0]) if error[0] in REFUSALS else len(order))
-    name, message = ruling[0]
-    outcome = REFUSALS.get(name) or (Outcome.UNKNOWN if BROKEN.search(message) else Outcome.REJECTED)
-    waits = [wait_asked(text) for each, text in errors if REFUSALS.get(each) in (Outcome.RATE_LIMITED, Outcome.SUBREDDIT_RATE_LIMITED)]
+    names, outcomes = list(REFUSALS), [*REFUSALS.values(), Outcome.REJECTED]
+    ruling = sorted(errors, key=lambda error: names.index(error[0]) if error[0] in REFUSALS else outcomes.index(meaning_of(*error)))
+    outcome, message = meaning_of(*ruling[0]), ruling[0][1]
+    slow_down = (Outcome.RATE_LIMITED, Outcome.SUBREDDIT_RATE_LIMITED)
+    waits = [wait_asked(text) for name, text in errors if meaning_of(name, text) in slow_down]
     if outcome is Outcome.ACCOUNT_REFUSED and WAIT.search(message):
         waits.append(wait_asked(message))
-    detail = "; ".join(f"{each}: {text}" if text else each for each, text in ruling)
+    detail = "; ".join(f"{name}: {text}" if text else name for name, text in ruling)
     return Answer(outcome, "", detail, max(waits, default=None))
+
+
+def meaning_of(name: str, message: str) -> Outcome:
+    """The outcome of one error. A name that is not in REFUSALS is judged by its words, or by a message that asks to try again later.
+
+    >>> meaning_of("THREAD_LOCKED", ""), meaning_of("USER_SUSPENDED", ""), meaning_of("ODD_NAME", "words")
+    (<Outcome.LOCKED: 'locked'>, <Outcome.ACCOUNT_REFUSED: 'account_refused'>, <Outcome.REJECTED: 'rejected'>)
+    """
+    if name in REFUSALS:
+        return REFUSALS[name]
+    if BROKEN.search(message):
+        return Outcome.UNKNOWN
+    by_word = next((outcome for words, outcome in WORDS.items() if re.search(words, name.upper())), None)
+    return by_word or (Outcome.RATE_LIMITED if TRY_AGAIN.search(message) and WAIT.search(message) else Outcome.REJECTED)
 
 
 def wait_asked(message: str) -> int:
