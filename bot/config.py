@@ -77,7 +77,7 @@ class GenerateSettings(Section):
     precision: Precision = "int8"
     model: ModelFolder = Path("models/lm")
     num_candidates: int = Field(default=10, ge=1, le=1000)
-    temperature: float = Field(default=0.8, gt=0, le=5)
+    temperature: float = Field(default=0.6, gt=0, le=5)
     top_k: int = Field(default=200, ge=1)
     top_p: float = Field(default=0.9, gt=0, le=1)
     repetition_penalty: float = Field(default=1.0, ge=1, le=5)
@@ -94,10 +94,14 @@ class GenerateSettings(Section):
 
 
 class RankWeights(Section):
-    realism: float = Field(default=0.293, ge=0)
-    upvote: float = Field(default=0.338, ge=0)
-    relevance: float = Field(default=0.369, ge=0)
-    choice: float = Field(default=1.0, ge=0)
+    """See rankers.score.rank_score."""
+
+    intercept: float = 0.32
+    realism: float = Field(default=0.148, ge=0)
+    upvote: float = Field(default=0.0, ge=0)
+    relevance: float = Field(default=0.024, ge=0)
+    likelihood: float = Field(default=0.08, ge=0)
+    repetition: float = Field(default=0.912, ge=0)
 
 
 class RankSettings(Section):
@@ -109,7 +113,7 @@ class RankSettings(Section):
     batch_size: int = Field(default=8, ge=1)
     weights: RankWeights = RankWeights()
 
-    @field_validator("realism", "upvote", "relevance", "choice", mode="before")
+    @field_validator("realism", "upvote", "relevance", mode="before")
     @classmethod
     def _empty_means_none(cls, value: Any) -> Any:
         """TOML and environment variables cannot express None, and an empty path would mean the current folder."""
@@ -117,8 +121,9 @@ class RankSettings(Section):
 
 
 class ChooseSettings(Section):
-    minimum_realism: float = Field(default=0.45, ge=0, le=1)
-    minimum_rank: float = Field(default=0.0, ge=0, le=1)
+    minimum_realism: float = Field(default=0.1, ge=0, le=1)
+    minimum_rank: float = Field(default=0.25, ge=0, le=1)
+    minimum_words: int = Field(default=4, ge=1, le=100)
 
 
 class ConductSettings(Section):

@@ -17,7 +17,7 @@ import random
 import re
 import sys
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields
 from enum import StrEnum
@@ -74,6 +74,8 @@ class NotChosen(Phrased):
     EMPTY = "empty", "the generator produced no text"
     LOW_REALISM = "low_realism", "realism score below the threshold"
     LOW_RANK = "low_rank", "rank score below the threshold: no reply is better than this one"
+    TOO_SHORT = "too_short", "fewer words than choose.minimum_words"
+    ECHO = "repeats_comment", "repeats three words in a row of the comment"
     NOT_BEST = "not_best", "another candidate for the same comment has a better rank score"
     OTHER_COMMENT = "other_comment_in_submission", "the best for its comment, but another comment in the submission is answered"
 
@@ -215,11 +217,12 @@ class ConductLine:
 
 @dataclass(slots=True)
 class Graded:
-    """A reply that a reader graded without knowing who wrote it: 0 nonsense or unfitting, 1 weak, 2 acceptable here, 3 good."""
+    """A candidate that a reader graded, for `train weights`: 0 nonsense or unfitting, 1 weak, 2 acceptable here, 3 good."""
 
-    subreddit: str
+    comment_id: str
     comment: str
     reply: str
+    log_likelihood: float | None
     grade: int
 
 
@@ -293,7 +296,6 @@ class Scores:
     upvote_score: float | None
     relevance_score: float | None
     rank_score: float | None
-    choice_score: float | None = None
 
 
 @dataclass(slots=True)
@@ -312,7 +314,6 @@ class Scored:
     rank_score: float | None
     verdict: str
     reason: str
-    choice_score: float | None = None
 
 
 @dataclass(slots=True)
@@ -488,6 +489,19 @@ def read_table(path: Path, required: Iterable[str] = ()) -> tuple[list[str], lis
     rows = [dict(zip(header, each, strict=True)) for each in cells]
     files.check_manifest(path, len(rows))
     return header, rows
+
+
+def numbers(path: Path, rows: Sequence[Mapping[str, str]], column: str) -> list[float | None]:
+    """A column of a table as numbers, None for empty cells; all None if the table does not have it. Raises FileError for other text."""
+    result: list[float | None] = []
+    for number, row in enumerate(rows, 1):
+        try:
+            result.append(_from_cell(row.get(column, ""), float | None))
+        except ValueError:
+            raise files.FileError(
+                f"{display_name(path)}, row {number}, {column}: expected a number or nothing, found {one_line(row[column])}; correct it"
+            ) from None
+    return result
 
 
 def write_rows(path: Path, row_type: type[Row], rows: Iterable[Row], made_from: Mapping[str, Any] | None = None, **extra: Any) -> int:

@@ -129,6 +129,15 @@ def printable(body: str) -> str:
     return " ".join(BIDI.sub("", UNPRINTABLE.sub(" ", body)).split())
 
 
+def words(body: str) -> list[str]:
+    """The words of a text in lower case, without punctuation.
+
+    >>> words("Don't panic: it's 42!")
+    ['don', 't', 'panic', 'it', 's', '42']
+    """
+    return re.findall(r"\w+", body.lower())
+
+
 def is_deleted(body: str) -> bool:
     """True for an empty body and for Reddit's placeholders for deleted bodies.
 

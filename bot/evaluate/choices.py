@@ -57,6 +57,13 @@ class Choice:
     log_likelihoods: list[float | None]
     beside: dict[str, list[float]] = field(default_factory=dict)  # other upvote rankers: name -> scores
 
+    def ranks(self, weights: config.RankWeights, columns: Sequence[str], first: int | None = None) -> list[float | None]:
+        """The rank_score of the first candidates (default: all), from the scores in `columns`."""
+        return [
+            score.rank_score({column: scores[column] for column in columns}, score.Ranked(self.comment, reply, likelihood), weights)
+            for reply, scores, likelihood in zip(self.candidates[:first], self.scores, self.log_likelihoods, strict=False)
+        ]
+
     def best(self, values: Sequence[float | None], first: int | None = None) -> int | None:
         """Index of the highest of the first `first` values (default: all); the earliest in a tie, as in `choose`.
 
@@ -71,7 +78,6 @@ def read_choices(
     candidates: Path,
     human: Sequence[LmRow],
     rankers: Mapping[str, Scorer],
-    weights: config.RankWeights,
     beside: Mapping[str, Scorer] | None = None,
 ) -> list[Choice]:
     """The comments of the file `candidates` that have at least two non-empty candidates, scored.
@@ -92,7 +98,7 @@ def read_choices(
     if not groups:
         raise UserError(f"{candidates}: no comment has two candidates; generate with --num-candidates 20")
     pairs = [(by_id[name].comment, candidate.reply) for name, group in groups.items() for candidate in group]
-    scores = iter(score_pairs(pairs, rankers, weights, "candidates"))
+    scores = iter(score_pairs(pairs, rankers, "candidates"))
     others = {name: iter(scorer(pairs, "candidates").tolist()) for name, scorer in (beside or {}).items()}
     return [
         Choice(
@@ -104,9 +110,9 @@ def read_choices(
     ]  # fmt: skip
 
 
-def score_pairs(pairs: Pairs, rankers: Mapping[str, Scorer], weights: config.RankWeights, name: str) -> list[score.Scores]:
-    """The scores and rank_score of each pair, as `score` writes them. name: name of this set of pairs, for the score files."""
-    return score.combined({column: scorer(pairs, name).tolist() for column, scorer in rankers.items()}, len(pairs), weights)
+def score_pairs(pairs: Pairs, rankers: Mapping[str, Scorer], name: str) -> list[score.Scores]:
+    """The scores of each pair, as `score` writes them. name: name of this set of pairs, for the score files."""
+    return score.by_row({column: scorer(pairs, name).tolist() for column, scorer in rankers.items()}, len(pairs))
 
 
 def first_replies(human: Sequence[LmRow]) -> dict[str, LmRow]:
@@ -132,9 +138,7 @@ def strategies(
 
     def by_rank(left_out: str | None) -> Strategy:
         kept = [column for column in columns if column != left_out]
-        return lambda choice, first: choice.best(
-            [score.rank_score({column: scores[column] for column in kept}, weights) for scores in choice.scores[:first]]
-        )
+        return lambda choice, first: choice.best(choice.ranks(weights, kept, first))
 
     def above_threshold(values: Callable[[Choice], Sequence[float | None]]) -> Strategy:
         def pick(choice: Choice, first: int | None) -> int | None:
@@ -146,7 +150,7 @@ def strategies(
 
     result = {"rank_score": by_rank(None)}
     if "realism_score" in columns:
-        result["choose"] = above_threshold(lambda choice: [scores["rank_score"] for scores in choice.scores])
+        result["choose"] = above_threshold(lambda choice: choice.ranks(weights, columns))
     weighted = [column for column in columns if getattr(weights, column.removesuffix("_score"))]
     if len(weighted) > 1:
         result |= {f"without_{column.removesuffix('_score')}": by_rank(column) for column in weighted}
@@ -266,12 +270,18 @@ def near_verbatim(choices: Sequence[Choice]) -> list[Array]:
 def measure_stock_phrases(
     human: Sequence[LmRow], rankers: Mapping[str, Scorer], weights: config.RankWeights, untuned: Scorer | None, seed: int
 ) -> dict[str, Any]:
-    """How often a human reply scores above a phrase that fits almost any comment: {scorer: {pairwise_accuracy: interval}}."""
+    """How often a human reply scores above a phrase that fits almost any comment: {scorer: {pairwise_accuracy: interval}}.
+
+    rank_score is that of the rankers alone, without likelihoods.
+    """
     phrases = STOCK_PHRASES.read_text(encoding="utf-8").splitlines()
     rows = sample_rows(list(first_replies(human).values()), STOCK_COMMENTS, seed)
     pairs = [(row.comment, reply) for row in rows for reply in (row.reply, *phrases)]
-    scored = score_pairs(pairs, rankers, weights, "stock_phrases")
-    values: dict[str, Any] = {column: [scores[column] for scores in scored] for column in ("rank_score", *rankers)}
+    scored = score_pairs(pairs, rankers, "stock_phrases")
+    values: dict[str, Any] = {column: [scores[column] for scores in scored] for column in rankers}
+    ranks = [score.rank_score(scores, score.Ranked(*pair), weights) for pair, scores in zip(pairs, scored, strict=True)]
+    if ranks[0] is not None:
+        values = {"rank_score": ranks, **values}
     values["longer_wins"] = [len(reply) for _, reply in pairs]
     if untuned:
         values["untuned_encoder"] = untuned(pairs, "stock_phrases")

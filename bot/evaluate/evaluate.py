@@ -171,8 +171,6 @@ def evaluate_stage(run: Evaluation, available: dict[str, Ranker], candidates: Pa
     if run.lacks_files(part, ["lm_test.csv"]):
         return None
     weights = run.settings.rank.weights
-    if not any(getattr(weights, kind) for kind in available):
-        return run.skip(part, f"rank.weights is 0 for every available ranker ({', '.join(available)})")
     human = schema.read_rows(run.data / "lm_test.csv", LmRow)
     scorers = {f"{kind}_score": ranker.scorer for kind, ranker in available.items()}
     encoder = model.untuned(next(iter(available.values())).card, run.scores)
@@ -180,7 +178,7 @@ def evaluate_stage(run: Evaluation, available: dict[str, Ranker], candidates: Pa
     show.show("stock phrases", {"all": run.metrics["stock_phrases"]})
     if candidates is None:
         return run.skip("ranking stage, genericness", "no --candidates")
-    read = choices.read_choices(candidates, human, scorers, weights, run.beside)
+    read = choices.read_choices(candidates, human, scorers, run.beside)
     fitted = fit_judges(run, seed)
     minimum_realism = run.settings.choose.minimum_realism
     run.metrics["ranking_stage"] = choices.measure_choices(read, list(scorers), weights, minimum_realism, fitted)

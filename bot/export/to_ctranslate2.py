@@ -39,7 +39,7 @@ def required_exports(settings: config.Settings) -> list[tuple[Path, config.Preci
     if generators.back_end(settings.generate.backend).exported:
         exports.append((settings.generate.model, settings.generate.precision))
     if rankers.back_end(settings.rank.backend).exported:
-        folders = (settings.rank.realism, settings.rank.upvote, settings.rank.relevance, settings.rank.choice)
+        folders = (settings.rank.realism, settings.rank.upvote, settings.rank.relevance)
         exports += [(folder, settings.rank.precision) for folder in folders if folder is not None]
     exports += [
         (folder, "int8") for folder in (settings.conduct.comment_classifier, settings.conduct.reply_classifier) if folder is not None

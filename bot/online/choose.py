@@ -7,8 +7,9 @@ Writes RUN/scored.csv, every candidate with its scores, verdict (chosen, kept or
     python run_bot.py choose --run data/runs/X
 
 The rule has the original bot's two steps: drop candidates with a realism score below choose.minimum_realism, then take the one with the
-best rank_score; if a submission has several comments, only the best candidate of all of them is chosen. If no candidate passes, none is
-chosen. `train weights` sets the threshold so that nine in ten human replies of the validation split pass. Before the second step,
+best rank_score; if a submission has several comments, only the best candidate of all of them is chosen. Candidates with fewer words than
+choose.minimum_words, with three consecutive words of the comment, or with a rank_score below choose.minimum_rank are dropped, too. If no
+candidate passes, none is chosen, which is normal: `train weights` sets the thresholds. Before the second step,
 conduct.may_say drops candidates that must not be posted, regardless of the comment's author and text.
 """
 
@@ -29,20 +30,20 @@ from bot.conduct import what
 from bot.corpus import copies
 from bot.online import door
 from bot.posting import ledger
-from bot.rankers import classifier
+from bot.rankers import classifier, score
 from bot.schema import Candidate, Comment, Context, NotChosen, Scored, Scores, Verdict
 
 Fault = Callable[[Scored], str | None]  # why a candidate must not be posted, or None
 
 
-def choose(rows: Sequence[Scored], minimum_realism: float, fault: Fault = lambda row: None, minimum_rank: float = 0.0) -> list[Scored]:
+def choose(rows: Sequence[Scored], settings: config.ChooseSettings, fault: Fault = lambda row: None) -> list[Scored]:
     """The rows, in the same order, each with a verdict and a reason. Verdicts that the rows already have are ignored.
 
-    refused: empty, low_realism, or what `fault` returns. kept: another candidate of the comment is better (not_best), or another comment
-    of the submission is answered (other_comment_in_submission). Ties are broken by the smaller candidate_id, so the result does not depend
+    refused: empty, low_realism, too_short, repeats_comment, low_rank, or what `fault` returns. kept: another candidate of the comment is
+    better (not_best), or another comment of the submission is answered (other_comment_in_submission). Ties are broken by the smaller candidate_id, so the result does not depend
     on the order of the rows. Candidates without a rank_score come last.
     """
-    refusals = [refusal(row, minimum_realism, minimum_rank) or fault(row) or "" for row in rows]
+    refusals = [refusal(row, settings) or fault(row) or "" for row in rows]
     order = sorted(
         (index for index, reason in enumerate(refusals) if not reason),
         key=lambda index: (rows[index].rank_score is None, -(rows[index].rank_score or 0.0), rows[index].candidate_id),
@@ -88,13 +89,17 @@ def summary(rows: Sequence[Scored]) -> str:
     return line
 
 
-def refusal(row: Scored, minimum_realism: float, minimum_rank: float) -> str:
+def refusal(row: Scored, settings: config.ChooseSettings) -> str:
     """Why a candidate's scores rule it out; empty if they do not."""
     if not row.reply.strip():
         return NotChosen.EMPTY
-    if row.realism_score is not None and row.realism_score < minimum_realism:
+    if row.realism_score is not None and row.realism_score < settings.minimum_realism:
         return NotChosen.LOW_REALISM
-    if row.rank_score is not None and row.rank_score < minimum_rank:
+    if len(row.reply.split()) < settings.minimum_words:
+        return NotChosen.TOO_SHORT
+    if score.repeats(row.comment, row.reply):
+        return NotChosen.ECHO
+    if row.rank_score is not None and row.rank_score < settings.minimum_rank:
         return NotChosen.LOW_RANK
     return ""
 
@@ -149,7 +154,7 @@ def join(comments: Sequence[Comment], candidates: Sequence[Candidate], scores: S
         comment, of = by_id[each.comment_id], scored[each.candidate_id]
         where = (comment.comment_id, comment.thread_id, comment.subreddit, comment.comment)
         four = (of.realism_score, of.upvote_score, of.relevance_score, of.rank_score)
-        rows.append(Scored(*where, each.candidate_id, each.reply, *four, Verdict.KEPT, "", of.choice_score))
+        rows.append(Scored(*where, each.candidate_id, each.reply, *four, Verdict.KEPT, ""))
     return rows
 
 
@@ -169,13 +174,12 @@ def choose_in(run: Path, settings: config.Settings) -> None:
     comments = schema.read_rows(run / "comments.csv", Comment)
     before = join(comments, schema.read_rows(run / "candidates.csv", Candidate), schema.read_rows(run / "scores.csv", Scores))
     context = schema.read_rows(run / "context.csv", Context) if (run / "context.csv").exists() else []
-    minimum_realism = settings.choose.minimum_realism
     own: list[str] = []
     if settings.submit.ledger.exists():
         with closing(ledger.open_existing(settings.submit.ledger)) as db:
             own = ledger.own_texts(db, but_to={row.comment_id for row in before})  # a run that has posted chooses the same again
-    fault, with_training = fault_finder([row for row in before if not refusal(row, minimum_realism)], comments, context, own, settings)
-    rows = choose(before, minimum_realism, fault)
+    fault, with_training = fault_finder([row for row in before if not refusal(row, settings.choose)], comments, context, own, settings)
+    rows = choose(before, settings.choose, fault)
     made_from = {
         "scores": files.sha256_of(run / "scores.csv"),
         "settings": settings.choose.model_dump(mode="json"),

@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from bot import config, files, schema
-from bot.rankers import scoring
+from bot.rankers import score, scoring
 from bot.schema import Candidate, Scores
 
 
@@ -36,6 +36,14 @@ def main(
             print(f"{out} exists and is current")
             return
         with scoring.scored_in_parts([(each.comment, each.reply) for each in candidates], how, out, made_from) as scored:
-            rows = (Scores(each.comment_id, each.candidate_id, **four) for each, four in zip(candidates, scored, strict=True))
+            rows = (
+                Scores(
+                    each.comment_id,
+                    each.candidate_id,
+                    **own,
+                    **scoring.rank(how, own, score.Ranked(each.comment, each.reply, each.log_likelihood)),
+                )
+                for each, own in zip(candidates, scored, strict=True)
+            )
             count = schema.write_rows(out, Scores, rows, made_from)
         print(f"{count:,} candidates scored in {out}")

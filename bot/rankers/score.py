@@ -1,27 +1,35 @@
-"""Compute the scores of replies with rankers, and combine them to rank_score. Pure functions over rows.
+"""Combine the scores of a reply with other signals to rank_score. Pure functions over rows.
 
-`score` and `rank` write the result of `score_pairs`. `evaluate` and `train weights` combine the columns of score files.
+`score` and `rank` write the result. `evaluate` and `train weights` combine the columns of score files.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from bot import config, rankers, text
 
-SCORES = ("realism_score", "upvote_score", "relevance_score", "choice_score")
+SCORES = ("realism_score", "upvote_score", "relevance_score")
 Scorers = Mapping[str, rankers.Ranker]  # by score column
 Scores = dict[str, float | None]  # by score column
 
 
-def score_pairs(pairs: Sequence[tuple[str, str]], scorers: Scorers, batch_size: int, weights: config.RankWeights) -> list[Scores]:
+class Ranked(NamedTuple):
+    """What rank_score needs to know of a candidate. log_likelihood: mean per token, in nats; None if not available."""
+
+    comment: str
+    reply: str
+    log_likelihood: float | None = None
+
+
+def score_pairs(pairs: Sequence[tuple[str, str]], scorers: Scorers, batch_size: int) -> list[Scores]:
     """The scores by column for each (comment, reply), None for missing rankers. The texts are cleaned first, as for training."""
     clean = cleaned(pairs)
-    return combined({column: scorer.score(clean, batch_size) for column, scorer in scorers.items()}, len(pairs), weights)
+    return by_row({column: scorer.score(clean, batch_size) for column, scorer in scorers.items()}, len(pairs))
 
 
 def cleaned(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -29,17 +37,13 @@ def cleaned(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     return [(text.clean(comment), text.clean(reply)) for comment, reply in pairs]
 
 
-def combined(columns: Mapping[str, Sequence[float]], rows: int, weights: config.RankWeights) -> list[Scores]:
-    """The scores of each row together with the rank_score. columns: the scores of all rows by column, without those of missing rankers.
+def by_row(columns: Mapping[str, Sequence[float]], rows: int) -> list[Scores]:
+    """The scores of each row. columns: the scores of all rows by column, without those of missing rankers.
 
-    >>> combined({"upvote_score": [0.4]}, 1, config.RankWeights(upvote=1))
-    [{'realism_score': None, 'upvote_score': 0.4, 'relevance_score': None, 'choice_score': None, 'rank_score': 0.4}]
+    >>> by_row({"upvote_score": [0.4]}, 1)
+    [{'realism_score': None, 'upvote_score': 0.4, 'relevance_score': None}]
     """
-    result = []
-    for row in range(rows):
-        scores: Scores = {column: columns[column][row] if column in columns else None for column in SCORES}
-        result.append({**scores, "rank_score": rank_score(scores, weights)})
-    return result
+    return [{column: columns[column][row] if column in columns else None for column in SCORES} for row in range(rows)]
 
 
 def log_odds(scores: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -52,17 +56,41 @@ def log_odds(scores: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.log(clipped / (1 - clipped))
 
 
-def rank_score(scores: Mapping[str, float | None], weights: config.RankWeights) -> float | None:
-    """The score by which `choose` orders candidates: the weighted mean of the log-odds of all available scores, as a probability.
+def rank_score(scores: Mapping[str, float | None], of: Ranked, weights: config.RankWeights) -> float | None:
+    """The score by which `choose` orders candidates: a logistic function of the weighted `signals`, fitted by `train weights` to the
+    probability that a reader accepts the reply. A signal that is not available is left out. None if no signal with a weight is available.
 
-    None if no score with a positive weight is available.
-
-    >>> rank_score({"realism_score": 0.9, "upvote_score": 0.4, "relevance_score": None}, config.RankWeights(realism=0, upvote=1))
+    >>> round(rank_score({"realism_score": 0.9, "upvote_score": 0.4}, Ranked("why", "so"), config.RankWeights(upvote=1.0)), 6)
     0.4
     """
-    weighted = [(getattr(weights, column.removesuffix("_score")), score) for column, score in scores.items() if score is not None]
-    total = sum(weight for weight, _ in weighted)
-    if not total:
+    weighted = [(getattr(weights, name), value) for name, value in signals(scores, of).items() if value is not None]
+    if not any(weight for weight, _ in weighted):
         return None
-    mean = sum(weight * float(log_odds(np.array(score))) for weight, score in weighted) / total
-    return round(1 / (1 + math.exp(-mean)), 12)
+    logit = weights.intercept + sum(weight * value for weight, value in weighted)
+    return round(1 / (1 + math.exp(-max(-700.0, min(700.0, logit)))), 12)
+
+
+def signals(scores: Mapping[str, float | None], of: Ranked) -> dict[str, float | None]:
+    """The signals in rank_score, by the name of their weight; larger is better, None if not available.
+
+    realism, upvote, relevance: the log-odds of the scores. likelihood: the log-likelihood of the whole reply in nats, estimated as that of
+    its mean token for each word and the end; its length counts, because a small model drifts into nonsense. repetition: minus the share of
+    the reply's words that the comment has (an echo looks relevant).
+    """
+    found: dict[str, float | None] = {
+        column.removesuffix("_score"): None if value is None else float(log_odds(np.array(value))) for column, value in scores.items()
+    }
+    found["likelihood"] = None if of.log_likelihood is None else of.log_likelihood * (len(of.reply.split()) + 1)
+    words = text.words(of.reply)
+    found["repetition"] = -len(set(words) & set(text.words(of.comment))) / max(1, len(set(words)))
+    return found
+
+
+def repeats(comment: str, reply: str) -> bool:
+    """True if the reply has three consecutive words of the comment.
+
+    >>> repeats("Arizona concedes their house race.", "Colorado concedes THEIR house race"), repeats("a b c d", "a b d c")
+    (True, False)
+    """
+    triples = [set(zip(words, words[1:], words[2:], strict=False)) for words in (text.words(comment), text.words(reply))]
+    return bool(triples[0] & triples[1])

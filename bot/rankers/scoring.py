@@ -9,9 +9,9 @@ Writes OUT: the columns of the input and the scores:
     python run_bot.py score --in pairs.csv --out scores.csv --base minilm-l6       cosine of comment and reply under an untuned encoder
     python run_bot.py score --in pairs.csv --out scores.csv --likelihood           log_likelihood of the reply under generate.model
 
-Scores are probabilities in [0, 1]. The column of a ranker that is not set (rank.relevance = "") is empty. rank_score combines the
-available scores, see rankers.score.rank_score. cosine is in [-1, 1]; log_likelihood is the mean per token in nats. All values are written
-with full precision.
+Scores are probabilities in [0, 1]. The column of a ranker that is not set (rank.relevance = "") is empty. rank_score combines the scores
+with other signals, see rankers.score.rank_score; for one of them the input needs the column log_likelihood (mean per token, in nats).
+cosine is in [-1, 1]; log_likelihood is the mean per token in nats. All values are written with full precision.
 
 Intermediate scores are stored in `OUT.part`, several pairs per line. An interrupted run resumes from there.
 """
@@ -46,6 +46,7 @@ class Scoring:
     made_with: dict[str, Any]  # for manifests: settings and the identities of the models
     load: Callable[[], Callable[[Pairs], list[score.Scores]]]  # loads the models and returns a function that scores pairs
     part_pairs: int = PART_PAIRS  # number of pairs scored at a time
+    weights: config.RankWeights | None = None  # of rank_score; None: it is not written
 
 
 # --- ways to score --------------------------------------------------------------------------------------------------------
@@ -56,11 +57,12 @@ def by_all(settings: config.RankSettings) -> Scoring:
 
     def load() -> Callable[[Pairs], list[score.Scores]]:
         scorers = load_rankers(settings)
-        return lambda pairs: score.score_pairs(pairs, scorers, settings.batch_size, settings.weights)
+        return lambda pairs: score.score_pairs(pairs, scorers, settings.batch_size)
 
     folders = {name: getattr(settings, name) for name in RANKERS}
     identities = {name: serving.fingerprint(folder) for name, folder in folders.items() if folder}
-    return Scoring((*score.SCORES, "rank_score"), {"settings": settings.model_dump(mode="json"), "models": identities}, load)
+    made_with = {"settings": settings.model_dump(mode="json"), "models": identities}
+    return Scoring(score.SCORES, made_with, load, weights=settings.weights)
 
 
 def load_rankers(settings: config.RankSettings) -> dict[str, rankers.Ranker]:
@@ -70,8 +72,6 @@ def load_rankers(settings: config.RankSettings) -> dict[str, rankers.Ranker]:
     loaded = {column: rankers.load(settings.backend, folder, settings.precision) for column, folder in configured.items()}
     if not loaded:
         raise UserError("no ranker is set; set rank.realism or rank.upvote to a model folder")
-    if not any(getattr(settings.weights, column.removesuffix("_score")) for column in loaded):
-        raise UserError(f"rank.weights gives 0 to every ranker that is set ({', '.join(loaded)}); give one of them a weight")
     return loaded
 
 
@@ -149,10 +149,19 @@ def score_file(source: Path, out: Path, scoring: Scoring) -> int:
     """
     columns, rows = schema.read_table(source, ("comment", "reply"))
     made = made_from(source, scoring)
-    kept = [column for column in columns if column not in scoring.columns]
+    written = [*scoring.columns, *(["rank_score"] if scoring.weights else [])]
+    likelihoods = schema.numbers(source, rows, "log_likelihood") if scoring.weights else [None] * len(rows)
     with scored_in_parts([(row["comment"], row["reply"]) for row in rows], scoring, out, made) as scores:
-        result = ({**row, **own} for row, own in zip(rows, scores, strict=True))
-        return schema.write_table(out, [*kept, *scoring.columns], result, made)
+        result = (
+            {**row, **own, **rank(scoring, own, score.Ranked(row["comment"], row["reply"], likelihood))}
+            for row, own, likelihood in zip(rows, scores, likelihoods, strict=True)
+        )
+        return schema.write_table(out, [*(column for column in columns if column not in written), *written], result, made)
+
+
+def rank(scoring: Scoring, scores: score.Scores, of: score.Ranked) -> score.Scores:
+    """The column rank_score, if this way to score has one."""
+    return {"rank_score": score.rank_score(scores, of, scoring.weights)} if scoring.weights else {}
 
 
 def main(

@@ -1,21 +1,23 @@
-"""train weights: fit the weight of each ranker in rank_score on the validation split.
+"""train weights: fit the weights of the signals in rank_score to what readers accept.
 
-Reads  DATA/realism_{val,test}.csv, upvote_pairs_{val,test}.csv, relevance_{val,test}.csv and the rankers named in the config.
-Writes OUT/scores/weights.MODEL.csv (see rankers.score_files). Score files that are up to date are reused.
-Prints the weights, and the threshold choose.minimum_realism that 90 % of the human replies in the validation split pass, as lines for the
-config; and, for the test split, how often the better of two replies to a comment scores higher.
+Reads  GRADED, a CSV of candidates that a reader graded (schema.Graded: comment_id, comment, reply, log_likelihood, grade 0 to 3; for
+       instance a run's candidates.csv with a column grade), DATA/realism_val.csv, and the rankers named in the config.
+Writes OUT/scores/graded.MODEL.csv (see rankers.score_files). Score files that are up to date are reused.
+Prints the weights and thresholds as lines for the config, and how well each signal and rank_score tell accepted candidates on a fifth of
+       the comments, which are held out.
 
-    python run_bot.py train weights --data data/prepared
+    python run_bot.py train weights graded.csv --data data/prepared
 
-There are three kinds of pairs: a human reply is better than a generated one; of two human replies, the one with more karma is better; the
-comment's own reply is better than a reply from another thread of the subreddit. Each kind is fitted separately by logistic regression
-without intercept on differences of log-odds (Bradley and Terry 1952). Negative weights, which would prefer the reply that a ranker scores
-lower, are set to 0. The result is the mean of the three fits, so all kinds count equally. A single fit over all pairs would drop the
-upvote ranker, because karma is by far the noisiest of the three labels.
+A logistic regression predicts whether the grade is at least 2 (acceptable) from the signals of `rankers.score.signals`. Signals with a
+negative weight are dropped, one at a time, the most negative first. choose.minimum_rank is the median rank_score of the picks on the
+other comments, so that about half of the comments are answered; choose.minimum_realism is the score that nine in ten human replies of the
+validation split pass.
 """
 
 from __future__ import annotations
 
+import zlib
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -25,90 +27,114 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bot import config, metrics
+from bot import config, schema
 from bot.cli import UserError
-from bot.corpus import compared
-from bot.corpus.compared import Compared
-from bot.metrics import Array, Interval, mean_with_interval
+from bot.metrics import Array
 from bot.rankers import score
 from bot.rankers.score_files import Scores
-from bot.schema import sample_rows
+from bot.schema import Graded, RealismRow
 
-PAIRS = 600  # of each kind
+ACCEPTABLE = 2  # grade
 HUMAN_PASS_RATE = 0.9  # share of human replies that should pass choose.minimum_realism
-TITLE = "how often the better reply scores higher; test split, 95 % intervals over threads"
+REGULARIZATION = 1.0
+KINDS = ("realism", "upvote", "relevance")
 
 
-def draw_pairs(data: Path, split: str, seed: int) -> dict[str, list[Compared]]:
-    """Kind -> up to PAIRS pairs of a split, drawn at random. Raises UserError if there are none of a kind."""
-    by_kind = {kind: compared.read(data, kind, split) for kind in compared.STEMS}
-    for kind, pairs in by_kind.items():
-        if not pairs:
-            raise UserError(f"{data}: no {kind} pairs in the {split} split; prepare more data")
-    return {kind: sample_rows(pairs, PAIRS, seed) for kind, pairs in by_kind.items()}
+def is_held_out(row: Graded) -> bool:
+    """True for a fifth of the comments, by a hash of the id."""
+    return zlib.crc32(row.comment_id.encode()) % 5 == 0
 
 
-Scored = Mapping[tuple[str, str], float]  # a ranker's score for each (comment, reply)
+def fit(signals: Mapping[str, Sequence[float]], accepted: Sequence[bool]) -> dict[str, float]:
+    """Weights by signal, and the intercept. Raises UserError if no signal predicts what is accepted, or all rows are of one kind.
 
-
-def differences(pairs: Sequence[Compared], scores: Mapping[str, Scored]) -> dict[str, Array]:
-    """Ranker -> log-odds of the better reply minus those of the worse, (pairs,)."""
-    result = {}
-    for name, scored in scores.items():
-        better, worse = (np.array([scored[comment, replies[side]] for _, comment, *replies in pairs]) for side in (0, 1))
-        result[name] = score.log_odds(better) - score.log_odds(worse)
-    return result
-
-
-def fit(by_task: Mapping[str, Mapping[str, Array]]) -> dict[str, float]:
-    """Ranker -> weight, summing to 1. by_task: the `differences` of each kind of pairs. Raises UserError if all weights are 0.
-
-    >>> fit({"a": {"one": np.array([2.0, 1.0, 1.0, -1.0]), "two": np.array([-1.0, -1.0, 1.0, -1.0])}})
-    {'one': 1.0, 'two': 0.0}
+    >>> weights = fit({"good": [2.0, 1.0, 1.0, -1.0], "bad": [-1.0, -1.0, 1.0, -1.0]}, [True, True, False, False])
+    >>> weights["good"] > 0 and weights["bad"] == 0
+    True
     """
     from sklearn.linear_model import LogisticRegression
 
-    names = list(next(iter(by_task.values())))
-    fits = []
-    for task in by_task.values():
-        rows = np.stack([task[name] for name in names], axis=1)
-        # each pair in both orders, so that there are two classes
-        model = LogisticRegression(fit_intercept=False, C=1e3).fit(np.concatenate([rows, -rows]), [1] * len(rows) + [0] * len(rows))
-        fits.append(np.maximum(model.coef_[0], 0.0))
-    weights = np.mean(fits, axis=0)
-    if not weights.sum():
-        raise UserError("no ranker orders these replies better than chance; train the rankers on more data")
-    return {name: round(float(weight), 3) for name, weight in zip(names, weights / weights.sum(), strict=True)}
+    if len(set(accepted)) < 2:
+        raise UserError(f"the graded rows need grades of both kinds, below {ACCEPTABLE} and from {ACCEPTABLE}; grade more candidates")
+    names = list(signals)
+    while names:
+        rows = np.stack([np.asarray(signals[name], float) for name in names], axis=1)
+        scale = rows.std(axis=0) + 1e-9
+        model = LogisticRegression(C=REGULARIZATION).fit(rows / scale, accepted)
+        if (model.coef_[0] >= 0).all():
+            weights = dict(zip(names, model.coef_[0] / scale, strict=True))
+            kept = {name: round(float(weights.get(name, 0.0)), 4) for name in signals}
+            return {"intercept": round(float(model.intercept_[0]), 4), **kept}
+        del names[int(model.coef_[0].argmin())]
+    raise UserError("no signal predicts which candidates are accepted; grade more candidates")
+
+
+def picks(rows: Sequence[Graded], values: Array) -> list[int]:
+    """The index of the row with the highest value, for each comment with at least two rows."""
+    by_comment: dict[str, list[int]] = defaultdict(list)
+    for index, row in enumerate(rows):
+        by_comment[row.comment_id].append(index)
+    return [max(indices, key=lambda index: values[index]) for indices in by_comment.values() if len(indices) > 1]
+
+
+def win_rate(rows: Sequence[Graded], chosen: Sequence[int]) -> float:
+    """How often the pick has a better grade than another candidate of its comment, among those with different grades."""
+    won = lost = 0
+    for index in chosen:
+        others = [row.grade for row in rows if row.comment_id == rows[index].comment_id]
+        won += sum(grade < rows[index].grade for grade in others)
+        lost += sum(grade > rows[index].grade for grade in others)
+    return won / max(1, won + lost)
+
+
+def measure(rows: Sequence[Graded], values: Mapping[str, Array]) -> Table:
+    """A table of how well each signal tells accepted candidates, on these rows."""
+    from sklearn.metrics import roc_auc_score
+
+    accepted = np.array([row.grade >= ACCEPTABLE for row in rows])
+    table = Table(
+        "signal", "ROC-AUC", "pick accepted", "pick at least weak", "pick beats another",
+        title=f"held out: {len(rows):,} candidates, {accepted.mean():.3f} accepted",
+    )  # fmt: skip
+    for name, column in values.items():
+        chosen = picks(rows, column)
+        grades = np.array([rows[index].grade for index in chosen])
+        cells = (roc_auc_score(accepted, column), (grades >= ACCEPTABLE).mean(), (grades >= 1).mean(), win_rate(rows, chosen))
+        table.add_row(name, *(f"{value:.3f}" for value in cells))
+    return table
 
 
 def main(
+    graded: Annotated[Path, typer.Argument(help="graded candidates, CSV")],
     data: Annotated[Path, typer.Option(help="folder of prepared files")] = Path("data/prepared"),
     config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings that name the rankers")] = None,
-    seed: Annotated[int, typer.Option()] = 1,
     out: Annotated[Path, typer.Option(help="folder for scores/, as in `evaluate`")] = Path("data/evaluation"),
 ) -> None:
-    """Fit the weight of each ranker in rank_score."""
+    """Fit the weights of rank_score to the grades of readers."""
     settings = config.load(config_file)
-    folders = {kind: folder for kind in compared.STEMS if (folder := getattr(settings.rank, kind))}
-    if not folders:
-        raise UserError("no ranker is set; set rank.realism, rank.upvote or rank.relevance to a model folder")
-    by_split = {split: draw_pairs(data, split, seed) for split in ("val", "test")}
-    every = [(comment, reply) for pairs in by_split.values() for each in pairs.values() for _, comment, *both in each for reply in both]
+    rows = [row for row in schema.read_rows(graded, Graded) if len(row.reply.split()) >= settings.choose.minimum_words]
+    folders = {kind: folder for kind in KINDS if (folder := getattr(settings.rank, kind))}
     files = Scores(out / "scores", settings)
-    scores = {kind: dict(zip(every, files.of_model(folder)(every, "weights").tolist(), strict=True)) for kind, folder in folders.items()}
-    weights = fit({name: differences(pairs, scores) for name, pairs in by_split["val"].items()})
-    table = Table("pairs", *weights, "rank_score", title=TITLE)
-    for name, pairs in by_split["test"].items():
-        gaps = differences(pairs, scores)
-        combined = np.sum([weights[ranker] * gaps[ranker] for ranker in weights], axis=0)
-        threads = [thread for thread, *_ in pairs]
-        cells = [accuracy(values, threads) for values in (*gaps.values(), combined)]
-        table.add_row(f"{name}: {len(pairs)} pairs", *(f"{value:.3f} [{low:.3f}, {high:.3f}]" for value, low, high in cells))
-    Console(width=140).print(table)
-    print("[rank.weights]", *(f"{name} = {weight}" for name, weight in weights.items()), sep="\n")
-    if "realism" in scores:
-        human = dict.fromkeys((comment, reply) for _, comment, reply, _ in by_split["val"]["realism"])  # the better reply is human
-        print("[choose]", f"minimum_realism = {threshold([scores['realism'][pair] for pair in human])}", sep="\n")
+    pairs = score.cleaned([(row.comment, row.reply) for row in rows])
+    columns = {f"{kind}_score": files.of_model(folder)(pairs, "graded").tolist() for kind, folder in folders.items()}
+    ranked = [score.Ranked(row.comment, row.reply, row.log_likelihood) for row in rows]
+    scores = score.by_row(columns, len(rows))
+    by_row = [score.signals(own, of) for own, of in zip(scores, ranked, strict=True)]
+    available = [name for name in by_row[0] if all(each[name] is not None for each in by_row)] if by_row else []
+    signals = {name: np.array([each[name] for each in by_row], float) for name in available}
+    held_out = np.array([is_held_out(row) for row in rows], bool)
+    accepted = np.array([row.grade >= ACCEPTABLE for row in rows])
+    fitted = fit({name: column[~held_out] for name, column in signals.items()}, accepted[~held_out].tolist())
+    weights = config.RankWeights(**fitted)
+    ranks = np.array([score.rank_score(own, of, weights) for own, of in zip(scores, ranked, strict=True)], float)
+    tested = {name: column[held_out] for name, column in {**signals, "rank_score": ranks}.items()}
+    Console(width=140).print(measure([row for row, is_out in zip(rows, held_out, strict=True) if is_out], tested))
+    print("[rank.weights]", *(f"{name} = {weight}" for name, weight in fitted.items()), "[choose]", sep="\n")
+    training = [row for row, is_out in zip(rows, held_out, strict=True) if not is_out]
+    print(f"minimum_rank = {np.median(ranks[~held_out][picks(training, ranks[~held_out])]):.2f}")
+    if "realism" in folders and (data / "realism_val.csv").exists():
+        human = score.cleaned([(row.comment, row.reply) for row in schema.read_rows(data / "realism_val.csv", RealismRow) if row.label])
+        print(f"minimum_realism = {threshold(files.of_model(folders['realism'])(human, 'human').tolist())}")
 
 
 def threshold(scores: Sequence[float]) -> float:
@@ -119,8 +145,3 @@ def threshold(scores: Sequence[float]) -> float:
     """
     lowest = np.sort(scores)[int(np.floor(len(scores) * (1 - HUMAN_PASS_RATE) + 1e-9))]
     return float(np.floor(lowest * 100 + 1e-9) / 100)
-
-
-def accuracy(gaps: Array, threads: Sequence[str]) -> Interval:
-    """Share of pairs in which the better reply scores higher, with its interval."""
-    return mean_with_interval(metrics.wins(gaps, np.zeros(len(gaps))), threads)
