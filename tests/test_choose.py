@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot import schema
+from bot import config, schema
 from bot.cli import UserError
 from bot.corpus import copies
 from bot.online.choose import choose, join, main, summary
@@ -33,8 +33,19 @@ def row(
     return Scored(comment, thread, "books", "Any good books?", f"{comment}-{candidate}", reply, realism, rank, None, rank, verdict, reason)
 
 
+@pytest.fixture(autouse=True)
+def other_thresholds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests of the commands are about the realism threshold."""
+    for name, value in (("REALISM", "0.45"), ("RANK", "0"), ("WORDS", "1")):
+        monkeypatch.setenv(f"BOT_CHOOSE__MINIMUM_{name}", value)
+
+
+def settings(minimum_realism: float = 0.5, **changes: Any) -> config.ChooseSettings:
+    return config.ChooseSettings(**{"minimum_realism": minimum_realism, "minimum_rank": 0.0, "minimum_words": 1, **changes})
+
+
 def outcome(rows: list[Scored], minimum_realism: float = 0.5) -> dict[str, tuple[str, str]]:
-    return {each.candidate_id: (each.verdict, each.reason) for each in choose(rows, minimum_realism)}
+    return {each.candidate_id: (each.verdict, each.reason) for each in choose(rows, settings(minimum_realism))}
 
 
 def chosen(rows: list[Scored], minimum_realism: float = 0.5) -> list[str]:
@@ -65,8 +76,8 @@ def test_the_threshold_itself_passes() -> None:
 
 def test_nothing_passes() -> None:
     rows = [row("0", realism=0.1), row("1", realism=0.2)]
-    assert chosen(rows) == [] and [each.verdict for each in choose(rows, 0.5)] == ["refused", "refused"]
-    assert choose([], 0.5) == []
+    assert chosen(rows) == [] and [each.verdict for each in choose(rows, settings(0.5))] == ["refused", "refused"]
+    assert choose([], settings(0.5)) == []
 
 
 def test_an_empty_reply_is_refused() -> None:
@@ -108,7 +119,7 @@ def test_scores_that_are_not_there() -> None:
 def test_earlier_verdicts_are_forgotten() -> None:
     rows = [row("0", rank=0.9, verdict="refused", reason="low_realism"), row("1", rank=0.3, verdict="chosen")]
     assert chosen(rows) == ["t1_a-0"]
-    assert choose(choose(rows, 0.5), 0.5) == choose(rows, 0.5)
+    assert choose(choose(rows, settings(0.5)), settings(0.5)) == choose(rows, settings(0.5))
 
 
 SCORE = st.none() | st.sampled_from([0.0, 0.3, 0.5, 0.8, 1.0])
@@ -129,12 +140,12 @@ ROWS = st.lists(
 def test_the_order_of_rows_does_not_matter(rows: list[Scored], seed: int, minimum_realism: float) -> None:
     shuffled = random.Random(seed).sample(rows, len(rows))
     assert outcome(rows, minimum_realism) == outcome(shuffled, minimum_realism)
-    assert [each.candidate_id for each in choose(shuffled, minimum_realism)] == [each.candidate_id for each in shuffled]
+    assert [each.candidate_id for each in choose(shuffled, settings(minimum_realism))] == [each.candidate_id for each in shuffled]
 
 
 @given(rows=ROWS)
 def test_what_always_holds(rows: list[Scored]) -> None:
-    result = choose(rows, 0.5)
+    result = choose(rows, settings(0.5))
     assert max(Counter(each.thread_id for each in result if each.verdict == "chosen").values(), default=0) <= 1
     for each in result:
         assert each.verdict in {"chosen", "kept", "refused"}
@@ -148,7 +159,7 @@ def test_what_always_holds(rows: list[Scored]) -> None:
 
 
 def test_the_summary_counts_comments_that_wait_for_another_comment() -> None:
-    rows = choose([row("0", rank=0.6), row("0", comment="t1_b"), row("1", realism=0.1, comment="t1_b")], 0.5)
+    rows = choose([row("0", rank=0.6), row("0", comment="t1_b"), row("1", realism=0.1, comment="t1_b")], settings(0.5))
     assert summary(rows) == "1 of 2 comments get a reply; 1 none, as another comment of the submission is answered"
 
 
@@ -212,7 +223,7 @@ def test_unfit_candidates_are_refused_and_the_next_best_chosen(tmp_path: Path, m
     monkeypatch.setenv("BOT_GENERATE__MODEL", str(tmp_path / "lm"))
     main(tmp_path)
     assert {each.candidate_id[-1]: each.reason for each in schema.read_rows(tmp_path / "scored.csv", Scored)} == {
-        "0": "link", "1": "ping", "2": "copy_of_comment", "3": "copy_of_thread", "4": "copy_of_own", "5": "insult", "6": "",
+        "0": "link", "1": "ping", "2": "repeats_comment", "3": "copy_of_thread", "4": "copy_of_own", "5": "insult", "6": "",
         "7": "not_best", "9": "low_realism",
     }  # fmt: skip
     assert [each.reply for each in schema.read_rows(tmp_path / "chosen.csv", Scored)] == ["Middlemarch."]
@@ -266,3 +277,15 @@ def test_nothing_chosen_is_a_file_without_rows(tmp_path: Path) -> None:
     write_run(tmp_path, [row(realism=0.1)])
     main(tmp_path)
     assert schema.read_rows(tmp_path / "chosen.csv", Scored) == []
+
+
+def test_short_repeating_and_low_ranked_replies_are_refused() -> None:
+    rows = [
+        row("0", rank=0.9, reply="Yes, a few."),
+        row("1", rank=0.8, reply="There are ANY good books here"),
+        row("2", rank=0.2, reply="The one about the lighthouse."),
+        row("3", rank=0.3, reply="The one about the kettle."),
+    ]
+    reasons = {each.candidate_id: each.reason for each in choose(rows, settings(minimum_rank=0.25, minimum_words=4))}
+    assert reasons == {"t1_a-0": "too_short", "t1_a-1": "repeats_comment", "t1_a-2": "low_rank", "t1_a-3": ""}
+    assert [each.reason for each in choose([row("0", rank=None, reply="The one about the kettle.")], settings(minimum_rank=0.9))] == [""]

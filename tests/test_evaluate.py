@@ -161,16 +161,15 @@ def choice(n: int, candidates: Sequence[str], likelihoods: Sequence[float | None
     """realism counts r, upvote counts u."""
     pairs = [("why?", each) for each in candidates]
     rankers = {"realism_score": letter_scorer("r"), "upvote_score": letter_scorer("u")}
-    return Choice(
-        f"t3_{n}", "why?", human, list(candidates), choices.score_pairs(pairs, rankers, config.RankWeights(), ""), list(likelihoods)
-    )
+    return Choice(f"t3_{n}", "why?", human, list(candidates), choices.score_pairs(pairs, rankers, ""), list(likelihoods))
 
 
 COLUMNS = ["realism_score", "upvote_score"]
+WEIGHTS = config.RankWeights(**{**dict.fromkeys(config.RankWeights.model_fields, 0.0), "realism": 0.5, "upvote": 0.5})
 
 
 def picks(one: Choice, minimum_realism: float = 0.2, first: int | None = None) -> dict[str, int | None]:
-    strategies = choices.strategies(COLUMNS, config.RankWeights(realism=0.5, upvote=0.5), minimum_realism)
+    strategies = choices.strategies(COLUMNS, WEIGHTS, minimum_realism)
     return {name: strategy(one, first) for name, strategy in strategies.items()}
 
 
@@ -191,7 +190,7 @@ def test_the_pick_of_each_strategy() -> None:
 def test_two_step_with_another_upvote_ranker() -> None:
     one = choice(1, ["uuuu", "rrr u", "rr uuu", "rrrr", "nothing at all, at length"], [-1.0] * 5)
     one.beside["other"] = [9.0, 1.0, 2.0, 3.0, 9.0]  # the two highest are below the realism threshold
-    weights = config.RankWeights(realism=0.5, upvote=0.5)
+    weights = WEIGHTS
     assert choices.strategies(COLUMNS, weights, 0.2, ["other"])["two_step_other"](one, None) == 3
     assert "two_step_other" in choices.measure_choices([one], COLUMNS, weights, 0.2, {"long": Length()})["choices"]
     assert "two_step_other" not in choices.strategies(["upvote_score"], weights, 0.2, ["other"])  # needs realism scores
@@ -205,7 +204,7 @@ class Length:
 def test_win_rates_gain_and_genericness() -> None:
     first = choice(1, ["rrrr uuu", "same words here", "u", "uu"], [-1.0, -2.0, -3.0, -4.0], "in the middle")
     second = choice(2, ["Same words, here", "rr uuu zz", "u", "longer than all the others"], [-1.0, -2.0, -3.0, -4.0], "in the middle ")
-    weights = config.RankWeights(realism=0.5, upvote=0.5)
+    weights = WEIGHTS
     measured = choices.measure_choices([first, second], COLUMNS, weights, 0.2, {"long": Length()})
     by_strategy = measured["choices"]
     assert by_strategy["longest"]["long"] == (1.0, 1.0, 1.0) and by_strategy["random"]["long"] == (0.5, 0.5, 0.5)
@@ -226,14 +225,14 @@ def test_candidates_are_read_and_those_of_other_comments_rejected(tmp_path: Path
     rows = [Candidate("t1_1", f"t1_1-{n}", n, "?", body, "g", -1.0) for n, body in enumerate(["*uu*", "&gt;", "r", ""])]
     scorers = {"upvote_score": letter_scorer("u")}
     schema.write_rows(tmp_path / "c.csv", Candidate, rows)
-    (read,) = choices.read_choices(tmp_path / "c.csv", human, scorers, config.RankWeights())
+    (read,) = choices.read_choices(tmp_path / "c.csv", human, scorers)
     assert read.candidates == ["uu", "r"] and read.reply == "so" and read.scores[0]["upvote_score"] == pytest.approx(0.25)
     schema.write_rows(tmp_path / "c.csv", Candidate, [*rows, Candidate("t1_9", "t1_9-0", 1, "?", "a", "g", -1.0)])
     with pytest.raises(UserError, match=r"t1_9 isn't in lm_test.csv; generate from that file's comments"):
-        choices.read_choices(tmp_path / "c.csv", human, scorers, config.RankWeights())
+        choices.read_choices(tmp_path / "c.csv", human, scorers)
     schema.write_rows(tmp_path / "c.csv", Candidate, rows[:1])
     with pytest.raises(UserError, match="no comment has two candidates"):
-        choices.read_choices(tmp_path / "c.csv", human, scorers, config.RankWeights())
+        choices.read_choices(tmp_path / "c.csv", human, scorers)
 
 
 def test_stock_phrases() -> None:
@@ -243,7 +242,7 @@ def test_stock_phrases() -> None:
     )
     assert all(text.clean(phrase) == phrase != "" for phrase in phrases)
     human = [LmRow(f"t3_{n}", f"t1_{n}", f"t1_r{n}", "s", "why?", "zzzz" if n < 3 else "") for n in range(4)]
-    measured = choices.measure_stock_phrases(human, {"upvote_score": letter_scorer("z")}, config.RankWeights(), None, seed=1)
+    measured = choices.measure_stock_phrases(human, {"upvote_score": letter_scorer("z")}, WEIGHTS, None, seed=1)
     with_z = sum("z" in phrase for phrase in phrases)
     expected = (3 + (0.5 * (len(phrases) - with_z)) / len(phrases)) / 4
     assert (

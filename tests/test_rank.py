@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from transformers import AutoTokenizer
 
 from bot import rankers, schema
 from bot.cli import UserError
-from bot.config import RankSettings, RankWeights
+from bot.config import RankWeights
 from bot.online import rank
 from bot.rankers import score, scoring
 from bot.rankers.transformers import encode_pair
@@ -48,39 +49,47 @@ def test_a_pair_has_two_segments_and_control_tokens_are_escaped(model: Path) -> 
     assert ids.count(tokenizer.sep_token_id) == 2 and ids.count(tokenizer.cls_token_id) == 1 and tokenizer.pad_token_id not in ids
     assert segments == [0] * (ids.index(tokenizer.sep_token_id) + 1) + [1] * (len(ids) - ids.index(tokenizer.sep_token_id) - 1)
     ids, segments = encode_pair(tokenizer, "book " * 500, "train " * 500)
-    assert len(ids) == 128 and segments.count(1) == 81
+    assert len(ids) == 147 and segments.count(1) == 81
 
 
 def test_a_score_does_not_depend_on_order_or_batch(model: Path, other: Path) -> None:
     pairs = [("Same text", f"Reply {n}") for n in range(4)]
     scorers = {"realism_score": rankers.load("transformers", model), "upvote_score": rankers.load("transformers", other)}
-    rows = score.score_pairs(pairs, scorers, 8, RankWeights())
+    rows = score.score_pairs(pairs, scorers, 8)
     for row in rows:
-        realism, upvote, combined = (row[f"{name}_score"] or 0.0 for name in ("realism", "upvote", "rank"))
-        assert row["relevance_score"] is None and realism != upvote and min(realism, upvote) <= combined <= max(realism, upvote)
-    for one, two in zip(rows, score.score_pairs(pairs[::-1], scorers, 2, RankWeights())[::-1], strict=True):
+        assert row["relevance_score"] is None and row["realism_score"] != row["upvote_score"]
+    for one, two in zip(rows, score.score_pairs(pairs[::-1], scorers, 2)[::-1], strict=True):
         assert one["realism_score"] == pytest.approx(two["realism_score"], abs=tiny.rounding())
 
 
-def test_rank_score_is_the_weighted_mean_of_the_log_odds() -> None:
+def weights(**changes: float) -> RankWeights:
+    return RankWeights(**{**dict.fromkeys(RankWeights.model_fields, 0.0), **changes})
+
+
+def test_rank_score_is_a_logistic_function_of_the_signals() -> None:
     scores = {"realism_score": 0.9, "upvote_score": 0.2, "relevance_score": None}
-    assert score.rank_score(scores, RankWeights(realism=1, upvote=1)) == pytest.approx(0.6)  # odds 9 and 1/4: their mean is 3/2
-    assert score.rank_score(scores, RankWeights(realism=3, upvote=0)) == pytest.approx(0.9)
-    assert score.rank_score({**scores, "relevance_score": 0.9}, RankWeights(realism=1, upvote=0, relevance=1)) == pytest.approx(0.9)
-    assert score.rank_score(dict.fromkeys(scores), RankWeights()) is None
-    assert score.rank_score({**scores, "upvote_score": 0.0}, RankWeights(realism=0)) == pytest.approx(0.001)
+    of = score.Ranked("Which book?", "The red book, I think", -2.0)
+    assert score.rank_score(scores, of, weights(realism=1, upvote=1)) == pytest.approx(2.25 / 3.25)  # odds 9 and 1/4
+    assert score.rank_score(scores, of, weights(realism=1, intercept=-math.log(9))) == pytest.approx(0.5)
+    assert score.rank_score(scores, of, weights(realism=1, relevance=5)) == pytest.approx(0.9)  # no relevance score
+    assert score.rank_score(scores, of, weights(likelihood=0.1)) == pytest.approx(1 / (1 + math.exp(1.2)))  # five words and the end
+    assert score.rank_score(scores, of, weights(repetition=1)) == pytest.approx(1 / (1 + math.exp(0.2)))  # "book", one of five words
+    assert score.rank_score({**scores, "upvote_score": 0.0}, of, weights(upvote=1)) == pytest.approx(0.001)
+    assert score.rank_score(scores, of, weights(intercept=1)) is score.rank_score(scores, of, weights(relevance=1)) is None
 
 
-def test_weights_that_are_all_zero_are_an_error(model: Path) -> None:
-    settings = RankSettings(backend="transformers", realism=None, relevance=None, upvote=model, weights=RankWeights(upvote=0))
-    with pytest.raises(UserError, match=r"rank.weights gives 0 to every ranker that is set \(upvote_score\)"):
-        scoring.load_rankers(settings)
+def test_without_a_likelihood_that_signal_is_left_out() -> None:
+    scores = {"realism_score": 0.9}
+    known, unknown = (score.rank_score(scores, score.Ranked("a", "b c", each), weights(realism=1, likelihood=1)) for each in (-1.0, None))
+    assert unknown == pytest.approx(0.9) and known is not None and known < 0.5
 
 
 def test_score_keeps_other_columns(model: Path, tmp_path: Path) -> None:
     text = 'id,reply,comment,rank_score,extra\n007,"a ""b"",\nc",Any good books?,old,NA\n1e5,null,é,,=1+1\n'
     (tmp_path / "in.csv").write_text(text, encoding="utf-8")
-    (tmp_path / "config.toml").write_text(f'[rank]\nbackend = "transformers"\nrealism = "{model}"\nupvote = "{model}"\nrelevance = ""\n')
+    weights = "[rank.weights]\nintercept = 0\nrealism = 1\nrepetition = 0\n"
+    config = f'[rank]\nbackend = "transformers"\nrealism = "{model}"\nupvote = "{model}"\nrelevance = ""\n{weights}'
+    (tmp_path / "config.toml").write_text(config, encoding="utf-8")
     scoring.main(tmp_path / "in.csv", tmp_path / "out.csv", tmp_path / "config.toml")
     with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -88,7 +97,7 @@ def test_score_keeps_other_columns(model: Path, tmp_path: Path) -> None:
     assert (rows[0]["id"], rows[0]["reply"], rows[0]["extra"]) == ("007", 'a "b",\nc', "NA")
     assert (rows[1]["id"], rows[1]["reply"], rows[1]["extra"]) == ("1e5", "null", "=1+1")
     assert all(row["relevance_score"] == "" and 0 < float(row["realism_score"]) < 1 for row in rows)
-    assert float(rows[0]["rank_score"]) == pytest.approx(float(rows[0]["upvote_score"]))  # both rankers are one model
+    assert float(rows[0]["rank_score"]) == pytest.approx(float(rows[0]["realism_score"]))
     expected = rankers.load("transformers", model).score([("Any good books?", 'a "b", c')])[0]
     assert float(rows[0]["realism_score"]) == pytest.approx(expected, abs=tiny.rounding())
 

@@ -40,8 +40,8 @@ def choose(rows: Sequence[Scored], settings: config.ChooseSettings, fault: Fault
     """The rows, in the same order, each with a verdict and a reason. Verdicts that the rows already have are ignored.
 
     refused: empty, low_realism, too_short, repeats_comment, low_rank, or what `fault` returns. kept: another candidate of the comment is
-    better (not_best), or another comment of the submission is answered (other_comment_in_submission). Ties are broken by the smaller candidate_id, so the result does not depend
-    on the order of the rows. Candidates without a rank_score come last.
+    better (not_best), or another comment of the submission is answered (other_comment_in_submission). Ties are broken by the smaller
+    candidate_id, so the result does not depend on the order of the rows. Candidates without a rank_score come last.
     """
     refusals = [refusal(row, settings) or fault(row) or "" for row in rows]
     order = sorted(

@@ -60,7 +60,8 @@ def rank_score(scores: Mapping[str, float | None], of: Ranked, weights: config.R
     """The score by which `choose` orders candidates: a logistic function of the weighted `signals`, fitted by `train weights` to the
     probability that a reader accepts the reply. A signal that is not available is left out. None if no signal with a weight is available.
 
-    >>> round(rank_score({"realism_score": 0.9, "upvote_score": 0.4}, Ranked("why", "so"), config.RankWeights(upvote=1.0)), 6)
+    >>> weights = config.RankWeights(intercept=0, realism=0, upvote=1)
+    >>> rank_score({"realism_score": 0.9, "upvote_score": 0.4}, Ranked("why", "so"), weights)
     0.4
     """
     weighted = [(getattr(weights, name), value) for name, value in signals(scores, of).items() if value is not None]

@@ -56,10 +56,10 @@ def fit(signals: Mapping[str, Sequence[float]], accepted: Sequence[bool]) -> dic
 
     if len(set(accepted)) < 2:
         raise UserError(f"the graded rows need grades of both kinds, below {ACCEPTABLE} and from {ACCEPTABLE}; grade more candidates")
-    names = list(signals)
+    names = [name for name, values in signals.items() if np.std(values) > 0]
     while names:
         rows = np.stack([np.asarray(signals[name], float) for name in names], axis=1)
-        scale = rows.std(axis=0) + 1e-9
+        scale = rows.std(axis=0)
         model = LogisticRegression(C=REGULARIZATION).fit(rows / scale, accepted)
         if (model.coef_[0] >= 0).all():
             weights = dict(zip(names, model.coef_[0] / scale, strict=True))
