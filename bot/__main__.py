@@ -56,6 +56,10 @@ STAGES = {
     "train weights": Stage("bot.train.rank_weights", "main", "fit how much each ranker counts in rank_score"),
     "train sketches": Stage("bot.train.sketches", "main", "sketch a generator's training replies, so that `choose` can refuse near-copies"),
     "evaluate": Stage("bot.evaluate.evaluate", "main", "measure the rankers on the test split, next to their baselines"),
+    "judge": Stage(
+        "bot.web.judge", "main", "people read the pick beside another candidate, blind: terminal, page or sheet -> judgements.csv"
+    ),
+    "judge table": Stage("bot.evaluate.judge", "table_command", "what people answered: how often the pick is better, and acceptable"),
     "models pull": Stage("bot.weights.pull", "pull_command", "download base weights to models/base"),
     "models list": Stage("bot.weights.bases", "list_command", "list the known bases and show which are installed"),
     "models card": Stage("bot.train.card_text", "card_command", "rewrite the texts of a trained model's card"),

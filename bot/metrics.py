@@ -1,7 +1,9 @@
-"""Metrics for rankers and for the replies they choose, with bootstrap confidence intervals. Pure functions."""
+"""Metrics for rankers and for the replies they choose, with confidence intervals. Pure functions."""
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
@@ -139,6 +141,17 @@ def distinct_n(texts: Sequence[str], n: int) -> float:
     return len(set(grams)) / len(grams) if grams else 0.0
 
 
+def repeats_ngram(comment: str, reply: str, n: int = 3) -> bool:
+    """True if the reply contains n consecutive words of the comment, in any case and punctuation.
+
+    >>> repeats_ngram("They concede the Arizona race.", "the arizona race, again"), repeats_ngram("the race", "the race")
+    (True, False)
+    """
+    one, other = (re.findall(r"[^\W_]+(?:['’][^\W_]+)*", body.casefold()) for body in (comment, reply))
+    grams = [{tuple(words[i : i + n]) for i in range(len(words) - n + 1)} for words in (one, other)]
+    return not grams[0].isdisjoint(grams[1])
+
+
 def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> float:
     """Mean gap between predicted probability and observed share over equal-width bins, weighted by row count (Guo et al. 2017).
 
@@ -205,6 +218,21 @@ def _numbered(groups: Sequence[Hashable]) -> np.ndarray[Any, Any]:
 
 Array = np.ndarray[Any, Any]
 Interval = tuple[float, float, float]  # value, low, high
+
+
+def wilson_interval(successes: float, trials: int, z: float = 1.959964) -> Interval:
+    """A share and its 95 % score interval (Wilson 1927, JASA 22:209-212; method 3 of Newcombe 1998, Statistics in Medicine 17:857-872).
+
+    Unlike the share plus or minus two standard errors it is never outside [0, 1], and is usable for few trials and shares near 0 or 1.
+    trials: at least 1.
+
+    >>> [round(each, 4) for each in wilson_interval(15, 148)], wilson_interval(0, 20)[:2]
+    ([0.1014, 0.0624, 0.1605], (0.0, 0.0))
+    """
+    share, extra = successes / trials, z * z / trials
+    middle = (share + extra / 2) / (1 + extra)
+    half = math.sqrt(extra * (share * (1 - share) + extra / 4)) / (1 + extra)
+    return share, max(0.0, middle - half), min(1.0, middle + half)
 
 
 def mean_with_interval(values: Array, threads: Sequence[str], lowest: float = 0.0) -> Interval:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
 import random
 import re
 import sys
@@ -329,6 +330,65 @@ class Submitted:
     reply: str = ""
 
 
+@dataclass(slots=True)
+class BlindPair:
+    """Two candidates for one comment, in the order in which a reader sees them. pick: 1 or 2, the place of the one that is tested.
+
+    by: `verdict`, or the score whose best candidate is the pick. source: the scored file.
+    """
+
+    pair_id: str
+    source: str
+    source_sha256: str
+    by: str
+    comment_id: str
+    subreddit: str
+    title: str
+    comment: str
+    first_id: str
+    first: str
+    second_id: str
+    second: str
+    pick: int
+
+
+@dataclass(slots=True)
+class Judgement(BlindPair):
+    """judgements.csv: a reader's answer. better: 1, 2, or 0 (equal, or the reader cannot tell). *_acceptable: worth posting."""
+
+    who: str
+    judged_utc: int
+    better: int
+    first_acceptable: bool
+    second_acceptable: bool
+
+
+@dataclass(slots=True)
+class SheetRow:
+    """sheet.csv: a pair without a hint which is the pick, with three empty cells for the answer. comment_id is there for `purge`."""
+
+    pair_id: str
+    comment_id: str
+    subreddit: str
+    title: str
+    comment: str
+    first: str
+    second: str
+    better: str = ""
+    first_acceptable: str = ""
+    second_acceptable: str = ""
+
+
+@dataclass(slots=True)
+class SheetAnswer:
+    """answered.csv: what a reader filled in. better: 1, 2 or 0; *_acceptable: 1 or 0, y or n. A row without any answer is not read yet."""
+
+    pair_id: str
+    better: str
+    first_acceptable: str
+    second_acceptable: str
+
+
 Row = TypeVar("Row")
 
 # Python's int and float also accept ` 7`, `1_000`, digits of other scripts and `nan`. A score of nan would pass every threshold.
@@ -508,6 +568,37 @@ def write_rows(path: Path, row_type: type[Row], rows: Iterable[Row], made_from: 
     """Write rows of one type and the manifest. Returns the number of rows."""
     columns = columns_of(row_type)
     return write_table(path, columns, ({c: getattr(row, c) for c in columns} for row in rows), made_from, **extra)
+
+
+def append_rows(path: Path, row_type: type[Row], rows: Iterable[Row]) -> None:
+    """Append rows to a file without manifest and flush them to disk. Creates the file. A write that fails leaves the file as it was.
+
+    Raises:
+        FileError: the file has other columns, a text is not valid Unicode (a lone surrogate), or `path` is a link, a folder or a device.
+    """
+    columns = columns_of(row_type)
+    if not path.exists():
+        write_cells(path, columns, [], None)
+    header = next(read_cells(path))
+    if header != columns:
+        raise files.FileError(f"{path}: expected the columns {', '.join(columns)}, found {one_line(', '.join(header))}; give another file")
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([_to_cell(getattr(row, column)) for column in columns] for row in rows)
+    try:
+        content = text.getvalue().encode()
+    except UnicodeEncodeError:
+        raise files.FileError(f"{path}: text that is not valid Unicode (a lone surrogate) cannot be written") from None
+    with path.open("r+b", buffering=0) as file:
+        end = file.seek(-1, os.SEEK_END) + 1
+        if file.read(1) != b"\n":  # an editor removed it
+            content = b"\r\n" + content
+        try:
+            while content:
+                content = content[file.write(content) or 0 :]
+            os.fsync(file.fileno())
+        except BaseException:
+            file.truncate(end)
+            raise
 
 
 def read_rows(path: Path, row_type: type[Row]) -> list[Row]:

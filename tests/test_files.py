@@ -423,6 +423,8 @@ FILES = {
     "harvest": ("harvest.csv", "--out harvest.csv"),
     "perplexity": ("out.json", "--model nowhere --in nowhere.csv --out out.json"),
     "evaluate": ("out/metrics.json", "--data nowhere --out out"),
+    "judge": ("judgements.csv", "nowhere.csv --out judgements.csv"),
+    "judge (sheet)": ("sheet.csv", "nowhere.csv --sheet sheet.csv"),
     "evaluate (page)": ("out/evaluation.html", "--data nowhere --out out"),
 }
 FOLDERS = {
@@ -434,7 +436,7 @@ NO_OUTPUT_OPTION = {  # stages without an output chosen by the user, and what th
     "train weights": "", "train sketches": "replies.npy of a model", "models list": "", "status": "",
     "models card": "the card of a model", "models pull": "models/base", "models export": ".serving beside a model", "purge": "in place",
     "inbox": "the ledger", "pause": "the ledger", "resume": "the ledger", "forget": "the ledger", "resolve": "the ledger",
-    "unbench": "the ledger", "adopt": "the ledger", "prune": "",
+    "unbench": "the ledger", "adopt": "the ledger", "prune": "", "judge table": "",
 }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ LAYERS = (
     "corpus weights conduct reddit sandbox",
     "generators rankers posting",
     "export train evaluate online report",
-    "pipeline __main__",
+    "pipeline web __main__",
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names.split()}
 OFFLINE = ("corpus", "train", "evaluate")

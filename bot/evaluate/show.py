@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from bot import text
 from bot.evaluate import measures
 
 
@@ -74,6 +77,16 @@ def show_choices(measured: dict[str, Any]) -> None:
     table = Table("pick", *columns, title=f"ranking stage, {facts}: win rates by judge, and genericness")
     for name, values in measured["choices"].items():
         table.add_row(name, *(_cell(values.get(column)) for column in columns))
+    _print(table)
+
+
+def show_judgements(measured: Mapping[tuple[str, str, str], Mapping[str, Any]]) -> None:
+    """Print what people answered: one column per (source, by, sha256)."""
+    table = Table("", title="blind reading; 95 % intervals (Wilson) over pairs")
+    for source, by, sha256 in measured:
+        table.add_column(Text(f"{text.printable(source)}\nby {text.printable(by)}, sha256 {text.printable(sha256[:8])}"))
+    for name in next(iter(measured.values())):
+        table.add_row(name, *(_cell(values[name]) for values in measured.values()))
     _print(table)
 
 

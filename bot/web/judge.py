@@ -1,0 +1,104 @@
+"""judge: the command for blind pairwise reading, and its page. bot/evaluate/judge.py has the rest.
+
+Reads  scored files, and a comments.csv next to them.
+Writes judgements.csv (--out); or sheet.csv (--sheet).
+
+    python run_bot.py judge RUN/scored.csv --port 8001        the page, on 127.0.0.1 only; without --port in the terminal
+    python run_bot.py judge RUN/scored.csv --by upvote_score
+
+An answer is one form; the next page shows the next pair. A tab that shows a pair which was answered in another tab changes nothing.
+"""
+
+from __future__ import annotations
+
+import getpass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from flask import Blueprint, abort, redirect, render_template, request, url_for
+
+from bot import files
+from bot.cli import UserError
+from bot.evaluate import judge
+from bot.evaluate.judge import ACCEPTABLE, BETTER, Answer, Reading
+from bot.web import server
+
+NOTES = {
+    "answered": "That pair was already answered, perhaps in another tab. This answer was not saved.",
+    "undone": "The last answer was removed.",
+    "not_last": "That answer is not the last one any more. Nothing was removed.",
+}
+
+
+def make_pages(reading: Reading) -> Blueprint:
+    """The pages of one reader: the next pair, and the forms for an answer and for undo."""
+    pages = Blueprint("judge", __name__)
+
+    def back(note: str | None) -> Any:
+        return redirect(url_for("judge.show", note=note), 303)
+
+    @pages.get("/")
+    def show() -> str:
+        answered = reading.answered()
+        return render_template(
+            "judge.html.j2",
+            pair=reading.next_pair(answered),
+            done=len(answered),
+            total=len(reading.pairs),
+            last=answered[-1] if answered else None,
+            who=reading.who,
+            note=NOTES.get(request.args.get("note", "")),
+        )
+
+    @pages.post("/answer")
+    def answer() -> Any:
+        form = request.form
+        pair_id, better, first, second = (form.get(name, "") for name in ("pair_id", "better", "first_acceptable", "second_acceptable"))
+        if better not in BETTER or not {first, second} <= ACCEPTABLE.keys() or pair_id not in {pair.pair_id for pair in reading.pairs}:
+            abort(400)
+        new = reading.record({pair_id: Answer(BETTER[better], ACCEPTABLE[first], ACCEPTABLE[second])})
+        return back(None if new else "answered")
+
+    @pages.post("/undo")
+    def undo() -> Any:
+        return back("undone" if reading.undo(request.form.get("pair_id", "")) else "not_last")
+
+    return pages
+
+
+def main(
+    scored: Annotated[list[Path], typer.Argument(help="scored files, such as RUN/scored.csv; their pairs are mixed")],
+    by: Annotated[
+        str, typer.Option(help="what makes a pick: verdict (the chosen candidate), or a score, such as rank_score")
+    ] = judge.VERDICT,
+    out: Annotated[Path, typer.Option(help="answers are appended to this file; the same command resumes")] = judge.JUDGEMENTS,
+    reader: Annotated[str, typer.Option(help="name of the person who reads; default: the user's login name")] = "",
+    seed: Annotated[int, typer.Option(help="chooses the other candidate, the sides and the order")] = 1,
+    port: Annotated[int | None, typer.Option(min=0, max=65_535, help="serve a page on this port of 127.0.0.1; 0 for any free one")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="write a blind sheet for readers elsewhere")] = None,
+    answers: Annotated[Path | None, typer.Option(help="take in the answers of a sheet that was filled in")] = None,
+) -> None:
+    """Read pairs of candidates blind: which is better, and is each acceptable?"""
+    if sum(each is not None for each in (port, sheet, answers)) > 1:
+        raise UserError("--port, --sheet and --answers exclude each other; give one of them")
+    if sheet is not None:
+        files.check_output(sheet, scored)
+    else:
+        files.check_output(out, [*scored, *([answers] if answers else [])], is_ours=judge.is_judgements)
+    pairs, without = judge.read_pairs(scored, by, seed)
+    for reason, count in without.items():
+        print(f"{count} comments left out: {reason}")
+    if sheet is not None:
+        judge.write_sheet(pairs, sheet)
+        print(f"{sheet}: {len(pairs)} pairs")
+        return
+    reading = Reading(pairs, out, reader or getpass.getuser())
+    if answers is not None:
+        given = judge.read_answers(answers, pairs)
+        print(f"{reading.record(given)} new answers of {len(given)}")
+    elif port is not None:
+        server.serve(server.make_app(make_pages(reading)), port)
+    else:
+        judge.read_in_terminal(reading)
+    print(f"{len(reading.answered())} of {len(pairs)} pairs read by {reading.who}: {out}; `run_bot.py judge table {out}` shows the results")
