@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from bot import text
+from bot import markdown
 from bot.conduct.letters import latin
 
 _APOSTROPHES = dict.fromkeys(map(ord, "'’‘`´ʼ"))
@@ -34,7 +34,7 @@ def plain(body: str, quotes: bool = True) -> str:
     >>> plain("I **can't** do su1cide, I'm ѕо [tired](http://a.b)!")
     'i cant do suicide, im so tired!'
     """
-    shown = latin(text.unmarked(body, quotes)).lower().translate(_APOSTROPHES)
+    shown = latin(markdown.unmarked(body, quotes)).lower().translate(_APOSTROPHES)
     shown = _DISGUISED.sub(lambda word: word[0].translate(_DIGITS), shown)
     shown = _REPEATED.sub(r"\1\1", shown)
     lines = (" ".join(line.split()) for line in _APART.sub(" ", shown).split("\n"))
