@@ -187,8 +187,8 @@ GONE = [
     "[removed by reddit](https://example.org/policy)", "[Removed\nby Reddit\u2019s legal team]", "[Moderators removed this]",
 ]  # fmt: skip
 NOT_GONE = [
-    "[ Removed by Reddit ] is what I read", "Why that? [removed by reddit]", "[removed the lid]", "[removed by my mother]", "[deleted scenes]",
-    "[removed by redditors]", "[removed by modern art fans]", "[removed](https://example.org)", "[I was removed by Reddit]",
+    "[ Removed by Reddit ] is what I read", "Why that? [removed by reddit]", "[removed the lid]", "[removed by my mother]",
+    "[deleted scenes]", "[removed by redditors]", "[removed by modern art fans]", "[removed](https://example.org)", "[I was removed by Reddit]",
 ]  # fmt: skip
 
 
@@ -201,12 +201,12 @@ def test_notices_are_the_same_in_python_and_sql() -> None:
 
 
 BOTS = [
-    "pundad_bot_77", "PoemBot-2021", "Bot_Ledger", "Kind_Bot_v3", "MapBot_", "TypoFixerBotJr", "autopoembot", "HAIKUBOT", "v2bot", "b0t_farm",
-    "ChatGPT_poems", "gif_slower", "PageMirror", "robotBot", "TalbotBot", "story_simulator",
+    "pundad_bot_77", "PoemBot-2021", "Bot_Ledger", "Kind_Bot_v3", "MapBot_", "TypoFixerBotJr", "autopoembot", "HAIKUBOT", "v2bot",
+    "b0t_farm", "ChatGPT_poems", "gif_slower", "PageMirrorer", "robotBot", "TalbotBot", "story_simulator",
 ]  # fmt: skip
 PEOPLE = [
-    "Talbot", "abbot_of_x", "robot_fan", "Botany_4", "bottle_7", "turbot_cook", "cabotage", "BOTTLE_CAP", "ROCKBOTTOM", "TheAbbot", "Botswana",
-    "sabot_maker", "McAbbott", "sabotage_q", "turbotax", "bothersome", "LilBotticelli", "iRobot", "RoboCop_2", "Chai_lover", "mailer",
+    "Talbot", "abbot_of_x", "robot_fan", "Botany_4", "bottle_7", "turbot_cook", "cabotage", "BOTTLE_CAP", "ROCKBOTTOM", "TheAbbot",
+    "Botswana", "sabot_maker", "McAbbott", "sabotage_q", "turbotax", "bothersome", "LilBotticelli", "iRobot", "RoboCop_2", "Chai_lover", "mailer",
 ]  # fmt: skip
 
 
