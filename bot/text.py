@@ -7,19 +7,42 @@ characters and by tokens, and every training text contains exactly one separator
 from __future__ import annotations
 
 import hashlib
-import html
 import re
 import unicodedata
-from bisect import bisect_left
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
+
+from bot import markdown
+from bot.markdown import well_formed
 
 SEPARATOR = "[SEP]"
-# An empty body, or Reddit's placeholder for a deleted one. This pattern and BOT_NAME are also valid RE2, since the query of `extract` uses
-# them.
-DELETED_BODY = r"(?i)^\s*(?:\[deleted\]|\[removed\]|\[ removed by reddit \]|\[deleted by user\])?\s*$"
+# DELETED_BODY, NOT_A_BOT and BOT_NAME are also valid RE2, since the query of `extract` uses them. RE2's \\s is only ASCII white space, so
+# other blanks are listed here, with the entities that Reddit's editor writes and marks of emphasis.
+_BLANK = (
+    "(?:[\\s*_~\x0b\x1c-\x1f\x85\u00a0\u1680\u2000-\u200d\u2028\u2029\u202f\u205f\u2060\u3000\ufeff]"
+    "|&(?:amp;)?(?:nbsp|#x0*(?:a0|200b)|#0*(?:160|8203));)"
+)
+_MODERATORS = (
+    r"(?:(?:an?|the|our|your|this|subreddit|sub|community|site|/?r/\w+)(?:['’]s)?\s+)*"
+    r"(?:reddit|(?:auto[ -]?)?mod(?:eration|erators?|s)?|admin(?:istrator)?s?|anti-evil operations)\b"
+)
+_REMOVED = r"(?:removed|deleted|taken down|redacted)\b"
+# An empty body, or nothing but a notice in the place of a text that is gone: `[deleted]`, `[removed]`, `[deleted by user]`, and all in
+# brackets that says that Reddit or moderators removed it, with or without reason and link. "[removed the lid]" is a person's text.
+DELETED_BODY = (
+    rf"(?i)^{_BLANK}*(?:(?:\[{_BLANK}*(?:(?:deleted|removed)(?: by (?:the )?(?:user|author|op))?{_BLANK}*\]"
+    r"|(?:(?:this|the|your|comment|post|submission|content|thread|title|text|reply|message|link|image|video|media"
+    r"|has|have|been|was|were|is|permanently|automatically|temporarily)\s+)*"
+    rf"(?:{_REMOVED}[^\[\]]{{0,300}}?\bby\s+{_MODERATORS}|{_MODERATORS}\s+(?:has\s+|have\s+)?{_REMOVED})"
+    r"[^\[\]]*(?:\[[^\[\]]*\][^\[\]]*)*\](?:\([^()\s]*\))?)"
+    rf"){_BLANK}*)?$"
+)
 NOTICE_LENGTH = 500  # characters; scripts that overwrite comments may append an advertisement
 _BRACKETED = re.compile(r"\[[^\[\]]*+(?:\[[^\[\]]*+\](?:\([^()]*+\))?[^\[\]]*+)*+\]")  # may contain a link
+# A person's own remark in brackets.
+_ASIDE = re.compile(
+    r"(?i)\[\s*(?:deleted|removed)\s+(?!by (?:the |its |their |an? )?(?:original )?(?:author|user|owner|poster)\b)\w"
+)  # not a notice
 _OVERWRITTEN = re.compile(
     r"(?is)[<({]?\s*(?:(?:this|the|my|your|all)\s+)?(?:(?:old|original)\s+)?"
     r"(?:comments?|posts?|contents?|messages?|replies|text|submission|thread|account)?\s*(?:has been|have been|was|were|is|got)?\s*"
@@ -31,8 +54,27 @@ _OVERWRITTEN = re.compile(
     r"|(?:i have |i've )?(?:chosen to )?overwrit(?:e|ten)\s+(?:this|all|my)\b"
 )
 UNANSWERABLE_LENGTH = 10_000  # characters: Reddit's own limit for a comment
-# User names of bots: something_bot, something-bot, SomethingBot; but not "Talbot".
-BOT_NAME = r"(?i:^automoderator$|^bot$|[_-]bot[_-]?\d*$)|[a-z0-9]Bot\d*$"
+# English words and surnames that end in "bot". They are taken out of a user name before BOT_NAME is looked for (is_bot_name).
+_LIKE_BOT = (
+    "abbot|barbot|bobot|burbot|cabot|chabot|cibot|corbot|elbot|garbot|gerbot|guibot|herbot|irobot|jabot|jobot|lambot|lebot|libot|marbot"
+    "|mrrobot|nabot|rabot|ribot|robot|sabot|tabot|talbot|tarbot|thibot|tibbot|turbot"
+)
+NOT_A_BOT = rf"(?i:(?:^|[^a-z])(?:{_LIKE_BOT})s?)|(?:{'|'.join(map(str.capitalize, _LIKE_BOT.split('|')))})s?"
+_WORKERS = (
+    "transcrib", "mail", "slow", "revers", "convert", "stabili[sz]", "download", "summari[sz]", "notif[yi]", "respond", "autorespond",
+    "scrap", "crawl", "archiv", "mirror", "translat", "remind", "unfurl", "repost", "link", "count", "detect", "correct", "reply", "post",
+    "moderat", "flair", "check", "find", "fetch", "generat", "aggregat",
+)  # fmt: skip
+# Shapes of bots' user names. A word of the name in small or capital letters; the same within CamelCase; "bot" at the end of small letters
+# (autowikibot); as the last of several words, what a program is or does (gif_slower).
+BOT_NAME = (
+    r"(?i:(?:^|[^a-z])(?:b[o0]ts?|chatbot|gpt|chatgpt|llms?|automod|automoderator|mod[_-]?mail|tldr|autoreply)(?:[^a-z]|$))"
+    r"|(?:B[o0]ts?|Chatbot|G[Pp][Tt]|L[Ll][Mm]s?|AutoMod|AutoModerator|Mod[Mm]ail|T[Ll][Dd][Rr]|Auto[Rr]eply)(?:[^A-Za-z]|[A-Z][a-z]|$)"
+    r"|(?:B[O0]TS?)(?:[^A-Za-z]|[A-Z][a-z]|$)|(?:B[o0]t)[A-Z]"
+    r"|[A-Za-z]b[o0]t(?:[^a-z]|$)"
+    rf"|[A-Za-z](?:[^A-Za-z]+(?i:ai|simulator|(?:{'|'.join(_WORKERS)})(?:er|or))"
+    rf"|A[Ii]|Simulator|(?:{'|'.join(word[0].upper() + word[1:] for word in _WORKERS)})(?:er|or))[^A-Za-z]*$"
+)
 # Typical statements of bots, in cleaned text. "I'm not a bot" and "is this a bot?" do not match.
 BOT_SAYS_SO = (
     r"(?i)\bI(?:['’]| a)m a (?:\w+ )?bot\b|\baction was performed automatically\b|\bbl?eep,?[ -]?bl?oop\b"
@@ -49,75 +91,6 @@ _CONTROL = re.compile(r"(<\|)(\\*)([A-Za-z0-9_]+\|>)|(\[)(\\*)((?:SEP|CLS|MASK|P
 BIDI = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 # C0 and C1 controls, including those of escape sequences, but not tab and line feed.
 UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-_SURROGATE = re.compile("[\ud800-\udfff]")
-# C0 and C1 controls except tab and newline: tokenizers have not seen them and some CSV readers fail on them. Reddit's editor puts a
-# zero-width space into every blank line.
-_CONTROL_CHARACTERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\ufeff]")
-
-# The target of a link or an image: (https://example.org/a_(b) "title")
-_TARGET = r"\([ \t]*+(?:[^()\s]|\([^()\s]*\))*(?:[ \t]++\"[^\"\n]*\")?[ \t]*+\)"
-
-
-def _patterns(*rows: tuple[str, str, str]) -> tuple[tuple[str, re.Pattern[str], str], ...]:
-    return tuple((mark, re.compile(pattern), plain) for mark, pattern, plain in rows)
-
-
-# Reddit's Markdown in the order in which it is removed: a mark that every match contains, the pattern, and the replacement. Spoilers are
-# removed first, other paired marks (_PAIRS) after the blocks.
-_QUOTE_MARKS = re.compile(r"(?m)^[ \t]*(?:>(?!!)[ \t]*)+")
-_QUOTES = re.compile(r"(?m)^[ \t]*>(?!!).*$")
-_BLOCKS = _patterns(
-    ("```", r"(?m)^[ \t]*`{3,}\w*[ \t]*$", " "),  # fences around code
-    ("~~~", r"(?m)^[ \t]*~{3,}\w*[ \t]*$", " "),
-    ("![", r"!\[(?:img|gif)\]" + _TARGET, " "),  # Reddit's own name for an uploaded image, an emote or a GIF
-    ("](", r"!?\[([^\[\]]*+(?:\[[^\[\]]*+\][^\[\]]*+)*+)\]" + _TARGET, r"\1"),  # links and images: keep the text
-    ("<http", r"<https?://[^\s>]++>", " "),
-    ("http", r"https?://\S+", " "),
-    ("www.", r"www\.\S+", " "),
-    ("", r"(?m)^[ \t]*(?:[*_-][ \t]*){3,}$", " "),  # rulers
-    ("", r"(?m)^[ \t]*(?:#{1,6}[ \t]+|[*+-][ \t]+)", ""),  # headings, bullets
-)
-_REST = _patterns(
-    ("^(", r"(?<![\w)\\])\^++\(([^()\n]*+)\)", r"\1"),  # superscript: ^(these words)
-    ("^", r"(?<![^\s(])\^++(?=[^\W_][^\s^]*+(?:\s|$))", ""),  # ^this, but not 2^6 and ^_^
-    ("\\", r"\\([\\`*_{}\[\]()#+\-.!~>^|])", r"\1"),
-)
-
-
-class _Pair(NamedTuple):
-    """Paired marks. opening: pattern of the opening mark; closings: the marks, longest first, with a zero-width pattern for the end."""
-
-    opening: re.Pattern[str]
-    closings: tuple[tuple[str, str, re.Pattern[str]], ...]  # opening mark, closing mark, where it may close
-    across_lines: bool = False
-
-
-def _same(mark: str, longest: int, opening: str, closing: str) -> _Pair:
-    """Pairs of a mark that is repeated up to `longest` times. closing: patterns before and after the closing mark, separated by a space."""
-    before, _, after = closing.partition(" ")
-    marks = [mark * length for length in range(longest, 0, -1)]
-    return _Pair(
-        re.compile(opening + re.escape(mark)), tuple((each, each, re.compile(f"{before}(?={re.escape(each)}{after})")) for each in marks)
-    )
-
-
-_SPOILER = _Pair(re.compile(">!"), ((">!", "!<", re.compile("(?=!<)")),), across_lines=True)
-_PAIRS = (
-    _same("`", 3, r"(?<!\\)", r"(?<=\S)"),
-    _same("~~", 1, r"(?<!\\)", r"(?<![\s\\])"),
-    _same("*", 3, r"(?<!\\)", r"(?<![\s\\])"),
-    _same("_", 2, r"(?<![\w\\])", r"(?<![\s\\]) (?!\w)"),
-)
-_TABLE_RULE = re.compile(r"(?m)^(?=[^\n|]*+\|)(?=[^\n-]*+-)[|: \t-]++$")  # the line below a table header: |:-|-:|
-
-
-def well_formed(text: str) -> str:
-    """Replace lone surrogates by U+FFFD, so that the text can be encoded as UTF-8.
-
-    >>> well_formed("a\\ud800b") == "a\\ufffdb"
-    True
-    """
-    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
 def printable(body: str) -> str:
@@ -147,6 +120,15 @@ def is_deleted(body: str) -> bool:
     return re.search(DELETED_BODY, body) is not None
 
 
+def is_bot_name(author: str) -> bool:
+    """True for a user name of the shape that bots' names have.
+
+    >>> [is_bot_name(name) for name in ("haiku_bot", "RemindMeBot", "autowikibot", "gif_slower", "Talbot", "robot_dreams", "Botanist_9")]
+    [True, True, True, True, False, False, False]
+    """
+    return re.search(BOT_NAME, re.sub(NOT_A_BOT, "_", author)) is not None
+
+
 def fingerprint(body: str) -> str:
     """The sha256 of a body in hexadecimal digits, ignoring differences in white space.
 
@@ -173,8 +155,12 @@ def is_notice(body: str) -> bool:
     >>> is_notice("*[ Removed by Reddit ]*"), is_notice("This comment was overwritten by a script."), is_notice("[edit] a better title")
     (True, True, False)
     """
+    if is_deleted(body):
+        return bool(body.strip())
     shown = unicodedata.normalize("NFKC", body.strip().strip("*_~`^ \t"))
-    return len(shown) <= NOTICE_LENGTH and (_BRACKETED.fullmatch(shown) or _OVERWRITTEN.match(shown)) is not None
+    if len(shown) > NOTICE_LENGTH:
+        return False
+    return (_BRACKETED.fullmatch(shown) and not _ASIDE.match(shown)) or _OVERWRITTEN.match(shown) is not None
 
 
 def is_deleted_by_author(notice: str) -> bool:
@@ -195,57 +181,7 @@ def clean(body: str) -> str:
     >>> clean("&gt; you said\\n\\nI *agree*, see [this](http://a.b/c) &amp; http://d.e")
     'I agree, see this &'
     """
-    return " ".join(unmarked(body).split())
-
-
-def unmarked(body: str, quotes: bool = False) -> str:
-    """Like `clean`, but keeps lines and white space. quotes: keep quoted lines.
-
-    >>> unmarked("> you said\\n\\nI *agree*", quotes=True)
-    'you said\\n\\nI agree'
-    """
-    text = html.unescape(html.unescape(well_formed(body)) if "&amp;" in body else well_formed(body))  # old dumps escape twice
-    text = _CONTROL_CHARACTERS.sub(" ", well_formed(text).replace("\r", "\n"))
-    if ">" in text:
-        text = _QUOTE_MARKS.sub("", text) if quotes else _QUOTES.sub(" ", text)
-        text = _unwrap(text, _SPOILER)
-    text = _replace(text, _BLOCKS)
-    for pair in _PAIRS:
-        text = _unwrap(text, pair)
-    text = _replace(text, _REST)
-    if "|" in text and _TABLE_RULE.search(text):
-        text = _TABLE_RULE.sub(" ", text).replace("|", " ")
-    return text
-
-
-def _replace(text: str, patterns: tuple[tuple[str, re.Pattern[str], str], ...]) -> str:
-    for mark, pattern, plain in patterns:
-        if mark in text:  # most bodies have no mark, and this check is a hundred times faster than the pattern
-            text = pattern.sub(plain, text)
-    return text
-
-
-def _unwrap(text: str, pair: _Pair) -> str:
-    """Remove paired marks around words, in linear time. (A regular expression would scan the rest of the text for every unclosed mark.)"""
-    if pair.closings[-1][0] not in text:
-        return text
-    ends = {closing: [each.start() for each in where.finditer(text)] for _, closing, where in pair.closings}
-    breaks = [] if pair.across_lines else [each.start() for each in re.finditer("\n", text)]
-    kept, done, at = [], 0, 0
-    while opened := pair.opening.search(text, at):
-        at = opened.start() + 1
-        for mark, closing, _ in pair.closings:
-            begin = opened.start() + len(mark)
-            if not text.startswith(mark, opened.start()) or (not pair.across_lines and not text[begin : begin + 1].strip()):
-                continue
-            place = bisect_left(ends[closing], begin if pair.across_lines else begin + 1)
-            end = ends[closing][place] if place < len(ends[closing]) else len(text)
-            line = bisect_left(breaks, begin)
-            if end < (breaks[line] if line < len(breaks) else len(text)):
-                kept += [text[done : opened.start()], text[begin:end]]
-                done = at = end + len(closing)
-                break
-    return "".join([*kept, text[done:]])
+    return " ".join(markdown.unmarked(body).split())
 
 
 def language(body: str) -> str | None:

@@ -7,8 +7,11 @@
 --             @subreddits             ARRAY<STRING>, lower case; empty means all
 --             @with_comments, @with_submissions   BOOL: allowed parents; the text of a submission is its title, a blank line, its body
 --             @drop_deleted_authors   BOOL
---             @gone, @bot_name        STRING, regular expressions for deleted or empty bodies and for user names of bots
--- columns:    rule, then those of bot.schema.Pair. rule is '' for a pair; otherwise it is the reason for no pair, and the texts are NULL:
+--             @gone                   STRING, regular expression for deleted or empty bodies
+--             @not_a_bot, @bot_name   STRING, regular expressions: what is taken out of a user name, and what the rest has if it is a bot's
+--             @bots                   ARRAY<STRING>, more user names of bots, lower case
+-- columns:    rule, those of bot.schema.Pair, and submitter_known (FALSE if the submission is missing).
+--             rule is '' for a pair; otherwise it is the reason for no pair, and the texts are NULL:
 --             parent_not_found (older than @lookback_start, in another thread, or missing), own_parent, deleted_reply, deleted_comment,
 --             bot_reply, bot_comment, self_reply (to the same author), submitter_reply (by the author of the submission), deleted_author,
 --             duplicate_id (another row with the same id; the oldest one is used).
@@ -75,10 +78,10 @@ judged AS (
     CASE
       WHEN reply.id = reply.parent_id THEN 'own_parent'
       WHEN REGEXP_CONTAINS(reply.body, @gone) THEN 'deleted_reply'
-      WHEN REGEXP_CONTAINS(reply.author, @bot_name) THEN 'bot_reply'
+      WHEN REGEXP_CONTAINS(REGEXP_REPLACE(reply.author, @not_a_bot, '_'), @bot_name) OR LOWER(reply.author) IN UNNEST(@bots) THEN 'bot_reply'
       WHEN parent.id IS NULL THEN 'parent_not_found'
       WHEN REGEXP_CONTAINS(parent.body, @gone) THEN 'deleted_comment'
-      WHEN REGEXP_CONTAINS(parent.author, @bot_name) THEN 'bot_comment'
+      WHEN REGEXP_CONTAINS(REGEXP_REPLACE(parent.author, @not_a_bot, '_'), @bot_name) OR LOWER(parent.author) IN UNNEST(@bots) THEN 'bot_comment'
       WHEN @drop_deleted_authors AND '[deleted]' IN (reply.author, parent.author) THEN 'deleted_author'
       WHEN reply.author = parent.author AND reply.author != '[deleted]' THEN 'self_reply'
       WHEN reply.author = submission.author AND reply.author != '[deleted]' THEN 'submitter_reply'
@@ -86,7 +89,8 @@ judged AS (
     END AS rule,
     reply.subreddit, reply.link_id, submission.title, submission.score AS submission_karma,
     reply.parent_id, parent.body AS comment, parent.score AS comment_karma, parent.created_utc AS comment_utc,
-    reply.id, reply.body AS reply, reply.score AS reply_karma, reply.created_utc AS reply_utc, parent.depth
+    reply.id, reply.body AS reply, reply.score AS reply_karma, reply.created_utc AS reply_utc, parent.depth,
+    submission.id IS NOT NULL AS submitter_known
   FROM recent AS reply
   LEFT JOIN parent ON parent.id = reply.parent_id AND parent.link_id = reply.link_id
   LEFT JOIN submission ON submission.id = reply.link_id
@@ -107,10 +111,11 @@ SELECT
   CASE WHEN rule = '' THEN reply END AS reply,
   reply_karma,
   reply_utc,
-  depth
+  depth,
+  submitter_known
 FROM judged
 UNION ALL
-SELECT 'duplicate_id', subreddit, link_id, NULL, NULL, parent_id, NULL, NULL, NULL, id, NULL, score, created_utc, NULL
+SELECT 'duplicate_id', subreddit, link_id, NULL, NULL, parent_id, NULL, NULL, NULL, id, NULL, score, created_utc, NULL, NULL
 FROM doubled
 WHERE copy > 1 AND created_utc >= @month_start
   AND ((@with_comments AND NOT STARTS_WITH(parent_id, 't3_')) OR (@with_submissions AND STARTS_WITH(parent_id, 't3_')))

@@ -13,7 +13,7 @@ from bot import generators, rankers
 from bot.cli import ROOT
 
 LAYERS = (
-    "cli files schema text config metrics names",
+    "cli files schema text markdown config metrics names",
     "corpus weights conduct reddit sandbox",
     "generators rankers posting",
     "export train evaluate online report",

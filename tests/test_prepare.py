@@ -62,6 +62,7 @@ def dropped_ids(dropped: dict[str, list[Pair]]) -> dict[str, list[str]]:
     [
         ("deleted", pair(reply="[deleted]"), pair(reply="deleted? why")),
         ("deleted", pair(comment="[removed]"), pair(comment="It was removed")),
+        ("deleted", pair(reply="[removed by Reddit](/help/rules)"), pair(reply="[removed by my aunt](/help/rules)")),
         ("deleted", pair(reply=" [ Removed by Reddit ] "), pair(reply="[this one] stays")),
         ("nothing_left", pair(comment="> only a quote"), pair(comment="> a quote\n\nand an answer")),
         ("nothing_left", pair(reply="https://example.org/cat"), pair(reply="[a cat](https://example.org/cat)")),

@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from functools import cache
 
+import duckdb
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
@@ -42,7 +43,7 @@ SMOLLM = ROOT / "models" / "base" / "smollm2-135m-instruct" / "tokenizer.json"
         # quotes
         ("> what you said\n\nMy answer", "My answer"),
         ("&gt; what you said\n&gt; and more\n\nMy answer", "My answer"),
-        (">>> deep\n  > indented\nok", "ok"),
+        (">>> deep\n  > indented\n\nok", "ok"),
         ("2 > 1 and 1 < 2", "2 > 1 and 1 < 2"),
         # spoilers
         (">!He dies!< at the end", "He dies at the end"),
@@ -177,6 +178,50 @@ def test_notices_of_removed_text() -> None:
 @pytest.mark.parametrize("piece", ["[", "[a](b)", "[[a]", "[a]", "this comment ", " ", "*", "[a](", "deleted "])
 def test_notices_are_detected_in_linear_time(piece: str) -> None:
     assert growth(text.is_notice, piece) < 30
+
+
+GONE = [
+    "[removed by a moderator]", "[Removed By Moderators: rule 4]", "[deleted by moderator of r/tea]", "*[Removed by the mod team]*",
+    "\n\n [ removed by reddit for [this](https://example.org/a_(b)) ]\n", "[ removed for spam by AutoModerator ]", "\u00a0[REMOVED]\u200b",
+    "[This post has been removed by the moderators of /r/tea for rule 2]", "[Reddit has removed this post]", "&amp;#x200B;\n\n[removed]",
+    "[removed by reddit](https://example.org/policy)", "[Removed\nby Reddit\u2019s legal team]", "[Moderators removed this]",
+]  # fmt: skip
+NOT_GONE = [
+    "[ Removed by Reddit ] is what I read", "Why that? [removed by reddit]", "[removed the lid]", "[removed by my mother]",
+    "[deleted scenes]", "[removed by redditors]", "[removed by modern art fans]", "[removed](https://example.org)", "[I was removed by Reddit]",
+]  # fmt: skip
+
+
+def test_notices_are_the_same_in_python_and_sql() -> None:
+    assert [body for body in GONE if not (text.is_deleted(body) and text.is_notice(body))] == []
+    assert [body for body in NOT_GONE if text.is_deleted(body)] == []
+    with duckdb.connect() as db:
+        matched = [db.execute("SELECT regexp_matches(?, ?)", [body, text.DELETED_BODY]).fetchone() for body in GONE + NOT_GONE]
+    assert matched == [(True,)] * len(GONE) + [(False,)] * len(NOT_GONE)
+
+
+BOTS = [
+    "pundad_bot_77", "PoemBot-2021", "Bot_Ledger", "Kind_Bot_v3", "MapBot_", "TypoFixerBotJr", "autopoembot", "HAIKUBOT", "v2bot",
+    "b0t_farm", "ChatGPT_poems", "gif_slower", "PageMirrorer", "robotBot", "TalbotBot", "story_simulator",
+]  # fmt: skip
+PEOPLE = [
+    "Talbot", "abbot_of_x", "robot_fan", "Botany_4", "bottle_7", "turbot_cook", "cabotage", "BOTTLE_CAP", "ROCKBOTTOM", "TheAbbot",
+    "Botswana", "sabot_maker", "McAbbott", "sabotage_q", "turbotax", "bothersome", "LilBotticelli", "iRobot", "RoboCop_2", "Chai_lover", "mailer",
+]  # fmt: skip
+
+
+def test_names_of_bots_are_the_same_in_python_and_sql() -> None:
+    assert [name for name in BOTS if not text.is_bot_name(name)] == []
+    assert [name for name in PEOPLE if text.is_bot_name(name)] == []
+    query = "SELECT regexp_matches(regexp_replace(?, ?, '_', 'g'), ?)"
+    with duckdb.connect() as db:
+        matched = [db.execute(query, [name, text.NOT_A_BOT, text.BOT_NAME]).fetchone() for name in BOTS + PEOPLE]
+    assert matched == [(True,)] * len(BOTS) + [(False,)] * len(PEOPLE)
+
+
+@pytest.mark.parametrize("piece", ["[removed ", " ", "[removed by the ", "[this ", "*", "&nbsp;", "[removed by "])
+def test_deleted_bodies_are_detected_in_linear_time(piece: str) -> None:
+    assert growth(lambda body: text.is_deleted(body + "x"), piece) < 30
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from bot import text
+from bot import markdown
 from bot.conduct import matching, topics
 from bot.conduct.letters import latin
 from bot.conduct.plain import plain, windows
@@ -55,8 +55,8 @@ def _asks(what: str, shown: str) -> bool:
 
 
 def _shown(body: str) -> str:
-    """The text without quotes, in lower case, with all punctuation."""
-    return latin(text.unmarked(body)).lower()
+    """What its author wrote, marks and all, in lower case."""
+    return latin(markdown.unmarked(body)).lower()
 
 
 @cache

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from bot import text
-from bot.conduct.letters import SIGNS, latin
+from bot import markdown
+from bot.conduct.letters import latin
 
 _APOSTROPHES = dict.fromkeys(map(ord, "'’‘`´ʼ"))
 # Between two letters these stand for a third one; other signs are usual there.
@@ -35,8 +35,8 @@ def plain(body: str, quotes: bool = True) -> str:
     >>> plain("I **can't** do su1cide, I'm ѕо [tired](http://a.b)!")
     'i cant do suicide, im so tired!'
     """
-    shown = latin(text.unmarked(body, quotes)).lower().translate(_APOSTROPHES)
-    shown = _MASKED.sub(lambda sign: _MASKS[sign[0]], shown)
+    shown = latin(markdown.unmarked(body, quotes)).lower().translate(_APOSTROPHES)
+    shown = _DISGUISED.sub(lambda word: word[0].translate(_DIGITS), shown)
     shown = _REPEATED.sub(r"\1\1", shown)
     lines = (" ".join(line.split()) for line in _APART.sub(" ", shown).split("\n"))
     return _SPELLED.sub(lambda word: _SPELLINGS[word[0]], "\n".join(line for line in lines if line))

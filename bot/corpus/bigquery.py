@@ -91,6 +91,18 @@ def tables(client: bigquery.Client, settings: BigQuerySettings, months: list[str
     return result
 
 
+def months_found(
+    client: bigquery.Client, settings: BigQuerySettings, tables: dict[str, MonthTables], lookback_months: int
+) -> tuple[set[str], set[str]]:
+    """The months, with those looked back to, that have a table of comments, and those that have one of submissions."""
+    months = {each for month in tables for each in window(month, lookback_months)}
+    known = {name for each in tables.values() for name in (*each.comments, *each.submissions)}
+    comments, submissions = (
+        {month for month in months if table_name(client, settings, kind, month) in known} for kind in (COMMENTS, SUBMISSIONS)
+    )
+    return comments, submissions
+
+
 def bytes_scanned(client: bigquery.Client, month: str, selection: Selection, tables: MonthTables) -> int:
     """The number of bytes that the month's query would be billed for. The dry run is free."""
     job = _start(client, month, selection, tables, bigquery.QueryJobConfig(dry_run=True, use_query_cache=False))

@@ -1,7 +1,8 @@
 """extract: Reddit data -> reply pairs, one Parquet file per month.
 
-Reads  monthly dumps (`RC_YYYY-MM`, `RS_YYYY-MM`; .zst, .bz2, .gz, .xz, plain or Parquet), or BigQuery tables with the same columns. Both
-       use the same query, queries/reply_pairs.sql.
+Reads  monthly dumps (`RC_YYYY-MM`, `RS_YYYY-MM` or `RS_v2_YYYY-MM`) and archives of one subreddit (`NAME_comments` and
+       `NAME_submissions`, or `r_NAME_comments` and `r_NAME_posts`), each .zst, .bz2, .gz, .xz, plain or Parquet; or BigQuery tables with
+       the same columns. Both use the same query, queries/reply_pairs.sql.
 Writes OUT/YYYY-MM.parquet (columns of schema.Pair, unordered) and its manifest with the counts of replies that give no pair, by reason.
 
     python run_bot.py extract --source dumps --dumps DIR --from 2017-01 --to 2018-12 --out data/raw_data
@@ -9,7 +10,8 @@ Writes OUT/YYYY-MM.parquet (columns of schema.Pair, unordered) and its manifest 
     python run_bot.py extract --load-bigquery --dumps DIR
 
 `--from` and `--to` limit the month of the reply. Existing months are kept if their inputs and settings are unchanged. If a month fails,
-the others are still extracted, and the error is reported at the end. --load-bigquery instead loads dumps into your own dataset, one table
+the others are still extracted, and the error is reported at the end. A run without any pair and a
+subreddit without any reply are errors. --load-bigquery instead loads dumps into your own dataset, one table
 per month.
 """
 
@@ -31,6 +33,7 @@ from rich.table import Table
 
 from bot import config, files, text
 from bot.cli import UserError
+from bot.conduct import words
 from bot.corpus import dumps, warehouse
 from bot.corpus.warehouse import MonthCounts, Selection
 
@@ -97,51 +100,93 @@ def main(
     load_bigquery: Annotated[bool, typer.Option("--load-bigquery", help="instead load the dumps into your BigQuery dataset")] = False,
 ) -> None:
     """Extract comment -> reply pairs from monthly dumps or BigQuery, one Parquet file per month."""
+    loaded = config.load(config_file)
+    settings = loaded.bigquery
     selection = Selection(
-        tuple(sorted(name.lower().removeprefix("/").removeprefix("r/") for name in subreddit or [])), lookback_months,
+        tuple(sorted({name.lower().removeprefix("/").removeprefix("r/") for name in subreddit or []})), lookback_months,
         parents is not Parents.submission, parents is not Parents.comment, drop_deleted_authors,
+        tuple(sorted(words.BOTS.union(name.lower() for name in loaded.conduct.bots))),
     )  # fmt: skip
     if dump_folder is None and (load_bigquery or source is Source.dumps):
         raise UserError("--dumps is missing: give the folder with RC_YYYY-MM.zst, or use --source bigquery")
     if dump_folder is not None and not dump_folder.is_dir():
         raise UserError(f"{dump_folder}: no such folder; --dumps must be the folder with RC_YYYY-MM.zst")
-    if first is None or last is None:
-        if dump_folder is None:
-            raise UserError("--from and --to are missing: give the first and the last month of the replies, YYYY-MM")
-        if not (existing := dumps.months(dump_folder)):
-            raise UserError(f"{dump_folder}: contains no RC_YYYY-MM.zst; --dumps must be the folder with the monthly dump files")
-        first, last = first or existing[0], last or existing[-1]
-    months = months_between(first, last)
-    for month in [] if load_bigquery else months:
-        files.check_output(out / f"{month}.parquet")
-    settings = config.load(config_file).bigquery
     if source is Source.bigquery and not load_bigquery:
+        if first is None or last is None:
+            raise UserError("--from and --to are missing: give the first and the last month of the replies, YYYY-MM")
+        months = months_between(first, last)
+        check_outputs(out, months)
         return from_bigquery(months, selection, out, settings, max_gigabytes)
     assert dump_folder is not None
-    if not load_bigquery and not any(dumps.find(dump_folder, dumps.COMMENTS, month) for month in months):
-        raise UserError(f"{dump_folder}: no RC_YYYY-MM.zst between {months[0]} and {months[-1]}")
+    archives = any(dumps.archives(dump_folder).values())
+    existing = dumps.months(dump_folder)
+    if not existing and not archives:
+        raise UserError(f"{dump_folder}: contains no RC_YYYY-MM.zst or NAME_comments.zst; --dumps must be the folder with the dumps")
+    if not archives or (first and last):  # before anything is read
+        months = months_between(first or existing[0], last or existing[-1])
+        if not archives and not load_bigquery and not any(dumps.find(dump_folder, dumps.COMMENTS, month) for month in months):
+            raise UserError(f"{dump_folder}: no RC_YYYY-MM.zst between {months[0]} and {months[-1]}")
     (out / STAGED).mkdir(parents=True, exist_ok=True)
     busy = f"{out}: another extraction uses this folder; wait for it or give another --out"
     with files.lock(out / STAGED / ".lock", busy):  # two processes would delete each other's staged dumps
-        if load_bigquery:
-            load(dump_folder, months, out / STAGED, settings)
-        else:
-            from_dumps(dump_folder, months, selection, out)
+        from_folder(dump_folder, (first, last), selection, out, settings if load_bigquery else None)
 
 
-def from_dumps(folder: Path, months: list[str], selection: Selection, out: Path) -> None:
-    available = [month for month in months if dumps.find(folder, dumps.COMMENTS, month) is not None]
+def check_outputs(out: Path, months: list[str]) -> None:
+    for month in months:
+        files.check_output(out / f"{month}.parquet")
+
+
+def from_folder(
+    folder: Path, ends: tuple[str | None, str | None], selection: Selection, out: Path, load_into: config.BigQuerySettings | None
+) -> None:
+    """Extract the dumps in a folder, or load them into BigQuery. ends: first and last month; None for that of the dumps.
+
+    Archives are staged first, because their rows tell their months.
+    """
+    staging, existing = out / STAGED, dumps.months(folder)
+    inside = [month for month in existing if (ends[0] or month) <= month <= (ends[1] or month)]
+    buckets = 1 if load_into else dumps.buckets_for(folder, inside, selection.lookback_months)
+    in_archives = dumps.archive_months(folder, staging, buckets, selection.bots, stable_hash=load_into is not None)
+    existing = sorted({*existing, *in_archives[dumps.COMMENTS]})
+    if not existing:
+        raise UserError(f"{folder}: the archives have no comments; check --dumps")
+    months = months_between(ends[0] or existing[0], ends[1] or existing[-1])
+    if load_into:
+        return load(folder, months, in_archives, staging, selection.bots, load_into)
+    check_outputs(out, months)
+
+    def has(kind: dumps.Kind, month: str) -> bool:
+        return dumps.find(folder, kind, month) is not None or month in in_archives[kind]
+
+    available = [month for month in months if has(dumps.COMMENTS, month)]
+    if not available:
+        raise UserError(f"{folder}: no comments between {months[0]} and {months[-1]}; the dumps begin in {existing[0]}")
     if missing := [month for month in months if month not in available]:
         print(f"{len(missing)} month{'s' * (len(missing) > 1)} without an RC_YYYY-MM.zst, skipped: {format_months(missing)}")
-    buckets = dumps.buckets_for(folder, available, selection.lookback_months)
+    needed = {each for month in available for each in warehouse.window(month, selection.lookback_months)}
+    with_submissions = needed if in_archives[dumps.SUBMISSIONS] else {each for each in needed if has(dumps.SUBMISSIONS, each)}
+    report_missing(available, {each for each in needed if has(dumps.COMMENTS, each)}, with_submissions, selection.lookback_months)
+    report_archives(folder, staging)
     made_from = {
         month: {"files": {path.name: dumps.version(path) for path in dumps.files(folder, month, selection.lookback_months)}}
         for month in available
     }
     extract_months(
         available, selection, out, made_from,
-        lambda month, file: dumps.extract_month(folder, month, selection, out / STAGED, buckets, file),
+        lambda month, file: dumps.extract_month(folder, month, selection, staging, buckets, file),
     )  # fmt: skip
+
+
+def report_archives(folder: Path, staging: Path) -> None:
+    """Print the lines of each archive, and which subreddits have no submissions."""
+    archives = dumps.archives(folder)
+    for paths in archives.values():
+        for path in paths.values():
+            lines = dumps.staged_lines(staging / path.name)
+            print(f"{path.name}: {lines['read']:,} lines: {dumps.format_counts(lines) or 'all usable'}")
+    if alone := [path.name for name, path in archives[dumps.COMMENTS].items() if name not in archives[dumps.SUBMISSIONS]]:
+        print(f"no archive of submissions beside {', '.join(alone)}")
 
 
 def from_bigquery(months: list[str], selection: Selection, out: Path, settings: config.BigQuerySettings, max_gigabytes: float) -> None:
@@ -151,6 +196,8 @@ def from_bigquery(months: list[str], selection: Selection, out: Path, settings: 
         client = bigquery.connect(settings)
         tables = bigquery.tables(client, settings, months, selection.lookback_months)
         made_from = {month: {"project": client.project, "tables": tables[month].versions(client)} for month in months}
+        with_comments, with_submissions = bigquery.months_found(client, settings, tables, selection.lookback_months)
+        report_missing(months, with_comments, with_submissions, selection.lookback_months)
         missing = [each for each in months if not is_current(out / f"{each}.parquet", manifest_inputs(selection, made_from[each]))]
         scanned = {month: bigquery.bytes_scanned(client, month, selection, tables[month]) for month in missing}
     print(f"{len(missing)} of {len(months)} months to query; BigQuery would scan {sum(scanned.values()) / 1e9:,.1f} GB")
@@ -160,16 +207,16 @@ def from_bigquery(months: list[str], selection: Selection, out: Path, settings: 
     def query_month(month: str, file: IO[bytes]) -> MonthCounts:
         with bigquery.user_errors(settings):
             limit = bigquery.max_bytes_billed(scanned[month], tables[month])
-            return warehouse.write_month(bigquery.rows(client, month, selection, tables[month], limit), month, file)
+            return warehouse.write_month(bigquery.rows(client, month, selection, tables[month], limit), month, file, selection.subreddits)
 
     extract_months(months, selection, out, made_from, query_month)
 
 
 def manifest_inputs(selection: Selection, made_from: dict[str, Any]) -> dict[str, Any]:
     """All inputs of a month's file for its manifest: its sources, the settings and the query."""
-    query = hashlib.sha256((warehouse.query("", "") + text.DELETED_BODY + text.BOT_NAME).encode()).hexdigest()
+    query = hashlib.sha256((warehouse.query("", "") + text.DELETED_BODY + text.NOT_A_BOT + text.BOT_NAME).encode()).hexdigest()
     settings = {name: getattr(selection, name) for name in Selection.__slots__}
-    return {**made_from, **settings, "subreddits": list(selection.subreddits), "query": query}
+    return {**made_from, **settings, "subreddits": list(selection.subreddits), "bots": list(selection.bots), "query": query}
 
 
 def is_current(target: Path, inputs: dict[str, Any]) -> bool:
@@ -195,7 +242,10 @@ def extract_months(
 
     def write(month: str, inputs: dict[str, Any], file: IO[bytes]) -> dict[str, Any]:
         counts = extract(month, file)
-        facts = {"cross_month": counts.cross_month, "dropped": dict(sorted(counts.dropped.items())), "lines": counts.lines}
+        facts = {
+            "cross_month": counts.cross_month, "unjudged": counts.unjudged, "dropped": dict(sorted(counts.dropped.items())),
+            "lines": counts.lines, "replies_in": dict(sorted(counts.subreddits.items())),
+        }  # fmt: skip
         return {"rows": counts.pairs, "made_from": inputs, **facts}
 
     failed: dict[str, str] = {}
@@ -219,6 +269,18 @@ def extract_months(
     print_summary(done, out)
     if failed:
         raise UserError("; ".join(f"{month} failed: {why}" for month, why in failed.items()) + f"; {len(done)} other months are done")
+    check_found(done, selection)
+
+
+def check_found(done: dict[str, dict[str, Any]], selection: Selection) -> None:
+    """Raises UserError if there is no pair at all, or no reply in one of the subreddits that were asked for."""
+    silent = [name for name in selection.subreddits if not any(name in manifest["replies_in"] for manifest in done.values())]
+    rows = sum(manifest["rows"] for manifest in done.values())
+    where = f"{format_months(list(done))}: no reply in r/{', r/'.join(silent)}; check --subreddit" if silent else ""
+    if done and not rows:
+        raise UserError(where or f"{format_months(list(done))}: no reply pairs; check --dumps, --from, --to and --parents")
+    if where:
+        raise UserError(f"{where}; the {rows:,} pairs of the others are written")
 
 
 def print_summary(done: dict[str, dict[str, Any]], out: Path) -> None:
@@ -239,22 +301,45 @@ def print_summary(done: dict[str, dict[str, Any]], out: Path) -> None:
     print("replies that give no pair:", dumps.format_counts(dropped) or "none")
     share = f", {cross / total:.1%} of them to a comment of an earlier month" if total else ""
     print(f"{total:,} reply pairs from {len(done)} months in {out}{share}")
+    if unjudged := sum(manifest["unjudged"] for manifest in done.values()):
+        print(f"{unjudged:,} of the pairs have no submission, so it isn't known whether the submitter wrote the reply")
 
 
-def load(folder: Path, months: list[str], staging: Path, settings: config.BigQuerySettings) -> None:
-    """Load each dump of these months into its own BigQuery table. Tables that were loaded from the same dumps are kept."""
+def report_missing(months: list[str], comments: set[str], submissions: set[str], lookback_months: int) -> None:
+    """Print the months that are asked for or looked back to and have no comments or no submissions."""
+    needed = sorted({each for month in months for each in warehouse.window(month, lookback_months)})
+    if missing := [month for month in needed if month in comments and month not in submissions]:
+        print(f"no submissions of {format_months(missing)}: replies to them and replies by their authors can't be found")
+    if missing := [month for month in needed if month not in comments and month not in months]:
+        print(f"looked back to, but no comments: {format_months(missing)}")
+
+
+def load(
+    folder: Path,
+    months: list[str],
+    in_archives: dict[dumps.Kind, set[str]],
+    staging: Path,
+    bots: tuple[str, ...],
+    settings: config.BigQuerySettings,
+) -> None:
+    """Load the dumps of each month into a BigQuery table of its own. Tables that were loaded from the same dumps are kept."""
     from bot.corpus import bigquery
 
-    matches = [
-        (kind, month, path) for month in months for kind in (dumps.COMMENTS, dumps.SUBMISSIONS) if (path := dumps.find(folder, kind, month))
-    ]
+    archives = dumps.archives(folder)
+    matches: list[tuple[dumps.Kind, str, list[Path]]] = []
+    for month in months:
+        for kind in (dumps.COMMENTS, dumps.SUBMISSIONS):
+            path = dumps.find(folder, kind, month)
+            paths = ([path] if path else []) + ([*archives[kind].values()] if month in in_archives[kind] else [])
+            matches += [(kind, month, paths)] if paths else []
     if not matches:
         raise UserError(f"{folder}: no RC_YYYY-MM.zst or RS_YYYY-MM.zst between {months[0]} and {months[-1]}")
     with bigquery.user_errors(settings):
         client = bigquery.connect(settings)
-        for kind, month, path in track(matches, description="loading", transient=True):
-            parquet = dumps.stage_as_one_file(path, staging, kind)
+        for kind, month, paths in track(matches, description="loading", transient=True):
+            parquet = dumps.stage_as_one_file(paths, staging, kind, month, bots)
             try:
-                print(bigquery.load(client, settings, kind, month, parquet, dumps.version(path)))
+                version = [number for path in paths for number in dumps.version(path)]
+                print(bigquery.load(client, settings, kind, month, parquet, version))
             finally:
                 parquet.unlink()

@@ -45,6 +45,15 @@ from bot.corpus import pairs, rules
 from bot.schema import FinetuneText, LabelledRow, LmRow, Pair, RankedPair, RealismRow, UpvotePair, UpvoteRow
 
 SPLITS = ("train", "val", "test")
+# Options of `extract` -> what stands for them in a manifest.
+SETTINGS = {
+    "--parents": ("with_comments", "with_submissions"),
+    "--subreddit": ("subreddits",),
+    "--lookback-months": ("lookback_months",),
+    "--drop-deleted-authors": ("drop_deleted_authors",),
+    "conduct.bots": ("bots",),
+    "the version": ("query",),
+}
 OUT = Path("data/prepared")
 
 
@@ -59,6 +68,7 @@ def read_pairs(raw: Path) -> tuple[list[Pair], dict[str, str]]:
     months = sorted(raw.glob("*.parquet"))
     if not months:
         raise UserError(f"{raw}: no Parquet file; run `python run_bot.py extract` first, or give another --raw")
+    check_settings(raw, months)
     columns = schema.columns_of(Pair)
     typed = [f"CAST({name} AS {'VARCHAR' if kind is str else 'BIGINT'})" for name, kind in get_type_hints(Pair).items()]
     read: list[Pair] = []
@@ -72,7 +82,22 @@ def read_pairs(raw: Path) -> tuple[list[Pair], dict[str, str]]:
                 raise UserError(f"{file}: not an extract with columns {', '.join(columns)} ({reason}); extract that month again") from None
             files.check_manifest(file, len(rows))
             read += [Pair(*row) for row in rows]
+    if not read:
+        raise UserError(f"{raw}: the extracts have no rows; extract months with replies first")
     return read, {file.name: files.sha256_of(file) for file in months}
+
+
+def check_settings(raw: Path, months: Sequence[Path]) -> None:
+    """Raises UserError if months were extracted with different settings, by their manifests. Some may have no manifest."""
+    manifests = {file.stem: (files.read_manifest(file) or {}).get("made_from", {}) for file in months}
+    made = {month: each for month, each in manifests.items() if "query" in each}
+    differing = []
+    for option, names in SETTINGS.items():
+        values = {month: [each.get(name) for name in names] for month, each in made.items()}
+        if any(value != next(iter(values.values())) for value in values.values()):
+            differing.append(option)
+    if differing:
+        raise UserError(f"{raw}: {', '.join(made)} differ in {' and '.join(differing)} of `extract`; extract them again with the same")
 
 
 def read_ranked(file: Path) -> tuple[list[Pair], dict[str, int]]:
@@ -131,6 +156,9 @@ def main(
     check_outputs(out, ["lm", "upvote", "upvote_pairs", "relevance", "gpt2_finetune.csv"], [], overwrite)
     read, sums = read_pairs(raw)
     kept, dropped = rules.keep(track(read, description="cleaning", transient=True), english_only)
+    if not kept:
+        reasons = ", ".join(f"{rule} {len(rows):,}" for rule, rows in dropped.items() if rows)
+        raise UserError(f"{raw}: no row is left of {len(read):,} ({reasons}); extract more")
     made_from = {
         "files": sums, "minimum_karma": minimum_karma, "karma_gap": karma_gap, "hours_gap": hours_gap, "neighbours": neighbours,
         "untimed": sorted(untimed or []), "english_only": english_only,

@@ -31,7 +31,7 @@ _BOT_SAYS_SO = re.compile(text.BOT_SAYS_SO)
 
 
 def deleted(pair: Pair) -> bool:
-    """Comment or reply is Reddit's placeholder for deleted text.
+    """Comment or reply is nothing but a notice in the place of a deleted text (text.DELETED_BODY).
 
     >>> deleted(_pair("why", "[removed]")), deleted(_pair("why", "it was removed"))
     (True, False)
@@ -170,7 +170,8 @@ def keep(pairs: Iterable[Pair], english_only: bool = False) -> tuple[list[Pair],
     read: list[Pair] = []
     for pair in pairs:
         cleaned = clean_pair(pair)
-        rule = next((rule.__name__ for rule in row_rules if rule(cleaned)), None)
+        # a notice may be a link, whose brackets cleaning removes
+        rule = "deleted" if deleted(pair) else next((rule.__name__ for rule in row_rules if rule(cleaned)), None)
         if rule:
             dropped[rule].append(pair)
         else:

@@ -6,7 +6,7 @@ Contains the arithmetic of months, the query with its parameters, and the writer
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -31,14 +31,19 @@ class Selection:
     with_comments: bool = True
     with_submissions: bool = False
     drop_deleted_authors: bool = False
+    bots: tuple[str, ...] = ()  # user names in lower case, beside those of the shape of text.BOT_NAME
 
 
 @dataclass(slots=True)
 class MonthCounts:
-    """The counts of a month. cross_month: pairs whose comment was written in an earlier month than the reply."""
+    """The counts of a month. cross_month: pairs whose comment was written in an earlier month than the reply. unjudged: pairs whose
+    submission is missing, so that it isn't known whether the submitter wrote the reply. subreddits: the replies in each that was asked for.
+    """
 
     pairs: int = 0
     cross_month: int = 0
+    unjudged: int = 0
+    subreddits: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)  # replies that give no pair, by rule of the query
     lines: dict[str, dict[str, int]] = field(default_factory=dict)  # of the month's own dumps, RC and RS: "read", and unusable by reason
 
@@ -88,7 +93,9 @@ def parameters(month: str, selection: Selection) -> dict[str, Any]:
         "with_submissions": selection.with_submissions,
         "drop_deleted_authors": selection.drop_deleted_authors,
         "gone": text.DELETED_BODY,
+        "not_a_bot": text.NOT_A_BOT,
         "bot_name": text.BOT_NAME,
+        "bots": sorted(selection.bots),
     }
 
 
@@ -108,10 +115,10 @@ def prefetch(items: Iterator[Item]) -> Iterator[Item]:
             yield item
 
 
-def write_month(batches: Iterator[pa.RecordBatch], month: str, out: IO[bytes]) -> MonthCounts:
+def write_month(batches: Iterator[pa.RecordBatch], month: str, out: IO[bytes], subreddits: Collection[str] = ()) -> MonthCounts:
     """Write the pairs in the query result to `out` as Parquet (schema.Pair, unordered) and count the other rows by rule.
 
-    A thread writes a row group while the query computes the next one.
+    subreddits: those that were asked for, whose replies are counted.     A thread writes a row group while the query computes the next one.
     """
     types = {name: pa.string() if kind is str else pa.int64() for name, kind in get_type_hints(schema.Pair).items()}
     columns = pa.schema([(name, types[name]) for name in schema.columns_of(schema.Pair)])
@@ -122,7 +129,12 @@ def write_month(batches: Iterator[pa.RecordBatch], month: str, out: IO[bytes]) -
         def write(rows: pa.Table) -> None:
             for each in pc.value_counts(rows["rule"]).to_pylist():
                 counts.dropped[each["values"]] += each["counts"]
-            pairs = rows.filter(pc.equal(rows["rule"], "")).select(columns.names).cast(columns)
+            kept = rows.filter(pc.equal(rows["rule"], ""))
+            counts.unjudged += kept.num_rows - (pc.sum(kept["submitter_known"]).as_py() or 0)
+            if subreddits:
+                for each in pc.value_counts(rows["subreddit"]).to_pylist():
+                    counts.subreddits[str(each["values"]).lower()] += each["counts"]
+            pairs = kept.select(columns.names).cast(columns)
             counts.cross_month += pc.sum(pc.less(pairs["comment_utc"], month_start(month))).as_py() or 0
             writer.write_table(pairs)
 

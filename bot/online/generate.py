@@ -38,10 +38,10 @@ def answerable(rows: Iterable[dict[str, str]]) -> tuple[list[tuple[str, str]], d
     left_out: dict[str, int] = {}
     for row in rows:
         body = text.clean(row["comment"])
-        if text.is_deleted(row["comment"]):
-            reason = Reason.DELETED if row["comment"].strip() else Reason.EMPTY
-        elif not body:
+        if not body:
             reason = Reason.EMPTY
+        elif text.is_deleted(row["comment"]) or text.is_deleted(body):
+            reason = Reason.DELETED
         elif len(row["comment"]) >= text.UNANSWERABLE_LENGTH:
             reason = Reason.TOO_LONG
         elif row["comment_id"] in taken:
