@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from bot import markdown
-from bot.conduct.letters import latin
+from bot.conduct.letters import SIGNS, latin
 
 _APOSTROPHES = dict.fromkeys(map(ord, "'’‘`´ʼ"))
 # Between two letters these stand for a third one; other signs are usual there.
@@ -36,7 +36,7 @@ def plain(body: str, quotes: bool = True) -> str:
     'i cant do suicide, im so tired!'
     """
     shown = latin(markdown.unmarked(body, quotes)).lower().translate(_APOSTROPHES)
-    shown = _DISGUISED.sub(lambda word: word[0].translate(_DIGITS), shown)
+    shown = _MASKED.sub(lambda sign: _MASKS[sign[0]], shown)
     shown = _REPEATED.sub(r"\1\1", shown)
     lines = (" ".join(line.split()) for line in _APART.sub(" ", shown).split("\n"))
     return _SPELLED.sub(lambda word: _SPELLINGS[word[0]], "\n".join(line for line in lines if line))

@@ -300,7 +300,8 @@ def read_answers(path: Path, pairs: Iterable[BlindPair]) -> dict[str, Answer]:
             )
         if row.pair_id in answers:
             raise files.FileError(f"{path}: row {number}: pair_id {row.pair_id} occurs twice; keep one")
-        for cell, column, allowed in zip(cells, schema.columns_of(SheetAnswer)[1:], (BETTER, ACCEPTABLE, ACCEPTABLE), strict=True):
+        allowed_by_column: tuple[Mapping[str, object], ...] = (BETTER, ACCEPTABLE, ACCEPTABLE)
+        for cell, column, allowed in zip(cells, schema.columns_of(SheetAnswer)[1:], allowed_by_column, strict=True):
             if cell not in allowed:
                 raise files.FileError(f"{path}: row {number}, column {column}: {cell[:40]!r} is none of {', '.join(allowed)}")
         answers[row.pair_id] = Answer(BETTER[cells[0]], ACCEPTABLE[cells[1]], ACCEPTABLE[cells[2]])

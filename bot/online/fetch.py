@@ -22,7 +22,7 @@ from typing import Annotated
 
 import typer
 
-from bot import config, files, schema, text
+from bot import config, files, markdown, schema, text
 from bot.cli import Unreachable, UserError
 from bot.conduct import where
 from bot.conduct.reasons import Reason
@@ -90,7 +90,7 @@ def take_up(
     taken_ids = {comment.comment_id for _, comment in taken}
     taken_threads = {thread.thread_id for thread, _ in taken}
     context = [
-        Context(thread.thread_id, comment.comment_id, comment.parent_id, text.well_formed(comment.body), comment.author)
+        Context(thread.thread_id, comment.comment_id, comment.parent_id, markdown.well_formed(comment.body), comment.author)
         for thread in threads
         if thread.thread_id in taken_threads
         for comment in thread.comments
@@ -128,8 +128,8 @@ def _row(thread: Thread, comment: ThreadComment) -> Comment:
         comment_id=comment.comment_id,
         thread_id=thread.thread_id,
         subreddit=thread.subreddit,
-        title=text.well_formed(thread.title),
-        comment=text.well_formed(comment.body),
+        title=markdown.well_formed(thread.title),
+        comment=markdown.well_formed(comment.body),
         comment_karma=comment.karma,
         comment_utc=comment.created_utc,
         depth=comment.depth,

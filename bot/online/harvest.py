@@ -22,7 +22,7 @@ from typing import Annotated
 
 import typer
 
-from bot import config, files, schema, text
+from bot import config, files, markdown, schema
 from bot.posting import ledger
 from bot.posting.ledger import HOUR, Reply, State
 from bot.reddit import client as reddit
@@ -63,7 +63,7 @@ def look(
         comment_id=reply.comment_id,
         thread_id=reply.thread_id,
         subreddit=reply.subreddit,
-        comment=text.well_formed(theirs.body) if theirs and theirs.author.lower() not in opted_out else "",
+        comment=markdown.well_formed(theirs.body) if theirs and theirs.author.lower() not in opted_out else "",
         reply=reply.body,
         age_hours=round((now - ours.created_utc) / HOUR, 2),
         karma=ours.karma,
