@@ -10,16 +10,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from bot import files, rankers, schema, text
 from bot.cli import UserError
 from bot.corpus import pairs
+from bot.export import to_ctranslate2
 from bot.generators.transformers import encode_training_row, load_model, reply_perplexity
+from bot.rankers import ctranslate2 as serving_rankers
 from bot.schema import LabelledRow, LmRow, LossRow, RealismRow, UpvotePair
 from bot.train import command, encoders, lm_transformers, loop
 from bot.train import relevance_transformers as relevance
 from bot.weights import bases as weight_bases
-from bot.weights import cards, pull
+from bot.weights import cards, loading, pull
 from tests import tiny
 
 GOOD, BAD = "short and funny and kind", "normal minutes boil essay"
@@ -151,6 +154,41 @@ def test_ranker_learns(data: Path, kind: str, bfloat16: bool, monkeypatch: pytes
     assert scores[0] > 0.8 and scores[0] - scores[1] > 0.5
     card = cards.read_card(out)
     assert card.kind == kind and card.settings["scale"] > 0 and card.settings["rows"] == (96 if kind == "realism" else 192)
+
+
+def test_a_ranker_with_trained_layers(data: Path) -> None:
+    """It learns, holds no embeddings, is exported, and a missing weight is an error, not a random one."""
+    out = data / "ranker"
+    tiny.train("realism", **{**RANKER, "method": "layers", "learning_rate": 2e-3}, data=data, out=out)
+    assert cards.read_card(out).format == "layers" and not (out / "adapter_config.json").exists()
+    pairs = [("Which book, reader 99?", GOOD), ("Which book, reader 99?", BAD)]
+    scores = rankers.load("transformers", out).score(pairs)
+    assert scores[0] > 0.8 and scores[0] - scores[1] > 0.5
+    exported = to_ctranslate2.export(out, "float32")
+    assert serving_rankers.load_export(exported).score(pairs) == pytest.approx(scores, abs=tiny.rounding(largest=10))
+    weights = load_file(out / loading.LAYERS_FILE)
+    assert not any("embeddings" in name for name in weights)
+    weights.pop("classifier.weight")
+    save_file(weights, out / loading.LAYERS_FILE)
+    with pytest.raises(UserError, match="missing or unknown weight classifier.weight"):
+        rankers.load("transformers", out)
+
+
+def test_upvote_can_use_all_training_threads(data: Path) -> None:
+    """The judges' half has the opposite karma here, so a ranker trained on both halves learns less."""
+    rows = schema.read_rows(data / "upvote_pairs_train.csv", UpvotePair)
+    other = tiny.numbers_of_rankers("train", 400)
+    judges = [f"t3_train{n}" for n in range(400) if n not in set(other)][: len(rows)]
+    both = zip(rows, judges, strict=False)
+    turned = [
+        replace(row, thread_id=thread, comment_id=f"t1_{thread}", chosen=row.rejected, rejected=row.chosen) for row, thread in both
+    ]
+    schema.write_rows(data / "upvote_pairs_train.csv", UpvotePair, [*rows, *turned])
+    counts = {}
+    for threads in ("rankers", "all"):
+        tiny.train("upvote", **{**RANKER, "epochs": 1, "rows": 10_000, "threads": threads}, data=data, out=data / threads)
+        counts[threads] = cards.read_card(data / threads).settings["rows"]
+    assert counts == {"rankers": 2 * len(rows), "all": 2 * (len(rows) + len(turned))}
 
 
 def test_the_command_trains_then_evaluates_for_the_card(

@@ -118,6 +118,8 @@ def main(
         check_outputs(out, months)
         return from_bigquery(months, selection, out, settings, max_gigabytes)
     assert dump_folder is not None
+    if first and last and not load_bigquery:
+        check_outputs(out, months_between(first, last))
     archives = any(dumps.archives(dump_folder).values())
     existing = dumps.months(dump_folder)
     if not existing and not archives:
