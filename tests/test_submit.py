@@ -485,7 +485,7 @@ def test_what_is_parked_is_listed_with_where_to_look(box: Box, run: Path, capsys
     capsys.readouterr()
     operate.resolve_command()
     printed = capsys.readouterr().out
-    assert f"{comment.comment_id} in r/sandbox_books" in printed and "«A reply.»" in printed and "1 parked; look there" in printed
+    assert f"{comment.comment_id} in r/sandbox_books" in printed and "«A reply.»" in printed and "1 parked; look on Reddit" in printed
     assert f"https://www.reddit.com/comments/{comment.thread_id[3:]}/_/{comment.comment_id[3:]}" in printed
     assert "closed connection" in printed or "reset" in printed  # why it isn't known
 
