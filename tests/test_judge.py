@@ -21,6 +21,7 @@ from bot.__main__ import command_of
 from bot.cli import UserError
 from bot.evaluate import judge
 from bot.evaluate.judge import Answer, Option, Reading
+from bot.posting import purge
 from bot.schema import BlindPair, Judgement, Scored
 from bot.web import server
 from bot.web.judge import make_pages
@@ -323,6 +324,17 @@ def test_cells_of_a_sheet_are_no_formulas(tmp_path: Path) -> None:
     judge.write_sheet(pairs, tmp_path / "sheet.csv")
     _, (row,) = schema.read_table(tmp_path / "sheet.csv")
     assert row["comment"] == "'=1+1" and row["first"].startswith("'@cmd")
+
+
+def test_purge_removes_a_comment_from_judgements_and_sheets(reading: Reading, capsys: pytest.CaptureFixture[str]) -> None:
+    sheet = reading.out.with_name("sheet.csv")
+    judge.write_sheet(reading.pairs, sheet)
+    reading.record({pair.pair_id: Answer(1, True, True) for pair in reading.pairs})
+    gone = reading.pairs[2].comment_id
+    assert purge.purge_files({gone}, [reading.out.parent]) == []
+    for path in (reading.out, sheet):
+        assert [row["comment_id"] for row in schema.read_table(path)[1]] == [p.comment_id for p in reading.pairs if p.comment_id != gone]
+    assert len(reading.answered()) == 5 and reading.undo(reading.pairs[5].pair_id)
 
 
 # --- table ----------------------------------------------------------------------------------------------------------------
