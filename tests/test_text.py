@@ -188,8 +188,8 @@ GONE = [
 ]  # fmt: skip
 NOT_GONE = [
     "[ Removed by Reddit ] is what I read", "Why that? [removed by reddit]", "[removed the lid]", "[removed by my mother]",
-    "[deleted scenes]", "[removed by redditors]", "[removed by modern art fans]", "[removed](https://example.org)",
-    "[I was removed by Reddit]",
+    "[deleted scenes]", "[removed by redditors]",
+    "[removed by modern art fans]", "[removed](https://example.org)", "[I was removed by Reddit]",
 ]  # fmt: skip
 
 
@@ -207,8 +207,8 @@ BOTS = [
 ]  # fmt: skip
 PEOPLE = [
     "Talbot", "abbot_of_x", "robot_fan", "Botany_4", "bottle_7", "turbot_cook", "cabotage", "BOTTLE_CAP", "ROCKBOTTOM", "TheAbbot",
-    "Botswana", "sabot_maker", "McAbbott", "sabotage_q", "turbotax", "bothersome", "LilBotticelli", "iRobot", "RoboCop_2", "Chai_lover",
-    "mailer",
+    "Botswana",
+    "sabot_maker", "McAbbott", "sabotage_q", "turbotax", "bothersome", "LilBotticelli", "iRobot", "RoboCop_2", "Chai_lover", "mailer",
 ]  # fmt: skip
 
 

@@ -107,11 +107,11 @@ def test_losses_csv_has_one_row_per_step(data: Path) -> None:
 def test_loss_covers_only_the_reply(bases: Path) -> None:
     model, tokenizer = load_model(bases / "tiny-lm")
     row, prompt_length = encode_training_row(tokenizer, "Which book?", GOOD, 64)
-    loss = lm_transformers.batch_loss(model, [(row, prompt_length)], torch.device("cpu"))
+    loss = lm_transformers.batch_loss(model, [(row, prompt_length)], torch.device("cpu"), plain=True)
     logp = torch.log_softmax(model(torch.tensor([row])).logits[0].float(), -1)
     expected = -sum(logp[i - 1, row[i]] for i in range(prompt_length, len(row))) / (len(row) - prompt_length)
     assert loss.item() == pytest.approx(float(expected), abs=tiny.rounding(largest=10))  # of logits
-    padded = lm_transformers.batch_loss(model, [(row, prompt_length), (row + row[prompt_length:], len(row))], torch.device("cpu"))
+    padded = lm_transformers.batch_loss(model, [(row, prompt_length), (row + row[prompt_length:], len(row))], torch.device("cpu"), plain=True)
     assert padded.item() != loss.item()
 
 

@@ -17,11 +17,10 @@ from __future__ import annotations
 
 import gc
 import json
-import os
-import subprocess
-import sys
+import random
+import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,6 +30,8 @@ from rich.console import Console
 from bot import cli, config, files, generators, rankers
 from bot.cli import UserError
 from bot.weights import cards, loading, serving
+
+MAX_DIFFERENCE = 1e-3  # between model and export, both in float32
 
 
 def required_exports(settings: config.Settings) -> list[tuple[Path, config.Precision]]:
@@ -93,6 +94,8 @@ def _generator(source: Path) -> tuple[dict[str, Any], Any]:
     start, end = reference.start_and_end(tokenizer)
     spelt_start, spelt_end = reference.spelt_ends(tokenizer)
     sizes = model.config
+    if not hasattr(sizes, "max_position_embeddings"):
+        raise _unsupported(source, "no maximum length in its config")
     heads = sizes.num_attention_heads
     width = getattr(sizes, "head_dim", None) or sizes.hidden_size // heads
     facts = {
@@ -103,9 +106,9 @@ def _generator(source: Path) -> tuple[dict[str, Any], Any]:
     }  # fmt: skip
 
     def save(folder: Path, precision: config.Precision) -> None:
-        if precision == "int8":
-            smooth.smooth(model, lambda comment, reply: reference.encode_training_row(tokenizer, comment, reply, 96)[0])
         _save(source, model, tokenizer, folder, precision)
+        with _as_float32(source, model, tokenizer, folder, precision) as exact:
+            _check_generator(source, model, exact)
 
     return facts, save
 
@@ -141,6 +144,8 @@ def _ranker(source: Path) -> tuple[dict[str, Any], Any]:
 
     def save(folder: Path, precision: config.Precision) -> None:
         _save(source, encoder.model.base_model, tokenizer, folder, precision)
+        with _as_float32(source, encoder.model.base_model, tokenizer, folder, precision) as exact:
+            _check_encoder(source, encoder.model.base_model, exact)
         if head is not None:
             np.savez(folder / serving.HEAD_FILE, **head)
 
@@ -170,11 +175,75 @@ def _save(source: Path, model: Any, tokenizer: Any, folder: Path, precision: con
     gc.freeze()  # otherwise garbage collection after each layer would scan all of PyTorch, which takes 60 % of the time
     try:
         Converter(str(loading.transformers_folder(source))).convert(str(folder), quantization=precision, force=True)
-    except (ValueError, NotImplementedError) as error:
-        raise UserError(f"{source}: CTranslate2 does not support this model ({error}); use the back end transformers") from None
+    except (ValueError, NotImplementedError, AttributeError, KeyError, TypeError) as error:  # it reads keys that a config may lack
+        raise _unsupported(source, cli.first_line(error)) from None
     finally:
         gc.unfreeze()
     tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def _unsupported(source: Path, reason: str) -> UserError:
+    return UserError(f"{source}: CTranslate2 does not support this model ({reason}); use the back end transformers")
+
+
+@contextmanager
+def _as_float32(source: Path, model: Any, tokenizer: Any, folder: Path, precision: config.Precision) -> Iterator[Path]:
+    """The export in float32: the folder itself, or a temporary one beside it."""
+    if precision == "float32":
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-exact-") as exact:
+        _save(source, model, tokenizer, Path(exact), "float32")
+        yield Path(exact)
+
+
+def _check_generator(source: Path, model: Any, exact: Path) -> None:
+    """Raises UserError if the export in float32 gives other probabilities of the next token than the model.
+
+    CTranslate2's converters ignore some keys of a config, and the export is then another model. The text is as long as a prompt and a
+    candidate, so that a window that is longer is no difference.
+    """
+    import ctranslate2
+    import numpy as np
+    import torch
+
+    lengths = config.GenerateSettings()
+    ids = _any_ids(model.config.vocab_size, min(lengths.max_prompt_tokens + lengths.max_new_tokens, model.config.max_position_embeddings))
+    engine = ctranslate2.Generator(str(exact), compute_type="float32")
+    served = np.array(engine.forward_batch([[str(each) for each in ids]], return_log_probs=True))[0]
+    with torch.inference_mode():
+        logits = model(input_ids=torch.tensor([ids], device=next(model.parameters()).device)).logits[0]
+        own = torch.log_softmax(logits.float(), dim=-1).cpu().numpy()
+    _refuse_difference(source, "probabilities of the next token", np.abs(np.exp(served[:, : own.shape[1]]) - np.exp(own)).max())
+    chosen = np.arange(len(ids) - 1), np.array(ids[1:])
+    _refuse_difference(source, "log-likelihood of a text", abs(float((served[:-1][chosen] - own[:-1][chosen]).mean())))
+
+
+def _check_encoder(source: Path, model: Any, exact: Path) -> None:
+    """Raises UserError if the export in float32 gives other outputs than the encoder."""
+    import ctranslate2
+    import numpy as np
+    import torch
+
+    ids = _any_ids(model.config.vocab_size, min(rankers.MAX_TOKENS, model.config.max_position_embeddings))
+    segments = [int(place >= len(ids) // 2) for place in range(len(ids))]
+    engine = ctranslate2.Encoder(str(exact), compute_type="float32")
+    served = np.array(engine.forward_batch([ids], token_type_ids=[segments]).last_hidden_state)[0]
+    with torch.inference_mode():
+        device = next(model.parameters()).device
+        given = {"input_ids": torch.tensor([ids], device=device), "token_type_ids": torch.tensor([segments], device=device)}
+        own = model(**given).last_hidden_state[0].float().cpu().numpy()
+    _refuse_difference(source, "outputs", np.abs(served - own).max())
+
+
+def _any_ids(vocabulary: int, length: int) -> list[int]:
+    drawn = random.Random(0)
+    return [drawn.randrange(vocabulary) for _ in range(length)]
+
+
+def _refuse_difference(source: Path, what: str, difference: float) -> None:
+    if not difference <= MAX_DIFFERENCE:
+        raise _unsupported(source, f"{what} of the export differ by {difference:.2g}")
 
 
 def export_all(sources: Sequence[tuple[Path, config.Precision]]) -> list[Path]:

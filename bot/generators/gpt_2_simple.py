@@ -18,7 +18,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -316,7 +316,7 @@ def find_checkpoint(path: Path) -> Path:
         state = None
     if state is None:
         raise UserError(f"{path / 'checkpoint'} names no checkpoint; {REMEDY}")
-    prefix = path / Path(state.model_checkpoint_path).name
+    prefix = path / PureWindowsPath(state.model_checkpoint_path).name  # separators of either kind
     if not prefix.with_name(prefix.name + ".index").is_file() or not any(path.glob(prefix.name + ".data-*")):
         raise UserError(f"{path}: `checkpoint` names {prefix.name}, but {prefix.name}.index or .data-… is missing; {REMEDY}")
     return prefix

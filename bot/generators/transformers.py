@@ -71,6 +71,35 @@ def load_model(path: Path) -> tuple[Any, PreTrainedTokenizerBase]:
     return loading.load(path, AutoModelForCausalLM)
 
 
+def has_plain_output(model: Any) -> bool:
+    """True if the model's logits are those of its output layer. Granite, Cohere and Gemma 2 scale or cap them afterwards."""
+    base, layer = getattr(model, model.base_model_prefix, None), model.get_output_embeddings()
+    if base is None or layer is None:
+        return False
+    training = model.training
+    model.eval()
+    with torch.no_grad():
+        ids = torch.arange(8, device=next(model.parameters()).device)[None] % model.config.get_text_config().vocab_size
+        mask = torch.ones_like(ids)
+        own = model(input_ids=ids, attention_mask=mask).logits
+        short = layer(base(input_ids=ids, attention_mask=mask).last_hidden_state)
+    model.train(training)
+    return own.shape == short.shape and bool(torch.allclose(own.float(), short.float(), rtol=1e-2, atol=1e-2))
+
+
+def logits_at(model: Any, ids: torch.Tensor, mask: torch.Tensor, places: torch.Tensor, plain: bool) -> torch.Tensor:
+    """The model's own logits at these places, (places, vocabulary), in order. places: (batch, time), bool.
+
+    plain: see has_plain_output. Then the output layer, a fifth of a small model's work, runs only at the places.
+    """
+    if not plain:
+        own: torch.Tensor = model(input_ids=ids, attention_mask=mask).logits[places]
+        return own
+    hidden = getattr(model, model.base_model_prefix)(input_ids=ids, attention_mask=mask).last_hidden_state  # (batch, time, width)
+    result: torch.Tensor = model.get_output_embeddings()(hidden[places])
+    return result
+
+
 class _Nucleus(LogitsProcessor):
     """Sampling with a separate random stream for each row: repetition penalty on the generated tokens (Keskar et al. 2019,
     arXiv:1909.05858), minimum length, temperature, top-k and nucleus (Holtzman et al. 2020, arXiv:1904.09751).
@@ -184,6 +213,7 @@ class Transformers:
         encoded = [encode_training_row(self.tokenizer, comment, reply, max_prompt) for comment, reply in pairs]
         rows = [(tokens[:context], prompt) for tokens, prompt in encoded]
         order = sorted(range(len(rows)), key=lambda row: len(rows[row][0]))
+        plain = has_plain_output(self.model)
         result = [0.0] * len(rows)
         with torch.inference_mode():
             for start in range(0, len(order), SCORING_BATCH):
@@ -191,13 +221,14 @@ class Transformers:
                 width = max(len(rows[row][0]) for row in batch)
                 ids = torch.tensor([rows[row][0] + [0] * (width - len(rows[row][0])) for row in batch], device=self.device)
                 mask = torch.tensor([[1] * len(rows[row][0]) + [0] * (width - len(rows[row][0])) for row in batch], device=self.device)
-                hidden = getattr(self.model, self.model.base_model_prefix)(input_ids=ids, attention_mask=mask).last_hidden_state
+                before_reply = torch.zeros_like(mask, dtype=torch.bool)
                 for place, row in enumerate(batch):
-                    tokens, prompt = rows[row]
-                    # compute the output layer, a fifth of a small model's work, only at the positions of the reply
-                    logits = self.model.get_output_embeddings()(hidden[place, prompt - 1 : len(tokens) - 1]).float()  # (time, vocabulary)
-                    reply = torch.tensor(tokens[prompt:], device=self.device)
-                    total = -torch.nn.functional.cross_entropy(logits, reply, reduction="sum")
+                    before_reply[place, rows[row][1] - 1 : len(rows[row][0]) - 1] = True
+                logits = logits_at(self.model, ids, mask, before_reply, plain)
+                parts = logits.float().split(before_reply.sum(1).tolist())
+                for row, of_row in zip(batch, parts, strict=True):
+                    reply = torch.tensor(rows[row][0][rows[row][1] :], device=self.device)
+                    total = -torch.nn.functional.cross_entropy(of_row, reply, reduction="sum")
                     result[row] = float(total) / (len(reply) - (surplus if len(encoded[row][0]) <= context else 0))
         return result
 

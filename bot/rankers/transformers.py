@@ -1,8 +1,8 @@
 """Ranker back end `transformers`: a BERT-like encoder with a head, as a full folder or a LoRA adapter with its base.
 
-Comment and reply are BERT's two segments. Rankers that were trained together have the same encoder and head, and each uses its own output
-(`outputs` and `output` in the card). A relevance ranker is a dual encoder instead (see its card): comment and reply are encoded to vectors,
-and their cosine is the score. Training uses the same `encode_pair` and `embed`.
+Comment and reply are two segments, if the encoder knows two. Rankers that were trained together have the same encoder and head, and each
+uses its own output (`outputs` and `output` in the card). A relevance ranker is a dual encoder instead (see its card): comment and reply are
+encoded to vectors, and their cosine is the score. Training uses the same `encode_pair` and `embed`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch
 from transformers import AutoModel, AutoModelForSequenceClassification
 
 from bot import text
+from bot.cli import UserError
 from bot.config import Precision
 from bot.rankers import MAX_TOKENS, Encoded, Vectors, batches_of_like_length, join_pair
 from bot.weights import bases, cards, loading, serving
@@ -26,8 +27,27 @@ if TYPE_CHECKING:
 
 def encode_pair(tokenizer: PreTrainedTokenizerBase, comment: str, reply: str) -> Encoded:
     """See rankers.join_pair."""
-    first, second = (tokenizer(text.escape(body), add_special_tokens=False)["input_ids"] for body in (comment, reply))
-    return join_pair(first, second, tokenizer.cls_token_id, tokenizer.sep_token_id)
+    return join_pair(_encode(tokenizer, comment), _encode(tokenizer, reply), *start_and_separator(tokenizer))
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, body: str) -> list[int]:
+    """The ids of a text. Control tokens in it, of this tokenizer or another one, are ordinary text."""
+    ids: list[int] = tokenizer(text.escape(body), add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    return ids
+
+
+def start_and_separator(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
+    """The ids of `[CLS]` and `[SEP]`, or of a tokenizer's start and end. Raises UserError if it has neither."""
+    first = tokenizer.bos_token_id if tokenizer.cls_token_id is None else tokenizer.cls_token_id
+    separator = tokenizer.eos_token_id if tokenizer.sep_token_id is None else tokenizer.sep_token_id
+    if first is None or separator is None:
+        raise UserError(f"{tokenizer.name_or_path}: the tokenizer has no start or separator token; use another encoder")
+    return first, separator
+
+
+def takes_segments(model: Any) -> bool:
+    """True if the encoder knows two segments, as BERT does. RoBERTa knows one, DistilBERT none."""
+    return int(getattr(model.config, "type_vocab_size", 0) or 0) >= 2
 
 
 def padded_width(tokens: int) -> int:
@@ -45,12 +65,13 @@ def logits(model: Any, tokenizer: PreTrainedTokenizerBase, batch: Sequence[Encod
     ids = torch.full((len(batch), width), int(tokenizer.pad_token_id or 0))
     segments = torch.zeros(len(batch), width, dtype=torch.long)
     mask = torch.zeros(len(batch), width, dtype=torch.long)
-    for row, (tokens, kinds) in enumerate(batch):
+    for row, (tokens, of_row) in enumerate(batch):
         ids[row, : len(tokens)] = torch.tensor(tokens)
-        segments[row, : len(tokens)] = torch.tensor(kinds)
+        segments[row, : len(tokens)] = torch.tensor(of_row)
         mask[row, : len(tokens)] = 1
     device = next(model.parameters()).device
-    output = model(input_ids=ids.to(device), token_type_ids=segments.to(device), attention_mask=mask.to(device))
+    kinds = {"token_type_ids": segments.to(device)} if takes_segments(model) else {}
+    output = model(input_ids=ids.to(device), attention_mask=mask.to(device), **kinds)
     result: torch.Tensor = output.logits.float()
     return result
 
@@ -87,8 +108,8 @@ def probabilities(values: Any, scale: float, offset: float) -> list[float]:
 
 def encode_text(tokenizer: PreTrainedTokenizerBase, body: str) -> list[int]:
     """`[CLS] text [SEP]`, truncated to MAX_TOKENS."""
-    ids: list[int] = tokenizer(text.escape(body), add_special_tokens=False)["input_ids"][: MAX_TOKENS - 2]
-    return [int(tokenizer.cls_token_id), *ids, int(tokenizer.sep_token_id)]
+    start, separator = start_and_separator(tokenizer)
+    return [start, *_encode(tokenizer, body)[: MAX_TOKENS - 2], separator]
 
 
 def embed(model: Any, batch: Sequence[list[int]], padding: int) -> torch.Tensor:

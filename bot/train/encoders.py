@@ -60,15 +60,13 @@ def ranker_to_train(base: Path, outputs: int, seed: int, method: Method = "lora"
 
     torch.manual_seed(seed)  # the head is initialised at random
     plain, tokenizer = encoder_to_train(AutoModelForSequenceClassification, base, num_labels=outputs)
-    trained_in_full = ["classifier"]
+    trained_in_full = [name for name, part in plain.named_children() if part is not plain.base_model and any(part.parameters())]
     if pooler := getattr(plain.base_model, "pooler", None):  # BERT has one, some encoders don't
         trained_in_full.append("pooler")
-        if not pooler.dense.bias.any():
+        if hasattr(pooler, "dense") and not pooler.dense.bias.any():
             torch.nn.init.eye_(pooler.dense.weight)
-    if method == "layers":
-        plain.base_model.embeddings.requires_grad_(False)
-        return plain.to(loop.device()).train(), tokenizer
-    return with_lora(plain, "SEQ_CLS", LORA_RANK, modules_to_save=trained_in_full), tokenizer
+    without_lora = rf"(?:.*\.)?(?:{'|'.join(trained_in_full)})(?:\..*)?"
+    return with_lora(plain, "SEQ_CLS", LORA_RANK, modules_to_save=trained_in_full, exclude_modules=without_lora), tokenizer
 
 
 def encoder_to_train(auto_class: Any, base: Path, **options: Any) -> tuple[Any, Any]:

@@ -61,11 +61,14 @@ def train(options: Options) -> None:
 
     from transformers import AutoTokenizer
 
+    from bot.generators.transformers import has_plain_output
+
     loading.quiet()
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     encoded, replies = draw_rows(tokenizer, rows["train"], options)
     is_lora = options.method is Method.lora
     model, plain = load_model(folder, options)
+    plain_output = has_plain_output(plain)
     settings = {
         "method": options.method.value, "pairs": len(encoded), "epochs": options.epochs, "max_tokens": options.max_tokens,
         "batch_tokens": options.batch_tokens, "learning_rate": options.learning_rate, "seed": options.seed,
@@ -74,7 +77,7 @@ def train(options: Options) -> None:
     losses = loop.fit(
         [parameter for parameter in model.parameters() if parameter.requires_grad],
         loop.batches_by_length(encoded, lambda pair: len(pair[0]), options.batch_tokens, options.epochs, options.seed),
-        lambda batch: batch_loss(plain, batch, loop.device()),
+        lambda batch: batch_loss(plain, batch, loop.device(), plain_output),
         options.learning_rate,
         options.out / "checkpoint.pt",
         {**settings, "base": options.base, "data": facts},
@@ -124,12 +127,11 @@ def load_model(folder: Path, options: Options) -> tuple[Any, Any]:
     return model, model.get_base_model()
 
 
-def batch_loss(model: Any, batch: list[Encoded], device: Any) -> torch.Tensor:
-    """Mean cross-entropy (nats) over the reply's tokens.
-
-    The output layer, a fifth of a small model's compute, runs at the reply's positions only.
-    """
+def batch_loss(model: Any, batch: list[Encoded], device: Any, plain: bool) -> torch.Tensor:
+    """Mean cross-entropy (nats) over the reply's tokens. plain: see generators.transformers.has_plain_output."""
     import torch
+
+    from bot.generators.transformers import logits_at
 
     width = max(len(ids) for ids, _ in batch)
     inputs = torch.zeros(len(batch), width, dtype=torch.long)
@@ -140,6 +142,7 @@ def batch_loss(model: Any, batch: list[Encoded], device: Any) -> torch.Tensor:
         mask[row, : len(ids)] = 1
         in_reply[row, prompt_length : len(ids)] = True
     inputs, mask, in_reply = inputs.to(device), mask.to(device), in_reply.to(device)
-    hidden = getattr(model, model.base_model_prefix)(input_ids=inputs, attention_mask=mask).last_hidden_state  # (batch, time, width)
-    logits = model.get_output_embeddings()(hidden[:, :-1][in_reply[:, 1:]])
+    before_reply = torch.zeros_like(in_reply)
+    before_reply[:, :-1] = in_reply[:, 1:]
+    logits = logits_at(model, inputs, mask, before_reply, plain)
     return torch.nn.functional.cross_entropy(logits.float(), inputs[:, 1:][in_reply[:, 1:]])

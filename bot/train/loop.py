@@ -162,14 +162,14 @@ def fit(
 
 def run_steps(losses: list[float], steps: int, one_step: Callable[[int], float], save: Callable[[], None]) -> None:
     """Run the steps after those in `losses`, with a progress bar, and append each loss. Calls `save` every two minutes and at the end."""
-    loss_column = TextColumn("loss {task.fields[loss]:.4f}")
+    loss_column = TextColumn("{task.fields[loss]}")  # empty until there is one
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), loss_column)
     saved = time.monotonic()
     with Progress(*columns) as progress:
-        task = progress.add_task("training", total=steps, completed=len(losses), loss=math.nan)
+        task = progress.add_task("training", total=steps, completed=len(losses), loss="")
         for step in range(len(losses), steps):
             losses.append(one_step(step))
-            progress.update(task, advance=1, loss=mean_of_last(losses))
+            progress.update(task, advance=1, loss=f"loss {mean_of_last(losses):.4f}")
             if time.monotonic() - saved > CHECKPOINT_SECONDS or step + 1 == steps:
                 save()
                 saved = time.monotonic()

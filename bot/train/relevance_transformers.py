@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 TEMPERATURE = 0.05  # of the softmax over cosines, the usual value for sentence encoders
 EMBED_BATCH = 32  # texts per forward pass
+DISTRACTORS = 9  # of the shortest lists that `evaluate` makes
 MIN_BATCH_ROWS = 8  # smaller remainders of a subreddit are dropped
 GENERIC, GENERIC_IN_BATCH = 256, 16  # most frequent replies, used as negatives for comments that did not get them
 
@@ -47,6 +48,11 @@ def train(options: Options) -> None:
     for each, rows in read.items():
         if {row.label for row in rows} != {0, 1}:
             raise UserError(f"{options.data}/relevance_{each}.csv: needs rows of both labels; prepare more data")
+    if not has_lists(read["test"]):
+        raise UserError(
+            f"{options.data}/relevance_test.csv: no comment has {DISTRACTORS} replies of other threads of its subreddit, so nothing can be "
+            "measured; prepare more data"
+        )
     positives = [row for row in read["train"] if row.label == 1 and text.half_for(row.thread_id) == "rankers"]
     rows = sample_rows(positives, options.rows, options.seed)
 
@@ -77,6 +83,20 @@ def train(options: Options) -> None:
         calibrate=lambda ranker: encoders.calibrated(ranker.cosines(pairs).tolist(), read["val"]),
     )  # fmt: skip
     encoders.fit(options, model, [task])
+
+
+def has_lists(rows: Sequence[LabelledRow]) -> bool:
+    """True if `evaluate` can make a list of one comment's reply and DISTRACTORS replies of other threads of its subreddit."""
+    replies: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))  # subreddit -> thread -> replies
+    for row in rows:
+        if row.label == 1:
+            replies[row.subreddit.lower()][row.thread_id].add(row.reply)
+    for by_thread in replies.values():
+        for thread, own in by_thread.items():
+            others = set().union(*(each for other, each in by_thread.items() if other != thread))
+            if any(len(others - {reply}) >= DISTRACTORS for reply in own):
+                return True
+    return False
 
 
 def batch_loss(

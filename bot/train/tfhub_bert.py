@@ -88,6 +88,8 @@ def find_encoder(handle: str) -> tuple[Path, str, str]:
         raise UserError(f"{handle}: encoder not available ({first_line(error)}); {remedy}") from None
     finally:
         socket.setdefaulttimeout(before)
+    if is_url and not (folder / "saved_model.pb").exists():
+        raise UserError(f"{handle}: its copy in TensorFlow Hub's cache is incomplete; delete {folder} and try again")
     if not (folder / "saved_model.pb").exists():
         raise UserError(f"{handle}: not a SavedModel (saved_model.pb is missing); use a SavedModel folder or a TensorFlow Hub URL")
     return folder, handle if is_url else folder.resolve().name, serving.fingerprint(folder)
