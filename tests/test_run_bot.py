@@ -35,7 +35,8 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = folder / "config.toml"
     path.write_text(
         f'[generate]\nmodel = "{lm}"\nnum_candidates = 4\nmax_new_tokens = 10\nbatch_size = 1\n'
-        f'[rank]\nrealism = "{realism}"\nupvote = "{upvote}"\nrelevance = ""\n[choose]\nminimum_realism = {THRESHOLD}\nminimum_rank = 0.0\nminimum_words = 1\n'
+        f'[rank]\nrealism = "{realism}"\nupvote = "{upvote}"\nrelevance = ""\n'
+        f"[choose]\nminimum_realism = {THRESHOLD}\nminimum_rank = 0.0\nminimum_words = 1\n"
     )
     return path
 
@@ -67,7 +68,7 @@ def test_files_match_their_contracts(whole: Path) -> None:
     for row in scored:
         assert row.realism_score is not None and 0 <= row.realism_score <= 1
         assert row.upvote_score is not None and 0 <= row.upvote_score <= 1 and row.rank_score is not None
-        assert min(row.realism_score, row.upvote_score) - 1e-9 <= row.rank_score <= max(row.realism_score, row.upvote_score) + 1e-9
+        assert 0 < row.rank_score < 1 and row.relevance_score is None
         assert row.relevance_score is None
         assert row.verdict in ("chosen", "kept", "refused") and bool(row.reason) == (row.verdict != "chosen")
     chosen = schema.read_rows(whole / "chosen.csv", Scored)

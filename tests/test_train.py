@@ -111,7 +111,9 @@ def test_loss_covers_only_the_reply(bases: Path) -> None:
     logp = torch.log_softmax(model(torch.tensor([row])).logits[0].float(), -1)
     expected = -sum(logp[i - 1, row[i]] for i in range(prompt_length, len(row))) / (len(row) - prompt_length)
     assert loss.item() == pytest.approx(float(expected), abs=tiny.rounding(largest=10))  # of logits
-    padded = lm_transformers.batch_loss(model, [(row, prompt_length), (row + row[prompt_length:], len(row))], torch.device("cpu"), plain=True)
+    padded = lm_transformers.batch_loss(
+        model, [(row, prompt_length), (row + row[prompt_length:], len(row))], torch.device("cpu"), plain=True
+    )
     assert padded.item() != loss.item()
 
 
@@ -180,9 +182,7 @@ def test_upvote_can_use_all_training_threads(data: Path) -> None:
     other = tiny.numbers_of_rankers("train", 400)
     judges = [f"t3_train{n}" for n in range(400) if n not in set(other)][: len(rows)]
     both = zip(rows, judges, strict=False)
-    turned = [
-        replace(row, thread_id=thread, comment_id=f"t1_{thread}", chosen=row.rejected, rejected=row.chosen) for row, thread in both
-    ]
+    turned = [replace(row, thread_id=thread, comment_id=f"t1_{thread}", chosen=row.rejected, rejected=row.chosen) for row, thread in both]
     schema.write_rows(data / "upvote_pairs_train.csv", UpvotePair, [*rows, *turned])
     counts = {}
     for threads in ("rankers", "all"):

@@ -17,10 +17,13 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import random
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -106,6 +109,8 @@ def _generator(source: Path) -> tuple[dict[str, Any], Any]:
     }  # fmt: skip
 
     def save(folder: Path, precision: config.Precision) -> None:
+        if precision == "int8":
+            smooth.smooth(model, lambda comment, reply: reference.encode_training_row(tokenizer, comment, reply, 96)[0])
         _save(source, model, tokenizer, folder, precision)
         with _as_float32(source, model, tokenizer, folder, precision) as exact:
             _check_generator(source, model, exact)
