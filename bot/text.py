@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 from bot import markdown
-from bot.markdown import well_formed
+from bot.markdown import well_formed as well_formed
 
 SEPARATOR = "[SEP]"
 # DELETED_BODY, NOT_A_BOT and BOT_NAME are also valid RE2, since the query of `extract` uses them. RE2's \\s is only ASCII white space, so

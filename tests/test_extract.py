@@ -80,7 +80,11 @@ def pairs_of(folder: Path, month: str = "2017-01") -> list[Pair]:
 def extracted(dumps: Path, first: str = "2017-01", last: str = "2017-01", **options: Any) -> list[Pair]:
     """Run `extract` on the dumps and return the pairs of all months."""
     out = dumps.parent / "out"
-    extract.main(first, last, dump_folder=dumps, out=out, **options)
+    try:
+        extract.main(first, last, dump_folder=dumps, out=out, **options)
+    except UserError as error:
+        if "no reply pairs" not in str(error):
+            raise
     return [pair for month in extract.months_between(first, last) if (out / f"{month}.parquet").exists() for pair in pairs_of(out, month)]
 
 
@@ -244,7 +248,10 @@ def test_subreddits_in_any_case(dumps: Path) -> None:
     rows += [comment(f"{n}b", f"t1_{n}a", subreddit=n) for n in ("AskBooks", "books", "Movies")]
     write_dump(dumps / "RC_2017-01.zst", rows)
     assert {pair.subreddit for pair in extracted(dumps, subreddit=["ASKBOOKS", "movies"])} == {"AskBooks", "Movies"}
-    assert {pair.subreddit for pair in extracted(dumps, subreddit=["book"])} == set()
+    with pytest.raises(UserError, match="no reply in r/book; check --subreddit$"):
+        extracted(dumps, subreddit=["book"])
+    with pytest.raises(UserError, match="no reply in r/movie; check --subreddit; the 1 pairs of the others are written"):
+        extracted(dumps, subreddit=["books", "movie"])
     assert {pair.subreddit for pair in extracted(dumps)} == {"AskBooks", "books", "Movies"}
 
 
@@ -300,12 +307,12 @@ def test_a_missing_submission_file(dumps: Path) -> None:
 def test_months_without_a_dump_are_reported_in_one_line(dumps: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for month in ("2017-01", "2017-02", "2017-06"):
         write_dump(dumps / f"RC_{month}.zst", [comment("a", "t3_s", f"{month}-01"), comment("b", "t1_a", f"{month}-02")])
-    extract.main("2016-12", "2017-07", dump_folder=dumps, out=dumps.parent / "out")
+    extract.main("2016-12", "2017-07", dump_folder=dumps, out=dumps.parent / "out", lookback_months=0)
     printed = capsys.readouterr().out.split("\n")
     assert "5 months without an RC_YYYY-MM.zst, skipped: 2016-12, 2017-03 to 2017-05, 2017-07" in printed
-    extract.main("2017-02", "2017-03", dump_folder=dumps, out=dumps.parent / "out")
+    extract.main("2017-02", "2017-03", dump_folder=dumps, out=dumps.parent / "out", lookback_months=0)
     assert "1 month without an RC_YYYY-MM.zst, skipped: 2017-03" in capsys.readouterr().out
-    extract.main("2017-01", "2017-02", dump_folder=dumps, out=dumps.parent / "out")
+    extract.main("2017-01", "2017-02", dump_folder=dumps, out=dumps.parent / "out", lookback_months=0)
     assert "skipped" not in capsys.readouterr().out
 
 
@@ -401,10 +408,10 @@ def test_hostile_rows_are_kept_unchanged_or_counted(dumps: Path) -> None:
         json.dumps(comment("half", "t1_a")).encode()[:60],
     ]
     write_dump(dumps / "RC_2017-01.zst", rows)
-    assert {pair.reply_id[3:]: pair.reply for pair in extracted(dumps)} == bodies | {"number": "7"}
+    assert {pair.reply_id[3:]: pair.reply for pair in extracted(dumps)} == bodies | {"surrogate": "a \ufffd b"}
     dropped, lines = counted(dumps)
     assert dropped == {"parent_not_found": 1}
-    assert lines == {"read": len(rows), "unreadable": 2, "wrong_type": 2, "missing_key": 2}
+    assert lines == {"read": len(rows), "unreadable": 1, "wrong_type": 3, "missing_key": 2}
 
 
 def test_a_chain_of_two_thousand_replies(dumps: Path) -> None:
@@ -763,3 +770,59 @@ def test_no_author_name_is_staged(dumps: Path) -> None:
     staged = [str(path) for path in (dumps.parent / "out" / ".staged").rglob("*.parquet")]
     authors = {author for (author,) in duckdb.sql(f"SELECT author FROM read_parquet({staged}, union_by_name=true)").fetchall()}
     assert "_bot" in authors and not authors & {"ann", "haiku_bot"}
+
+
+# --- other names and forms ------------------------------------------------------------------------------------------------------------
+
+
+def test_archives_of_subreddits_and_other_names(dumps: Path) -> None:
+    write_dump(dumps / "tea_comments.zst", [comment("a", "t3_s"), comment("b", "t1_a", "2017-02-03")])
+    write_dump(dumps / "tea_submissions.zst", [submission()])
+    (dumps / "r_maps_comments.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [comment("c", "t3_u", link_id="t3_u")]))
+    (dumps / "r_maps_posts.jsonl").write_text(json.dumps(submission("u")) + "\n")
+    out = dumps.parent / "out"
+    extract.main(dump_folder=dumps, out=out, parents=Parents.both)
+    assert ids(pairs_of(out)) == [("t3_s", "t1_a"), ("t3_u", "t1_c")] and ids(pairs_of(out, "2017-02")) == [("t1_a", "t1_b")]
+    write_dump(dumps / "r_tea_posts.zst", [submission()])
+    with pytest.raises(UserError, match="r_tea_posts.zst and tea_submissions.zst are the same archive"):
+        extract.main(dump_folder=dumps, out=out, parents=Parents.both)
+
+
+def test_two_names_of_one_month_of_submissions(dumps: Path) -> None:
+    write_dump(dumps / "RC_2017-01.zst", [comment("a", "t3_s")])
+    write_dump(dumps / "RS_v2_2017-01.zst", [submission()])
+    assert ids(extracted(dumps, parents=Parents.both)) == [("t3_s", "t1_a")]
+    write_dump(dumps / "RS_2017-01.zst", [submission()])
+    with pytest.raises(UserError, match="RS_2017-01.zst and RS_v2_2017-01.zst are the same month"):
+        extracted(dumps, parents=Parents.both)
+
+
+@pytest.mark.parametrize("parent", [30_000_278_016, "30000278016", 30_000_278_016.0, "ds5e2o0", "t1_ds5e2o0"])
+def test_parents_as_numbers_and_without_prefix(dumps: Path, parent: object) -> None:
+    name = "ds5e2o0"
+    assert int(name, 36) == 30_000_278_016
+    rows = [comment(name, "t3_s", parent_id=None), comment("b", "t1_", parent_id=parent, created_utc=str(float(utc("2017-01-11"))))]
+    rows += [comment("c", "", parent_id={"a": 1}), comment("d", "", parent_id=True), comment("e", "", parent_id=7)]
+    write_dump(dumps / "RC_2017-01.zst", rows)
+    write_dump(dumps / "RS_2017-01.zst", [submission()])
+    pairs = extracted(dumps, parents=Parents.both)
+    assert [(pair.comment_id, pair.reply_id, pair.depth) for pair in pairs] == [("t3_s", f"t1_{name}", -1), (f"t1_{name}", "t1_b", 0)]
+    assert counted(dumps) == ({"parent_not_found": 1}, {"read": 5, "wrong_type": 2})
+
+
+def test_halves_of_surrogates(dumps: Path) -> None:
+    lines = [
+        json.dumps(comment("b", "t1_a")).encode()[:-1] + rb', "unused": {"x": ["\uD83D", "\ude00"]}}',
+        json.dumps(comment("c", "t1_a", body="BODY")).encode().replace(b"BODY", rb"\ud83d\ude00 \\ud83d \uDE00"),
+    ]
+    write_dump(dumps / "RC_2017-01.zst", [comment("a", "t3_s"), *lines])
+    assert {pair.reply_id: pair.reply for pair in extracted(dumps)} == {"t1_b": "text of b", "t1_c": "\U0001f600 \\ud83d \ufffd"}
+
+
+def test_missing_submissions_are_reported(dumps: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_dump(dumps / "RC_2016-12.zst", [comment("z", "t3_r", "2016-12-10", link_id="t3_r")])
+    write_dump(dumps / "RC_2017-01.zst", [comment("a", "t3_s"), comment("b", "t1_a"), comment("y", "t1_z", link_id="t3_r")])
+    write_dump(dumps / "RS_2017-01.zst", [submission()])
+    assert len(extracted(dumps, lookback_months=1)) == 2
+    printed = capsys.readouterr().out
+    assert "no submissions of 2016-12:" in printed and "1 of the pairs have no submission" in printed

@@ -111,9 +111,8 @@ def test_loss_covers_only_the_reply(bases: Path) -> None:
     logp = torch.log_softmax(model(torch.tensor([row])).logits[0].float(), -1)
     expected = -sum(logp[i - 1, row[i]] for i in range(prompt_length, len(row))) / (len(row) - prompt_length)
     assert loss.item() == pytest.approx(float(expected), abs=tiny.rounding(largest=10))  # of logits
-    padded = lm_transformers.batch_loss(
-        model, [(row, prompt_length), (row + row[prompt_length:], len(row))], torch.device("cpu"), plain=True
-    )
+    rows = [(row, prompt_length), (row + row[prompt_length:], len(row))]
+    padded = lm_transformers.batch_loss(model, rows, torch.device("cpu"), plain=True)
     assert padded.item() != loss.item()
 
 
