@@ -15,6 +15,7 @@ may be deleted at any time. In CTranslate2's vocabulary the name of a token is i
 
 from __future__ import annotations
 
+import copy
 import gc
 import json
 import os
@@ -22,7 +23,7 @@ import random
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -109,11 +110,10 @@ def _generator(source: Path) -> tuple[dict[str, Any], Any]:
     }  # fmt: skip
 
     def save(folder: Path, precision: config.Precision) -> None:
+        _check(source, model, tokenizer, folder, _generator_check(source, model))
         if precision == "int8":
             smooth.smooth(model, lambda comment, reply: reference.encode_training_row(tokenizer, comment, reply, 96)[0])
         _save(source, model, tokenizer, folder, precision)
-        with _as_float32(source, model, tokenizer, folder, precision) as exact:
-            _check_generator(source, model, exact)
 
     return facts, save
 
@@ -148,9 +148,9 @@ def _ranker(source: Path) -> tuple[dict[str, Any], Any]:
         head = {name: value.detach().numpy() for name, value in head.items()}
 
     def save(folder: Path, precision: config.Precision) -> None:
-        _save(source, encoder.model.base_model, tokenizer, folder, precision)
-        with _as_float32(source, encoder.model.base_model, tokenizer, folder, precision) as exact:
-            _check_encoder(source, encoder.model.base_model, exact)
+        model = encoder.model.base_model
+        _check(source, model, tokenizer, folder, _encoder_check(source, model))
+        _save(source, model, tokenizer, folder, precision)
         if head is not None:
             np.savez(folder / serving.HEAD_FILE, **head)
 
@@ -191,19 +191,15 @@ def _unsupported(source: Path, reason: str) -> UserError:
     return UserError(f"{source}: CTranslate2 does not support this model ({reason}); use the back end transformers")
 
 
-@contextmanager
-def _as_float32(source: Path, model: Any, tokenizer: Any, folder: Path, precision: config.Precision) -> Iterator[Path]:
-    """The export in float32: the folder itself, or a temporary one beside it."""
-    if precision == "float32":
-        yield folder
-        return
+def _check(source: Path, model: Any, tokenizer: Any, folder: Path, check: Callable[[Path], None]) -> None:
+    """Export a copy of the model in float32 to a temporary folder and check it. (The converter takes the model apart.)"""
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-exact-") as exact:
-        _save(source, model, tokenizer, Path(exact), "float32")
-        yield Path(exact)
+        _save(source, copy.deepcopy(model), tokenizer, Path(exact), "float32")
+        check(Path(exact))
 
 
-def _check_generator(source: Path, model: Any, exact: Path) -> None:
-    """Raises UserError if the export in float32 gives other probabilities of the next token than the model.
+def _generator_check(source: Path, model: Any) -> Callable[[Path], None]:
+    """A check that raises UserError if an export in float32 gives other probabilities of the next token than the model.
 
     CTranslate2's converters ignore some keys of a config, and the export is then another model. The text is as long as a prompt and a
     candidate, so that a window that is longer is no difference.
@@ -214,31 +210,39 @@ def _check_generator(source: Path, model: Any, exact: Path) -> None:
 
     lengths = config.GenerateSettings()
     ids = _any_ids(model.config.vocab_size, min(lengths.max_prompt_tokens + lengths.max_new_tokens, model.config.max_position_embeddings))
-    engine = ctranslate2.Generator(str(exact), compute_type="float32")
-    served = np.array(engine.forward_batch([[str(each) for each in ids]], return_log_probs=True))[0]
     with torch.inference_mode():
         logits = model(input_ids=torch.tensor([ids], device=next(model.parameters()).device)).logits[0]
         own = torch.log_softmax(logits.float(), dim=-1).cpu().numpy()
-    _refuse_difference(source, "probabilities of the next token", np.abs(np.exp(served[:, : own.shape[1]]) - np.exp(own)).max())
-    chosen = np.arange(len(ids) - 1), np.array(ids[1:])
-    _refuse_difference(source, "log-likelihood of a text", abs(float((served[:-1][chosen] - own[:-1][chosen]).mean())))
+
+    def check(exact: Path) -> None:
+        engine = ctranslate2.Generator(str(exact), compute_type="float32")
+        served = np.array(engine.forward_batch([[str(each) for each in ids]], return_log_probs=True))[0]
+        _refuse_difference(source, "probabilities of the next token", np.abs(np.exp(served[:, : own.shape[1]]) - np.exp(own)).max())
+        chosen = np.arange(len(ids) - 1), np.array(ids[1:])
+        _refuse_difference(source, "log-likelihood of a text", abs(float((served[:-1][chosen] - own[:-1][chosen]).mean())))
+
+    return check
 
 
-def _check_encoder(source: Path, model: Any, exact: Path) -> None:
-    """Raises UserError if the export in float32 gives other outputs than the encoder."""
+def _encoder_check(source: Path, model: Any) -> Callable[[Path], None]:
+    """A check that raises UserError if an export in float32 gives other outputs than the encoder."""
     import ctranslate2
     import numpy as np
     import torch
 
     ids = _any_ids(model.config.vocab_size, min(rankers.MAX_TOKENS, model.config.max_position_embeddings))
     segments = [int(place >= len(ids) // 2) for place in range(len(ids))]
-    engine = ctranslate2.Encoder(str(exact), compute_type="float32")
-    served = np.array(engine.forward_batch([ids], token_type_ids=[segments]).last_hidden_state)[0]
     with torch.inference_mode():
         device = next(model.parameters()).device
         given = {"input_ids": torch.tensor([ids], device=device), "token_type_ids": torch.tensor([segments], device=device)}
         own = model(**given).last_hidden_state[0].float().cpu().numpy()
-    _refuse_difference(source, "outputs", np.abs(served - own).max())
+
+    def check(exact: Path) -> None:
+        engine = ctranslate2.Encoder(str(exact), compute_type="float32")
+        served = np.array(engine.forward_batch([ids], token_type_ids=[segments]).last_hidden_state)[0]
+        _refuse_difference(source, "outputs", np.abs(served - own).max())
+
+    return check
 
 
 def _any_ids(vocabulary: int, length: int) -> list[int]:
