@@ -663,7 +663,8 @@ def test_a_second_run_changes_nothing(dumps: Path) -> None:
 def test_changed_settings_or_files_extract_a_month_again(dumps: Path) -> None:
     write_dump(dumps / "RC_2017-01.zst", [comment("a", "t3_s"), comment("b", "t1_a")])
     assert len(extracted(dumps)) == 1
-    assert len(extracted(dumps, subreddit=["movies"])) == 0
+    with pytest.raises(UserError, match="no reply in r/movies; check --subreddit"):
+        extracted(dumps, subreddit=["movies"])
     assert len(extracted(dumps)) == 1
     write_dump(dumps / "RS_2017-01.zst", [submission()])
     assert [pair.submission for pair in extracted(dumps)] == ["title of s"]

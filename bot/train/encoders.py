@@ -60,7 +60,7 @@ def ranker_to_train(base: Path, outputs: int, seed: int, method: Method = "lora"
 
     torch.manual_seed(seed)  # the head is initialised at random
     plain, tokenizer = encoder_to_train(AutoModelForSequenceClassification, base, num_labels=outputs)
-    trained_in_full = [name for name, part in plain.named_children() if part is not plain.base_model and any(part.parameters())]
+    trained_in_full = [name for name, part in plain.named_children() if part is not plain.base_model and any(True for _ in part.parameters())]
     if pooler := getattr(plain.base_model, "pooler", None):  # BERT has one, some encoders don't
         trained_in_full.append("pooler")
         if hasattr(pooler, "dense") and not pooler.dense.bias.any():
