@@ -3,6 +3,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$python && break; done)
 PY := .venv/bin/python
 export HF_HUB_DISABLE_TELEMETRY := 1
+unexport PYTHONDONTWRITEBYTECODE  # each stage is a process of its own, and would compile PyTorch and transformers again for ten seconds
 
 .PHONY: help setup run test test-isa soak bench lint clean
 

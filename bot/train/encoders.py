@@ -60,11 +60,15 @@ def ranker_to_train(base: Path, outputs: int, seed: int, method: Method = "lora"
 
     torch.manual_seed(seed)  # the head is initialised at random
     plain, tokenizer = encoder_to_train(AutoModelForSequenceClassification, base, num_labels=outputs)
-    trained_in_full = [name for name, part in plain.named_children() if part is not plain.base_model and any(True for _ in part.parameters())]
+    heads = [name for name, part in plain.named_children() if part is not plain.base_model]
+    trained_in_full = [name for name in heads if any(True for _ in getattr(plain, name).parameters())]
     if pooler := getattr(plain.base_model, "pooler", None):  # BERT has one, some encoders don't
         trained_in_full.append("pooler")
         if hasattr(pooler, "dense") and not pooler.dense.bias.any():
             torch.nn.init.eye_(pooler.dense.weight)
+    if method == "layers":
+        plain.base_model.embeddings.requires_grad_(False)
+        return plain.to(loop.device()).train(), tokenizer
     without_lora = rf"(?:.*\.)?(?:{'|'.join(trained_in_full)})(?:\..*)?"
     return with_lora(plain, "SEQ_CLS", LORA_RANK, modules_to_save=trained_in_full, exclude_modules=without_lora), tokenizer
 
