@@ -30,5 +30,6 @@ names = {kind: name for name, kind in kinds.items()}
 columns = {each.name: names[each.column.type.type_kind] for each in statement.output_column_list}
 builder = PreparedQuery.builder().set_sql(request["rows"]).set_analyzer_options(AnalyzerOptions(language_options=language))
 answered = builder.set_catalog(catalog.build()).prepare().execute().content.table_data.row
-answer = [[cell.string_value if cell.string_value is not None else cell.int64_value for cell in row.cell] for row in answered]
+values = [[(cell.string_value, cell.int64_value, cell.bool_value) for cell in row.cell] for row in answered]
+answer = [[next((value for value in cell if value is not None), None) for cell in row] for row in values]
 json.dump({"columns": columns, "answer": answer}, sys.stdout)

@@ -171,7 +171,7 @@ def test_a_ledger_that_another_program_reads_keeps_the_name_for_a_while(db: sqli
     db.execute("BEGIN")
     db.execute("SELECT * FROM reply").fetchall()
     (tmp_path / "data").mkdir()
-    with pytest.raises(UserError, match="ledger.sqlite-wal: another program has the ledger open; the name stays there until it lets go"):
+    with pytest.raises(UserError, match="ledger.sqlite-wal: another program has the ledger open; the name stays there until it is closed"):
         operate.forget_command("somebody", tmp_path / "data")
     db.execute("COMMIT")
     operate.forget_command("somebody", tmp_path / "data")

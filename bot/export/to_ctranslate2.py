@@ -275,6 +275,7 @@ def exporting(sources: Sequence[tuple[Path, config.Precision]]) -> Iterator[None
             stack.enter_context(
                 subprocess.Popen(
                     [sys.executable, "-P", "-m", "bot", "models", "export", *names, "--precision", precision],
+                    stdout=subprocess.DEVNULL,
                     env=cli.with_root(os.environ),
                     preexec_fn=cli.die_with_parent,
                 )
@@ -294,11 +295,10 @@ def export_command(
     config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings, used without SOURCE")] = None,
 ) -> None:
     """Export generators and rankers for the back end ctranslate2. Skips models whose export is current."""
-    selected = [(source, precision) for source in sources or ()]
-    at_once: list[tuple[Path, config.Precision]] = []
-    if not sources:  # the generator comes first, and takes about as long as all rankers and classifiers together
-        missing = [each for each in dict.fromkeys(required_exports(config.load(config_file))) if not serving.is_current(*each)]
-        selected, at_once = missing[:1], missing[1:]
-    with exporting(at_once):
-        for folder in export_all(selected):
-            print(files.display_path(folder), flush=True)
+    required = [(source, precision) for source in sources] if sources else [*dict.fromkeys(required_exports(config.load(config_file)))]
+    missing = [each for each in required if not serving.is_current(*each)]
+    first = 1 if not sources else len(missing)  # the generator comes first, and takes about as long as all other models together
+    with exporting(missing[first:]):
+        export_all(missing[:first])
+    for each in required:
+        print(files.display_path(serving.serving_folder(*each)))
