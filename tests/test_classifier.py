@@ -256,6 +256,7 @@ def test_clear_replies(shipped: ConductSettings) -> None:
 
 CLEAR_COMMENTS = {
     "My mum passed away last night and I don't know what to do.": True,
+    "I can't go on any more and I have the pills lined up in front of me.": True,
     "He hit me again yesterday and took my phone.": True,
     "Day 3 without a drink and I am shaking so much.": True,
     "My baby isn't breathing, what do I do?": True,
@@ -276,8 +277,3 @@ def left_alone(body: str, conduct: ConductSettings) -> bool:
 
 def test_clear_comments(shipped: ConductSettings) -> None:
     assert {body: left_alone(body, shipped) for body in CLEAR_COMMENTS} == CLEAR_COMMENTS
-
-
-@pytest.mark.xfail(strict=True, reason="the shipped comment classifier misses most of the category crisis, see docs/results.md")
-def test_a_comment_in_crisis(shipped: ConductSettings) -> None:
-    assert left_alone("I can't go on any more and I have the pills lined up in front of me.", shipped)
