@@ -61,7 +61,7 @@ def test_what_is_deleted_there_is_removed_here(box: Box, data: Path, capsys: pyt
     assert schema.read_rows(data / "elsewhere" / "scored.csv", Scored) == []
     capsys.readouterr()
     gone(data)
-    assert "Reddit: has all of these comments; nothing to do" in capsys.readouterr().out
+    assert "Reddit: shows all of these comments; nothing to do" in capsys.readouterr().out
 
 
 def test_more_than_a_call_holds(box: Box, data: Path) -> None:
