@@ -425,7 +425,7 @@ def test_resuming_after_ctrl_c(folder: Path, tmp_path: Path) -> None:
     while not (part.exists() and part.read_text(encoding="utf-8").count("\n") > 20) and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(2)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == 130 and "Traceback" not in errors
     finished = [Candidate(**each) for line in part.read_text(encoding="utf-8").splitlines()[1:] for each in json.loads(line)]
     kept = len(finished) // 10

@@ -407,7 +407,7 @@ def test_our_reply_is_found_in_either_place(box: Box) -> None:
     assert reddit.find_reply(client, us.upper(), parent) == (Outcome.READ, ours)
 
 
-@pytest.mark.parametrize(("stale", "found"), [(["/user/"], True), (["/comments/"], True), (["/user/", "/comments/"], False)])
+@pytest.mark.parametrize(("stale", "result"), [(["/user/"], True), (["/comments/"], True), (["/user/", "/comments/"], False)])
 def test_one_listing_that_is_behind_does_not_hide_it(box: Box, stale: list[str], result: bool) -> None:
     parent = first_comment(box, "sandbox_home", "My bread")
     client = connect(box.url)
