@@ -24,13 +24,13 @@ from typing import Annotated
 
 import typer
 
-from bot import config, files, schema
+from bot import config, files, metrics, schema
 from bot.cli import UserError
 from bot.conduct import what
 from bot.corpus import copies
 from bot.online import door
 from bot.posting import ledger
-from bot.rankers import classifier, score
+from bot.rankers import classifier
 from bot.schema import Candidate, Comment, Context, NotChosen, Scored, Scores, Verdict
 
 Fault = Callable[[Scored], str | None]  # why a candidate must not be posted, or None
@@ -97,7 +97,7 @@ def refusal(row: Scored, settings: config.ChooseSettings) -> str:
         return NotChosen.LOW_REALISM
     if len(row.reply.split()) < settings.minimum_words:
         return NotChosen.TOO_SHORT
-    if score.repeats(row.comment, row.reply):
+    if metrics.repeats_ngram(row.comment, row.reply):
         return NotChosen.ECHO
     if row.rank_score is not None and row.rank_score < settings.minimum_rank:
         return NotChosen.LOW_RANK

@@ -85,13 +85,3 @@ def signals(scores: Mapping[str, float | None], of: Ranked) -> dict[str, float |
     words = text.words(of.reply)
     found["repetition"] = -len(set(words) & set(text.words(of.comment))) / max(1, len(set(words)))
     return found
-
-
-def repeats(comment: str, reply: str) -> bool:
-    """True if the reply has three consecutive words of the comment.
-
-    >>> repeats("Arizona concedes their house race.", "Colorado concedes THEIR house race"), repeats("a b c d", "a b d c")
-    (True, False)
-    """
-    triples = [set(zip(words, words[1:], words[2:], strict=False)) for words in (text.words(comment), text.words(reply))]
-    return bool(triples[0] & triples[1])
