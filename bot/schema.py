@@ -74,7 +74,7 @@ class NotChosen(Phrased):
 
     EMPTY = "empty", "the generator produced no text"
     LOW_REALISM = "low_realism", "realism score below the threshold"
-    LOW_RANK = "low_rank", "rank score below the threshold: no reply is better than this one"
+    LOW_RANK = "low_rank", "rank score below the threshold; not replying is better"
     TOO_SHORT = "too_short", "fewer words than choose.minimum_words"
     ECHO = "repeats_comment", "repeats three words in a row of the comment"
     NOT_BEST = "not_best", "another candidate for the same comment has a better rank score"
