@@ -98,19 +98,18 @@ def _generator(source: Path) -> tuple[dict[str, Any], Any]:
     start, end = reference.start_and_end(tokenizer)
     spelt_start, spelt_end = reference.spelt_ends(tokenizer)
     sizes = model.config
-    if not hasattr(sizes, "max_position_embeddings"):
-        raise _unsupported(source, "no maximum length in its config")
+    context = reference.context_length(sizes)
     heads = sizes.num_attention_heads
     width = getattr(sizes, "head_dim", None) or sizes.hidden_size // heads
     facts = {
         "kind": "generator", "start": start, "end": end, "spelt_start": spelt_start, "spelt_end": spelt_end,
-        "context": sizes.max_position_embeddings, "vocabulary": sizes.vocab_size,
+        "context": context, "vocabulary": sizes.vocab_size,
         # keys and values in float32
         "bytes_a_token": sizes.num_hidden_layers * 2 * (getattr(sizes, "num_key_value_heads", None) or heads) * width * 4,
     }  # fmt: skip
 
     def save(folder: Path, precision: config.Precision) -> None:
-        _check(source, model, tokenizer, folder, _generator_check(source, model))
+        _check(source, model, tokenizer, folder, _generator_check(source, model, context))
         if precision == "int8":
             smooth.smooth(model, lambda comment, reply: reference.encode_training_row(tokenizer, comment, reply, 96)[0])
         _save(source, model, tokenizer, folder, precision)
@@ -195,10 +194,13 @@ def _check(source: Path, model: Any, tokenizer: Any, folder: Path, check: Callab
     """Export a copy of the model in float32 to a temporary folder and check it. (The converter takes the model apart.)"""
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-exact-") as exact:
         _save(source, copy.deepcopy(model), tokenizer, Path(exact), "float32")
-        check(Path(exact))
+        try:
+            check(Path(exact))
+        except (ValueError, RuntimeError) as error:  # the engine stops at sizes that it does not expect, e.g. a text longer than a window
+            raise _unsupported(source, f"the export does not run: {cli.first_line(error)}") from None
 
 
-def _generator_check(source: Path, model: Any) -> Callable[[Path], None]:
+def _generator_check(source: Path, model: Any, context: int) -> Callable[[Path], None]:
     """A check that raises UserError if an export in float32 gives other probabilities of the next token than the model.
 
     CTranslate2's converters ignore some keys of a config, and the export is then another model. The text is as long as a prompt and a
@@ -209,7 +211,7 @@ def _generator_check(source: Path, model: Any) -> Callable[[Path], None]:
     import torch
 
     lengths = config.GenerateSettings()
-    ids = _any_ids(model.config.vocab_size, min(lengths.max_prompt_tokens + lengths.max_new_tokens, model.config.max_position_embeddings))
+    ids = _any_ids(model.config.vocab_size, min(lengths.max_prompt_tokens + lengths.max_new_tokens, context))
     with torch.inference_mode():
         logits = model(input_ids=torch.tensor([ids], device=next(model.parameters()).device)).logits[0]
         own = torch.log_softmax(logits.float(), dim=-1).cpu().numpy()

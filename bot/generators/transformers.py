@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SCORING_BATCH = 8  # rows, in log_likelihoods
+RELATIVE_CONTEXT = 2048  # tokens, for a model without a limit in its config
 
 
 def start_and_end(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
@@ -152,6 +153,17 @@ class _Nucleus(LogitsProcessor):
         return logits
 
 
+def context_length(settings: Any) -> int:
+    """The number of tokens that a model takes, from its config. Models with relative positions, such as BLOOM, have no limit of their own.
+
+    >>> from transformers import BloomConfig, GPT2Config
+    >>> context_length(GPT2Config(n_positions=64)), context_length(BloomConfig())
+    (64, 2048)
+    """
+    limits = (getattr(settings, name, None) for name in ("max_position_embeddings", "max_seq_len"))
+    return next((int(limit) for limit in limits if limit), RELATIVE_CONTEXT)
+
+
 class Transformers:
     def __init__(self, path: Path):
         self.model, self.tokenizer = load_model(path)
@@ -165,7 +177,7 @@ class Transformers:
         _, spelt_end = spelt_ends(self.tokenizer)
         if settings.min_new_tokens and spelt_end:
             raise UserError(f"generate.min_new_tokens: {self.name} has no end token and does not support it; set it to 0")
-        context = self.model.config.max_position_embeddings
+        context = context_length(self.model.config)
         maximum = prompt_room(settings, context, len(encode_prompt(self.tokenizer, "", context)) + 1)
         count = settings.num_candidates
         batch_comments = max(1, settings.batch_size // count)
@@ -208,7 +220,7 @@ class Transformers:
         """
         _, spelt_end = spelt_ends(self.tokenizer)
         surplus = len(_encode(self.tokenizer, spelt_end)) - 1 if spelt_end else 0  # as in `sample`
-        context = self.model.config.max_position_embeddings
+        context = context_length(self.model.config)
         max_prompt = min(settings.max_prompt_tokens, context - 1)
         encoded = [encode_training_row(self.tokenizer, comment, reply, max_prompt) for comment, reply in pairs]
         rows = [(tokens[:context], prompt) for tokens, prompt in encoded]

@@ -73,19 +73,25 @@ def serving_folder(source: Path, precision: config.Precision) -> Path:
 
 
 def origin(source: Path) -> dict[str, Any]:
-    """The inputs of an export other than its precision. Raises UserError if there is no model."""
-    base = bases.base_sha256(cards.read_card(source).base) if loading.needs_base(source) else ""
+    """The inputs of an export other than its precision. Raises UserError if there is no model.
+
+    A base that is not installed is taken to be the one that the card names, so that an export can be used without its base.
+    """
+    base = ""
+    if loading.needs_base(source):
+        card = cards.read_card(source)
+        base = str((bases.read_base(card.base) or {}).get("sha256", card.base_sha256))
     return {"source": fingerprint(source), "base": base, "revision": REVISION}
 
 
 def is_current(source: Path, precision: config.Precision) -> bool:
-    """True if the export exists and was made from the present `source`. Raises UserError if there is no model."""
+    """True if the export exists and was made from the present `source`. Raises UserError if there is no model, or, without a current
+    export, no base of it."""
+    with suppress(UserError):
+        if read_facts(serving_folder(source, precision))["made_from"] == origin(source):
+            return True
     loading.transformers_folder(source)
-    try:
-        made_from = read_facts(serving_folder(source, precision))["made_from"]
-    except UserError:
-        return False
-    return bool(made_from == origin(source))
+    return False
 
 
 def read_facts(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,271 @@
+"""Generators and encoders of many architectures: each one is exported and equal to transformers, or refused in one line.
+
+The models are tiny, have random weights, and are made from their configs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import ctranslate2
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from bot import generators, rankers, schema, text
+from bot.cli import UserError
+from bot.config import GenerateSettings
+from bot.export import to_ctranslate2
+from bot.generators import transformers as reference
+from bot.rankers import transformers as encoding
+from bot.schema import LabelledRow, UpvotePair
+from bot.train import encoders
+from bot.weights import bases, loading, pull
+from tests import tiny
+
+COMMENTS = [("t1_a", "Which book made you laugh?"), ("t1_b", "My kettle takes ten minutes to boil.")]
+SETTINGS = GenerateSettings(num_candidates=2, max_new_tokens=8, temperature=1.0, top_p=1.0)
+
+GPT2: dict[str, Any] = {"n_positions": 256, "n_embd": 32, "n_layer": 2, "n_head": 2, "initializer_range": 0.3}
+LLAMA: dict[str, Any] = {
+    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "max_position_embeddings": 256, "initializer_range": 0.3,
+}  # fmt: skip
+OPT: dict[str, Any] = {
+    "hidden_size": 32, "ffn_dim": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 256,
+    "word_embed_proj_dim": 32, "init_std": 0.3,
+}  # fmt: skip
+GEMMA = LLAMA | {"head_dim": 8}
+GEMMA2 = GEMMA | {"query_pre_attn_scalar": 8}
+
+
+def rope(kind: str = "default", **options: float) -> dict[str, Any]:
+    return LLAMA | {"rope_parameters": {"rope_type": kind, "rope_theta": 10_000.0, **options}}
+
+
+# name -> (model type, config)
+EXPORTED: dict[str, tuple[str, dict[str, Any]]] = {
+    "gpt2": ("gpt2", GPT2),
+    "gpt2 with ReLU": ("gpt2", GPT2 | {"activation_function": "relu"}),
+    "gpt2 with an output layer": ("gpt2", GPT2 | {"tie_word_embeddings": False}),
+    "gpt_bigcode": ("gpt_bigcode", GPT2),
+    "gptj": ("gptj", GPT2 | {"rotary_dim": 8}),
+    "codegen": ("codegen", GPT2 | {"rotary_dim": 8, "n_head": 4}),
+    "opt": ("opt", OPT),
+    "opt normalized afterwards": ("opt", OPT | {"do_layer_norm_before": False, "word_embed_proj_dim": 16}),
+    "falcon": ("falcon", {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "initializer_range": 0.3}),
+    "bloom": ("bloom", {"hidden_size": 32, "n_layer": 2, "n_head": 4, "initializer_range": 0.3}),
+    "llama": ("llama", LLAMA),
+    "llama with another theta": ("llama", rope(rope_theta=500.0)),
+    "llama with linear scaling": ("llama", rope("linear", factor=4.0)),
+    "llama with another epsilon": ("llama", LLAMA | {"rms_norm_eps": 0.5}),
+    "llama with biases": ("llama", LLAMA | {"attention_bias": True, "mlp_bias": True}),
+    "mistral": ("mistral", LLAMA | {"sliding_window": None}),
+    "mistral with a window longer than any text": ("mistral", LLAMA | {"sliding_window": 4096}),
+    "mistral with wide heads": ("mistral", LLAMA | {"head_dim": 16}),
+    "qwen2": ("qwen2", LLAMA),
+    "qwen3": ("qwen3", GEMMA),
+    "gemma": ("gemma", GEMMA),
+    "gemma2 without caps": ("gemma2", GEMMA2 | {"final_logit_softcapping": None, "attn_logit_softcapping": None}),
+}
+# name -> (model type, config, part of the reason). An update of CTranslate2 may make some of them exportable; then move them.
+REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
+    "gpt2 scaled by layer": ("gpt2", GPT2 | {"scale_attn_by_inverse_layer_idx": True}, "differ by"),
+    "gpt2 without scaling": ("gpt2", GPT2 | {"scale_attn_weights": False}, "differ by"),
+    "gpt2 with another epsilon": ("gpt2", GPT2 | {"layer_norm_epsilon": 0.5}, "differ by"),
+    "llama 3": (
+        "llama", rope("llama3", factor=8.0, high_freq_factor=4.0, low_freq_factor=1.0, original_max_position_embeddings=64), "differ by"
+    ),
+    "llama with GELU": ("llama", LLAMA | {"hidden_act": "gelu"}, "differ by"),
+    "llama with dynamic scaling": ("llama", rope("dynamic", factor=4.0), "dynamic"),
+    "llama with wide heads": ("llama", LLAMA | {"head_dim": 16}, "does not run"),
+    "mistral with a short window": ("mistral", LLAMA | {"sliding_window": 16}, "does not run"),
+    "gemma with another theta": ("gemma", GEMMA | {"rope_parameters": {"rope_type": "default", "rope_theta": 500.0}}, "differ by"),
+    "gemma2 with caps": ("gemma2", GEMMA2 | {"final_logit_softcapping": 3.0, "attn_logit_softcapping": 0.5}, "differ by"),
+    "gemma3": ("gemma3_text", GEMMA2 | {"sliding_window": 16}, "does not run"),
+    "gpt_neo": (
+        "gpt_neo",
+        {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "attention_types": [[["global", "local"], 1]], "max_position_embeddings": 256},
+        "GPTNeoConfig",
+    ),
+    "gpt_neox": ("gpt_neox", {name: value for name, value in LLAMA.items() if name != "num_key_value_heads"}, "rotary_pct"),
+    "mpt": ("mpt", {"d_model": 32, "n_heads": 4, "n_layers": 2, "max_seq_len": 256}, "MptConfig"),
+    "phi3": ("phi3", LLAMA | {"original_max_position_embeddings": 256}, "type"),
+    "granite": ("granite", LLAMA | {"logits_scaling": 8.0, "embedding_multiplier": 12.0}, "GraniteConfig"),
+    "cohere": ("cohere", LLAMA | {"logit_scale": 0.0625}, "CohereConfig"),
+    "olmo2": ("olmo2", LLAMA, "Olmo2Config"),
+    "stablelm": ("stablelm", LLAMA, "StableLmConfig"),
+    "starcoder2": ("starcoder2", LLAMA, "Starcoder2Config"),
+}  # fmt: skip
+
+
+def generator(folder: Path, kind: str, options: dict[str, Any]) -> Path:
+    tokenizer = tiny.gpt2_tokenizer()
+    ids = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), tokenizer.eos_token_id)
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, vocab_size=len(tokenizer), **ids, **options)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_the_matrix_is_wide() -> None:
+    """At least 14 architectures, and in each table at least seven."""
+    exported, refused = ({each[0] for each in table.values()} for table in (EXPORTED, REFUSED))
+    assert len(exported | refused) >= 14 and len(exported) >= 7 and len(refused) >= 7
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_an_exported_generator_equals_its_source(tmp_path: Path, name: str) -> None:
+    source = generator(tmp_path / "model", *EXPORTED[name])
+    engine = ctranslate2.Generator(str(to_ctranslate2.export(source, "float32")), compute_type="float32")
+    model, tokenizer = reference.load_model(source)
+    for comment, reply in zip(tiny.TEXT, tiny.TEXT[1:], strict=False):
+        ids = tokenizer(text.format_training_text(comment, reply))["input_ids"]
+        with torch.inference_mode():
+            expected = model(torch.tensor([ids])).logits[0].softmax(-1).numpy()
+        served = np.exp(np.array(engine.forward_batch([[str(each) for each in ids]], return_log_probs=True)))[0]
+        assert np.abs(served[:, : expected.shape[1]] - expected).max() < 1e-3 and expected.max() > 0.05  # not a flat distribution
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_another_model_is_refused_and_works_with_transformers(tmp_path: Path, name: str) -> None:
+    kind, options, reason = REFUSED[name]
+    source = generator(tmp_path / "model", kind, options)
+    with pytest.raises(UserError, match="use the back end transformers") as refusal:
+        to_ctranslate2.export(source, "float32")
+    assert reason in str(refusal.value) and "\n" not in str(refusal.value)
+    assert not list((tmp_path / ".serving").glob("model*"))  # nothing half-written
+    rows = list(generators.load("transformers", source).sample(COMMENTS, SETTINGS, 1))
+    assert [len(row) for row in rows] == [2, 2] and all(each.log_likelihood < 0 for row in rows for each in row)
+
+
+@pytest.mark.parametrize("name", ["granite", "cohere", "gemma2 with caps"])
+def test_likelihoods_are_those_of_the_models_own_logits(tmp_path: Path, name: str) -> None:
+    """These models scale or cap the logits after the output layer."""
+    kind, options, _ = REFUSED[name]
+    source = generator(tmp_path / "model", kind, options)
+    model, tokenizer = reference.load_model(source)
+    ids, start = reference.encode_training_row(tokenizer, *tiny.TEXT[:2], 200)
+    with torch.inference_mode():
+        own = torch.log_softmax(model(torch.tensor([ids])).logits[0].float(), -1)
+    expected = float(own[torch.arange(start - 1, len(ids) - 1), ids[start:]].mean())
+    assert generators.load("transformers", source).log_likelihoods([(tiny.TEXT[0], tiny.TEXT[1])], SETTINGS)[0] == pytest.approx(
+        expected, abs=1e-4
+    )
+
+
+# --- encoders -----------------------------------------------------------------------------------------------------------------
+
+SIZES: dict[str, Any] = {
+    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64, "initializer_range": 0.3
+}  # fmt: skip
+ENCODERS: dict[str, dict[str, Any]] = {
+    "bert": SIZES,
+    "roberta": SIZES | {"type_vocab_size": 1, "max_position_embeddings": 514},
+    "xlm-roberta": SIZES | {"type_vocab_size": 1, "max_position_embeddings": 514},
+    "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64, "initializer_range": 0.3},
+    "mpnet": SIZES | {"max_position_embeddings": 514},
+    "electra": SIZES | {"embedding_size": 16},
+    "albert": SIZES | {"embedding_size": 16, "num_hidden_groups": 1},
+    "deberta-v2": SIZES | {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "max_position_embeddings": 256},
+    "modernbert": SIZES,
+}
+ANGULAR = {"roberta", "xlm-roberta", "mpnet", "modernbert"}  # their control tokens are written <s> and </s>
+
+
+def angular_tokenizer() -> PreTrainedTokenizerFast:
+    names = {"bos": "<s>", "cls": "<s>", "pad": "<pad>", "eos": "</s>", "sep": "</s>", "unk": "<unk>", "mask": "<mask>"}
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=list(dict.fromkeys(names.values())), initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )  # fmt: skip
+    tokenizer.train_from_iterator(tiny.TEXT, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **{f"{name}_token": token for name, token in names.items()})
+
+
+@pytest.fixture(scope="module")
+def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("encoders")
+    for name, options in ENCODERS.items():
+        tokenizer = angular_tokenizer() if name in ANGULAR else tiny.bert_tokenizer()
+        torch.manual_seed(0)
+        ids = {"pad_token_id": tokenizer.pad_token_id}
+        AutoModel.from_config(AutoConfig.for_model(name, vocab_size=len(tokenizer), **ids, **options)).save_pretrained(folder / name)
+        tokenizer.save_pretrained(folder / name)
+    return folder
+
+
+@pytest.fixture
+def base(request: pytest.FixtureRequest, encoder_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The encoder named by the parameter, pulled as a base."""
+    monkeypatch.setattr(bases, "BASE_DIR", tmp_path / "bases")
+    name = f"tiny-{request.param}"
+    pull.pull(name, encoder_folder / request.param)
+    return name
+
+
+def write_data(folder: Path) -> Path:
+    """A liked and a disliked reply to each comment, and which replies belong to it."""
+    liked, disliked = "That one made me laugh out loud.", "Buy cheap watches now."
+    for split, count in (("train", 24), ("val", 8), ("test", 24)):
+        numbers = tiny.numbers_of_rankers(split, count)
+        pairs = [
+            UpvotePair(f"t3_{split}{n}", f"t1_{n}", "t1_x", "t1_y", "books", tiny.TEXT[n % 4], liked, disliked, 30, 0.0) for n in numbers
+        ]
+        schema.write_rows(folder / f"upvote_pairs_{split}.csv", UpvotePair, pairs)
+        rows = [
+            LabelledRow(f"t3_{split}{n}", f"t1_{n}", f"t1_r{n}", "books", tiny.TEXT[n % 4], tiny.TEXT[(n + 1) % 4], 1 - n % 2)
+            for n in numbers
+        ]
+        schema.write_rows(folder / f"relevance_{split}.csv", LabelledRow, rows)
+    return folder
+
+
+@pytest.mark.parametrize("base", ENCODERS, indirect=True)
+@pytest.mark.parametrize("method", ["lora", "layers"])
+def test_a_ranker_is_trained_on_any_encoder(base: str, method: str, tmp_path: Path) -> None:
+    out = tmp_path / "upvote"
+    data = write_data(tmp_path)
+    tiny.train("upvote", base=base, data=data, out=out, rows=48, epochs=4, batch_tokens=512, learning_rate=5e-3, method=method)
+    losses = [row.train_loss for row in schema.read_rows(out / "losses.csv", schema.LossRow)]
+    pairs = [(tiny.TEXT[0], "That one made me laugh out loud."), (tiny.TEXT[0], "Buy cheap watches now.")]
+    liked, disliked = rankers.load("transformers", out).score(pairs)
+    assert losses[-1] < losses[0] and liked > disliked + 0.1
+
+
+@pytest.mark.parametrize("base", ENCODERS, indirect=True)
+def test_control_tokens_that_people_type_are_text(base: str) -> None:
+    """`</s>` ends sarcasm on Reddit, and separates the pair in RoBERTa's tokenizer."""
+    model, tokenizer = encoders.encoder_to_train(AutoModel, bases.base_path(base))
+    typed = " ".join(["Great idea", *sorted(set(tokenizer.all_special_tokens)), "too"])
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    plain, _ = encoding.encode_pair(tokenizer, "Great idea", "Why not?")
+    ids, segments = encoding.encode_pair(tokenizer, typed, "Why not?")
+    assert [each for each in ids if each in special] == [each for each in plain if each in special]
+    once = encoding.encode_text(tokenizer, typed)
+    assert [each for each in once if each in special] == [once[0], once[-1]]
+    assert set(segments) == ({0, 1} if encoding.takes_segments(model) else set(segments))
+
+
+def test_only_bert_is_exported(encoder_folder: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    for name in ENCODERS:
+        model, tokenizer = loading.load(encoder_folder / name, AutoModel)
+        folder = tmp_path / name
+        model.config.num_labels = 1
+        AutoModelForSequenceClassification.from_config(model.config).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        if name == "bert":
+            pair = [("a book", "a kettle")]
+            served = rankers.load("ctranslate2", folder, "float32").score(pair)
+            assert served == pytest.approx(rankers.load("transformers", folder).score(pair), abs=1e-4)
+        else:
+            with pytest.raises(UserError, match="only BERT can be exported, set rank.backend to transformers"):
+                to_ctranslate2.export(folder, "float32")
