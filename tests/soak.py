@@ -47,9 +47,9 @@ import urllib3.connection
 
 from bot import sandbox, schema
 from bot.cli import DISK_FULL, run_command
-from bot.conduct import what
+from bot.conduct import what, where
 from bot.config import ConductSettings
-from bot.online import adopt, inbox, submit
+from bot.online import adopt, door, inbox, submit
 from bot.posting import ledger
 from bot.posting.ledger import DAY, State
 from bot.reddit import calls
@@ -466,6 +466,13 @@ def post_naively(run: Path, url: str, timeout: float) -> None:
 # --- what is chosen, and what became of it --------------------------------------------------------------------------------------
 
 
+def load_checks() -> None:
+    """Compile the patterns and load the word lists of conduct, before the processes are forked. It takes a second of processor time."""
+    title, comment = "Which book would you take along on a long journey?", "I would take the one about the lighthouse, and some tea."
+    where.text_refusal("sandbox_books", title, "", comment, ConductSettings())
+    what.may_say(TEXTS[0], door.Surroundings(title, {"t1_a": comment}).around("t1_a", comment), ConductSettings())
+
+
 def template() -> Path:
     """A seeded sandbox to copy, made once a process."""
     path = Path(tempfile.gettempdir()) / f"soak-sandbox-{os.getpid()}.sqlite"
@@ -548,7 +555,7 @@ def main() -> int:
         seeds = range(options.seed, options.seed + max(0, options.runs - len(cases)))
         print(f"{len(cases)} cases of the matrix, {len(seeds)} random ones, seeds {seeds.start} to {seeds.stop - 1}", flush=True)
         cases += map(at_random, seeds)
-    what.may_say("It is loaded before the processes are forked.", what.around("Is it?"), ConductSettings())
+    load_checks()
     began = time.monotonic()
     outcomes: Counter[str] = Counter()
     results = []
