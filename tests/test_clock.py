@@ -73,7 +73,7 @@ def test_two_clocks_that_contradict_each_other_post_nothing(years: int) -> None:
 def test_a_date_that_cannot_be_read_is_left_out(date: str) -> None:
     made = ServerClock()
     made.note(date)
-    with pytest.raises(Unreachable, match="no answer has a Date"):
+    with pytest.raises(Unreachable, match="no response has a Date"):
         made.utc(URL)
     made.note(formatdate(time.time(), usegmt=True))
     assert abs(made.utc(URL) - time.time()) <= 2
