@@ -52,6 +52,7 @@ STAGES = {
     "train realism": Stage("bot.train.command", "realism", "fine-tune the realism ranker"),
     "train upvote": Stage("bot.train.command", "upvote", "fine-tune the upvote ranker"),
     "train relevance": Stage("bot.train.command", "relevance", "fine-tune the relevance ranker"),
+    "train choice": Stage("bot.train.command", "choice", "fine-tune the ranker that learns from graded candidates"),
     "train conduct": Stage("bot.train.command", "conduct", "fine-tune a classifier of comments or replies"),
     "train weights": Stage("bot.train.rank_weights", "main", "fit how much each ranker counts in rank_score"),
     "train sketches": Stage("bot.train.sketches", "main", "sketch a generator's training replies, so that `choose` can refuse near-copies"),

@@ -218,7 +218,7 @@ class ConductLine:
 
 @dataclass(slots=True)
 class Graded:
-    """A candidate that a reader graded, for `train weights`: 0 nonsense or unfitting, 1 weak, 2 acceptable here, 3 good."""
+    """A graded candidate, for `train choice` and `train weights`. grade: 0 nonsense or unfitting, 1 weak, 2 acceptable here, 3 good."""
 
     comment_id: str
     comment: str
@@ -297,6 +297,7 @@ class Scores:
     upvote_score: float | None
     relevance_score: float | None
     rank_score: float | None
+    choice_score: float | None = None
 
 
 @dataclass(slots=True)
@@ -315,6 +316,7 @@ class Scored:
     rank_score: float | None
     verdict: str
     reason: str
+    choice_score: float | None = None
 
 
 @dataclass(slots=True)

@@ -22,7 +22,7 @@ from bot.evaluate.measures import ScoredRows, rankers_half, read, sample_like_tr
 from bot.rankers import classifier, score_files
 from bot.rankers.score_files import Scorer, Scores
 from bot.schema import ConductLine, LabelledRow, RealismRow, UpvotePair, UpvoteRow
-from bot.train import conduct_transformers, thresholds
+from bot.train import conduct_transformers, graded, thresholds
 from bot.weights import bases, cards
 
 
@@ -83,6 +83,8 @@ def measure_model(folder: Path, data: Path, scores: Scores) -> dict[str, Any]:
     card = cards.read_card(folder)
     if card.kind == "conduct":
         card.metrics = measure_conduct(folder, card, data)
+    elif card.kind == "choice":
+        card.metrics = measure_choice(scores.of_model(folder))
     elif card.kind == "lm":
         card.metrics |= measure_generator(folder, card, data, scores.folder)
     else:
@@ -103,6 +105,21 @@ def measure_conduct(folder: Path, card: cards.ModelCard, data: Path) -> dict[str
     )
     of_people[:, [label in where.TITLE_TOPICS for label in serving.labels]] = False  # these are no titles
     return thresholds.figures(applied, lines, of_people)
+
+
+def measure_choice(ranker: Scorer) -> dict[str, Any]:
+    """How well a choice ranker, and two baselines, tell accepted candidates of the held-out comments of data/choice/graded.csv."""
+    from sklearn.metrics import roc_auc_score
+
+    rows = graded.read([graded.FILE])["held_out"]
+    accepted = [row.grade >= graded.ACCEPTABLE for row in rows]
+    signals = {
+        "ranker": ranker([(row.comment, row.reply) for row in rows], "graded"),
+        "log_likelihood": [(row.log_likelihood or 0.0) * (len(row.reply.split()) + 1) for row in rows],
+        "shorter": [-len(row.reply) for row in rows],
+    }
+    result: dict[str, Any] = {"rows": len(rows), "comments": len({row.comment_id for row in rows}), "accepted": sum(accepted)}
+    return result | {name: {"roc_auc": round(float(roc_auc_score(accepted, values)), 4)} for name, values in signals.items()}
 
 
 def measure_generator(folder: Path, card: cards.ModelCard, data: Path, out: Path) -> dict[str, Any]:
