@@ -238,7 +238,7 @@ class LossRow:
 
 @dataclass(slots=True)
 class Comment:
-    """RUN/comments.csv: a comment to answer. depth 0: directly under the submission."""
+    """RUN/comments.csv: a comment to answer. depth 0: directly under the submission. submitter: who wrote the submission and its title."""
 
     comment_id: str
     thread_id: str
@@ -251,6 +251,7 @@ class Comment:
     author: str
     over_18: bool
     permalink: str
+    submitter: str = ""
 
 
 @dataclass(slots=True)

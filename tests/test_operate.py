@@ -144,6 +144,18 @@ def test_forget_follows_links_as_purge_does(db: sqlite3.Connection, tmp_path: Pa
     assert holding(tmp_path, "poor_soul") == set()
 
 
+def test_forget_removes_the_threads_that_the_person_submitted(db: sqlite3.Connection, tmp_path: Path) -> None:
+    """Their title stands in the rows of other people's comments."""
+    data = tmp_path / "data"
+    rows = [
+        Comment(f"t1_{n}", f"t3_{n}", "books", f"title of {who}", "words", 1, 0, 0, "reader_4", False, "", who)
+        for n, who in enumerate(("Reader_7", "reader_8"))
+    ]
+    schema.write_rows(data / "run" / "comments.csv", Comment, rows)
+    operate.forget_command("reader_7", data)
+    assert schema.read_rows(data / "run" / "comments.csv", Comment) == rows[1:] and holding(data, "eader_7") == set()
+
+
 def test_forget_somebody_of_whom_only_the_context_knows(db: sqlite3.Connection, tmp_path: Path) -> None:
     words_of(tmp_path / "data", 1, "reader_4")
     operate.forget_command("/u/reader_9", tmp_path / "data")

@@ -20,9 +20,7 @@ GOOD, BAD = "That one made me laugh out loud.", "Buy cheap watches now."
 
 def rows(comments: int = 60) -> list[Graded]:
     """Two candidates for each comment, a good and a bad one."""
-    return [
-        Graded(f"t1_{n}", tiny.TEXT[n % 4], reply, -1.0, grade) for n in range(comments) for reply, grade in ((GOOD, 3), (BAD, n % 2))
-    ]
+    return [Graded(f"t1_{n}", tiny.TEXT[n % 4], reply, -1.0, grade) for n in range(comments) for reply, grade in ((GOOD, 3), (BAD, n % 2))]
 
 
 def test_three_fifths_are_trained_on() -> None:
@@ -41,7 +39,7 @@ def test_each_accepted_reply_has_an_echo_and_a_misplaced_reply() -> None:
         assert [(each.reply, each.target) for each in examples[:4]] == [("fits a", 0.85), ("bad", 0.02), ("fits b", 0.98), ("weak", 0.2)]
         echoes = [each for each in examples[4:] if each.target == choice_transformers.ECHO_TARGET]
         assert len(echoes) == 2 and all(each.comment.startswith(each.reply) and each.reply.count(" ") >= 3 for each in echoes)
-        seen |= {(each.comment[:3], each.reply, each.target) for each in examples[4:] if each.target == choice_transformers.MISPLACED_TARGET}
+        seen |= {(each.comment[:3], each.reply, each.target) for each in examples[4:] if each.target == 0.1}
     assert seen == {("one", "fits b", 0.1), ("sev", "fits a", 0.1)}  # never a comment's own reply
 
 
