@@ -150,7 +150,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Round:
-    """Processes that start together. harm: one of HARMS, or ASKED, applied before they start; if the ledger is affected, `adopt` follows."""
+    """Processes that start together. harm: one of HARMS, or ASKED, applied before they start; after a harm to the ledger, `adopt` runs."""
 
     starts: tuple[Start, ...] = (Start(),)
     faults: tuple[Fault, ...] = ()

@@ -35,7 +35,7 @@ def row(
 
 @pytest.fixture(autouse=True)
 def other_thresholds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Disable the other thresholds, because the tests of the commands are about the realism threshold."""
+    """Set the realism threshold and disable the others, since the tests of the commands are about realism."""
     for name, value in (("REALISM", "0.45"), ("RANK", "0"), ("WORDS", "1")):
         monkeypatch.setenv(f"BOT_CHOOSE__MINIMUM_{name}", value)
 

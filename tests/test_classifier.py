@@ -52,7 +52,7 @@ def test_the_export_equals_transformers(source: Path) -> None:
     assert model.logits(TEXTS[::-1], batch_size=2)[::-1] == pytest.approx(expected, abs=tiny.rounding(largest=10))
 
 
-def test_a_folder_without_a_classifier_is_an_error(source: Path, tmp_path: Path) -> None:
+def test_classifiers_and_rankers_are_not_interchangeable(source: Path, tmp_path: Path) -> None:
     ranker = tiny.encoder(tmp_path / "ranker")
     with pytest.raises(UserError, match="not a conduct classifier; set conduct.comment_classifier"):
         serving_rankers.load_labels(ranker, "float32")

@@ -111,7 +111,7 @@ def test_candidates_equal_those_of_gpt_2_simple(checkpoint: Path, converted: Pat
 
 
 @pytest.mark.parametrize("reply", ["see <|endoftext|> here!", "ends in <"])
-def test_generation_stops_at_an_end_of_several_tokens(
+def test_generation_stops_at_a_multi_token_end(
     checkpoint: Path, bpe: Any, tmp_path: Path, reply: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A model that recites a row and further text stops after the end, which counts as one token in the mean."""

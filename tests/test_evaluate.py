@@ -1,4 +1,4 @@
-"""evaluate: rankers and their picks on invented rows, the files it reads and writes, and single models for their cards."""
+"""evaluate: rankers and their picks on invented rows, files that are read and written, and metrics for the cards of single models."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_siblings_far_apart_in_time_are_excluded_and_unknown_times_ignored(monke
     assert everything["ranker_and_earlier"]["pairwise_accuracy"][0] == pytest.approx(1 / 3, abs=1e-4)  # in TRAIN the later always wins
     earlier_wins = [*TRAIN[:2], *(pair(n, "x", "y", hours=-0.5) for n in range(6))]  # in three of four pairs
     with_time = upvote.measure(upvote.score_pairs(ranker, None, earlier_wins, SIBLINGS))["all"]["ranker_and_earlier"]
-    assert with_time["pairwise_accuracy"][0] == pytest.approx(2 / 3, abs=1e-4) and with_time["pairs"] == 3  # it decides the tie, wrongly
+    assert with_time["pairwise_accuracy"][0] == pytest.approx(2 / 3, abs=1e-4) and with_time["pairs"] == 3  # this decides the tie, wrongly
     timeless = [pair(n, "x", "y", hours=0.0) for n in range(8)]
     assert "ranker_and_earlier" not in upvote.score_pairs(ranker, None, timeless, SIBLINGS).scores
     assert measured["gap_5"]["pairs"] == 3 and measured["gap_20"]["pairs"] == 2
@@ -158,7 +158,7 @@ def test_a_scorer_without_scores_for_some_rows_is_measured_on_the_others() -> No
 
 
 def choice(n: int, candidates: Sequence[str], likelihoods: Sequence[float | None], human: str = "a human reply") -> Choice:
-    """realism counts r, upvote counts u."""
+    """A choice among candidates. The realism score counts the letter r, the upvote score the letter u."""
     pairs = [("why?", each) for each in candidates]
     rankers = {"realism_score": letter_scorer("r"), "upvote_score": letter_scorer("u")}
     return Choice(f"t3_{n}", "why?", human, list(candidates), choices.score_pairs(pairs, rankers, ""), list(likelihoods))

@@ -1,4 +1,4 @@
-"""The notebooks, executed in order with invented Reddit data and tiny models, each on the files of the previous ones; and their form."""
+"""The notebooks, executed in order with invented Reddit data and tiny models, each with the files of the previous ones."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ class Bench:
             loaded = "import sys\nsorted({'torch', 'tensorflow', 'transformers'} & set(sys.modules))"
             content.cells.append(nbformat.v4.new_code_cell(loaded))
             with pytest.MonkeyPatch.context() as patch:
-                patch.setenv("BOT_BASES", str(self.bases))  # here, since conftest takes such settings away before each test
+                patch.setenv("BOT_BASES", str(self.bases))  # here, because conftest removes such settings before each test
                 NotebookClient(content, timeout=900, resources={"metadata": {"path": str(ROOT / "notebooks")}}).execute()
             if folder := os.environ.get("EXECUTED_NOTEBOOKS"):
                 nbformat.write(content, Path(folder) / f"{name}.{len(self.executed)}.ipynb")
