@@ -263,7 +263,7 @@ def printed(content: Any) -> str:
 
 
 def check(content: Any, figures: int, tables: int) -> None:
-    """Check that there are no errors, these numbers of figures and tables, and no frameworks loaded in the kernel."""
+    """Check the numbers of figures and tables, and that there are no errors and no frameworks loaded in the kernel."""
     results = [output.data for output in outputs(content) if output.output_type == "execute_result"]
     assert not [output for output in outputs(content) if output.output_type == "error"]
     assert sum("image/png" in data for data in results) == figures
