@@ -35,8 +35,8 @@ INTENDED_USE = {
     "upvote": "Orders the candidates for one comment by how well readers are likely to receive them.",
     "relevance": "Separates replies that belong to a comment from replies that would fit any comment of the subreddit.",
     "choice": "The probability that a reader accepts a generated reply as an answer to the comment, for the order of candidates.",
-    "conduct": "Names what speaks against answering a comment, or against posting a reply of the bot's. It keeps a program silent:"
-    " it is no basis for judging or moderating people, and no detector of people in danger.",
+    "conduct": "Gives the probability of each reason not to answer a comment, or not to post a reply of the bot. A program that uses it"
+    " stays silent in such cases. It is no basis for judging or moderating people, and it is not a detector of people in danger.",
 }
 # A trainer with other limits defines its own LIMITS.
 LIMITS = {
@@ -51,8 +51,8 @@ LIMITS = {
     " \"thank you\". Its only negatives are replies from the same subreddit, so it has learnt little about differences between subreddits.",
     "choice": "Trained on the candidates of one generator, graded by few readers, so it knows that generator's faults and those readers'"
     f" taste. It cannot tell whether a claim is true. {INPUT_LENGTH}",
-    "conduct": "Trained on a few hundred invented lines a category, in English, beside people's texts that count as harmless. It misses"
-    " lines in other words; patterns and word lists decide beside it. What is quoted, ironic or fictional can be taken for earnest.",
+    "conduct": "Trained on a few hundred invented English lines per category, and on texts by people, which are assumed to be harmless. It"
+    " misses lines with other wording, so patterns and word lists are used, too. It can mistake quotes, irony or fiction for serious text.",
 }  # fmt: skip
 
 
