@@ -54,13 +54,13 @@ TRAIN = [pair(n, f"word{n % 3} x", f"word{n % 3} y") for n in range(8)]
 
 def test_siblings_far_apart_in_time_are_excluded_and_unknown_times_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     ranker = letter_scorer()
-    assert "earlier_wins" not in upvote.measure(upvote.score_pairs(ranker, None, TRAIN, SIBLINGS))["all"]  # it scores 3 of 4
+    assert "earlier_wins" not in upvote.measure(upvote.score_pairs(ranker, None, TRAIN, SIBLINGS), {})["all"]  # it scores 3 of 4
     monkeypatch.setattr(upvote, "MIN_SCORED", 3)
     tested = upvote.score_pairs(ranker, None, TRAIN, SIBLINGS)
     assert [row.karma_gap for row in tested.rows] == [25, 4, 120, 5]
     assert tested.scores["ranker"].tolist() == pytest.approx(np.array([[0.25, 0.15], [0.15, 0.15], [0.05, 0.15], [0.35, 0.15]]))
     assert np.isnan(tested.scores["earlier_wins"][2]).all()
-    measured = upvote.measure(tested)
+    measured = upvote.measure(tested, {})
     everything = measured["all"]
     assert everything["pairs"] == 4 and everything["threads"] == 3
     assert everything["ranker"]["pairwise_accuracy"][0] == pytest.approx(2.5 / 4)
@@ -72,7 +72,7 @@ def test_siblings_far_apart_in_time_are_excluded_and_unknown_times_ignored(monke
     assert everything["earlier_wins"]["behind_ranker"][0] == pytest.approx((2.5 - 2) / 3, abs=1e-4)  # over the three pairs it scores
     assert everything["ranker_and_earlier"]["pairwise_accuracy"][0] == pytest.approx(1 / 3, abs=1e-4)  # in TRAIN the later always wins
     earlier_wins = [*TRAIN[:2], *(pair(n, "x", "y", hours=-0.5) for n in range(6))]  # in three of four pairs
-    with_time = upvote.measure(upvote.score_pairs(ranker, None, earlier_wins, SIBLINGS))["all"]["ranker_and_earlier"]
+    with_time = upvote.measure(upvote.score_pairs(ranker, None, earlier_wins, SIBLINGS), {})["all"]["ranker_and_earlier"]
     assert with_time["pairwise_accuracy"][0] == pytest.approx(2 / 3, abs=1e-4) and with_time["pairs"] == 3  # this decides the tie, wrongly
     timeless = [pair(n, "x", "y", hours=0.0) for n in range(8)]
     assert "ranker_and_earlier" not in upvote.score_pairs(ranker, None, timeless, SIBLINGS).scores
@@ -92,6 +92,19 @@ def test_subreddits_with_many_pairs_and_threads_are_subsets() -> None:
     subsets = upvote.subsets_of(rows)
     assert subsets["r/Big"].sum() == 50 and subsets["r/Big_gap_20"].sum() == 50 and subsets["r/some"].sum() == 60
     assert not {"r/small", "r/few", "r/some_gap_20"} & subsets.keys()
+
+
+def test_the_rules_of_public_datasets_are_subsets() -> None:
+    later, earlier = pair(1, "xx", "x", 25, 0.5), pair(2, "xx", "x", 25, -0.5)
+    close = pair(3, "x", "xx", 21, 0.5)
+    known = {
+        "t1_1": {"t1_1a": 26, "t1_1b": 1}, "t1_2": {"t1_2a": 26, "t1_2b": 1, "t1_2c": 9},
+        "t1_3": {"t1_3a": 99, "t1_3b": 78, "t1_3c": 1, "t1_3d": 5},  # one of three steps, and less than twice the karma
+    }  # fmt: skip
+    measured = upvote.measure(upvote.score_pairs(letter_scorer(), None, TRAIN, [later, earlier, close]), known)
+    assert {name: measured[name]["pairs"] for name in ("gap_20", "dialogrpt", "shp")} == {"gap_20": 3, "dialogrpt": 2, "shp": 1}
+    assert measured["dialogrpt"]["ranker"]["pairwise_accuracy"][0] == 1.0 and measured["gap_20"]["ranker"]["pairwise_accuracy"][0] < 1
+    assert not {"dialogrpt", "shp"} & upvote.measure(upvote.score_pairs(letter_scorer(), None, TRAIN, [later]), {}).keys()
 
 
 def test_pair_probabilities_and_their_calibration() -> None:
@@ -117,7 +130,7 @@ def test_left_out_subreddits_without_measurable_pairs_are_an_error() -> None:
     with pytest.raises(
         UserError, match=r"left-out subreddits \(narrow\): no pair with a karma gap of at least 5 and at most 1 hours apart"
     ):
-        upvote.measure_left_out(letter_scorer(), TRAIN, [pair(1, "xx", "x", gap=4, subreddit="Narrow")])
+        upvote.measure_left_out(letter_scorer(), TRAIN, [pair(1, "xx", "x", gap=4, subreddit="Narrow")], {})
 
 
 # --- realism ------------------------------------------------------------------------------------------------------------

@@ -82,6 +82,8 @@ SUBSETS = {
     "all": "all",
     "gap_5": "karma gap of at least 5",
     "gap_20": "karma gap of at least 20",
+    "dialogrpt": "DialogRPT's rule: karma gap of at least 20, ranks half apart",
+    "shp": "SHP's rule: the later reply has twice the karma",
     "like_length": "lengths within 20 %",
     "like_length_gap_20": "lengths within 20 %, karma gap of at least 20",
     "random_100": "1 of 100, random distractors",

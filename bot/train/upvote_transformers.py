@@ -1,8 +1,8 @@
 """train upvote with PyTorch: predict which of two replies to a comment gets more karma.
 
 Reads  DATA/upvote_pairs_{train,val,test}.csv (of the training split only the rankers' half, see text.half_for) and an encoder in
-       models/base/; with --ranked-rows DATA/ranked_pairs.csv, with --harvest harvest.csv, with --realism-out
-       DATA/realism_{train,val,test}.csv.
+       models/base/; with a --rule other than gap DATA/upvote_train.csv, with --ranked-rows DATA/ranked_pairs.csv, with --harvest
+       harvest.csv, with --realism-out DATA/realism_{train,val,test}.csv.
 Writes OUT: a LoRA adapter, model.json and losses.csv; during training, OUT/checkpoint.pt. With --realism-out, a realism ranker with the
        same adapter in that folder.
 
@@ -40,8 +40,9 @@ import typer
 
 from bot import files, schema, text
 from bot.cli import UserError
+from bot.corpus import karma_rules
 from bot.rankers import Encoded, batches_of_like_length
-from bot.schema import Harvested, RankedPair, RealismRow, UpvotePair, sample_rows
+from bot.schema import Harvested, RankedPair, RealismRow, UpvotePair, UpvoteRow, sample_rows
 from bot.train import encoders, harvested, loop, realism_transformers
 from bot.train.options import Harvest, Out, RankerOptions
 from bot.weights import bases
@@ -61,6 +62,10 @@ CALIBRATION_PAIRS = 1500
 class Options(RankerOptions):
     out: Out = Path("models/upvote")
     karma_gap: Annotated[int, typer.Option(min=1, help="minimum difference in karma of training pairs")] = 5
+    rule: Annotated[
+        karma_rules.Rule,
+        typer.Option(help="training pairs: gap: by --karma-gap; dialogrpt: also by rank; shp: the later reply has twice the karma"),
+    ] = "gap"
     threads: Annotated[
         Literal["rankers", "all"],
         typer.Option(help="training threads: the rankers' half, so that the judges of `evaluate` are independent, or all"),
@@ -108,7 +113,8 @@ def train(options: Options) -> None:
     sources = {f"upvote_pairs_{each}.csv": len(rows) for each, rows in read.items()}
     own_rows = harvested.own_replies(schema.read_rows(options.harvest, Harvested), options.left_out) if options.harvest else []
     own = own_groups(own_rows, options.karma_gap)
-    groups = sibling_groups(options, read["train"]) + own
+    known = karma_rules.karmas(schema.read_rows(options.data / "upvote_train.csv", UpvoteRow)) if options.rule != "gap" else {}
+    groups = sibling_groups(options, karma_rules.select(read["train"], known, options.rule, options.karma_gap)) + own
     if options.ranked_rows:
         ranked = schema.read_rows(options.data / "ranked_pairs.csv", RankedPair)
         sources["ranked_pairs.csv"] = len(ranked)
@@ -128,8 +134,8 @@ def train(options: Options) -> None:
 
     settings: dict[str, Any] = {
         "rows": sum(len(group.replies) for group in groups), "ranked_rows": options.ranked_rows, "groups": len(groups),
-        "epochs": options.epochs, "batch_tokens": options.batch_tokens, "karma_gap": options.karma_gap, "threads": options.threads,
-        "left_out": sorted(options.left_out), "own_rows": sum(len(group.replies) for group in own),
+        "epochs": options.epochs, "batch_tokens": options.batch_tokens, "karma_gap": options.karma_gap, "rule": options.rule,
+        "threads": options.threads, "left_out": sorted(options.left_out), "own_rows": sum(len(group.replies) for group in own),
         "harvest_sha256": files.sha256_of(options.harvest) if options.harvest else "",
     }  # fmt: skip
     calibrate = lambda ranker: calibrate_on_pairs(ranker, calibration)  # noqa: E731
@@ -176,11 +182,10 @@ def calibration_pairs(options: Options, pairs: Sequence[UpvotePair]) -> list[Upv
 
 
 def sibling_groups(options: Options, pairs: Sequence[UpvotePair]) -> list[Group]:
-    """Groups of training pairs in the rankers' half. Raises UserError if there are none."""
+    """Groups of these training pairs, of the rankers' half or of all threads. Raises UserError if there are none."""
     kept = [
         row for row in pairs
-        if row.karma_gap >= options.karma_gap
-        and (options.threads == "all" or text.half_for(row.thread_id) == "rankers")
+        if (options.threads == "all" or text.half_for(row.thread_id) == "rankers")
         and row.subreddit.lower() not in options.left_out
     ]  # fmt: skip
     if not kept:
