@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +232,16 @@ def test_win_rates_gain_and_genericness() -> None:
     assert gain["random"]["1"][0] == gain["longest"]["1"][0] == pytest.approx((2 / 3 + 2 / 3) / 2, abs=1e-4)
     assert gain["random"]["2"][0] == pytest.approx(((2 / 3 + 1) / 2 + (2 / 3 + 1 / 3) / 2) / 2, abs=1e-4)
     assert gain["longest"]["2"][0] == pytest.approx((1 + 2 / 3) / 2, abs=1e-4) and "5" not in gain["random"]
+
+
+def test_echoes_short_and_long_picks_are_counted() -> None:
+    replies = ["the old lighthouse keeper, again", "no", "one two three", "this is a longer reply of mine"]
+    one = replace(choice(1, replies, [-1.0] * 4, "a reply by a person, that is"), comment="Who is the old lighthouse keeper?")
+    two = choice(2, ["a b c d e f g"] * 2, [-1.0, -2.0], "yes")
+    measured = choices.measure_choices([one, two], COLUMNS, WEIGHTS, 0.2, {"long": Length()})["choices"]
+    assert measured["random"]["echo"][0] == (1 / 4 + 0) / 2 and measured["random"]["short"][0] == (2 / 4 + 0) / 2
+    assert measured["random"]["median_words"] == 6.0 and measured["longest"]["median_words"] == 6.0  # of 5, 1, 3, 7, 7, 7 words; of 5, 7
+    assert measured["person"]["short"][0] == 0.5 and measured["longest"]["echo"][0] == 0.5
 
 
 def test_candidates_are_read_and_those_of_other_comments_rejected(tmp_path: Path) -> None:
