@@ -47,6 +47,7 @@ STAGES = {
     "extract": Stage("bot.corpus.extract", "main", "monthly dumps or BigQuery -> reply pairs"),
     "prepare": Stage("bot.corpus.prepare", "main", "reply pairs -> cleaned, split training files"),
     "prepare realism": Stage("bot.corpus.prepare", "realism_command", "training files and generated replies -> the realism files"),
+    "prepare imitate": Stage("bot.corpus.imitate", "main", "replies worth imitating, for `train lm --imitate`"),
     "prepare ranked": Stage("bot.corpus.prepare", "ranked_command", "replies in Reddit's own order -> weak pairs for the upvote ranker"),
     "train lm": Stage("bot.train.command", "lm", "fine-tune the generator"),
     "train realism": Stage("bot.train.command", "realism", "fine-tune the realism ranker"),

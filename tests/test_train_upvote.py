@@ -14,7 +14,7 @@ from bot.cli import UserError
 from bot.corpus import karma_rules
 from bot.evaluate import evaluate
 from bot.schema import RankedPair, UpvotePair
-from bot.train.upvote_transformers import Group, calibrate_on_pairs, draw_evenly, group_by_comment
+from bot.train.upvote_transformers import Group, calibrate_on_pairs, evenly, group_by_comment
 from bot.weights import bases, cards, pull
 from tests import tiny
 
@@ -47,11 +47,11 @@ def test_subreddits_are_drawn_by_the_square_root_of_their_size() -> None:
     groups = [
         Group(name, [("c", f"{name}{n}"), ("c", "y")], [(0, 1)]) for name, count in (("small", 25), ("large", 2500)) for n in range(count)
     ]
-    drawn = draw_evenly(groups, 110, 1)
+    drawn = evenly(groups, 110, 1)
     by_name = {name: sum(group.subreddit == name for group in drawn) for name in ("small", "large")}
     assert by_name["small"] + by_name["large"] == 55 and 4 <= by_name["small"] <= 6  # a tenth of the large one's, not a hundredth
-    assert drawn == draw_evenly(groups, 110, 1) != draw_evenly(groups, 110, 2)
-    assert len(draw_evenly(groups, 10**6, 1)) == 2525
+    assert drawn == evenly(groups, 110, 1) != evenly(groups, 110, 2)
+    assert len(evenly(groups, 10**6, 1)) == 2525
 
 
 def test_pairs_are_selected_by_rule() -> None:

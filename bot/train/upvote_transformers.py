@@ -19,7 +19,8 @@ The bot's own replies (--harvest) have no known siblings. They are compared with
 (`own_groups`). This is weaker than comparing siblings, because exposure differs between threads: a reply may do better just because its
 thread did.
 
-The number of rows drawn from a subreddit grows with the square root of its size (`draw_evenly`), so that the largest do not dominate.
+The number of rows drawn from a subreddit grows with the square root of its size (corpus.pairs.draw_evenly), so that the largest do not
+dominate.
 
 Subreddits given with --leave-out are used neither for training nor for calibration. `evaluate --model` measures the ranker on their pairs
 from all three splits (card.settings["left_out"] lists them).
@@ -27,7 +28,6 @@ from all three splits (card.settings["left_out"] lists them).
 
 from __future__ import annotations
 
-import random
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -40,7 +40,7 @@ import typer
 
 from bot import files, schema, text
 from bot.cli import UserError
-from bot.corpus import karma_rules
+from bot.corpus import karma_rules, pairs
 from bot.rankers import Encoded, batches_of_like_length
 from bot.schema import Harvested, RankedPair, RealismRow, UpvotePair, UpvoteRow, sample_rows
 from bot.train import encoders, harvested, loop, realism_transformers
@@ -191,7 +191,7 @@ def sibling_groups(options: Options, pairs: Sequence[UpvotePair]) -> list[Group]
     if not kept:
         file, gap = options.data / "upvote_pairs_train.csv", options.karma_gap
         raise UserError(f"{file}: no training pair of the rankers' half with a karma gap of {gap}; prepare more data")
-    return draw_evenly(group_by_comment(kept), options.rows, options.seed)
+    return evenly(group_by_comment(kept), options.rows, options.seed)
 
 
 def ranked_groups(options: Options, pairs: Sequence[RankedPair], read: BySplit, realism: dict[str, list[RealismRow]]) -> list[Group]:
@@ -202,7 +202,7 @@ def ranked_groups(options: Options, pairs: Sequence[RankedPair], read: BySplit, 
         row for row in pairs
         if row.rank_gap >= MIN_RANK_GAP and row.comment not in excluded and row.subreddit.lower() not in options.left_out
     ]  # fmt: skip
-    return draw_evenly(group_by_comment(kept), options.ranked_rows, options.seed)
+    return evenly(group_by_comment(kept), options.ranked_rows, options.seed)
 
 
 def group_by_comment(pairs: Iterable[UpvotePair | RankedPair]) -> list[Group]:
@@ -257,26 +257,9 @@ def own_groups(rows: Iterable[Harvested], karma_gap: int) -> list[Group]:
     return result
 
 
-def draw_evenly(groups: Sequence[Group], rows: int, seed: int) -> list[Group]:
-    """Groups drawn at random with about `rows` replies in total, from each subreddit in proportion to the square root of its replies."""
-    by_subreddit: dict[str, list[Group]] = defaultdict(list)
-    for group in groups:
-        by_subreddit[group.subreddit].append(group)
-    drawn: list[tuple[float, str, Group]] = []
-    for subreddit, members in sorted(by_subreddit.items()):
-        random.Random(f"{seed} {subreddit}").shuffle(members)
-        root = sum(len(group.replies) for group in members) ** 0.5
-        before = 0
-        for group in members:
-            drawn.append((before / root, subreddit, group))
-            before += len(group.replies)
-    result, count = [], 0
-    for _, _, group in sorted(drawn, key=lambda each: each[:2]):
-        if count >= rows:
-            break
-        result.append(group)
-        count += len(group.replies)
-    return result
+def evenly(groups: Sequence[Group], rows: int, seed: int) -> list[Group]:
+    """Groups with about `rows` replies in total, see corpus.pairs.draw_evenly."""
+    return pairs.draw_evenly(groups, lambda group: group.subreddit, lambda group: len(group.replies), rows, seed)
 
 
 # --- loss and calibration -----------------------------------------------------------------------------------------------
