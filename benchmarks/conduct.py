@@ -1,13 +1,13 @@
-"""Misses and false refusals of the checks of conduct, kind by kind: by patterns and lists alone, and with the classifiers.
+"""Misses and false refusals of the conduct checks by kind: with patterns and word lists alone, and with the classifiers.
 
     python benchmarks/conduct.py data/conduct/reply_lines.csv data/conduct/comment_lines.csv data/prepared/lm_test.csv lines.csv
 
 Reads  CSV files, recognized by their columns:
        kind, should_refuse (yes, no), text                          replies to one comment about books
-       text, becomes (ping, link, none)                             the same, by what Reddit's renderer makes of them
+       text, becomes (ping, link, none)                             the same, labelled with what Reddit's renderer turns them into
        kind, may_answer (yes, no), subreddit, title, flair, comment
-       category, refuse (1, 0), text                                invented lines; those held out from training, by a hash of the text
-       comment, reply                                               people's, none of which should be refused; 1,000 at random
+       category, refuse (1, 0), text                                invented lines; those used for training are omitted
+       comment, reply                                               text by people, which should not be refused; a random sample of 1,000
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ WAYS = {
     "patterns": ConductSettings(comment_classifier=None, reply_classifier=None),
     "with classifiers": ConductSettings(),
 }
-COMMENT, REPLY = 0, 1  # which of the refusals of `check` counts
+COMMENT, REPLY = 0, 1  # which refusal of `check` counts
 PEOPLE, SEED = 1000, 1
 
 
@@ -44,7 +44,7 @@ class Line(NamedTuple):
 
 
 def lines_of(path: Path) -> list[Line]:
-    """The lines of a file, by its columns; of data/conduct's invented lines those that no classifier learned from."""
+    """The lines of a file with one of the formats above. Invented lines that a classifier was trained on are omitted."""
     header, rows = schema.read_table(path)
     if "becomes" in header:
         return [Line(f"becomes {row['becomes']}", row["becomes"] != "none", reply(row["text"]), REPLY) for row in rows]
@@ -76,7 +76,7 @@ def measure(path: Path) -> None:
     rows = [line.row for line in lines]
     refused: dict[str, list[bool]] = {}
     for name, conduct in WAYS.items():
-        check.check(rows[:1], conduct)  # loads
+        check.check(rows[:1], conduct)  # loads the classifiers
         begin = time.perf_counter()
         refused[name] = [bool(refusals[line.side]) for line, refusals in zip(lines, check.check(rows, conduct), strict=True)]
         print(f"{path.name}, {name}: {1000 * (time.perf_counter() - begin) / len(rows):.1f} ms a line")

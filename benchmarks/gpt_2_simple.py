@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path = [each for each in sys.path if Path(each).resolve() != ROOT / "benchmarks"]  # else this file shadows the package gpt_2_simple
+sys.path = [each for each in sys.path if Path(each).resolve() != ROOT / "benchmarks"]  # this file would shadow the package gpt_2_simple
 COMMENTS = [
     ("Which book made you laugh out loud on the train? " * repeat + "I need something light for a long journey.")[: 60 + 25 * repeat]
     for repeat in range(1, 9)

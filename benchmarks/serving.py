@@ -5,7 +5,7 @@ Writes FOLDER/124M and its conversions (2 GB, kept for the next run), FOLDER/ser
     python benchmarks/serving.py --folder /tmp/bench                       all parts, about 15 minutes on two idle cores
     python benchmarks/serving.py --folder /tmp/bench --only generation --only rankers --repeat 1
 
-All sides get the same prompts and lengths: 8 comments, 10 candidates, 60 tokens, none ends early. Each side runs in a separate process, the
+All sides get the same prompts and lengths: 8 comments, 10 candidates, 60 tokens; none ends early. Each side runs in a separate process, the
 sides alternate, and the table shows medians over the rounds. "whole process" is the time from start to exit; the others are warm: the model
 is loaded and one comment has been answered. Parts:
 - generation: gpt_2_simple.generate with nsamples=10, as its users call it, with the checkpoint reloaded for each comment, as in the
@@ -48,7 +48,7 @@ NATURAL = 40  # comments
 PAIRS, PAIR_TOKENS = 200, 96
 GROWTH, GROWTH_CANDIDATES, GROWTH_TOKENS = (1, 10, 100, 1000), 2, 20
 PARTS = ["generation", "rankers", "growth", "dry-run"]
-Result = dict[str, Any]  # seconds and peak_mib, in some parts more
+Result = dict[str, Any]  # seconds and peak_mib; some parts have further keys
 
 
 # --- sides --------------------------------------------------------------------------------------------------------------
@@ -150,7 +150,7 @@ def decoding(folder: Path) -> Result:
 
 
 def natural(_: Path) -> Result:
-    """The same with the config's generator on comments of the sandbox, with replies of their natural length."""
+    """Decoding with the config's generator, for comments of the sandbox and replies of natural length."""
     from bot import config, generators
     from bot.sandbox import seed
 

@@ -100,6 +100,7 @@ class RankWeights(Section):
     realism: float = Field(default=0.148, ge=0)
     upvote: float = Field(default=0.0, ge=0)
     relevance: float = Field(default=0.024, ge=0)
+    choice: float = Field(default=0.0, ge=0)
     likelihood: float = Field(default=0.08, ge=0)
     repetition: float = Field(default=0.912, ge=0)
 
@@ -110,10 +111,11 @@ class RankSettings(Section):
     realism: ModelFolder | None = Path("models/realism")
     upvote: ModelFolder | None = Path("models/upvote")
     relevance: ModelFolder | None = Path("models/relevance")
+    choice: ModelFolder | None = None
     batch_size: int = Field(default=8, ge=1)
     weights: RankWeights = RankWeights()
 
-    @field_validator("realism", "upvote", "relevance", mode="before")
+    @field_validator("realism", "upvote", "relevance", "choice", mode="before")
     @classmethod
     def _empty_means_none(cls, value: Any) -> Any:
         """TOML and environment variables cannot express None, and an empty path would mean the current folder."""

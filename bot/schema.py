@@ -218,7 +218,7 @@ class ConductLine:
 
 @dataclass(slots=True)
 class Graded:
-    """A candidate that a reader graded, for `train weights`: 0 nonsense or off-topic, 1 weak, 2 acceptable, 3 good."""
+    """A graded candidate, for `train choice` and `train weights`. grade: 0 nonsense or off-topic, 1 weak, 2 acceptable, 3 good."""
 
     comment_id: str
     comment: str
@@ -238,7 +238,7 @@ class LossRow:
 
 @dataclass(slots=True)
 class Comment:
-    """RUN/comments.csv: a comment to answer. depth 0: directly under the submission."""
+    """RUN/comments.csv: a comment to answer. depth 0: directly under the submission. submitter: the author of the submission."""
 
     comment_id: str
     thread_id: str
@@ -251,6 +251,7 @@ class Comment:
     author: str
     over_18: bool
     permalink: str
+    submitter: str = ""
 
 
 @dataclass(slots=True)
@@ -297,6 +298,7 @@ class Scores:
     upvote_score: float | None
     relevance_score: float | None
     rank_score: float | None
+    choice_score: float | None = None
 
 
 @dataclass(slots=True)
@@ -315,6 +317,7 @@ class Scored:
     rank_score: float | None
     verdict: str
     reason: str
+    choice_score: float | None = None
 
 
 @dataclass(slots=True)

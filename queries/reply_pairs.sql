@@ -5,13 +5,13 @@
 --             the prefixes t1_ and t3_.
 -- parameters: @lookback_start, @month_start, @month_end   INT64, UTC epoch seconds; comments older than @lookback_start are ignored
 --             @subreddits             ARRAY<STRING>, lower case; empty means all
---             @with_comments, @with_submissions   BOOL: allowed parents; the text of a submission is its title, a blank line, its body
+--             @with_comments, @with_submissions   BOOL: allowed parents; the text of a submission is its title, a blank line and its body
 --             @drop_deleted_authors   BOOL
 --             @gone                   STRING, regular expression for deleted or empty bodies
---             @not_a_bot, @bot_name   STRING, regular expressions: what is taken out of a user name, and what the rest has if it is a bot's
---             @bots                   ARRAY<STRING>, more user names of bots, lower case
+--             @not_a_bot, @bot_name   STRING, regular expressions: parts to remove from a user name; what the rest matches if it is a bot's
+--             @bots                   ARRAY<STRING>, further user names of bots, lower case
 -- columns:    rule, those of bot.schema.Pair, and submitter_known (FALSE if the submission is missing).
---             rule is '' for a pair; otherwise it is the reason for no pair, and the texts are NULL:
+--             rule is '' for a pair; otherwise it is the reason why there is no pair, and the texts are NULL:
 --             parent_not_found (older than @lookback_start, in another thread, or missing), own_parent, deleted_reply, deleted_comment,
 --             bot_reply, bot_comment, self_reply (to the same author), submitter_reply (by the author of the submission), deleted_author,
 --             duplicate_id (another row with the same id; the oldest one is used).

@@ -1,4 +1,4 @@
-"""For all tests: only loopback network, no model hub, and no settings from the environment."""
+"""Fixtures for all tests: only loopback network access, no model hub, and no settings from the environment."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import pytest
 if TYPE_CHECKING:
     from bot.sandbox.server import Box
 
-collect_ignore = ["google_sql.py"]  # a program for another environment
+collect_ignore = ["google_sql.py"]  # a program for the emulator's environment
 
-# for fixtures of a module, too; see closed environment below
+# for module fixtures, which are set up before no_outside_settings
 os.environ["BOT_CONDUCT__COMMENT_CLASSIFIER"] = os.environ["BOT_CONDUCT__REPLY_CLASSIFIER"] = ""
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
 os.environ.pop("BOT_BASES", None)  # read when bot.weights.bases is imported
@@ -79,7 +79,7 @@ def no_outside_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Box]:
-    """A sandbox, and settings with which `submit` posts to it."""
+    """A running sandbox, with settings with which `submit` posts to it."""
     from tests import posting
 
     with posting.serving(tmp_path, monkeypatch) as running:
@@ -88,7 +88,7 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Box]:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """The path of a run folder beside the sandbox and the ledger of `box`."""
+    """The path of a run folder next to the sandbox and the ledger of `box`."""
     return tmp_path / "run"
 
 

@@ -1,8 +1,8 @@
-"""An independent reference for extract: count reply pairs in monthly zstd dumps in plain Python, without code of the project.
+"""An independent reference for extract: count reply pairs in monthly zstd dumps in plain Python, without the project's code.
 
     python -m tests.count_pairs DUMPS 2005-12 2023-04 [EXTRACTS]
 
-prints the pairs and cross-month pairs of each month, including replies to submissions. With EXTRACTS (a folder that `extract --parents
+Prints the pairs and cross-month pairs of each month, including replies to submissions. With EXTRACTS (a folder that `extract --parents
 both` wrote) it also compares the ids and texts of each month and exits with status 1 if they differ. Slow; keeps everything in memory.
 """
 
@@ -45,7 +45,7 @@ def gone(body: str) -> bool:
 
 
 def pairs(dumps: Path, first: str, last: str, lookback: int = 6) -> dict[str, dict[str, tuple[str, str, str, int | None]]]:
-    """{month: {reply_id: (comment_id, comment, reply, depth)}}. Keys "cross YYYY-MM": pairs whose comment is of an earlier month."""
+    """{month: {reply_id: (comment_id, comment, reply, depth)}}. Keys "cross YYYY-MM": pairs whose comment is from an earlier month."""
     comments: dict[str, dict[str, Any]] = {}
     for row in lines_of(dumps, "RC"):
         kept = {key: row[key] for key in ("parent_id", "link_id", "author", "body")} | {"utc": int(row["created_utc"])}

@@ -1,4 +1,4 @@
-"""How the time of a function grows with the length of its text. Tests assert this instead of the time, which depends on the machine."""
+"""How the running time of a function grows with the length of its text. Tests assert this ratio, since times depend on the machine."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import time
 from collections.abc import Callable
 
 SHORT, LONG = 10_000, 100_000  # characters
-LEAST_SECONDS = 0.002  # shorter times can't be measured
-LINEAR = 20  # below it the time is linear
+LEAST_SECONDS = 0.002  # shorter times can't be measured reliably
+LINEAR = 20  # a ratio below this counts as linear
 
 
 def growth(function: Callable[[str], object], piece: str) -> float:
-    """How many times as long `function` takes for 100,000 characters of `piece` as for 10,000: about 10 if the time is linear, 100 if it
-    is quadratic. Another program can only make a measurement longer, so the long text is measured again unless the result is LINEAR.
+    """The time of `function` for 100,000 characters of repeated `piece`, divided by the time for 10,000.
+
+    The ratio is about 10 if the time is linear, and 100 if it is quadratic. Other programs can only make a measurement longer, so the long
+    text is measured a second time if the ratio is not below LINEAR.
     """
 
     def seconds(length: int) -> float:

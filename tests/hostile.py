@@ -1,4 +1,4 @@
-"""Texts that no function of conduct may stumble over."""
+"""Texts that must not make any function of conduct fail."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ HOSTILE = [
 ]  # fmt: skip
 ANY_TEXT = st.one_of(
     st.sampled_from(HOSTILE),
-    st.text(st.characters(), max_size=60),  # lone surrogates too
+    st.text(st.characters(), max_size=60),  # including lone surrogates
     st.lists(st.sampled_from(HOSTILE[:10] + HOSTILE[22:38]), max_size=4).map(" ".join),
 )

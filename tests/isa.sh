@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Run the tests that compare numbers, under other instruction sets than those the engines would choose, on one core, and in the locale and
-# time zone of another country.
+# Run the numerical tests with instruction sets other than those that the engines would choose, on one core, and with the locale and time
+# zone of another country.
 #
 #     tests/isa.sh                                      # all runs; AVX512 only on processors that have it
 #     tests/isa.sh GENERIC one-core                     # some of them
@@ -8,16 +8,17 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# test files with tolerances or texts that depend on floating-point arithmetic, and those that read, sort or format text and times
+# NUMBERS: test files whose tolerances or texts depend on floating-point arithmetic. TEXTS: those that read, sort or format text and times.
 NUMBERS="contracts convert evaluate export_ct2 generate gpt_2_simple rank tfhub_bert train_gpt_2_simple"
 TEXTS="choose conduct extract journal prepare report schema text"
 
-# $1: its name for CTranslate2, $2: for oneDNN (TensorFlow and CTranslate2), $3: for PyTorch, $4: for MKL (PyTorch)
+# Run NUMBERS with an instruction set, which is called $1 in CTranslate2, $2 in oneDNN (TensorFlow and CTranslate2), $3 in PyTorch and $4 in
+# MKL (PyTorch).
 instructions() {
     test_files "$NUMBERS" env CT2_FORCE_CPU_ISA="$1" ONEDNN_MAX_CPU_ISA="$2" ATEN_CPU_CAPABILITY="$3" MKL_CBWR="$4"
 }
 
-# $1: names of test files, unless arguments for pytest were given; the rest: a command that runs pytest in another environment
+# $1: names of test files, ignored if there are arguments for pytest; the rest: a command that runs pytest in another environment
 test_files() {
     local names=$1
     shift
@@ -46,11 +47,11 @@ for run in "${RUNS[@]}"; do
         AVX2) instructions AVX2 AVX2 avx2 AVX2 ;;
         AVX512) instructions AVX512 AVX512_CORE avx512 AVX512 ;;
         one-core)
-            core=$(taskset -pc $$ | sed 's/.*: //; s/[-,].*//')  # the first that may be used
+            core=$(taskset -pc $$ | sed 's/.*: //; s/[-,].*//')  # the first core that this process may use
             test_files "$NUMBERS" taskset -c "$core"
             ;;
         abroad)
-            # awk reads all lines: with pipefail, `grep -m1` would make `locale` fail
+            # awk reads all lines; with pipefail, `grep -m1` would make `locale` fail
             locale=$(locale -a | awk 'tolower($0) ~ /^tr_tr\.utf-?8$/ { name = $0 } END { print name ? name : "C" }')
             test_files "$NUMBERS $TEXTS" env TZ=Asia/Kathmandu LC_ALL="$locale"
             ;;

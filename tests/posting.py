@@ -1,4 +1,4 @@
-"""What tests of posting share: a sandbox, settings that post to it, and run folders that are ready for `submit`."""
+"""Helpers for tests of posting: a sandbox, settings for posting to it, and run folders that are ready for `submit`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests import soak
 
 @contextmanager
 def serving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Box]:
-    """A sandbox, to which the settings post."""
+    """A running sandbox, with settings for posting to it."""
     with server.serve(tmp_path / "sandbox.sqlite") as running:
         settings(tmp_path, monkeypatch, running.url)
         yield running
@@ -52,7 +52,7 @@ def prepared(box: Box, run: Path, count: int = 2, first: int = 0) -> list[Commen
 
 
 def go(run: Path) -> list[str]:
-    """Submit; the outcomes."""
+    """Run `submit` and return the outcomes."""
     submit.main(run, None, True)
     return outcomes(run)
 
@@ -62,7 +62,7 @@ def outcomes(run: Path) -> list[str]:
 
 
 def ours(box: Box) -> list[str]:
-    """What we replied to, oldest first."""
+    """Ids of the comments that the bot replied to, oldest reply first."""
     return [row["parent_id"] for row in box.store.comments_by(sandbox.USERNAME)[::-1]]
 
 
@@ -71,6 +71,6 @@ def opened(run: Path) -> Any:
 
 
 def change(box: Box, statement: str, *values: object) -> None:
-    """In the sandbox's database: what people and moderators do meanwhile."""
+    """Change the sandbox's database, to simulate what people and moderators do."""
     with closing(sqlite3.connect(box.db)) as db, db:
         db.execute(statement, values)

@@ -1,20 +1,21 @@
-"""Every fault at every moment, with the real PRAW against the sandbox: no comment is replied to twice, none is lost.
+"""Inject every fault at every moment, with the real PRAW against the sandbox, and check that no reply is doubled and none is lost.
 
-    python -m tests.soak [--seed 1] [--runs 1000] [--workers 2]      all of it, then random cases until there are so many
-    python -m tests.soak --slice                                     every fault and every moment, not each with each
-    python -m tests.soak --naive                                     a poster that relies on PRAW alone, to show that doubles are seen
+    python -m tests.soak [--seed 1] [--runs 1000] [--workers 2]      the whole matrix, then random cases up to --runs
+    python -m tests.soak --slice                                     a subset with every fault and every moment, but not every combination
+    python -m tests.soak --naive                                     a poster that relies on PRAW alone, to show that doubles are detected
 
-Prints each case that failed, and `N runs, N doubled, N lost`; exits with 1 unless the last two are 0 (with --naive: unless there are some).
+Prints each failed case, and `N runs, N doubled, N lost`. The exit status is 0 if nothing was doubled or lost, with --naive if something
+was doubled, and otherwise 1.
 
-A run is a case: a fresh ledger and a fresh sandbox, in which one or more processes of `submit` are started on the same chosen replies,
-some with faults switched on in the sandbox, some killed with SIGKILL at a moment; then at once one that nothing disturbs, and one more when
-late comments have arrived. Each process is forked from one that has imported all and has no threads; the moments of killing are
-put around submit's own functions there, and the waits between prawcore's repeats of reads are cut to 10 ms. «Disk full» is a limit
-on the size of files (RLIMIT_FSIZE), set at the moment.
+A run executes one case with a new ledger and a new sandbox. It starts one or more processes of `submit` on the same chosen replies, with
+faults switched on in the sandbox or with a process killed by SIGKILL at a given moment; then one process without faults, and another after
+delayed comments have appeared. Each process is forked from a parent that has imported everything and has no threads. The child wraps
+submit's own functions to detect the moments, and shortens prawcore's waits between retries of reads to 10 ms. A full disk is simulated by
+a limit on the size of files (RLIMIT_FSIZE), which is set at the given moment.
 
-Doubled: a comment with more than one reply of ours. Lost: a comment that in the end is neither posted, nor parked, nor refused by a name in
-submitted.csv; or what the ledger says of it isn't what stands in the sandbox; or a reply stands there whose reader asked for its deletion;
-or the ledger is damaged; or a process with a traceback.
+Doubled: a comment with more than one reply of the bot. Lost: a comment that in the end is neither posted, nor parked, nor refused with a
+named reason in submitted.csv; a ledger entry that contradicts the sandbox; a reply that still exists although its reader asked for its
+deletion; a damaged ledger; or a process that ends with a traceback.
 """
 
 from __future__ import annotations
@@ -58,17 +59,17 @@ from bot.sandbox.server import Box, listen
 from bot.sandbox.store import Store
 from bot.schema import Comment, Scored, Submitted
 
-TIMEOUT, STALL, LATE = 0.5, 0.8, 0.7  # seconds: of the client; of a stalling sandbox; until a comment that was accepted appears
-MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # killing a process asks nothing of the disk
+TIMEOUT, STALL, LATE = 0.5, 0.8, 0.7  # seconds: client timeout, stall of the sandbox, delay of an accepted comment
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # memory is enough: a killed process loses nothing that it wrote
 RANDOM_IN_SLICE = 4
 MOMENTS = ("before_intent", "after_intent", "after_send", "after_answer", "after_commit")
 
-HARMS = ("ledger removed", "ledger cut to nothing", "older ledger put back", "comments edited")  # between two rounds
-ASKED = "requests were read by hand"  # another one: the authors asked to stop and to delete, and a person marked it all as read
-DELETIONS = ("before_delete", "after_delete")  # moments of `inbox`
+HARMS = ("ledger removed", "ledger cut to nothing", "older ledger put back", "comments edited")  # applied between two rounds
+ASKED = "requests were read by hand"  # another harm: authors ask to stop and to delete, and a person marks it as read
+DELETIONS = ("before_delete", "after_delete")  # moments at which `inbox` is killed
 
 Fault = dict[str, Any]  # what Store.add_fault takes
-# Replies, each unlike the others and harmless.
+# Harmless replies that differ from each other.
 TEXTS = (
     "A reply.", "The library has that one.", "Our bus is faster on Mondays.", "It rained all weekend over here.",
     "Coffee helps, and so does a nap.", "My cousin swears by the blue one.", "We had the same trouble with the oven.",
@@ -78,7 +79,7 @@ TEXTS = (
 
 
 def lost_answers() -> Iterator[tuple[str, list[Fault]]]:
-    """Answers that don't say what became of the reply; each when it was refused, when it was accepted, and when it is accepted late."""
+    """Responses that leave the result of the POST unknown, each for a reply that is not accepted, accepted, or accepted with a delay."""
     for name, fault in {
         "time-out": {"kind": "timeout", "seconds": STALL},
         "reset": {"kind": "reset"},
@@ -135,7 +136,10 @@ FAULTS: dict[str, list[Fault]] = {
 
 @dataclass(frozen=True)
 class Start:
-    """A process. kill_at, full_at: a moment, the nth time that it comes; clock_seconds: how far its clock is off."""
+    """A process to start. kill_at, full_at: the moment, at its nth occurrence, at which the process is killed or its disk becomes full.
+
+    clock_seconds: the offset of its clock.
+    """
 
     kill_at: str = ""
     full_at: str = ""
@@ -146,7 +150,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Round:
-    """Processes that start together. harm: one of HARMS, or ASKED, done before they start; where it is the ledger's, `adopt` follows."""
+    """Processes that start together. harm: one of HARMS, or ASKED, applied before they start; after a harm to the ledger, `adopt` runs."""
 
     starts: tuple[Start, ...] = (Start(),)
     faults: tuple[Fault, ...] = ()
@@ -167,22 +171,24 @@ class Result:
     case: str
     processes: int = 0
     killed: int = 0
-    full: int = 0  # processes that the disk stopped
+    full: int = 0  # processes stopped by a full disk
     doubled: int = 0
     lost: int = 0
     log: str = ""
-    outcomes: tuple[str, ...] = ()  # of each comment, in the end
+    outcomes: tuple[str, ...] = ()  # the final outcome of each comment
 
 
 # --- the cases ----------------------------------------------------------------------------------------------------------------
 
 
 def matrix() -> Iterator[Case]:
-    """Every fault x every moment of killing, and none x one process or two at once; the disk full; clocks a day off; a ledger that is lost,
-    and comments that are edited, after a round with a fault; requests that a person has marked as read, and `inbox` killed on them.
+    """Every combination of a fault, a moment of killing (or none), and one or two concurrent processes.
+
+    Also a full disk; clocks that are a day off; a lost ledger or edited comments after a round with a fault; and requests that a person has
+    marked as read, with `inbox` killed while it handles them.
     """
     for (name, faults), moment, at_once in product(FAULTS.items(), ("", *MOMENTS), (1, 2)):
-        starts = (Start(kill_at=moment),) * at_once  # whichever gets the ledger
+        starts = (Start(kill_at=moment),) * at_once  # only the one that locks the ledger reaches the moment
         yield Case(f"{name}; kill -9 {moment or 'never'}; {at_once} at once", (Round(starts, tuple(faults)),))
     for moment, at_once, name in product(("before_intent", "after_answer"), (1, 2), ("no fault", "503, accepted", "403")):
         starts = (Start(full_at=moment),) * at_once
@@ -202,14 +208,14 @@ def matrix() -> Iterator[Case]:
 
 
 def naive() -> Iterator[Case]:
-    """Every fault in which a reply is accepted although the answer is an error: only these can make the naive poster post twice."""
+    """Every fault in which a reply is accepted although the response is an error. Only these can make the naive poster post twice."""
     for name, faults in FAULTS.items():
         if any(fault.get("accepted") for fault in faults):
             yield Case(name, (Round(faults=tuple(faults)),), naive=True)
 
 
 def some(cases: list[Case]) -> list[Case]:
-    """A few of the matrix, in which each fault comes with two moments and each moment with many faults."""
+    """A subset of the matrix with every fault, and with every moment for several faults."""
     return [case for number, case in enumerate(cases) if number % 11 == 0]
 
 
@@ -252,7 +258,7 @@ def run_case(case: Case) -> Result:
         server.server_close()
         try:
             chosen = comments_to_answer(box, case.comments)
-            # then one at once that nothing disturbs, and one when all has arrived
+            # then one process without faults, and another after delayed comments have appeared
             rounds = [*case.rounds, Round(), Round()]
             if any(each.harm == "older ledger put back" for each in rounds):
                 with closing(ledger.open_ledger(folder / "older.sqlite")):
@@ -268,7 +274,7 @@ def run_case(case: Case) -> Result:
                 run_round(case, each, folder, box, chosen, result, timeout=10 if is_patient else TIMEOUT)
                 if "ledger" in each.harm:
                     if each.harm == "ledger cut to nothing":
-                        (folder / "ledger.sqlite").unlink()  # a person removes a damaged one
+                        (folder / "ledger.sqlite").unlink()  # the operator removes a damaged ledger
                     run_round(case, replace(each, starts=(Start(command="adopt"),)), folder, box, chosen, result, timeout=10)
             judge(folder, box, chosen, result, case.naive, asked=any(each.harm == ASKED for each in rounds))
         finally:
@@ -280,7 +286,7 @@ def run_case(case: Case) -> Result:
 
 
 def do_harm(harm: str, folder: Path, box: Box, chosen: list[Comment]) -> None:
-    """What happens to the ledger, or on Reddit, while no process is at work."""
+    """Apply a harm to the ledger, or to comments on Reddit, while no process is running."""
     path = folder / "ledger.sqlite"
     if not harm:
         return
@@ -309,8 +315,8 @@ def do_harm(harm: str, folder: Path, box: Box, chosen: list[Comment]) -> None:
 
 
 def run_round(case: Case, each: Round, folder: Path, box: Box, chosen: list[Comment], result: Result, timeout: float) -> None:
-    """Start the processes together and wait for them."""
-    reading, writing = os.pipe()  # closed as soon as all are there
+    """Start the processes of a round together, and wait for them."""
+    reading, writing = os.pipe()  # closing the writing end starts all processes at once
     processes = []
     for number, start in enumerate(each.starts):
         run = folder / f"run-{number}"
@@ -324,7 +330,7 @@ def run_round(case: Case, each: Round, folder: Path, box: Box, chosen: list[Comm
             "BOT_SUBMIT__KILL_SWITCH": str(folder / "STOP"),
             "BOT_SUBMIT__MINIMUM_PAUSE_SECONDS": "0",
             "BOT_SUBMIT__POSTS_AN_HOUR": "100",
-            "BOT_FETCH__MAXIMUM_AGE_HOURS": "100",  # where the sandbox's clock is a day off, so are the comments
+            "BOT_FETCH__MAXIMUM_AGE_HOURS": "100",  # if the sandbox's clock is a day off, so are its comments
         }
 
         def body(run: Path = run, start: Start = start, environment: dict[str, str] = environment) -> None:
@@ -356,9 +362,9 @@ def run_round(case: Case, each: Round, folder: Path, box: Box, chosen: list[Comm
 
 
 def fork(body: Callable[[], object]) -> tuple[int, int]:
-    """Run `body` in a process of its own; returns its id and a pipe with what it prints, which no full disk stops.
+    """Run `body` in a child process. Returns its id and a pipe with its output, which works even if the disk is full.
 
-    It exits as a program would: 70 after a traceback.
+    The exit status is that of a program: 70 after a traceback.
     """
     sys.stdout.flush()
     reading, writing = os.pipe()
@@ -386,7 +392,7 @@ def fork(body: Callable[[], object]) -> tuple[int, int]:
 
 
 def ended(process: tuple[int, int]) -> tuple[int, bytes]:
-    """Wait for a process; its exit status (-9: killed) and what it printed."""
+    """Wait for a process. Returns its exit status (-9: killed) and its output."""
     with open(process[1], "rb") as pipe:  # noqa: PTH123 (a file descriptor)
         printed = pipe.read()
     return os.waitstatus_to_exitcode(os.waitpid(process[0], 0)[1]), printed
@@ -401,7 +407,7 @@ def shifted(seconds: int, body: Callable[[], object]) -> None:
 
 
 def prepare(start: Start) -> None:
-    """In the process: kill it, or fill its disk, when the moment comes for the nth time."""
+    """In the child process: kill it, or make its disk full, when the moment occurs for the nth time."""
     seen: Counter[str] = Counter()
 
     def comes(moment: str) -> None:
@@ -445,7 +451,7 @@ def prepare(start: Start) -> None:
 
 
 def post_naively(run: Path, url: str, timeout: float) -> None:
-    """What a bot without a ledger does: PRAW as it comes, and a note when all is done."""
+    """What a bot without a ledger does: call PRAW directly, and record the result only after all replies."""
     account = {"client_id": sandbox.CLIENT_ID, "client_secret": sandbox.CLIENT_SECRET}
     account |= {"username": sandbox.USERNAME, "password": sandbox.PASSWORD}
     client = praw.Reddit(
@@ -463,18 +469,18 @@ def post_naively(run: Path, url: str, timeout: float) -> None:
         done.touch()
 
 
-# --- what is chosen, and what became of it --------------------------------------------------------------------------------------
+# --- input and verdict ----------------------------------------------------------------------------------------------------------
 
 
 def load_checks() -> None:
-    """Compile the patterns and load the word lists of conduct, before the processes are forked. It takes a second of processor time."""
+    """Compile the patterns and load the word lists of conduct before processes are forked. This takes a second of processor time."""
     title, comment = "Which book would you take along on a long journey?", "I would take the one about the lighthouse, and some tea."
     where.text_refusal("sandbox_books", title, "", comment, ConductSettings())
     what.may_say(TEXTS[0], door.Surroundings(title, {"t1_a": comment}).around("t1_a", comment), ConductSettings())
 
 
 def template() -> Path:
-    """A seeded sandbox to copy, made once a process."""
+    """A seeded sandbox to copy, created once per process."""
     path = Path(tempfile.gettempdir()) / f"soak-sandbox-{os.getpid()}.sqlite"
     if not path.exists():
         with closing(sqlite3.connect(Store(path, time.time()).path)) as db:
@@ -483,7 +489,7 @@ def template() -> Path:
 
 
 def comments_to_answer(box: Box, count: int) -> list[Comment]:
-    """The first comment of each of the first threads that can be answered."""
+    """The first comment of each of the first `count` threads that are neither locked nor archived."""
     threads = [row for row in box.store.submissions("sandbox_books") if not row["locked"] and not row["archived"]]
     first = [(thread, box.store.comments_of(thread["name"])[0]) for thread in threads[:count]]
     return [
@@ -495,7 +501,7 @@ def comments_to_answer(box: Box, count: int) -> list[Comment]:
 
 
 def write_run(run: Path, comments: list[Comment], first: int = 0, texts: Sequence[str] = TEXTS) -> None:
-    """A run folder that is ready for `submit`. first: where among the texts to begin."""
+    """Write a run folder that is ready for `submit`. first: the index of the first text to use."""
     chosen = [
         Scored(
             each.comment_id, each.thread_id, each.subreddit, each.comment, f"{each.comment_id}-1", texts[(first + number) % len(texts)],
@@ -508,7 +514,7 @@ def write_run(run: Path, comments: list[Comment], first: int = 0, texts: Sequenc
 
 
 def judge(folder: Path, box: Box, chosen: list[Comment], result: Result, naive: bool, asked: bool = False) -> None:
-    """Hold the ledger and submitted.csv to what stands in the sandbox. asked: the authors of the comments want no reply."""
+    """Compare the ledger and submitted.csv with the replies in the sandbox. asked: the authors asked to stop and to delete."""
     replies = Counter(row["parent_id"] for row in box.store.comments_by(sandbox.USERNAME))
     result.doubled = sum(count > 1 for count in replies.values())
     if naive:
@@ -526,11 +532,11 @@ def judge(folder: Path, box: Box, chosen: list[Comment], result: Result, naive: 
             if not outcome_of.get(each.comment_id):
                 problems.append(f"{each.comment_id}: not in submitted.csv")
             elif (known is not None and known.state == State.POSTED) != bool(there) and (known is None or known.state != State.PARKED):
-                problems.append(f"{each.comment_id}: {there} there, the ledger says {known}")
+                problems.append(f"{each.comment_id}: {there} replies in the sandbox, ledger: {known}")
             elif known is not None and known.state in (State.SUBMITTING, State.UNKNOWN):
-                problems.append(f"{each.comment_id}: left in doubt")
+                problems.append(f"{each.comment_id}: still in doubt")
             if asked and (there or not ledger.opted_out(db, each.author)):
-                problems.append(f"{each.comment_id}: {there} there, although {each.author} asked to stop and to delete")
+                problems.append(f"{each.comment_id}: {there} replies in the sandbox, although {each.author} asked to stop and to delete")
     problems += [f"{log.name} has a traceback" for log in folder.glob("process-*.log") if "Traceback" in log.read_text(errors="replace")]
     result.lost += len(problems)
     result.log += "".join(f"{problem}\n" for problem in problems)
@@ -568,12 +574,12 @@ def main() -> int:
             if len(results) % 100 == 0:
                 print(f"{len(results)} of {len(cases)} in {time.monotonic() - began:.0f} s", flush=True)
     doubled, lost = (sum(getattr(result, name) for result in results) for name in ("doubled", "lost"))
-    print(f"what became of the comments: {', '.join(f'{name} {count}' for name, count in outcomes.most_common())}")
+    print(f"outcomes of the comments: {', '.join(f'{name} {count}' for name, count in outcomes.most_common())}")
     killed, full = (sum(getattr(result, name) for result in results) for name in ("killed", "full"))
     if idle := sorted(
         result.case for result in results if "; kill -9 " in result.case and "never" not in result.case and not result.killed
     ):
-        print(f"cases of the matrix without their kill, since nothing was sent there: {len(idle)}: {'; '.join(idle)}")
+        print(f"cases of the matrix in which no process was killed, because nothing was sent: {len(idle)}: {'; '.join(idle)}")
     print(f"{killed} processes killed at their moment, {full} stopped by the disk")
     print(f"{sum(result.processes for result in results)} processes in {time.monotonic() - began:.0f} s")
     print(f"{len(results)} runs, {doubled} doubled, {lost} lost")

@@ -1,4 +1,4 @@
-"""bot.online.adopt and bot.posting.backup: a ledger that is lost, cut or older is noticed, and what can be known again is."""
+"""bot.online.adopt and bot.posting.backup: a lost, truncated or older ledger is detected, and restored as far as possible."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ def lose(run: Path) -> None:
 
 
 def copied(run: Path, source: str, target: str) -> None:
-    """A copy of the ledger, with what its write-ahead log holds."""
+    """Copy the ledger, including the content of its write-ahead log."""
     with opened(run) as db:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     lose(run.with_name("x")) if target == "ledger.sqlite" else None
     shutil.copy(run.with_name(source), run.with_name(target))
 
 
-# --- noticed before anything is posted ------------------------------------------------------------------------------------------
+# --- detected before anything is posted -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", ["lost", "older"])
-def test_a_ledger_that_knows_less_than_reddit_posts_nothing(box: Box, run: Path, capsys: pytest.CaptureFixture[str], how: str) -> None:
+def test_nothing_is_posted_if_the_ledger_lacks_replies_on_reddit(box: Box, run: Path, capsys: pytest.CaptureFixture[str], how: str) -> None:
     comments = prepared(box, run, 3)
     soak.write_run(run, comments[:1])
     go(run)
@@ -62,7 +62,7 @@ def test_a_ledger_that_knows_less_than_reddit_posts_nothing(box: Box, run: Path,
     assert go(run) == ["already_replied", "already_replied", "posted"] and len(ours(box)) == 3
 
 
-def test_what_was_adopted_counts_against_the_caps_and_obeys_its_author(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_adopted_replies_count_against_the_caps_and_can_be_deleted_on_request(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     comments = prepared(box, run, 2)
     soak.write_run(run, comments[:1])
     go(run)
@@ -82,7 +82,7 @@ def test_what_was_adopted_counts_against_the_caps_and_obeys_its_author(box: Box,
     assert box.store.comment(row.reply_id)["body"] == "[deleted]"
 
 
-def test_a_comment_that_a_person_wrote_with_the_account_is_none_of_the_bot_s(box: Box, run: Path) -> None:
+def test_a_comment_that_a_person_wrote_with_the_account_needs_no_adoption(box: Box, run: Path) -> None:
     (comment,) = prepared(box, run, 1)
     box.say(comment.thread_id, "I wrote this myself.", author=sandbox.USERNAME)
     assert go(run) == ["already_in_thread"]
@@ -98,7 +98,7 @@ def test_a_refused_reply_that_is_on_reddit_is_recorded(box: Box, run: Path) -> N
         assert row is not None and (row.state, row.reply_id) == ("posted", box.store.comments_by(sandbox.USERNAME)[0]["name"])
 
 
-def test_own_comments_that_cannot_be_read_post_nothing(box: Box, run: Path) -> None:
+def test_nothing_is_posted_if_own_comments_cannot_be_read(box: Box, run: Path) -> None:
     prepared(box, run, 1)
     box.store.add_fault("403", "/user/", times=9)
     with pytest.raises(UserError, match="refuses this address"):
@@ -119,7 +119,7 @@ def test_adopt_needs_no_ledger_and_learns_opt_outs(box: Box, run: Path, capsys: 
 # --- the backup -----------------------------------------------------------------------------------------------------------------
 
 
-def test_opt_outs_outlive_the_ledger(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_opt_outs_survive_the_loss_of_the_ledger(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     comments = prepared(box, run, 2)
     go(run)
     author = comments[1].author
@@ -133,8 +133,8 @@ def test_opt_outs_outlive_the_ledger(box: Box, run: Path, monkeypatch: pytest.Mo
         assert ledger.opted_out(db, author)
 
 
-def test_a_reply_that_its_author_had_deleted_does_not_come_back(box: Box, run: Path) -> None:
-    """An older copy of the ledger is put back; Reddit shows nothing of what was deleted."""
+def test_a_reply_deleted_on_request_is_not_posted_again(box: Box, run: Path) -> None:
+    """An older copy of the ledger is restored, and Reddit no longer shows the deleted reply."""
     (comment,) = prepared(box, run, 1)
     with opened(run):
         pass
@@ -149,7 +149,7 @@ def test_a_reply_that_its_author_had_deleted_does_not_come_back(box: Box, run: P
     assert [row["body"] for row in box.store.comments_by(sandbox.USERNAME)] in ([], ["[deleted]"])
 
 
-def test_a_backup_that_is_lost_is_written_again(tmp_path: Path) -> None:
+def test_a_lost_backup_is_written_again(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     with ledger.held(path, make=True) as db:
         ledger.opt_out(db, "Reader_1", "t4_a", 5)
@@ -173,7 +173,7 @@ def test_a_backup_that_is_lost_is_written_again(tmp_path: Path) -> None:
     assert backup.read(path) == entries
 
 
-def test_a_line_that_a_power_cut_left_unfinished(tmp_path: Path) -> None:
+def test_a_line_that_is_incomplete_after_a_power_cut(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     backup.append(path, utc=1, opted_out="reader_1", source="t4_a")
     with backup.backup_path(path).open("a") as file:
@@ -186,7 +186,7 @@ def test_a_line_that_a_power_cut_left_unfinished(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "line", ["", "{}", "[]", "reader_2", json.dumps({"utc": "1", "opted_out": "reader_2"}), '{"utc": 1, "withdrawn": "t1_a"}']
 )
-def test_a_damaged_backup_is_one_line_and_posts_nothing(tmp_path: Path, line: str) -> None:
+def test_a_damaged_backup_is_a_one_line_error(tmp_path: Path, line: str) -> None:
     path = tmp_path / "ledger.sqlite"
     backup.append(path, utc=1, opted_out="reader_1", source="t4_a")
     with backup.backup_path(path).open("a") as file:
@@ -198,7 +198,7 @@ def test_a_damaged_backup_is_one_line_and_posts_nothing(tmp_path: Path, line: st
 # --- older layouts ------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_ledger_of_the_first_layout_is_taken_over(tmp_path: Path) -> None:
+def test_a_ledger_with_the_first_layout_is_migrated(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     with ledger.held(path, make=True) as db:
         ledger.intend(db, Reply("t1_a", "t3_x", "books", "reader_2", "0", "b"), 7)

@@ -1,4 +1,4 @@
-"""Kinds of answers that Reddit gives besides the usual ones: none is a traceback, and each has the consequence that it should."""
+"""Unusual responses of Reddit: none causes a traceback, and each has the right consequence."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ BODIES: dict[str, Any] = {
 
 @pytest.mark.parametrize("status", [200, 400, 413, 418])
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
-def test_an_unusable_answer_is_one_line(body: object, status: int) -> None:
+def test_an_unusable_response_is_a_one_line_error(body: object, status: int) -> None:
     with scripted(me=[(status, {}, body)]) as (_, client), pytest.raises(Unreachable) as error:
         reddit.account_name(client)
     assert "\n" not in str(error.value) and "try again later" in str(error.value)
 
 
 @pytest.mark.parametrize("body", ["<html>blocked</html>", "", "blocked", {"message": "Forbidden", "error": 403}])
-def test_a_403_that_is_not_about_a_subreddit_is_the_networks(body: object) -> None:
+def test_a_403_outside_a_subreddit_means_a_blocked_address(body: object) -> None:
     with scripted(me=[(403, {}, body)]) as (_, client), pytest.raises(Unreachable, match="network refuses this address"):
         reddit.account_name(client)
 
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
-def test_a_400_to_a_post_is_a_refusal(body: object) -> None:
+def test_a_400_response_to_a_post_is_a_refusal(body: object) -> None:
     with scripted(comment=[(400, {}, body)], me=[ME]) as (server_, client):
         reddit.account_name(client)
         assert reddit.reply(client, "t1_abc", "hello").outcome is Outcome.REJECTED
@@ -105,7 +105,7 @@ def test_logins_that_fail(answer: Any, kind: type[Exception], says: str) -> None
         ("password", "pw ", "praw_password: .*space"),
     ],
 )
-def test_credentials_that_cannot_be_right(name: str, value: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_malformed_credentials(name: str, value: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
     good = {"client_id": "an-id", "client_secret": "a_secret", "username": "some-body", "password": "p\u00e4ss word:12"}
     for each, kept in (good | {name: value}).items():
         monkeypatch.setenv(f"praw_{each}", kept)
@@ -144,14 +144,14 @@ def test_credentials_that_cannot_be_right(name: str, value: str, says: str, monk
         ([("THREAD_LOCKED", ""), ("SOMETHING_IS_BROKEN", "")], Outcome.UNKNOWN, None),
     ],
 )
-def test_all_errors_of_an_answer_are_read(errors: list[tuple[str, str]], outcome: Outcome, wait_seconds: int | None) -> None:
+def test_all_errors_in_a_response_are_read(errors: list[tuple[str, str]], outcome: Outcome, wait_seconds: int | None) -> None:
     for order in (errors, errors[::-1]):
         answer = answer_of(order)
         assert (answer.outcome, answer.wait_seconds) == (outcome, wait_seconds)
         assert all(name in answer.detail for name, _ in errors)
 
 
-def test_no_message_is_no_trouble() -> None:
+def test_an_error_without_a_message() -> None:
     with scripted(comment=[refusal("RATELIMIT", None)], me=[ME]) as (_, client):  # type: ignore[arg-type]
         reddit.account_name(client)
         assert reddit.reply(client, "t1_abc", "hello").wait_seconds == 600
@@ -183,7 +183,7 @@ def thread_of(box: Box, title: str) -> str:
 
 @pytest.mark.parametrize("kind", ["403", "html403", "413", "500", "400_html", "400_fields", "no_data", "garbage", "cut", "reset"])
 @pytest.mark.parametrize("where", ["more", "thread"])
-def test_a_thread_that_cannot_be_read_is_that_threads(box: Box, kind: str, where: str) -> None:
+def test_an_unreadable_thread_does_not_affect_the_others(box: Box, kind: str, where: str) -> None:
     bad = thread_of(box, "What did you finish")
     if where == "more":
         box.store.add_fault(kind, "/api/morechildren", times=99, form=bad)
@@ -201,7 +201,7 @@ def test_a_thread_that_cannot_be_read_is_that_threads(box: Box, kind: str, where
         assert len(names_there) == 25 and thread.behind_more and names_there.isdisjoint(thread.behind_more)
 
 
-def test_nothing_that_can_be_read_is_an_error(box: Box) -> None:
+def test_it_is_an_error_if_nothing_can_be_read(box: Box) -> None:
     box.store.add_fault("html403", "/comments/", times=99)
     rules = FetchSettings(subreddits=["sandbox_books", "sandbox_home"], submissions=5)
     with pytest.raises(Unreachable, match="network refuses"):
@@ -212,7 +212,7 @@ def test_nothing_that_can_be_read_is_an_error(box: Box) -> None:
     assert answers == {"sandbox_books": Outcome.UNREADABLE, "sandbox_home": Outcome.READ} and threads
 
 
-def test_what_is_listed_twice_is_read_once() -> None:
+def test_items_that_are_listed_twice_are_read_once() -> None:
     def comment(name: str, karma: int) -> dict[str, Any]:
         data = {
             "id": name,
@@ -239,13 +239,13 @@ def test_what_is_listed_twice_is_read_once() -> None:
         _, thread = reddit.read_thread(client, "t3_x", 4)
     assert thread is not None
     assert [(each.comment_id, each.karma) for each in thread.comments] == [("t1_a", 5)]
-    assert thread.behind_more == ["t1_b"]  # it lacks fields: known by its name only
+    assert thread.behind_more == ["t1_b"]  # fields are missing, so only its name is known
 
 
-# --- what others see ------------------------------------------------------------------------------------------------------------------
+# --- what other users see -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_removal_is_seen_by_a_second_look(box: Box) -> None:
+def test_a_removal_is_detected_with_a_second_client(box: Box) -> None:
     client = connect(box.url)
     posted = [reddit.reply(client, first_comment(box, "sandbox_home", title), "Ours.").reply_id for title in ("My bread", "")]
     box.store.hide(posted[0])
@@ -259,7 +259,7 @@ def test_a_removal_is_seen_by_a_second_look(box: Box) -> None:
     other = connect(box.url)
     reddit.account_name(other)
     box.store.add_fault("401", "/api/v1/access_token", times=9)
-    assert reddit.standings(other, posted)[posted[1]].removed is None  # no second client: nothing is concluded
+    assert reddit.standings(other, posted)[posted[1]].removed is None  # unknown without a second client
     assert not other.read_only
 
 
@@ -273,7 +273,7 @@ def test_a_shadowbanned_account(box: Box) -> None:
     assert not reddit.is_shadowbanned(other, sandbox.USERNAME)
 
 
-def test_a_delete_that_is_refused_is_an_outcome(box: Box) -> None:
+def test_a_refused_deletion_is_an_outcome(box: Box) -> None:
     client = connect(box.url)
     posted = reddit.reply(client, first_comment(box, "sandbox_home", "My bread"), "Ours.").reply_id
     box.store.add_fault("400_fields", "/api/del")
@@ -287,11 +287,11 @@ def test_a_delete_that_is_refused_is_an_outcome(box: Box) -> None:
 @pytest.mark.parametrize(
     "written", ["", " ", "all", "r/Popular", "a+b", "two words", "b\u00fccher", "x", "https://example.org/r/books", "u/no"]
 )
-def test_what_is_no_name_of_one_subreddit(written: str) -> None:
+def test_invalid_subreddit_names(written: str) -> None:
     with pytest.raises(ValueError, match="name"):
         names.subreddit_name(written)
 
 
-def test_one_subreddit_in_two_spellings_is_one() -> None:
+def test_two_spellings_of_a_subreddit_are_the_same_subreddit() -> None:
     assert FetchSettings(subreddits=["r/Books", "/r/books/", "u_Some-Body"]).subreddits == ["books", "u_some-body"]
     assert json.loads(FetchSettings(subreddits=["Books "]).model_dump_json())["subreddits"] == ["books"]

@@ -1,4 +1,4 @@
-"""Generators and encoders of many architectures: each one is exported and equal to transformers, or refused in one line.
+"""Generators and encoders of many architectures: each one is exported with results equal to transformers, or refused with a one-line error.
 
 The models are tiny, have random weights, and are made from their configs.
 """
@@ -127,7 +127,7 @@ def test_an_exported_generator_equals_its_source(tmp_path: Path, name: str) -> N
         with torch.inference_mode():
             expected = model(torch.tensor([ids])).logits[0].softmax(-1).numpy()
         served = np.exp(np.array(engine.forward_batch([[str(each) for each in ids]], return_log_probs=True)))[0]
-        assert np.abs(served[:, : expected.shape[1]] - expected).max() < 1e-3 and expected.max() > 0.05  # not a flat distribution
+        assert np.abs(served[:, : expected.shape[1]] - expected).max() < 1e-3 and expected.max() > 0.05  # the distribution is not flat
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -137,7 +137,7 @@ def test_another_model_is_refused_and_works_with_transformers(tmp_path: Path, na
     with pytest.raises(UserError, match="use the back end transformers") as refusal:
         to_ctranslate2.export(source, "float32")
     assert reason in str(refusal.value) and "\n" not in str(refusal.value)
-    assert not list((tmp_path / ".serving").glob("model*"))  # nothing half-written
+    assert not list((tmp_path / ".serving").glob("model*"))  # no incomplete files
     rows = list(generators.load("transformers", source).sample(COMMENTS, SETTINGS, 1))
     assert [len(row) for row in rows] == [2, 2] and all(each.log_likelihood < 0 for row in rows for each in row)
 
@@ -173,7 +173,7 @@ ENCODERS: dict[str, dict[str, Any]] = {
     "deberta-v2": SIZES | {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "max_position_embeddings": 256},
     "modernbert": SIZES,
 }
-ANGULAR = {"roberta", "xlm-roberta", "mpnet", "modernbert"}  # their control tokens are written <s> and </s>
+ANGULAR = {"roberta", "xlm-roberta", "mpnet", "modernbert"}  # these use the control tokens <s> and </s>
 
 
 def angular_tokenizer() -> PreTrainedTokenizerFast:

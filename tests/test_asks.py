@@ -1,4 +1,4 @@
-"""bot.conduct.asks: what people write who want the bot to stop, or its reply gone. All lines are invented."""
+"""bot.conduct.asks: requests to stop replying or to delete a reply. All lines are invented."""
 
 from __future__ import annotations
 
@@ -56,5 +56,5 @@ def test_delete() -> None:
     "unit",
     ["`a ", " __a", "!", "! ", "stop ", "delete this ", "delete your the bot ", "please ", "dont you dare ", "a, ", "no more ", "é", "🛑"],
 )
-def test_time_grows_with_the_length(unit: str) -> None:
+def test_time_is_linear(unit: str) -> None:
     assert growth(asks.to_stop, unit + "x ") < 30 and growth(asks.to_delete, unit) < 30

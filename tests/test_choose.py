@@ -1,4 +1,4 @@
-"""bot.online.choose: at most one reply a submission, or none."""
+"""bot.online.choose: at most one reply per submission."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def row(
 
 @pytest.fixture(autouse=True)
 def other_thresholds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tests of the commands are about the realism threshold."""
+    """Set the realism threshold and disable the others, since the tests of the commands are about realism."""
     for name, value in (("REALISM", "0.45"), ("RANK", "0"), ("WORDS", "1")):
         monkeypatch.setenv(f"BOT_CHOOSE__MINIMUM_{name}", value)
 
@@ -53,7 +53,7 @@ def chosen(rows: list[Scored], minimum_realism: float = 0.5) -> list[str]:
 
 
 def test_the_original_rule() -> None:
-    """Too little realism goes out first, however well it scores; of the rest the best."""
+    """Candidates below the realism threshold are dropped, whatever their other scores; the best of the rest is chosen."""
     rows = [
         row("0", realism=0.2, rank=0.99),
         row("1", realism=0.6, rank=0.4),
@@ -85,7 +85,7 @@ def test_an_empty_reply_is_refused() -> None:
     assert outcome(rows) == {"t1_a-0": ("refused", "empty"), "t1_a-1": ("refused", "empty"), "t1_a-2": ("chosen", "")}
 
 
-def test_one_reply_a_submission() -> None:
+def test_one_reply_per_submission() -> None:
     rows = [
         row("0", rank=0.6, comment="t1_a"),
         row("1", rank=0.2, comment="t1_a"),
@@ -109,14 +109,14 @@ def test_a_tie_goes_to_the_smaller_id() -> None:
     assert chosen(across) == chosen(across[::-1]) == ["t1_a-0"]
 
 
-def test_scores_that_are_not_there() -> None:
-    """Without a realism ranker nothing falls under the threshold; a candidate without a rank_score loses to any that has one."""
+def test_missing_scores() -> None:
+    """Without a realism score no candidate is below the threshold. A candidate without a rank_score ranks below all that have one."""
     assert chosen([row("0", realism=None, rank=0.3), row("1", realism=None, rank=0.4)]) == ["t1_a-1"]
     assert chosen([row("0", rank=None), row("1", rank=0.0)]) == ["t1_a-1"]
     assert chosen([row("1", rank=None), row("0", rank=None)]) == ["t1_a-0"]
 
 
-def test_earlier_verdicts_are_forgotten() -> None:
+def test_earlier_verdicts_are_overwritten() -> None:
     rows = [row("0", rank=0.9, verdict="refused", reason="low_realism"), row("1", rank=0.3, verdict="chosen")]
     assert chosen(rows) == ["t1_a-0"]
     assert choose(choose(rows, settings(0.5)), settings(0.5)) == choose(rows, settings(0.5))
@@ -144,7 +144,7 @@ def test_the_order_of_rows_does_not_matter(rows: list[Scored], seed: int, minimu
 
 
 @given(rows=ROWS)
-def test_what_always_holds(rows: list[Scored]) -> None:
+def test_invariants(rows: list[Scored]) -> None:
     result = choose(rows, settings(0.5))
     assert max(Counter(each.thread_id for each in result if each.verdict == "chosen").values(), default=0) <= 1
     for each in result:
@@ -164,7 +164,7 @@ def test_the_summary_counts_comments_that_wait_for_another_comment() -> None:
 
 
 def write_run(folder: Path, rows: list[Scored], comments: dict[str, str] | None = None, title: str = "T") -> None:
-    """What `rank` leaves of a run with these rows; comments: texts by id."""
+    """Write a run folder as `rank` leaves it, with these rows. comments: texts by id."""
     texts = comments or {row.comment_id: row.comment for row in rows}
     threads = {row.comment_id: row.thread_id for row in rows}
     taken = [Comment(name, threads[name], rows[0].subreddit, title, body, 1, 1, 0, "a", False, "") for name, body in texts.items()]
@@ -177,7 +177,7 @@ def write_run(folder: Path, rows: list[Scored], comments: dict[str, str] | None 
 
 
 def test_scores_and_candidates_are_joined_on_ids() -> None:
-    """Two comments of the same text keep their own candidates."""
+    """Two comments with the same text keep their own candidates."""
     comments = [Comment(f"t1_{name}", f"t3_{name}", "s", "T", "Same text", 1, 1, 0, "a", False, "") for name in "ab"]
     candidates = [Candidate(f"t1_{name}", f"t1_{name}-{n}", n, "Same text", f"{name} {n}", "g", None) for n in range(2) for name in "ba"]
     scores = [Scores(each.comment_id, each.candidate_id, n / 10, None, None, n / 10) for n, each in enumerate(candidates)]
@@ -199,7 +199,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     message = capsys.readouterr().out
     assert "1 of 2 comments get a reply; 1 without: all candidates refused (low_realism 1)\n" in message
     assert [each.verdict for each in schema.read_rows(tmp_path / "scored.csv", Scored)] == ["chosen", "refused", "refused"]
-    assert (tmp_path / "scores.csv").read_bytes() == before  # no stage rewrites its input
+    assert (tmp_path / "scores.csv").read_bytes() == before  # a stage does not change its input
     assert schema.read_rows(tmp_path / "chosen.csv", Scored) == [row("0", rank=0.6, verdict="chosen")]
     monkeypatch.setenv("BOT_CHOOSE__MINIMUM_REALISM", "0.05")
     main(tmp_path)
@@ -233,8 +233,8 @@ def test_unfit_candidates_are_refused_and_the_next_best_chosen(tmp_path: Path, m
     assert "not checked" not in capsys.readouterr().out
 
 
-def test_the_texts_of_a_thread_are_made_plain_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many of its comments are answered, and however many candidates each has."""
+def test_the_texts_of_a_thread_are_normalised_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Independently of the number of answered comments and of their candidates."""
     rows = [row(str(n), comment=f"t1_{name}", reply=f"Reply {n} to {name}.") for name in "abcdefghij" for n in range(3)]
     write_run(tmp_path, rows, {f"t1_{name}": f"Question {name}?" for name in "abcdefghij"})
     schema.write_rows(tmp_path / "context.csv", Context, [Context("t3_x", f"t1_c{n}", "t3_x", f"Context number {n}.") for n in range(300)])
@@ -251,8 +251,8 @@ def test_the_texts_of_a_thread_are_made_plain_once(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("least", [0.95, 0.8, 0.5])
-def test_a_copy_is_found_by_the_quick_way_too(least: float) -> None:
-    """Passages with a few characters changed, found and not found as by comparing each with each."""
+def test_the_fast_search_finds_the_same_copies(least: float) -> None:
+    """For passages with a few changed characters, the result equals that of comparing all pairs."""
     from rapidfuzz import fuzz
 
     dice = random.Random(4)
@@ -273,7 +273,7 @@ def test_a_copy_is_found_by_the_quick_way_too(least: float) -> None:
     assert min(matches[True], matches[False]) > 10
 
 
-def test_nothing_chosen_is_a_file_without_rows(tmp_path: Path) -> None:
+def test_if_nothing_is_chosen_the_file_has_no_rows(tmp_path: Path) -> None:
     write_run(tmp_path, [row(realism=0.1)])
     main(tmp_path)
     assert schema.read_rows(tmp_path / "chosen.csv", Scored) == []

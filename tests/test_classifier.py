@@ -1,4 +1,4 @@
-"""The classifiers of conduct: training, thresholds, the export, the stages that ask them, and the shipped models on clear lines."""
+"""The conduct classifiers: training, thresholds, export, the stages that use them, and the shipped models on clear lines."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_the_export_says_what_transformers_says(source: Path) -> None:
+def test_the_export_equals_transformers(source: Path) -> None:
     expected = rankers.load("transformers", source).logits(TEXTS)  # type: ignore[attr-defined]
     model = serving_rankers.load_labels(source, "float32")
     assert expected.shape == (len(TEXTS), 3) and expected.std(0).min() > 0.05
@@ -52,7 +52,7 @@ def test_the_export_says_what_transformers_says(source: Path) -> None:
     assert model.logits(TEXTS[::-1], batch_size=2)[::-1] == pytest.approx(expected, abs=tiny.rounding(largest=10))
 
 
-def test_what_is_no_classifier_is_named(source: Path, tmp_path: Path) -> None:
+def test_classifiers_and_rankers_are_not_interchangeable(source: Path, tmp_path: Path) -> None:
     ranker = tiny.encoder(tmp_path / "ranker")
     with pytest.raises(UserError, match="not a conduct classifier; set conduct.comment_classifier"):
         serving_rankers.load_labels(ranker, "float32")
@@ -75,7 +75,7 @@ def test_a_long_text_is_judged_by_its_worst_piece() -> None:
     assert empty.tolist() == [0, 0]
 
 
-def test_settings_without_a_classifier_ask_none() -> None:
+def test_settings_without_a_classifier() -> None:
     none = Settings().conduct
     assert none.comment_classifier is None and none.reply_classifier is None  # the tests' settings
     assert classifier.judge_replies(["a", "b"], none) == [{}, {}] and classifier.judge_pieces(["a"], none) == {}
@@ -112,7 +112,7 @@ def test_figures_count_any_label() -> None:
 
 
 def test_a_classifier_learns_its_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Labels by one word each; both words stand in tiny.TEXT's vocabulary."""
+    """Each label depends on one word; both words are in the vocabulary of tiny.TEXT."""
     monkeypatch.setattr(bases, "BASE_DIR", tmp_path / "bases")
     pull.pull("tiny-encoder", tiny.encoder(tmp_path / "encoder", head=False))
     words = ["book", "short", "funny", "kind", "minutes", "normal", "boil", "essay"]
@@ -132,12 +132,12 @@ def test_a_classifier_learns_its_lines(tmp_path: Path, monkeypatch: pytest.Monke
     assert card.metrics["peoples_texts_refused"] <= 0.04
     missed, of = (sum(int(each.split("/")[place]) for each in card.metrics["misses"].values()) for place in (0, 1))
     assert of == sum(line.refuse and conduct_transformers.part_of(line.text) == "held_out" for line in lines) > 10 and missed / of < 0.2
-    to_ctranslate2.export(out, "int8")  # here, where the base is
+    to_ctranslate2.export(out, "int8")  # in this process, where the base is available
     conduct = ConductSettings(reply_classifier=out)
     threat, insult, fine = classifier.judge_replies(["boil funny essay", "book funny essay", "kind funny minutes"], conduct)
     assert threat["threat"] > 0.5 > threat["insult"] and insult["insult"] > 0.5 > insult["threat"] and max(fine.values()) < 0.5
 
-    (tmp_path / "data" / "conduct").mkdir(parents=True)  # `evaluate --model` measures it anew, as it serves
+    (tmp_path / "data" / "conduct").mkdir(parents=True)  # `evaluate --model` measures the exported model
     (tmp_path / "lines.csv").rename(tmp_path / "data" / "conduct" / "reply_lines.csv")
     monkeypatch.chdir(tmp_path)
     measured = measure_conduct(out, card, tmp_path)
@@ -152,14 +152,14 @@ def test_lines_of_one_kind_are_refused(tmp_path: Path) -> None:
         tiny.train("conduct", lines=tmp_path / "lines.csv", data=tmp_path, out=tmp_path / "out")
 
 
-def test_the_shipped_lines_name_what_conduct_knows() -> None:
+def test_the_shipped_lines_have_known_categories() -> None:
     for side, names in (("comment", Reason), ("reply", Unfit)):
         lines = schema.read_rows(ROOT / "data" / "conduct" / f"{side}_lines.csv", ConductLine)
         assert {line.category for line in lines if line.refuse} <= {str(name) for name in names}
         assert len({line.text for line in lines}) == len(lines) and {line.refuse for line in lines} == {True, False}
 
 
-# --- the stages that ask ----------------------------------------------------------------------------------------------------------
+# --- the stages that use them -----------------------------------------------------------------------------------------------------
 
 
 def comment(name: str, body: str, **changes: object) -> ThreadComment:
@@ -167,7 +167,7 @@ def comment(name: str, body: str, **changes: object) -> ThreadComment:
     return dataclasses.replace(plain, **changes)  # type: ignore[arg-type]
 
 
-def test_fetch_asks_once_of_what_is_left() -> None:
+def test_fetch_runs_the_classifier_once_for_the_remaining_comments() -> None:
     asked: list[list[str]] = []
 
     def judge(pieces: Sequence[str]) -> where.Likely:
@@ -223,7 +223,7 @@ def test_check_takes_any_columns(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def shipped(tmp_path_factory: pytest.TempPathFactory) -> ConductSettings:
-    """Copies, so that their exports lie among the tests' files."""
+    """Copies, so that their exports are written to the temporary folder."""
     folder = tmp_path_factory.mktemp("shipped")
     for name in ("conduct-comment", "conduct-reply"):
         shutil.copytree(ROOT / "models" / name, folder / name)
@@ -269,7 +269,7 @@ CLEAR_COMMENTS = {
 
 
 def left_alone(body: str, conduct: ConductSettings) -> bool:
-    """By the classifier alone."""
+    """Whether the classifier alone refuses the comment."""
     pieces = where.pieces_judged("", "", body)
     likely = classifier.judge_pieces(pieces, conduct)
     return where.likely_topic(pieces, likely, conduct.comment_threshold, where.TITLE_TOPICS) is not None

@@ -1,4 +1,4 @@
-"""bot.reddit.clock and bot.posting.clock: one wrong Date neither silences the bot nor opens its caps."""
+"""bot.reddit.clock and bot.posting.clock: a single wrong Date header neither stops the bot nor disables its caps."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ URL = "https://oauth.reddit.com"
 
 
 def clock_of(*offsets: float) -> ServerClock:
-    """A clock that was given Dates so many seconds away from this machine's clock."""
+    """A clock that has received Date headers with these offsets, in seconds, from this machine's clock."""
     made = ServerClock()
     for offset in offsets:
         made.note(formatdate(time.time() + offset, usegmt=True))
@@ -39,29 +39,29 @@ def clock_of(*offsets: float) -> ServerClock:
     ("offsets", "expected"),
     [
         ((0,), 0),
-        ((DAY,), DAY),  # this machine's clock is a day off: Reddit's counts
+        ((DAY,), DAY),  # this machine's clock is a day off, so Reddit's is used
         ((-2 * DAY, -2 * DAY, -2 * DAY), -2 * DAY),
         ((0, 0, 0, 10 * YEAR), 0),
         ((10 * YEAR, 0, 0), 0),
-        ((-10 * YEAR, 0), 0),  # two that differ: this machine's clock decides
+        ((-10 * YEAR, 0), 0),  # if two dates differ, this machine's clock decides
         ((0, 10 * YEAR, 0, -10 * YEAR), 0),
         ((DAY, DAY, 30 * DAY, DAY), DAY),
         ((10 * YEAR, *[0] * DATES), 0),
     ],
 )
-def test_a_wrong_date_decides_nothing(offsets: tuple[float, ...], expected: float) -> None:
+def test_a_single_wrong_date_is_ignored(offsets: tuple[float, ...], expected: float) -> None:
     assert abs(clock_of(*offsets).utc(URL) - time.time() - expected) <= 2
 
 
 @given(st.lists(st.integers(-10 * YEAR, 10 * YEAR), min_size=1, max_size=4), st.randoms(use_true_random=False))
-def test_as_long_as_most_dates_agree(wrong: list[int], random: object) -> None:
+def test_wrong_dates_are_ignored_if_most_dates_agree(wrong: list[int], random: object) -> None:
     offsets = [*wrong, *[3600] * (len(wrong) + 1)]
     random.shuffle(offsets)  # type: ignore[attr-defined]
     assert abs(clock_of(*offsets).utc(URL) - time.time() - 3600) <= 2
 
 
 @pytest.mark.parametrize("years", [10, -10])
-def test_two_clocks_that_contradict_each_other_post_nothing(years: int) -> None:
+def test_clocks_that_differ_by_years_are_an_error(years: int) -> None:
     with pytest.raises(Unreachable, match=f"{URL}: its date is .*, this machine's is .*; set the clock") as caught:
         clock_of(*[years * YEAR] * 3).utc(URL)
     assert "\n" not in str(caught.value)
@@ -70,7 +70,7 @@ def test_two_clocks_that_contradict_each_other_post_nothing(years: int) -> None:
 @pytest.mark.parametrize(
     "date", ["", "yesterday", "Wed, 21 Oct 99999999999999 07:28:00 GMT", "Wed, 99 Foo 2026 99:99:99 XYZ", "0", "\udc80"]
 )
-def test_a_date_that_cannot_be_read_is_left_out(date: str) -> None:
+def test_an_unreadable_date_is_ignored(date: str) -> None:
     made = ServerClock()
     made.note(date)
     with pytest.raises(Unreachable, match="no response has a Date"):
@@ -83,14 +83,14 @@ def test_the_clock_advances_between_answers() -> None:
     with time_machine.travel(1_700_000_000, tick=False):
         made = clock_of(0)
     with time_machine.travel(1_700_000_000 + 40, tick=False):
-        assert made.utc(URL) - 1_700_000_000 in range(42)  # by the monotonic clock, whatever the other does
+        assert made.utc(URL) - 1_700_000_000 in range(42)  # by the monotonic clock, independent of the system clock
 
 
 # --- in a run -----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("years", [10, -10])
-def test_one_answer_to_a_post_with_a_wrong_date(box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, years: int) -> None:
+def test_a_wrong_date_in_the_response_to_a_post(box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, years: int) -> None:
     prepared(box, tmp_path / "run", 3)
     configure(monkeypatch, submit__posts_a_day=2)
     dates = WSGIRequestHandler.date_time_string
@@ -120,7 +120,7 @@ def db(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[sqlite3.Conn
         yield opened
 
 
-def test_times_in_the_future_are_named_and_set_to_the_present(db: sqlite3.Connection, capsys: pytest.CaptureFixture[str]) -> None:
+def test_times_in_the_future_are_reported_and_set_to_the_present(db: sqlite3.Connection, capsys: pytest.CaptureFixture[str]) -> None:
     ledger.intend(db, REPLY, NOW + 10 * YEAR)
     ledger.settle(db, "t1_a", State.POSTED, "posted", NOW + 10 * YEAR, "t1_ours")
     ledger.intend(db, replace(REPLY, comment_id="t1_b"), NOW - 100)
@@ -146,6 +146,6 @@ def test_times_in_the_future_are_named_and_set_to_the_present(db: sqlite3.Connec
     assert ledger.benched(db, NOW) == {"books": NOW + 30 * DAY, "home": NOW + 30 * DAY}
 
 
-def test_a_clock_that_is_a_minute_off_is_no_fault(db: sqlite3.Connection) -> None:
+def test_a_clock_may_be_a_minute_off(db: sqlite3.Connection) -> None:
     ledger.intend(db, REPLY, NOW + 60)
     assert clock.in_future(db, NOW) == {} and clock.bring_back(db, NOW) == 0

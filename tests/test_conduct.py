@@ -1,4 +1,4 @@
-"""bot.conduct.where: every reason by its name, and no comment that talks its way past one."""
+"""bot.conduct.where: every reason by its name, and no text of a comment disables one."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def asked(there: Thread, about: ThreadComment, known: Known = where.NOTHING_KNOW
         (None, {"title": "A serious cake", "flair": "Discussion"}, {"author": "Talbot"}, {"opted_out": {"reader_2"}, "threads": {"t3_y"}}),
     ],
 )
-def test_where_the_bot_stays_silent(
+def test_each_reason_not_to_reply(
     reason: Reason | None, there: dict[str, object], about: dict[str, object], known: dict[str, set[str]]
 ) -> None:
     assert asked(thread(**there), comment(**about), Known(**known)) == reason
@@ -66,8 +66,8 @@ def test_where_the_bot_stays_silent(
 
 @settings(max_examples=150)
 @given(body=ANY_TEXT, title=ANY_TEXT, author=st.sampled_from(["reader_1", US, "", "x_bot"]))
-def test_no_words_open_what_is_closed(body: str, title: str, author: str) -> None:
-    """Whatever the comment and its title say, it can be asked, and what forbids a reply goes on forbidding it."""
+def test_no_text_disables_a_reason(body: str, title: str, author: str) -> None:
+    """For any text of the comment and the title, the check returns an answer, and a reason not to reply stays in effect."""
     closed = [{"over_18": True}, {"quarantined": True}, {"locked": True}, {"archived": True}, {"stickied": True}, {"subreddit": "petloss"}]
     for there in closed:
         assert asked(thread(title=title, **there), comment(body=body, author=author)) is not None

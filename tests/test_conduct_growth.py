@@ -1,4 +1,4 @@
-"""The time of every public function of bot.conduct.what's files grows with the length of its text, whatever the text repeats."""
+"""The public functions that bot.conduct.what uses take linear time, whatever the text repeats."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from bot.conduct import echo, hosts, language, letters, matching, personal, quot
 from bot.corpus import copies
 from tests.growth import LINEAR, SHORT, growth
 
-SELECTION = 2_000  # characters with which the slowest units are selected
-SLOWEST = 6  # of them are measured with 10,000 characters
+SELECTION = 2_000  # length in characters at which the slowest units are selected
+SLOWEST = 6  # number of units that are measured at 10,000 characters
 FUNCTIONS: dict[str, Callable[[str], object]] = {
     "hidden characters": letters.has_hidden_characters,
     "visible": letters.visible,
@@ -38,7 +38,7 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
     "unreadable": language.is_unreadable,
     "plain": copies.plain,
 }
-# Units with which patterns begin or continue, and random punctuation.
+# Units with which patterns start or continue, and random punctuation.
 UNITS = [
     " ", "\n", "a", "1", "é", "\u0301", "a.", "a-", "a@", "1 ", "1-",
     "[", "![", "[a](", "[a][", "`a ", "*a ", "__a", "~~a ", ">!", "<a ", "&#", "\\",
@@ -51,8 +51,8 @@ UNITS += ["".join(random.choices(MARKS, k=random.randint(2, 8))) for _ in range(
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_time_grows_with_the_length(name: str) -> None:
-    """For the slowest unit at 10,000 characters, where any growth other than linear shows, among the slowest ones at 2,000."""
+def test_time_is_linear(name: str) -> None:
+    """Measured for the slowest unit at 10,000 characters, out of the slowest units at 2,000."""
     function = FUNCTIONS[name]
     function("Warm up: one two 555 http://a.b @a “x” fuc k, déjà vu.")
 

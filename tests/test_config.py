@@ -72,7 +72,7 @@ def test_every_setting_of_the_example_has_a_comment() -> None:
             assert before.startswith("# "), line
 
 
-def test_a_model_that_is_not_in_the_working_folder_is_the_projects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_are_looked_up_in_the_working_folder_and_then_in_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("BOT_CONDUCT__REPLY_CLASSIFIER", raising=False)
     (tmp_path / "models" / "upvote").mkdir(parents=True)

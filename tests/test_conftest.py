@@ -1,4 +1,4 @@
-"""The fixture that blocks network access in tests."""
+"""The fixtures of conftest.py: blocked network access and settings."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Every entry of the back-end tables is held to the contract of its table (generators.Generator, rankers.Ranker).
+"""Every entry of the back-end tables satisfies the contract of its table (generators.Generator, rankers.Ranker).
 
-Each runs a tiny model, made here, as a stage does: in processes of its own, since TensorFlow shares none with another framework or graph.
-A new back end needs a maker of a tiny model in MAKERS.
+Each back end runs a tiny model in separate processes, as the stages do, because TensorFlow must not share a process with another framework
+or graph. A new back end needs a function in MAKERS that creates its tiny model.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ TEXTS = [
 ]
 EMPTY = ["", " \n ", "\u200b"]
 NUM_CANDIDATES = 3
-# float32: products of 8-bit numbers overflow on processors without VNNI where weights are as large as those of tiny models
+# float32: with weights as large as those of tiny models, products of 8-bit numbers overflow on processors without VNNI
 PRECISION: Precision = "float32"
 ENGINE_SETTINGS = {"MAX_NEW_TOKENS": 16, "MAX_PROMPT_TOKENS": 900, "NUM_CANDIDATES": NUM_CANDIDATES, "PRECISION": PRECISION}
 
-# Both load each model once: a process builds one graph. What is refused must be a UserError; anything else ends the program.
+# Both load each model once, because a process builds one graph. A refusal must be a UserError; any other exception ends the program.
 GENERATES = """
 import functools, json, sys
 from pathlib import Path
@@ -87,12 +87,12 @@ for wrong in sys.argv[2:]:
 
 
 def soon_ending(folder: Path) -> Path:
-    """tiny.language_model, but with its end token at each step by a chance of some 15 %."""
+    """tiny.language_model, but with a probability of about 15 % for its end token at each step."""
     tiny.language_model(folder)
     model = GPT2LMHeadModel.from_pretrained(folder)
     with torch.no_grad():
         words = model.transformer.wte.weight
-        words -= words.mean(dim=1, keepdim=True)  # so that the bias means nothing to other tokens
+        words -= words.mean(dim=1, keepdim=True)  # so that the bias has no effect on other tokens
         words[model.config.eos_token_id] = 0.14
         model.transformer.ln_f.bias += 1
     model.save_pretrained(folder)
@@ -100,7 +100,7 @@ def soon_ending(folder: Path) -> Path:
 
 
 def soon_ending_checkpoint(folder: Path) -> Path:
-    """tiny.gpt2_checkpoint, likewise."""
+    """tiny.gpt2_checkpoint with the same change."""
 
     def edit(weights: dict[str, Any]) -> None:
         weights["model/ln_f/b"] += 1
@@ -147,7 +147,7 @@ RANKERS: dict[str, Callable[[Path], dict[str, Path]]] = {
 
 
 def run(arguments: list[Any], settings: dict[str, Any]) -> subprocess.CompletedProcess[str]:
-    """python ARGUMENTS; settings: as environment variables, without BOT_."""
+    """Run python with these arguments. settings: environment variables without the prefix BOT_."""
     environment = cli.with_root(os.environ) | {f"BOT_{name}": str(value) for name, value in settings.items()}
     return subprocess.run([sys.executable, *map(str, arguments)], env=environment, capture_output=True, text=True, check=False)
 
@@ -158,7 +158,7 @@ def done(process: subprocess.CompletedProcess[str]) -> subprocess.CompletedProce
 
 
 def wrong_folders(folder: Path, other: Path) -> list[Path]:
-    """None, an empty one, one without a model, and one with a model of another kind."""
+    """A missing folder, an empty one, one without a model, and one with a model of another kind."""
     (folder / "empty").mkdir()
     (folder / "notes").mkdir()
     (folder / "notes" / "notes.txt").write_text("no model\n", encoding="utf-8")
@@ -166,7 +166,7 @@ def wrong_folders(folder: Path, other: Path) -> list[Path]:
 
 
 def check_refusals(wrong: list[Path], worker: subprocess.CompletedProcess[str], stage: subprocess.CompletedProcess[str]) -> None:
-    """worker: tried all of them. stage: was given the first. Each must be one line that names the folder."""
+    """Each refusal must be one line that names the folder. worker: tried all folders; stage: was given the first."""
     refused = [json.loads(line)["refused"] for line in worker.stdout.splitlines() if line.startswith('{"refused"')]
     assert len(refused) == len(wrong), refused
     for path, message in zip(wrong, refused, strict=True):
@@ -179,7 +179,7 @@ def check_refusals(wrong: list[Path], worker: subprocess.CompletedProcess[str], 
 
 @pytest.fixture(scope="module", params=generators.BACK_ENDS)
 def generated(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What a back end wrote for TEXTS: the stage with seed 1, and a worker with seeds 1 and 2; and what it was refused."""
+    """Output of a back end for TEXTS: from the stage with seed 1, and from a worker with seeds 1 and 2; and its refusals."""
     folder = tmp_path_factory.mktemp("generator")
     settings = {"BACKEND": request.param, "MODEL": GENERATORS[request.param](folder), **ENGINE_SETTINGS}
     variables = {f"GENERATE__{name}": value for name, value in settings.items()}
@@ -201,14 +201,14 @@ def test_each_generator_has_a_maker() -> None:
     assert GENERATORS.keys() == generators.BACK_ENDS.keys()
 
 
-def test_the_same_seed_gives_the_same_file_and_another_another(generated: dict[str, Any]) -> None:
+def test_the_same_seed_gives_the_same_file_and_another_seed_a_different_one(generated: dict[str, Any]) -> None:
     one, again, other = ((generated["folder"] / f"{name}.csv").read_bytes() for name in ("stage", "seed-1", "seed-2"))
     assert one == again
     texts = [[row.reply for row in schema.read_rows(generated["folder"] / f"seed-{seed}.csv", Candidate)] for seed in (1, 2)]
     assert one != other and np.mean([mine == its for mine, its in zip(*texts, strict=True)]) < 0.5
 
 
-def test_as_many_candidates_as_asked_for_each_comment_in_order(generated: dict[str, Any]) -> None:
+def test_number_and_order_of_candidates(generated: dict[str, Any]) -> None:
     rows = schema.read_rows(generated["folder"] / "stage.csv", Candidate)
     assert [row.candidate_id for row in rows] == [f"t1_{place}-{n}" for place in range(len(TEXTS)) for n in range(NUM_CANDIDATES)]
     assert [row.comment_id for row in rows] == [row.candidate_id.partition("-")[0] for row in rows]
@@ -217,7 +217,7 @@ def test_as_many_candidates_as_asked_for_each_comment_in_order(generated: dict[s
 
 
 def test_control_tokens_are_read_as_text_and_never_written(generated: dict[str, Any]) -> None:
-    """The models draw their end token at every seventh step; replies that ended are shorter."""
+    """The models draw their end token at about every seventh step, and replies with an end token are shorter."""
     rows = schema.read_rows(generated["folder"] / "stage.csv", Candidate)
     assert not [row for row in rows if any(token in row.reply for token in CONTROL_TOKENS)]
     lengths = [len(row.reply) for row in rows]
@@ -225,7 +225,7 @@ def test_control_tokens_are_read_as_text_and_never_written(generated: dict[str, 
     assert all(row.log_likelihood is None or -50 < row.log_likelihood < 0 for row in rows)
 
 
-def test_a_folder_without_a_generator_is_refused_in_one_line(generated: dict[str, Any]) -> None:
+def test_a_folder_without_a_generator_is_a_one_line_error(generated: dict[str, Any]) -> None:
     check_refusals(generated["wrong"], generated["worker"], generated["refused"])
 
 
@@ -234,7 +234,7 @@ def test_a_folder_without_a_generator_is_refused_in_one_line(generated: dict[str
 
 @pytest.fixture(scope="module", params=rankers.BACK_ENDS)
 def scored(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Scores by a back end of TEXTS beside each other, in order and backwards, in several batch sizes; and what it was refused."""
+    """Scores of a back end for pairs of TEXTS, in order and reversed, with several batch sizes; and its refusals."""
     folder = tmp_path_factory.mktemp("ranker")
     models = RANKERS[request.param](folder)
     settings = {"BACKEND": request.param, "REALISM": "", "UPVOTE": "", "RELEVANCE": "", "PRECISION": PRECISION}
@@ -261,7 +261,7 @@ def test_each_ranker_has_a_maker() -> None:
     assert RANKERS.keys() == rankers.BACK_ENDS.keys()
 
 
-def test_scores_are_probabilities_that_tell_pairs_apart(scored: dict[str, Any]) -> None:
+def test_scores_are_probabilities_that_differ_between_pairs(scored: dict[str, Any]) -> None:
     for scores in scored["scores"]["forwards-32"].values():
         assert np.isfinite(scores).all() and scores.min() >= 0 and scores.max() <= 1
         assert len(set(scores)) > len(scores) / 2 and np.ptp(scores) > 0.01
@@ -275,13 +275,13 @@ def test_scores_depend_neither_on_order_nor_on_batch_size(scored: dict[str, Any]
         assert np.abs(np.diff(scores)).max() > 10 * bound
 
 
-def test_a_folder_without_a_ranker_is_refused_in_one_line(scored: dict[str, Any]) -> None:
+def test_a_folder_without_a_ranker_is_a_one_line_error(scored: dict[str, Any]) -> None:
     check_refusals(scored["wrong"], scored["worker"], scored["refused"])
 
 
 # --- training -------------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_trained_can_be_run() -> None:
+def test_every_trainer_has_a_back_end_that_runs_its_models() -> None:
     for task, trainers in TRAINERS.items():
         assert trainers.keys() <= (generators if task == "lm" else rankers).BACK_ENDS.keys(), task

@@ -1,4 +1,4 @@
-"""Conversion of a tiny gpt-2-simple checkpoint to transformers: logits, tokens, candidates and ends are the same."""
+"""Conversion of a tiny gpt-2-simple checkpoint to transformers: logits, tokens, candidates and their ends are the same."""
 
 from __future__ import annotations
 
@@ -111,7 +111,9 @@ def test_candidates_equal_those_of_gpt_2_simple(checkpoint: Path, converted: Pat
 
 
 @pytest.mark.parametrize("reply", ["see <|endoftext|> here!", "ends in <"])
-def test_generation_stops_at_a_spelt_end(checkpoint: Path, bpe: Any, tmp_path: Path, reply: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_generation_stops_at_a_multi_token_end(
+    checkpoint: Path, bpe: Any, tmp_path: Path, reply: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A model that recites a row and further text stops after the end, which counts as one token in the mean."""
     prompt = gpt_2_simple.encode_prompt(bpe, "Any?", 48)
     row = gpt_2_simple.encode_training_row(bpe, "Any?", reply)
@@ -131,7 +133,7 @@ def test_generation_stops_at_a_spelt_end(checkpoint: Path, bpe: Any, tmp_path: P
     [[candidate]] = loaded.sample([("t1_a", "Any?")], GenerateSettings(num_candidates=1, max_new_tokens=80, top_k=1), 1)
     assert candidate.reply == reply
     expected_tokens = len(row) - 1 - len(prompt)  # without the line break
-    assert len(steps) == expected_tokens + 1  # and one step that lets generate() stop
+    assert len(steps) == expected_tokens + 1  # plus one step in which generate() stops
     served = serving.load(tmp_path / "out", "float32")
     assert_same_greedy_output(served, reciter, [("t1_a", "Any?")], 80)
     tokens: list[list[int]] = []

@@ -1,4 +1,4 @@
-"""bot.online.door: `submit` asks where, what and when again, of every reply, with the settings and the comment of today."""
+"""bot.online.door: `submit` checks every reply again (where, what, when) with the current settings and the current comment."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ UNFIT = "See http://evil.example/x, it has all of them."
 
 
 def edited(run: Path, *replies: str, **other: str) -> None:
-    """chosen.csv as a person, or another program, leaves it: no manifest."""
+    """Edit chosen.csv like a person or another program, which leaves no manifest."""
     rows = schema.read_rows(run / "chosen.csv", Scored)
     rows = [replace(row, reply=reply, **other) for row, reply in zip(rows, replies, strict=True)]
     schema.write_rows(run / "chosen.csv", Scored, rows)
@@ -37,7 +37,7 @@ def edited(run: Path, *replies: str, **other: str) -> None:
 # --- what -------------------------------------------------------------------------------------------------------------------
 
 
-def test_an_edited_chosen_csv_is_judged(box: Box, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_edited_chosen_csv_is_checked(box: Box, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prepared(box, run, 2)
     edited(run, UNFIT, "Mild words of mine.")
     assert go(run) == ["link", "posted"] and len(ours(box)) == 1
@@ -48,20 +48,20 @@ def test_an_edited_chosen_csv_is_judged(box: Box, run: Path, capsys: pytest.Capt
     assert "not posted in 24 hours: link 1" in capsys.readouterr().out
 
 
-def test_a_candidate_that_nobody_scored_is_judged_like_any_other(box: Box, run: Path) -> None:
+def test_a_candidate_without_scores_is_checked_too(box: Box, run: Path) -> None:
     prepared(box, run, 2)
     edited(run, UNFIT, "Mild words of mine.", candidate_id="of another program")
     assert go(run) == ["link", "posted"]
 
 
-def test_a_row_that_says_it_is_not_chosen(box: Box, run: Path) -> None:
-    """scored.csv under the name of chosen.csv, say."""
+def test_a_row_with_another_verdict_is_refused(box: Box, run: Path) -> None:
+    """For example, scored.csv renamed to chosen.csv."""
     prepared(box, run, 2)
     edited(run, "Mild words of mine.", "The other one is red.", verdict="refused")
     assert go(run) == ["not_chosen", "not_chosen"] and ours(box) == []
 
 
-def test_a_reply_that_waited_is_judged_by_the_settings_of_today(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_a_waiting_reply_is_checked_with_the_current_settings(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:  # type: ignore[no-untyped-def]
     prepared(box, run, 1)
     edited(run, "It is longer than the new setting allows, by some characters.")
     box.store.add_fault("429", seconds=1)
@@ -73,13 +73,13 @@ def test_a_reply_that_waited_is_judged_by_the_settings_of_today(box: Box, run: P
     with opened(run) as db:
         assert ledger.outcomes(db) == [(State.REJECTED, "over_long", 1)]
     configure(monkeypatch, conduct__maximum_characters=1000)
-    assert go(run) == [] and ours(box) == []  # it ended as refused
+    assert go(run) == [] and ours(box) == []  # a refusal is final
     capsys.readouterr()
     operate.status_command()
     assert "rejected: 1, over_long" in capsys.readouterr().out
 
 
-def test_a_reply_that_a_person_released_is_judged(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reply_released_by_a_person_is_checked(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (comment,) = prepared(box, run, 1)
     edited(run, "It is longer than the new setting allows, by some characters.")
     box.store.add_fault("500")
@@ -89,20 +89,20 @@ def test_a_reply_that_a_person_released_is_judged(box: Box, run: Path, monkeypat
     assert go(run) == ["over_long"] and ours(box) == []
 
 
-def test_two_of_a_run_that_say_the_same(box: Box, run: Path) -> None:
+def test_two_similar_replies_in_a_run(box: Box, run: Path) -> None:
     prepared(box, run, 3)
     edited(run, "The bakery at the corner has it.", "The bakery at the corner has it!", "Something else altogether.")
     assert go(run) == ["posted", "copy_of_own", "posted"]
 
 
-def test_texts_that_are_new_in_the_thread_are_not_repeated(box: Box, run: Path) -> None:
+def test_a_copy_of_a_new_text_in_the_thread_is_refused(box: Box, run: Path) -> None:
     (comment,) = prepared(box, run, 1)
     edited(run, "The bakery at the corner has it, I think.")
     box.say(comment.thread_id, "The bakery at the corner has it, I think!", author="reader_7")
     assert go(run) == ["copy_of_thread"] and ours(box) == []
 
 
-def test_sketches_of_the_training_text_count(box: Box, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_of_the_training_text_is_refused(box: Box, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     printed = "my first job was in a bakery and I got up at three every day"
     (tmp_path / "lm").mkdir()
     copies.write(tmp_path / "lm", [printed])
@@ -119,11 +119,11 @@ def test_a_comment_that_was_edited_is_not_answered(box: Box, run: Path) -> None:
     comments = prepared(box, run, 3)
     change(box, "UPDATE comments SET body = body || ' Edit: solved, thanks.' WHERE name = ?", comments[0].comment_id)
     change(box, "UPDATE comments SET body = '  ' || replace(body, ' ', '  ') || char(10) WHERE name = ?", comments[1].comment_id)
-    assert go(run) == ["edited", "posted", "posted"]  # white space alone is no edit
+    assert go(run) == ["edited", "posted", "posted"]  # changes of white space do not count as edits
 
 
-def test_an_edit_between_two_tries_is_seen(box: Box, run: Path) -> None:
-    """Fetched anew into the same folder, the comment would look as it does now: what counts is what the reply was written for."""
+def test_an_edit_between_two_attempts_is_detected(box: Box, run: Path) -> None:
+    """Even if the comment is fetched again: it is compared with the text for which the reply was written."""
     (comment,) = prepared(box, run, 1)
     box.store.add_fault("429", seconds=1)
     assert go(run) == ["rate_limited"]
@@ -135,8 +135,8 @@ def test_an_edit_between_two_tries_is_seen(box: Box, run: Path) -> None:
         assert ledger.outcomes(db) == [(State.REJECTED, "edited", 1)]
 
 
-def test_a_reply_whose_comment_is_not_known_is_not_sent(box: Box, run: Path) -> None:
-    """A row of a ledger of the first layout has no fingerprint."""
+def test_a_reply_without_a_fingerprint_of_its_comment_is_not_sent(box: Box, run: Path) -> None:
+    """Rows of a ledger with the first layout have none."""
     (comment,) = prepared(box, run, 1)
     with opened(run) as db:
         reply = Reply(comment.comment_id, comment.thread_id, "sandbox_books", comment.author, "c-0", "A reply.")
@@ -146,7 +146,7 @@ def test_a_reply_whose_comment_is_not_known_is_not_sent(box: Box, run: Path) -> 
     assert go(run) == ["edited"]
 
 
-def test_a_comment_behind_more_is_found_with_those_above_it(box: Box) -> None:
+def test_a_deep_comment_is_read_with_its_ancestors(box: Box) -> None:
     client = reddit.connect(Settings().reddit)
     thread = box.store.submissions("sandbox_books")[0]["name"]
     names = [box.say(thread, "First of a long chain.")]
@@ -161,7 +161,7 @@ def test_a_comment_behind_more_is_found_with_those_above_it(box: Box) -> None:
     assert reddit.read_comment(client, thread, "t1_zzzzzz", 0) == (reddit.Outcome.MISSING, None)
 
 
-def test_a_long_wait_for_the_rate_limit_means_another_look(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_comment_is_read_again_after_a_long_wait_for_the_rate_limit(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (comment,) = prepared(box, run, 1)
     waits = [31.0, 0.0]
 
@@ -173,7 +173,7 @@ def test_a_long_wait_for_the_rate_limit_means_another_look(box: Box, run: Path, 
     assert go(run)[0] != "posted" and ours(box) == [] and waits == [0.0]
 
 
-# --- the objection alone ------------------------------------------------------------------------------------------------------
+# --- the function objection ---------------------------------------------------------------------------------------------------
 
 NOW = 1_700_000_000
 COMMENT = ThreadComment("t1_a", "t3_x", "reader_1", "Which book was it that you liked so much?", 5, NOW - 3600, 0, False, "")
@@ -196,17 +196,17 @@ REPLY = Reply(
         (REPLY, replace(THREAD, comments=[COMMENT, replace(COMMENT, comment_id="t1_b", author="Us")]), door.Memory(), "already_in_thread"),
     ],
 )  # fmt: skip
-def test_what_speaks_against_a_reply(reply: Reply, thread: Thread, memory: door.Memory, expected: str | None) -> None:
+def test_objections_to_a_reply(reply: Reply, thread: Thread, memory: door.Memory, expected: str | None) -> None:
     assert door.objection(reply, thread, "us", NOW, memory, Settings()) == expected
 
 
-def test_only_what_passes_keeps_a_reply_ready() -> None:
+def test_only_temporary_refusals_keep_a_reply_ready() -> None:
     final = set(Refusal) - PASSING
     assert {Refusal.NOT_ALLOWED, Refusal.BENCHED, Refusal.OPTED_OUT, Refusal.EDITED, Refusal.WAITED_TOO_LONG} <= final
     assert {Refusal.PAUSED, Refusal.HOUR_CAP, Refusal.ASKED_TO_WAIT} <= PASSING
 
 
-def test_a_permission_that_was_taken_back_is_final_for_what_waits(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_withdrawn_permission_is_a_final_refusal_of_waiting_replies(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared(box, run, 1)
     box.store.add_fault("429", seconds=1)
     assert go(run) == ["rate_limited"]
@@ -220,7 +220,7 @@ def test_a_permission_that_was_taken_back_is_final_for_what_waits(box: Box, run:
 # --- what is sent -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_chosen_csv_without_its_comments(box: Box, run: Path) -> None:
+def test_a_comment_of_chosen_csv_must_be_in_comments_csv(box: Box, run: Path) -> None:
     prepared(box, run, 1)
     edited(run, "Mild words of mine.", comment_id="t1_other")
     with pytest.raises(UserError, match="comments.csv: t1_other of chosen.csv is not in it"):
@@ -233,10 +233,10 @@ def test_the_surroundings_are_the_thread_without_the_comment() -> None:
     around = there.around("t1_a", there.comments["t1_a"], ["earlier"])
     assert (around.thread, around.own, around.language) == (["titel", copies.plain(german)], ["earlier"], "de")
     assert there.around("t1_b", german).language == "en"
-    assert door.Surroundings("", {"t1_a": german}).around("t1_a", german).language == "de"  # nothing else tells
+    assert door.Surroundings("", {"t1_a": german}).around("t1_a", german).language == "de"  # there is no other text to tell the language
 
 
-def test_our_words_without_the_disclosure() -> None:
+def test_the_disclosure_is_removed_from_own_texts() -> None:
     assert door.without_disclosure(door.posted_text("One.\n\nTwo.", DISCLOSURE)) == "One.\n\nTwo."
     assert door.without_disclosure("One.\n\nTwo.") == "One.\n\nTwo."
     assert text.discloses(door.posted_text("One.", DISCLOSURE)) and not text.discloses("I am a bot")

@@ -1,4 +1,4 @@
-"""evaluate: rankers and their picks on invented rows, the files it reads and writes, and single models for their cards."""
+"""evaluate: rankers and their picks on invented rows, files that are read and written, and metrics for the cards of single models."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +55,13 @@ TRAIN = [pair(n, f"word{n % 3} x", f"word{n % 3} y") for n in range(8)]
 
 def test_siblings_far_apart_in_time_are_excluded_and_unknown_times_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     ranker = letter_scorer()
-    assert "earlier_wins" not in upvote.measure(upvote.score_pairs(ranker, None, TRAIN, SIBLINGS))["all"]  # it scores 3 of 4
+    assert "earlier_wins" not in upvote.measure(upvote.score_pairs(ranker, None, TRAIN, SIBLINGS), {})["all"]  # it scores 3 of 4
     monkeypatch.setattr(upvote, "MIN_SCORED", 3)
     tested = upvote.score_pairs(ranker, None, TRAIN, SIBLINGS)
     assert [row.karma_gap for row in tested.rows] == [25, 4, 120, 5]
     assert tested.scores["ranker"].tolist() == pytest.approx(np.array([[0.25, 0.15], [0.15, 0.15], [0.05, 0.15], [0.35, 0.15]]))
     assert np.isnan(tested.scores["earlier_wins"][2]).all()
-    measured = upvote.measure(tested)
+    measured = upvote.measure(tested, {})
     everything = measured["all"]
     assert everything["pairs"] == 4 and everything["threads"] == 3
     assert everything["ranker"]["pairwise_accuracy"][0] == pytest.approx(2.5 / 4)
@@ -72,8 +73,8 @@ def test_siblings_far_apart_in_time_are_excluded_and_unknown_times_ignored(monke
     assert everything["earlier_wins"]["behind_ranker"][0] == pytest.approx((2.5 - 2) / 3, abs=1e-4)  # over the three pairs it scores
     assert everything["ranker_and_earlier"]["pairwise_accuracy"][0] == pytest.approx(1 / 3, abs=1e-4)  # in TRAIN the later always wins
     earlier_wins = [*TRAIN[:2], *(pair(n, "x", "y", hours=-0.5) for n in range(6))]  # in three of four pairs
-    with_time = upvote.measure(upvote.score_pairs(ranker, None, earlier_wins, SIBLINGS))["all"]["ranker_and_earlier"]
-    assert with_time["pairwise_accuracy"][0] == pytest.approx(2 / 3, abs=1e-4) and with_time["pairs"] == 3  # it decides the tie, wrongly
+    with_time = upvote.measure(upvote.score_pairs(ranker, None, earlier_wins, SIBLINGS), {})["all"]["ranker_and_earlier"]
+    assert with_time["pairwise_accuracy"][0] == pytest.approx(2 / 3, abs=1e-4) and with_time["pairs"] == 3  # this decides the tie, wrongly
     timeless = [pair(n, "x", "y", hours=0.0) for n in range(8)]
     assert "ranker_and_earlier" not in upvote.score_pairs(ranker, None, timeless, SIBLINGS).scores
     assert measured["gap_5"]["pairs"] == 3 and measured["gap_20"]["pairs"] == 2
@@ -92,6 +93,19 @@ def test_subreddits_with_many_pairs_and_threads_are_subsets() -> None:
     subsets = upvote.subsets_of(rows)
     assert subsets["r/Big"].sum() == 50 and subsets["r/Big_gap_20"].sum() == 50 and subsets["r/some"].sum() == 60
     assert not {"r/small", "r/few", "r/some_gap_20"} & subsets.keys()
+
+
+def test_the_rules_of_public_datasets_are_subsets() -> None:
+    later, earlier = pair(1, "xx", "x", 25, 0.5), pair(2, "xx", "x", 25, -0.5)
+    close = pair(3, "x", "xx", 21, 0.5)
+    known = {
+        "t1_1": {"t1_1a": 26, "t1_1b": 1}, "t1_2": {"t1_2a": 26, "t1_2b": 1, "t1_2c": 9},
+        "t1_3": {"t1_3a": 99, "t1_3b": 78, "t1_3c": 1, "t1_3d": 5},  # one of three steps, and less than twice the karma
+    }  # fmt: skip
+    measured = upvote.measure(upvote.score_pairs(letter_scorer(), None, TRAIN, [later, earlier, close]), known)
+    assert {name: measured[name]["pairs"] for name in ("gap_20", "dialogrpt", "shp")} == {"gap_20": 3, "dialogrpt": 2, "shp": 1}
+    assert measured["dialogrpt"]["ranker"]["pairwise_accuracy"][0] == 1.0 and measured["gap_20"]["ranker"]["pairwise_accuracy"][0] < 1
+    assert not {"dialogrpt", "shp"} & upvote.measure(upvote.score_pairs(letter_scorer(), None, TRAIN, [later]), {}).keys()
 
 
 def test_pair_probabilities_and_their_calibration() -> None:
@@ -117,7 +131,7 @@ def test_left_out_subreddits_without_measurable_pairs_are_an_error() -> None:
     with pytest.raises(
         UserError, match=r"left-out subreddits \(narrow\): no pair with a karma gap of at least 5 and at most 1 hours apart"
     ):
-        upvote.measure_left_out(letter_scorer(), TRAIN, [pair(1, "xx", "x", gap=4, subreddit="Narrow")])
+        upvote.measure_left_out(letter_scorer(), TRAIN, [pair(1, "xx", "x", gap=4, subreddit="Narrow")], {})
 
 
 # --- realism ------------------------------------------------------------------------------------------------------------
@@ -158,7 +172,7 @@ def test_a_scorer_without_scores_for_some_rows_is_measured_on_the_others() -> No
 
 
 def choice(n: int, candidates: Sequence[str], likelihoods: Sequence[float | None], human: str = "a human reply") -> Choice:
-    """realism counts r, upvote counts u."""
+    """A choice among candidates. The realism score counts the letter r, the upvote score the letter u."""
     pairs = [("why?", each) for each in candidates]
     rankers = {"realism_score": letter_scorer("r"), "upvote_score": letter_scorer("u")}
     return Choice(f"t3_{n}", "why?", human, list(candidates), choices.score_pairs(pairs, rankers, ""), list(likelihoods))
@@ -218,6 +232,16 @@ def test_win_rates_gain_and_genericness() -> None:
     assert gain["random"]["1"][0] == gain["longest"]["1"][0] == pytest.approx((2 / 3 + 2 / 3) / 2, abs=1e-4)
     assert gain["random"]["2"][0] == pytest.approx(((2 / 3 + 1) / 2 + (2 / 3 + 1 / 3) / 2) / 2, abs=1e-4)
     assert gain["longest"]["2"][0] == pytest.approx((1 + 2 / 3) / 2, abs=1e-4) and "5" not in gain["random"]
+
+
+def test_echoes_short_and_long_picks_are_counted() -> None:
+    replies = ["the old lighthouse keeper, again", "no", "one two three", "this is a longer reply of mine"]
+    one = replace(choice(1, replies, [-1.0] * 4, "a reply by a person, that is"), comment="Who is the old lighthouse keeper?")
+    two = choice(2, ["a b c d e f g"] * 2, [-1.0, -2.0], "yes")
+    measured = choices.measure_choices([one, two], COLUMNS, WEIGHTS, 0.2, {"long": Length()})["choices"]
+    assert measured["random"]["echo"][0] == (1 / 4 + 0) / 2 and measured["random"]["short"][0] == (2 / 4 + 0) / 2
+    assert measured["random"]["median_words"] == 6.0 and measured["longest"]["median_words"] == 6.0  # of 5, 1, 3, 7, 7, 7 words; of 5, 7
+    assert measured["person"]["short"][0] == 0.5 and measured["longest"]["echo"][0] == 0.5
 
 
 def test_candidates_are_read_and_those_of_other_comments_rejected(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The CTranslate2 back ends compared with transformers: same distributions in float32, similar scores in int8, same rules."""
+"""The CTranslate2 back ends compared with transformers: same distributions in float32, similar scores in int8, and the same rules."""
 
 from __future__ import annotations
 

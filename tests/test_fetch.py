@@ -1,4 +1,4 @@
-"""bot.online.fetch: the pure middle on made-up threads, and the whole stage against the sandbox."""
+"""bot.online.fetch: the pure functions on invented threads, and the whole stage against the sandbox."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_just_inside_the_rules(changes: dict[str, object]) -> None:
     assert taken[0].comment == changes.get("body", "text of t1_a")
 
 
-def test_a_thread_in_which_we_replied_is_left_alone() -> None:
+def test_threads_with_an_own_reply_are_skipped() -> None:
     there = thread(
         comment("t1_a"), comment("t1_b", parent_id="t1_a", author=US, depth=1), comment("t1_c"), comment("t1_d", parent_id="t1_b", depth=2)
     )
@@ -120,7 +120,7 @@ def test_a_thread_in_which_we_replied_is_left_alone() -> None:
         "t1_c": Reason.ALREADY_IN_THREAD,
         "t1_d": Reason.ALREADY_IN_THREAD,
     }
-    # A client that can only read has no comments of its own, not even those whose author is gone.
+    # A read-only client has no user name, so a comment with an empty author must not count as its own.
     assert fetch.take_up([thread(comment(author=""))], RULES, NOW, "")[2][0].reason == Reason.DELETED_AUTHOR
 
 
@@ -137,7 +137,7 @@ def test_a_limit_is_spread_over_the_threads() -> None:
     assert {row.comment_id for row in context} == {"t1_a0", "t1_a1", "t1_a2", "t1_c0"}
 
 
-def test_context_is_what_can_be_read_in_threads_that_are_answered() -> None:
+def test_context_has_the_readable_comments_of_answered_threads() -> None:
     answered = thread(
         comment("t1_a"),
         comment("t1_b", parent_id="t1_a", karma=-4),
@@ -153,14 +153,14 @@ def test_context_is_what_can_be_read_in_threads_that_are_answered() -> None:
     ]
 
 
-def test_texts_of_people_who_opted_out_are_in_no_file() -> None:
+def test_texts_of_people_who_opted_out_are_not_written() -> None:
     there = thread(comment("t1_a"), comment("t1_b", author="Poor_Soul", karma=-4), comment("t1_c", author="poor_soul"))
     taken, context, skipped = fetch.take_up([there], RULES, NOW, known=Known(opted_out={"poor_soul"}))
     assert [row.comment_id for row in taken] == ["t1_a"] and context == []
     assert {(row.comment_id, row.reason) for row in skipped} == {("t1_b", "opted_out"), ("t1_c", "opted_out")}
 
 
-def test_who_asks_bots_away_is_remembered_before_there_is_a_ledger(tmp_path: Path) -> None:
+def test_opt_outs_are_recorded_before_there_is_a_ledger(tmp_path: Path) -> None:
     path = tmp_path / "data" / "ledger.sqlite"
     for _ in range(2):
         fetch.remember(path, {"Reader_1": "t1_a"}, NOW)
@@ -170,7 +170,7 @@ def test_who_asks_bots_away_is_remembered_before_there_is_a_ledger(tmp_path: Pat
         assert ledger.everyone_opted_out(db) == {"reader_1"}
 
 
-def test_rows_carry_the_thread_and_text_that_utf8_can_hold() -> None:
+def test_rows_have_the_thread_and_valid_utf8() -> None:
     odd = thread(comment(body="a\ud800b", karma=9, depth=1), title="t\udfff", subreddit="sandbox_home")
     taken, _, _ = fetch.take_up([odd], RULES, NOW)
     assert taken == [
@@ -190,7 +190,7 @@ def test_rows_carry_the_thread_and_text_that_utf8_can_hold() -> None:
     ),
     st.none() | st.integers(1, 8),
 )
-def test_every_comment_lands_in_one_place(shape: list[list[tuple[str, int, int, str]]], limit: int | None) -> None:
+def test_every_comment_is_either_taken_or_skipped(shape: list[list[tuple[str, int, int, str]]], limit: int | None) -> None:
     threads = [
         thread(
             *(
@@ -259,7 +259,7 @@ def test_archived_threads_show_up_in_hot(box: Box, tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("BOT_FETCH__LISTING", "hot")
     monkeypatch.setenv("BOT_FETCH__SUBMISSIONS", "1")
     monkeypatch.setenv("BOT_FETCH__REPLACE_MORE_LIMIT", "0")
-    read(monkeypatch, "r/Sandbox_Books", "sandbox_books")  # the same one, twice
+    read(monkeypatch, "r/Sandbox_Books", "sandbox_books")  # the same subreddit twice
     fetch.main(tmp_path / "run", None, None)
     assert [row.reason for row in schema.read_rows(tmp_path / "run" / "skipped.csv", Skipped)] == ["archived"]
     assert schema.read_rows(tmp_path / "run" / "comments.csv", Comment) == []
@@ -273,7 +273,7 @@ def test_the_same_command_again_does_nothing(box: Box, tmp_path: Path, capsys: p
     fetch.main(run, None, 5)
     assert "nothing to do" in capsys.readouterr().out
     assert (run / "comments.csv").read_bytes() == before
-    fetch.main(run, None, 6)  # another limit is another question
+    fetch.main(run, None, 6)  # another limit needs a new fetch
     assert schema.read_rows(run / "comments.csv", Comment)[0].comment_karma == 900
 
 
@@ -290,8 +290,8 @@ def test_resuming_needs_neither_the_network_nor_the_same_port(tmp_path: Path, mo
 
 
 @pytest.mark.parametrize("written", [0, 1, 2])
-def test_stopped_between_its_files_it_starts_over(box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int) -> None:
-    """comments.csv comes last, so that the next stage never sees it without the other two."""
+def test_fetch_starts_over_if_it_stopped_between_two_files(box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int) -> None:
+    """comments.csv is written last, so the next stage never sees it without the other two files."""
     run = tmp_path / "run"
     whole = schema.write_rows
     files: list[str] = []
@@ -311,7 +311,7 @@ def test_stopped_between_its_files_it_starts_over(box: Box, tmp_path: Path, monk
     assert len(schema.read_rows(run / "comments.csv", Comment)) == 5
 
 
-def test_our_replies_keep_us_out_of_a_thread_the_next_time(box: Box, tmp_path: Path) -> None:
+def test_the_next_run_skips_threads_with_an_own_reply(box: Box, tmp_path: Path) -> None:
     fetch.main(tmp_path / "first", None, 3)
     first = schema.read_rows(tmp_path / "first" / "comments.csv", Comment)
     client = reddit.connect(RedditSettings(url=box.url))
@@ -341,7 +341,7 @@ def test_subreddits_that_cannot_be_read(
 
 
 def test_the_command_without_a_network(tmp_path: Path) -> None:
-    """One line, status 69, nothing written, and no model library loaded on the way."""
+    """A one-line error with status 69; no file is written and no model library is loaded."""
     code = (
         "import sys, prawcore.sessions; prawcore.sessions.time.sleep = lambda seconds: None\n"
         "from bot.cli import run_command; from bot.online.fetch import main\n"

@@ -95,7 +95,7 @@ def taught(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_log_likelihoods_of_given_replies_equal_those_of_sampling(taught: Path) -> None:
-    """For candidates with an end token whose tokens are those of the tokenizer."""
+    """For candidates with an end token whose tokens equal those of the tokenizer."""
     generator, one = load("transformers", taught), settings(taught).model_copy(update={"max_new_tokens": 40})
     tokenizer = AutoTokenizer.from_pretrained(taught)
     comments, seen = dict(COMMENTS), {}

@@ -1,4 +1,4 @@
-"""bot.posting.gone: what is deleted on Reddit is removed here."""
+"""bot.posting.gone: rows that were deleted on Reddit are removed from the local files."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def gone(data: Path, dry_run: bool = False) -> None:
     purge.purge_command(None, data, None, dry_run, True)
 
 
-def test_what_is_deleted_there_is_removed_here(box: Box, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_comments_deleted_on_reddit_are_removed(box: Box, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = names(data)
     deleted, removed, other, ours = sorted(before)[::5][:4]
     rows = [Harvested(f"t1_{n}", name, "t3_x", "books", "words", "r", 1.5, 1, 0, False) for n, name in enumerate((deleted, ours))]
@@ -56,7 +56,7 @@ def test_what_is_deleted_there_is_removed_here(box: Box, data: Path, capsys: pyt
     assert names(data) == before
     gone(data)
     assert names(data) == before - {deleted, removed} and other in names(data)
-    # harvest.csv in data has no comments.csv beside it that says «sandbox»: it is Reddit's, but what is purged goes from every file
+    # harvest.csv has no comments.csv with source «sandbox» beside it, so it counts as Reddit's; but ids are purged from all files
     assert schema.read_rows(data / "harvest.csv", Harvested) == rows[1:]
     assert schema.read_rows(data / "elsewhere" / "scored.csv", Scored) == []
     capsys.readouterr()
@@ -64,7 +64,7 @@ def test_what_is_deleted_there_is_removed_here(box: Box, data: Path, capsys: pyt
     assert "Reddit: shows all of these comments; nothing to do" in capsys.readouterr().out
 
 
-def test_more_than_a_call_holds(box: Box, data: Path) -> None:
+def test_more_comments_than_fit_into_a_request(box: Box, data: Path) -> None:
     thread = box.store.submissions("sandbox_books")[0]["name"]
     made = [box.say(thread, f"Number {number}.") for number in range(230)]
     rows = [Context(thread, name, thread, "words", "reader_1") for name in made]
@@ -76,8 +76,8 @@ def test_more_than_a_call_holds(box: Box, data: Path) -> None:
     assert left == [name for number, name in enumerate(made) if number % 3]
 
 
-def test_of_two_sites_one_is_asked(box: Box, data: Path) -> None:
-    """Comments of Reddit's are not in the sandbox, which says nothing of them."""
+def test_only_comments_of_the_configured_site_are_checked(box: Box, data: Path) -> None:
+    """Comments from Reddit are missing in the sandbox, but that does not mean that they were deleted."""
     run = data / "runs" / "two"
     schema.write_rows(
         run / "comments.csv", Comment, [Comment("t1_real", "t3_x", "s", "t", "c", 1, 1, 0, "a", False, "")], {"source": "reddit"}
@@ -87,7 +87,7 @@ def test_of_two_sites_one_is_asked(box: Box, data: Path) -> None:
     assert len(schema.read_rows(run / "comments.csv", Comment)) == 1 and names(data) == before
 
 
-def test_where_reddit_cannot_be_read_nothing_goes(box: Box, data: Path) -> None:
+def test_nothing_is_removed_if_reddit_cannot_be_read(box: Box, data: Path) -> None:
     before = names(data)
     box.store.add_fault("503", "/api/info", times=99)
     with pytest.raises(Unreachable):
@@ -95,7 +95,7 @@ def test_where_reddit_cannot_be_read_nothing_goes(box: Box, data: Path) -> None:
     assert names(data) == before
 
 
-def test_a_damaged_file_is_named_and_the_rest_is_done(box: Box, data: Path) -> None:
+def test_a_damaged_file_is_reported_and_the_others_are_purged(box: Box, data: Path) -> None:
     victim = min(names(data))
     box.store.blank(victim, "[deleted]")
     (data / "runs" / "two").mkdir()

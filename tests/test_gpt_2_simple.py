@@ -218,7 +218,7 @@ def test_draw_applies_top_k_and_nucleus() -> None:
 
 
 @pytest.mark.parametrize("reply", ["Yes, two.", "Yes", "see <|endoftext|> here!", "no (really)", "ends in <"])
-def test_a_spelt_end_ends_a_candidate(checkpoint: Path, bpe: Any, tmp_path: Path, reply: str) -> None:
+def test_a_multi_token_end_ends_a_candidate(checkpoint: Path, bpe: Any, tmp_path: Path, reply: str) -> None:
     """Nothing is generated after the end, an escaped end does not count, and the end counts as one token."""
     prompt = back_end.encode_prompt(bpe, "Any?", 48)
     row = back_end.encode_training_row(bpe, "Any?", reply)

@@ -1,4 +1,4 @@
-"""bot.online.harvest: what became of our replies, once for each age; and on from there into training."""
+"""bot.online.harvest: the karma and replies of own replies, once per age, and their use in training."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def db(tmp_path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def posted(box: Box, db: sqlite3.Connection, author: str, utc: int = POSTED) -> str:
-    """A reply of ours to a comment by `author`; returns its fullname."""
+    """Add an own reply to a comment by `author`, and return its fullname."""
     comment = box.store.comments_by(author)[-1]
     line = "\n\n*I am a bot; reply `!stop`.*"
     name: str = box.store.add_comment(comment["link_id"], comment["name"], sandbox.USERNAME, f"Words to {author}.{line}", utc)["name"]
@@ -58,13 +58,13 @@ def posted(box: Box, db: sqlite3.Connection, author: str, utc: int = POSTED) -> 
 
 
 def run(out: Path, hours: float) -> list[Harvested]:
-    """The stage, so many hours after POSTED; all rows."""
+    """Run the stage `hours` after POSTED, and return all rows."""
     with time_machine.travel(POSTED + hours * HOUR):
         harvest.main(out)
     return schema.read_rows(out, Harvested) if out.exists() else []
 
 
-def test_three_ages_once_each(box: Box, db: sqlite3.Connection, tmp_path: Path) -> None:
+def test_each_of_three_ages_is_measured_once(box: Box, db: sqlite3.Connection, tmp_path: Path) -> None:
     out = tmp_path / "harvest.csv"
     ours = posted(box, db, "reader_3")
     comment = box.store.comments_by("reader_3")[-1]
@@ -74,7 +74,7 @@ def test_three_ages_once_each(box: Box, db: sqlite3.Connection, tmp_path: Path) 
     first = Harvested(ours, comment["name"], comment["link_id"], "sandbox_books", comment["body"], "Words to reader_3.", 1.25, 4, 2, False)
     assert run(out, 1.25) == [first]
     box.store.set_karma(ours, 40)
-    assert run(out, 1.9) == [first]  # it stays what it was at the look
+    assert run(out, 1.9) == [first]  # rows that were written do not change
     assert run(out, 10) == [first]
     box.store.blank(comment["name"], "[deleted]")
     second = replace(first, comment="", age_hours=24.0, karma=40)
@@ -129,7 +129,7 @@ def test_without_a_ledger_there_is_nothing_to_harvest(tmp_path: Path, monkeypatc
         harvest.main(tmp_path / "harvest.csv")
 
 
-def test_a_reply_that_reddit_does_not_give(box: Box) -> None:
+def test_a_reply_that_reddit_does_not_return(box: Box) -> None:
     client = reddit.connect(RedditSettings(url=box.url))
     reply = Reply("t1_c", "t3_t", "books", "a", "c", "b", State.POSTED, intent_utc=POSTED, reply_id="t1_zzzzzz")
     assert harvest.harvest(client, [reply], box.db.with_name("harvest.csv"), POSTED + HOUR) == 0
@@ -139,7 +139,7 @@ STANDING = Standing("t1_r", "t1_c", "t3_t", "books", "bot", "body", 3, POSTED, F
 
 
 @given(st.lists(st.floats(0, 400), max_size=30).map(sorted))
-def test_each_age_at_most_once_whenever_it_runs(moments: list[float]) -> None:
+def test_each_age_is_measured_at_most_once(moments: list[float]) -> None:
     reply = Reply("t1_c", "t3_t", "books", "a", "c", "body", State.POSTED, intent_utc=POSTED, reply_id="t1_r")
     rows: list[Harvested] = []
     for hours in moments:
@@ -153,17 +153,17 @@ def test_each_age_at_most_once_whenever_it_runs(moments: list[float]) -> None:
     assert all(any(age <= hours < 1.99 * age for hours in moments) <= (age in ages) for age in harvest.AGES_HOURS)
 
 
-# --- into training --------------------------------------------------------------------------------------------------------
+# --- use in training ------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_learnt_from_is_the_last_look_in_threads_that_rankers_may_see() -> None:
+def test_training_uses_the_last_measurement_in_the_rankers_threads() -> None:
     row = Harvested("t1_our0", "t1_q0", "t3_b", "books", "Any *good* books?", "Dune, I'd say.", 24.5, 6, 0, False)
     rows = [
         row,
-        replace(row, age_hours=169.0, karma=9),  # the last look counts
+        replace(row, age_hours=169.0, karma=9),  # the last measurement is used
         replace(row, reply_id="t1_our1", karma=5, removed=True),
         replace(row, reply_id="t1_our2", age_hours=1.1),  # too early to tell
-        replace(row, reply_id="t1_our3", comment=""),  # its comment is gone
+        replace(row, reply_id="t1_our3", comment=""),  # its comment was deleted
         replace(row, reply_id="t1_our4", karma=-3, removed=True),
         replace(row, reply_id="t1_our5", subreddit="Home"),
         *(replace(row, reply_id=f"t1_other{n}", thread_id=f"t3_other{n}") for n in range(40)),
@@ -179,8 +179,8 @@ def test_what_is_learnt_from_is_the_last_look_in_threads_that_rankers_may_see() 
 GOOD, BAD = "That one made me laugh out loud.", "Buy cheap watches now."
 
 
-def test_what_was_harvested_is_learnt(box: Box, db: sqlite3.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From replies in the sandbox to the ranker's loss. People's pairs say nothing of GOOD and BAD; only our own replies' karma does."""
+def test_a_ranker_learns_from_harvested_replies(box: Box, db: sqlite3.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From replies in the sandbox to the trained ranker. Only the karma of own replies tells GOOD from BAD; other pairs do not."""
     threads = [
         row for row in box.store.submissions("sandbox_books") + box.store.submissions("sandbox_home")
         if text.split_for(row["name"]) == "train" and text.half_for(row["name"]) == "rankers"

@@ -1,4 +1,4 @@
-"""bot.online.inbox: what people ask for is done, through the real PRAW against the sandbox."""
+"""bot.online.inbox: requests to stop or to delete are obeyed, with the real PRAW against the sandbox."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def comment_by(box: Box, author: str) -> str:
 
 
 def posted(box: Box, db: sqlite3.Connection, author: str, text: str = "A fine idea.") -> Reply:
-    """A reply of ours to a comment by `author`, in the sandbox and in the ledger."""
+    """Add an own reply to a comment by `author`, in the sandbox and in the ledger."""
     comment_id = comment_by(box, author)
     link_id = box.store.comment(comment_id)["link_id"]  # type: ignore[index]
     name = box.store.add_comment(link_id, comment_id, sandbox.USERNAME, text, NOW)["name"]
@@ -63,7 +63,7 @@ def body(box: Box, name: str) -> str:
     return str(row["body"])
 
 
-def test_stop_by_reply_or_by_message_is_remembered(box: Box, db: sqlite3.Connection) -> None:
+def test_opt_outs_by_reply_and_by_message_are_recorded(box: Box, db: sqlite3.Connection) -> None:
     ours = posted(box, db, "reader_3")
     box.say(ours.reply_id, "!stop", author="Reader_3")
     box.write("please !stop answering me", author="reader_40")
@@ -71,14 +71,14 @@ def test_stop_by_reply_or_by_message_is_remembered(box: Box, db: sqlite3.Connect
     box.write("", author="reader_18", subject="Unsubscribe")
     inbox.main()
     assert ledger.everyone_opted_out(db) == {"reader_3", "reader_40", "reader_18"}
-    assert body(box, ours.reply_id) == "A fine idea."  # nobody asked for that
-    assert [row["body"] for row in box.store.unread_letters()] == ["Hello bot, how are you?"]  # is left for a person
+    assert body(box, ours.reply_id) == "A fine idea."  # nobody asked to delete it
+    assert [row["body"] for row in box.store.unread_letters()] == ["Hello bot, how are you?"]  # left unread for a person
     assert box.store.unread() == []
     inbox.main()
     assert len(ledger.everyone_opted_out(db)) == 3
 
 
-def test_what_somebody_has_read_by_hand_counts_too(box: Box, db: sqlite3.Connection) -> None:
+def test_messages_that_a_person_has_read_count_too(box: Box, db: sqlite3.Connection) -> None:
     first, second = posted(box, db, "reader_3"), posted(box, db, "reader_31")
     box.store.mark_read([box.say(first.reply_id, "please stop replying to me", author="reader_3"), box.write("! stop", author="reader_40")])
     box.store.mark_read([box.say(second.reply_id, "Take this down.", author="reader_31")])
@@ -100,16 +100,16 @@ def test_each_letter_is_read_once(box: Box, db: sqlite3.Connection, monkeypatch:
     assert read[1:] == ["stop"] and ledger.everyone_opted_out(db) == {"reader_40"}
 
 
-def test_old_letters_are_not_asked_for_again(box: Box, db: sqlite3.Connection) -> None:
+def test_old_letters_are_not_fetched_again(box: Box, db: sqlite3.Connection) -> None:
     assert letters.since_utc(db) == 0
     old, new = box.store.add_letter("reader_1", "", "hi", NOW - 10 * ledger.DAY), box.store.add_letter("reader_2", "", "hi", NOW)
     inbox.main()
-    assert letters.since_utc(db) == NOW - ledger.DAY and letters.done(db) == {new}  # the old one needs no remembering
+    assert letters.since_utc(db) == NOW - ledger.DAY and letters.done(db) == {new}  # the old one need not be recorded
     letters.note(db, old, NOW - 10 * ledger.DAY, is_done=False)  # a deletion that Reddit refused
     assert letters.since_utc(db) == NOW - 10 * ledger.DAY
 
 
-def test_in_a_message_all_replies_to_its_author_are_meant(box: Box, db: sqlite3.Connection) -> None:
+def test_a_message_deletes_all_replies_to_its_author(box: Box, db: sqlite3.Connection) -> None:
     ours, other = posted(box, db, "reader_3"), posted(box, db, "reader_31")
     box.write("please delete your reply", author="Reader_3")
     box.write("!delete", author="a_stranger")
@@ -117,7 +117,7 @@ def test_in_a_message_all_replies_to_its_author_are_meant(box: Box, db: sqlite3.
     assert (body(box, ours.reply_id), body(box, other.reply_id)) == ("[deleted]", "A fine idea.")
 
 
-def test_nobody_opts_somebody_else_out(box: Box, db: sqlite3.Connection) -> None:
+def test_nobody_can_opt_out_somebody_else(box: Box, db: sqlite3.Connection) -> None:
     ours = posted(box, db, "reader_3")
     box.say(ours.reply_id, "stop replying to reader_3", author="a_stranger")
     box.write("unsubscribe u/reader_31", author="another_one")
@@ -125,7 +125,7 @@ def test_nobody_opts_somebody_else_out(box: Box, db: sqlite3.Connection) -> None
     assert not ledger.everyone_opted_out(db) & {"reader_3", "reader_31"}
 
 
-def test_delete_is_for_the_person_replied_to(box: Box, db: sqlite3.Connection) -> None:
+def test_only_the_person_replied_to_can_delete(box: Box, db: sqlite3.Connection) -> None:
     ours = posted(box, db, "reader_3")
     box.say(ours.reply_id, "!delete", author="somebody_else")
     inbox.main()
@@ -135,14 +135,14 @@ def test_delete_is_for_the_person_replied_to(box: Box, db: sqlite3.Connection) -
     assert body(box, ours.reply_id) == "[deleted]"
     result = ledger.find(db, ours.comment_id)
     assert result is not None and (result.state, result.outcome, result.error) == (State.WITHDRAWN, "posted", "deleted_on_request")
-    assert ledger.sent_in_thread(db, ours.thread_id) == 1  # and the thread had its reply
-    assert len(box.store.unread()) == 1  # the other one's
+    assert ledger.sent_in_thread(db, ours.thread_id) == 1  # the reply still counts for its thread
+    assert len(box.store.unread()) == 1  # the message of somebody_else
     inbox.main()
     assert ledger.everyone_opted_out(db) == set()
 
 
 def test_delete_after_forget(box: Box, db: sqlite3.Connection) -> None:
-    """The ledger knows no name then; Reddit does. It isn't written down again."""
+    """The ledger no longer has the name, so the author is read from Reddit, but not recorded again."""
     ours = posted(box, db, "reader_3")
     ledger.opt_out(db, "reader_3", "forget", NOW)
     assert ledger.forget(db, "reader_3") == 1
@@ -150,7 +150,7 @@ def test_delete_after_forget(box: Box, db: sqlite3.Connection) -> None:
     inbox.main()
     assert body(box, ours.reply_id) == "A fine idea."
     box.say(ours.reply_id, "!delete", author="Reader_3")
-    box.store.blank(ours.comment_id, "[deleted]")  # with the account gone from it, nobody can tell who it was
+    box.store.blank(ours.comment_id, "[deleted]")  # without its author, nobody can tell who wrote it
     inbox.main()
     assert body(box, ours.reply_id) == "A fine idea."
     with closing(sqlite3.connect(box.db)) as sandboxed, sandboxed:
@@ -162,7 +162,7 @@ def test_delete_after_forget(box: Box, db: sqlite3.Connection) -> None:
     assert result is not None and (result.state, result.author, result.body) == (State.WITHDRAWN, "", "")
 
 
-def test_three_removals_in_a_row_stop_the_run_when_all_is_obeyed(
+def test_three_removals_in_a_row_stop_the_run_after_all_requests(
     box: Box, db: sqlite3.Connection, capsys: pytest.CaptureFixture[str]
 ) -> None:
     removed = [posted(box, db, author) for author in ("reader_3", "reader_31", "reader_18")]
@@ -173,10 +173,10 @@ def test_three_removals_in_a_row_stop_the_run_when_all_is_obeyed(
         inbox.main()
     assert "opted_out 1" in capsys.readouterr().out and ledger.everyone_opted_out(db) == {"reader_40"}
     assert list(ledger.benched(db, NOW)) == ["sandbox_books"]
-    inbox.main()  # it ends one run only
+    inbox.main()  # only one run is stopped
 
 
-def test_more_than_a_hundred_replies_are_watched(box: Box, db: sqlite3.Connection) -> None:
+def test_more_than_a_hundred_replies_are_checked(box: Box, db: sqlite3.Connection) -> None:
     oldest = posted(box, db, "reader_3")
     for n in range(120):
         other = Reply(f"t1_z{n}", f"t3_z{n}", "sandbox_books", "x", "c-0", "b")
@@ -187,7 +187,7 @@ def test_more_than_a_hundred_replies_are_watched(box: Box, db: sqlite3.Connectio
     assert body(box, oldest.reply_id) == "[deleted]"
 
 
-def test_killed_between_deleting_and_noting(box: Box, db: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_between_deletion_and_record(box: Box, db: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     ours = posted(box, db, "reader_3")
     box.say(ours.reply_id, "!delete", author="reader_3")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -200,7 +200,7 @@ def test_killed_between_deleting_and_noting(box: Box, db: sqlite3.Connection, mo
 
 
 def test_a_request_about_a_reply_in_doubt_waits(box: Box, db: sqlite3.Connection) -> None:
-    """A run was killed behind its POST; whoever was replied to asks before the next one has looked for the reply."""
+    """A run was killed after its POST, and the request arrives before the next run has looked for the reply."""
     comment_id = comment_by(box, "reader_3")
     link_id = box.store.comment(comment_id)["link_id"]  # type: ignore[index]
     name = box.store.add_comment(link_id, comment_id, sandbox.USERNAME, "A fine idea.", NOW)["name"]
@@ -214,7 +214,7 @@ def test_a_request_about_a_reply_in_doubt_waits(box: Box, db: sqlite3.Connection
     assert body(box, name) == "[deleted]"
 
 
-def test_what_nobody_wanted_is_withdrawn(box: Box, db: sqlite3.Connection, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_replies_with_low_karma_are_withdrawn(box: Box, db: sqlite3.Connection, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     disliked, ignored = posted(box, db, "reader_3"), posted(box, db, "reader_31")
     box.store.set_karma(disliked.reply_id, -1)
     box.store.set_karma(ignored.reply_id, 0)
@@ -226,7 +226,7 @@ def test_what_nobody_wanted_is_withdrawn(box: Box, db: sqlite3.Connection, tmp_p
     assert capsys.readouterr().out.strip() == f"inbox: nothing to do; {ledger_there}"
 
 
-def test_a_removal_is_noted_once(box: Box, db: sqlite3.Connection) -> None:
+def test_a_removal_is_recorded_once(box: Box, db: sqlite3.Connection) -> None:
     ours = posted(box, db, "reader_3")
     box.store.blank(ours.reply_id, "[removed]")
     inbox.main()

@@ -31,7 +31,7 @@ ESCAPED = "&lt;script&gt;alert(1)&lt;/script&gt; &#34;quoted&#34; &amp; &#39;sin
 
 
 def scored_rows(comments: int = 6, candidates: int = 4) -> list[Scored]:
-    """Candidate 1 of each comment is chosen, the last has the best upvote_score, candidate 0 is empty."""
+    """Candidate 1 of each comment is chosen, the last one has the best upvote_score, and candidate 0 is empty."""
     rows = []
     for number in range(comments):
         for each in range(candidates):
@@ -64,7 +64,7 @@ def run(arguments: str, capsys: pytest.CaptureFixture[str], stage: str = "judge"
 
 
 def picked(pair: BlindPair) -> tuple[str, str]:
-    """The candidate_ids of the pick and of the other."""
+    """The candidate ids of the pick and of the other candidate."""
     return (pair.first_id, pair.second_id) if pair.pick == 1 else (pair.second_id, pair.first_id)
 
 
@@ -135,7 +135,7 @@ def test_a_score_that_is_missing(scored: Path, by: str, message: str) -> None:
         judge.read_pairs([scored], by, 1)
 
 
-def test_any_scored_file_will_do_and_several_are_mixed(scored: Path, tmp_path: Path) -> None:
+def test_any_scored_files_can_be_mixed(scored: Path, tmp_path: Path) -> None:
     other = tmp_path / "other" / "scores.csv"
     columns = ["comment_id", "candidate_id", "comment", "reply", "sense_score"]
     schema.write_table(other, columns, [dict(zip(columns, ["t1_9", f"t1_9-{n}", "why", f"so {n}", n], strict=True)) for n in (9, 10)])
@@ -185,7 +185,7 @@ def test_undo_removes_only_the_readers_last_answer(reading: Reading) -> None:
     assert reading.answered() == [three]
 
 
-def test_threads_that_answer_at_once_lose_nothing(reading: Reading) -> None:
+def test_concurrent_answers_are_all_recorded(reading: Reading) -> None:
     def answer_all(better: int) -> None:
         for pair in reading.pairs:
             Reading(reading.pairs, reading.out, "ann").record({pair.pair_id: Answer(better, True, True)})
@@ -308,7 +308,7 @@ def test_a_sheet_and_its_answers(scored: Path, tmp_path: Path, capsys: pytest.Ca
         (["{0},1,1,1", "{0},2,1,1"], "row 2: pair_id .* occurs twice"),
     ],
 )
-def test_wrong_answers_are_refused_and_none_is_recorded(
+def test_a_sheet_with_invalid_answers_is_refused_as_a_whole(
     reading: Reading, scored: Path, rows: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ids = [pair.pair_id for pair in reading.pairs]
@@ -319,7 +319,7 @@ def test_wrong_answers_are_refused_and_none_is_recorded(
     assert not reading.out.exists()
 
 
-def test_cells_of_a_sheet_are_no_formulas(tmp_path: Path) -> None:
+def test_cells_of_a_sheet_are_not_formulas(tmp_path: Path) -> None:
     pairs = judge.draw_pairs([Option("t1_a", f"t1_a-{n}", "s", "=1+1", f"@cmd {n}", float(n)) for n in (0, 1)], 1)[0]
     judge.write_sheet(pairs, tmp_path / "sheet.csv")
     _, (row,) = schema.read_table(tmp_path / "sheet.csv")

@@ -25,7 +25,7 @@ def write_siblings(folder: Path, each: str, rows: list[tuple[str, str, str, int]
 
 
 def test_a_judge_is_only_trained_on_large_gaps_of_its_half(tmp_path: Path) -> None:
-    """The larger rankers' half and the small gaps show the opposite preference."""
+    """The rankers' half, which is larger, and the small gaps have the opposite preference."""
     judges_half = [(thread_of("judge", n), f"{KIND} {n}", f"{RUDE} {n}", 9) for n in range(12)]
     rankers_half = [(thread_of("rankers", n), f"{RUDE} {n}", f"{KIND} {n}", 9) for n in range(60)]
     small_gaps = [(thread_of("judge", n + 20), f"{RUDE} {n}", f"{KIND} {n}", judges.MIN_KARMA_GAP - 1) for n in range(60)]

@@ -1,4 +1,4 @@
-"""bot.posting.ledger: what was intended and what became of it, whatever happens to the process or the disk."""
+"""bot.posting.ledger: intents and their results are recorded, whatever happens to the process or the disk."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def sent(db: sqlite3.Connection, name: str, thread: str, when: int, state: State
 # --- the file ---------------------------------------------------------------------------------------------------------------
 
 
-def test_what_was_intended_is_on_the_disk_before_anything_else_happens(db: sqlite3.Connection, path: Path) -> None:
+def test_an_intent_is_on_disk_before_anything_is_sent(db: sqlite3.Connection, path: Path) -> None:
     assert [db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")] == ["wal", 2]
     ledger.intend(db, REPLY, NOW)
     with closing(ledger.open_ledger(path)) as other:
@@ -48,7 +48,7 @@ def test_what_was_intended_is_on_the_disk_before_anything_else_happens(db: sqlit
 
 
 @pytest.mark.parametrize("content", [b"comment_id,reply\r\n" * 300, b"SQLite format 3\0" + b"\7" * 8000])
-def test_another_file_is_one_clear_line_and_stays(path: Path, content: bytes) -> None:
+def test_another_file_is_a_one_line_error_and_is_kept(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"ledger\.sqlite: not usable as a ledger") as message:
         ledger.open_ledger(path)
@@ -63,7 +63,7 @@ def test_an_empty_file_is_a_damaged_ledger(path: Path) -> None:
     assert path.read_bytes() == b""
 
 
-def test_a_folder_in_its_place_is_one_line(path: Path, tmp_path: Path) -> None:
+def test_a_folder_in_its_place_is_a_one_line_error(path: Path, tmp_path: Path) -> None:
     path.mkdir()
     with pytest.raises(UserError, match=r"ledger\.sqlite: a folder; give the name of a file"):
         ledger.open_ledger(path)
@@ -80,7 +80,7 @@ def test_only_posting_runs_create_a_ledger(path: Path) -> None:
         ledger.open_existing(path)
     with pytest.raises(UserError, match=f"{path}: no such ledger"), ledger.held(path):
         pass
-    assert list(path.parent.iterdir()) == []  # no lock either
+    assert list(path.parent.iterdir()) == []  # no lock file either
     with ledger.held(path, make=True):
         pass
     with ledger.held(path):
@@ -97,7 +97,7 @@ def test_another_database_is_refused(path: Path) -> None:
 def test_a_damaged_ledger_is_refused(db: sqlite3.Connection, path: Path) -> None:
     for number in range(200):
         sent(db, f"t1_{number}", "t3_x", NOW)
-    db.close()  # which empties the WAL into it
+    db.close()  # closing writes the WAL into the file
     whole = bytearray(path.read_bytes())
     whole[3 * 4096 : 4 * 4096] = b"\xff" * 4096
     path.write_bytes(whole)
@@ -106,16 +106,16 @@ def test_a_damaged_ledger_is_refused(db: sqlite3.Connection, path: Path) -> None
     assert "\n" not in str(message.value)
 
 
-def test_a_full_disk_stops_before_the_post(db: sqlite3.Connection) -> None:
+def test_a_full_disk_is_an_error_before_the_post(db: sqlite3.Connection) -> None:
     db.execute(f"PRAGMA max_page_count = {db.execute('PRAGMA page_count').fetchone()[0]}")
     with pytest.raises(OSError, match="no space") as message:
         ledger.intend(db, replace(REPLY, body="x" * 20_000), NOW)
     assert message.value.errno == errno.ENOSPC and message.value.filename.endswith("ledger.sqlite")
     assert ledger.find(db, "t1_a") is None
-    ledger.intend(db, REPLY, NOW)  # a small one still fits: the transaction was rolled back
+    ledger.intend(db, REPLY, NOW)  # a smaller row still fits, since the transaction was rolled back
 
 
-def test_one_process_holds_it(path: Path) -> None:
+def test_only_one_process_can_lock_it(path: Path) -> None:
     code = f"from pathlib import Path\nfrom bot.posting import ledger\nwith ledger.lock(Path({str(path)!r})): pass"
     with ledger.lock(path), pytest.raises(Busy, match="another run is using this ledger") as message, ledger.lock(path):
         pass
@@ -130,7 +130,7 @@ def test_one_process_holds_it(path: Path) -> None:
         pass
 
 
-def test_it_is_one_accounts(db: sqlite3.Connection) -> None:
+def test_it_belongs_to_one_account(db: sqlite3.Connection) -> None:
     ledger.claim(db, "https://oauth.reddit.com", "My_Bot")
     ledger.claim(db, "https://oauth.reddit.com", "my_bot")
     for site, name in (("https://oauth.reddit.com", "other"), ("sandbox", "My_Bot")):
@@ -141,7 +141,7 @@ def test_it_is_one_accounts(db: sqlite3.Connection) -> None:
 # --- replies ----------------------------------------------------------------------------------------------------------------
 
 
-def test_only_what_is_ready_can_be_intended_again(db: sqlite3.Connection) -> None:
+def test_only_a_ready_reply_can_be_intended_again(db: sqlite3.Connection) -> None:
     ledger.intend(db, REPLY, NOW)
     for state in State:
         ledger.settle(db, "t1_a", state, "because", NOW)
@@ -154,14 +154,14 @@ def test_only_what_is_ready_can_be_intended_again(db: sqlite3.Connection) -> Non
     assert ledger.find(db, "t1_a") == again
 
 
-def test_a_killed_run_leaves_doubt(db: sqlite3.Connection) -> None:
+def test_replies_of_a_killed_run_are_in_doubt(db: sqlite3.Connection) -> None:
     ledger.intend(db, REPLY, NOW)
     sent(db, "t1_b", "t3_y", NOW)
     assert (ledger.recover(db), ledger.recover(db)) == (1, 0)
     assert [reply.comment_id for reply in ledger.in_state(db, State.UNKNOWN, State.PARKED)] == ["t1_a"]
 
 
-def test_a_reply_found_on_reddit_is_taken_in_once(db: sqlite3.Connection) -> None:
+def test_a_reply_found_on_reddit_is_adopted_once(db: sqlite3.Connection) -> None:
     ledger.adopt(db, REPLY, "t1_ours", NOW)
     result = ledger.find(db, "t1_a")
     assert result is not None and (result.state, result.reply_id, result.tries) == ("posted", "t1_ours", 0)
@@ -177,10 +177,10 @@ def test_a_reply_found_on_reddit_is_taken_in_once(db: sqlite3.Connection) -> Non
     assert row is not None and (row.state, row.reply_id) == ("posted", "t1_there")
 
 
-def test_counts_for_caps_hold_what_is_in_doubt(db: sqlite3.Connection) -> None:
+def test_replies_in_doubt_count_against_the_caps(db: sqlite3.Connection) -> None:
     for number, state in enumerate(State):
         sent(db, f"t1_{number}", "t3_x", NOW - 100 * number, state, subreddit="BOOKS" if number % 2 else "home")
-    # sent: submitting (1), posted (2), unknown (4), parked (5), withdrawn (6); not ready (0), not rejected (3)
+    # counted as sent: submitting (1), posted (2), unknown (4), parked (5), withdrawn (6); not ready (0) and rejected (3)
     assert ledger.sent_in_thread(db, "t3_x") == ledger.sent_since(db, NOW - HOUR) == 5
     assert ledger.sent_since(db, NOW - 250) == 2 and ledger.sent_since(db, NOW) == 0
     assert ledger.sent_since(db, NOW - HOUR, "books") == 2 and ledger.sent_since(db, NOW - DAY, "home") == 3
@@ -191,7 +191,7 @@ def test_counts_for_caps_hold_what_is_in_doubt(db: sqlite3.Connection) -> None:
     assert ledger.not_before_utc(db) == NOW + 7
 
 
-def test_unwelcome_replies_are_counted_back_from_the_last(db: sqlite3.Connection) -> None:
+def test_unwelcome_replies_in_a_row_are_counted_from_the_last(db: sqlite3.Connection) -> None:
     assert ledger.unwelcome_in_a_row(db) == 0
     sent(db, "t1_1", "t3_1", NOW, State.REJECTED, "forbidden")
     sent(db, "t1_2", "t3_2", NOW + 1)
@@ -215,7 +215,7 @@ def test_refusals_are_counted_by_name(db: sqlite3.Connection) -> None:
 # --- people, subreddits, pause ------------------------------------------------------------------------------------------------
 
 
-def test_an_opt_out_is_for_ever_and_for_any_spelling(db: sqlite3.Connection) -> None:
+def test_an_opt_out_is_permanent_and_ignores_case(db: sqlite3.Connection) -> None:
     ledger.opt_out(db, "Reader_1", "t1_stop", NOW)
     ledger.opt_out(db, "READER_1", "t4_again", NOW + 1)
     assert ledger.opted_out(db, "reader_1") and not ledger.opted_out(db, "reader_2")
@@ -229,7 +229,7 @@ def test_a_bench_ends(db: sqlite3.Connection) -> None:
     assert ledger.benched(db, NOW) == {"books": NOW + 10} and ledger.benched(db, NOW + 10) == {}
 
 
-def test_an_unbench_ends_a_bench_and_begins_to_count_anew(db: sqlite3.Connection) -> None:
+def test_an_unbench_ends_a_bench_and_resets_the_count(db: sqlite3.Connection) -> None:
     for number in range(3):
         sent(db, f"t1_{number}", f"t3_{number}", NOW + number, State.REJECTED, "forbidden")
     assert ledger.bench_if_unwelcome(db, "Books", NOW) and "books" in ledger.benched(db, NOW)
@@ -241,7 +241,7 @@ def test_an_unbench_ends_a_bench_and_begins_to_count_anew(db: sqlite3.Connection
     assert ledger.refusals_since(db, 0) == {}
 
 
-def test_a_pause_is_seen_at_once_by_a_run_at_work(db: sqlite3.Connection, path: Path) -> None:
+def test_an_active_run_sees_a_pause_at_once(db: sqlite3.Connection, path: Path) -> None:
     with ledger.lock(path), closing(ledger.open_ledger(path)) as other:
         assert ledger.paused(db) is None
         ledger.pause(other, "going to bed")
@@ -250,7 +250,7 @@ def test_a_pause_is_seen_at_once_by_a_run_at_work(db: sqlite3.Connection, path: 
         assert ledger.paused(db) is None
 
 
-def test_to_forget_a_person_removes_their_name_and_our_words_to_them(db: sqlite3.Connection, path: Path) -> None:
+def test_forgetting_a_person_removes_their_name_and_the_replies_to_them(db: sqlite3.Connection, path: Path) -> None:
     sent(db, "t1_a", "t3_x", NOW)
     ledger.intend(db, replace(REPLY, comment_id="t1_b", author="reader_1"), NOW)
     ledger.settle(db, "t1_b", State.READY, "rate_limited", NOW)

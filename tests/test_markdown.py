@@ -18,7 +18,7 @@ FENCE = "```"
 @pytest.mark.parametrize(
     ("body", "cleaned"),
     [
-        # code of every kind: only its own marks go
+        # all kinds of code: only their own marks are removed
         ("Put `**` around it, or `__`.", "Put ** around it, or __."),
         ("the key `` a`b `` and ```c``d```", "the key a`b and c``d"),
         ("a `\\*` stays, a \\* does not", "a \\* stays, a * does not"),
@@ -43,7 +43,7 @@ FENCE = "```"
         ("[a][1] [b][2]\n[1]: http://example.org/1\n[2]: http://example.org/2", "a b"),
         ("[one][9] and [two][] and [three]", "[one][9] and [two][] and [three]"),
         ("I said\n[later]: thanks", "I said [later]: thanks"),
-        # raised text
+        # superscript
         ("so ^(a (b (c) d) e) far", "so a (b (c) d) e far"),
         ("^^(tiny ^(tinier)) ok", "tiny tinier ok"),
         ("^(never closed\n\nand (this) stays", "^(never closed and (this) stays"),
@@ -86,7 +86,7 @@ WORDS = ["amber", "boat", "cedar", "dune", "ember", "fjord", "grove", "harbour",
 
 
 def shown(tokens: list[Token]) -> str:
-    """The text of a parsed comment without what it quotes: code and the text of links and images included."""
+    """The text of a parsed comment without its quotes, but with code and the text of links and images."""
     parts, quoted = [], 0
     for token in tokens:
         quoted += {"blockquote_open": 1, "blockquote_close": -1}.get(token.type, 0)
@@ -111,7 +111,7 @@ def span(rng: random.Random, depth: int = 2) -> str:
     """Inline Markdown, nested up to `depth`."""
     inner = words(rng) if depth == 0 else span(rng, depth - 1)
     code = rng.choice(["*a*", "_b_ ~~c~~", "[d](e)", "\\*", "^(f)", "![g][h]", "&lt;", "> i", "# j"])
-    label = rng.choice([words(rng), f"*{words(rng)}*", f"`{code}`"])  # a link can't be in a link
+    label = rng.choice([words(rng), f"*{words(rng)}*", f"`{code}`"])  # links can't be nested
     return rng.choice([
         words(rng), f"*{inner}*", f"**{words(rng)}**", f"~~{label}~~", f"[{label}](http://example.org/{rng.randrange(9)})",
         f"[{label}][map]", "[map][]", f"`{code}`", f"`` {code} ` ``", "\\*" + inner, "[none][missing]", f"![{words(rng)}](/a.png)",
@@ -129,8 +129,8 @@ def block(rng: random.Random) -> str:
     ])  # fmt: skip
 
 
-def test_readers_see_what_is_kept() -> None:
-    """The reference knows neither raised text nor spoilers; those stand in code here."""
+def test_clean_equals_the_rendered_text() -> None:
+    """The reference supports neither superscript nor spoilers, so here they occur only in code."""
     parser = MarkdownIt("commonmark", {"html": False}).enable("strikethrough")
     for seed in range(1500):
         rng = random.Random(seed)

@@ -66,7 +66,9 @@ def test_interrupting_the_cell_interrupts_the_stage_once(tmp_path: Path) -> None
             message = client.get_iopub_msg(timeout=60)
             printed += message["content"].get("text", "")
         manager.interrupt_kernel()
-        replies = iter(lambda: client.get_shell_msg(timeout=30), None)  # those to kernel_info requests may come first on a busy machine
+        replies = iter(
+            lambda: client.get_shell_msg(timeout=30), None
+        )  # on a busy machine, replies to kernel_info requests may arrive first
         content = next(reply["content"] for reply in replies if reply["parent_header"]["msg_id"] == request)
         assert content["ename"] == "KeyboardInterrupt", content
         with pytest.raises(URLError):

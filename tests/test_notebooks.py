@@ -1,4 +1,4 @@
-"""The notebooks, executed in order with invented Reddit data and tiny models, each on the files of the previous ones; and their form."""
+"""The notebooks, executed in order with invented Reddit data and tiny models, each with the files of the previous ones."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ class Bench:
             loaded = "import sys\nsorted({'torch', 'tensorflow', 'transformers'} & set(sys.modules))"
             content.cells.append(nbformat.v4.new_code_cell(loaded))
             with pytest.MonkeyPatch.context() as patch:
-                patch.setenv("BOT_BASES", str(self.bases))  # here, since conftest takes such settings away before each test
+                patch.setenv("BOT_BASES", str(self.bases))  # here, because conftest removes such settings before each test
                 NotebookClient(content, timeout=900, resources={"metadata": {"path": str(ROOT / "notebooks")}}).execute()
             if folder := os.environ.get("EXECUTED_NOTEBOOKS"):
                 nbformat.write(content, Path(folder) / f"{name}.{len(self.executed)}.ipynb")
@@ -263,7 +263,7 @@ def printed(content: Any) -> str:
 
 
 def check(content: Any, figures: int, tables: int) -> None:
-    """Check that there are no errors, these numbers of figures and tables, and no frameworks loaded in the kernel."""
+    """Check the numbers of figures and tables, and that there are no errors and no frameworks loaded in the kernel."""
     results = [output.data for output in outputs(content) if output.output_type == "execute_result"]
     assert not [output for output in outputs(content) if output.output_type == "error"]
     assert sum("image/png" in data for data in results) == figures

@@ -1,4 +1,4 @@
-"""bot.posting.operate and bot.posting.prune: what a person does beside the pipeline, and that none of it happens in the wrong folder."""
+"""bot.posting.operate and bot.posting.prune: the operator's commands, which do nothing in the wrong folder."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_where_no_ledger_is_nothing_is_done_and_the_path_is_named(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_ledger_nothing_is_done_and_the_error_has_the_path(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
     with pytest.raises(UserError, match=f"^{tmp_path}/data/ledger.sqlite: no such ledger; nothing was done; run this in the bot's folder"):
@@ -59,7 +59,7 @@ def test_pause_and_resume(
     monkeypatch.setenv("BOT_SUBMIT__LEDGER", "ledger.sqlite")
     ledger.claim(db, "https://oauth.reddit.com", "My_Bot")
     whose = f"u/My_Bot at https://oauth.reddit.com, {tmp_path}/ledger.sqlite"
-    with ledger.lock(tmp_path / "ledger.sqlite"):  # a run is at work
+    with ledger.lock(tmp_path / "ledger.sqlite"):  # while a run is active
         operate.pause_command("a moderator asked")
         assert ledger.paused(db) == "a moderator asked" and f"paused: {whose}; `resume` ends it" in capsys.readouterr().out
         (tmp_path / "STOP").touch()
@@ -79,7 +79,7 @@ def test_unbench(db: sqlite3.Connection, tmp_path: Path, capsys: pytest.CaptureF
         operate.unbench_command("books")
 
 
-def test_what_a_reason_holds_does_not_reach_the_terminal(db: sqlite3.Connection, capsys: pytest.CaptureFixture[str]) -> None:
+def test_control_characters_of_a_reason_are_not_printed(db: sqlite3.Connection, capsys: pytest.CaptureFixture[str]) -> None:
     ledger.pause(db, "a \x1b]0;title\x07 reason\nwith lines")
     reply = ledger.Reply("t1_a", "t3_x", "books", "reader", "c", "words \x1b[31mred")
     ledger.intend(db, reply, 100)
@@ -94,7 +94,7 @@ def test_what_a_reason_holds_does_not_reach_the_terminal(db: sqlite3.Connection,
 
 
 def words_of(data: Path, number: int, author: str) -> ledger.Reply:
-    """A run folder with a comment of theirs and one of somebody else's in its context; and our reply."""
+    """Write a run folder with a comment by `author` and another person's comment in its context. Returns our reply."""
     ids = (f"t1_{number}", f"t3_{number}")
     run = data / f"run_{number}"
     schema.write_rows(run / "comments.csv", Comment, [Comment(*ids, "books", "t", f"words of {author}", 1, 1, 0, author, False, "")])
@@ -104,12 +104,12 @@ def words_of(data: Path, number: int, author: str) -> ledger.Reply:
 
 
 def holding(folder: Path, *words: str) -> set[str]:
-    """Files that hold one of the words in their name or bytes; the ledger's keep the name."""
+    """Names of the files that contain one of the words, except the ledger's, which keep the name."""
     result = {path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("ledger")}
     return {path.name for path in result for word in words if word.lower().encode() in path.read_bytes().lower()}
 
 
-def test_forget_leaves_the_name_in_one_place(db: sqlite3.Connection, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_forget_keeps_the_name_only_as_an_opt_out(db: sqlite3.Connection, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = tmp_path / "data"
     for number, author in enumerate(("Reader_3", "reader_4", "reader_3")):
         reply = words_of(data, number, author)
@@ -144,13 +144,25 @@ def test_forget_follows_links_as_purge_does(db: sqlite3.Connection, tmp_path: Pa
     assert holding(tmp_path, "poor_soul") == set()
 
 
-def test_forget_somebody_of_whom_only_the_context_knows(db: sqlite3.Connection, tmp_path: Path) -> None:
+def test_forget_removes_the_threads_that_the_person_submitted(db: sqlite3.Connection, tmp_path: Path) -> None:
+    """Their titles are in the rows of other people's comments."""
+    data = tmp_path / "data"
+    rows = [
+        Comment(f"t1_{n}", f"t3_{n}", "books", f"title of {who}", "words", 1, 0, 0, "reader_4", False, "", who)
+        for n, who in enumerate(("Reader_7", "reader_8"))
+    ]
+    schema.write_rows(data / "run" / "comments.csv", Comment, rows)
+    operate.forget_command("reader_7", data)
+    assert schema.read_rows(data / "run" / "comments.csv", Comment) == rows[1:] and holding(data, "eader_7") == set()
+
+
+def test_forget_a_person_who_is_only_in_the_context(db: sqlite3.Connection, tmp_path: Path) -> None:
     words_of(tmp_path / "data", 1, "reader_4")
     operate.forget_command("/u/reader_9", tmp_path / "data")
     assert holding(tmp_path / "data", "reader_9", "other words") == set() and holding(tmp_path / "data", "reader_4") == {"comments.csv"}
 
 
-def test_a_damaged_file_among_many_is_named_when_all_else_is_done(db: sqlite3.Connection, tmp_path: Path) -> None:
+def test_damaged_files_are_reported_after_everything_else_is_done(db: sqlite3.Connection, tmp_path: Path) -> None:
     data, also = tmp_path / "data", tmp_path / "also"
     reply = words_of(data, 1, "second_soul")
     words_of(also, 2, "second_soul")
@@ -167,7 +179,7 @@ def test_a_damaged_file_among_many_is_named_when_all_else_is_done(db: sqlite3.Co
     assert [row.author for row in ledger.in_state(db, *ledger.State)] == [""] and ledger.opted_out(db, "second_soul")
 
 
-def test_a_ledger_that_another_program_reads_keeps_the_name_for_a_while(db: sqlite3.Connection, tmp_path: Path) -> None:
+def test_the_name_stays_in_the_wal_while_another_program_has_the_ledger_open(db: sqlite3.Connection, tmp_path: Path) -> None:
     db.execute("BEGIN")
     db.execute("SELECT * FROM reply").fetchall()
     (tmp_path / "data").mkdir()
@@ -177,7 +189,7 @@ def test_a_ledger_that_another_program_reads_keeps_the_name_for_a_while(db: sqli
     operate.forget_command("somebody", tmp_path / "data")
 
 
-def test_forget_somebody_unknown_still_leaves_them_in_peace(db: sqlite3.Connection, tmp_path: Path) -> None:
+def test_forget_an_unknown_person_records_an_opt_out(db: sqlite3.Connection, tmp_path: Path) -> None:
     operate.forget_command("nobody_yet", tmp_path)
     assert ledger.everyone_opted_out(db) == {"nobody_yet"}
     for name in ("a b", "u/", "../x", "x" * 21, "é" * 5):
@@ -248,7 +260,7 @@ def test_prune_keeps_the_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert (run / "comments.csv").exists() and "contains the ledger" in capsys.readouterr().out
 
 
-def test_prune_of_what_is_no_age_or_no_folder(tmp_path: Path) -> None:
+def test_prune_with_an_invalid_age_or_folder(tmp_path: Path) -> None:
     for age in ("30", "d", "-1d", "1.5d", "30 d", "30m", "999999999d", "٣d"):
         with pytest.raises(UserError, match="give a number and h, d or w"):
             prune.prune_command(age, tmp_path)

@@ -1,4 +1,4 @@
-"""bot.posting.purge: purge leaves no trace of what it is given, and nothing else changes."""
+"""bot.posting.purge: purge removes all traces of the given ids and changes nothing else."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from bot.report import report
 from bot.schema import Candidate, Comment, Context, FinetuneText, LmRow, Pair, RealismRow, Scored, Skipped, Submitted, UpvotePair, UpvoteRow
 
 MADE = {"files": {"RC_2017-01.zst": 123}, "lookback_months": 6}
-THREADS, COMMENTS, REPLIES = 4, 3, 3  # of each in the one before
+THREADS, COMMENTS, REPLIES = 4, 3, 3  # threads; comments per thread; replies per comment
 TABLES = {
     "lm_train": LmRow,
     "lm_val": LmRow,
@@ -50,7 +50,7 @@ TABLES = {
 
 
 # --- a data folder ----------------------------------------------------------------------------------------------------------
-# Every id is of one width, so that none is found in another, and every text names whose it is: «says <id>».
+# All ids have the same length, so none is part of another, and every text contains the id of its comment or reply: «says <id>».
 
 
 def says(name: str) -> str:
@@ -58,7 +58,7 @@ def says(name: str) -> str:
 
 
 def pairs() -> list[Pair]:
-    """Each thread's comments, each with replies. The first reply to a comment is another comment's parent too, as on Reddit."""
+    """The comments of each thread, each with replies. One reply to a comment is also the comment of another pair, as on Reddit."""
     rows = []
     for thread in range(THREADS):
         for comment in range(COMMENTS):
@@ -76,7 +76,7 @@ def pairs() -> list[Pair]:
 
 
 def write_extract(path: Path, rows: Iterable[Pair], **extra: Any) -> None:
-    """As bot.corpus.extract does it."""
+    """Write an extract like bot.corpus.extract."""
     types = {name: pa.string() if hint is str else pa.int64() for name, hint in get_type_hints(Pair).items()}
     columns = pa.schema([pa.field(name, types[name]) for name in schema.columns_of(Pair)])
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,7 +85,7 @@ def write_extract(path: Path, rows: Iterable[Pair], **extra: Any) -> None:
 
 
 def write_parquet(path: Path, table: pa.Table, row_group_size: int, **extra: Any) -> None:
-    """With a manifest."""
+    """Write a Parquet file with a manifest."""
 
     def write(file: IO[bytes]) -> dict[str, Any]:
         pq.write_table(table, file, compression="zstd", row_group_size=row_group_size)
@@ -182,7 +182,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 
 def places(folder: Path, *words: str) -> set[str]:
-    """The files that hold one of the words, in their bytes or, of Parquet, in what is packed in them."""
+    """The files that contain one of the words, in Parquet files also in compressed columns."""
     result = set()
     for path in sorted(folder.rglob("*")):
         if path.is_file():
@@ -194,7 +194,7 @@ def places(folder: Path, *words: str) -> set[str]:
 
 
 def check_contracts(data: Path, only_manifests: bool = True) -> None:
-    """Every file can be read by the stages, and fits the manifest beside it, which every file has."""
+    """Check that the stages can read every file, and that every file has a manifest and matches it."""
     for path in [*data.rglob("*.csv"), *data.rglob("*.parquet")]:
         manifest = files.read_manifest(path)
         assert manifest is not None or not only_manifests, path
@@ -206,7 +206,7 @@ def check_contracts(data: Path, only_manifests: bool = True) -> None:
             files.check_manifest(path, len(table))
 
 
-# --- what goes, and what stays ----------------------------------------------------------------------------------------------
+# --- what is removed, and what is kept --------------------------------------------------------------------------------------
 
 
 def test_no_trace_of_a_comment_is_left(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -233,8 +233,8 @@ def test_no_trace_of_a_comment_is_left(data: Path, capsys: pytest.CaptureFixture
     report.write_page(report.read_run(data / "runs" / "first"), data / "runs" / "first" / "report.html")
 
 
-def test_what_stays_is_the_rest_in_order(data: Path, template: Path) -> None:
-    """One reply that is a comment elsewhere, one that is the better of two siblings, and one in no file."""
+def test_the_other_rows_are_kept_in_order(data: Path, template: Path) -> None:
+    """Purges a reply that is a comment in another pair, one that is the better of two siblings, and one that is in no file."""
     gone = {"t1_r002", "t1_r110", "t1_nowhere"}
     purge(data, *gone)
     for name, of_type in TABLES.items():
@@ -244,7 +244,7 @@ def test_what_stays_is_the_rest_in_order(data: Path, template: Path) -> None:
             expected = [row for row in rows if gone.isdisjoint(getattr(row, column) for column in columns)]
             assert schema.read_rows(path, of_type) == expected, path
     assert places(data, "r002", "r110") == set()
-    assert "says c00x" in (data / "prepared" / "lm_train.csv").read_text()  # what was replied to is not gone
+    assert "says c00x" in (data / "prepared" / "lm_train.csv").read_text()  # the comment that was replied to is kept
     left = schema.read_rows(data / "prepared" / "lm_train.csv", LmRow)
     texts = [row.text for row in schema.read_rows(data / "prepared" / "gpt2_finetune.csv", FinetuneText)]
     assert texts == [text.format_training_text(row.comment, row.reply) for row in left] and len(texts) == 37
@@ -265,8 +265,8 @@ def test_an_extract_keeps_its_shape_and_manifest(data: Path, template: Path) -> 
     assert manifest["dropped"] == {"deleted": 3} and manifest["cross_month"] == 1
 
 
-def test_a_thread_goes_with_the_candidates_for_its_comments(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """candidates.csv and fakes.csv name no thread; comments.csv and lm_train.csv tell which comments are of it."""
+def test_a_thread_is_removed_with_the_candidates_for_its_comments(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """candidates.csv and fakes.csv have no thread ids; comments.csv and lm_train.csv have the comments of the thread."""
     purge(data, "t3_thr1")
     assert places(data, "thr1", "c10x", "c11x", "c12x", "r100") == set()
     check_contracts(data)
@@ -280,7 +280,7 @@ def test_a_thread_goes_with_the_candidates_for_its_comments(data: Path, capsys: 
     check_contracts(data)
 
 
-def test_an_empty_comment_id_in_a_purged_thread_is_no_wildcard(tmp_path: Path) -> None:
+def test_an_empty_comment_id_in_a_purged_thread_matches_no_other_row(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
     (data / "threads.csv").write_text("thread_id,comment_id\nt3_x,\nt3_x,t1_a\nt3_y,\n")
@@ -290,7 +290,7 @@ def test_an_empty_comment_id_in_a_purged_thread_is_no_wildcard(tmp_path: Path) -
     assert (data / "candidates.csv").read_text() == "comment_id,reply\n,kept\nt1_b,kept\n"
 
 
-def test_a_dry_run_says_the_same_and_changes_nothing(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_prints_the_same_and_changes_nothing(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (data / ".fakes.csv.tmp").write_text("half")
     before = tree(data)
     purge(data, "c00x", "t3_thr1", "t1_nowhere", dry_run=True)
@@ -303,7 +303,7 @@ def test_a_dry_run_says_the_same_and_changes_nothing(data: Path, capsys: pytest.
     )
 
 
-def test_purged_again_nothing_changes(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_purge_changes_nothing(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     purge(data, "t1_c00x")
     before = tree(data)
     capsys.readouterr()
@@ -358,8 +358,8 @@ def test_an_extract_in_many_batches_with_empty_cells(tmp_path: Path, monkeypatch
 # --- files beside the tables -------------------------------------------------------------------------------------------------
 
 
-def test_what_killed_stages_left_behind(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Temporary files go; of generate's .part files, which hold hours of work, only those with candidates for a purged comment."""
+def test_files_of_killed_stages(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Temporary files are deleted, but generate's .part files, which contain hours of work, only with candidates for a purged comment."""
     for name in (
         ".fakes.csv.tmp",
         "raw_data/.2017-01.parquet.tmp",
@@ -377,16 +377,16 @@ def test_what_killed_stages_left_behind(data: Path, capsys: pytest.CaptureFixtur
     check_contracts(data)
 
 
-def test_a_page_of_comments_that_are_in_no_table_any_more(data: Path) -> None:
-    """fetch was run again and the run was killed before its report: the page still shows the comments of before."""
+def test_a_page_with_comments_that_are_no_longer_in_a_table(data: Path) -> None:
+    """After another fetch, a run was killed before its report, so the page still shows the previous comments."""
     page = (data / "runs" / "first" / "report.html").read_bytes()
     (data / "runs" / "second" / "report.html").write_bytes(page)
     purge(data, "t1_c00x")
     assert not (data / "runs" / "second" / "report.html").exists() and (data / "runs" / "second" / "comments.csv").exists()
 
 
-def test_a_page_goes_with_any_row_of_its_run(data: Path) -> None:
-    """One of the context, which the page only counts."""
+def test_a_page_is_deleted_with_any_row_of_its_run(data: Path) -> None:
+    """Even for a row of context.csv, which the page only counts."""
     assert b"r002" not in (data / "runs" / "first" / "report.html").read_bytes()
     purge(data, "t1_r002")
     assert not (data / "runs" / "first" / "report.html").exists() and (data / "runs" / "second" / "report.html").exists()
@@ -394,13 +394,15 @@ def test_a_page_goes_with_any_row_of_its_run(data: Path) -> None:
 
 def test_gpt2_finetune_without_its_lm_train(data: Path) -> None:
     (data / "prepared" / "lm_train.csv").unlink()
-    with pytest.raises(UserError, match=r"1 not purged.*gpt2_finetune\.csv: there is no lm_train\.csv beside it.*run `prepare` again, or delete"):
+    with pytest.raises(
+        UserError, match=r"1 not purged.*gpt2_finetune\.csv: there is no lm_train\.csv beside it.*run `prepare` again, or delete"
+    ):
         purge(data, "t1_c00x")
     assert places(data, "c00x") == {"prepared/gpt2_finetune.csv"}
 
 
 def test_gpt2_finetune_of_another_lm_train(data: Path) -> None:
-    """prepare was killed after lm_train.csv: the rows are gone from that one, and nothing tells where they stand in the other."""
+    """prepare was killed after lm_train.csv, which no longer has the rows, so their places in gpt2_finetune.csv are unknown."""
     train = data / "prepared" / "lm_train.csv"
     rows = schema.read_rows(train, LmRow)
     left = [row for row in rows if row.comment_id != "t1_c00x"]
@@ -424,7 +426,7 @@ def test_a_file_without_a_manifest_gets_none(data: Path) -> None:
         assert not files.manifest_path(data / name).exists()
 
 
-def test_files_that_cannot_be_searched_are_named_and_the_others_are_purged(data: Path) -> None:
+def test_files_that_cannot_be_searched_are_reported_and_the_others_are_purged(data: Path) -> None:
     bad = {
         "truncated.csv": b'comment_id,reply\nt1_c00x,"half a',
         "short.csv": b"comment_id,reply\nt1_c00x\n",
@@ -476,7 +478,7 @@ def test_a_full_disk_leaves_every_file_whole(data: Path, template: Path, monkeyp
 
 
 def test_links_are_followed_and_other_folders_searched(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """raw_data on another disk, a link in a circle, and a run folder elsewhere, given twice."""
+    """raw_data on another disk, a circular link, and a run folder in another place, given twice."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (data / "raw_data").rename(elsewhere / "raw_data")
@@ -492,7 +494,7 @@ def test_links_are_followed_and_other_folders_searched(data: Path, tmp_path: Pat
     assert (data / "raw_data").is_symlink() and not (elsewhere / "raw_data" / ".staged").exists()
 
 
-def test_a_run_at_work_is_left_alone(data: Path) -> None:
+def test_nothing_is_purged_while_a_run_is_active(data: Path) -> None:
     before = tree(data)
     with FileLock(data / "runs" / "second" / ".lock"), pytest.raises(UserError, match=r"second: another run is using this folder"):
         purge(data, "t1_c00x")
@@ -505,7 +507,7 @@ def test_a_run_at_work_is_left_alone(data: Path) -> None:
 
 
 def purge_until(data: Path, step: int) -> None:
-    """In a process of its own: purge, and die before the `step`-th rename, deletion or opening of a file for writing."""
+    """In a child process: purge, but kill the process before the `step`-th rename, deletion or opening of a file for writing."""
     left = step
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -550,7 +552,7 @@ def test_a_killed_purge_finishes_when_repeated(template: Path, tmp_path: Path) -
 def check_contracts_after_a_kill(data: Path) -> None:
     shown_as_staged = data / "raw_data" / ".staged" / "RC_2017-01.zst"
     if (shown_as_staged / "staged.json").exists():
-        assert (shown_as_staged / "bucket=0" / "piece0_0.parquet").exists()  # or extract would take half a dump for a whole one
+        assert (shown_as_staged / "bucket=0" / "piece0_0.parquet").exists()  # otherwise extract would use an incomplete dump
     shutil.rmtree(data / "raw_data" / ".staged", ignore_errors=True)
     check_contracts(data, only_manifests=False)
 
@@ -564,7 +566,7 @@ def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_command(data: Path, tmp_path: Path) -> None:
-    """--data is `data` by default; a file of the ids that lies in it is no table of ours."""
+    """--data defaults to `data`; the file of ids in that folder is not treated as a table."""
     (data / "ids.csv").write_text("# deleted this week\r\n\r\nt1_c00x\r\n  c01x  \r\n")
     done = command("--ids", "data/ids.csv", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -581,7 +583,7 @@ def test_the_command(data: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "line", ["t2_user", "t1_", "T1_abc", "t1_abc t1_def", "https://reddit.com/x", "t1_a-b", "größe", "T3", "t3_x,t1_y"]
 )
-def test_what_is_no_id(line: str, tmp_path: Path) -> None:
+def test_invalid_ids(line: str, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     with pytest.raises(UserError, match=r"ids\.txt: line 3: .* is not an id; write t1_abc") as caught:
         purge(tmp_path / "data", "t1_abc", "", line)
@@ -603,7 +605,7 @@ def test_wrong_folders_and_files(data: Path, tmp_path: Path, capsys: pytest.Capt
 
 
 def test_csv_and_json_are_written_as_the_stages_write_them(data: Path, template: Path) -> None:
-    """So that a purged file and one made by its stage can't be told apart."""
+    """A purged file has the same format as a file written by its stage."""
     purge(data, "t1_c00x")
     rows = [row for row in schema.read_rows(template / "fakes.csv", Candidate) if row.comment_id != "t1_c00x"]
     schema.write_rows(data / "again" / "fakes.csv", Candidate, rows, {"seed": 7}, left_out={"deleted": 1})

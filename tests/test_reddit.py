@@ -1,4 +1,4 @@
-"""bot.reddit.client: what Reddit answers becomes an outcome, and a POST is sent once."""
+"""bot.reddit.client: each response of Reddit becomes an outcome, and a POST is sent only once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def box(tmp_path: Path) -> Iterator[Box]:
 
 @pytest.fixture
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Sleeps between repeats take no time; the list holds how long they would have been."""
+    """Skip the sleeps between retries. The list has their lengths in seconds."""
     slept: list[float] = []
     monkeypatch.setattr("prawcore.sessions.time.sleep", slept.append)
     monkeypatch.setattr(calls.retrying, "sleep", slept.append)
@@ -52,13 +52,13 @@ def first_comment(box: Box, subreddit: str, title: str) -> str:
 
 
 Whole = tuple[int, dict[str, str], Any]  # status, headers, body
-Answer = Whole | None  # None: hang up
+Answer = Whole | None  # None: close the connection
 
-# --- a server that does as it is told ---------------------------------------------------------------------------------------
+# --- a server with scripted responses ---------------------------------------------------------------------------------------
 
 
 class Script(ThreadingHTTPServer):
-    """Answers (method, path) from a list, one a request, the last one for good."""
+    """Answers each (method, path) from a list, one response per request; the last one is repeated."""
 
     daemon_threads = True
 
@@ -97,7 +97,7 @@ class ScriptHandler(BaseHTTPRequestHandler):
 
 @contextmanager
 def scripted(**answers: list[Answer]) -> Iterator[tuple[Script, praw.Reddit]]:
-    """scripted(me=[…], comment=[…])"""
+    """A server and a client, for example scripted(me=[…], comment=[…])."""
     paths = {"me": ("GET", "/api/v1/me"), "comment": ("POST", "/api/comment")}
     server = Script({paths[name]: listed for name, listed in answers.items()})
     worker = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -159,16 +159,16 @@ def test_a_user_agent_without_an_account_is_refused(agent: str) -> None:
         reddit.connect(RedditSettings(user_agent=agent))
 
 
-def test_an_unreachable_site_is_one_line(no_waiting: list[float]) -> None:
+def test_an_unreachable_site_is_a_one_line_error(no_waiting: list[float]) -> None:
     with scripted(me=[ME]) as (_, client):
         pass
     with pytest.raises(UserError, match=r"can't be reached \(.*refused\)") as error:
         reddit.account_name(client)
     assert "\n" not in str(error.value)
-    assert len(no_waiting) >= 1  # a reading call is tried again
+    assert len(no_waiting) >= 1  # reads are retried
 
 
-def test_wrong_credentials_are_one_clear_line(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_credentials_are_a_one_line_error(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PASSWORD", "CLIENT_SECRET"):
         with monkeypatch.context() as patch:
             patch.setattr(reddit.sandbox, name, "guess")
@@ -214,13 +214,13 @@ def test_a_thread_with_its_depths(box: Box) -> None:
     assert {(c.comment_id, c.body, c.author, c.karma, c.created_utc) for c in thread.comments} == {
         (row["name"], row["body"], row["author"], row["karma"], row["created_utc"]) for row in stored.values()
     }
-    # 30 single comments and one chain of 14, which crosses «continue this thread» twice
+    # 30 single comments and a chain of 14, which needs «continue this thread» twice
     assert sorted(c.depth for c in thread.comments) == [0] * 31 + list(range(1, 14))
     depths = {c.comment_id: c.depth for c in thread.comments}
     assert all(depths[c.parent_id] == c.depth - 1 for c in thread.comments if c.depth)
 
 
-def test_comments_that_were_not_loaded_are_named(box: Box) -> None:
+def test_comments_that_were_not_loaded_are_listed(box: Box) -> None:
     name = first_comment(box, "sandbox_books", "What did you finish")
     thread_id = box.store.comment(name)["link_id"]  # type: ignore[index]
     _, thread = reddit.read_thread(connect(box.url), thread_id, 0)
@@ -230,18 +230,18 @@ def test_comments_that_were_not_loaded_are_named(box: Box) -> None:
     assert thread.behind_more == shown[25:]
 
 
-def test_a_thread_that_is_not_there(box: Box) -> None:
+def test_a_missing_thread(box: Box) -> None:
     assert reddit.read_thread(connect(box.url), "t3_zzzzzz", 4) == (Outcome.MISSING, None)
 
 
-def test_reading_waits_as_long_as_it_is_asked_to(no_waiting: list[float]) -> None:
+def test_reading_waits_as_long_as_reddit_requests(no_waiting: list[float]) -> None:
     with scripted(me=[(429, {"Retry-After": "7"}, ""), ME]) as (server, client):
         assert reddit.account_name(client) == "sandbox_reply_bot"
         assert no_waiting == [7.0]
         assert server.asked.count(("GET", "/api/v1/me")) == 2
 
 
-def test_reading_gives_up_after_four_tries(no_waiting: list[float]) -> None:
+def test_reading_gives_up_after_four_attempts(no_waiting: list[float]) -> None:
     with scripted(me=[(429, {"Retry-After": "9999"}, "")]) as (server, client):
         with pytest.raises(UserError, match="rate_limited"):
             reddit.account_name(client)
@@ -260,12 +260,12 @@ def test_reading_gives_up_after_four_tries(no_waiting: list[float]) -> None:
         ((302, {}, ""), "missing"),
     ],
 )
-def test_a_broken_server_is_one_clear_line(answer: Answer, says: str, no_waiting: list[float]) -> None:
+def test_a_broken_server_is_a_one_line_error(answer: Answer, says: str, no_waiting: list[float]) -> None:
     with scripted(me=[answer]) as (_, client), pytest.raises(UserError, match=says):
         reddit.account_name(client)
 
 
-def test_a_broken_answer_where_a_token_is_asked_for_is_one_clear_line() -> None:
+def test_a_broken_response_to_a_token_request_is_a_one_line_error() -> None:
     with scripted(me=[ME]) as (server, client):
         server.answers["POST", "/api/v1/access_token"] = [(200, {}, "<html>")]
         with pytest.raises(UserError, match="not JSON"):
@@ -343,10 +343,10 @@ def test_a_post_is_sent_exactly_once(answer: Answer, outcome: Outcome, wait_seco
         got = reddit.reply(client, "t1_abc", "hello")
         assert (got.outcome, got.reply_id, got.wait_seconds) == (outcome, "", wait_seconds)
         assert server.asked.count(("POST", "/api/comment")) == 1 and no_waiting == []
-        assert reddit.account_name(client) == "sandbox_reply_bot"  # it goes on
+        assert reddit.account_name(client) == "sandbox_reply_bot"  # the client still works
 
 
-def test_a_post_that_takes_too_long_is_given_up(box: Box) -> None:
+def test_a_post_that_times_out_has_an_unknown_outcome(box: Box) -> None:
     parent = first_comment(box, "sandbox_college", "Is a B+")
     client = reddit.connect(RedditSettings(url=box.url, timeout_seconds=0.3))
     reddit.account_name(client)
@@ -356,7 +356,7 @@ def test_a_post_that_takes_too_long_is_given_up(box: Box) -> None:
     assert 0.2 < time.monotonic() - began < 2
 
 
-def test_a_post_that_never_left_is_known_not_to_be_there() -> None:
+def test_a_refused_connection_means_that_nothing_was_sent() -> None:
     with scripted(me=[ME]) as (_, client):
         reddit.account_name(client)
     answer = reddit.reply(client, "t1_abc", "hello")
@@ -364,7 +364,7 @@ def test_a_post_that_never_left_is_known_not_to_be_there() -> None:
 
 
 def test_after_a_failed_login_a_reply_is_not_in_doubt(no_waiting: list[float]) -> None:
-    """The token is asked for by the first call; where that fails the reply was not sent."""
+    """The first call requests the token; if that fails, the reply was not sent."""
     with scripted(comment=[(200, {}, ACCEPTED)]) as (server, client):
         for broken in (None, (503, {}, ""), (429, {}, ""), (200, {}, {"error": "invalid_grant"})):
             server.answers["POST", "/api/v1/access_token"] = [broken]
@@ -372,7 +372,7 @@ def test_after_a_failed_login_a_reply_is_not_in_doubt(no_waiting: list[float]) -
         assert ("POST", "/api/comment") not in server.asked
 
 
-def test_the_time_is_the_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_is_that_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     date = {"Date": "Wed, 21 Oct 2015 07:28:00 GMT"}
     with scripted(me=[(200, date, ME[2])]) as (server, client), time_machine.travel(1_445_412_480 - 86_400, tick=True):
         monkeypatch.setattr(server.RequestHandlerClass, "date_time_string", lambda *_: date["Date"])
@@ -382,7 +382,7 @@ def test_the_time_is_the_servers(monkeypatch: pytest.MonkeyPatch) -> None:
         assert 0 <= reddit.server_utc(client) - 1_445_412_480 < 60
 
 
-def test_waiting_for_the_rate_limit_is_over_before_the_post(no_waiting: list[float]) -> None:
+def test_the_client_waits_for_the_rate_limit_before_the_post(no_waiting: list[float]) -> None:
     used_up = {"x-ratelimit-remaining": "0.0", "x-ratelimit-used": "100", "x-ratelimit-reset": "70"}
     with scripted(me=[(200, used_up, ME[2])]) as (_, client):
         reddit.account_name(client)
@@ -390,10 +390,10 @@ def test_waiting_for_the_rate_limit_is_over_before_the_post(no_waiting: list[flo
         assert [round(seconds) for seconds in no_waiting] == [70]
 
 
-# --- looking for what may be there ----------------------------------------------------------------------------------------------
+# --- looking for a reply --------------------------------------------------------------------------------------------------------
 
 
-def test_our_reply_is_found_in_either_place(box: Box) -> None:
+def test_an_own_reply_is_found(box: Box) -> None:
     parent = first_comment(box, "sandbox_books", "What did you finish")
     client = connect(box.url)
     us = reddit.account_name(client)
@@ -408,7 +408,7 @@ def test_our_reply_is_found_in_either_place(box: Box) -> None:
 
 
 @pytest.mark.parametrize(("stale", "result"), [(["/user/"], True), (["/comments/"], True), (["/user/", "/comments/"], False)])
-def test_one_listing_that_is_behind_does_not_hide_it(box: Box, stale: list[str], result: bool) -> None:
+def test_a_reply_is_found_if_one_of_two_listings_is_stale(box: Box, stale: list[str], result: bool) -> None:
     parent = first_comment(box, "sandbox_home", "My bread")
     client = connect(box.url)
     us = reddit.account_name(client)
@@ -418,7 +418,7 @@ def test_one_listing_that_is_behind_does_not_hide_it(box: Box, stale: list[str],
     assert reddit.find_reply(client, us, parent) == (Outcome.READ, ours if result else "")
 
 
-def test_what_cannot_be_looked_at_is_not_taken_for_absent(box: Box) -> None:
+def test_an_unreadable_listing_does_not_mean_that_there_is_no_reply(box: Box) -> None:
     parent = first_comment(box, "sandbox_home", "My bread")
     client = connect(box.url)
     assert reddit.find_reply(client, sandbox.USERNAME, "t1_zzzzzz") == (Outcome.MISSING, "")
@@ -433,8 +433,8 @@ def test_a_suspended_account(box: Box) -> None:
     assert reddit.is_suspended(connect(box.url))
 
 
-def test_prawcore_alone_would_send_it_three_times(no_waiting: list[float]) -> None:
-    """Why `_Requestor` is there; when this fails, prawcore has changed and `_Requestor` may go."""
+def test_prawcore_alone_would_send_a_post_three_times(no_waiting: list[float]) -> None:
+    """The reason for `_Requestor`. If this test fails, prawcore has changed, and `_Requestor` may no longer be needed."""
     with scripted(comment=[(503, {}, "")]) as (server, client):
         url = client.config.oauth_url
         account: dict[str, Any] = {"client_id": "a", "client_secret": "b", "username": "c", "password": "d"}

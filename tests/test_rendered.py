@@ -1,4 +1,4 @@
-"""bot.conduct.rendered: plain text stays plain, and links, pings and images are seen as Reddit makes them."""
+"""bot.conduct.rendered: plain text stays plain, and links, pings and images are detected as Reddit renders them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MARKS = [
 
 
 def as_shown(markdown: str) -> tuple[str, set[str]]:
-    """What a reader sees, white space in a line as one blank, and the tags that aren't lines and paragraphs."""
+    """The visible text, with single spaces, and the names of all tags except line breaks and paragraphs."""
     page = re.sub(r"<br ?/?>\n?", "\n", COMMONMARK.render(markdown).replace("\n<p>", "\n\n<p>"))
     tags = set(re.findall(r"<(?!/?p>)/?(\w+)", page))
     return visible(html.unescape(re.sub(r"</?p>", "", page))), tags
@@ -50,7 +50,7 @@ def test_plain_text_is_shown_as_it_is(text: str) -> None:
 
 @settings(max_examples=200)
 @given(text=st.lists(st.sampled_from(MARKS), min_size=1, max_size=10).map("".join))
-def test_nothing_swallows_the_line_below(text: str) -> None:
+def test_no_markup_extends_to_the_line_below(text: str) -> None:
     page = COMMONMARK.render(f"{as_plain_markdown(text)}\n\n{DISCLOSURE}")
     assert page.endswith(COMMONMARK.render(DISCLOSURE))
 
@@ -58,7 +58,7 @@ def test_nothing_swallows_the_line_below(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "markdown"),
     [
-        ("2^10 books", r"2\^10 books"),  # Snudown's own marks, which CommonMark doesn't know
+        ("2^10 books", r"2\^10 books"),  # marks of Snudown that are not in CommonMark
         ("#2 of them", r"\#2 of them"),
         (">!it was him!<", r"\>!it was him!<"),
         ("~~no~~", r"\~\~no\~\~"),

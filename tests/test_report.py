@@ -160,7 +160,7 @@ def test_page_lists_candidates_best_first(tmp_path: Path) -> None:
     first = text[text.index("reader_1") : text.index("reader_4")]
     assert first.index("Chosen reply · realism 0.87 · upvote 0.75") < first.index("1 chosen <script>") < first.index("2 the second best")
     assert "nobody talks like that 0.49 0.90" in text  # 0.499 is truncated, not rounded to the threshold
-    assert "Relevance" not in text  # no ranker, no column
+    assert "Relevance" not in text  # no column without a ranker
 
 
 def test_page_shows_rank_and_relevance_scores_if_there_are_any(tmp_path: Path) -> None:
@@ -184,8 +184,8 @@ def test_page_shows_submissions_and_their_outcomes(tmp_path: Path) -> None:
     assert "posted: the reply is on the site ( t1_new )" in text and "locked: not posted, the thread is locked" in text
 
 
-def test_a_run_that_was_submitted_with_other_texts_claims_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Posted once, then run again with another seed and not submitted: the candidates' ids are the same, their texts aren't."""
+def test_outcomes_of_other_texts_are_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run was posted, then repeated with another seed and not submitted: the candidates have the same ids but other texts."""
     write_run(tmp_path)
     attempts = [
         Submitted("t1_a", "t3_x", "t1_a-1", "posted", "t1_new", 1_700_000_100, "What was posted then."),
@@ -204,7 +204,7 @@ def test_a_run_that_was_submitted_with_other_texts_claims_nothing(tmp_path: Path
     assert "Submitted: 1 of 1 reply posted. An earlier run of this folder submitted 1 other text." in shown and "t1_new" in shown
 
 
-def test_nothing_in_a_column_reaches_the_terminal_as_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_control_sequences_in_a_column_are_not_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_run(tmp_path)
     odd = "a \x1b]0;title\x07 \x9b2J name"
     rows = [replace(row, verdict="refused", reason=odd) for row in schema.read_rows(tmp_path / "scored.csv", Scored)]
@@ -217,7 +217,7 @@ def test_nothing_in_a_column_reaches_the_terminal_as_a_command(tmp_path: Path, c
 
 
 @pytest.mark.parametrize("permalink", ["http://[", "https:alert", "https://", "//example.org/x", "https:///x", "http://a]b/"])
-def test_a_permalink_that_is_no_address_is_no_link(tmp_path: Path, permalink: str) -> None:
+def test_an_invalid_permalink_is_not_a_link(tmp_path: Path, permalink: str) -> None:
     write_run(tmp_path)
     rows = [replace(row, permalink=permalink) for row in schema.read_rows(tmp_path / "comments.csv", Comment)]
     schema.write_rows(tmp_path / "comments.csv", Comment, rows)
@@ -377,7 +377,7 @@ def test_every_name_has_a_distinct_phrase(names: type[Phrased]) -> None:
 def read_spreadsheet(path: Path) -> list[list[str]]:
     """The cells as a spreadsheet program reads them."""
     content = path.read_bytes()
-    assert content.startswith(b"\xef\xbb\xbf")  # without it, the encoding would be guessed
+    assert content.startswith(b"\xef\xbb\xbf")  # without a byte order mark, programs guess the encoding
     return list(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline="")))
 
 

@@ -264,7 +264,7 @@ def test_python_m_bot_is_the_same() -> None:
     ]
 
 
-def test_outside_the_environment_the_error_tells_what_to_do(tmp_path: Path) -> None:
+def test_the_error_outside_the_environment_suggests_a_remedy(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "bot", tmp_path / "bot", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "run_bot.py", tmp_path)
     call = [

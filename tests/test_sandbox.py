@@ -1,4 +1,4 @@
-"""The sandbox, through the real PRAW over HTTP."""
+"""The sandbox, accessed with the real PRAW over HTTP."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def client(box: Box, **other: str) -> Any:
 
 
 def thread_called(box: Box, title: str) -> str:
-    """A submission's fullname, by the beginning of its title."""
+    """The fullname of the submission whose title starts with `title`."""
     rows = [row for subreddit in box.store.subreddits() for row in box.store.submissions(subreddit["name"])]
     return next(row["name"] for row in rows if row["title"].startswith(title))
 
@@ -71,30 +71,30 @@ def test_log_in(box: Box) -> None:
         client(box, client_secret="guess").user.me()
 
 
-def test_without_a_token_the_api_stays_shut(box: Box) -> None:
+def test_the_api_requires_a_token(box: Box) -> None:
     for path in ("/api/v1/me", "/r/sandbox_books/hot", "/r/sandbox_books/comments", "/api/info?id=t3_jug5xd", "/message/unread"):
         assert get(box.url + path)[0] == 401, path
 
 
-def test_answers_close_and_carry_no_rate_limit(box: Box) -> None:
+def test_responses_close_the_connection_and_have_no_rate_limit_headers(box: Box) -> None:
     with urllib.request.urlopen(box.url) as answer:
         assert answer.headers["Connection"] == "close"
         assert not [name for name in answer.headers if "ratelimit" in name.lower()]
     assert box.url.startswith("http://127.0.0.1:")
 
 
-def test_listings_have_their_orders(box: Box) -> None:
+def test_order_of_listings(box: Box) -> None:
     books = client(box).subreddit("sandbox_books")
     hot, new, rising = (list(getattr(books, order)(limit=50)) for order in ("hot", "new", "rising"))
     assert [s.score for s in hot] == [460, 212, 140, 96, 88, 75, 12]
     ages = [s.created_utc for s in new]
     assert ages == sorted(ages, reverse=True) and len(ages) == 7
-    assert [s.score for s in rising] == [212, 96, 75, 140, 88, 12]  # by karma an hour, and the archived one is not of today
+    assert [s.score for s in rising] == [212, 96, 75, 140, 88, 12]  # by karma per hour; the archived one is too old
     assert [s.locked for s in rising] == [False, False, True, False, False, False]
     assert [s.id for s in books.hot(limit=2)] == [s.id for s in hot[:2]]
 
 
-def test_listings_page_by_after_and_before(box: Box) -> None:
+def test_pages_of_listings(box: Box) -> None:
     reddit = client(box)
     everything = [s.fullname for s in reddit.subreddit("sandbox_books").new(limit=50)]
     paged, after = [], None
@@ -133,12 +133,12 @@ def test_more_nodes_of_both_kinds_lead_to_every_comment(box: Box) -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_any_tree_is_read_back_whole(box: Box, seed: int) -> None:
+def test_any_tree_is_read_back_completely(box: Box, seed: int) -> None:
     dice = random.Random(seed)
     thread = thread_called(box, "Do clubs matter?")
     parents = {box.store.comments_of(thread)[0]["name"]: thread}
     for number in range(45):
-        # Mostly the latest comments, so that the tree gets deep as well as wide.
+        # Mostly the latest comments, so that the tree is deep as well as wide.
         parent = dice.choice([thread, *list(parents)[-4:], *parents])
         parents[box.say(parent, f"comment {number}")] = parent
     submission = client(box).submission(thread[3:])
@@ -146,7 +146,7 @@ def test_any_tree_is_read_back_whole(box: Box, seed: int) -> None:
     assert {c.fullname: c.parent_id for c in submission.comments.list()} == parents
 
 
-def test_a_reply_is_stored_and_found_everywhere(box: Box) -> None:
+def test_a_reply_is_in_all_listings(box: Box) -> None:
     reddit = client(box)
     thread = thread_called(box, "Which laptop")
     parent = box.store.comments_of(thread)[0]["name"]
@@ -163,7 +163,7 @@ def test_a_reply_is_stored_and_found_everywhere(box: Box) -> None:
     assert second.parent_id == thread and second.fullname != posted.fullname
 
 
-def test_what_was_posted_is_there_after_a_restart(tmp_path: Path) -> None:
+def test_replies_survive_a_restart(tmp_path: Path) -> None:
     db = tmp_path / "sandbox.sqlite"
     with server.serve(db) as first:
         thread = thread_called(first, "Which laptop")
@@ -216,7 +216,7 @@ def test_inbox(box: Box) -> None:
     assert list(reddit.inbox.unread()) == []
 
 
-def test_the_stream_asks_for_what_is_newer(box: Box) -> None:
+def test_the_stream_returns_newer_comments(box: Box) -> None:
     home = client(box).subreddit("sandbox_home")
     newest = next(iter(home.comments(limit=1))).fullname
     first, second = (box.say(thread_called(box, "My bread"), text) for text in ("one", "two"))
@@ -288,7 +288,7 @@ def test_the_seed_is_the_same_each_time(tmp_path: Path) -> None:
     assert max(row[-1] for row in seen[0]) < 1_700_000_000
 
 
-def test_another_file_is_left_alone(tmp_path: Path) -> None:
+def test_another_file_is_not_changed(tmp_path: Path) -> None:
     other = tmp_path / "notes.txt"
     other.write_text("not a database, and long enough to be none: " * 50)
     with pytest.raises(UserError, match="notes.txt"), server.serve(other):
@@ -296,14 +296,14 @@ def test_another_file_is_left_alone(tmp_path: Path) -> None:
     assert other.read_text().startswith("not a database")
 
 
-def test_a_taken_port_is_one_clear_line(box: Box, tmp_path: Path) -> None:
+def test_a_port_in_use_is_a_one_line_error(box: Box, tmp_path: Path) -> None:
     port = int(box.url.rsplit(":", 1)[1])
     with pytest.raises(UserError, match=str(port)), server.serve(tmp_path / "second.sqlite", port=port):
         pass
 
 
 def test_as_a_process(tmp_path: Path) -> None:
-    """Starts quickly, says where, and doesn't outlive its parent."""
+    """The sandbox starts quickly, prints its address, and ends with its parent."""
     url_file = tmp_path / "url"
     command = [sys.executable, "-m", "bot", "sandbox", "--db", str(tmp_path / "db"), "--url-file", str(url_file), "--until-stdin-closes"]
     process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -320,8 +320,8 @@ def test_as_a_process(tmp_path: Path) -> None:
             process.wait()
 
 
-def test_killed_at_once_it_starts_again(tmp_path: Path) -> None:
-    """Killed in the middle of seeding, at whatever moment that is, the file is either empty or whole."""
+def test_it_starts_again_after_a_kill(tmp_path: Path) -> None:
+    """After a kill at any moment of seeding, the file is either empty or complete."""
     db = tmp_path / "db"
     for delay in (0.25, 0.4):
         process = subprocess.Popen([sys.executable, "-m", "bot", "sandbox", "--db", str(db)], cwd=ROOT, stdout=subprocess.DEVNULL)
@@ -339,7 +339,7 @@ def test_it_needs_no_model_library() -> None:
 
 def test_a_process_that_does_not_start_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"the sandbox didn't start; see .*sandbox\.log"), sandbox_process(tmp_path, "/bin/false"):
-        pytest.fail("it started")
+        pytest.fail("the process started")
 
 
 def test_the_process_ends_with_its_block(tmp_path: Path) -> None:

@@ -177,7 +177,15 @@ def test_columns_match_the_data_contracts() -> None:
         "subreddit", "thread_id", "submission", "submission_karma", "comment_id", "comment", "comment_karma", "comment_utc", "reply_id",
         "reply", "reply_karma", "reply_utc", "depth",
     ]  # fmt: skip
-    assert schema.columns_of(Scored)[6:] == ["realism_score", "upvote_score", "relevance_score", "rank_score", "verdict", "reason"]
+    assert schema.columns_of(Scored)[6:] == [
+        "realism_score",
+        "upvote_score",
+        "relevance_score",
+        "rank_score",
+        "verdict",
+        "reason",
+        "choice_score",
+    ]
     assert typing.get_type_hints(Scored)["rank_score"] == float | None
 
 

@@ -1,4 +1,4 @@
-"""Secrets stay where they are: no message has a value, no stage without business on Reddit has them, no stranger's module gets them."""
+"""Secrets do not leak: into no message, no stage that does not need them, and no module of the working folder."""
 
 from __future__ import annotations
 
@@ -93,14 +93,14 @@ def test_a_value_is_never_repeated(tmp_path: Path, content: str, name: str) -> N
         ("BOT_SUBMIT__ALLOWED", json.dumps([{"subreddit": SECRET, "permitted_by": "u/mod"}])),
     ],
 )
-def test_nor_is_one_of_the_environment(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+def test_a_value_of_the_environment_is_never_repeated(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
     monkeypatch.setenv(variable, value)
     message = refusal(None)
     assert SECRET not in message and (variable in message or "reddit" in message or "fetch" in message)
 
 
 @pytest.mark.parametrize("settings", [{"url": SECRET}, {"user_agent": SECRET}, {"url": f"https://{SECRET}"}])
-def test_nor_by_the_client(settings: dict[str, str]) -> None:
+def test_the_client_never_repeats_a_value(settings: dict[str, str]) -> None:
     with pytest.raises(WrongSettings, match=f"reddit.{next(iter(settings))}: ") as caught:
         reddit.connect(RedditSettings(**settings))  # type: ignore[arg-type]
     assert SECRET not in str(caught.value)
@@ -138,14 +138,14 @@ def test_a_malformed_praw_ini(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     assert caught.value.status == 77
 
 
-# --- who has them -----------------------------------------------------------------------------------------------------------------
+# --- stages with access -----------------------------------------------------------------------------------------------------------
 
 PRAW = {"praw_password": SECRET, "PRAW_CLIENT_SECRET": SECRET}
 
 
 @pytest.fixture
 def shows_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, str]]:
-    """A stage, started as `run` starts it, that is a program which shows what it was given."""
+    """A function that starts a stage like `run`, but with a program that prints its environment, which is returned."""
     program = tmp_path / "program"
     program.write_text(
         f'#!/bin/sh\nexec {sys.executable} -c "import json, os, sys; print(json.dumps([sys.argv, dict(os.environ)]))" "$@"\n'
@@ -164,23 +164,23 @@ def shows_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
 
 
 @pytest.mark.parametrize("stage", ["generate", "rank", "choose", "models export"])
-def test_a_stage_that_does_not_speak_to_reddit_has_no_credentials(shows_environment: Callable[[str], dict[str, str]], stage: str) -> None:
+def test_a_stage_that_does_not_connect_to_reddit_has_no_credentials(shows_environment: Callable[[str], dict[str, str]], stage: str) -> None:
     given = shows_environment(stage)
     assert SECRET not in given.values()
     assert given["PYTHONPATH"] == f"{ROOT}{os.pathsep}/else" and given["PYTHONSAFEPATH"] == "1"
 
 
 @pytest.mark.parametrize("stage", ["inbox", "fetch", "submit"])
-def test_one_that_does_has_them(shows_environment: Callable[[str], dict[str, str]], stage: str) -> None:
+def test_a_stage_that_connects_to_reddit_has_credentials(shows_environment: Callable[[str], dict[str, str]], stage: str) -> None:
     assert {name: value for name, value in shows_environment(stage).items() if value == SECRET} == PRAW
 
 
-def test_the_stages_that_speak_to_reddit_are_stages() -> None:
+def test_the_stages_with_credentials_exist() -> None:
     assert STAGES.keys() > cli.ASKS_REDDIT
 
 
-def test_a_command_drops_them_at_once(tmp_path: Path) -> None:
-    """Typed by hand in a shell that has them: what the command starts, and what it imports, doesn't see them."""
+def test_a_command_without_need_for_credentials_removes_them(tmp_path: Path) -> None:
+    """If a shell has credentials, the processes and modules of a command that does not need them cannot see them."""
     code = (
         "import os, sys\nfrom bot import __main__\nsys.argv = ['run_bot.py', sys.argv[1], '--help']\n"
         "try: __main__.main()\nexcept SystemExit: pass\nprint(sorted(name for name in os.environ if 'praw' in name.lower()))"
@@ -192,7 +192,7 @@ def test_a_command_drops_them_at_once(tmp_path: Path) -> None:
         assert done.stdout.splitlines()[-1] == expected
 
 
-# --- whose modules run ------------------------------------------------------------------------------------------------------------
+# --- import path ------------------------------------------------------------------------------------------------------------------
 
 NAMES = ("typer", "filelock", "praw", "json", "sqlite3", "pydantic", "importlib", "pathlib", "bot")
 
@@ -204,7 +204,7 @@ def test_no_module_is_taken_from_the_working_folder(tmp_path: Path, call: list[s
     home.mkdir()
     names = (
         NAMES if call != ["-m", "bot"] else ("typer", "filelock", "praw", "sqlite3", "pydantic")
-    )  # Python itself imports the others first
+    )  # Python imports the others itself, before the check
     for name in names:
         (home / f"{name}.py").write_text(f"open({str(home / 'PWNED')!r}, 'a').write({name!r})\nraise SystemExit(0)\n")
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -217,10 +217,10 @@ def test_no_module_is_taken_from_the_working_folder(tmp_path: Path, call: list[s
     assert done.returncode == 1 and f"{home}/data/ledger.sqlite: no such ledger" in done.stderr
 
 
-# --- who may read ------------------------------------------------------------------------------------------------------------------
+# --- permissions -------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_folder_and_its_log_are_their_owner_s(tmp_path: Path) -> None:
+def test_only_the_owner_can_read_a_run_folder_and_its_log(tmp_path: Path) -> None:
     old = os.umask(0o022)
     try:
         with files.run_folder(tmp_path / "runs" / "run", make=True):
@@ -231,7 +231,7 @@ def test_a_run_folder_and_its_log_are_their_owner_s(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "runs" / "run").stat().st_mode) == 0o700
     log = tmp_path / "runs" / "run" / "log.jsonl"
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
-    log.chmod(0o644)  # from an older version
+    log.chmod(0o644)  # as in older versions
     journal.note("end")
     assert stat.S_IMODE(log.stat().st_mode) == 0o600 and log.read_text().count("\n") == 2
 

@@ -1,4 +1,4 @@
-"""Generators in int8: the perplexity is that of float32, also where a few channels are much larger than the others."""
+"""Generators in int8: the perplexity is close to float32, even if a few channels are much larger than the others."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from tests import tiny
 from tests.test_export_ct2 import llama
 
 pytestmark = pytest.mark.usefixtures("eager_again")
-LARGER = 300.0  # the outlier channels of the tests, compared with the others
+LARGER = 300.0  # factor of the outlier channels in the tests
 
 
 def with_outliers(folder: Path) -> Path:
-    """The model in `folder` with two channels LARGER times larger and the weights that read them smaller: the same function."""
+    """Multiply two channels of the model by LARGER, and divide the weights that read them by it. The function stays the same."""
     model: Any = AutoModelForCausalLM.from_pretrained(folder)
     with torch.no_grad():
         for site in smooth.SITES[model.config.model_type](model):
@@ -40,7 +40,7 @@ def with_outliers(folder: Path) -> Path:
 
 
 def log_probabilities(source: Path, precision: Any, rows: list[list[int]]) -> np.ndarray[Any, Any]:
-    """Of all tokens but the first of each row, under the exported generator."""
+    """Log-probabilities of the exported generator for all tokens except the first of each row."""
     engine = ctranslate2.Generator(str(to_ctranslate2.export(source, precision)), intra_threads=1)
     scored = engine.score_batch([[str(token) for token in row] for row in rows], max_batch_size=8)
     return np.array([value for each in scored for value in each.log_probs])
@@ -67,11 +67,11 @@ def test_scaling_does_not_change_the_function(tmp_path: Path, kind: str) -> None
     after = model(ids).logits.detach()
     assert torch.allclose(before, after, atol=tiny.rounding(largest=float(before.abs().max())) * 10)
     largest = [site.matrices[0].detach().abs().amax(0) for site in smooth.SITES[model.config.model_type](model)]
-    assert max(float(each.max() / each.median()) for each in largest) < LARGER  # the channels are alike now
+    assert max(float(each.max() / each.median()) for each in largest) < LARGER  # all channels are of similar size now
 
 
 def test_int8_keeps_the_perplexity_of_the_shipped_generator(tmp_path: Path) -> None:
-    """On invented replies that are not in calibration.tsv. 2 % is what int8 may cost, 1 % the sampling error of the difference."""
+    """On invented replies that are not in calibration.tsv. The limit is 2 % for int8 plus 1 % for the sampling error of the difference."""
     source = ROOT / "models" / "lm"
     _, tokenizer = reference.load_model(source)
     lines = schema.read_rows(ROOT / "data" / "conduct" / "reply_lines.csv", ConductLine)

@@ -1,4 +1,4 @@
-"""A slice of the fault matrix (`make soak` runs all of it), in processes of its own; and the proof that it sees doubles."""
+"""A subset of the fault matrix (`make soak` runs all of it), and a check that the soak test detects doubled replies."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ def test_the_matrix_has_every_cell_once() -> None:
     )
 
 
-def test_the_slice_has_each_fault_and_each_moment() -> None:
+def test_the_slice_has_every_fault_and_every_moment() -> None:
     names = [case.name.split("; ") for case in soak.some(list(soak.matrix()))]
     assert {name[0] for name in names} >= soak.FAULTS.keys()
     moments = Counter(name[1] for name in names)
     assert min(moments[f"kill -9 {moment}"] for moment in ("never", *soak.MOMENTS)) >= 5
 
 
-def test_a_naive_poster_is_caught() -> None:
-    """PRAW's own repeats, and a record after the fact: every answer that gets lost after acceptance doubles."""
+def test_a_naive_poster_is_detected() -> None:
+    """PRAW's own retries, or a record that is written too late, double every reply whose response is lost after acceptance."""
     done, (runs, doubled, _) = soaked("--naive")
     assert runs == len(list(soak.naive())) >= 15 and doubled >= 8 and done.returncode == 0, done.stdout

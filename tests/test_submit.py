@@ -1,4 +1,4 @@
-"""bot.online.submit: each reply once or not at all, and by name why not; the real PRAW against the sandbox.
+"""bot.online.submit: each reply is posted at most once, and each refusal has a name. Runs the real PRAW against the sandbox.
 
 Kills and races are in test_soak.
 """
@@ -43,7 +43,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 # --- posting ------------------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_chosen_is_posted_with_the_disclosure(box: Box, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_chosen_replies_are_posted_with_the_disclosure(box: Box, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     comments = prepared(box, run)
     submit.main(run, None, True)
     rows = schema.read_rows(run / "submitted.csv", Submitted)
@@ -71,7 +71,7 @@ def test_nothing_is_sent_without_post(box: Box, run: Path, capsys: pytest.Captur
     assert "2 replies are chosen; nothing is sent without --post" in capsys.readouterr().out
 
 
-def test_the_same_command_again_says_the_same_and_sends_nothing(box: Box, run: Path) -> None:
+def test_a_repeated_command_gives_the_same_outcomes_and_sends_nothing(box: Box, run: Path) -> None:
     comments = prepared(box, run)
     go(run)
     before = (run / "submitted.csv").read_bytes()
@@ -81,7 +81,7 @@ def test_the_same_command_again_says_the_same_and_sends_nothing(box: Box, run: P
     assert go(run) == ["already_replied"] * 2 and len(ours(box)) == 2
 
 
-def test_a_reply_of_ours_that_the_ledger_does_not_know(box: Box, run: Path) -> None:
+def test_an_own_reply_that_is_not_in_the_ledger(box: Box, run: Path) -> None:
     comments = prepared(box, run)
     there = box.say(comments[0].comment_id, "Posted by hand.", author=sandbox.USERNAME)
     assert go(run) == ["already_replied", "posted"]
@@ -113,7 +113,7 @@ EXPECTED = {
     "HTML 403": (("blocked", "blocked"), ("posted", "posted")),
     "HTML 403 for ever": (("blocked", "blocked"), ("posted", "posted")),
     **dict.fromkeys(("400", "400 with fields", "400 in HTML", "413", "an unknown error name"), refused("rejected")),
-    # what stands there although it was refused is noticed by the next run
+    # the next run finds the reply that was accepted in spite of the error
     "an unknown error name, accepted": (("rejected", "posted"), ("already_replied", "posted")),
     "several error names": ASKED_TO_WAIT,
     "banned from the subreddit": (("banned_there", "benched"), ("banned_there", "benched")),
@@ -127,15 +127,15 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("name", [name for name in soak.FAULTS if "everywhere" not in name])
-def test_what_each_answer_comes_to(box: Box, run: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The fault strikes the first of two replies; then the same command again, with the fault gone."""
+def test_the_outcomes_of_each_fault(box: Box, run: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fault affects the first of two replies; then the same command runs again without the fault."""
     comments = prepared(box, run)
     for fault in soak.FAULTS[name]:
         if fault["kind"] == "timeout":
             configure(monkeypatch, reddit__timeout_seconds=soak.TIMEOUT)
         box.store.add_fault(**fault)
     first, second = EXPECTED[name]
-    with suppress(UserError):  # it says why nothing more was posted, after the file is written
+    with suppress(UserError):  # raised after submitted.csv is written, if posting stopped early
         go(run)
     assert tuple(outcomes(run)) == first
     if "late" in name or "stale" in name:
@@ -150,7 +150,7 @@ def test_what_each_answer_comes_to(box: Box, run: Path, name: str, monkeypatch: 
     assert sorted(ids) == sorted(row["name"] for row in box.store.comments_by(sandbox.USERNAME))
 
 
-def test_what_is_parked_is_never_sent_again(box: Box, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_parked_reply_is_never_sent_again(box: Box, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prepared(box, run, 1)
     box.store.add_fault("reset")
     for _ in range(3):
@@ -158,20 +158,20 @@ def test_what_is_parked_is_never_sent_again(box: Box, run: Path, capsys: pytest.
     assert ours(box) == [] and capsys.readouterr().out.count("decide with `python run_bot.py resolve`") == 3
 
 
-def test_a_connection_that_was_never_made_is_tried_again_by_the_next_run(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_connection_is_retried_by_the_next_run(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     comments = prepared(box, run)
     with monkeypatch.context() as patch:
         patch.setattr(reddit, "wait_for_turn", lambda client: setattr(client._core.requestor, "oauth_url", "http://127.0.0.1:9") or 0)
         with pytest.raises(UserError, match="can't be reached"):
             go(run)
     assert [row.outcome for row in schema.read_rows(run / "submitted.csv", Submitted)] == ["not_sent"]
-    other = run.with_name("other")  # another run takes it up, too
+    other = run.with_name("other")  # any later run sends it
     soak.write_run(other, comments[1:], 1)
     assert go(other) == ["posted", "posted"]
     assert sorted(ours(box)) == sorted(comment.comment_id for comment in comments)
 
 
-def test_a_rate_limit_is_waited_for_and_then_posting_continues(box: Box, run: Path) -> None:
+def test_posting_continues_after_a_rate_limit(box: Box, run: Path) -> None:
     prepared(box, run)
     box.store.add_fault("429", seconds=2)
     assert go(run) == ["rate_limited", "told_to_wait"]
@@ -179,7 +179,7 @@ def test_a_rate_limit_is_waited_for_and_then_posting_continues(box: Box, run: Pa
     assert go(run) == ["posted", "posted"]
 
 
-def test_nothing_waits_for_ever(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reply_does_not_wait_forever(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared(box, run, 1)
     box.store.add_fault("429", seconds=1)
     assert go(run) == ["rate_limited"]
@@ -190,7 +190,7 @@ def test_nothing_waits_for_ever(box: Box, run: Path, monkeypatch: pytest.MonkeyP
         assert ledger.outcomes(db) == [(State.REJECTED, "waited_too_long", 1)]
 
 
-# --- what keeps it from posting -----------------------------------------------------------------------------------------------
+# --- reasons not to post ------------------------------------------------------------------------------------------------------
 
 
 def test_three_403s_in_a_row_stop_the_run_and_bench_the_subreddit(box: Box, run: Path) -> None:
@@ -212,7 +212,7 @@ def test_a_403_on_reading_counts_as_one(box: Box, run: Path) -> None:
         assert "sandbox_books" in ledger.benched(db, int(time.time()))
 
 
-def test_403s_are_counted_over_runs(box: Box, run: Path) -> None:
+def test_403s_are_counted_across_runs(box: Box, run: Path) -> None:
     comments = prepared(box, run, 4)
     outcomes = []
     for number, comment in enumerate(comments):
@@ -235,8 +235,8 @@ def test_403s_are_counted_over_runs(box: Box, run: Path) -> None:
         ("UPDATE comments SET body = 'I am a bot, beep'", "bot_author"),
     ],
 )
-def test_what_changed_since_it_was_fetched_is_seen(box: Box, run: Path, change: str, reason: str) -> None:
-    """A run folder may be days old, and a reply that was told to wait is hours old."""
+def test_changes_since_the_fetch_are_detected(box: Box, run: Path, change: str, reason: str) -> None:
+    """A run folder may be days old, and a waiting reply hours old."""
     prepared(box, run, 2)
     box.store.add_fault("429", seconds=1)
     assert go(run) == ["rate_limited", "told_to_wait"]
@@ -251,7 +251,7 @@ def test_what_changed_since_it_was_fetched_is_seen(box: Box, run: Path, change: 
 
 
 def test_subreddit_and_author_come_from_reddit_not_from_files(box: Box, run: Path) -> None:
-    """What chosen.csv and comments.csv claim: another subreddit, another author than the one who opted out, another thread."""
+    """chosen.csv and comments.csv have a wrong subreddit, a wrong author instead of one who opted out, and a wrong thread."""
     comments = prepared(box, run, 4)
     with closing(sqlite3.connect(box.db)) as db, db:
         db.execute("UPDATE submissions SET subreddit = 'sandbox_home' WHERE name = ?", (comments[0].thread_id,))
@@ -286,7 +286,7 @@ def test_stopping_takes_effect_before_the_next_post(box: Box, run: Path, monkeyp
     assert go(run) == ["posted"] * 3
 
 
-def test_the_last_look_at_the_switch_is_after_all_waiting(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_kill_switch_is_checked_after_all_waiting(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared(box, run, 1)
     monkeypatch.setattr(reddit, "wait_for_turn", lambda client: (run.parent / "STOP").touch() or 0)
     assert go(run) == ["kill_switch"] and ours(box) == []
@@ -294,19 +294,19 @@ def test_the_last_look_at_the_switch_is_after_all_waiting(box: Box, run: Path, m
         assert ledger.outcomes(db) == []
 
 
-def test_caps_hold_over_runs(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_caps_apply_across_runs(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     comments = prepared(box, run, 4)
     configure(monkeypatch, submit__posts_an_hour=2, submit__posts_a_day=3)
     assert go(run) == ["posted", "posted", "hour_cap", "hour_cap"]
-    with opened(run) as db:  # as if that had been two hours ago
+    with opened(run) as db:  # as if they had been posted two hours ago
         db.execute("UPDATE reply SET intent_utc = intent_utc - 7200, done_utc = done_utc - 7200")
     other = run.with_name("other")
     soak.write_run(other, comments[2:], 2)
     assert go(other) == ["posted", "day_cap"] and len(ours(box)) == 3
 
 
-def test_caps_go_by_reddits_clock(tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This machine's clock is a day off, either way; the sandbox, a process of its own, keeps the time."""
+def test_caps_use_reddits_clock(tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine's clock is a day fast or slow. The sandbox is a separate process with the right time."""
     with sandbox_process(tmp_path) as url:
         box = Box(url, tmp_path / "sandbox.sqlite", Store(tmp_path / "sandbox.sqlite", 0))
         configure(monkeypatch, reddit__url=url, submit__posts_a_day=1)
@@ -317,7 +317,7 @@ def test_caps_go_by_reddits_clock(tmp_path: Path, run: Path, monkeypatch: pytest
         assert len(ours(box)) == 1
 
 
-def test_refusals_do_not_come_one_upon_the_other(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pause_also_follows_a_refusal(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared(box, run, 2)
     configure(monkeypatch, submit__minimum_pause_seconds=3)
     box.store.add_fault("locked")
@@ -401,7 +401,7 @@ RULES = SubmitSettings(allowed=[Allowed(subreddit="books", permitted_by="u/mod")
         (Facts(sent_last_hour=2), "hour_cap"),
         (Facts(sent_last_day=3), "day_cap"),
         (Facts(last_sent_utc=NOW - 59), "too_soon"),
-        (Facts(last_sent_utc=NOW + 500), "too_soon"),  # a clock that went back opens nothing
+        (Facts(last_sent_utc=NOW + 500), "too_soon"),  # a clock that was set back does not shorten the pause
         (Facts(last_sent_utc=NOW - 60), None),
     ],
 )
@@ -409,17 +409,17 @@ def test_the_rules_before_a_post(facts: Facts, refusal: str | None) -> None:
     assert when.may_post(NOW, REPLY, facts, RULES) == refusal
 
 
-def test_the_rules_of_waiting_and_of_permission() -> None:
+def test_the_rules_for_waiting_and_permission() -> None:
     tried = replace(REPLY, tries=1, first_utc=NOW - 6 * 3600)
     assert when.may_post(NOW, tried, Facts(), RULES) is None
     assert when.may_post(NOW + 1, tried, Facts(), RULES) is Refusal.WAITED_TOO_LONG
     assert when.may_post(NOW, replace(REPLY, subreddit="book"), Facts(), RULES) is Refusal.NOT_ALLOWED
 
 
-# --- what is wrong ------------------------------------------------------------------------------------------------------------
+# --- errors -------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_second_process_asks_reddit_nothing(box: Box, run: Path) -> None:
+def test_a_second_process_sends_no_request(box: Box, run: Path) -> None:
     prepared(box, run)
     box.store.add_fault("503", "/", times=99)
     with ledger.lock(run.parent / "ledger.sqlite"), pytest.raises(Busy, match="another run is using this ledger"):
@@ -437,7 +437,7 @@ def test_another_accounts_ledger(box: Box, run: Path) -> None:
     assert ours(box) == []
 
 
-def test_an_author_who_is_not_known_could_have_opted_out(box: Box, run: Path) -> None:
+def test_a_comment_with_an_unknown_author_is_an_error(box: Box, run: Path) -> None:
     comments = prepared(box, run)
     schema.write_rows(run / "comments.csv", Comment, comments[:1])
     with pytest.raises(UserError, match=f"comments.csv: {comments[1].comment_id} of chosen.csv is not in it"):
@@ -445,7 +445,7 @@ def test_an_author_who_is_not_known_could_have_opted_out(box: Box, run: Path) ->
     assert ours(box) == []
 
 
-def test_a_damaged_ledger_posts_nothing(box: Box, run: Path) -> None:
+def test_nothing_is_posted_with_a_damaged_ledger(box: Box, run: Path) -> None:
     prepared(box, run)
     (run.parent / "ledger.sqlite").write_bytes(b"scrambled" * 1000)
     with pytest.raises(UserError, match=r"ledger\.sqlite: not usable as a ledger"):
@@ -453,7 +453,7 @@ def test_a_damaged_ledger_posts_nothing(box: Box, run: Path) -> None:
     assert ours(box) == []
 
 
-def test_an_unreachable_site_is_one_line_and_no_intent_is_recorded(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_site_is_an_error_and_no_intent_is_recorded(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared(box, run)
     configure(monkeypatch, reddit__url="http://127.0.0.1:9")
     with pytest.raises(UserError, match="can't be reached"):
@@ -469,7 +469,7 @@ def test_a_disclosure_has_to_disclose() -> None:
             SubmitSettings(disclosure=text)
 
 
-# --- what a person sees and says ------------------------------------------------------------------------------------------------
+# --- resolve and status ---------------------------------------------------------------------------------------------------------
 
 
 def parked(box: Box, run: Path, count: int = 1) -> list[Comment]:
@@ -480,14 +480,14 @@ def parked(box: Box, run: Path, count: int = 1) -> list[Comment]:
     return comments
 
 
-def test_what_is_parked_is_listed_with_where_to_look(box: Box, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_parked_replies_are_listed_with_links(box: Box, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (comment,) = parked(box, run)
     capsys.readouterr()
     operate.resolve_command()
     printed = capsys.readouterr().out
     assert f"{comment.comment_id} in r/sandbox_books" in printed and "«A reply.»" in printed and "1 parked; look on Reddit" in printed
     assert f"https://www.reddit.com/comments/{comment.thread_id[3:]}/_/{comment.comment_id[3:]}" in printed
-    assert "closed connection" in printed or "reset" in printed  # why it isn't known
+    assert "closed connection" in printed or "reset" in printed  # why the outcome is unknown
 
 
 def test_a_person_resolves_a_parked_reply(box: Box, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -503,15 +503,15 @@ def test_a_person_resolves_a_parked_reply(box: Box, run: Path, capsys: pytest.Ca
             operate.resolve_command(comment.comment_id, operate.Answer.AGAIN)
 
 
-def test_again_looks_first(box: Box, run: Path) -> None:
-    """The person was wrong: it is there by now."""
+def test_again_looks_for_the_reply_first(box: Box, run: Path) -> None:
+    """The person was wrong: the reply has appeared in the meantime."""
     (comment,) = parked(box, run)
     operate.resolve_command(comment.comment_id, operate.Answer.AGAIN)
     box.say(comment.comment_id, "It arrived after all.", author=sandbox.USERNAME)
     assert go(run) == ["already_replied"] and len(ours(box)) == 1
 
 
-def test_what_cannot_be_resolved(box: Box, run: Path, tmp_path: Path) -> None:
+def test_errors_of_resolve(box: Box, run: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"{tmp_path}/ledger.sqlite: no such ledger"):
         operate.resolve_command()
     (comment,) = parked(box, run)
@@ -528,7 +528,7 @@ def test_what_cannot_be_resolved(box: Box, run: Path, tmp_path: Path) -> None:
     assert go(run) == ["parked"] and ours(box) == []
 
 
-def test_status_says_what_and_why(
+def test_status_prints_counts_and_reasons(
     box: Box, run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=f"{tmp_path}/ledger.sqlite: no such ledger"):
@@ -560,7 +560,7 @@ def test_status_says_what_and_why(
     ]
 
 
-# --- what follows from a refusal by name ------------------------------------------------------------------------------------------
+# --- consequences of refusals -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -584,7 +584,7 @@ def test_a_refusal_that_is_not_about_the_reply_stops_the_rest(
         assert len(sent) == posts
         lines = "\n".join(operate.status(db, SubmitSettings(), int(time.time())))
         assert {"in_timeout": "IN_TIMEOUT 1", "odd": "A_NAME_NOBODY_KNOWS 2", "banned": "BANNED_FROM_SUBREDDIT 1"}.get(kind, "") in lines
-        assert ledger.not_before_utc(db) is None  # a subreddit's wait is not the account's
+        assert ledger.not_before_utc(db) is None  # a subreddit's rate limit does not apply to the account
         benched = ledger.benched(db, int(time.time())).get("sandbox_books", 0) - time.time()
         assert round(benched / 60) == {"banned": 30 * 24 * 60, "subreddit_ratelimit": 9}.get(kind, round(-time.time() / 60))
 
@@ -597,7 +597,7 @@ def test_people_who_blocked_the_account_are_never_answered_again(box: Box, run: 
         assert ledger.opted_out(db, comments[0].author)
 
 
-def test_nothing_is_posted_by_an_account_that_nobody_else_sees(box: Box, run: Path) -> None:
+def test_nothing_is_posted_by_a_shadowbanned_account(box: Box, run: Path) -> None:
     prepared(box, run)
     box.store.hide(sandbox.USERNAME)
     with pytest.raises(UserError, match="shadowbanned") as error:

@@ -358,7 +358,7 @@ def test_the_prompt_is_a_token_prefix(tokenizer: object, comment: str, reply: st
     assert_token_exact(tokenizer(), comment, reply)
 
 
-def test_a_trailing_space_would_not_be_a_prefix() -> None:
+def test_a_prompt_with_a_trailing_space_would_not_be_a_prefix() -> None:
     """The space is part of the reply's first token, so the prompt must not end in a space."""
     for tokenizer in (gpt2_like(), smollm()):
         spaced = tokenizer.encode(text.format_prompt("Any good books?") + " ", add_special_tokens=False).ids

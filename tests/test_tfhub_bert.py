@@ -350,7 +350,7 @@ print([name for name in ("torch", "transformers") if name in sys.modules], "tens
     assert cards.read_card(tmp_path / "m").base == "export"
 
 
-# --- encoders of other origin -------------------------------------------------------------------------------------------
+# --- other encoders -----------------------------------------------------------------------------------------------------
 
 
 # Independent of our export: saved by Keras with the names and outputs of TensorFlow Hub's BERTs. It runs in its own process, because

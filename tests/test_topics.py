@@ -1,4 +1,4 @@
-"""bot.conduct.topics, titles and accounts: what is left alone, and the harmless neighbours that are answered. All lines are invented."""
+"""bot.conduct.topics, titles and accounts: comments that are not answered, and similar harmless ones that are. All lines are invented."""
 
 from __future__ import annotations
 
@@ -172,18 +172,18 @@ NO_SIGNATURES = [
 
 
 @pytest.mark.parametrize("topic", ABOUT)
-def test_what_is_left_alone(topic: Reason) -> None:
+def test_comments_that_are_not_answered(topic: Reason) -> None:
     assert {line: topics.topic_of(line) for line in ABOUT[topic]} == dict.fromkeys(ABOUT[topic], topic)
 
 
-def test_harmless_neighbours_are_answered() -> None:
+def test_similar_harmless_comments_are_answered() -> None:
     assert {line: topic for line in HARMLESS if (topic := topics.topic_of(line))} == {}
     assert {line: topic for line in HARMLESS_TITLES if (topic := titles.topic_of(line))} == {}
     assert {line: topic for line in HARMLESS_FLAIRS if (topic := titles.topic_of("My week", line))} == {}
 
 
 @pytest.mark.parametrize("topic", [topic for topic in ABOUT if topic is not Reason.NO_BOTS])
-def test_one_sentence_of_a_long_comment_is_enough(topic: Reason) -> None:
+def test_one_sentence_in_a_long_comment_is_enough(topic: Reason) -> None:
     before, after = "I finished the book about the lighthouse, and the map is lovely. ", " Anyway, what did you think of the last page?"
     for line in ABOUT[topic]:
         assert topics.topic_of(before * 5 + line + ("" if line[-1] in ".?" else ".") + after) is topic
@@ -207,7 +207,7 @@ def test_bots_by_name_and_by_signature() -> None:
     assert accounts.is_bot("Mild_Mannered", "", {"mild_mannered"})
 
 
-def test_subreddits_by_name_and_by_shape() -> None:
+def test_subreddits_by_name_and_by_pattern() -> None:
     def refusal(name: str, **settings: list[str]) -> Reason | None:
         return where.text_refusal(name, "", "", "I like it", ConductSettings(**settings))  # type: ignore[arg-type]
 
@@ -231,7 +231,7 @@ def test_subreddits_by_name_and_by_shape() -> None:
     assert refusal("OurTown", subreddits_without_bots=["ourtown"]) is Reason.BOTS_FORBIDDEN
 
 
-def test_all_texts_around_a_comment_count() -> None:
+def test_all_texts_around_a_comment_are_checked() -> None:
     rules, loss = ConductSettings(), "my mother passed away this morning"
     assert where.text_refusal("books", "", "", "I like it", rules) is None
     assert where.text_refusal("books", loss, "", "I like it", rules) is Reason.GRIEF
@@ -253,8 +253,8 @@ def test_a_classifier_decides_where_patterns_do_not() -> None:
     assert where.text_refusal("books", "Books", "", "I like it", rules, likely=likely) is None
 
 
-def test_keys_leave_out_no_match() -> None:
-    """Patterns are tried only where one of their keys is; the answer is that of all patterns at once."""
+def test_keys_miss_no_match() -> None:
+    """Patterns are tried only if the text contains one of their keys. The result equals that of trying all patterns."""
     lines = [line for group in ABOUT.values() for line in group] + HARMLESS
     for name in (*topics.TOPICS, "stories", "long_ago", Reason.DISASTER):
         for section, patterns in matching.read(name).items():
@@ -309,12 +309,12 @@ UNITS = [
 
 
 @pytest.mark.parametrize("unit", UNITS)
-def test_time_grows_with_the_length(unit: str) -> None:
+def test_time_is_linear(unit: str) -> None:
     for function in (topics.topic_of, titles.topic_of, lambda body: accounts.is_bot("reader_1", body)):
         assert growth(function, unit) < 30
 
 
-def test_mixed_units_take_time_in_proportion_too() -> None:
+def test_time_is_linear_for_mixed_units() -> None:
     shuffled = random.Random(1)
     unit = "".join(shuffled.choice(UNITS) for _ in range(400))
     assert growth(topics.topic_of, unit) < 30

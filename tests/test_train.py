@@ -158,7 +158,7 @@ def test_ranker_learns(data: Path, kind: str, bfloat16: bool, monkeypatch: pytes
 
 
 def test_a_ranker_with_trained_layers(data: Path) -> None:
-    """It learns, holds no embeddings, is exported, and a missing weight is an error, not a random one."""
+    """It learns, does not contain the embeddings, and can be exported. A missing weight is an error and is not replaced at random."""
     out = data / "ranker"
     tiny.train("realism", **{**RANKER, "method": "layers", "learning_rate": 2e-3}, data=data, out=out)
     assert cards.read_card(out).format == "layers" and not (out / "adapter_config.json").exists()

@@ -265,7 +265,7 @@ def test_weights_and_losses_match_whenever_the_run_is_killed(tmp_path: Path) -> 
     longer = replace(run, losses=[*run.losses, LossRow(7, 2.0, None), LossRow(8, 1.0, None)])
     longer.write(run.folder)
     assert (resume().step, resume().best().step, resume().needs_validation()) == (6, 4, False)
-    # killed after writing its weights, before its validation loss; finetune left a checkpoint of its own
+    # killed after writing its weights, before its validation loss; finetune left its own checkpoint
     longer.write(run.folder)
     for name in ("step-8.index", "model-7.index", "counter"):
         (run.folder / name).write_text("7")
@@ -389,7 +389,7 @@ def test_errors_of_options_and_data(data: Path, tmp_path: Path) -> None:
 
 
 def test_errors_during_training(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Out of memory, a full disk, a loss that is not finite: the error has a remedy, and OUT holds nothing that looks like a model."""
+    """Out of memory, a full disk, a loss that is not finite: the error suggests a remedy, and OUT has no file that looks like a model."""
     original = training.StepHook.run
     fault: Any = None
 

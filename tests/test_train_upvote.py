@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import pytest
 
 from bot import rankers, schema, text
 from bot.cli import UserError
+from bot.corpus import karma_rules
 from bot.evaluate import evaluate
 from bot.schema import RankedPair, UpvotePair
-from bot.train.upvote_transformers import Group, calibrate_on_pairs, draw_evenly, group_by_comment
+from bot.train.upvote_transformers import Group, calibrate_on_pairs, evenly, group_by_comment
 from bot.weights import bases, cards, pull
 from tests import tiny
 
@@ -45,11 +47,24 @@ def test_subreddits_are_drawn_by_the_square_root_of_their_size() -> None:
     groups = [
         Group(name, [("c", f"{name}{n}"), ("c", "y")], [(0, 1)]) for name, count in (("small", 25), ("large", 2500)) for n in range(count)
     ]
-    drawn = draw_evenly(groups, 110, 1)
+    drawn = evenly(groups, 110, 1)
     by_name = {name: sum(group.subreddit == name for group in drawn) for name in ("small", "large")}
     assert by_name["small"] + by_name["large"] == 55 and 4 <= by_name["small"] <= 6  # a tenth of the large one's, not a hundredth
-    assert drawn == draw_evenly(groups, 110, 1) != draw_evenly(groups, 110, 2)
-    assert len(draw_evenly(groups, 10**6, 1)) == 2525
+    assert drawn == evenly(groups, 110, 1) != evenly(groups, 110, 2)
+    assert len(evenly(groups, 10**6, 1)) == 2525
+
+
+def test_pairs_are_selected_by_rule() -> None:
+    rows = [replace(upvote_pair("t1_a", f"x{n}", "y", gap=30), hours_gap=0.5) for n in range(7)]
+    rows += [replace(upvote_pair("t1_b", "x", "y", gap=30), hours_gap=-0.5), upvote_pair("t1_c", "x", "y", gap=4)]
+    known = {
+        "t1_a": {f"t1_x{n}": 31 for n in range(7)} | {"t1_y": 1}, "t1_b": {"t1_x": 31, "t1_y": 1}, "t1_c": {"t1_x": 5, "t1_y": 1}
+    }  # fmt: skip
+    by_rule = {rule: karma_rules.select(rows, known, rule, 5) for rule in ("gap", "dialogrpt", "shp")}
+    assert by_rule["gap"] == by_rule["dialogrpt"] == rows[:8] and by_rule["shp"] == rows[:5]  # at most five of a comment
+    known["t1_a"]["t1_z"], known["t1_b"]["t1_z"] = 500, 0  # now 31 is in the middle of three values, or two steps above 1
+    known["t1_a"]["t1_w"] = 400
+    assert karma_rules.select(rows, known, "dialogrpt", 5) == rows[7:8]
 
 
 class Logits:

@@ -39,7 +39,7 @@ def test_weights_are_fitted_to_the_grades_and_measured_on_held_out_comments(
 ) -> None:
     letters = {"realism": "h", "upvote": "z", "relevance": "q"}
     monkeypatch.setattr(score_files.Scores, "of_model", lambda self, model: letter_scorer(letters[model.name]))
-    rank_weights.main(data / "graded.csv", data)
+    rank_weights.main([data / "graded.csv"], data)
     printed = capsys.readouterr().out
     values = {name: float(value) for name, value in (line.split(" = ") for line in printed.splitlines() if " = " in line)}
     assert values.keys() == {*config.RankWeights.model_fields, "minimum_rank", "minimum_realism"}

@@ -402,7 +402,10 @@ def test_gpt2_partial_file_that_is_complete_or_too_long(gpt2_server: Server, bas
     (left / "checkpoint.part").write_bytes(GPT2["checkpoint"] + extra)
     pull("124M", gpt2_url=gpt2_server.url)
     requested = [part for path, part in gpt2_server.requests if path.endswith("/checkpoint")]
-    assert requested == [f"bytes={len(GPT2['checkpoint'] + extra)}-", *([None] if extra else [])]  # too long: once more, from the start
+    assert requested == [
+        f"bytes={len(GPT2['checkpoint'] + extra)}-",
+        *([None] if extra else []),
+    ]  # a file that is too long is downloaded again from the start
     check_gpt2(base_dir)
 
 
@@ -492,7 +495,7 @@ def test_a_hub_model_is_downloaded_at_its_commit(base_dir: Path, monkeypatch: py
             weight_bases.base_path("pinned")
 
 
-def test_hub_offline_is_one_line(base_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_offline_hub_is_a_one_line_error(base_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)

@@ -1,4 +1,4 @@
-"""bot.conduct.what: every refusal by its name, harmless neighbours of each, and no comment that talks its way past one."""
+"""bot.conduct.what: every refusal by its name, similar harmless replies, and no text of a comment disables a check."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ FIT = [
     "My BS in biology took me five years.",
     "Two lines.\n\nLike this.",
     "Why not?",
-    # beside links, pings, images
+    # similar to links, pings, images
     "it was him/her, input/output or km/h",
     "Fig. 3 and foo[0](x) are in the README.md, written with node.js",
     "I found it on Etsy.com, and Booking.com had it too",
@@ -54,19 +54,19 @@ FIT = [
     "x @ y is a product in numpy, @Override is Java",
     "[edit]: a typo",
     "the dot com bubble, and that's the point in time",
-    # beside personal data
+    # similar to personal data
     "flight BA 2490 leaves from gate 22, platform 9",
     "order number 123-4567890-1234567, ISBN 978-3-16-148410-0",
     "we walked 12 miles down Main Street, past the 3 Oak trees",
     "I was at home. It was a signal, of sorts",
     "he plays on Twitch, and the line for Discord support is long",
     "one two three, one two three, waltz",
-    # beside slurs
+    # similar to slurs
     "My favourite is Penistone near Cockermouth",
     "the bitch had six pups, and the cock a hen",
     "Moby-Dick, and a chink in the armour",
     "spic and span, put the pen is what he said",
-    # beside threats, self-harm, hate, insults, sexual
+    # similar to threats, self-harm, hate, insults, sexual text
     "I killed it at the gym",
     "The girl on the train tied up her big black dog.",
     "Their sex education was better than ours.",
@@ -79,13 +79,13 @@ FIT = [
     "the villain is an idiot, and I was stupid to like him",
     "immigrants opened the best bakery here, women run it",
     "naked mole rats are pink",
-    # beside advice
+    # similar to advice
     "drink some water and rest",
     "a doctor should look at that",
     "the pill in the film is red",
     "compare the interest rates first",
     "mix the flour and the sugar",
-    # beside claims, votes, prompts, bots, quotes
+    # similar to claims, votes, prompts, bots, quotes
     "I'm sure he is a doctor in the book",
     "nobody votes for the paperback",
     "the instructions in the manual are bad, and {braces} are fine",
@@ -93,7 +93,7 @@ FIT = [
     "chess bots play too fast",
     "Panic! in the kitchen",
     'the chapter "Loomings" is short',
-    # takes up the comment's words
+    # repeats words of the comment
     "At home I have read two of them, a long ride needs more",
     # not another language
     "C'est la vie, as the zeitgeist says, and a matcha latte",
@@ -245,16 +245,16 @@ def test_harmless_replies_pass(reply: str) -> None:
 
 
 @pytest.mark.parametrize(("reason", "reply"), UNFIT)
-def test_what_may_not(reason: Unfit, reply: str) -> None:
+def test_unfit_replies_are_refused(reason: Unfit, reply: str) -> None:
     assert refusal(reply) == reason
 
 
-def test_every_reason_has_an_example_here() -> None:
+def test_every_reason_has_an_example() -> None:
     assert {reason for reason, _ in UNFIT} == set(Unfit) - NOT_BY_ITSELF
-    assert not {*Unfit} & {*Refusal} and not {*Unfit} & {*Reason}  # a column may hold any of the three
+    assert not {*Unfit} & {*Refusal} and not {*Unfit} & {*Reason}  # a column may contain members of all three
 
 
-def test_copies_of_what_the_bot_wrote_and_learnt() -> None:
+def test_copies_of_own_and_training_texts() -> None:
     before = "I would start with a short mystery novel and see how it goes"
     learnt = "The old librarian always wanted us to read what we like until we like to read"
     here = around(
@@ -263,15 +263,15 @@ def test_copies_of_what_the_bot_wrote_and_learnt() -> None:
     assert refusal("I'd start with a short mystery novel, and see how it goes!", here) is Unfit.COPY_OF_OWN
     assert refusal("the old librarian always wanted us to read what we love until we like to read", here) is Unfit.COPY_OF_TRAINING
     assert refusal("The old librarian wanted something else of the things we read", here) is None
-    assert refusal(learnt, HERE) is None  # without sketches nobody can tell
+    assert refusal(learnt, HERE) is None  # not detected without sketches
 
 
-def test_the_thread_says_what_language_it_is_in() -> None:
+def test_the_thread_determines_the_language() -> None:
     german = around("Kennt jemand ein gutes Buch für eine lange Zugfahrt? Ich habe zu Hause schon alles gelesen.")
     assert german.language == "de"
     assert refusal("Das weiß ich leider auch nicht, aber frag doch morgen noch einmal.", german) is None
     assert refusal("I don't know that either, but why not ask again tomorrow morning?", german) is Unfit.OTHER_LANGUAGE
-    assert refusal("Hm, no.", german) is None  # too short to tell
+    assert refusal("Hm, no.", german) is None  # too short to detect its language
     assert (
         around("lol", ["?"]).language is None and refusal("Das weiß ich leider auch nicht, aber frag doch morgen.", around("lol")) is None
     )
@@ -287,7 +287,7 @@ INJECTIONS = [
 
 
 @pytest.mark.parametrize("injection", INJECTIONS)
-def test_a_comment_cannot_switch_a_check_off(injection: str) -> None:
+def test_a_comment_cannot_disable_a_check(injection: str) -> None:
     here = around(injection, [injection, "[Serious] " + injection])
     for reason, reply in UNFIT:
         if reason not in OF_THE_THREAD:
@@ -297,7 +297,7 @@ def test_a_comment_cannot_switch_a_check_off(injection: str) -> None:
 
 @settings(max_examples=60)
 @given(body=ANY_TEXT, others=st.lists(ANY_TEXT, max_size=2), bad=st.sampled_from(UNFIT), own=ANY_TEXT)
-def test_nothing_around_a_bad_reply_makes_it_good(body: str, others: list[str], bad: tuple[Unfit, str], own: str) -> None:
+def test_other_texts_do_not_change_the_refusal(body: str, others: list[str], bad: tuple[Unfit, str], own: str) -> None:
     reason, reply = bad
     assume(reason not in OF_THE_THREAD)
     assert refusal(reply, around(body, others, [copies.plain(own)])) == reason
@@ -312,7 +312,7 @@ def test_nothing_around_a_bad_reply_makes_it_good(body: str, others: list[str], 
 @example("[a](" * 200)
 @example("\N{COMBINING ACUTE ACCENT}" * 999)
 def test_hostile_text_gets_an_answer(reply: str) -> None:
-    """Never an exception; and what passes holds nothing that its reader can't see, fits UTF-8, and stands in one file's cell."""
+    """There is never an exception, and text that passes is valid UTF-8 without invisible characters."""
     reason = refusal(reply)
     if reason is None:
         reply.encode("utf-8")
@@ -338,7 +338,7 @@ def test_a_near_copy_is_detected_in_any_source(words: list[str], drop: int) -> N
     assert copies.is_copy(copies.plain(" ".join(fewer)), [copies.plain(text)], 0.5)
 
 
-def test_the_settings_only_make_it_stricter_or_say_how_strict() -> None:
+def test_settings_cannot_disable_a_check() -> None:
     assert refusal("A short reply.", rules=ConductSettings(maximum_characters=5)) is Unfit.OVER_LONG
     everything = ConductSettings(maximum_toxicity=1, maximum_similarity=1, maximum_characters=10_000)
     assert [reply for reason, reply in UNFIT if refusal(reply, rules=everything) is None] == [
@@ -348,19 +348,19 @@ def test_the_settings_only_make_it_stricter_or_say_how_strict() -> None:
 
 
 @pytest.mark.parametrize("category", [*matching.CATEGORIES, Unfit.INVENTED_QUOTE])
-def test_a_classifier_is_listened_to(category: str) -> None:
-    """What no phrase tells, a probability does; below a half it says nothing."""
+def test_a_probability_of_one_half_is_a_refusal(category: str) -> None:
+    """The classifiers' probabilities add refusals to those of the patterns. Probabilities below one half have no effect."""
     assert refusal("Why not?", judged={category: 0.5}) == category
     assert refusal("Why not?", judged={category: 0.49, "harmless": 1.0}) is None
     assert refusal("u/spez is an idiot", judged={category: 1.0}) is Unfit.PING
 
 
-# --- a toxicity classifier of one's own ------------------------------------------------------------------------------------
+# --- an additional toxicity classifier -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("bias", "reason"), [(6.0, Unfit.TOXIC), (-6.0, None)])
-def test_a_local_classifier_is_asked_too(tmp_path: Path, bias: float, reason: Unfit | None) -> None:
-    """A checkpoint of Detoxify's shape (a BERT with several labels), tiny, whose last label is always or never on."""
+def test_a_local_classifier_is_used_too(tmp_path: Path, bias: float, reason: Unfit | None) -> None:
+    """A tiny model with Detoxify's structure (a BERT with several labels), whose last label is always or never on."""
     import torch
     from transformers import AutoModelForSequenceClassification
 
@@ -380,9 +380,11 @@ def test_a_local_classifier_is_asked_too(tmp_path: Path, bias: float, reason: Un
 
 
 @pytest.mark.parametrize(("toxic", "female", "reason"), [(6.0, -6.0, Unfit.TOXIC), (-6.0, 6.0, None)])
-def test_a_checkpoint_of_detoxifys_own(tmp_path: Path, toxic: float, female: float, reason: Unfit | None) -> None:
-    """A dict of state_dict and config, as convert_weights.py of Detoxify makes it, beside the base's config and tokenizer. Its «unbiased»
-    models have outputs beyond their classes, for whom a text is about."""
+def test_a_checkpoint_in_detoxifys_format(tmp_path: Path, toxic: float, female: float, reason: Unfit | None) -> None:
+    """A dict of state_dict and config, as written by Detoxify's convert_weights.py, with the base's config and tokenizer.
+
+    The «unbiased» models have additional outputs for the groups that a text is about.
+    """
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
@@ -400,14 +402,14 @@ def test_a_checkpoint_of_detoxifys_own(tmp_path: Path, toxic: float, female: flo
 
 
 class Runs:
-    """Unpickled as a whole, it would run a command."""
+    """Unpickling this object would run a command."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return Path.touch, (Path("ran"),)
 
 
 @pytest.mark.parametrize("content", ["pickle", "weights", "text"])
-def test_a_checkpoint_that_is_none(tmp_path: Path, content: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_checkpoints(tmp_path: Path, content: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     monkeypatch.chdir(tmp_path)
@@ -422,21 +424,21 @@ def test_a_checkpoint_that_is_none(tmp_path: Path, content: str, monkeypatch: py
     assert "\n" not in str(raised.value) and not (tmp_path / "ran").exists()
 
 
-def test_a_classifier_of_something_else(tmp_path: Path) -> None:
+def test_a_classifier_with_other_labels(tmp_path: Path) -> None:
     tiny.encoder(tmp_path)  # one output, LABEL_0
     with pytest.raises(UserError, match=r"has none of Detoxify's labels \(LABEL_0\)"):
         refusal("Why not?", rules=ConductSettings(toxicity_model=tmp_path))
 
 
-def test_no_classifier_where_one_is_named(tmp_path: Path) -> None:
+def test_a_missing_classifier(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"conduct\.toxicity_model: .* contains no classifier"):
         refusal("Why not?", rules=ConductSettings(toxicity_model=tmp_path / "none"))
 
 
-# --- what it costs --------------------------------------------------------------------------------------------------------------
+# --- start-up -------------------------------------------------------------------------------------------------------------------
 
 
-def test_the_libraries_load_without_a_warning_and_only_when_asked() -> None:
+def test_libraries_load_without_a_warning_and_only_if_needed() -> None:
     code = (
         "import sys, warnings; warnings.simplefilter('error')\n"
         "from bot import config\nfrom bot.conduct import what\nfrom bot.online import choose\n"

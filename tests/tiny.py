@@ -85,7 +85,7 @@ def gpt2_checkpoint(folder: Path, n_embd: int = 32, n_layer: int = 2, n_head: in
         tf.compat.v1.set_random_seed(0)
         model.model(hparams, tf.zeros([1, 1], tf.int32))
         session.run(tf.compat.v1.global_variables_initializer())
-        if n_embd < 100:  # a narrow model needs larger weights to have preferences among tokens
+        if n_embd < 100:  # a narrow model needs larger weights to prefer some tokens over others
             for variable in tf.compat.v1.trainable_variables():
                 if not variable.op.name.endswith(("/g", "/b")):
                     session.run(variable.assign(variable * 12))
@@ -102,7 +102,7 @@ def eager_again() -> None:
 
 
 def bert_tokenizer() -> PreTrainedTokenizerFast:
-    """WordPiece with the sorted words and letters of TEXT. (The library's trainer gives different ids in each process.)"""
+    """WordPiece with the sorted words and letters of TEXT. (The library's trainer assigns different ids in each process.)"""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     normalizer, pre_tokenizer = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
     words = {word for body in TEXT for word, _ in pre_tokenizer.pre_tokenize_str(normalizer.normalize_str(body))}
@@ -116,7 +116,7 @@ def bert_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def encoder(folder: Path, seed: int = 0, head: bool = True) -> Path:
-    """A BERT with 2 layers and width 32, and with a head of one output if `head`. Each seed gives another ranker."""
+    """A BERT with 2 layers and width 32, and with a head of one output if `head`. Each seed gives a different ranker."""
     tokenizer = bert_tokenizer()
     torch.manual_seed(seed)
     config = BertConfig(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import permutations
+from typing import TypeVar
 
 from bot import schema, text
 from bot.schema import LabelledRow, LmRow, Pair, RankedPair, RealismRow, UpvotePair, UpvoteRow
+
+Item = TypeVar("Item")
 
 
 def lm_rows(replies: Iterable[Pair], minimum_karma: int) -> list[LmRow]:
@@ -79,6 +82,31 @@ def ranked_pairs(replies: Iterable[Pair], rank: Mapping[str, int]) -> list[Ranke
         for one, other in permutations(group, 2)
         if rank[one.reply_id] < rank[other.reply_id] and one.reply != other.reply
     ]
+
+
+def draw_evenly(items: Iterable[Item], subreddit: Callable[[Item], str], size: Callable[[Item], int], rows: int, seed: int) -> list[Item]:
+    """Items drawn at random with about `rows` rows in total, from each subreddit in proportion to the square root of its rows.
+
+    size: the number of rows of an item.
+    """
+    by_subreddit: dict[str, list[Item]] = defaultdict(list)
+    for item in items:
+        by_subreddit[subreddit(item)].append(item)
+    drawn: list[tuple[float, str, Item]] = []
+    for name, members in sorted(by_subreddit.items()):
+        random.Random(f"{seed} {name}").shuffle(members)
+        root = sum(map(size, members)) ** 0.5
+        before = 0
+        for item in members:
+            drawn.append((before / root, name, item))
+            before += size(item)
+    result, count = [], 0
+    for _, _, item in sorted(drawn, key=lambda each: each[:2]):
+        if count >= rows:
+            break
+        result.append(item)
+        count += size(item)
+    return result
 
 
 def relevance_rows(rows: Sequence[LmRow]) -> list[LabelledRow]:

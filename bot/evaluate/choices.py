@@ -25,6 +25,7 @@ from bot.schema import Candidate, LmRow, sample_rows
 
 CANDIDATE_COUNTS = (1, 2, 5, 10, 20)
 NEAR_VERBATIM = 90  # rapidfuzz's ratio, 0 to 100
+SHORT_WORDS = 3  # a reply with at most so many words, such as "LOL", says little
 STOCK_PHRASES = Path(__file__).with_name("stock_phrases.txt")
 STOCK_COMMENTS = 300
 HARDEST_PHRASES = 8
@@ -177,7 +178,8 @@ def win_rates(values: Array) -> Array:
 def measure_choices(
     choices: Sequence[Choice], columns: Sequence[str], weights: config.RankWeights, minimum_realism: float, judges: Mapping[str, Judge]
 ) -> dict[str, Any]:
-    """{comments, candidates, choices: {strategy: {answered, judge: interval, near_verbatim: interval, distinct_1, distinct_2}}, gain: …}.
+    """{comments, candidates, choices: {strategy: {answered, judge: interval, near_verbatim, echo and short: interval, median_words,
+    distinct_1, distinct_2}}, gain: …}.
 
     Besides the strategies, `choices` has "random" (the exact expected value over all candidates) and "person" (the human reply). gain is
     {judge: {strategy: {n: interval}}}, for a pick among the first n candidates.
@@ -201,19 +203,21 @@ def measure_choices(
         result["choices"][name] = _measures(
             {judge: [parts[index][pick] for index, pick in picks] for judge, parts in rates.items()},
             [generic[index][pick] for index, pick in picks],
-            [choices[index].candidates[pick] for index, pick in picks],
+            [[(choices[index].comment, choices[index].candidates[pick])] for index, pick in picks],
             [threads[index] for index, _ in picks],
         )
     result["choices"]["random"] = _measures(
         {judge: [part.mean() for part in parts] for judge, parts in rates.items()},
         [each[:-1].mean() for each in generic],
-        [reply for choice in choices for reply in choice.candidates],
+        [[(choice.comment, reply) for reply in choice.candidates] for choice in choices],
         threads,
-    ) | {"answered": len(choices)}
+    )
     # distinct-n falls with the number of texts, so that of all candidates is not comparable with one pick per comment
     for measure in ("distinct_1", "distinct_2"):
         del result["choices"]["random"][measure]
-    result["choices"]["person"] = _measures(human_rates, [each[-1] for each in generic], [choice.reply for choice in choices], threads)
+    result["choices"]["person"] = _measures(
+        human_rates, [each[-1] for each in generic], [[(choice.comment, choice.reply)] for choice in choices], threads
+    )
     for judge, parts in rates.items():
         result["gain"][judge] = gain(choices, {name: by_name[name] for name in GAIN_STRATEGIES if name in by_name}, parts)
     return result
@@ -237,13 +241,20 @@ def gain(choices: Sequence[Choice], by_name: Mapping[str, Strategy], rates: Sequ
 
 
 def _measures(
-    by_judge: Mapping[str, Sequence[float]], generic: Sequence[float], texts: Sequence[str], threads: Sequence[str]
+    by_judge: Mapping[str, Sequence[float]], generic: Sequence[float], pairs: Sequence[Pairs], threads: Sequence[str]
 ) -> dict[str, Any]:
-    lower = [reply.lower() for reply in texts]
+    """pairs: for each comment the replies of which the measures are a mean."""
+    lower = [reply.lower() for own in pairs for _, reply in own]
+    words = [[len(reply.split()) for _, reply in own] for own in pairs]
+    echoes = [np.mean([metrics.repeats_ngram(comment, reply) for comment, reply in own]) for own in pairs]
+    short = [np.mean([count <= SHORT_WORDS for count in own]) for own in words]
     return {
-        "answered": len(texts),
+        "answered": len(pairs),
         **{judge: mean_with_interval(np.array(won), threads) for judge, won in by_judge.items()},
         "near_verbatim": mean_with_interval(np.array(generic, float), threads),
+        "echo": mean_with_interval(np.array(echoes, float), threads),
+        "short": mean_with_interval(np.array(short, float), threads),
+        "median_words": float(np.median([count for own in words for count in own])),
         # no interval: a resample contains texts twice, which would count as repetition
         "distinct_1": round(metrics.distinct_n(lower, 1), 4),
         "distinct_2": round(metrics.distinct_n(lower, 2), 4),

@@ -11,18 +11,22 @@ Writes the metrics of the card.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from bot import schema
 from bot.cli import UserError
 from bot.conduct import where
+from bot.corpus import karma_rules
+from bot.corpus.karma_rules import Karmas
 from bot.evaluate import realism, relevance, upvote
 from bot.evaluate.measures import ScoredRows, rankers_half, read, sample_like_training
 from bot.rankers import classifier, score_files
 from bot.rankers.score_files import Scorer, Scores
 from bot.schema import ConductLine, LabelledRow, RealismRow, UpvotePair, UpvoteRow
-from bot.train import conduct_transformers, thresholds
+from bot.train import conduct_transformers, graded, thresholds
 from bot.weights import bases, cards
 
 
@@ -57,7 +61,7 @@ def measure(card: cards.ModelCard, ranker: Scorer, encoder: Scorer | None, data:
     tested = tested or score_test(card, ranker, encoder, data)
     if card.kind == "realism":
         return realism.measure(tested)
-    result = upvote.measure(tested)
+    result = upvote.measure(tested, read_karmas(data, ["test"]))
     if "classes" in card.settings:
         upvote_train, upvote_test = (read(data / f"upvote_{each}.csv", UpvoteRow) for each in ("train", "test"))
         train_sample = sample_like_training(rankers_half(upvote_train), card)
@@ -72,7 +76,16 @@ def measure_left_out(card: cards.ModelCard, ranker: Scorer, data: Path) -> dict[
         return {}
     pairs = {each: read(data / f"upvote_pairs_{each}.csv", UpvotePair) for each in ("train", "val", "test")}
     unseen = [row for rows in pairs.values() for row in rows if row.subreddit.lower() in left_out]
-    return upvote.measure_left_out(ranker, training_pairs(card, pairs["train"]), unseen)
+    return upvote.measure_left_out(ranker, training_pairs(card, pairs["train"]), unseen, read_karmas(data, pairs))
+
+
+def read_karmas(data: Path, splits: Iterable[str]) -> Karmas:
+    """The karma of the replies in DATA/upvote_SPLIT.csv; empty without these files, which DialogRPT's and SHP's rules need."""
+    rows: list[UpvoteRow] = []
+    for split in splits:
+        if (path := data / f"upvote_{split}.csv").exists():
+            rows += schema.read_rows(path, UpvoteRow)
+    return karma_rules.karmas(rows)
 
 
 def measure_model(folder: Path, data: Path, scores: Scores) -> dict[str, Any]:
@@ -83,6 +96,8 @@ def measure_model(folder: Path, data: Path, scores: Scores) -> dict[str, Any]:
     card = cards.read_card(folder)
     if card.kind == "conduct":
         card.metrics = measure_conduct(folder, card, data)
+    elif card.kind == "choice":
+        card.metrics = measure_choice(scores.of_model(folder))
     elif card.kind == "lm":
         card.metrics |= measure_generator(folder, card, data, scores.folder)
     else:
@@ -103,6 +118,21 @@ def measure_conduct(folder: Path, card: cards.ModelCard, data: Path) -> dict[str
     )
     of_people[:, [label in where.TITLE_TOPICS for label in serving.labels]] = False  # these are no titles
     return thresholds.figures(applied, lines, of_people)
+
+
+def measure_choice(ranker: Scorer) -> dict[str, Any]:
+    """How well a choice ranker, and two baselines, tell accepted candidates of the held-out comments of data/choice/graded.csv."""
+    from sklearn.metrics import roc_auc_score
+
+    rows = graded.read([graded.FILE])["held_out"]
+    accepted = [row.grade >= graded.ACCEPTABLE for row in rows]
+    signals = {
+        "ranker": ranker([(row.comment, row.reply) for row in rows], "graded"),
+        "log_likelihood": [(row.log_likelihood or 0.0) * (len(row.reply.split()) + 1) for row in rows],
+        "shorter": [-len(row.reply) for row in rows],
+    }
+    result: dict[str, Any] = {"rows": len(rows), "comments": len({row.comment_id for row in rows}), "accepted": sum(accepted)}
+    return result | {name: {"roc_auc": round(float(roc_auc_score(accepted, values)), 4)} for name, values in signals.items()}
 
 
 def measure_generator(folder: Path, card: cards.ModelCard, data: Path, out: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from bot import files
 from bot.evaluate import measures
-from bot.evaluate.choices import NEAR_VERBATIM, STRATEGIES
+from bot.evaluate.choices import NEAR_VERBATIM, SHORT_WORDS, STRATEGIES
 from bot.evaluate.judges import JUDGES
 from bot.evaluate.measures import ScoredRows
 from bot.evaluate.upvote import WITH_TIME, pair_probabilities
@@ -73,6 +73,9 @@ MEASURES = {
         "near-verbatim",
         f"share of picks that are nearly identical (edit ratio {NEAR_VERBATIM} of 100) to a candidate of another comment; lower is better",
     ),
+    "echo": ("echo", "share of picks that repeat three consecutive words of the comment"),
+    "short": ("short", f"share of picks with at most {SHORT_WORDS} words"),
+    "median_words": ("median words", "median number of words of the picks"),
     "distinct_1": ("distinct-1", "share of distinct words in all words of the picks; it falls with the amount of text"),
     "distinct_2": ("distinct-2", "the same for word pairs"),
     **{name: (name, f"win rate by the judge “{question}?”: share of the other candidates that it scores lower")
@@ -82,6 +85,8 @@ SUBSETS = {
     "all": "all",
     "gap_5": "karma gap of at least 5",
     "gap_20": "karma gap of at least 20",
+    "dialogrpt": "DialogRPT's rule: karma gap of at least 20, ranks half apart",
+    "shp": "SHP's rule: the later reply has twice the karma",
     "like_length": "lengths within 20 %",
     "like_length_gap_20": "lengths within 20 %, karma gap of at least 20",
     "random_100": "1 of 100, random distractors",
@@ -332,7 +337,9 @@ def page(result: Mapping[str, Any], tested: Mapping[str, ScoredRows]) -> str:
         "left_out": by_subset(result["left_out"], result["left_out"], "pairwise_accuracy") if "left_out" in result else None,
         "relevance": by_subset(relevance, relevance, "hits_at_1") if relevance else None,
         "choices": by_strategy(stage["choices"], ["answered", *judges]) if stage else None,
-        "generic": by_strategy(stage["choices"], ["near_verbatim", "distinct_1", "distinct_2"]) if stage else None,
+        "generic": by_strategy(stage["choices"], ["near_verbatim", "echo", "short", "median_words", "distinct_1", "distinct_2"])
+        if stage
+        else None,
         "judges": by_subset(result["judges"], judges, "pairwise_accuracy") if judges else None,
         "stock": by_scorer(result["stock_phrases"]) if "stock_phrases" in result else None,
     }

@@ -14,6 +14,8 @@ import numpy as np
 
 from bot import metrics, rankers
 from bot.cli import UserError
+from bot.corpus import karma_rules
+from bot.corpus.karma_rules import Karmas
 from bot.evaluate import baselines
 from bot.evaluate.measures import MIN_SCORED, PROBABILITIES, ScoredRows, counts
 from bot.metrics import Array, mean_with_interval, with_intervals
@@ -67,14 +69,15 @@ def sides(values: Sequence[float] | Array) -> Array:
     return np.stack(np.split(np.asarray(values, float), 2), axis=1)
 
 
-def measure(tested: ScoredRows, subsets: Mapping[str, Array] | None = None) -> dict[str, Any]:
+def measure(tested: ScoredRows, known: Karmas, subsets: Mapping[str, Array] | None = None) -> dict[str, Any]:
     """Pairwise accuracy of each scorer on each subset, and its distance to the ranker on the same pairs.
 
-    subsets: name -> mask (default: `subsets_of`). "all" and "gap_20" also get the calibration error of the pair probabilities.
+    known: the karma of all replies to these comments, for the subsets "dialogrpt" and "shp" (corpus.karma_rules). subsets: name -> mask
+    (default: `subsets_of`). "all" and "gap_20" also get the calibration error of the pair probabilities.
     """
     result: dict[str, Any] = {}
     ranker_won = metrics.wins(*tested.scores["ranker"].T)
-    for name, inside in (subsets or subsets_of(tested.rows)).items():
+    for name, inside in {**(subsets or subsets_of(tested.rows)), **by_rule(tested.rows, known)}.items():
         if not inside.any():
             continue
         content: dict[str, Any] = counts([row for row, is_inside in zip(tested.rows, inside, strict=True) if is_inside], "pairs")
@@ -128,13 +131,22 @@ def subsets_of(rows: Sequence[UpvotePair]) -> dict[str, Array]:
     return result
 
 
+def by_rule(rows: Sequence[UpvotePair], known: Karmas) -> dict[str, Array]:
+    """Rule -> mask (rows,): the pairs that DialogRPT's test and SHP count."""
+    return {
+        "dialogrpt": np.array([karma_rules.is_dialogrpt(row, known) for row in rows], bool),
+        "shp": np.array([karma_rules.is_shp(row, known) for row in rows], bool),
+    }
+
+
 def measurable(pairs: Sequence[UpvotePair]) -> list[UpvotePair]:
     """The pairs with at least the smallest karma gap of LARGE_GAPS and at most MAX_HOURS_GAP."""
     return [row for row in pairs if row.karma_gap >= LARGE_GAPS[0] and abs(row.hours_gap) <= MAX_HOURS_GAP]
 
 
-def measure_left_out(ranker: Scorer, train: Sequence[UpvotePair], unseen: Sequence[UpvotePair]) -> dict[str, Any]:
-    """Accuracy on subreddits that the ranker was not trained on, for each karma gap of LARGE_GAPS: all together, and one by one.
+def measure_left_out(ranker: Scorer, train: Sequence[UpvotePair], unseen: Sequence[UpvotePair], known: Karmas) -> dict[str, Any]:
+    """Accuracy on subreddits that the ranker was not trained on, for each karma gap of LARGE_GAPS: all together, and one by one; and on
+    all together by DialogRPT's and SHP's rules. known: as in `measure`.
 
     Raises UserError if none of their pairs is `measurable`.
     """
@@ -148,7 +160,7 @@ def measure_left_out(ranker: Scorer, train: Sequence[UpvotePair], unseen: Sequen
     names = np.array([row.subreddit.lower() for row in tested.rows])
     subsets = {f"gap_{gap}": gaps >= gap for gap in LARGE_GAPS}
     subsets |= {f"r/{name}_gap_{gap}": (names == name) & (gaps >= gap) for name in sorted(set(names.tolist())) for gap in LARGE_GAPS}
-    return {f"{LEFT_OUT}{name}": content for name, content in measure(tested, subsets).items()}
+    return {f"{LEFT_OUT}{name}": content for name, content in measure(tested, known, subsets).items()}
 
 
 def merge_left_out(cards: Sequence[cards.ModelCard]) -> dict[str, Any]:

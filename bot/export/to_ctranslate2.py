@@ -33,6 +33,7 @@ from rich.console import Console
 
 from bot import cli, config, files, generators, rankers
 from bot.cli import UserError
+from bot.rankers import scoring
 from bot.weights import cards, loading, serving
 
 MAX_DIFFERENCE = 1e-3  # between model and export, both in float32
@@ -44,7 +45,7 @@ def required_exports(settings: config.Settings) -> list[tuple[Path, config.Preci
     if generators.back_end(settings.generate.backend).exported:
         exports.append((settings.generate.model, settings.generate.precision))
     if rankers.back_end(settings.rank.backend).exported:
-        folders = (settings.rank.realism, settings.rank.upvote, settings.rank.relevance)
+        folders = (getattr(settings.rank, name) for name in scoring.RANKERS)
         exports += [(folder, settings.rank.precision) for folder in folders if folder is not None]
     exports += [
         (folder, "int8") for folder in (settings.conduct.comment_classifier, settings.conduct.reply_classifier) if folder is not None

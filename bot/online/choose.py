@@ -153,8 +153,8 @@ def join(comments: Sequence[Comment], candidates: Sequence[Candidate], scores: S
     for each in candidates:
         comment, of = by_id[each.comment_id], scored[each.candidate_id]
         where = (comment.comment_id, comment.thread_id, comment.subreddit, comment.comment)
-        four = (of.realism_score, of.upvote_score, of.relevance_score, of.rank_score)
-        rows.append(Scored(*where, each.candidate_id, each.reply, *four, Verdict.KEPT, ""))
+        scores_of = (of.realism_score, of.upvote_score, of.relevance_score, of.rank_score)
+        rows.append(Scored(*where, each.candidate_id, each.reply, *scores_of, Verdict.KEPT, "", of.choice_score))
     return rows
 
 

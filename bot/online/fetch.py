@@ -137,6 +137,7 @@ def _row(thread: Thread, comment: ThreadComment) -> Comment:
         author=comment.author,
         over_18=thread.over_18,
         permalink=comment.permalink,
+        submitter=thread.author,
     )
 
 

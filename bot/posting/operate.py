@@ -214,11 +214,15 @@ def forget(db: sqlite3.Connection, name: str, folders: Sequence[Path]) -> list[s
 
 
 def comments_of(name: str, folders: Iterable[Path], problems: list[str]) -> set[str]:
-    """A person's comments in tables with a column author: those of run folders. Extracts and prepared files have no names."""
+    """The ids of a person's comments and submissions in tables with user names, i.e. those of run folders.
+
+    Extracts and prepared files have no user names.
+    """
     ids = set()
     for path in purge.files_in(folders, None, problems)["table"]:
         with purge.noted(problems, path):
-            columns = purge.columns_of(path)
-            if {"author", "comment_id"} <= set(columns):
-                ids |= {comment for author, comment in purge.cells_of(path, ["author", "comment_id"]) if where.same_name(str(author), name)}
+            columns = set(purge.columns_of(path))
+            for person, wrote in (("author", "comment_id"), ("submitter", "thread_id")):
+                if {person, wrote} <= columns:
+                    ids |= {written for who, written in purge.cells_of(path, [person, wrote]) if where.same_name(str(who), name)}
     return ids

@@ -13,7 +13,7 @@ import numpy as np
 
 from bot import config, rankers, text
 
-SCORES = ("realism_score", "upvote_score", "relevance_score")
+SCORES = ("realism_score", "upvote_score", "relevance_score", "choice_score")
 Scorers = Mapping[str, rankers.Ranker]  # by score column
 Scores = dict[str, float | None]  # by score column
 
@@ -41,7 +41,7 @@ def by_row(columns: Mapping[str, Sequence[float]], rows: int) -> list[Scores]:
     """The scores of each row. columns: the scores of all rows by column, without those of missing rankers.
 
     >>> by_row({"upvote_score": [0.4]}, 1)
-    [{'realism_score': None, 'upvote_score': 0.4, 'relevance_score': None}]
+    [{'realism_score': None, 'upvote_score': 0.4, 'relevance_score': None, 'choice_score': None}]
     """
     return [{column: columns[column][row] if column in columns else None for column in SCORES} for row in range(rows)]
 
@@ -74,9 +74,9 @@ def rank_score(scores: Mapping[str, float | None], of: Ranked, weights: config.R
 def signals(scores: Mapping[str, float | None], of: Ranked) -> dict[str, float | None]:
     """The signals in rank_score, by the name of their weight; larger is better, None if not available.
 
-    realism, upvote, relevance: the log-odds of the scores. likelihood: the log-likelihood of the whole reply in nats, estimated as that of
-    its mean token for each word and the end; its length counts, because a small model drifts into nonsense. repetition: minus the share of
-    the reply's words that the comment has (an echo looks relevant).
+    realism, upvote, relevance, choice: the log-odds of the scores. likelihood: the log-likelihood of the whole reply in nats, estimated as
+    that of its mean token for each word and the end; its length counts, because a small model drifts into nonsense. repetition: minus the
+    share of the reply's words that the comment has (an echo looks relevant).
     """
     found: dict[str, float | None] = {
         column.removesuffix("_score"): None if value is None else float(log_odds(np.array(value))) for column, value in scores.items()

@@ -58,6 +58,7 @@ SCORES = {
     "realism_score": ("Realism", "probability that the reply was written by a person, from 0 to 1"),
     "upvote_score": ("Upvote", "how well the reply would do among other replies to the same comment, from 0 to 1"),
     "relevance_score": ("Relevance", "probability that the reply belongs to this comment, from 0 to 1"),
+    "choice_score": ("Choice", "probability that a reader accepts the reply as an answer, from 0 to 1"),
     "rank_score": ("Rank", "the combined score by which candidates are ordered, from 0 to 1"),
 }
 # (file whose manifest has the setting, keys in the manifest, label, explanation)
@@ -81,7 +82,9 @@ SETTINGS: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
     ("scores", ("settings", "upvote"), "upvote ranker", "folder of the model"),
     ("scored", ("models", "upvote"), "upvote ranker checksum", "as above"),
     ("scores", ("settings", "relevance"), "relevance ranker", "folder of the model"),
+    ("scores", ("settings", "choice"), "choice ranker", "folder of the model"),
     ("scored", ("models", "relevance"), "relevance ranker checksum", "as above"),
+    ("scored", ("models", "choice"), "choice ranker checksum", "as above"),
     ("scores", ("settings", "weights"), "weights", "of the rankers in rank_score"),
     ("chosen", ("settings", "minimum_realism"), "realism threshold", "candidates with a lower realism score are refused"),
 )

@@ -35,6 +35,9 @@ TRAINERS = {
     "relevance": {
         "transformers": Trainer("bot.train.relevance_transformers", ("lm", "encoder")),
     },
+    "choice": {
+        "transformers": Trainer("bot.train.choice_transformers", ("encoder",)),
+    },
     "conduct": {
         "transformers": Trainer("bot.train.conduct_transformers", ("encoder",)),
     },

@@ -26,6 +26,7 @@ LINE_SPLIT = (
     "Lines by a hash of their text: 70 % training, 10 % thresholds, 20 % held out for the figures. People's texts by a hash of the thread"
     " id: the training split for training, the validation split for thresholds."
 )
+GRADED_SPLIT = "Comments by a hash of their id: 60 % training, 20 % for the weights of rank_score, 20 % held out for the figures."
 INPUT_LENGTH = f"Reads the first {MAX_COMMENT_TOKENS} tokens of a comment and {MAX_REPLY_TOKENS} of a reply."
 INTENDED_USE = {
     "lm": "Writes candidate replies for the rankers to choose from. Its output should not be posted unranked.",
@@ -33,8 +34,9 @@ INTENDED_USE = {
     " machine-written. It is not a general detector of machine-written text and is no basis for accusing anyone.",
     "upvote": "Orders the candidates for one comment by how well readers are likely to receive them.",
     "relevance": "Separates replies that belong to a comment from replies that would fit any comment of the subreddit.",
-    "conduct": "Names what speaks against answering a comment, or against posting a reply of the bot's. It keeps a program silent:"
-    " it is no basis for judging or moderating people, and no detector of people in danger.",
+    "choice": "The probability that a reader accepts a generated reply as an answer to the comment, for the order of candidates.",
+    "conduct": "Gives the probability of each reason not to answer a comment, or not to post a reply of the bot. A program that uses it"
+    " stays silent in such cases. It is no basis for judging or moderating people, and it is not a detector of people in danger.",
 }
 # A trainer with other limits defines its own LIMITS.
 LIMITS = {
@@ -47,15 +49,17 @@ LIMITS = {
     f" unlike those it was trained on, and says nothing about truth, tone or rules. {INPUT_LENGTH}",
     "relevance": "Compares topics and says nothing about truth, tone or rules. A reply of a few common words scores low, even a fitting"
     " \"thank you\". Its only negatives are replies from the same subreddit, so it has learnt little about differences between subreddits.",
-    "conduct": "Trained on a few hundred invented lines a category, in English, beside people's texts that count as harmless. It misses"
-    " lines in other words; patterns and word lists decide beside it. What is quoted, ironic or fictional can be taken for earnest.",
+    "choice": "Trained on the candidates of one generator, graded by few readers, so it knows that generator's faults and those readers'"
+    f" taste. It cannot tell whether a claim is true. {INPUT_LENGTH}",
+    "conduct": "Trained on a few hundred invented English lines per category, and on texts by people, which are assumed to be harmless. It"
+    " misses lines with other wording, so patterns and word lists are used, too. It can mistake quotes, irony or fiction for serious text.",
 }  # fmt: skip
 
 
 def card_text(task: str, limits: str = "") -> dict[str, Any]:
     """split, intended_use and limits of a card. limits: replaces the task's default text."""
     return {
-        "split": {"lm": SPLIT, "conduct": LINE_SPLIT}.get(task, RANKER_SPLIT),
+        "split": {"lm": SPLIT, "conduct": LINE_SPLIT, "choice": GRADED_SPLIT}.get(task, RANKER_SPLIT),
         "intended_use": INTENDED_USE[task],
         "limits": limits or LIMITS[task],
     }

@@ -1,4 +1,4 @@
-"""train lm|realism|upvote|relevance|conduct: parse the options of the task's trainer (see TRAINERS), run it, then evaluate the model.
+"""train lm|realism|upvote|relevance|choice|conduct: parse the options of a trainer (see TRAINERS), run it, then evaluate the model.
 
     python run_bot.py train lm --base smollm2-135m-instruct --data data/prepared --pairs 24000 --out models/lm
     python run_bot.py train realism --data data/prepared --out models/realism
@@ -154,4 +154,5 @@ lm = command("lm", "Fine-tune a causal language model on comment -> reply pairs.
 realism = command("realism", "Fine-tune a ranker that separates human-written replies from generated ones.")
 upvote = command("upvote", "Fine-tune a ranker that predicts which of two replies to a comment gets more karma.")
 conduct = command("conduct", "Fine-tune a classifier of what is not answered, or not said.")
+choice = command("choice", "Fine-tune a ranker that predicts whether a reader accepts a generated reply.")
 relevance = command("relevance", "Fine-tune a ranker that predicts whether a reply belongs to a comment.")

@@ -36,7 +36,7 @@ class Task:
     rankers.transformers and returns the scale and offset that turn its output into a probability.
     """
 
-    kind: Literal["realism", "upvote", "relevance"]
+    kind: Literal["realism", "upvote", "relevance", "choice"]
     out: Path
     settings: dict[str, Any]
     sources: Mapping[str, int]

@@ -1,6 +1,7 @@
 """train lm with PyTorch: fine-tune a causal language model to write a reply after `comment [SEP]`.
 
-Reads  DATA/lm_{train,val,test}.csv and a base in models/base/ (`python run_bot.py models pull NAME`).
+Reads  DATA/lm_{train,val,test}.csv, or with --imitate DATA/imitate_train.csv instead of lm_train.csv, and a base in models/base/
+       (`python run_bot.py models pull NAME`).
 Writes OUT: a LoRA adapter (with --method full: the whole model), model.json, losses.csv and replies.npy (see corpus.copies); during
        training, OUT/checkpoint.pt.
 
@@ -20,7 +21,7 @@ import typer
 
 from bot import files, schema
 from bot.cli import UserError
-from bot.corpus import copies
+from bot.corpus import copies, imitate
 from bot.schema import LmRow, LossRow
 from bot.train import encoders, loop
 from bot.train.card_text import card_text, data_facts
@@ -45,6 +46,10 @@ class Options(TrainOptions):
     method: Annotated[Method, typer.Option(help="lora: train a small adapter; full: train all weights")] = Method.lora
     pairs: Annotated[int, typer.Option(min=1, help="pairs to train on, drawn at random")] = 24_000
     epochs: Epochs = 1
+    imitate: Annotated[bool, typer.Option("--imitate", help="train on the replies that `prepare imitate` chose")] = False
+    upper_layers: Annotated[
+        int | None, typer.Option(min=1, help="lora: adapt only so many layers, from the output; faster [default: all]", show_default=False)
+    ] = None
     max_tokens: Annotated[int, typer.Option(min=16, help="skip rows with more tokens")] = 96
     batch_tokens: Annotated[int, typer.Option(min=16, help="tokens per step, including padding")] = 1024
     learning_rate: LearningRate = 5e-4
@@ -56,8 +61,9 @@ Encoded = tuple[list[int], int]  # a row's token ids, and the length of its prom
 def train(options: Options) -> None:
     """Raises UserError if a file or the base is missing, or no row is short enough."""
     folder = bases.base_path(options.base)
-    rows = {each: schema.read_rows(options.data / f"lm_{each}.csv", LmRow) for each in ("train", "val", "test")}
-    facts = data_facts(options.data, {f"lm_{each}.csv": len(own) for each, own in rows.items()})
+    names = {each: f"lm_{each}.csv" for each in ("train", "val", "test")} | ({"train": imitate.FILE} if options.imitate else {})
+    rows = {each: schema.read_rows(options.data / name, LmRow) for each, name in names.items()}
+    facts = data_facts(options.data, {name: len(rows[each]) for each, name in names.items()})
 
     from transformers import AutoTokenizer
 
@@ -72,7 +78,7 @@ def train(options: Options) -> None:
     settings = {
         "method": options.method.value, "pairs": len(encoded), "epochs": options.epochs, "max_tokens": options.max_tokens,
         "batch_tokens": options.batch_tokens, "learning_rate": options.learning_rate, "seed": options.seed,
-        "lora_rank": LORA_RANK if is_lora else None,
+        "lora_rank": LORA_RANK if is_lora else None, "upper_layers": options.upper_layers,
     }  # fmt: skip
     losses = loop.fit(
         [parameter for parameter in model.parameters() if parameter.requires_grad],
@@ -108,7 +114,8 @@ def draw_rows(tokenizer: Any, rows: list[LmRow], options: Options) -> tuple[list
     short = schema.sample_rows([(row, reply) for row, reply in encoded if len(row[0]) <= options.max_tokens], options.pairs, options.seed)
     if not short:
         limit = options.max_tokens
-        raise UserError(f"{options.data}/lm_train.csv: no row of at most {limit} tokens; raise --max-tokens or prepare more data")
+        name = imitate.FILE if options.imitate else "lm_train.csv"
+        raise UserError(f"{options.data}/{name}: no row of at most {limit} tokens; raise --max-tokens or prepare more data")
     return [row for row, _ in short], [reply for _, reply in short]
 
 
@@ -122,7 +129,9 @@ def load_model(folder: Path, options: Options) -> tuple[Any, Any]:
     if options.method is Method.full:
         plain.to(loop.device()).train()
         return plain, plain
-    model = encoders.with_lora(plain, "CAUSAL_LM", LORA_RANK)
+    layers = int(plain.config.num_hidden_layers)
+    upper = {"layers_to_transform": [*range(max(0, layers - options.upper_layers), layers)]} if options.upper_layers else {}
+    model = encoders.with_lora(plain, "CAUSAL_LM", LORA_RANK, **upper)
     loop.cast_frozen_weights(model)
     return model, model.get_base_model()
 

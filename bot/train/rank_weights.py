@@ -1,22 +1,21 @@
 """train weights: fit the weights of the signals in rank_score to what readers accept.
 
-Reads  GRADED, a CSV of candidates that a reader graded (schema.Graded: comment_id, comment, reply, log_likelihood, grade 0 to 3; for
+Reads  GRADED, CSV files of candidates that a reader graded (schema.Graded: comment_id, comment, reply, log_likelihood, grade 0 to 3; for
        instance a run's candidates.csv with a column grade), DATA/realism_val.csv, and the rankers named in the config.
 Writes OUT/scores/graded.MODEL.csv (see rankers.score_files). Score files that are up to date are reused.
 Prints the weights and thresholds as lines for the config, and how well each signal and rank_score tell accepted candidates on a fifth of
-       the comments, which are held out.
+       the comments, which are held out. The weights are fitted on another fifth, because `train choice` has seen the rest.
 
     python run_bot.py train weights graded.csv --data data/prepared
 
 A logistic regression predicts whether the grade is at least 2 (acceptable) from the signals of `rankers.score.signals`. Signals with a
 negative weight are dropped, one at a time, the most negative first. choose.minimum_rank is the median rank_score of the picks on the
-other comments, so that about half of the comments are answered; choose.minimum_realism is the score that nine in ten human replies of the
-validation split pass.
+comments of the fit, so that about half of the comments are answered; choose.minimum_realism is the score that nine in ten human replies
+of the validation split pass.
 """
 
 from __future__ import annotations
 
-import zlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,19 +29,13 @@ from rich.table import Table
 from bot import config, schema
 from bot.cli import UserError
 from bot.metrics import Array
-from bot.rankers import score
+from bot.rankers import score, scoring
 from bot.rankers.score_files import Scores
 from bot.schema import Graded, RealismRow
+from bot.train.graded import ACCEPTABLE, FILE, part_of, read
 
-ACCEPTABLE = 2  # grade
 HUMAN_PASS_RATE = 0.9  # share of human replies that should pass choose.minimum_realism
 REGULARIZATION = 1.0
-KINDS = ("realism", "upvote", "relevance")
-
-
-def is_held_out(row: Graded) -> bool:
-    """True for a fifth of the comments, by a hash of the id."""
-    return zlib.crc32(row.comment_id.encode()) % 5 == 0
 
 
 def fit(signals: Mapping[str, Sequence[float]], accepted: Sequence[bool]) -> dict[str, float]:
@@ -105,15 +98,16 @@ def measure(rows: Sequence[Graded], values: Mapping[str, Array]) -> Table:
 
 
 def main(
-    graded: Annotated[Path, typer.Argument(help="graded candidates, CSV")],
+    graded: Annotated[list[Path] | None, typer.Argument(help=f"graded candidates, CSV [default: {FILE}]", show_default=False)] = None,
     data: Annotated[Path, typer.Option(help="folder of prepared files")] = Path("data/prepared"),
     config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings that name the rankers")] = None,
     out: Annotated[Path, typer.Option(help="folder for scores/, as in `evaluate`")] = Path("data/evaluation"),
 ) -> None:
     """Fit the weights of rank_score to the grades of readers."""
     settings = config.load(config_file)
-    rows = [row for row in schema.read_rows(graded, Graded) if len(row.reply.split()) >= settings.choose.minimum_words]
-    folders = {kind: folder for kind in KINDS if (folder := getattr(settings.rank, kind))}
+    parts = read(graded or [FILE])
+    rows = [row for part in ("weights", "held_out") for row in parts[part] if len(row.reply.split()) >= settings.choose.minimum_words]
+    folders = {kind: folder for kind in scoring.RANKERS if (folder := getattr(settings.rank, kind))}
     files = Scores(out / "scores", settings)
     pairs = score.cleaned([(row.comment, row.reply) for row in rows])
     columns = {f"{kind}_score": files.of_model(folder)(pairs, "graded").tolist() for kind, folder in folders.items()}
@@ -122,7 +116,7 @@ def main(
     by_row = [score.signals(own, of) for own, of in zip(scores, ranked, strict=True)]
     available = [name for name in by_row[0] if all(each[name] is not None for each in by_row)] if by_row else []
     signals = {name: np.array([each[name] for each in by_row], float) for name in available}
-    held_out = np.array([is_held_out(row) for row in rows], bool)
+    held_out = np.array([part_of(row.comment_id) == "held_out" for row in rows], bool)
     accepted = np.array([row.grade >= ACCEPTABLE for row in rows])
     fitted = fit({name: column[~held_out] for name, column in signals.items()}, accepted[~held_out].tolist())
     weights = config.RankWeights(**fitted)

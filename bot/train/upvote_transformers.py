@@ -1,8 +1,8 @@
 """train upvote with PyTorch: predict which of two replies to a comment gets more karma.
 
 Reads  DATA/upvote_pairs_{train,val,test}.csv (of the training split only the rankers' half, see text.half_for) and an encoder in
-       models/base/; with --ranked-rows DATA/ranked_pairs.csv, with --harvest harvest.csv, with --realism-out
-       DATA/realism_{train,val,test}.csv.
+       models/base/; with a --rule other than gap DATA/upvote_train.csv, with --ranked-rows DATA/ranked_pairs.csv, with --harvest
+       harvest.csv, with --realism-out DATA/realism_{train,val,test}.csv.
 Writes OUT: a LoRA adapter, model.json and losses.csv; during training, OUT/checkpoint.pt. With --realism-out, a realism ranker with the
        same adapter in that folder.
 
@@ -19,7 +19,8 @@ The bot's own replies (--harvest) have no known siblings. They are compared with
 (`own_groups`). This is weaker than comparing siblings, because exposure differs between threads: a reply may do better just because its
 thread did.
 
-The number of rows drawn from a subreddit grows with the square root of its size (`draw_evenly`), so that the largest do not dominate.
+The number of rows drawn from a subreddit grows with the square root of its size (corpus.pairs.draw_evenly), so that the largest do not
+dominate.
 
 Subreddits given with --leave-out are used neither for training nor for calibration. `evaluate --model` measures the ranker on their pairs
 from all three splits (card.settings["left_out"] lists them).
@@ -27,7 +28,6 @@ from all three splits (card.settings["left_out"] lists them).
 
 from __future__ import annotations
 
-import random
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -40,8 +40,9 @@ import typer
 
 from bot import files, schema, text
 from bot.cli import UserError
+from bot.corpus import karma_rules, pairs
 from bot.rankers import Encoded, batches_of_like_length
-from bot.schema import Harvested, RankedPair, RealismRow, UpvotePair, sample_rows
+from bot.schema import Harvested, RankedPair, RealismRow, UpvotePair, UpvoteRow, sample_rows
 from bot.train import encoders, harvested, loop, realism_transformers
 from bot.train.options import Harvest, Out, RankerOptions
 from bot.weights import bases
@@ -61,6 +62,10 @@ CALIBRATION_PAIRS = 1500
 class Options(RankerOptions):
     out: Out = Path("models/upvote")
     karma_gap: Annotated[int, typer.Option(min=1, help="minimum difference in karma of training pairs")] = 5
+    rule: Annotated[
+        karma_rules.Rule,
+        typer.Option(help="training pairs: gap: by --karma-gap; dialogrpt: also by rank; shp: the later reply has twice the karma"),
+    ] = "gap"
     threads: Annotated[
         Literal["rankers", "all"],
         typer.Option(help="training threads: the rankers' half, so that the judges of `evaluate` are independent, or all"),
@@ -108,7 +113,8 @@ def train(options: Options) -> None:
     sources = {f"upvote_pairs_{each}.csv": len(rows) for each, rows in read.items()}
     own_rows = harvested.own_replies(schema.read_rows(options.harvest, Harvested), options.left_out) if options.harvest else []
     own = own_groups(own_rows, options.karma_gap)
-    groups = sibling_groups(options, read["train"]) + own
+    known = karma_rules.karmas(schema.read_rows(options.data / "upvote_train.csv", UpvoteRow)) if options.rule != "gap" else {}
+    groups = sibling_groups(options, karma_rules.select(read["train"], known, options.rule, options.karma_gap)) + own
     if options.ranked_rows:
         ranked = schema.read_rows(options.data / "ranked_pairs.csv", RankedPair)
         sources["ranked_pairs.csv"] = len(ranked)
@@ -128,8 +134,8 @@ def train(options: Options) -> None:
 
     settings: dict[str, Any] = {
         "rows": sum(len(group.replies) for group in groups), "ranked_rows": options.ranked_rows, "groups": len(groups),
-        "epochs": options.epochs, "batch_tokens": options.batch_tokens, "karma_gap": options.karma_gap, "threads": options.threads,
-        "left_out": sorted(options.left_out), "own_rows": sum(len(group.replies) for group in own),
+        "epochs": options.epochs, "batch_tokens": options.batch_tokens, "karma_gap": options.karma_gap, "rule": options.rule,
+        "threads": options.threads, "left_out": sorted(options.left_out), "own_rows": sum(len(group.replies) for group in own),
         "harvest_sha256": files.sha256_of(options.harvest) if options.harvest else "",
     }  # fmt: skip
     calibrate = lambda ranker: calibrate_on_pairs(ranker, calibration)  # noqa: E731
@@ -176,17 +182,16 @@ def calibration_pairs(options: Options, pairs: Sequence[UpvotePair]) -> list[Upv
 
 
 def sibling_groups(options: Options, pairs: Sequence[UpvotePair]) -> list[Group]:
-    """Groups of training pairs in the rankers' half. Raises UserError if there are none."""
+    """Groups of these training pairs, of the rankers' half or of all threads. Raises UserError if there are none."""
     kept = [
         row for row in pairs
-        if row.karma_gap >= options.karma_gap
-        and (options.threads == "all" or text.half_for(row.thread_id) == "rankers")
+        if (options.threads == "all" or text.half_for(row.thread_id) == "rankers")
         and row.subreddit.lower() not in options.left_out
     ]  # fmt: skip
     if not kept:
         file, gap = options.data / "upvote_pairs_train.csv", options.karma_gap
         raise UserError(f"{file}: no training pair of the rankers' half with a karma gap of {gap}; prepare more data")
-    return draw_evenly(group_by_comment(kept), options.rows, options.seed)
+    return evenly(group_by_comment(kept), options.rows, options.seed)
 
 
 def ranked_groups(options: Options, pairs: Sequence[RankedPair], read: BySplit, realism: dict[str, list[RealismRow]]) -> list[Group]:
@@ -197,7 +202,7 @@ def ranked_groups(options: Options, pairs: Sequence[RankedPair], read: BySplit, 
         row for row in pairs
         if row.rank_gap >= MIN_RANK_GAP and row.comment not in excluded and row.subreddit.lower() not in options.left_out
     ]  # fmt: skip
-    return draw_evenly(group_by_comment(kept), options.ranked_rows, options.seed)
+    return evenly(group_by_comment(kept), options.ranked_rows, options.seed)
 
 
 def group_by_comment(pairs: Iterable[UpvotePair | RankedPair]) -> list[Group]:
@@ -252,26 +257,9 @@ def own_groups(rows: Iterable[Harvested], karma_gap: int) -> list[Group]:
     return result
 
 
-def draw_evenly(groups: Sequence[Group], rows: int, seed: int) -> list[Group]:
-    """Groups drawn at random with about `rows` replies in total, from each subreddit in proportion to the square root of its replies."""
-    by_subreddit: dict[str, list[Group]] = defaultdict(list)
-    for group in groups:
-        by_subreddit[group.subreddit].append(group)
-    drawn: list[tuple[float, str, Group]] = []
-    for subreddit, members in sorted(by_subreddit.items()):
-        random.Random(f"{seed} {subreddit}").shuffle(members)
-        root = sum(len(group.replies) for group in members) ** 0.5
-        before = 0
-        for group in members:
-            drawn.append((before / root, subreddit, group))
-            before += len(group.replies)
-    result, count = [], 0
-    for _, _, group in sorted(drawn, key=lambda each: each[:2]):
-        if count >= rows:
-            break
-        result.append(group)
-        count += len(group.replies)
-    return result
+def evenly(groups: Sequence[Group], rows: int, seed: int) -> list[Group]:
+    """Groups with about `rows` replies in total, see corpus.pairs.draw_evenly."""
+    return pairs.draw_evenly(groups, lambda group: group.subreddit, lambda group: len(group.replies), rows, seed)
 
 
 # --- loss and calibration -----------------------------------------------------------------------------------------------

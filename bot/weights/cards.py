@@ -14,7 +14,7 @@ from bot.cli import UserError
 from bot.files import atomic_writer
 
 CARD_FILE = "model.json"
-Kind = Literal["lm", "realism", "upvote", "relevance", "conduct"]
+Kind = Literal["lm", "realism", "upvote", "relevance", "choice", "conduct"]
 # adapter: LoRA weights. layers: all weights except the embeddings, which are those of the base. full: a complete model.
 Format = Literal["adapter", "layers", "full"]
 
