@@ -101,13 +101,8 @@ def take_up(
 
 
 def ask_bots_away(threads: list[Thread]) -> dict[str, str]:
-    """People who ask bots to stay away, and where (a fullname): authors of comments and of submissions."""
-    asking = {}
-    for thread in threads:
-        if thread.author and where.asks_bots_away(thread):
-            asking[thread.author] = thread.thread_id
-        asking |= {each.author: each.comment_id for each in thread.comments if each.author and where.asks_bots_away(thread, each)}
-    return asking
+    """People who ask bots to stay away, and where (a fullname)."""
+    return {name: source for thread in threads for name, source in where.asking_away(thread).items()}
 
 
 def remember(path: Path, asking: Mapping[str, str], now: float) -> None:
