@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import os
 import signal
 import sys
@@ -92,6 +93,21 @@ def progress_bar() -> Progress:
     return Progress(console=console, transient=True, disable=not console.is_terminal)
 
 
+class _Interrupted(Exception):
+    """Ctrl-C. Typer would exit silently for a KeyboardInterrupt."""
+
+
+def _interruptible(main: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(main)
+    def call(*arguments: Any, **options: Any) -> Any:
+        try:
+            return main(*arguments, **options)
+        except KeyboardInterrupt:
+            raise _Interrupted from None
+
+    return call
+
+
 def run_command(main: Callable[..., Any], name: str, arguments: Sequence[str] | None = None) -> None:
     """Run `main`, a function with typer annotations or a typer app, as the program `name`.
 
@@ -106,13 +122,13 @@ def run_command(main: Callable[..., Any], name: str, arguments: Sequence[str] | 
         app = main
     else:
         app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        app.command()(main)
+        app.command()(_interruptible(main))
     try:
         app(arguments, prog_name=name, standalone_mode=True)
     except UserError as error:
         print(f"{name}: {error}", file=sys.stderr)
         sys.exit(error.status)
-    except KeyboardInterrupt:
+    except _Interrupted:
         print(f"{name}: interrupted; repeat the command to resume", file=sys.stderr)
         sys.exit(130)
     except OSError as error:

@@ -315,7 +315,7 @@ def _read(path: Path) -> tuple[str, dict[str, Any]]:
     try:
         source = path.read_text(encoding="utf-8")
         return source, tomllib.loads(source)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise WrongSettings(f"{path}: no such config file; copy config.example.toml and edit it") from None
     except tomllib.TOMLDecodeError as error:
         place = re.search(r"\(at (line \d+, column \d+|end of document)\)$", str(error))

@@ -524,7 +524,7 @@ def read_cells(path: Path) -> Iterator[list[str]]:
                         f"{where}: row {number} has {len(cells)} cells, but the header has {len(header)}; the file is truncated or not CSV"
                     )
                 yield cells
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise files.FileError(f"{where}: no such file; run the stage that writes it first, or check the path") from None
     except IsADirectoryError:
         raise files.FileError(f"{where}: a folder, expected a CSV file") from None

@@ -23,16 +23,17 @@ _BLANK = (
     "|&(?:amp;)?(?:nbsp|#x0*(?:a0|200b)|#0*(?:160|8203));)"
 )
 _MODERATORS = (
-    r"(?:(?:an?|the|our|your|this|subreddit|sub|community|site|/?r/\w+)(?:['’]s)?\s+)*"
+    r"(?:(?:an?|the|our|your|this|subreddit|sub|community|site|/?r/\w+)(?:['’]s)?\s+){0,4}"
     r"(?:reddit|(?:auto[ -]?)?mod(?:eration|erators?|s)?|admin(?:istrator)?s?|anti-evil operations)\b"
 )
 _REMOVED = r"(?:removed|deleted|taken down|redacted)\b"
 # An empty body, or nothing but a notice in the place of a text that is gone: `[deleted]`, `[removed]`, `[deleted by user]`, and all in
 # brackets that says that Reddit or moderators removed it, with or without reason and link. "[removed the lid]" is a person's text.
+# Repetitions are bounded: Python's engine would try each division of a long run of such words.
 DELETED_BODY = (
     rf"(?i)^{_BLANK}*(?:(?:\[{_BLANK}*(?:(?:deleted|removed)(?: by (?:the )?(?:user|author|op))?{_BLANK}*\]"
     r"|(?:(?:this|the|your|comment|post|submission|content|thread|title|text|reply|message|link|image|video|media"
-    r"|has|have|been|was|were|is|permanently|automatically|temporarily)\s+)*"
+    r"|has|have|been|was|were|is|permanently|automatically|temporarily)\s+){0,8}"
     rf"(?:{_REMOVED}[^\[\]]{{0,300}}?\bby\s+{_MODERATORS}|{_MODERATORS}\s+(?:has\s+|have\s+)?{_REMOVED})"
     r"[^\[\]]*(?:\[[^\[\]]*\][^\[\]]*)*\](?:\([^()\s]*\))?)"
     rf"){_BLANK}*)?$"

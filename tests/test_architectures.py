@@ -23,7 +23,7 @@ from bot.generators import transformers as reference
 from bot.rankers import transformers as encoding
 from bot.schema import LabelledRow, UpvotePair
 from bot.train import encoders
-from bot.weights import bases, loading, pull
+from bot.weights import bases, cards, loading, pull
 from tests import tiny
 
 COMMENTS = [("t1_a", "Which book made you laugh?"), ("t1_b", "My kettle takes ten minutes to boil.")]
@@ -237,6 +237,15 @@ def test_a_ranker_is_trained_on_any_encoder(base: str, method: str, tmp_path: Pa
     pairs = [(tiny.TEXT[0], "That one made me laugh out loud."), (tiny.TEXT[0], "Buy cheap watches now.")]
     liked, disliked = rankers.load("transformers", out).score(pairs)
     assert losses[-1] < losses[0] and liked > disliked + 0.1
+
+
+@pytest.mark.parametrize("base", ["bert", "roberta", "distilbert"], indirect=True)
+def test_a_ranker_is_evaluated_with_a_back_end_that_runs_its_encoder(base: str) -> None:
+    card = cards.ModelCard(kind="upvote", base=base, base_sha256="0" * 64, format="adapter")
+    assert rankers.back_end_for(card, "") == ("ctranslate2" if base == "tiny-bert" else "transformers")
+    assert rankers.back_end_for(card, "transformers") == "transformers"
+    of_another = cards.ModelCard(kind="upvote", base="https://example.org/bert/1", base_sha256="0" * 64, format="full")
+    assert rankers.back_end_for(of_another, "") == "ctranslate2"  # nothing is known of its encoder
 
 
 @pytest.mark.parametrize("base", ENCODERS, indirect=True)

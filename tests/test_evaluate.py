@@ -182,8 +182,12 @@ COLUMNS = ["realism_score", "upvote_score"]
 WEIGHTS = config.RankWeights(**{**dict.fromkeys(config.RankWeights.model_fields, 0.0), "realism": 0.5, "upvote": 0.5})
 
 
+def rules(minimum_realism: float = 0.2) -> config.ChooseSettings:
+    return config.ChooseSettings(minimum_realism=minimum_realism, minimum_rank=0, minimum_words=1)
+
+
 def picks(one: Choice, minimum_realism: float = 0.2, first: int | None = None) -> dict[str, int | None]:
-    strategies = choices.strategies(COLUMNS, WEIGHTS, minimum_realism)
+    strategies = choices.strategies(COLUMNS, WEIGHTS, rules(minimum_realism))
     return {name: strategy(one, first) for name, strategy in strategies.items()}
 
 
@@ -201,13 +205,24 @@ def test_the_pick_of_each_strategy() -> None:
     assert picks(choice(1, ["u", "u"], [None, -1.0])) | {"most_likely": None, "rank_score": 0} == picks(choice(1, ["u", "u"], [None, -1.0]))
 
 
+def test_choose_has_the_rules_of_the_stage() -> None:
+    comment = "What is the best book that you have read this year?"
+    replies = ["the best book that you have read", "Thanks!", "rr I liked the lighthouse", "uu rr so did my whole class"]
+    one = replace(choice(1, replies, [-1.0] * 4), comment=comment)
+    settings = config.ChooseSettings(minimum_realism=0.2, minimum_rank=0, minimum_words=4)
+    picked = choices.strategies(COLUMNS, WEIGHTS, settings)
+    assert picked["choose"](one, None) == 3 and picked["choose"](one, 2) is None  # an echo, and too short
+    strict = settings.model_copy(update={"minimum_rank": 0.99})
+    assert choices.strategies(COLUMNS, WEIGHTS, strict)["choose"](one, None) is None
+
+
 def test_two_step_with_another_upvote_ranker() -> None:
     one = choice(1, ["uuuu", "rrr u", "rr uuu", "rrrr", "nothing at all, at length"], [-1.0] * 5)
     one.beside["other"] = [9.0, 1.0, 2.0, 3.0, 9.0]  # the two highest are below the realism threshold
     weights = WEIGHTS
-    assert choices.strategies(COLUMNS, weights, 0.2, ["other"])["two_step_other"](one, None) == 3
-    assert "two_step_other" in choices.measure_choices([one], COLUMNS, weights, 0.2, {"long": Length()})["choices"]
-    assert "two_step_other" not in choices.strategies(["upvote_score"], weights, 0.2, ["other"])  # needs realism scores
+    assert choices.strategies(COLUMNS, weights, rules(), ["other"])["two_step_other"](one, None) == 3
+    assert "two_step_other" in choices.measure_choices([one], COLUMNS, weights, rules(), {"long": Length()})["choices"]
+    assert "two_step_other" not in choices.strategies(["upvote_score"], weights, rules(), ["other"])  # needs realism scores
 
 
 class Length:
@@ -219,7 +234,7 @@ def test_win_rates_gain_and_genericness() -> None:
     first = choice(1, ["rrrr uuu", "same words here", "u", "uu"], [-1.0, -2.0, -3.0, -4.0], "in the middle")
     second = choice(2, ["Same words, here", "rr uuu zz", "u", "longer than all the others"], [-1.0, -2.0, -3.0, -4.0], "in the middle ")
     weights = WEIGHTS
-    measured = choices.measure_choices([first, second], COLUMNS, weights, 0.2, {"long": Length()})
+    measured = choices.measure_choices([first, second], COLUMNS, weights, rules(), {"long": Length()})
     by_strategy = measured["choices"]
     assert by_strategy["longest"]["long"] == (1.0, 1.0, 1.0) and by_strategy["random"]["long"] == (0.5, 0.5, 0.5)
     assert by_strategy["rank_score"]["long"][0] == pytest.approx((2 / 3 + 1 / 3) / 2)
@@ -238,7 +253,7 @@ def test_echoes_short_and_long_picks_are_counted() -> None:
     replies = ["the old lighthouse keeper, again", "no", "one two three", "this is a longer reply of mine"]
     one = replace(choice(1, replies, [-1.0] * 4, "a reply by a person, that is"), comment="Who is the old lighthouse keeper?")
     two = choice(2, ["a b c d e f g"] * 2, [-1.0, -2.0], "yes")
-    measured = choices.measure_choices([one, two], COLUMNS, WEIGHTS, 0.2, {"long": Length()})["choices"]
+    measured = choices.measure_choices([one, two], COLUMNS, WEIGHTS, rules(), {"long": Length()})["choices"]
     assert measured["random"]["echo"][0] == (1 / 4 + 0) / 2 and measured["random"]["short"][0] == (2 / 4 + 0) / 2
     assert measured["random"]["median_words"] == 6.0 and measured["longest"]["median_words"] == 6.0  # of 5, 1, 3, 7, 7, 7 words; of 5, 7
     assert measured["person"]["short"][0] == 0.5 and measured["longest"]["echo"][0] == 0.5

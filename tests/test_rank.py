@@ -78,22 +78,27 @@ def test_rank_score_is_a_logistic_function_of_the_signals() -> None:
     assert score.rank_score(scores, of, weights(intercept=1)) is score.rank_score(scores, of, weights(relevance=1)) is None
 
 
-def test_without_a_likelihood_that_signal_is_left_out() -> None:
+def test_without_a_likelihood_the_length_counts() -> None:
+    """So that the scores of candidates with and without it are on one scale."""
     scores = {"realism_score": 0.9}
-    known, unknown = (score.rank_score(scores, score.Ranked("a", "b c", each), weights(realism=1, likelihood=1)) for each in (-1.0, None))
-    assert unknown == pytest.approx(0.9) and known is not None and known < 0.5
+    likely, typical, unknown, longer = (
+        score.rank_score(scores, score.Ranked("a", reply, likelihood), weights(realism=1, likelihood=1)) or 0
+        for reply, likelihood in (("b c", -1.0), ("b c", score.TYPICAL_LOG_LIKELIHOOD), ("b c", None), ("b c d", None))
+    )
+    assert likely > typical == unknown > longer
 
 
 def test_score_keeps_other_columns(model: Path, tmp_path: Path) -> None:
     text = 'id,reply,comment,rank_score,extra\n007,"a ""b"",\nc",Any good books?,old,NA\n1e5,null,é,,=1+1\n'
     (tmp_path / "in.csv").write_text(text, encoding="utf-8")
-    weights = "[rank.weights]\nintercept = 0\nrealism = 1\nrepetition = 0\n"
+    weights = "[rank.weights]\nintercept = 0\nrealism = 1\nrepetition = 0\nlikelihood = 0\n"
     config = f'[rank]\nbackend = "transformers"\nrealism = "{model}"\nupvote = "{model}"\nrelevance = ""\n{weights}'
     (tmp_path / "config.toml").write_text(config, encoding="utf-8")
     scoring.main(tmp_path / "in.csv", tmp_path / "out.csv", tmp_path / "config.toml")
     with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["id", "reply", "comment", "extra", "realism_score", "upvote_score", "relevance_score", "rank_score"]
+    scores = ["realism_score", "upvote_score", "relevance_score", "choice_score", "rank_score"]
+    assert list(rows[0]) == ["id", "reply", "comment", "extra", *scores]
     assert (rows[0]["id"], rows[0]["reply"], rows[0]["extra"]) == ("007", 'a "b",\nc', "NA")
     assert (rows[1]["id"], rows[1]["reply"], rows[1]["extra"]) == ("1e5", "null", "=1+1")
     assert all(row["relevance_score"] == "" and 0 < float(row["realism_score"]) < 1 for row in rows)

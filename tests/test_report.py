@@ -150,7 +150,7 @@ def test_page_counts_and_reasons(tmp_path: Path) -> None:
     assert "Answered (2)" in text and "Not answered (2)" in text
     assert "No reply: all 2 refused (empty 1, low realism 1)." in text
     assert "No reply: another comment of this submission was answered." in text
-    assert "weights realism 0.25, relevance 0, upvote 0.75 of the rankers in rank_score" in text
+    assert "weights realism 0.25, relevance 0, upvote 0.75 of the signals in rank_score" in text
     assert "temperature 0.8" in text and "seed 7" in text and "realism threshold 0.5" in text and "f" * 12 in text and "f" * 13 not in text
     assert "−2.50" in text  # log-likelihood
 

@@ -226,6 +226,11 @@ def test_deleted_bodies_are_detected_in_linear_time(piece: str) -> None:
     assert growth(lambda body: text.is_deleted(body + "x"), piece) < 30
 
 
+@pytest.mark.parametrize("piece", ["this ", "the ", "this the ", "removed by ", "by the ", "this\t", "removed ", "a moderator "])
+def test_a_long_run_of_words_in_one_bracket_takes_linear_time(piece: str) -> None:
+    assert growth(lambda body: text.is_deleted("[" + body), piece) < 30
+
+
 @pytest.mark.parametrize(
     ("body", "deleted"),
     [

@@ -53,16 +53,18 @@ def test_training_separates_good_from_bad_candidates(tmp_path: Path, monkeypatch
     good, bad, echo = ranker.score([(tiny.TEXT[0], GOOD), (tiny.TEXT[0], BAD), (tiny.TEXT[0], "Which book made you laugh out")])
     assert good > 0.5 > bad + 0.2 and good > echo  # it was misplaced, too
     card = cards.read_card(out)
-    assert card.kind == "choice" and card.settings["rows"] > 60 and card.settings["graded"].keys() == {"graded.csv"}
-    monkeypatch.setattr(graded, "FILE", tmp_path / "graded.csv")
-    metrics = model.measure_choice(lambda pairs, name: ranker.score(pairs))  # type: ignore[arg-type, return-value]
+    assert card.kind == "choice" and card.settings["rows"] > 60 and card.settings["graded"].keys() == {str(tmp_path / "graded.csv")}
+    metrics = model.measure_choice(lambda pairs, name: ranker.score(pairs), [tmp_path / "graded.csv"])  # type: ignore[arg-type, return-value]
     assert metrics["ranker"]["roc_auc"] > 0.9 and metrics["log_likelihood"]["roc_auc"] < 0.5  # the good reply is longer
     assert metrics["comments"] * 2 == metrics["rows"] == 2 * metrics["accepted"]
 
 
 def test_too_few_graded_candidates_are_an_error(tmp_path: Path) -> None:
     schema.write_rows(tmp_path / "graded.csv", Graded, [row for row in rows() if row.grade < 2])
-    with pytest.raises(UserError, match=r"graded.csv: the part 'train' has \d+ rows, .* grade more candidates"):
+    with pytest.raises(UserError, match=r"graded.csv: the part 'train' \(\d+ rows\) needs grades below 2 and of at least 2; grade more"):
+        graded.read([tmp_path / "graded.csv"])
+    schema.write_rows(tmp_path / "graded.csv", Graded, [*rows(), Graded("t1_z", "why", "so", None, 4)])
+    with pytest.raises(UserError, match="graded.csv: row 121: the grade 4 is not one of 0, 1, 2, 3"):
         graded.read([tmp_path / "graded.csv"])
     with pytest.raises(UserError, match="no such file"):
         graded.read([tmp_path / "missing.csv"])

@@ -196,6 +196,12 @@ def asks_bots_away(thread: Thread, comment: ThreadComment | None = None) -> bool
     return any(topics.is_about(Reason.NO_BOTS, each) for each in (thread.title, thread.selftext, *titles.tags(thread.title)[0]))
 
 
+def asking_away(thread: Thread) -> dict[str, str]:
+    """Authors in a thread who ask bots to stay away -> the fullname of their comment or submission."""
+    asking = {thread.author: thread.thread_id} if thread.author and asks_bots_away(thread) else {}
+    return asking | {each.author: each.comment_id for each in thread.comments if each.author and asks_bots_away(thread, each)}
+
+
 # --- names ------------------------------------------------------------------------------------------------------------------------
 
 

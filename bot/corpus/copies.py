@@ -97,9 +97,13 @@ def is_sketched(reply: str, sketches: np.ndarray[Any, Any]) -> bool:
     return bool((sketches == own[0]).mean(axis=1).max() >= SKETCH_SHARE)
 
 
-def write(model: Path, replies: Sequence[str], sketch_bytes: int = SKETCH_BYTES) -> int:
-    """Write replies.npy to a model folder. Returns the number of sketches."""
-    rows = np.unique(sketch(replies)[:, :sketch_bytes], axis=0)
+def write(model: Path, replies: Sequence[str], sketch_bytes: int = SKETCH_BYTES, earlier: np.ndarray[Any, Any] | None = None) -> int:
+    """Write replies.npy to a model folder. Returns the number of sketches. earlier: those of the model that this one continues."""
+    rows = sketch(replies)[:, :sketch_bytes]
+    if earlier is not None:
+        width = min(rows.shape[1], earlier.shape[1])
+        rows = np.concatenate([earlier[:, :width], rows[:, :width]])
+    rows = np.unique(rows, axis=0)
     with files.atomic_binary_writer(model / FILE) as file:
         np.save(file, rows)
     return len(rows)

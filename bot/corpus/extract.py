@@ -31,7 +31,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from bot import config, files, text
+from bot import config, files, names, text
 from bot.cli import UserError
 from bot.conduct import words
 from bot.corpus import dumps, warehouse
@@ -103,7 +103,7 @@ def main(
     loaded = config.load(config_file)
     settings = loaded.bigquery
     selection = Selection(
-        tuple(sorted({name.lower().removeprefix("/").removeprefix("r/") for name in subreddit or []})), lookback_months,
+        tuple(sorted(map(plain_subreddit, subreddit or []))), lookback_months,
         parents is not Parents.submission, parents is not Parents.comment, drop_deleted_authors,
         tuple(sorted(words.BOTS.union(name.lower() for name in loaded.conduct.bots))),
     )  # fmt: skip
@@ -132,6 +132,14 @@ def main(
     busy = f"{out}: another extraction uses this folder; wait for it or give another --out"
     with files.lock(out / STAGED / ".lock", busy):  # two processes would delete each other's staged dumps
         from_folder(dump_folder, (first, last), selection, out, settings if load_bigquery else None)
+
+
+def plain_subreddit(written: str) -> str:
+    """A subreddit's name in lower case. Raises UserError if it is not one."""
+    try:
+        return names.subreddit_name(written)
+    except ValueError as error:
+        raise UserError(f"--subreddit {written}: {error}") from None
 
 
 def check_outputs(out: Path, months: list[str]) -> None:

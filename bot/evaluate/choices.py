@@ -33,7 +33,7 @@ HARDEST_PHRASES = 8
 # Labels of the strategies and of their references. Those of without_KIND and two_step_NAME are made in page.py.
 STRATEGIES = {
     "rank_score": "best rank_score",
-    "choose": "like choose: realism above the threshold, then best rank_score",
+    "choose": "like the stage choose: best rank_score of those that pass its rules",
     "two_step": "two-step: realism above the threshold, then best upvote",
     "most_likely": "most likely",
     "longest": "longest",
@@ -128,37 +128,45 @@ def first_replies(human: Sequence[LmRow]) -> dict[str, LmRow]:
 
 
 def strategies(
-    columns: Sequence[str], weights: config.RankWeights, minimum_realism: float, beside: Sequence[str] = ()
+    columns: Sequence[str], weights: config.RankWeights, settings: config.ChooseSettings, beside: Sequence[str] = ()
 ) -> dict[str, Strategy]:
     """The strategies to pick a candidate, by name. columns: the available scores. beside: names of other upvote rankers.
 
     rank_score: the best rank_score. without_KIND: the same without one score. most_likely: under the generator. longest: in characters.
-    The following pick only among candidates whose realism_score is at least `minimum_realism`. choose: the best rank_score, like the
-    stage of that name. two_step: the best upvote_score, the rule of the original bot. two_step_NAME: the same with another upvote ranker.
+    choose: the best rank_score among the candidates that rankers.score.refusal lets pass, like the stage of that name. two_step: the best
+    upvote_score among those with a realism_score of at least settings.minimum_realism, the rule of the original bot. two_step_NAME: the
+    same with another upvote ranker.
     """
 
     def by_rank(left_out: str | None) -> Strategy:
         kept = [column for column in columns if column != left_out]
         return lambda choice, first: choice.best(choice.ranks(weights, kept, first))
 
-    def above_threshold(values: Callable[[Choice], Sequence[float | None]]) -> Strategy:
+    def best_of(passing: Callable[[Choice], Sequence[bool]], values: Callable[[Choice], Sequence[float | None]]) -> Strategy:
         def pick(choice: Choice, first: int | None) -> int | None:
-            passes = [(scores["realism_score"] or 0) >= minimum_realism for scores in choice.scores[:first]]
+            passes = passing(choice)[:first]
             index = choice.best([value if ok else -1.0 for ok, value in zip(passes, values(choice), strict=False)])
             return index if index is not None and passes[index] else None
 
         return pick
 
-    result = {"rank_score": by_rank(None)}
-    if "realism_score" in columns:
-        result["choose"] = above_threshold(lambda choice: choice.ranks(weights, columns))
+    def is_real(choice: Choice) -> list[bool]:
+        return [(scores["realism_score"] or 0) >= settings.minimum_realism for scores in choice.scores]
+
+    def is_eligible(choice: Choice) -> list[bool]:
+        return [
+            not score.refusal(choice.comment, reply, scores.get("realism_score"), rank, settings)
+            for reply, scores, rank in zip(choice.candidates, choice.scores, choice.ranks(weights, columns), strict=True)
+        ]
+
+    result = {"rank_score": by_rank(None), "choose": best_of(is_eligible, lambda choice: choice.ranks(weights, columns))}
     weighted = [column for column in columns if getattr(weights, column.removesuffix("_score"))]
     if len(weighted) > 1:
         result |= {f"without_{column.removesuffix('_score')}": by_rank(column) for column in weighted}
     if {"realism_score", "upvote_score"} <= set(columns):
-        result["two_step"] = above_threshold(lambda choice: [scores["upvote_score"] for scores in choice.scores])
+        result["two_step"] = best_of(is_real, lambda choice: [scores["upvote_score"] for scores in choice.scores])
     if "realism_score" in columns:
-        result |= {f"two_step_{name}": above_threshold(lambda choice, name=name: choice.beside[name]) for name in beside}  # type: ignore[misc]
+        result |= {f"two_step_{name}": best_of(is_real, lambda choice, name=name: choice.beside[name]) for name in beside}  # type: ignore[misc]
     result["most_likely"] = lambda choice, first: choice.best(choice.log_likelihoods, first)
     result["longest"] = lambda choice, first: choice.best([float(len(reply)) for reply in choice.candidates], first)
     return result
@@ -176,7 +184,11 @@ def win_rates(values: Array) -> Array:
 
 
 def measure_choices(
-    choices: Sequence[Choice], columns: Sequence[str], weights: config.RankWeights, minimum_realism: float, judges: Mapping[str, Judge]
+    choices: Sequence[Choice],
+    columns: Sequence[str],
+    weights: config.RankWeights,
+    settings: config.ChooseSettings,
+    judges: Mapping[str, Judge],
 ) -> dict[str, Any]:
     """{comments, candidates, choices: {strategy: {answered, judge: interval, near_verbatim, echo and short: interval, median_words,
     distinct_1, distinct_2}}, gain: …}.
@@ -184,7 +196,7 @@ def measure_choices(
     Besides the strategies, `choices` has "random" (the exact expected value over all candidates) and "person" (the human reply). gain is
     {judge: {strategy: {n: interval}}}, for a pick among the first n candidates.
     """
-    by_name = strategies(columns, weights, minimum_realism, list(choices[0].beside))
+    by_name = strategies(columns, weights, settings, list(choices[0].beside))
     pairs = [(choice.comment, reply) for choice in choices for reply in (*choice.candidates, choice.reply)]
     ends = np.cumsum([len(choice.candidates) + 1 for choice in choices])[:-1]
     judged = {name: np.split(judge.score(pairs), ends) for name, judge in judges.items()}

@@ -179,18 +179,20 @@ def evaluate_stage(run: Evaluation, available: dict[str, Ranker], candidates: Pa
     if candidates is None:
         return run.skip("ranking stage, genericness", "no --candidates")
     read = choices.read_choices(candidates, human, scorers, run.beside)
-    fitted = fit_judges(run, seed)
-    minimum_realism = run.settings.choose.minimum_realism
-    run.metrics["ranking_stage"] = choices.measure_choices(read, list(scorers), weights, minimum_realism, fitted)
+    used = available.get("upvote")
+    if with_all := used is not None and used.card.settings.get("threads") == "all":
+        run.skip("judge liked", "the upvote ranker was trained on the judges' half of the threads, too (threads: all)")
+    fitted = fit_judges(run, seed, without=("liked",) if with_all else ())
+    run.metrics["ranking_stage"] = choices.measure_choices(read, list(scorers), weights, run.settings.choose, fitted)
     show.show_choices(run.metrics["ranking_stage"])
 
 
-def fit_judges(run: Evaluation, seed: int) -> dict[str, judges.Judge]:
-    """name -> judge, for the judges that have training and test data."""
+def fit_judges(run: Evaluation, seed: int, without: Sequence[str] = ()) -> dict[str, judges.Judge]:
+    """name -> judge, for the judges that have training and test data. without: names of judges that are left out."""
     fitted: dict[str, judges.Judge] = {}
     run.metrics["judges"] = {}
     for name, (kind, _) in judges.JUDGES.items():
-        if run.lacks_files(f"judge {name}", [f"{STEMS[kind]}_{each}.csv" for each in ("train", "test")]):
+        if name in without or run.lacks_files(f"judge {name}", [f"{STEMS[kind]}_{each}.csv" for each in ("train", "test")]):
             continue
         try:
             fitted[name], run.metrics["judges"][name] = judges.fit_judge(name, run.data, seed)
@@ -211,7 +213,7 @@ def provenance(run: Evaluation, available: dict[str, Ranker], others: dict[str, 
         "rank_backend": ", ".join(names),
         "rank_precision": ", ".join(precisions),
         "weights": rank.weights.model_dump(),
-        "minimum_realism": run.settings.choose.minimum_realism,
+        "choose": run.settings.choose.model_dump(mode="json"),
         "models": {name: {"folder": str(path), "sha256": serving.fingerprint(path)} for name, path in folders.items() if path.exists()},
         "data": str(run.data),
         "missing": run.missing,

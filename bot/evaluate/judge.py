@@ -100,8 +100,8 @@ def draw_pairs(
         title = (titles or {}).get(pick.comment_id, "")
         pairs.append(
             BlindPair(
-                hashlib.sha256(key.encode()).hexdigest()[:16], source, sha256, by, pick.comment_id, pick.subreddit, title, pick.comment,
-                first.candidate_id, first.reply, second.candidate_id, second.reply, place,
+                f"p{hashlib.sha256(key.encode()).hexdigest()[:15]}", source, sha256, by, pick.comment_id, pick.subreddit, title,
+                pick.comment, first.candidate_id, first.reply, second.candidate_id, second.reply, place,
             )
         )  # fmt: skip
     return sorted(pairs, key=lambda pair: pair.pair_id), without
@@ -340,9 +340,9 @@ def _share(values: Iterable[tuple[str, bool]]) -> metrics.Interval | None:
 
 def table_command(judgements: Annotated[Path, typer.Argument(help="the answers of `judge`")] = JUDGEMENTS) -> None:
     """Show what people answered, for each scored file: how often the pick is better, and how often it is acceptable."""
-    groups: dict[tuple[str, str, str], list[Judgement]] = defaultdict(list)
+    groups: dict[tuple[str, str], list[Judgement]] = defaultdict(list)
     for row in schema.read_rows(judgements, Judgement):
-        groups[row.source, row.by, row.source_sha256].append(row)
+        groups[row.by, row.source_sha256].append(row)
     if not groups:
         raise UserError(f"{judgements}: no answers yet; read pairs with `run_bot.py judge`")
-    show.show_judgements({key: summarize(rows) for key, rows in groups.items()})
+    show.show_judgements({(rows[0].source, *key): summarize(rows) for key, rows in groups.items()})

@@ -11,7 +11,7 @@ Writes the metrics of the card.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from bot.corpus import karma_rules
 from bot.corpus.karma_rules import Karmas
 from bot.evaluate import realism, relevance, upvote
 from bot.evaluate.measures import ScoredRows, rankers_half, read, sample_like_training
-from bot.rankers import classifier, score_files
+from bot.rankers import classifier, score, score_files
 from bot.rankers.score_files import Scorer, Scores
 from bot.schema import ConductLine, LabelledRow, RealismRow, UpvotePair, UpvoteRow
 from bot.train import conduct_transformers, graded, thresholds
@@ -38,17 +38,20 @@ def untuned(card: cards.ModelCard, scores: Scores) -> Scorer | None:
     return None
 
 
-def training_pairs(card: cards.ModelCard, rows: list[UpvotePair]) -> list[UpvotePair]:
+def training_pairs(card: cards.ModelCard, rows: list[UpvotePair], data: Path) -> list[UpvotePair]:
     """The pairs that an upvote ranker was trained on, before sampling."""
-    left_out, karma_gap = card.settings.get("left_out", []), card.settings.get("karma_gap", 0)
-    return rankers_half(rows, lambda row: row.karma_gap >= karma_gap and row.subreddit.lower() not in left_out)
+    left_out, rule = card.settings.get("left_out", []), card.settings.get("rule", "gap")
+    known = read_karmas(data, ["train"]) if rule != "gap" else {}
+    selected = karma_rules.select(rows, known, rule, card.settings.get("karma_gap", 0))
+    kept = [row for row in selected if row.subreddit.lower() not in left_out]
+    return kept if card.settings.get("threads") == "all" else rankers_half(kept)
 
 
 def score_test(card: cards.ModelCard, ranker: Scorer, encoder: Scorer | None, data: Path) -> ScoredRows:
     """Test rows for a realism or upvote ranker, scored by it and its baselines. Raises UserError if a file is missing or empty."""
     if card.kind == "upvote":
         train, test = (read(data / f"upvote_pairs_{each}.csv", UpvotePair) for each in ("train", "test"))
-        return upvote.score_pairs(ranker, encoder, sample_like_training(training_pairs(card, train), card), test)
+        return upvote.score_pairs(ranker, encoder, sample_like_training(training_pairs(card, train, data), card), test)
     realism_train, realism_test = (read(data / f"realism_{each}.csv", RealismRow) for each in ("train", "test"))
     return realism.score_rows(ranker, encoder, sample_like_training(rankers_half(realism_train), card), realism_test)
 
@@ -76,7 +79,7 @@ def measure_left_out(card: cards.ModelCard, ranker: Scorer, data: Path) -> dict[
         return {}
     pairs = {each: read(data / f"upvote_pairs_{each}.csv", UpvotePair) for each in ("train", "val", "test")}
     unseen = [row for rows in pairs.values() for row in rows if row.subreddit.lower() in left_out]
-    return upvote.measure_left_out(ranker, training_pairs(card, pairs["train"]), unseen, read_karmas(data, pairs))
+    return upvote.measure_left_out(ranker, training_pairs(card, pairs["train"], data), unseen, read_karmas(data, pairs))
 
 
 def read_karmas(data: Path, splits: Iterable[str]) -> Karmas:
@@ -97,7 +100,7 @@ def measure_model(folder: Path, data: Path, scores: Scores) -> dict[str, Any]:
     if card.kind == "conduct":
         card.metrics = measure_conduct(folder, card, data)
     elif card.kind == "choice":
-        card.metrics = measure_choice(scores.of_model(folder))
+        card.metrics = measure_choice(scores.of_model(folder), [Path(name) for name in card.settings["graded"]])
     elif card.kind == "lm":
         card.metrics |= measure_generator(folder, card, data, scores.folder)
     else:
@@ -120,17 +123,18 @@ def measure_conduct(folder: Path, card: cards.ModelCard, data: Path) -> dict[str
     return thresholds.figures(applied, lines, of_people)
 
 
-def measure_choice(ranker: Scorer) -> dict[str, Any]:
-    """How well a choice ranker, and two baselines, tell accepted candidates of the held-out comments of data/choice/graded.csv."""
+def measure_choice(ranker: Scorer, files: Sequence[Path]) -> dict[str, Any]:
+    """How well a choice ranker, and two baselines, tell accepted candidates of the held-out comments of these files (train/graded.py)."""
     from sklearn.metrics import roc_auc_score
 
-    rows = graded.read([graded.FILE])["held_out"]
+    rows = graded.read(files)["held_out"]
     accepted = [row.grade >= graded.ACCEPTABLE for row in rows]
-    signals = {
-        "ranker": ranker([(row.comment, row.reply) for row in rows], "graded"),
-        "log_likelihood": [(row.log_likelihood or 0.0) * (len(row.reply.split()) + 1) for row in rows],
+    signals: dict[str, Any] = {
+        "ranker": ranker(score.cleaned([(row.comment, row.reply) for row in rows]), "graded"),
         "shorter": [-len(row.reply) for row in rows],
     }
+    if all(row.log_likelihood is not None for row in rows):
+        signals["log_likelihood"] = [(row.log_likelihood or 0.0) * (len(row.reply.split()) + 1) for row in rows]
     result: dict[str, Any] = {"rows": len(rows), "comments": len({row.comment_id for row in rows}), "accepted": sum(accepted)}
     return result | {name: {"roc_auc": round(float(roc_auc_score(accepted, values)), 4)} for name, values in signals.items()}
 

@@ -126,7 +126,8 @@ def llama_sites(model: Any) -> list[Site]:
         sites.append(Site(values, [attention.o_proj], [attention.o_proj.weight], (heads, copies)))
         into = [mlp.gate_proj, mlp.up_proj]
         sites.append(Site([layer.post_attention_layernorm.weight], into, [each.weight for each in into]))
-        sites.append(Site([mlp.up_proj.weight], [mlp.down_proj], [mlp.down_proj.weight]))
+        values = [mlp.up_proj.weight, *([mlp.up_proj.bias] if mlp.up_proj.bias is not None else [])]
+        sites.append(Site(values, [mlp.down_proj], [mlp.down_proj.weight]))
     return [*sites, Site([model.model.norm.weight], [model.lm_head], [model.lm_head.weight])]
 
 

@@ -20,9 +20,9 @@ import gc
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -92,6 +92,8 @@ def _is_ranker(source: Path) -> bool:
 
 def _generator(source: Path) -> tuple[dict[str, Any], Any]:
     """The facts for generators.ctranslate2, and a function that writes the other files."""
+    import numpy as np
+
     from bot.export import smooth
     from bot.generators import transformers as reference
 
@@ -112,7 +114,11 @@ def _generator(source: Path) -> tuple[dict[str, Any], Any]:
     def save(folder: Path, precision: config.Precision) -> None:
         _check(source, model, tokenizer, folder, _generator_check(source, model, context))
         if precision == "int8":
+            before = _log_probabilities(model, context)
             smooth.smooth(model, lambda comment, reply: reference.encode_training_row(tokenizer, comment, reply, 96)[0])
+            difference = np.abs(np.exp(_log_probabilities(model, context)) - np.exp(before)).max()
+            if not difference <= MAX_DIFFERENCE:
+                raise AssertionError(f"{source}: scaling for int8 changed the model's probabilities by {difference:.2g}")
         _save(source, model, tokenizer, folder, precision)
 
     return facts, save
@@ -192,13 +198,19 @@ def _unsupported(source: Path, reason: str) -> UserError:
 
 
 def _check(source: Path, model: Any, tokenizer: Any, folder: Path, check: Callable[[Path], None]) -> None:
-    """Export a copy of the model in float32 to a temporary folder and check it. (The converter takes the model apart.)"""
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-exact-") as exact:
-        _save(source, copy.deepcopy(model), tokenizer, Path(exact), "float32")
+    """Export a copy of the model in float32 to a temporary folder and check it. (The converter takes the model apart.)
+
+    folder: a new folder; the temporary one is in it, so that a killed export leaves nothing that the next one does not remove.
+    """
+    exact = folder / "exact"
+    try:
+        _save(source, copy.deepcopy(model), tokenizer, exact, "float32")
         try:
-            check(Path(exact))
+            check(exact)
         except (ValueError, RuntimeError) as error:  # the engine stops at sizes that it does not expect, e.g. a text longer than a window
             raise _unsupported(source, f"the export does not run: {cli.first_line(error)}") from None
+    finally:
+        shutil.rmtree(exact, ignore_errors=True)
 
 
 def _generator_check(source: Path, model: Any, context: int) -> Callable[[Path], None]:
@@ -209,13 +221,8 @@ def _generator_check(source: Path, model: Any, context: int) -> Callable[[Path],
     """
     import ctranslate2
     import numpy as np
-    import torch
 
-    lengths = config.GenerateSettings()
-    ids = _any_ids(model.config.vocab_size, min(lengths.max_prompt_tokens + lengths.max_new_tokens, context))
-    with torch.inference_mode():
-        logits = model(input_ids=torch.tensor([ids], device=next(model.parameters()).device)).logits[0]
-        own = torch.log_softmax(logits.float(), dim=-1).cpu().numpy()
+    ids, own = _ids_as_long_as_in_use(model, context), _log_probabilities(model, context)
 
     def check(exact: Path) -> None:
         engine = ctranslate2.Generator(str(exact), compute_type="float32")
@@ -225,6 +232,20 @@ def _generator_check(source: Path, model: Any, context: int) -> Callable[[Path],
         _refuse_difference(source, "log-likelihood of a text", abs(float((served[:-1][chosen] - own[:-1][chosen]).mean())))
 
     return check
+
+
+def _ids_as_long_as_in_use(model: Any, context: int) -> list[int]:
+    lengths = config.GenerateSettings()
+    return _any_ids(model.config.vocab_size, min(lengths.max_prompt_tokens + lengths.max_new_tokens, context))
+
+
+def _log_probabilities(model: Any, context: int) -> Any:
+    """The model's log-probabilities of each next token of a fixed text, (tokens, vocabulary)."""
+    import torch
+
+    with torch.inference_mode():
+        ids = torch.tensor([_ids_as_long_as_in_use(model, context)], device=next(model.parameters()).device)
+        return torch.log_softmax(model(input_ids=ids).logits[0].float(), dim=-1).cpu().numpy()
 
 
 def _encoder_check(source: Path, model: Any) -> Callable[[Path], None]:

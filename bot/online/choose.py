@@ -24,13 +24,13 @@ from typing import Annotated
 
 import typer
 
-from bot import config, files, metrics, schema
+from bot import config, files, schema
 from bot.cli import UserError
 from bot.conduct import what
 from bot.corpus import copies
 from bot.online import door
 from bot.posting import ledger
-from bot.rankers import classifier
+from bot.rankers import classifier, score
 from bot.schema import Candidate, Comment, Context, NotChosen, Scored, Scores, Verdict
 
 Fault = Callable[[Scored], str | None]  # why a candidate must not be posted, or None
@@ -90,18 +90,8 @@ def summary(rows: Sequence[Scored]) -> str:
 
 
 def refusal(row: Scored, settings: config.ChooseSettings) -> str:
-    """Why a candidate's scores rule it out; empty if they do not."""
-    if not row.reply.strip():
-        return NotChosen.EMPTY
-    if row.realism_score is not None and row.realism_score < settings.minimum_realism:
-        return NotChosen.LOW_REALISM
-    if len(row.reply.split()) < settings.minimum_words:
-        return NotChosen.TOO_SHORT
-    if metrics.repeats_ngram(row.comment, row.reply):
-        return NotChosen.ECHO
-    if row.rank_score is not None and row.rank_score < settings.minimum_rank:
-        return NotChosen.LOW_RANK
-    return ""
+    """See rankers.score.refusal."""
+    return score.refusal(row.comment, row.reply, row.realism_score, row.rank_score, settings)
 
 
 def fault_finder(
@@ -170,7 +160,19 @@ def main(
         choose_in(run, settings)
 
 
+def check_origin(run: Path) -> None:
+    """Raises UserError if scores.csv was made from other candidates, or candidates.csv from other comments. Their ids may be the same: a
+    candidate's id is that of its comment and a number.
+    """
+    for name, field, source, remedy in (("scores", "candidates", "candidates", "rank"), ("candidates", "input", "comments", "generate")):
+        manifest = files.read_manifest(run / f"{name}.csv")
+        made_from = (manifest or {}).get("made_from", {}).get(field)
+        if made_from is not None and files.sha256_of(run / f"{source}.csv") not in made_from:
+            raise UserError(f"{run / name}.csv: made from another {source}.csv; {remedy} again")
+
+
 def choose_in(run: Path, settings: config.Settings) -> None:
+    check_origin(run)
     comments = schema.read_rows(run / "comments.csv", Comment)
     before = join(comments, schema.read_rows(run / "candidates.csv", Candidate), schema.read_rows(run / "scores.csv", Scores))
     context = schema.read_rows(run / "context.csv", Context) if (run / "context.csv").exists() else []

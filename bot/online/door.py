@@ -10,7 +10,7 @@ released. This check does not rely on files: thread, author and comment are read
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,10 +56,13 @@ class Surroundings:
 
 @dataclass(frozen=True)
 class Memory:
-    """What the bot must not repeat. own: its earlier replies, including those of this run; training: sketches, None if there are none."""
+    """What the bot must not repeat, and whom it must not answer. own: its earlier replies, including those of this run; training: sketches,
+    None if there are none; opted_out: names in lower case.
+    """
 
     own: Sequence[str] = ()
     training: np.ndarray[Any, Any] | None = None
+    opted_out: Collection[str] = ()
 
 
 def objection(
@@ -79,11 +82,14 @@ def objection(
     """
     comment = next(each for each in thread.comments if each.comment_id == reply.comment_id)
     answered = {each.parent_id for each in thread.comments if where.same_name(each.author, us)}
-    if reason := where.may_reply_to(thread, comment, settings.fetch, settings.conduct, now, us, answered, likely=likely):
+    known = where.Known(opted_out={*memory.opted_out, *(name.lower() for name in where.asking_away(thread))})
+    if reason := where.may_reply_to(thread, comment, settings.fetch, settings.conduct, now, us, answered, known, likely):
         return reason
     if text.fingerprint(comment.body) != reply.comment_sha256:
         return Refusal.EDITED
     texts = {each.comment_id: each.body for each in thread.comments if not text.is_notice(each.body)}
+    if thread.selftext and not text.is_notice(thread.selftext):
+        texts[thread.thread_id] = thread.selftext
     own = [copies.plain(each) for each in memory.own]
     around = Surroundings(thread.title, texts).around(comment.comment_id, comment.body, own, memory.training)
     return what.may_say(reply.body, around, settings.conduct, judged)

@@ -102,13 +102,8 @@ def take_up(
 
 
 def ask_bots_away(threads: list[Thread]) -> dict[str, str]:
-    """Authors of comments and submissions who ask bots to stay away -> the fullname of that comment or submission."""
-    asking = {}
-    for thread in threads:
-        if thread.author and where.asks_bots_away(thread):
-            asking[thread.author] = thread.thread_id
-        asking |= {each.author: each.comment_id for each in thread.comments if each.author and where.asks_bots_away(thread, each)}
-    return asking
+    """Users who ask bots to stay away -> the fullname of their comment or submission."""
+    return {name: source for thread in threads for name, source in where.asking_away(thread).items()}
 
 
 def remember(path: Path, asking: Mapping[str, str], now: float) -> None:

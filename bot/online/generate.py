@@ -124,7 +124,9 @@ def main(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="the CSV to write, with --in; - for standard output")] = None,
     config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings")] = None,
-    num_candidates: Annotated[int | None, typer.Option(min=1, help="candidates per comment [default: generate.num_candidates]")] = None,
+    num_candidates: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="candidates per comment [default: generate.num_candidates]")
+    ] = None,
     seed: Annotated[int, typer.Option(help="the same seed gives the same text")] = 1,
     sample: Annotated[int | None, typer.Option(min=1, help="use only this many comments, drawn at random")] = None,
     overwrite: files.Overwrite = False,

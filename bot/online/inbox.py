@@ -156,4 +156,8 @@ def main(config_file: Annotated[Path | None, typer.Option("--config", help="TOML
     counts = ", ".join(f"{name} {count}" for name, count in sorted(done.items())) or "nothing to do"
     print(f"inbox: {counts}; {account}, ledger {settings.submit.ledger.absolute()}")
     if done["unwelcome"]:
-        raise UserError(f"{ledger.UNWELCOME_IN_A_ROW} replies in a row were removed or forbidden; review them; this run posts nothing")
+        raise unwelcome()
+
+
+def unwelcome() -> UserError:
+    return UserError(f"{ledger.UNWELCOME_IN_A_ROW} replies in a row were removed or forbidden; review them; this run posts nothing")

@@ -5,13 +5,14 @@ Writes the ledger, and RUN/submitted.csv: the outcome of each chosen reply, and 
 
     python run_bot.py submit --run data/runs/X --post
 
-The ledger (submit.ledger) is the single source of truth. It is first compared with the account's latest replies on Reddit (adopt.check).
-Then each reply goes through these steps, in order: check when (conduct.may_post); look on Reddit for a reply of ours to the same comment;
-check where and what (door.objection), with the current comment, thread and settings; check when again; write the intent to disk; send one
-POST; write its result to disk. A refusal that Reddit names is final, or has a time before which nothing is sent. If it is unknown whether
-Reddit accepted the reply, the run looks for it. If it is not on Reddit, it is parked for a person (`run_bot.py resolve`) and the run posts
-nothing more; later runs look for it again, but never send it again. So the same command resumes a run that was killed. Only one process can
-use a ledger: a second one exits with status 75 and sends nothing to Reddit.
+The ledger (submit.ledger) is the single source of truth. It is first compared with the account's latest replies on Reddit (adopt.check),
+and people's requests are carried out (`inbox`). Then each reply goes through these steps, in order: check when (conduct.may_post); look
+on Reddit for a reply of ours to the same comment; check where and what (door.objection), with the current comment, thread and settings;
+check when again; write the intent to disk; send one POST; write its result to disk. A refusal that Reddit names is final, or has a time
+before which nothing is sent. If it is unknown whether Reddit accepted the reply, the run looks for it. If it is not on Reddit, it is
+parked for a person (`run_bot.py resolve`) and the run posts nothing more; later runs look for it again, but never send it again. So the
+same command resumes a run that was killed. Only one process can use a ledger: a second one exits with status 75 and sends nothing to
+Reddit.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from bot.conduct import when, where
 from bot.conduct.when import Facts, Refusal
 from bot.config import Settings
 from bot.corpus import copies
-from bot.online import adopt, door
+from bot.online import adopt, door, inbox
 from bot.posting import clock, ledger
 from bot.posting.database import State
 from bot.posting.ledger import DAY, HOUR, Reply, Settled
@@ -78,6 +79,8 @@ def submit(db: sqlite3.Connection, client: Client, chosen: list[Reply], settings
     ledger.claim(db, reddit.site(client), us)
     adopt.check(db, client, us)
     sender = Sender(db, client, us, settings, copies.read(settings.generate.model))
+    if inbox.obey(client, db, settings.conduct.withdraw_at_karma, sender.now())["unwelcome"]:
+        raise inbox.unwelcome()
     if count := clock.bring_back(db, sender.now()):
         print(f"submit: {count} rows of the ledger had a time in the future, from a wrong clock; it was set to the present")
     for reply in ledger.in_state(db, State.UNKNOWN, State.PARKED, State.POSTED):
@@ -145,7 +148,10 @@ def judged(sender: Sender, reply: Reply) -> tuple[str | None, Reply]:
     outcome, thread = reddit.read_comment(sender.client, reply.thread_id, reply.comment_id, limit)
     if thread is None:
         return outcome, reply
-    memory = door.Memory(ledger.own_texts(sender.db, but_to={reply.comment_id}), sender.training)
+    for name, source in where.asking_away(thread).items():
+        ledger.opt_out(sender.db, name, source, sender.now())
+    own = ledger.own_texts(sender.db, but_to={reply.comment_id})
+    memory = door.Memory(own, sender.training, ledger.everyone_opted_out(sender.db))
     comment = next(each for each in thread.comments if each.comment_id == reply.comment_id)
     conduct = sender.settings.conduct
     likely = classifier.judge_pieces(where.pieces_of(thread, comment), conduct)

@@ -3,8 +3,9 @@
 Reads  FILE: one fullname per line, t1_… (comment or reply; abc alone means t1_abc) or t3_… (whole thread); blank lines and # lines are
        skipped. And every CSV and Parquet file under --data and each --also, at any depth.
 Writes these files and their manifests again, without the rows that contain one of the ids. Files without such rows are not touched.
-       gpt2_finetune.csv, which has no ids, is created again from the lm_train.csv beside it. Deletes pages of `report` and .part files of
-       `generate` that contain one of the ids, the cache `.staged` of `extract`, and temporary files of killed stages.
+       gpt2_finetune.csv, which has no ids, is created again from the lm_train.csv beside it. Deletes pages of `report` and
+       .part files of `generate` that contain one of the ids, the cache `.staged` of `extract`, the score files of `evaluate`, and
+       temporary files of killed stages.
 
     python run_bot.py purge --ids FILE
     python run_bot.py purge --ids FILE --also /elsewhere/run --dry-run
@@ -51,7 +52,14 @@ NOTHING = """
     ledger.sqlite ledger.sqlite-shm ledger.sqlite-wal ledger.sqlite.lock ledger.run.lock ledger.backup.jsonl
     comment_lines.csv reply_lines.csv README.md
 """  # files without text of real people, except for the ledger, which `forget` handles; the sandbox and data/conduct are invented
-KINDS = {FINETUNE: "finetune", PAGE: "page", SPREADSHEET: "page", files.RUN_LOCK: "lock"} | dict.fromkeys(NOTHING.split(), "nothing")
+KINDS = {
+    FINETUNE: "finetune",
+    PAGE: "page",
+    SPREADSHEET: "page",
+    files.RUN_LOCK: "lock",
+    "ranked_pairs.csv": "without ids",
+} | dict.fromkeys(NOTHING.split(), "nothing")
+SCORES = "scores"  # folder of the score files of `evaluate` and `train weights`, which have texts but no ids
 FULLNAME = re.compile(r"t[13]_[0-9a-z]+")
 BATCH_ROWS = 20_000  # rows of a Parquet file in memory at a time
 
@@ -81,14 +89,16 @@ def kind(path: Path) -> str:
 
     >>> [kind(Path(name)) for name in ("lm_train.csv", ".lm_train.csv.tmp", "fakes.csv.part", "sandbox.sqlite", "RC_2017-01.zst")]
     ['table', 'leftover', 'part', 'nothing', 'other']
-    >>> kind(Path("data/conduct/reply_lines.csv"))
-    'nothing'
+    >>> [kind(Path(name)) for name in ("data/conduct/reply_lines.csv", "data/evaluation/scores/graded.lm.csv", "ranked_pairs.csv")]
+    ['nothing', 'scores', 'without ids']
     """
     name = path.name
     if files.is_temporary(path):
         return "leftover"
     if name.endswith(".manifest.json"):
         return "nothing"
+    if path.parent.name == SCORES and path.suffix.lower() == ".csv":
+        return "scores"
     by_suffix = {".csv": "table", ".parquet": "table", ".part": "part"}
     return KINDS.get(name) or by_suffix.get(path.suffix.lower(), "other")
 
@@ -252,6 +262,12 @@ def delete_staged(folder: Path) -> None:
         folder.unlink()
 
 
+def delete_scores(path: Path) -> None:
+    """Delete a score file and its manifest."""
+    files.manifest_path(path).unlink(missing_ok=True)
+    path.unlink()
+
+
 # --- purge --------------------------------------------------------------------------------------------------------------
 
 
@@ -307,6 +323,7 @@ def plan(tree: dict[str, list[Path]], ids: set[str], problems: list[str]) -> lis
                 steps.append(Step(path, f"deleted; {maker} creates it again", path.unlink, ids=frozenset(ids & names)))
     steps += [Step(path, "deleted; left over from a killed stage", path.unlink) for path in tree["leftover"] if path.exists()]
     steps += [Step(path, "deleted; a cache that `extract` creates again", partial(delete_staged, path)) for path in tree[STAGED]]
+    steps += [Step(path, "deleted; a score file that `evaluate` creates again", partial(delete_scores, path)) for path in tree["scores"]]
     for path, each in held.items():
         if each.removed:
             with_finetune = path.name == LM_TRAIN and path.with_name(FINETUNE).exists()
@@ -429,6 +446,8 @@ def purge_files(ids: set[str], folders: Sequence[Path], dry_run: bool = False, i
     print(f"{sum(step.rows for step in done):,} rows removed from {sum(step.rows > 0 for step in done)} of {len(tree['table'])} files")
     if nowhere := sorted(ids.difference(*(step.ids for step in done))):
         print(f"{len(nowhere):,} of {len(ids):,} ids not in any file: {listed(nowhere)}")
+    if tree["without ids"]:
+        print(f"not searched, because they have no ids: {listed([shown(path) for path in tree['without ids']])}")
     if tree["other"]:
         print(f"not searched, neither CSV nor Parquet: {listed([shown(path) for path in tree['other']])}")
     print(

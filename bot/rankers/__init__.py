@@ -15,18 +15,19 @@ import numpy as np
 
 from bot.cli import UserError
 from bot.config import Precision
-from bot.weights import cards
+from bot.weights import bases, cards
 
 
 class BackEnd(NamedTuple):
     module: str  # has `load(path, precision) -> Ranker`
     exported: bool = False  # runs a serving folder written by `models export`, see weights/serving.py
+    encoders: tuple[str, ...] = ()  # model types of encoders that it runs; empty: all
     reads_bases: bool = False  # has `load_base(name) -> Encoder` for an untuned base encoder
 
 
 # The first entry is the default.
 BACK_ENDS = {
-    "ctranslate2": BackEnd("bot.rankers.ctranslate2", exported=True),
+    "ctranslate2": BackEnd("bot.rankers.ctranslate2", exported=True, encoders=("bert",)),
     "transformers": BackEnd("bot.rankers.transformers", reads_bases=True),
     "tfhub-bert": BackEnd("bot.rankers.tfhub_bert"),
 }
@@ -108,9 +109,16 @@ def back_end_name(name: str) -> str:
 
 
 def back_end_for(card: cards.ModelCard, name: str) -> str:
-    """The name of the back end for a ranker: the one it was trained for according to its card, otherwise `name` (see back_end_name)."""
+    """The name of the back end for a ranker: the one it was trained for according to its card, otherwise `name` (see back_end_name), or, if
+    that cannot run its encoder, the one that runs any encoder.
+    """
     own = card.settings.get("backend")
-    return own if own in BACK_ENDS else back_end_name(name)
+    if own in BACK_ENDS:
+        return str(own)
+    chosen, model_type = back_end_name(name), bases.model_type(card.base)
+    if model_type and BACK_ENDS[chosen].encoders and model_type not in BACK_ENDS[chosen].encoders:
+        return next(name for name, each in BACK_ENDS.items() if each.reads_bases)
+    return chosen
 
 
 def load(name: str, path: Path, precision: Precision = "int8") -> Ranker:

@@ -11,15 +11,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bot import config, rankers, text
+from bot import config, metrics, rankers, text
+from bot.schema import NotChosen
 
 SCORES = ("realism_score", "upvote_score", "relevance_score", "choice_score")
+TYPICAL_LOG_LIKELIHOOD = -1.9  # nats per token, the median of generated replies
 Scorers = Mapping[str, rankers.Ranker]  # by score column
 Scores = dict[str, float | None]  # by score column
 
 
 class Ranked(NamedTuple):
-    """What rank_score needs to know of a candidate. log_likelihood: mean per token, in nats; None if not available."""
+    """What rank_score needs to know of a candidate. log_likelihood: mean per token, in nats; None if unknown."""
 
     comment: str
     reply: str
@@ -58,9 +60,9 @@ def log_odds(scores: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 def rank_score(scores: Mapping[str, float | None], of: Ranked, weights: config.RankWeights) -> float | None:
     """The score by which `choose` orders candidates: a logistic function of the weighted `signals`, fitted by `train weights` to the
-    probability that a reader accepts the reply. A signal that is not available is left out. None if no signal with a weight is available.
+    probability that a reader accepts the reply. The score of a ranker that is not configured is left out; None if no signal is left.
 
-    >>> weights = config.RankWeights(intercept=0, realism=0, upvote=1)
+    >>> weights = config.RankWeights(intercept=0, realism=0, upvote=1, likelihood=0)
     >>> rank_score({"realism_score": 0.9, "upvote_score": 0.4}, Ranked("why", "so"), weights)
     0.4
     """
@@ -71,17 +73,39 @@ def rank_score(scores: Mapping[str, float | None], of: Ranked, weights: config.R
     return round(1 / (1 + math.exp(-max(-700.0, min(700.0, logit)))), 12)
 
 
+def refusal(comment: str, reply: str, realism_score: float | None, rank_score: float | None, settings: config.ChooseSettings) -> str:
+    """Why a candidate may not be chosen (a NotChosen), judged by its scores and its text alone; empty if nothing speaks against it.
+
+    >>> settings = config.ChooseSettings(minimum_realism=0.1, minimum_rank=0.3, minimum_words=2)
+    >>> pairs = [("not why", 0.2), ("oh, why not now", 0.9), ("so so", 0.9)]
+    >>> [str(refusal("why not now", reply, 0.2, rank, settings)) for reply, rank in pairs]
+    ['low_rank', 'repeats_comment', '']
+    """
+    if not reply.strip():
+        return NotChosen.EMPTY
+    if realism_score is not None and realism_score < settings.minimum_realism:
+        return NotChosen.LOW_REALISM
+    if len(reply.split()) < settings.minimum_words:
+        return NotChosen.TOO_SHORT
+    if metrics.repeats_ngram(comment, reply):
+        return NotChosen.ECHO
+    if rank_score is not None and rank_score < settings.minimum_rank:
+        return NotChosen.LOW_RANK
+    return ""
+
+
 def signals(scores: Mapping[str, float | None], of: Ranked) -> dict[str, float | None]:
     """The signals in rank_score, by the name of their weight; larger is better, None if not available.
 
     realism, upvote, relevance, choice: the log-odds of the scores. likelihood: the log-likelihood of the whole reply in nats, estimated as
-    that of its mean token for each word and the end; its length counts, because a small model drifts into nonsense. repetition: minus the
-    share of the reply's words that the comment has (an echo looks relevant).
+    that of its mean token for each word and the end. Its length counts, because a small model drifts into nonsense; if the likelihood is
+    unknown, the length alone counts. repetition: minus the share of the reply's words that the comment has (an echo looks relevant).
     """
     found: dict[str, float | None] = {
         column.removesuffix("_score"): None if value is None else float(log_odds(np.array(value))) for column, value in scores.items()
     }
-    found["likelihood"] = None if of.log_likelihood is None else of.log_likelihood * (len(of.reply.split()) + 1)
+    mean = TYPICAL_LOG_LIKELIHOOD if of.log_likelihood is None else of.log_likelihood
+    found["likelihood"] = mean * (len(of.reply.split()) + 1)
     words = text.words(of.reply)
     found["repetition"] = -len(set(words) & set(text.words(of.comment))) / max(1, len(set(words)))
     return found

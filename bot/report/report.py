@@ -78,19 +78,21 @@ SETTINGS: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
     ("candidates", ("seed",), "seed", "the same seed and model give the same candidates"),
     ("candidates", ("model",), "generator checksum", "first 12 digits of the sha256 of the model's files"),
     ("scores", ("settings", "realism"), "realism ranker", "folder of the model"),
-    ("scored", ("models", "realism"), "realism ranker checksum", "as above"),
+    ("scores", ("models", "realism"), "realism ranker checksum", "as above"),
     ("scores", ("settings", "upvote"), "upvote ranker", "folder of the model"),
-    ("scored", ("models", "upvote"), "upvote ranker checksum", "as above"),
+    ("scores", ("models", "upvote"), "upvote ranker checksum", "as above"),
     ("scores", ("settings", "relevance"), "relevance ranker", "folder of the model"),
     ("scores", ("settings", "choice"), "choice ranker", "folder of the model"),
-    ("scored", ("models", "relevance"), "relevance ranker checksum", "as above"),
-    ("scored", ("models", "choice"), "choice ranker checksum", "as above"),
-    ("scores", ("settings", "weights"), "weights", "of the rankers in rank_score"),
+    ("scores", ("models", "relevance"), "relevance ranker checksum", "as above"),
+    ("scores", ("models", "choice"), "choice ranker checksum", "as above"),
+    ("scores", ("settings", "weights"), "weights", "of the signals in rank_score"),
     ("chosen", ("settings", "minimum_realism"), "realism threshold", "candidates with a lower realism score are refused"),
+    ("chosen", ("settings", "minimum_rank"), "rank threshold", "candidates with a lower rank score are refused"),
+    ("chosen", ("settings", "minimum_words"), "minimum words", "shorter candidates are refused"),
 )
 # Shown while the full list of settings is collapsed.
 MAIN_SETTINGS = frozenset(
-    {"generator", "candidates", "temperature", "top_p", "seed", "realism ranker", "upvote ranker", "relevance ranker", "realism threshold"}
+    {"generator", "candidates", "temperature", "top_p", "seed", "realism ranker", "upvote ranker", "relevance ranker", "rank threshold"}
 )
 
 CARDS_SHOWN_OPEN = 12  # with more comments, the lists of candidates are collapsed at first

@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bot import files
+from bot import files, text
 from bot.schema import Graded
 from bot.train import encoders, graded, loop
 from bot.train.options import Method, Out, RankerOptions
@@ -55,7 +55,7 @@ def train(options: Options) -> None:
     """Raises UserError if a file or the base is missing, or there are too few graded candidates."""
     folder = bases.base_path(options.base)
     parts = graded.read(options.graded)
-    rows = examples(parts["train"], options.seed)
+    rows = [replace(row, comment=text.clean(row.comment), reply=text.clean(row.reply)) for row in examples(parts["train"], options.seed)]
 
     import torch
 
@@ -74,7 +74,7 @@ def train(options: Options) -> None:
 
     settings: dict[str, Any] = {
         "rows": len(rows), "epochs": options.epochs, "batch_tokens": options.batch_tokens,
-        "graded": {path.name: files.sha256_of(path) for path in options.graded},
+        "graded": {str(path): files.sha256_of(path) for path in options.graded},
     }  # fmt: skip
     task = encoders.Task("choice", options.out, settings, {}, batches, loss_of, calibrate=lambda ranker: (1.0, 0.0))
     encoders.fit(options, model, [task])

@@ -105,8 +105,8 @@ def with_lora(model: Any, task_type: str, rank: int, **options: Any) -> Any:
 
 def save_adapter(model: Any, base: str, out: Path) -> None:
     """Write the LoRA adapter of a peft model into `out` in half precision. Loading merges it in float32."""
-    for parameter in model.parameters():
-        if parameter.requires_grad:
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad or "lora_" in name:  # the adapter of a lower layer may be frozen
             parameter.data = parameter.data.half()
     model.peft_config["default"].base_model_name_or_path = base  # the base's name for base_path, not a local path
     model.save_pretrained(out, save_embedding_layers=False)  # otherwise peft looks the base up on the hub

@@ -15,6 +15,7 @@ from bot.cli import UserError
 from bot.schema import Graded
 
 FILE = Path("data/choice/graded.csv")
+GRADES = range(4)
 ACCEPTABLE = 2  # grade
 
 Part = Literal["train", "weights", "held_out"]
@@ -34,12 +35,15 @@ def read(paths: Sequence[Path]) -> dict[Part, list[Graded]]:
     """The rows of all files by part. Raises UserError if a file is missing, or a part lacks accepted or other candidates."""
     rows: dict[Part, list[Graded]] = {"train": [], "weights": [], "held_out": []}
     for path in paths:
-        for row in schema.read_rows(path, Graded):
+        for number, row in enumerate(schema.read_rows(path, Graded), start=1):
+            if row.grade not in GRADES:
+                raise UserError(f"{path}: row {number}: the grade {row.grade} is not one of {', '.join(map(str, GRADES))}; correct it")
             rows[part_of(row.comment_id)].append(row)
     for part, own in rows.items():
         if len({row.grade >= ACCEPTABLE for row in own}) < 2:
+            names = ", ".join(map(str, paths))
             raise UserError(
-                f"{', '.join(map(str, paths))}: the part {part!r} has {len(own)} rows, not all of them may have grades below"
-                f" {ACCEPTABLE}, or from {ACCEPTABLE}; grade more candidates"
+                f"{names}: the part {part!r} ({len(own)} rows) needs grades below {ACCEPTABLE} and of at least {ACCEPTABLE}; grade more"
+                " candidates"
             )
     return rows

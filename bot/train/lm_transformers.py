@@ -6,6 +6,7 @@ Writes OUT: a LoRA adapter (with --method full: the whole model), model.json, lo
        training, OUT/checkpoint.pt.
 
     python run_bot.py train lm --base smollm2-135m-instruct --data data/prepared --pairs 24000 --out models/lm
+    python run_bot.py train lm --start models/lm --imitate --pairs 8000 --out models/lm-2
 
 The loss covers only the reply and the end token, because the model never has to write the comment.
 """
@@ -26,7 +27,7 @@ from bot.schema import LmRow, LossRow
 from bot.train import encoders, loop
 from bot.train.card_text import card_text, data_facts
 from bot.train.options import Base, Epochs, LearningRate, Out, TrainOptions
-from bot.weights import bases, cards, loading
+from bot.weights import bases, cards, loading, serving
 
 if TYPE_CHECKING:
     import torch
@@ -50,6 +51,7 @@ class Options(TrainOptions):
     upper_layers: Annotated[
         int | None, typer.Option(min=1, help="lora: adapt only so many layers, from the output; faster [default: all]", show_default=False)
     ] = None
+    start: Annotated[Path | None, typer.Option(help="lora: continue from the adapter of this generator, which has the same base")] = None
     max_tokens: Annotated[int, typer.Option(min=16, help="skip rows with more tokens")] = 96
     batch_tokens: Annotated[int, typer.Option(min=16, help="tokens per step, including padding")] = 1024
     learning_rate: LearningRate = 5e-4
@@ -79,6 +81,7 @@ def train(options: Options) -> None:
         "method": options.method.value, "pairs": len(encoded), "epochs": options.epochs, "max_tokens": options.max_tokens,
         "batch_tokens": options.batch_tokens, "learning_rate": options.learning_rate, "seed": options.seed,
         "lora_rank": LORA_RANK if is_lora else None, "upper_layers": options.upper_layers,
+        "start": serving.fingerprint(options.start) if options.start else None,
     }  # fmt: skip
     losses = loop.fit(
         [parameter for parameter in model.parameters() if parameter.requires_grad],
@@ -99,7 +102,7 @@ def train(options: Options) -> None:
         else:
             model.save_pretrained(new)
             tokenizer.save_pretrained(new)
-        copies.write(new, replies)
+        copies.write(new, replies, earlier=copies.read(options.start) if options.start else None)
         schema.write_rows(new / "losses.csv", LossRow, [LossRow(step, loss, None) for step, loss in enumerate(losses, 1)])
         cards.write_card(new, card)
     print(f"{options.out}: trained on {len(encoded):,} pairs, train loss {loop.mean_of_last(losses):.3f} over the last 50 steps")
@@ -129,11 +132,29 @@ def load_model(folder: Path, options: Options) -> tuple[Any, Any]:
     if options.method is Method.full:
         plain.to(loop.device()).train()
         return plain, plain
-    layers = int(plain.config.num_hidden_layers)
-    upper = {"layers_to_transform": [*range(max(0, layers - options.upper_layers), layers)]} if options.upper_layers else {}
-    model = encoders.with_lora(plain, "CAUSAL_LM", LORA_RANK, **upper)
+    first = max(0, int(plain.config.num_hidden_layers) - options.upper_layers) if options.upper_layers else 0
+    if options.start:
+        model = continued(plain, options.start, options.base)
+        for name, parameter in model.named_parameters():
+            if any(f".{layer}." in name for layer in range(first)):
+                parameter.requires_grad_(False)
+    else:
+        upper = {"layers_to_transform": [*range(first, plain.config.num_hidden_layers)]} if first else {}
+        model = encoders.with_lora(plain, "CAUSAL_LM", LORA_RANK, **upper)
     loop.cast_frozen_weights(model)
     return model, model.get_base_model()
+
+
+def continued(plain: Any, start: Path, base: str) -> Any:
+    """The base with the adapter in `start`, to train on. Raises UserError if it is not an adapter of this base and LORA_RANK."""
+    from peft import PeftModel
+
+    card = cards.read_card(start)
+    if (card.kind, card.base, card.format, card.settings.get("lora_rank")) != ("lm", base, "adapter", LORA_RANK):
+        raise UserError(f"--start {start}: not a LoRA generator of rank {LORA_RANK} on {base}; leave --start out")
+    model: Any = PeftModel.from_pretrained(plain, start, is_trainable=True).float().to(loop.device())
+    model.train()
+    return model
 
 
 def batch_loss(model: Any, batch: list[Encoded], device: Any, plain: bool) -> torch.Tensor:

@@ -87,6 +87,8 @@ def main(
         files.check_output(sheet, scored)
     else:
         files.check_output(out, [*scored, *([answers] if answers else [])], is_ours=judge.is_judgements)
+    if answers is not None and reader is None:
+        raise UserError("--answers also needs --reader NAME: the answers of a sheet are those of the person who filled it in")
     pairs, without = judge.read_pairs(scored, by, seed)
     for reason, count in without.items():
         print(f"{count} comments left out: {reason}")
@@ -94,7 +96,7 @@ def main(
         judge.write_sheet(pairs, sheet)
         print(f"{sheet}: {len(pairs)} pairs")
         return
-    reading = Reading(pairs, out, reader or getpass.getuser())
+    reading = Reading(pairs, out, reader or user_name())
     if answers is not None:
         given = judge.read_answers(answers, pairs)
         print(f"{reading.record(given)} new answers of {len(given)}")
@@ -103,3 +105,11 @@ def main(
     else:
         judge.read_in_terminal(reading)
     print(f"{len(reading.answered())} of {len(pairs)} pairs read by {reading.who}: {out}; `run_bot.py judge table {out}` shows the results")
+
+
+def user_name() -> str:
+    """The name of this machine's user. Raises UserError if it has none, as in some containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        raise UserError("this user has no name; give --reader NAME") from None

@@ -235,6 +235,15 @@ def base_sha256(name: str) -> str:
     return str((read_base(name) or {})["sha256"])
 
 
+def model_type(name: str) -> str:
+    """The model type in a base's config.json, such as "bert"; empty if it has none or is not installed."""
+    try:
+        content = json.loads((base_folder(name) / "config.json").read_text(encoding="utf-8"))
+        return str(content.get("model_type", ""))
+    except (OSError, ValueError, AttributeError, UserError):
+        return ""
+
+
 def write_manifest(base: Base, folder: Path, revision: str | None) -> None:
     """Write base.json. Call it after all other files are written."""
     files = {}
