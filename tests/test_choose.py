@@ -187,7 +187,7 @@ def test_scores_and_candidates_are_joined_on_ids() -> None:
     ]  # fmt: skip
     with pytest.raises(UserError, match="t1_b-0 answers t1_b"):
         join(comments[:1], candidates, scores)
-    with pytest.raises(UserError, match="rank again"):
+    with pytest.raises(UserError, match="run `rank` again"):
         join(comments, candidates, scores[1:])
 
 

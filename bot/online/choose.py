@@ -168,7 +168,7 @@ def check_origin(run: Path) -> None:
         manifest = files.read_manifest(run / f"{name}.csv")
         made_from = (manifest or {}).get("made_from", {}).get(field)
         if made_from is not None and files.sha256_of(run / f"{source}.csv") not in made_from:
-            raise UserError(f"{run / name}.csv: made from another {source}.csv; {remedy} again")
+            raise UserError(f"{run / name}.csv: made from another {source}.csv; run `{remedy}` again")
 
 
 def choose_in(run: Path, settings: config.Settings) -> None:
