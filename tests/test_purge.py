@@ -620,7 +620,7 @@ def test_score_files_are_deleted_and_ranked_pairs_left(tmp_path: Path, capsys: p
     for path in (scores, tmp_path / "ranked_pairs.csv"):
         schema.write_cells(path, ["comment", "reply"], [["why", "so"]], {"made_from": {}})
     (tmp_path / "ids.txt").write_text("t1_gone\n")
-    purge_command(tmp_path / "ids.txt", tmp_path)
+    purging.purge_command(tmp_path / "ids.txt", tmp_path)
     assert not scores.exists() and not files.manifest_path(scores).exists() and (tmp_path / "ranked_pairs.csv").exists()
     printed = capsys.readouterr().out
     assert "a score file that `evaluate` makes again" in printed and "not searched, because they have no ids: " in printed
