@@ -32,7 +32,7 @@ DISCLOSURE = (
 )
 
 
-# Names of credentials, by one of their words or by their ending; and a user name and password in a URL.
+# Credentials are recognized by a word in their name, by the ending of their name, or by a user name and password in a URL.
 _SECRET_WORDS = frozenset(
     (
         *("secret", "token", "password", "passwd", "passphrase", "passcode", "passwort", "kennwort", "pass", "pwd", "pw", "auth"),
@@ -49,7 +49,7 @@ class Section(BaseModel):
 
 
 def _project_folder(path: Path) -> Path:
-    """The project's folder of that name if the working folder has none: the shipped models, for commands that are run elsewhere."""
+    """The same path inside the project if it does not exist here, so that commands find the shipped models from any folder."""
     return ROOT / path if not path.exists() and (ROOT / path).is_dir() else path
 
 
@@ -238,7 +238,7 @@ def credentials(content: Any, where: tuple[str | int, ...] = ()) -> list[tuple[s
 
 
 def line_of(content: str, place: Sequence[str | int]) -> str:
-    """The line of an entry in a TOML text, as " line N"; that of its table if the entry is not found, empty if neither is.
+    """The line of an entry in a TOML text, as " line N". The line of its table if the entry is not found; empty if neither is found.
 
     >>> line_of("[reddit]\\n\\npwd = 1\\n", ["reddit", "pwd"]), line_of("reddit.url = 1", ["reddit", "url"]), line_of("", ["x"])
     (' line 3', ' line 1', '')
@@ -281,7 +281,7 @@ def load(path: Path | None) -> Settings:
 
     Raises:
         WrongSettings: the file does not exist, is not TOML or contains a credential; or a setting or variable is unknown or out of range.
-            The message has the name, file and line, but never the value, which may be a password.
+            The message contains the name, file and line, but never the value, which may be a password.
     """
     source, content = _read(path) if path is not None else ("", {})
     variables = [name for name in os.environ if name.upper().startswith("BOT_") and is_credential(name)]

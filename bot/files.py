@@ -345,9 +345,9 @@ def read_manifest(path: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, UnicodeDecodeError) as error:
-        raise FileError(f"{manifest_path(path)}: not readable ({error}); delete it and {path.name}, and create that again") from None
+        raise FileError(f"{manifest_path(path)}: not readable ({error}); delete it and {path.name}, then create both again") from None
     if not isinstance(content, dict) or not {"rows", "sha256", "made_from"} <= content.keys():
-        raise FileError(f"{manifest_path(path)}: rows, sha256 or made_from is missing; delete it and {path.name}, and create that again")
+        raise FileError(f"{manifest_path(path)}: rows, sha256 or made_from is missing; delete it and {path.name}, then create both again")
     return content
 
 

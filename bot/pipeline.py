@@ -155,7 +155,7 @@ def step(stage: str, seconds: float, lines: Sequence[str]) -> str:
 def run_stage(stage: str, arguments: list[str], environment: Mapping[str, str], journal: Journal) -> tuple[int, list[str]]:
     """Run a stage and return its exit status and output lines. In a quiet run the lines, including errors, go to the journal.
 
-    Its Python does not import modules from the working folder (-P), and only stages that talk to Reddit get PRAW's variables.
+    The process does not import modules from the working folder (-P), and only stages that talk to Reddit get PRAW's variables.
 
     The output of `report` is the result of the run: it goes to the terminal unchanged and is never logged.
     """

@@ -64,7 +64,7 @@ def phrases(*names: type[Phrased]) -> dict[str, str]:
 class Verdict(Phrased):
     """The result for a candidate."""
 
-    CHOSEN = "chosen", "the reply to post: the best rank score of all candidates that may be posted in its submission"
+    CHOSEN = "chosen", "the reply to post: the highest rank score among all candidates that may be posted in its submission"
     KEPT = "kept", "could be posted, but another candidate is better"
     REFUSED = "refused", "must not be posted"
 
@@ -76,9 +76,9 @@ class NotChosen(Phrased):
     LOW_REALISM = "low_realism", "realism score below the threshold"
     LOW_RANK = "low_rank", "rank score below the threshold; not replying is better"
     TOO_SHORT = "too_short", "fewer words than choose.minimum_words"
-    ECHO = "repeats_comment", "repeats three words in a row of the comment"
+    ECHO = "repeats_comment", "repeats three consecutive words of the comment"
     NOT_BEST = "not_best", "another candidate for the same comment has a better rank score"
-    OTHER_COMMENT = "other_comment_in_submission", "the best for its comment, but another comment in the submission is answered"
+    OTHER_COMMENT = "other_comment_in_submission", "the best candidate for its comment, but another comment in the submission is answered"
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------
@@ -218,7 +218,7 @@ class ConductLine:
 
 @dataclass(slots=True)
 class Graded:
-    """A graded candidate, for `train choice` and `train weights`. grade: 0 nonsense or unfitting, 1 weak, 2 acceptable here, 3 good."""
+    """A graded candidate, for `train choice` and `train weights`. grade: 0 nonsense or off-topic, 1 weak, 2 acceptable, 3 good."""
 
     comment_id: str
     comment: str
@@ -238,7 +238,7 @@ class LossRow:
 
 @dataclass(slots=True)
 class Comment:
-    """RUN/comments.csv: a comment to answer. depth 0: directly under the submission. submitter: who wrote the submission and its title."""
+    """RUN/comments.csv: a comment to answer. depth 0: directly under the submission. submitter: the author of the submission."""
 
     comment_id: str
     thread_id: str
@@ -335,7 +335,7 @@ class Submitted:
 
 @dataclass(slots=True)
 class BlindPair:
-    """Two candidates for one comment, in the order in which a reader sees them. pick: 1 or 2, the place of the one that is tested.
+    """Two candidates for one comment, in the order in which a reader sees them. pick: 1 or 2, the position of the candidate under test.
 
     by: `verdict`, or the score whose best candidate is the pick. source: the scored file.
     """
@@ -368,7 +368,7 @@ class Judgement(BlindPair):
 
 @dataclass(slots=True)
 class SheetRow:
-    """sheet.csv: a pair without a hint which is the pick, with three empty cells for the answer. comment_id is there for `purge`."""
+    """sheet.csv: a pair, without any hint which reply is the pick, and three empty cells for the answer. `purge` needs comment_id."""
 
     pair_id: str
     comment_id: str
@@ -384,7 +384,7 @@ class SheetRow:
 
 @dataclass(slots=True)
 class SheetAnswer:
-    """answered.csv: what a reader filled in. better: 1, 2 or 0; *_acceptable: 1 or 0, y or n. A row without any answer is not read yet."""
+    """answered.csv: what a reader filled in. better: 1, 2 or 0; *_acceptable: 1 or 0, y or n. A row without answers is not judged yet."""
 
     pair_id: str
     better: str
@@ -491,7 +491,7 @@ def display_name(path: Path) -> str:
 
 
 def one_line(text: str) -> str:
-    """A foreign text for an error message: without line breaks, at most 200 characters.
+    """Foreign text for an error message: on one line, at most 200 characters.
 
     >>> one_line("a\\n b")
     'a b'
@@ -518,7 +518,7 @@ def read_cells(path: Path) -> Iterator[list[str]]:
             yield header
             for number, cells in enumerate(reader, start=1):
                 if not cells and len(header) > 1:
-                    continue  # a blank line, which editors may leave at the end
+                    continue  # a blank line, which some editors add at the end
                 if len(cells) != len(header):
                     raise files.FileError(
                         f"{where}: row {number} has {len(cells)} cells, but the header has {len(header)}; the file is truncated or not CSV"
@@ -574,7 +574,7 @@ def write_rows(path: Path, row_type: type[Row], rows: Iterable[Row], made_from: 
 
 
 def append_rows(path: Path, row_type: type[Row], rows: Iterable[Row]) -> None:
-    """Append rows to a file without manifest and flush them to disk. Creates the file. A write that fails leaves the file as it was.
+    """Append rows to a file without manifest and flush them to disk. Creates the file if needed. A failed write leaves it unchanged.
 
     Raises:
         FileError: the file has other columns, a text is not valid Unicode (a lone surrogate), or `path` is a link, a folder or a device.

@@ -45,7 +45,7 @@ BODIES: dict[str, Any] = {
 def test_an_unusable_response_is_a_one_line_error(body: object, status: int) -> None:
     with scripted(me=[(status, {}, body)]) as (_, client), pytest.raises(Unreachable) as error:
         reddit.account_name(client)
-    assert "\n" not in str(error.value) and "try the same again later" in str(error.value)
+    assert "\n" not in str(error.value) and "try again later" in str(error.value)
 
 
 @pytest.mark.parametrize("body", ["<html>blocked</html>", "", "blocked", {"message": "Forbidden", "error": 403}])

@@ -161,7 +161,7 @@ def test_invariants(rows: list[Scored]) -> None:
 
 def test_the_summary_counts_comments_that_wait_for_another_comment() -> None:
     rows = choose([row("0", rank=0.6), row("0", comment="t1_b"), row("1", realism=0.1, comment="t1_b")], settings(0.5))
-    assert summary(rows) == "1 of 2 comments get a reply; 1 none, as another comment of the submission is answered"
+    assert summary(rows) == "1 of 2 comments get a reply; 1 without: another comment of the submission is answered"
 
 
 def write_run(folder: Path, rows: list[Scored], comments: dict[str, str] | None = None, title: str = "T") -> None:
@@ -217,7 +217,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     before = (tmp_path / "scores.csv").read_bytes()
     main(tmp_path)
     message = capsys.readouterr().out
-    assert "1 of 2 comments get a reply; 1 none, as all candidates are refused (low_realism 1)\n" in message
+    assert "1 of 2 comments get a reply; 1 without: all candidates refused (low_realism 1)\n" in message
     assert [each.verdict for each in schema.read_rows(tmp_path / "scored.csv", Scored)] == ["chosen", "refused", "refused"]
     assert (tmp_path / "scores.csv").read_bytes() == before  # a stage does not change its input
     assert schema.read_rows(tmp_path / "chosen.csv", Scored) == [row("0", rank=0.6, verdict="chosen")]

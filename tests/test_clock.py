@@ -73,7 +73,7 @@ def test_clocks_that_differ_by_years_are_an_error(years: int) -> None:
 def test_an_unreadable_date_is_ignored(date: str) -> None:
     made = ServerClock()
     made.note(date)
-    with pytest.raises(Unreachable, match="no answer has a Date"):
+    with pytest.raises(Unreachable, match="no response has a Date"):
         made.utc(URL)
     made.note(formatdate(time.time(), usegmt=True))
     assert abs(made.utc(URL) - time.time()) <= 2

@@ -217,7 +217,7 @@ def test_no_trace_of_a_comment_is_left(data: Path, capsys: pytest.CaptureFixture
     check_contracts(data)
     out = capsys.readouterr().out
     assert "raw_data/2017-01.parquet: 3 of 20 rows removed" in out and "first/comments.csv: 1 of 4 rows removed" in out
-    assert "lm_train.csv: 3 of 40 rows removed; gpt2_finetune.csv made again from it" in out
+    assert "lm_train.csv: 3 of 40 rows removed; gpt2_finetune.csv created again from it" in out
     assert "first/report.html: deleted; `python run_bot.py report --run" in out and "new extraction brings the rows back" in out
     after = tree(data)
     gone = {"raw_data/.staged/RC_2017-01.zst/bucket=0/piece0_0.parquet", "raw_data/.staged/RC_2017-01.zst/staged.json"}
@@ -394,7 +394,9 @@ def test_a_page_is_deleted_with_any_row_of_its_run(data: Path) -> None:
 
 def test_gpt2_finetune_without_its_lm_train(data: Path) -> None:
     (data / "prepared" / "lm_train.csv").unlink()
-    with pytest.raises(UserError, match=r"1 not purged.*gpt2_finetune\.csv: there is no lm_train\.csv beside it.*prepare again, or delete"):
+    with pytest.raises(
+        UserError, match=r"1 not purged.*gpt2_finetune\.csv: there is no lm_train\.csv beside it.*run `prepare` again, or delete"
+    ):
         purge(data, "t1_c00x")
     assert places(data, "c00x") == {"prepared/gpt2_finetune.csv"}
 
@@ -568,7 +570,7 @@ def test_the_command(data: Path, tmp_path: Path) -> None:
     (data / "ids.csv").write_text("# deleted this week\r\n\r\nt1_c00x\r\n  c01x  \r\n")
     done = command("--ids", "data/ids.csv", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "data/prepared/lm_train.csv: 6 of 40 rows removed; gpt2_finetune.csv made again from it\n" in done.stdout
+    assert "data/prepared/lm_train.csv: 6 of 40 rows removed; gpt2_finetune.csv created again from it\n" in done.stdout
     assert places(data, "c00x", "c01x") == {"ids.csv"} and "ids.csv" not in done.stdout
     (data / "bad.csv").write_text("comment_id,reply\nt1_c02x\n")
     failed = command("--ids", "data/ids.csv", "--data", "data", cwd=tmp_path)
@@ -598,7 +600,7 @@ def test_wrong_folders_and_files(data: Path, tmp_path: Path, capsys: pytest.Capt
     with pytest.raises(UserError, match=r"binary: can't be read \(not UTF-8\)"):
         purging.purge_command(tmp_path / "binary", data, None, False)
     purge(data, "# nothing", "")
-    assert "no ids in it; nothing to do" in capsys.readouterr().out
+    assert "contains no ids; nothing to do" in capsys.readouterr().out
     assert tree(data) == before
 
 
@@ -623,4 +625,4 @@ def test_score_files_are_deleted_and_ranked_pairs_left(tmp_path: Path, capsys: p
     purging.purge_command(tmp_path / "ids.txt", tmp_path)
     assert not scores.exists() and not files.manifest_path(scores).exists() and (tmp_path / "ranked_pairs.csv").exists()
     printed = capsys.readouterr().out
-    assert "a score file that `evaluate` makes again" in printed and "not searched, because they have no ids: " in printed
+    assert "a score file that `evaluate` creates again" in printed and "not searched, because they have no ids: " in printed

@@ -155,7 +155,7 @@ def test_reddit_itself_needs_credentials_and_an_honest_user_agent(monkeypatch: p
     "agent", ["", "linux:reply-bot:0.1 (by /u/unknown)", "Mozilla/5.0 (X11; Linux)", "reply-bot by /u/somebody", "a:b:c (by /u/x)"]
 )
 def test_a_user_agent_without_an_account_is_refused(agent: str) -> None:
-    with pytest.raises(UserError, match="reddit.user_agent: names no account"):
+    with pytest.raises(UserError, match="reddit.user_agent: does not name an account"):
         reddit.connect(RedditSettings(user_agent=agent))
 
 
@@ -376,7 +376,7 @@ def test_the_time_is_that_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None
     date = {"Date": "Wed, 21 Oct 2015 07:28:00 GMT"}
     with scripted(me=[(200, date, ME[2])]) as (server, client), time_machine.travel(1_445_412_480 - 86_400, tick=True):
         monkeypatch.setattr(server.RequestHandlerClass, "date_time_string", lambda *_: date["Date"])
-        with pytest.raises(UserError, match="no answer has a Date"):
+        with pytest.raises(UserError, match="no response has a Date"):
             reddit.server_utc(client)
         reddit.account_name(client)
         assert 0 <= reddit.server_utc(client) - 1_445_412_480 < 60

@@ -193,7 +193,7 @@ def test_outcomes_of_other_texts_are_not_shown(tmp_path: Path, capsys: pytest.Ca
     ]
     schema.write_rows(tmp_path / "submitted.csv", Submitted, attempts, {"chosen": "the checksum of another chosen.csv"})
     shown = page_of(tmp_path).flat()
-    assert "Nothing of this was sent. An earlier run of this folder submitted 2 other texts." in shown
+    assert "Nothing from this run was sent. An earlier run of this folder submitted 2 other texts." in shown
     assert "the reply is on the site" not in shown and "t1_new" not in shown and "the thread is locked" not in shown
     assert "An earlier run of this folder submitted 2 other texts." in " ".join(capsys.readouterr().out.split())
     chosen = schema.read_rows(tmp_path / "chosen.csv", Scored)

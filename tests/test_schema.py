@@ -354,7 +354,7 @@ def test_a_corrupt_manifest_is_rejected(tmp_path: Path, content: str) -> None:
     path = tmp_path / "lm.csv"
     write_rows(path, LmRow, lm_rows("a"))
     manifest_path(path).write_text(content)
-    assert "delete it and lm.csv, and create that again" in refusal(path)
+    assert "delete it and lm.csv, then create both again" in refusal(path)
 
 
 @pytest.mark.parametrize(("renames", "bodies"), [(0, ["old"]), (1, ["new", "newer"])])

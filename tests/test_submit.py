@@ -515,7 +515,7 @@ def test_errors_of_resolve(box: Box, run: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"{tmp_path}/ledger.sqlite: no such ledger"):
         operate.resolve_command()
     (comment,) = parked(box, run)
-    with pytest.raises(UserError, match="t1_zzz: not parked; `resolve` alone lists what is"):
+    with pytest.raises(UserError, match="t1_zzz: not parked; run `resolve` alone to list parked replies"):
         operate.resolve_command("t1_zzz", operate.Answer.NEVER)
     with pytest.raises(UserError, match="give a comment and an answer"):
         operate.resolve_command(comment.comment_id)
@@ -553,7 +553,7 @@ def test_status_prints_counts_and_reasons(
         "sent: 2 in the last hour (cap 2), 2 in 24 hours (cap 20)",
         "posted: 2",
         "rejected: 1, locked",
-        "by name: THREAD_LOCKED 1",
+        "errors: THREAD_LOCKED 1",
         "not posted in 24 hours: hour_cap 1",
         f"r/books is benched until {operate.moment(now + DAY)}",
         "opted out: 1",

@@ -1,4 +1,4 @@
-"""accounts: detect bots by the account's name, the form of the name, or a signature in the text."""
+"""accounts: detect bots by the name of the account, its form, or a signature in the text."""
 
 from __future__ import annotations
 

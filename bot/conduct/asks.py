@@ -1,10 +1,10 @@
-"""asks: does somebody who writes to the bot ask it to stop, or to delete what it wrote? Pure.
+"""asks: does a reply or a message to the bot ask it to stop, or to delete what it wrote? Pure.
 
-For text written to the bot, in a reply or in a message, doubtful cases count as requests: `! STOP`, «s t o p», «leave me alone, bot» and
-«unsubscribe» all count, but not what they quote. Text written to other people is no opt-out; there, topics.py looks for «no bots».
+Doubtful cases count as requests: `! STOP`, «s t o p», «leave me alone, bot» and «unsubscribe» all do. Quoted text does not count. These
+functions are only for text written to the bot; in text written to other people, topics.py looks for «no bots».
 
-Patterns of topics/stop.txt and delete.txt, a section each: a word of [command] stands after a mark; or a clause, without what only stands
-around it (<filler>), is one of [clause]; or a [phrase] stands anywhere.
+topics/stop.txt and topics/delete.txt have three sections. A [command] is a word that follows a mark such as `!`. A [clause] is a whole
+clause, apart from filler words (<filler>). A [phrase] may occur anywhere.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ def _asks(what: str, shown: str) -> bool:
 
 
 def _shown(body: str) -> str:
-    """What its author wrote, marks and all, in lower case."""
+    """A text in lower case, without quotes, with its marks."""
     return latin(markdown.unmarked(body)).lower()
 
 
 @cache
 def _command(what: str) -> re.Pattern[str]:
-    """A mark, perhaps a blank, and a word. The mark begins a word: «great! stopping there» is none."""
+    """A mark, an optional space and a command. The mark must not end a word: «great! stopping there» does not match."""
     words = "|".join(matching.read(what)["command"])
     return matching.compiled([rf"(?<!!)[!\u00a1/#.\-\\]{{1,9}} ?(?:{words})"])
 

@@ -1,4 +1,4 @@
-"""echo: does a reply repeat what somebody wrote? Detected also with text added, look-alike letters, no spaces, or in another order."""
+"""echo: does a reply repeat what somebody wrote? Added text, look-alike letters, missing spaces or another order do not hide a copy."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from functools import lru_cache
 from bot.conduct import letters
 
 PASSAGE = 22  # minimum length of a copied passage in letters and digits; «on the way to work» has 14
-TAKEN = 0.45  # a reply with at least this share in such passages is an echo
-_FIGURES = str.maketrans("013457i", "oleastl")  # i, l and 1 are one
+TAKEN = 0.45  # minimum share of a reply in such passages; such a reply is an echo
+_FIGURES = str.maketrans("013457i", "oleastl")  # i, l and 1 count as the same letter
 _OTHERS = re.compile(r"[\W_]+")
 
 
@@ -39,7 +39,7 @@ def _taken(reply: str, other: str) -> int:
     """The number of characters of the reply that are in passages of the other text."""
     half = PASSAGE // 2
     if not any(reply[at : at + half] in other for at in range(0, len(reply) - half + 1, half)):
-        return 0  # a fast check, since most texts share nothing: every passage contains a half that begins at such a position
+        return 0  # a fast check, since most texts share nothing: every copied passage contains a half that begins at one of these positions
     known = {other[at : at + PASSAGE] for at in range(len(other) - PASSAGE + 1)}
     taken, end = 0, 0
     for at in range(len(reply) - PASSAGE + 1):

@@ -1,7 +1,7 @@
-"""hosts: does a text contain a web address, also without http:// or with disguised dots?
+"""hosts: does a text contain a web address, including one without http:// or with disguised dots?
 
-A mere name with a dot (Etsy.com, node.js, great.It was) does not count. It counts if it directs readers there: «see etsy.com», a path, a
-port, www., a hyphen in the name. The public suffix list (publicsuffixlist) decides which last labels exist.
+A name with a dot (Etsy.com, node.js, great.It was) does not count by itself. It counts if it directs readers there: «see etsy.com», a path,
+a port, www., a hyphen in the name. The public suffix list (publicsuffixlist) decides which last labels exist.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SCHEME = re.compile(
 )
 _LABEL = r"[^\W_](?:[\w-]{0,61}[^\W_])?"
 _DOTTED = re.compile(rf"(?<![\w.@-])((?:{_LABEL}\.){{1,4}})([^\W\d_]{{2,24}})(?![\w@-])(:\d|/\w)?")
-# (.) [.] -dot- • 。: nobody writes these between words.
+# (.) [.] -dot- • 。: these do not occur between ordinary words.
 _HIDDEN_DOT = re.compile(
     rf"(?i)(?<![\w-])({_LABEL})\s?(?:[(\[{{<]\s?(?:\.|dot|punkt|punto|point)\s?[)\]}}>]|-(?:dot|point)-"
     rf"|[•·。．｡∙⋅])\s?([a-z]{{2,24}})(?![\w-])"
@@ -36,7 +36,7 @@ _SENT_THERE = re.compile(
     r"|sign up (?:at|on)|register (?:at|on))"
     r"[:,]?(?: (?:the|my|our|this|on|at))?)\s*$"
 )
-_TRIED = re.compile(r"(?i)\b(?:try|google|use|at|on|from|called)\s$")  # for a name that is not a word
+_TRIED = re.compile(r"(?i)\b(?:try|google|use|at|on|from|called)\s$")  # before a name that is not a word
 # Last labels that are not used as words after a dot.
 _ALWAYS = frozenset(["com", "net", "org", "edu", "gov", "info", "biz", "xyz", "onion", "icu", "club", "online"])
 

@@ -38,7 +38,7 @@ def keys_in(piece: str) -> set[str]:
 
 
 def _better(one: Keys | None, other: Keys | None) -> Keys | None:
-    """The one whose shortest key is longer; then the smaller one."""
+    """The set whose shortest key is longer; if both are equal, the smaller set."""
     if not one or not other:
         return one or other
     return max(one, other, key=lambda keys: (min(map(len, keys)), -len(keys)))
@@ -53,7 +53,7 @@ class _Reader:
         self.place = 0
 
     def alternatives(self, begins: bool) -> tuple[Keys | None, bool]:
-        """Keys of the pattern from here to the end of the group, and whether a word begins after it. begins: whether one begins here."""
+        """Keys of the pattern from here to the end of the group, and whether a word begins after it. begins: whether a word begins here."""
         every: Keys | None = frozenset()
         every_begins = True
         while True:
@@ -67,7 +67,7 @@ class _Reader:
     def sequence(self, begins: bool) -> tuple[Keys | None, bool]:
         """The same for one alternative."""
         best: Keys | None = None
-        word = ""  # the certain letters from the start of a word
+        word = ""  # the letters at the start of a word that are certain
         while self.place < len(self.tokens) and self.tokens[self.place][0] not in ("close", "or"):
             kind, token = self.tokens[self.place]
             self.place += 1

@@ -1,4 +1,4 @@
-"""language: is a text in another language than the thread's? Decided by its words if it is too short for text.is_surely_not.
+"""language: is a text in a different language than its thread? Word frequencies decide if it is too short for text.is_surely_not.
 
 Word frequencies are from wordfreq (Speer 2022, doi:10.5281/zenodo.7199437; its data is CC BY-SA 4.0).
 """
@@ -17,14 +17,14 @@ LANGUAGES = (
     "en", "es", "fr", "de", "it", "pt", "nl", "sv", "nb", "da", "fi", "is", "pl", "cs", "sk", "sl", "sh", "hu", "ro", "lt", "lv", "tr",
     "vi", "fil", "id", "ms", "ca",
 )  # fmt: skip
-FOREIGN_LETTERS = 0.25  # share of letters that aren't Latin
+FOREIGN_LETTERS = 0.25  # maximum share of letters that are not Latin
 LEAST_EVIDENCE = 3.0  # by how much another language must explain the words better; a word known only to it contributes 3 to 5
-MOST_AGAINST = 2.0  # maximum that one word of ours counts against it, so that a few such words don't hide a foreign sentence
-MOST_SIGNS = 12  # in a text without a letter
+MOST_AGAINST = 2.0  # maximum evidence of one word for the thread's language, so that a few such words do not hide a foreign sentence
+MOST_SIGNS = 12  # maximum in a text without letters
 LEAST_WORDS, MOST_UNKNOWN = 4, 0.7
 LONG_WORD = 7
-LEAST_KNOWN = 1.0  # for a word that isn't in a list
-_WORD = re.compile(r"(?<![\w.@/#!])[^\W\d_]+(?:['’][^\W\d_]+)*(?![\w/@]|\.\w)")  # no part of a name with a dot, such as os.path
+LEAST_KNOWN = 1.0  # frequency assumed for a word that is not in a list
+_WORD = re.compile(r"(?<![\w.@/#!])[^\W\d_]+(?:['’][^\W\d_]+)*(?![\w/@]|\.\w)")  # not a part of a dotted name, such as os.path
 # Foreign phrases that are used in English.
 _AT_HOME = re.compile(
     r"(?i)\b(?:c[’']est la vie|bon voyage|bon app[eé]tit|carpe diem|d[eé]j[aà] vu|du jour|je ne sais quoi|que ser[aá] ser[aá]"
@@ -57,7 +57,7 @@ def is_other(body: str, language: str) -> bool:
 
 
 def is_unreadable(body: str) -> bool:
-    """True if a text has too little for any check to work with: rows of symbols, letters with many accents, words of no language.
+    """True if a text contains too little that can be checked: rows of symbols, letters with many accents, words of no language.
 
     >>> is_unreadable("+1"), is_unreadable(":-("), is_unreadable("| / | # # # @ @ @ ~~ == == // // //")
     (False, False, True)
@@ -80,7 +80,7 @@ def _is_latin(letter: str) -> bool:
 
 
 def frequency(word: str, language: str = "en") -> float:
-    """The base-10 logarithm of a word's occurrences in a billion words, 0 for an unknown one (Zipf scale, van Heuven et al. 2014).
+    """The base-10 logarithm of a word's occurrences per billion words; 0 for an unknown word (Zipf scale, van Heuven et al. 2014).
 
     >>> frequency("the") > 7 > frequency("cocktail") > 3, frequency("kfjdhs")
     (True, 0.0)

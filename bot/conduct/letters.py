@@ -1,7 +1,7 @@
 """letters: convert a text to plain letters, as a reader sees it, so that look-alikes, entities and markup do not hide words.
 
     visible        the text on the page: entities, full-width letters and backslashes resolved
-    latin          the same with look-alike letters as a to z
+    latin          the same, with look-alike letters replaced by a to z
     unmasked       one word with digits and symbols replaced by the letters that they stand for
 
 The tables are Unicode's: compatibility forms and names of characters (unicodedata), confusables (UTS 39, confusable-homoglyphs).
@@ -27,14 +27,14 @@ _NAMED_LETTER = re.compile(
 )
 _SOUND = re.compile(r"(?:GREEK|CYRILLIC) (?:SMALL|CAPITAL) LETTER (?:E(?=[^AEIOU]\b))?(\w+)")
 _SLASHES = frozenset("\u2044\u2215\u29f8\u2571\u3033")
-# A sign or several that stand for a letter. A cell with two letters may be either, the likelier first.
+# One or more signs that stand for a letter. A value of two letters stands for either of them, the likelier first.
 SIGNS = {
     "|_|": "u", "|\\|": "n", "/\\/": "n", "()": "o", "[]": "o", "/\\": "a", "\\/": "v", "|<": "k", "|)": "d", "|3": "b", "vv": "w",
     "0": "o", "1": "il", "!": "i", "|": "il", "3": "e", "€": "e", "4": "a", "@": "a", "5": "s", "$": "s", "§": "s", "7": "t", "+": "t",
     "ph": "f", "8": "b", "6": "g", "9": "g", "2": "z", "(": "c", "<": "c", "¢": "c", "#": "h", "%": "x", "µ": "u", "¥": "y", "£": "l",
 }  # fmt: skip
 _SIGN = re.compile("|".join(map(re.escape, sorted(SIGNS, key=len, reverse=True))))
-MOST_READINGS = 16  # of one word
+MOST_READINGS = 16  # maximum for one word
 
 
 def has_hidden_characters(body: str) -> bool:

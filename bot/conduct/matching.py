@@ -1,17 +1,18 @@
-"""matching: the patterns of conduct, regular expressions in text files, one a line.
+"""matching: the patterns of the conduct rules: regular expressions in text files, one per line.
 
     # a comment
-    name = this|that             <name> stands for any of these below
-    [section]                    what its reader says of the patterns below
+    name = this|that             defines <name> for the lines below: any of these alternatives
+    [section]                    starts a section; the module that uses the file defines what it means
     <name> of the                a pattern
-        (?:it|them)              an indented line continues the one above
+        (?:it|them)              an indented line continues the previous one
 
-topics/NAME.txt    over `plain.plain` words: a pattern matches whole words, and a blank in it also matches a comma or a colon and a blank.
-                   The names of topics/words.txt stand in all of them.
-phrases/NAME.txt   what is not said, a category each, named as the member of `Unfit`; over a text as letters.latin shows it, in any case.
+topics/NAME.txt    patterns for `plain.plain` text. A pattern matches whole words, and a space in it also matches a comma or colon with a
+                   space. The names defined in topics/words.txt can be used in all of these files.
+phrases/NAME.txt   patterns for `letters.latin` text, case-insensitive: phrases that must not be posted. Each file is a category, named like
+                   the member of `Unfit`.
 
-Patterns know fixed phrases and frames such as «I will HURT you»; what needs an understanding of the sentence is a classifier's to say. All
-take time in proportion to the length of the text: what may be repeated without a bound lies within a word.
+Patterns detect fixed phrases and templates such as «I will HURT you». Anything that requires an understanding of the sentence is left to a
+classifier. Matching takes linear time, because unbounded repetition is used only within a word.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from bot.conduct import keys
 
 TOPICS, PHRASES = Path(__file__).with_name("topics"), Path(__file__).with_name("phrases")
 CATEGORIES = tuple(sorted(path.stem for path in PHRASES.glob("*.txt")))
-# Of a pattern: a character class, a lookbehind (whose width is fixed), a blank.
+# Parts of a pattern: a character class, a lookbehind (whose width is fixed), a space.
 _BLANK = re.compile(r"\[[^\]]*\]|\(\?<[^)]*\)| ")
 
 
@@ -33,7 +34,7 @@ Source = tuple[dict[str, str], dict[str, list[str]]]  # the names that a file de
 
 
 def parse(source: str) -> Source:
-    """The names of a file are filled in; patterns before the first section have an empty one.
+    """Parse a file and replace names by their definitions. Patterns before the first section belong to the section "".
 
     >>> parse("# you\\nyou = you|ya\\n[always]\\n<you>,\\n    my <kin>")[1]
     {'always': ['(?:you|ya),my <kin>']}
@@ -64,7 +65,7 @@ def _read(path: Path) -> Source:
 
 
 def matches(category: str, text: str) -> bool:
-    """True where a pattern of the category is in the text, which is as letters.latin shows it.
+    """True if a pattern of the category matches somewhere in a `letters.latin` text.
 
     >>> matches("threat", "I'll break your legs"), matches("threat", "shots fired, you killed it")
     (True, False)
@@ -83,7 +84,7 @@ def _phrases(category: str) -> re.Pattern[str]:
 
 
 class Patterns:
-    """Patterns, of which only those are tried whose keys the text contains."""
+    """A set of patterns. Only patterns whose keys occur in the text are tried."""
 
     def __init__(self, patterns: Iterable[str]) -> None:
         self._patterns = list(patterns)
@@ -94,7 +95,7 @@ class Patterns:
         self._compiled: dict[int, re.Pattern[str]] = {}
 
     def match(self, piece: str) -> bool:
-        """Whether one of them matches anywhere in a text."""
+        """Whether one of the patterns matches anywhere in a text."""
         candidates = {number for key in (None, *keys.keys_in(piece)) for number in self._by_key.get(key, ())}
         return any(self._pattern(number).search(piece) for number in sorted(candidates))
 
@@ -111,12 +112,12 @@ def sections(name: str) -> dict[str, Patterns]:
 
 
 def read(name: str) -> dict[str, list[str]]:
-    """The same, as they stand in the file."""
+    """The patterns of topics/NAME.txt by section, as regular expressions."""
     return _read(TOPICS / f"{name}.txt")[1]
 
 
 def compiled(patterns: Iterable[str]) -> re.Pattern[str]:
-    """One pattern that matches whatever any of them matches.
+    """One regular expression for several patterns; it matches where any of them does.
 
     >>> compiled(["lost my <kin>"]).search("we lost a game"), bool(compiled(["lost my <kin>"]).search("i lost, my dog"))
     (None, True)

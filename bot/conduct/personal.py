@@ -1,4 +1,4 @@
-"""personal: personal data: e-mail addresses, telephone numbers, postal addresses, bank accounts, documents, handles on other services.
+"""personal: detect e-mail addresses, telephone numbers, postal addresses, bank accounts, documents, handles on other services.
 
 Each function returns whether a text contains such data; texts are as returned by letters.latin. Checksums are verified (python-stdnum
 for IBAN, Luhn and Bitcoin, phonenumbers for telephone numbers); other data is recognized by its form and the words around it.
@@ -46,7 +46,7 @@ def has_e_mail(text: str) -> bool:
 
 
 def _is_e_mail(match: re.Match[str]) -> bool:
-    """Whether this is an address, by its last label; «looked at it, in» has only ordinary words and punctuation."""
+    """Whether this is an e-mail address, judged by its last label; «looked at it, in» consists of ordinary words and punctuation."""
     at, dot, last = match[2].strip().lower(), match[4], match[5]
     if "@" in at:
         return True
@@ -65,7 +65,7 @@ _COUNTS = re.compile(r"(?:no\.?|nr\.?|serial|model|isbn|version|ver\.?|code|part
 PHONE_REGIONS = ("US", "GB", "DE", "FR", "AU", "IN", "ES", "IT", "NL")  # whose numbers are recognized without a country code
 _PHONE = re.compile(r"(?<![\d.,/-])(?:\(\d{3}\)\s?|\d{3}[-. ])\d{3}[-. ]\d{4}(?![\d.-])")  # American numbers, including unassigned ones
 _DIGIT_WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "oh"]
-# Seven or more of them, possibly mixed with digits.
+# Seven or more words for digits, possibly mixed with digits.
 _SPOKEN_DIGIT = rf"(?:(?:{'|'.join(_DIGIT_WORDS)}|double|triple)\b|\d)"
 _SPELLED_OUT = re.compile(rf"(?i)\b{_SPOKEN_DIGIT}(?:[\s,.-]{{1,3}}{_SPOKEN_DIGIT}){{6,40}}")
 _DIGIT_WORD = re.compile(rf"(?i)\b(?:{'|'.join(_DIGIT_WORDS)})\b")
@@ -97,14 +97,14 @@ def has_phone_number(text: str) -> bool:
 
 
 def _is_spelled_out(run: str) -> bool:
-    """Digits written as words, except when counting."""
+    """True for a number whose digits are written as words, but not for counting («one two three four»)."""
     words = re.findall(r"[a-z]+", run.lower())
     values = [_DIGIT_WORDS.index(word) % 10 for word in words if word in _DIGIT_WORDS]
     return len(words) >= LEAST_DIGITS // 2 and not all(later - former in (-1, 1) for former, later in pairwise(values))
 
 
 def _is_plain_number(text: str) -> bool:
-    """Years and ranges, such as 2010-2014."""
+    """True for years and ranges, such as 2010-2014, and dates."""
     return bool(re.search(r"(?<!\d)(?:19|20)\d\d ?[-/] ?(?:19|20)\d\d(?!\d)|\d{4}-\d\d-\d\d", text))
 
 
@@ -190,7 +190,7 @@ _COIN = re.compile(r"(?<![A-Za-z0-9])(?:(?:bc1|tb1|ltc1|addr1|cosmos1)[a-z0-9]{2
 
 
 def has_bank_account(text: str) -> bool:
-    """An IBAN with a valid checksum, in any grouping."""
+    """True for an IBAN with a valid checksum, in any grouping."""
     from stdnum import iban
 
     for match in _IBAN.finditer(text):
@@ -201,7 +201,7 @@ def has_bank_account(text: str) -> bool:
 
 
 def has_card_number(text: str) -> bool:
-    """13 to 19 digits with a valid Luhn checksum and the prefix of a card, in any grouping."""
+    """True for 13 to 19 digits with a valid Luhn checksum and the first digit of a payment card, in any grouping."""
     from stdnum import luhn
 
     for match in _DIGITS.finditer(text):
@@ -212,7 +212,7 @@ def has_card_number(text: str) -> bool:
 
 
 def has_document_number(text: str) -> bool:
-    """A social security number, or the number of a passport, licence or plate beside that word.
+    """True for a social security number, or the number of a passport, licence or plate next to such a word.
 
     >>> has_document_number("his SSN is 987-65-4320"), has_document_number("plates IX98 QRS"), has_document_number("form 1040, port 8080")
     (True, True, False)
@@ -221,7 +221,7 @@ def has_document_number(text: str) -> bool:
 
 
 def has_wallet(text: str) -> bool:
-    """An address of a cryptocurrency, or any long code of digits, capital and small letters: a key, a token, a password hash."""
+    """True for a cryptocurrency address, or any long code of digits, capital and small letters: a key, a token, a password hash."""
     from stdnum import bitcoin
 
     if _ETHEREUM.search(text):

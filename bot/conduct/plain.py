@@ -8,7 +8,7 @@ from bot import markdown
 from bot.conduct.letters import SIGNS, latin
 
 _APOSTROPHES = dict.fromkeys(map(ord, "'’‘`´ʼ"))
-# Between two letters these stand for a third one; other signs are usual there.
+# Signs that stand for a letter if they are between two letters. Other signs are common in that place.
 _MASKS = {sign: SIGNS[sign][0] for sign in "01345@$!"} | {"*": "i"}
 _MASKED = re.compile(rf"(?<=[a-z])[{re.escape(''.join(_MASKS))}](?=[a-z])")
 _REPEATED = re.compile(r"([a-z])\1{2,}")
@@ -68,7 +68,7 @@ def joined(parts: list[str], short: int = 3, most: int = 12) -> list[str]:
 
 
 def windows(piece: str, words: int = 60, step: int = 40) -> list[str]:
-    """A text in overlapping parts of at most `words` words; a short text is returned unchanged.
+    """Split a text into overlapping parts of at most `words` words. A short text is returned unchanged.
 
     >>> windows("a b c d e", words=3, step=2)
     ['a b c', 'c d e']

@@ -1,4 +1,4 @@
-"""quotes: does a text contain an invented quotation? Generators make up what people said.
+"""quotes: does a text contain an invented quotation? Generators invent statements and attribute them to people.
 
 Quotations from the thread are allowed.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from bot.corpus import copies
 
-LEAST_WORDS = 4  # minimum length of a quotation; fewer words are a name or a phrase
+LEAST_WORDS = 4  # minimum length of a quotation; fewer words are usually a name or a phrase
 _SPEECH = (
     r"(?:said|says|saying|once said|wrote|writes|told|tells|put it|claimed|remarked|replied|answered|shouted|asked|whispered|declared"
     r"|announced|stated|argued|quipped|tweeted|posted|explained|joked|warned|insisted|admitted|noted|thought|words|motto|advice|quote"
@@ -28,7 +28,7 @@ _ATTRIBUTED = re.compile(
 
 
 def invents_quote(text: str, written: Iterable[str]) -> bool:
-    """True if somebody is quoted with words that are not in `written` (copies.plain of the thread's texts).
+    """True if a text attributes a quotation to somebody that is not in `written` (copies.plain of the thread's texts).
 
     >>> invents_quote('The mayor said "we will never build it"', [])
     True

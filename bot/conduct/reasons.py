@@ -1,4 +1,4 @@
-"""reasons: why a comment is not answered: a name for each reason, and the phrase that pages show."""
+"""reasons: the reasons why a comment is not answered, each with the phrase that pages show."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Reason(Phrased):
     DELETED_AUTHOR = "deleted_author", "its author's account was deleted"  # the text still exists
     OPTED_OUT = "opted_out", "its author or the submission's author opted out of replies"
     TOO_LONG = "too_long", "10,000 characters or more"
-    EMPTY = "empty", "no text left without quotes and links"
+    EMPTY = "empty", "no text except quotes and links"
     BOT_AUTHOR = "bot_author", "written by a bot"
     SENSITIVE_SUBREDDIT = "sensitive_subreddit", "in a subreddit about grief, crisis, illness, advice, or for minors"
     BOTS_FORBIDDEN = "bots_forbidden", "in a subreddit whose rules forbid bots"
@@ -39,11 +39,11 @@ class Reason(Phrased):
     STICKIED = "stickied", "the comment or its submission is pinned by a moderator"
     ALREADY_REPLIED_BY_US = "already_replied_by_us", "the bot has replied to it before"
     ALREADY_IN_THREAD = "already_in_thread", "the bot has replied to another comment of this submission before"
-    TRIED_BEFORE = "tried_before", "a reply to it was refused before, or is waiting to be sent"
+    TRIED_BEFORE = "tried_before", "a reply to it was refused earlier, or is waiting to be sent"
     TOO_DEEP = "too_deep", "deeper in its thread than the settings allow"
     TOO_OLD = "too_old", "older than the settings allow"
     LOW_KARMA = "low_karma", "less karma than the settings require"
     OVER_LIMIT = "over_limit", "could have been answered, but the limit of the run was reached"
     BEHIND_MORE = "behind_more", "behind a «more comments» link that was not expanded, so only its id is known"
-    SAME_ID = "same_id", "the same comment again"
+    SAME_ID = "same_id", "a duplicate of a comment"
     UNREADABLE = "unreadable_thread", "a whole thread that Reddit did not show"  # the row has the thread's id

@@ -1,6 +1,6 @@
-"""rendered: what Reddit's markdown makes of a text.
+"""rendered: how Reddit renders the markdown of a text.
 
-    as_plain_markdown   the markdown that Reddit shows as exactly the text; used by `submit`
+    as_plain_markdown   escapes a text so that Reddit shows it unchanged; used by `submit`
     becomes             whether Reddit turns part of a text into a ping, an image or a link; used by `may_say`
 
 Comments are shown by two renderers: Snudown (old Reddit, github.com/reddit/snudown) and one that follows CommonMark (new Reddit and the
@@ -39,7 +39,7 @@ _LIVE = re.compile(
     re.MULTILINE,
 )
 _NUMBERED = re.compile(r"^(\d+)(?=[.)](?:\s|$))", re.MULTILINE)  # the backslash goes before the dot
-_UNDERLINE = re.compile(r"^=(?==*+\s*$)", re.MULTILINE)  # turns the line above into a heading; Snudown can't escape it
+_UNDERLINE = re.compile(r"^=(?==*+\s*$)", re.MULTILINE)  # turns the line above into a heading; Snudown cannot escape it
 _TABLE_RULE = re.compile(r"^[|:-]", re.MULTILINE)
 _BRACKET_PAIR = re.compile(r"\]\s*[\[(:]")  # [text](target), [text][label], [label]: target
 
@@ -47,8 +47,8 @@ _BRACKET_PAIR = re.compile(r"\]\s*[\[(:]")  # [text](target), [text][label], [la
 def as_plain_markdown(text: str) -> str:
     r"""Markdown that Reddit shows as `text`, with the same lines and paragraphs and every character unchanged.
 
-    White space at the ends of lines, runs of spaces and repeated blank lines are not preserved, since HTML doesn't show them. Links that
-    Reddit makes without markup (a bare host, u/somebody) can't be escaped; `may_say` refuses them.
+    White space at the ends of lines, runs of spaces and repeated blank lines are not preserved, since HTML does not show them. Links that
+    Reddit makes without markup (a bare host, u/somebody) cannot be escaped; `may_say` refuses them.
 
     >>> as_plain_markdown("1984. I read it *twice*\n# and_more")
     '1984\\. I read it \\*twice\\*  \n\\# and_more'
@@ -106,7 +106,7 @@ _EMAIL = re.compile(r"[A-Za-z0-9.+_-]@[A-Za-z0-9_-]*\.\S")
 
 
 def becomes(text: str) -> Becomes | None:
-    r"""What Reddit makes of a part of the text, or None; a ping takes precedence over an image, and that over a link.
+    r"""What Reddit turns a part of the text into, or None. A ping takes precedence over an image, and an image over a link.
 
     Both the text and its visible form (letters.latin) are examined, since the two renderers resolve escapes in different orders.
 
@@ -142,7 +142,7 @@ _TEXT = frozenset(["text", "code_inline", "softbreak", "hardbreak", "code_block"
 
 
 def _is_link(target: str, before: Token | None, inside: Token) -> bool:
-    """Whether a target makes a link: Snudown's do; others may on new Reddit, except for indexes and footnotes: foo[0](x), [1] (page)."""
+    """Whether Reddit makes a link: always if Snudown accepts the target; otherwise new Reddit may, except for foo[0](x) and [1] (page)."""
     index = before is not None and before.type == "text" and before.content[-1:].isalnum()
     return bool(_SAFE.match(target)) or not (index or inside.content.isdigit())
 

@@ -3,8 +3,8 @@
 The words are glin-profanity's English list without mild_words.txt. A word is detected in these forms:
 
     itself, or its plural            also in look-alike letters (letters.latin)
-    with symbols for letters         sh1t, f**k
-    with anything between letters    s h i t, f.u.c.k, fu~~c~~k, in two halves, across two lines
+    with symbols as letters          sh1t, f**k
+    with separators                  s h i t, f.u.c.k, fu~~c~~k, in two halves, across two lines
     with repeated letters            shiiit, sshhiitt
     without its vowels               fck
     inside a word                    if the rest consists of English words; not in Scunthorpe
@@ -30,7 +30,7 @@ LEAST_CONSONANTS = 3
 LONGEST = 30  # maximum length of a word inside which others are searched
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _EDGES = ".,;:?!\"'()[]{}<>«»“”‘’…-–—/"
-_TIGHT = re.compile(r"[*_~`^]|[^\x00-\x7f]")  # between letters, these are only used to disguise a word
+_TIGHT = re.compile(r"[*_~`^]|[^\x00-\x7f]")  # between letters, these only occur in disguised words
 _VOWELS = str.maketrans("", "", "aeiou")
 _LETTERS = re.compile(r"[a-z]+")
 _THRICE = re.compile(r"(.)\1{2,}")
@@ -59,7 +59,7 @@ def _in_chunks(whole: list[str]) -> list[str]:
 
 
 def _in_another_sense(word: str, body: str) -> bool:
-    """True if a word with another sense is near a word that indicates that sense: the bitch of a litter."""
+    """True if the text contains a word that indicates a harmless sense of `word`: the bitch of a litter."""
     others = words.OTHER_SENSES.get(word, frozenset())
     return bool(others) and not others.isdisjoint(_LETTERS.findall(body.lower()))
 

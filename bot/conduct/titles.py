@@ -1,7 +1,7 @@
-"""titles: what a thread's title and flair tell about it: a topic, a disaster, a warning, a request for support or for serious replies only.
+"""titles: what a thread's title and flair say about it: a topic, a disaster, a warning, a request for support or for serious replies only.
 
 The patterns of topics/disaster.txt are applied to the words of the title; those of sensitive_thread.txt and serious.txt to `marked` titles.
-See matching.py for their form.
+See matching.py for their format.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _FLAIR_PARTS = re.compile(r"[|/;–—]|\s-\s")
 
 
 def tags(title: str, flair: str = "") -> tuple[list[str], str]:
-    """The `plain` text of each part of a title in brackets, bars or stars, and of each part of a flair; and that of the rest.
+    """The `plain` text of each part of a title in brackets, bars or stars, and of each part of a flair; and of the rest of the title.
 
     >>> tags("**[Serious]** What helped?", "🔴 Help | Locked")
     (['serious', 'help', 'locked'], 'what helped?')
@@ -31,7 +31,7 @@ def tags(title: str, flair: str = "") -> tuple[list[str], str]:
 
 
 def marked(title: str, flair: str = "") -> str:
-    """The same as one line.
+    """Title and flair as one line of `plain` text, with the tags in brackets.
 
     >>> marked("**[Serious]** What helped?", "🔴 Help | Locked")
     '[ serious ] [ help ] [ locked ] what helped?'

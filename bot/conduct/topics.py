@@ -19,7 +19,7 @@ from bot.conduct.reasons import Reason
 
 # In the order of the checks.
 TOPICS = (Reason.CRISIS, Reason.ABUSE, Reason.EMERGENCY, Reason.GRIEF, Reason.ADDICTION, Reason.MINOR, Reason.NO_BOTS)
-# These apply whatever else the sentence is about.
+# These apply to sentences about stories, too.
 NEVER_OF_STORIES = frozenset({Reason.MINOR, Reason.NO_BOTS, Reason.SENSITIVE_THREAD, Reason.SERIOUS})
 LONG_OVER = frozenset({Reason.GRIEF, Reason.EMERGENCY, Reason.ADDICTION, Reason.MINOR})  # harmless if long past
 
@@ -42,7 +42,7 @@ def is_about(topic: Reason, body: str, quotes: bool = True) -> bool:
 
 
 def pieces_of(body: str, quotes: bool = True) -> list[str]:
-    """The sentences of a text, as `plain` text, and also short ones joined: «I'm done. With everything.» Long sentences are split."""
+    """The sentences of a text, as `plain` text, plus short ones joined: «I'm done. With everything.» Long sentences are split."""
     parts = sentences(plain(body, quotes))
     return list(dict.fromkeys(window for part in (*parts, *joined(parts)) for window in windows(part)))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from bot.cli import UserError
 
-# Detoxify's labels of toxicity. The other labels of its «unbiased» models only tell who a text is about.
+# Detoxify's labels of toxicity. The other labels of its «unbiased» models only indicate which group a text is about.
 TOXIC_LABELS = frozenset(
     [
         "toxic",
@@ -26,7 +26,7 @@ TOXIC_LABELS = frozenset(
 
 
 def toxicity(body: str, folder: Path) -> float:
-    """The highest probability of any of TOXIC_LABELS by the classifier in a folder.
+    """The highest probability of any of TOXIC_LABELS according to the classifier in a folder.
 
     The folder is a transformers model (for example unitary/toxic-bert), or contains a checkpoint of Detoxify (`….ckpt`) together with
     config.json and tokenizer of its base.

@@ -2,17 +2,17 @@
 
     may_say        called by `choose` for every candidate that could be chosen; `Unfit` in scored.csv
 
-A comment's text can't disable a check: none of them follows instructions. From the thread they use only its texts, which a reply must not
-copy, and their language; the language of the comment being answered counts only if the rest of the thread does not tell.
+A comment's text cannot disable a check, because no check follows instructions. The checks use a thread only for its texts, which a reply
+must not copy, and for its language. The language of the comment being answered counts only if the rest of the thread is inconclusive.
 
     letters.py     the text as a reader sees it: look-alike letters, entities, characters without a width
     rendered.py    links, pings and images in Reddit's markdown; hosts.py: addresses without http://
     personal.py    e-mail, telephone, address, accounts, documents, handles
-    slurs.py       swear words in every spelling
-    matching.py    phrases/*.txt: threats, hate, advice, claims, spam, prompts; quotes.py: words put into somebody's mouth
-    echo.py        the comment again; language.py: another language; toxicity.py: Detoxify
+    slurs.py       swear words in any spelling
+    matching.py    phrases/*.txt: threats, hate, advice, claims, spam, prompts; quotes.py: invented quotations
+    echo.py        copies of the thread's texts; language.py: other languages; toxicity.py: Detoxify
 
-To add a refusal, add a member to `Unfit`, with its phrase, and a line to `_checks`, in which the cheap checks are first. For a refusal by
+To add a refusal, add a member to `Unfit`, with its phrase, and a line to `_checks`, where cheap checks come first. For a refusal by
 phrases, add a file to phrases/ and a member of the same name. Libraries are loaded on first use.
 """
 
@@ -43,7 +43,7 @@ class Unfit(Phrased):
     IMAGE = "image", "has an image"
     E_MAIL = "e_mail", "has an e-mail address"
     LINK = "link", "has a link"
-    WALLET = "wallet", "has an address of a cryptocurrency or another code"
+    WALLET = "wallet", "has a cryptocurrency address or another long code"
     BANK_ACCOUNT = "bank_account", "has the number of a bank account"
     CARD_NUMBER = "card_number", "has the number of a payment card"
     DOCUMENT_NUMBER = "document_number", "has the number of a passport, a licence or a plate"
@@ -75,11 +75,11 @@ class Unfit(Phrased):
 # --- may this be posted? -------------------------------------------------------------------------------------------------------
 
 
-# A category (the value of an `Unfit`) to the probability that the reply is of it. The classifier is calibrated so that its verdict changes
-# at 0.5; conduct.reply_threshold says where it counts.
+# Category (the value of an `Unfit`) -> probability that the reply belongs to it. The classifier is calibrated for a threshold of 0.5; the
+# setting conduct.reply_threshold can change it.
 Judged = Mapping[str, float]
 NOT_JUDGED: Judged = {}
-LANGUAGE_CHARACTERS = 20_000  # of a thread, enough to detect its language
+LANGUAGE_CHARACTERS = 20_000  # number of characters of a thread that are used to detect its language
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,9 @@ def around(comment: str, thread: Sequence[str] = (), own: Sequence[str] = (), tr
 
 
 def may_say(reply: str, around: Around, conduct: ConductSettings, judged: Judged = NOT_JUDGED) -> Unfit | None:
-    """Why this text is not posted, or None; the cheap checks first.
+    """Why this text is not posted, or None. Cheap checks come first.
 
-    The checks examine the text as Reddit would show it: entities and full-width letters resolved, without backslashes. judged: a
+    The checks examine the text as Reddit would show it: with entities and full-width letters resolved, and without backslashes. judged: a
     classifier's probabilities for the reply; without them only patterns decide.
     """
     if letters.has_hidden_characters(reply):

@@ -1,9 +1,9 @@
 """when: may this reply be posted at this moment? Pure; every refusal is a `Refusal`.
 
-    may_post       called by `submit` twice before each POST, the second time right before the intent is recorded
+    may_post       called twice by `submit` before each POST, the second time right before the intent is recorded
 
-To add a refusal, add a member to `Refusal`, with its phrase, a line to `may_post`, and the facts that it needs to `Facts`. If the reply
-itself is not the reason, add it to PASSING, too.
+To add a refusal, add a member to `Refusal`, with its phrase, a line to `may_post`, and the facts that it needs to `Facts`. If the
+reason is not in the reply itself, add the member to PASSING, too.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Refusal(Phrased):
 
     KILL_SWITCH = "kill_switch", "not posted, the kill switch file exists"
     PAUSED = "paused", "not posted, posting is paused"
-    WAITED_TOO_LONG = "waited_too_long", "not posted, too much time has passed"  # since the reply was first tried
+    WAITED_TOO_LONG = "waited_too_long", "not posted, too much time has passed"  # since the first attempt
     NOT_ALLOWED = "not_allowed", "not posted, no permission for this subreddit"  # the subreddit is not in submit.allowed
     BENCHED = "benched", "not posted, the subreddit is benched for a while"
     OPTED_OUT = "opted_out", "not posted, its author opted out of replies"
@@ -31,20 +31,20 @@ class Refusal(Phrased):
     ASKED_TO_WAIT = "told_to_wait", "not posted, the site asked to wait"  # Reddit's rate limit, for the account or the subreddit
     HOUR_CAP = "hour_cap", "not posted, the hourly cap is reached"
     DAY_CAP = "day_cap", "not posted, the daily cap is reached"
-    TOO_SOON = "too_soon", "not posted, too soon after the last one"  # the only one that `submit` waits out
+    TOO_SOON = "too_soon", "not posted, too soon after the previous reply"  # the only refusal that `submit` waits for
     # `submit` itself checks the rest.
     NOT_CHOSEN = "not_chosen", "not posted, its verdict in chosen.csv is not «chosen»"
-    ALREADY_REPLIED = "already_replied", "not posted, the comment already has a reply of the bot"
+    ALREADY_REPLIED = "already_replied", "not posted, the comment already has a reply by the bot"
     EDITED = "edited", "not posted, the comment was edited since it was read"
     SUSPENDED = "suspended", "not posted, the account is suspended"
-    IN_DOUBT = "in_doubt", "not posted, since it is unknown whether an earlier one was posted"
+    IN_DOUBT = "in_doubt", "not posted, since it is unknown whether an earlier reply was posted"
     UNWELCOME = "unwelcome", "not posted, after several replies in a row were refused or removed"
     ACCOUNT_REFUSED = "account_refused", "not posted, since the site currently refuses the account"
     BLOCKED = "blocked", "not posted, since the site's network refuses this address"
     REFUSED_BY_NAME = "refused_by_name", "not posted, after two replies were refused for unknown reasons"
 
 
-# These are temporary, or end when a person changes something, so a waiting reply stays ready. After any other refusal it is never sent.
+# These are temporary, or end when a person intervenes, so a waiting reply stays ready. After any other refusal it is never sent.
 PASSING = frozenset(
     {
         Refusal.KILL_SWITCH,

@@ -1,7 +1,7 @@
 """where: may the bot reply to this comment? Pure; every refusal is a `Reason`.
 
     may_reply_to   called by `fetch` for every comment, and by `submit` again before it posts; `Reason` in skipped.csv
-    text_refusal   the part of it that needs only texts: subreddit, title, flair, comment and the comments above it
+    text_refusal   the part that needs only texts: subreddit, title, flair, comment and the comments above it
 
 topics.py and titles.py use patterns to detect what a text is about. A classifier's probabilities for the pieces of text from
 `pieces_judged` are passed in as `Likely`. To add a refusal, add a member to `Reason`, with its phrase, and a line here.
@@ -31,12 +31,12 @@ MAXIMUM_PIECES = 200  # of one text, for the classifier; patterns are applied to
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the ledger knows. Names in lower case."""
+    """The ledger's records. Names in lower case."""
 
     opted_out: Collection[str] = frozenset()
     benched: Collection[str] = frozenset()
     comments: Collection[str] = frozenset()  # with a reply of ours, including withdrawn ones
-    threads: Collection[str] = frozenset()  # the same
+    threads: Collection[str] = frozenset()  # with a reply of ours, including withdrawn ones
     tried: Collection[str] = frozenset()  # comments with an attempted reply: refused permanently, or to be tried again by `submit`
 
 
@@ -93,7 +93,7 @@ def pieces_judged(title: str, flair: str, comment: str, selftext: str = "", abov
 
 
 def pieces_of(thread: Thread, comment: ThreadComment) -> list[str]:
-    """`pieces_judged` of a comment, of what stands above it and of its submission."""
+    """`pieces_judged` of a comment, the comments above it and its submission."""
     return pieces_judged(thread.title, thread.flair, comment.body, thread.selftext, [each.body for each in ancestors(thread, comment)])
 
 
@@ -180,7 +180,7 @@ def _state_refusal(
 
 
 def ancestors(thread: Thread, comment: ThreadComment) -> list[ThreadComment]:
-    """The comments above a comment, as far as the thread contains them, nearest first."""
+    """The comments above a comment that the thread contains, nearest first."""
     by_id = {each.comment_id: each for each in thread.comments}
     above: list[ThreadComment] = []
     while (parent := by_id.pop(comment.parent_id, None)) is not None:  # pop ends a cycle
@@ -190,9 +190,7 @@ def ancestors(thread: Thread, comment: ThreadComment) -> list[ThreadComment]:
 
 
 def asks_bots_away(thread: Thread, comment: ThreadComment | None = None) -> bool:
-    """Whether the author of a comment, or of the submission if there is no comment, asks bots to stay away and is to be recorded as opted
-    out.
-    """
+    """Whether the author of a comment, or of the submission if comment is None, asks bots to stay away."""
     if comment is not None:
         return topics.is_about(Reason.NO_BOTS, comment.body)
     return any(topics.is_about(Reason.NO_BOTS, each) for each in (thread.title, thread.selftext, *titles.tags(thread.title)[0]))
@@ -208,5 +206,5 @@ def asking_away(thread: Thread) -> dict[str, str]:
 
 
 def same_name(one: str, other: str) -> bool:
-    """Whether two account names are the same; Reddit ignores case, and an empty name is nobody's."""
+    """Whether two account names are the same. Reddit ignores case; an empty name never matches."""
     return bool(other) and one.lower() == other.lower()

@@ -1,4 +1,4 @@
-"""words: word lists, one text file each in this folder, one entry per line; `#` begins a comment line."""
+"""words: word lists: text files in this folder, with one entry per line; `#` begins a comment line."""
 
 from __future__ import annotations
 

@@ -31,14 +31,14 @@ from bot.reddit import client as reddit
 from bot.reddit.requestor import Client
 from bot.reddit.threads import Standing
 
-CHECKED, ADOPTED = 100, 1000  # newest comments: one call, and all that Reddit lists
+CHECKED, ADOPTED = 100, 1000  # number of newest comments: those of one call, and all that Reddit lists
 
 
 def own_replies(client: Client, us: str, limit: int) -> list[Standing]:
     """The bot's replies among the account's newest comments, recognized by their disclosure line; newest first.
 
     Raises:
-        UserError: Reddit can't be reached or read.
+        UserError: Reddit cannot be reached or read.
     """
     return [each for each in reddit.own_comments(client, us, limit) if text.discloses(each.body) and each.parent_id.startswith("t1_")]
 
@@ -48,7 +48,7 @@ def check(db: sqlite3.Connection, client: Client, us: str) -> None:
 
     Raises:
         WrongSettings: Reddit has replies that the ledger lacks.
-        UserError: Reddit can't be reached or read.
+        UserError: Reddit cannot be reached or read.
     """
     replies = own_replies(client, us, CHECKED)
     known = ledger.all_comments(db)
@@ -64,7 +64,7 @@ def check(db: sqlite3.Connection, client: Client, us: str) -> None:
 
 
 def adopt(db: sqlite3.Connection, client: Client, us: str) -> int:
-    """Add the replies that the ledger lacks; returns how many. Raises as `own_replies`."""
+    """Add the replies that the ledger lacks; returns how many. Raises the errors of `own_replies`."""
     known = ledger.all_comments(db)
     unknown = [each for each in own_replies(client, us, ADOPTED) if each.parent_id not in known]
     parents = reddit.standings(client, [each.parent_id for each in unknown])

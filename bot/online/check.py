@@ -1,8 +1,9 @@
-"""check: apply the conduct rules to any texts, to try them out.
+"""check: try out the conduct rules on any texts.
 
 Reads  any CSV with some of the columns subreddit, title, flair, comment, reply.
-Writes the same rows in the same order with two more columns, the name of a refusal or empty: may_answer_refusal, of subreddit, title, flair
-       and comment (a `where.Reason`), and may_say_refusal, of the reply beside title and comment (a `what.Unfit`).
+Writes the same rows in the same order with two more columns: may_answer_refusal, why the comment would not be answered (a `where.Reason`,
+       from subreddit, title, flair and comment), and may_say_refusal, why the reply would not be posted (a `what.Unfit`, from the reply,
+       given title and comment). Both are empty if there is no refusal.
 
     python run_bot.py check --in lines.csv --out checked.csv
 
@@ -28,10 +29,10 @@ REFUSALS = ("may_answer_refusal", "may_say_refusal")
 
 
 def check(rows: Sequence[Mapping[str, str]], conduct: ConductSettings) -> list[tuple[str, str]]:
-    """For each row the names of the two refusals, empty if there is none or no text to judge. Columns may be missing.
+    """The names of the two refusals for each row; empty if there is no refusal or no text to judge. Columns may be missing.
 
     Raises:
-        UserError: a classifier can't be read.
+        UserError: a classifier cannot be read.
     """
     places = [tuple(row.get(name, "") for name in PLACE) for row in rows]
     pieces = dict.fromkeys(piece for _, title, flair, comment in places for piece in where.pieces_judged(title, flair, comment))
@@ -55,7 +56,7 @@ def main(
     config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings")] = None,
     overwrite: files.Overwrite = False,
 ) -> None:
-    """Print for each row why the comment would not be answered and why the reply would not be posted."""
+    """For each row, write why the comment would not be answered and why the reply would not be posted."""
     settings = config.load(config_file)
     files.check_output(out, [source], overwrite)
     header, rows = schema.read_table(source)

@@ -1,4 +1,4 @@
-"""choose: choose at most one reply per submission.
+"""choose: select at most one reply per submission.
 
 Reads  RUN/comments.csv, RUN/candidates.csv and RUN/scores.csv; if present, RUN/context.csv, the ledger and MODEL/replies.npy (texts that a
        reply must not copy).
@@ -6,11 +6,11 @@ Writes RUN/scored.csv, every candidate with its scores, verdict (chosen, kept or
 
     python run_bot.py choose --run data/runs/X
 
-The rule has the original bot's two steps: drop candidates with a realism score below choose.minimum_realism, then take the one with the
-best rank_score; if a submission has several comments, only the best candidate of all of them is chosen. Candidates with fewer words than
-choose.minimum_words, with three consecutive words of the comment, or with a rank_score below choose.minimum_rank are dropped, too. If no
-candidate passes, none is chosen, which is normal: `train weights` sets the thresholds. Before the second step,
-conduct.may_say drops candidates that must not be posted, regardless of the comment's author and text.
+The rule has the original bot's two steps: drop candidates with a realism score below choose.minimum_realism, then take the candidate with
+the best rank_score; if a submission has several comments, only the best candidate of all of them is chosen. Candidates with fewer words
+than choose.minimum_words, with three consecutive words of the comment, or with a rank_score below choose.minimum_rank are also dropped.
+Before the second step, conduct.may_say drops candidates that must not be posted, regardless of the comment's author and text. If no
+candidate passes, none is chosen; this is normal. `train weights` sets the thresholds.
 """
 
 from __future__ import annotations
@@ -68,11 +68,11 @@ def choose(rows: Sequence[Scored], settings: config.ChooseSettings, fault: Fault
 
 
 def summary(rows: Sequence[Scored]) -> str:
-    """How many comments get a reply, and why the others don't.
+    """How many comments get a reply, and why the others do not.
 
     >>> row = Scored("t1_a", "t3_a", "s", "why", "t1_a-0", "so", 0.1, 0.2, None, 0.2, "refused", "low_realism")
     >>> summary([row, replace(row, comment_id="t1_b", verdict="chosen", reason="")])
-    '1 of 2 comments get a reply; 1 none, as all candidates are refused (low_realism 1)'
+    '1 of 2 comments get a reply; 1 without: all candidates refused (low_realism 1)'
     """
     verdicts: dict[str, set[str]] = defaultdict(set)
     for row in rows:
@@ -83,9 +83,9 @@ def summary(rows: Sequence[Scored]) -> str:
     if abstained:
         reasons = Counter(row.reason for row in rows if row.comment_id in abstained).most_common()
         why = ", ".join(f"{reason} {count}" for reason, count in reasons)
-        line += f"; {len(abstained)} none, as all candidates are refused ({why})"
+        line += f"; {len(abstained)} without: all candidates refused ({why})"
     if waiting := len(verdicts) - answered - len(abstained):
-        line += f"; {waiting} none, as another comment of the submission is answered"
+        line += f"; {waiting} without: another comment of the submission is answered"
     return line
 
 
@@ -102,7 +102,7 @@ def fault_finder(
     own: the bot's earlier replies. rows: the rows that `fault` will be called with; the reply classifier judges all of them in one batch.
 
     Raises:
-        UserError: the sketches or the classifier can't be read.
+        UserError: the sketches or the classifier cannot be read.
     """
     texts: dict[str, dict[str, str]] = defaultdict(dict)  # thread -> comment_id -> text
     titles = {comment.thread_id: comment.title for comment in comments}
@@ -134,11 +134,11 @@ def join(comments: Sequence[Comment], candidates: Sequence[Candidate], scores: S
     by_id = {comment.comment_id: comment for comment in comments}
     if foreign := next((each for each in candidates if each.comment_id not in by_id), None):
         raise UserError(
-            f"candidates.csv: {foreign.candidate_id} answers {foreign.comment_id}, which is not in comments.csv; generate again"
+            f"candidates.csv: {foreign.candidate_id} answers {foreign.comment_id}, which is not in comments.csv; run `generate` again"
         )
     scored = {each.candidate_id: each for each in scores}
     if scored.keys() != {each.candidate_id for each in candidates}:
-        raise UserError("scores.csv: not made from the candidates in candidates.csv; rank again")
+        raise UserError("scores.csv: not made from the candidates in candidates.csv; run `rank` again")
     rows = []
     for each in candidates:
         comment, of = by_id[each.comment_id], scored[each.candidate_id]
@@ -179,7 +179,8 @@ def choose_in(run: Path, settings: config.Settings) -> None:
     own: list[str] = []
     if settings.submit.ledger.exists():
         with closing(ledger.open_existing(settings.submit.ledger)) as db:
-            own = ledger.own_texts(db, but_to={row.comment_id for row in before})  # a run that has posted chooses the same again
+            # except replies to these comments, so that a run that has already posted makes the same choice again
+            own = ledger.own_texts(db, but_to={row.comment_id for row in before})
     fault, with_training = fault_finder([row for row in before if not refusal(row, settings.choose)], comments, context, own, settings)
     rows = choose(before, settings.choose, fault)
     made_from = {

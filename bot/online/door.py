@@ -1,11 +1,11 @@
 """door: the texts that a reply is compared with, and the last check before it is posted.
 
-    Surroundings     the texts of one thread, for conduct.may_say; `choose` and `submit` share it
+    Surroundings     the texts of one thread, for conduct.may_say; used by `choose` and `submit`
     objection        may this reply be posted under this comment, in their current state?
 
-`choose` checks candidates when it selects them. `submit` checks every reply again, right before the intent is written, wherever the reply
-comes from: a chosen.csv that was edited or written by another program, a reply that waited for hours, one that a person released. For this
-check nothing is taken from files: thread, author and comment are read from Reddit again.
+`choose` checks candidates when it selects them. `submit` checks every reply again, right before the intent is written, regardless of where
+the reply came from: a chosen.csv that was edited or written by another program, a reply that waited for hours, or one that a person
+released. This check does not rely on files: thread, author and comment are read from Reddit again.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Surroundings:
         return what.Around(copies.plain(comment), others, own, training, self.language(comment_id, comment))
 
     def language(self, comment_id: str, comment: str) -> str | None:
-        """The language of the thread without the comment; the comment decides only if the rest does not tell."""
+        """The language of the thread without the comment; that of the comment if the rest is inconclusive."""
         parts, length = [self.title], len(self.title)
         for name, body in self.comments.items():
             if length > what.LANGUAGE_CHARACTERS:
@@ -96,12 +96,12 @@ def objection(
 
 
 def posted_text(body: str, disclosure: str) -> str:
-    """The text that is sent: the reply, escaped so that Reddit shows it as plain text, and the disclosure line below it."""
+    """The text to send: the reply, escaped so that Reddit shows it as plain text, and the disclosure line below it."""
     return f"{rendered.as_plain_markdown(body.rstrip())}\n\n{disclosure}"
 
 
 def without_disclosure(body: str) -> str:
-    """The reply alone.
+    """A posted text without its disclosure line.
 
     >>> without_disclosure("Dune.\\n\\nTwice.\\n\\n*I am a bot; reply `!stop`.*")
     'Dune.\\n\\nTwice.'

@@ -1,12 +1,13 @@
-"""fetch: read Reddit: the comments to answer, the others with a reason, and the rest of their threads.
+"""fetch: read from Reddit the comments to answer, the comments to skip with the reasons, and the rest of their threads.
+
+Reads  Reddit, or the sandbox at reddit.url; and the ledger, if there is one.
+Writes RUN/context.csv, RUN/skipped.csv and, last, RUN/comments.csv. Each comment that was read is in exactly one of the last two.
 
     python run_bot.py fetch --config FILE --run RUN [--limit N]
 
-Reads Reddit, or the sandbox that reddit.url names. Writes RUN/context.csv, RUN/skipped.csv and, last, RUN/comments.csv; where all three are
-there, whole and made with the same settings, it does nothing, so a run that was killed goes on with the comments it had.
-Which comments are answered conduct.may_reply_to decides; where there is a ledger, what it knows counts. Who asks bots to stay away is
-written down there, or in its backup, as one who opted out.
-Each comment that was read stands in comments.csv or in skipped.csv, in one of them and once.
+If all three files exist, are complete and were made with the same settings, nothing is fetched again, so an interrupted run resumes with
+the same comments. conduct.may_reply_to decides which comments are answered; if there is a ledger, its records count too. Users who ask bots
+to stay away are recorded as opted out in the ledger, or in its backup if there is no ledger.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from bot.reddit.requestor import Client
 from bot.reddit.threads import Thread, ThreadComment
 from bot.schema import Comment, Context, Skipped
 
-FAILURES_IN_A_ROW = 3  # threads; after that the rest is not requested
+FAILURES_IN_A_ROW = 3  # threads; after that, the remaining threads are not requested
 
 
 def take_up(
@@ -51,10 +52,10 @@ def take_up(
 ) -> tuple[list[Comment], list[Context], list[Skipped]]:
     """Divide the comments of threads into those to answer, context (the other readable comments of the same threads), and skipped ones.
 
-    now: epoch seconds. us: our account's name, empty for none. known: what the ledger knows. judge: a classifier of pieces of text, called
+    now: epoch seconds. us: our account's name, empty for none. known: the ledger's records. judge: a classifier of pieces of text, called
     once with the texts of all comments that pass every other rule. Comments to answer are taken from the threads in turn, in the order of
-    the threads and by descending karma within a thread, up to `limit`, so that no thread uses up the limit. Comments of people who opted
-    out, or who ask bots to stay away here, are not kept.
+    the threads and by descending karma within a thread, up to `limit`, so that no thread uses up the limit. Comments by people who opted
+    out, or who ask bots to stay away in these threads, are not stored.
     """
     away = {name.lower() for name in ask_bots_away(threads)}
     answered = {thread.thread_id: {each.parent_id for each in thread.comments if where.same_name(each.author, us)} for thread in threads}
@@ -101,12 +102,12 @@ def take_up(
 
 
 def ask_bots_away(threads: list[Thread]) -> dict[str, str]:
-    """People who ask bots to stay away, and where (a fullname)."""
+    """People who ask bots to stay away -> the fullname of the comment or submission in which they do."""
     return {name: source for thread in threads for name, source in where.asking_away(thread).items()}
 
 
 def remember(path: Path, asking: Mapping[str, str], now: float) -> None:
-    """Note in the ledger at `path`, or in its backup if there is no ledger, that these people opted out: name -> where they asked."""
+    """Record these people as opted out in the ledger at `path`, or in its backup if there is no ledger. asking: as from `ask_bots_away`."""
     if asking and path.exists():
         with closing(ledger.open_ledger(path)) as db:
             for name, source in asking.items():
@@ -136,11 +137,11 @@ def _row(thread: Thread, comment: ThreadComment) -> Comment:
 
 
 def read_threads(client: Client, rules: FetchSettings) -> tuple[list[Thread], list[Skipped], dict[str, Outcome]]:
-    """The threads that `rules` select (the first of each subreddit, then the second of each, …, each once), those that can't be read, and
+    """The threads that `rules` select (the first of each subreddit, then the second of each, …, each once), those that cannot be read, and
     each subreddit's outcome.
 
     Raises:
-        UserError: wrong credentials; or nothing can be read.
+        UserError: the credentials are wrong, or nothing can be read.
     """
     answers: dict[str, Outcome] = {}
     by_subreddit: list[list[Thread]] = []
@@ -175,12 +176,12 @@ def read_threads(client: Client, rules: FetchSettings) -> tuple[list[Thread], li
     if problems and not any(by_subreddit):
         raise problems[0]
     if asked and len(unread) == len(asked):
-        raise Unreachable(f"none of {len(asked)} threads could be read; try the same again later")
+        raise Unreachable(f"none of {len(asked)} threads could be read; try again later")
     return [thread for turn in zip_longest(*by_subreddit) for thread in turn if thread is not None], list(unread.values()), answers
 
 
 def known_to(path: Path, now: float) -> Known:
-    """What the ledger at `path` knows, or its backup if the ledger is lost. Raises UserError if one is damaged."""
+    """The records of the ledger at `path`, or of its backup if there is no ledger. Raises UserError if one of them is damaged."""
     if not path.exists():
         return Known(opted_out=backup.opted_out(path))
     with closing(ledger.open_existing(path)) as db:
@@ -199,7 +200,7 @@ def main(
     config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="answer at most this many comments, spread over submissions")] = None,
 ) -> None:
-    """Read Reddit: the comments to answer, the others with a reason, and the rest of their threads."""
+    """Read from Reddit the comments to answer, the comments to skip with the reasons, and the rest of their threads."""
     settings = config.load(config_file)
     with files.run_folder(run, make=True):
         fetch(run, settings, limit)
@@ -233,7 +234,7 @@ def fetch(run: Path, settings: Settings, limit: int | None) -> None:
     for name, outcome in refused.items():
         print(f"fetch: r/{name} is left out: {outcome}")
     if unread:
-        print(f"fetch: {len(unread)} of {len(threads) + len(unread)} threads can't be read: {', '.join(row.thread_id for row in unread)}")
+        print(f"fetch: {len(unread)} of {len(threads) + len(unread)} threads cannot be read: {', '.join(row.thread_id for row in unread)}")
     now = time.time()
     remember(settings.submit.ledger, ask_bots_away(threads), now)
     judge = partial(classifier.judge_pieces, conduct=settings.conduct)

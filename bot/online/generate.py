@@ -1,6 +1,6 @@
-"""generate: candidate replies for every comment.
+"""generate: write candidate replies for every comment.
 
-Reads  RUN/comments.csv, or with --in any CSV with the columns comment_id and comment, or several of them.
+Reads  RUN/comments.csv; or, with --in, one or more CSV files with the columns comment_id and comment.
 Writes RUN/candidates.csv, or --out: exactly num_candidates rows per comment, in the order of the comments.
 
     python run_bot.py generate --run data/runs/X
@@ -96,14 +96,14 @@ def answered(
     done = {candidates[0].comment_id: candidates for candidates in part.done}
     if done:
         print(f"resuming after {len(done)} of {len(comments)} comments")
-    # comments of similar length together: a batch is padded to its longest
+    # sorted by length, because a batch is padded to its longest comment
     left = sorted((pair for pair in comments if pair[0] not in done), key=lambda pair: len(pair[1]))
     generator = generators.load(settings.backend, settings.model, settings.precision) if left else None
     with progress_bar() as progress:
         task = progress.add_task("comments", total=len(comments), completed=len(done))
         for candidates in generator.sample(left, settings, seed) if generator else ():
             if len(candidates) != settings.num_candidates:
-                raise AssertionError(f"{settings.backend} gave {len(candidates)} candidates, {settings.num_candidates} were asked for")
+                raise AssertionError(f"{settings.backend} returned {len(candidates)} candidates instead of {settings.num_candidates}")
             part.add([asdict(candidate) for candidate in candidates])
             done[candidates[0].comment_id] = candidates
             progress.advance(task)

@@ -1,16 +1,17 @@
-"""harvest: karma, replies and removal of our replies on Reddit, 1 hour, 24 hours and 7 days after they were posted.
+"""harvest: record karma, responses and removal of our replies on Reddit, 1 hour, 24 hours and 7 days after posting.
 
-Reads  the ledger, and from Reddit the replies and the comments that they answer.
+Reads  the ledger; and, from Reddit, our replies and the comments that they answer.
 Writes data/harvest.csv, one row per reply and age; existing rows are kept.
 
     python run_bot.py harvest --config FILE --out data/harvest.csv
 
 Run it every hour or two. A reply is measured once when it is 1 to 2 hours old, once at 24 to 48 hours and once at 7 to 14 days. If no run
-falls into one of these periods, that row is missing; nothing is estimated. age_hours is the reply's age at the measurement, by Reddit's
-clock. The same command resumes where it stopped.
+takes place in one of these periods, that row is missing; nothing is estimated. age_hours is the reply's age at the measurement, by
+Reddit's clock. The same command resumes where it stopped.
 
-The comment is read again; it is empty if it was deleted since, or if its author opted out or was forgotten. Our reply is stored without its
-disclosure line. removed: nobody else sees the reply any more, for whatever reason. `train upvote --harvest` learns from these rows.
+The comment is read again; it is empty if it has since been deleted, or if its author opted out or was forgotten. Our reply is stored
+without its disclosure line. removed: the reply is no longer visible to others, for whatever reason. `train upvote --harvest` learns from
+these rows.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ BATCH = 50  # the file is written after this many replies
 
 
 def age_of(hours: float) -> int | None:
-    """The one of AGES_HOURS to which a measurement at this age belongs, or None.
+    """The entry of AGES_HOURS that a measurement at this age belongs to, or None.
 
     >>> [age_of(hours) for hours in (0.9, 1, 1.9, 2, 30, 47.9, 48, 200)]
     [None, 1, 1, None, 24, 24, None, 168]
@@ -44,7 +45,7 @@ def age_of(hours: float) -> int | None:
 
 
 def due(replies: Iterable[Reply], rows: Iterable[Harvested], now: float) -> list[Reply]:
-    """Our replies that are due now. now: epoch seconds."""
+    """Our replies that are due for a measurement. now: epoch seconds."""
     seen = {(row.reply_id, age_of(row.age_hours)) for row in rows}
     ages = ((reply, age_of((now - reply.intent_utc) / HOUR)) for reply in replies)
     return [reply for reply, age in ages if reply.reply_id and age is not None and (reply.reply_id, age) not in seen]
@@ -53,7 +54,7 @@ def due(replies: Iterable[Reply], rows: Iterable[Harvested], now: float) -> list
 def look(
     reply: Reply, standings: Mapping[str, Standing], count: Callable[[str], int], now: float, opted_out: Collection[str] = ()
 ) -> Harvested | None:
-    """A row, or None if Reddit doesn't return the reply. A reply that is gone counts as removed. opted_out: names in lower case."""
+    """A row, or None if Reddit does not return the reply. A reply without text counts as removed. opted_out: names in lower case."""
     ours, theirs = standings.get(reply.reply_id), standings.get(reply.comment_id)
     if ours is None:
         return None
@@ -76,7 +77,7 @@ def harvest(client: Client, replies: Sequence[Reply], out: Path, now: float, opt
     """Add a row for each of our replies that is due; returns how many. opted_out: people whose comments are not stored.
 
     Raises:
-        UserError: Reddit can't be reached or read, or `out` is not a harvest table. Rows that were already read are kept.
+        UserError: Reddit cannot be reached or read, or `out` is not a harvest table. Rows that were already read are kept.
     """
     rows = schema.read_rows(out, Harvested) if out.exists() else []
     before = len(rows)

@@ -7,15 +7,15 @@ Writes the ledger; deletes replies of ours; marks processed requests as read. Th
 
 - People who ask the bot to stop, in a reply to it, a private message or its subject, never get a reply again: `!stop` and everything else
   that conduct.asks recognizes, such as «stop replying to me» and «unsubscribe».
-- If a person whom the bot replied to asks for deletion (`!delete`, «take this down»), the bot deletes the reply that they answer or, if
-  they sent a message, all replies to them.
+- If a person whom the bot replied to asks for deletion (`!delete`, «take this down»), the bot deletes the reply that they responded to
+  or, if they sent a message, all replies to them.
 - Replies of ours with karma at or below conduct.withdraw_at_karma are deleted.
-- Replies of ours that were removed are recorded. The third unwelcome reply in a row benches the subreddit, and ends the run after
-  everything else is done.
+- Replies of ours that were removed are recorded. The third unwelcome reply in a row benches the subreddit and ends the run once everything
+  else is done.
 
-A quote doesn't count: our own disclosure line has both words. Each letter is read once; each step is done before it is noted and does no
-harm when it is done again, so after a kill the next run finishes it. A request for deletion from somebody whose reply may be there, but was
-not found yet, waits until that is settled. A pause doesn't keep it from working.
+Quoted text is ignored, because our own disclosure line contains both words. Each letter is processed once. A step is recorded after it is
+done, and repeating it is harmless, so after a kill the next run completes the work. If it is still unknown whether a reply to somebody was
+posted, their request for deletion stays open until that is settled. `inbox` also works while posting is paused.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from bot.reddit.outcomes import Outcome
 from bot.reddit.requestor import Client
 from bot.reddit.threads import Letter, Standing
 
-WATCHED_SECONDS = 180 * DAY  # after that Reddit archives a thread: no votes, no removals. One call per hundred replies
+WATCHED_SECONDS = 180 * DAY  # Reddit archives a thread after that: no more votes or removals
 
 
 class Withdrawal(StrEnum):
@@ -70,9 +70,9 @@ def request_of(letter: Letter) -> Request:
 
 
 def to_delete(request: Request, ours: Mapping[str, Reply]) -> list[Reply]:
-    """Our replies that this request deletes, if the person was replied to: the one that they answer or, for a message, all replies to them.
+    """Our replies that this request deletes: the one that its author responded to or, for a message, all replies to its author.
 
-    ours: our replies that are on Reddit, by fullname.
+    Replies to other people are never included. ours: our replies that are on Reddit, by fullname.
     """
     letter = request.letter
     meant = [ours[letter.parent_id]] if letter.parent_id in ours else [] if letter.parent_id else list(ours.values())
@@ -85,10 +85,10 @@ def unwanted(standings: Mapping[str, Standing], ours: Mapping[str, Reply], withd
 
 
 def obey(client: Client, db: sqlite3.Connection, withdraw_at_karma: int, now: int) -> Counter[str]:
-    """Carry out everything that is due; returns the number of times each action was taken.
+    """Carry out everything that is due; returns how often each action was taken.
 
     Raises:
-        UserError: Reddit can't be reached or read; completed actions are recorded.
+        UserError: Reddit cannot be reached or read; completed actions are recorded.
     """
     done: Counter[str] = Counter()
     ours = {reply.reply_id: reply for reply in ledger.in_state(db, State.POSTED) if reply.reply_id}
@@ -124,7 +124,7 @@ def obey(client: Client, db: sqlite3.Connection, withdraw_at_karma: int, now: in
 
 
 def named(client: Client, requests: Sequence[Request], ours: Mapping[str, Reply]) -> dict[str, Reply]:
-    """`ours`, with names that `forget` removed read from Reddit again where a request may come from that person. They are not stored."""
+    """`ours`, with author names that `forget` removed read from Reddit again if a request may be theirs. The names are not stored."""
     asking = [request.letter for request in requests if request.delete]
     in_message = any(not letter.parent_id for letter in asking)
     answered = {letter.parent_id for letter in asking}
@@ -160,4 +160,4 @@ def main(config_file: Annotated[Path | None, typer.Option("--config", help="TOML
 
 
 def unwelcome() -> UserError:
-    return UserError(f"{ledger.UNWELCOME_IN_A_ROW} replies in a row were removed or forbidden; look at them; this run posts nothing")
+    return UserError(f"{ledger.UNWELCOME_IN_A_ROW} replies in a row were removed or forbidden; review them; this run posts nothing")

@@ -10,7 +10,7 @@ and people's requests are carried out (`inbox`). Then each reply goes through th
 on Reddit for a reply of ours to the same comment; check where and what (door.objection), with the current comment, thread and settings;
 check when again; write the intent to disk; send one POST; write its result to disk. A refusal that Reddit names is final, or has a time
 before which nothing is sent. If it is unknown whether Reddit accepted the reply, the run looks for it. If it is not on Reddit, it is
-parked for a person (`run_bot.py resolve`) and the run posts nothing more; later runs look for it again, and none sends it again. So the
+parked for a person (`run_bot.py resolve`) and the run posts nothing more; later runs look for it again, but never send it again. So the
 same command resumes a run that was killed. Only one process can use a ledger: a second one exits with status 75 and sends nothing to
 Reddit.
 """
@@ -46,14 +46,14 @@ from bot.reddit.requestor import Client
 from bot.schema import Comment, Scored, Submitted, Verdict
 
 LOOKING_SECONDS = 30 * DAY  # for this long, each run looks for replies that are parked or whose id is unknown
-REJECTED_AT_MOST = 2  # replies per run that Reddit refuses by unknown names
-LONGEST_WAIT_SECONDS = 30 * DAY  # that Reddit may ask for
+REJECTED_AT_MOST = 2  # replies per run that Reddit refuses with unknown error names
+LONGEST_WAIT_SECONDS = 30 * DAY  # a longer wait that Reddit asks for is shortened to this
 LONG_WAIT_SECONDS = 30  # after a longer wait for Reddit's rate limit, the comment is read again
 
 
 @dataclass(frozen=True)
 class Sender:
-    """What all replies of a run share. us: our account; training: sketches of the generator's training text, None if there are none."""
+    """Shared by all replies of a run. us: our account; training: sketches of the generator's training text, None if there are none."""
 
     db: sqlite3.Connection
     client: Client
@@ -67,10 +67,10 @@ class Sender:
 
 
 def submit(db: sqlite3.Connection, client: Client, chosen: list[Reply], settings: Settings) -> Iterator[Submitted]:
-    """Settle what earlier runs left in doubt, then post their waiting replies and the chosen ones; yields the outcome of each.
+    """Settle replies that earlier runs left in doubt, then post waiting replies and the chosen ones; yields the outcome of each.
 
     Raises:
-        UserError: Reddit can't be reached, the account is wrong, or the ledger lacks replies that are on Reddit. Everything that was sent
+        UserError: Reddit cannot be reached, the account is wrong, or the ledger lacks replies that are on Reddit. Everything that was sent
             is in the ledger.
     """
     us = reddit.account_name(client)
@@ -143,7 +143,7 @@ def post(sender: Sender, reply: Reply) -> tuple[str, str]:
 
 
 def judged(sender: Sender, reply: Reply) -> tuple[str | None, Reply]:
-    """Why the reply can't be posted, given the current comment and thread; and the reply with subreddit and author as Reddit has them."""
+    """Why the reply cannot be posted, given the current comment and thread; and the reply with subreddit and author from Reddit."""
     limit = sender.settings.fetch.replace_more_limit
     outcome, thread = reddit.read_comment(sender.client, reply.thread_id, reply.comment_id, limit)
     if thread is None:
@@ -161,7 +161,7 @@ def judged(sender: Sender, reply: Reply) -> tuple[str | None, Reply]:
 
 
 def refusal(sender: Sender, reply: Reply) -> Refusal | None:
-    """The answer of `conduct.may_post` now, or after the pause between two replies. If the clock went back, it doesn't wait."""
+    """The result of `conduct.may_post` now, or after the pause between two replies. Does not wait if the clock went back."""
     db, rules = sender.db, sender.settings.submit
     while True:
         now = sender.now()
@@ -184,7 +184,7 @@ def refusal(sender: Sender, reply: Reply) -> Refusal | None:
 
 
 def refused(sender: Sender, reply: Reply, reason: str) -> str:
-    """Count the refusal. A waiting reply is rejected permanently, unless the reason is temporary or Reddit couldn't be reached."""
+    """Count the refusal. A waiting reply is rejected permanently, unless the reason is temporary or Reddit could not be reached."""
     now = sender.now()
     ledger.refuse(sender.db, reply, reason, now)
     if reason not in when.PASSING and not isinstance(reason, Outcome):
@@ -238,17 +238,17 @@ def reason_to_stop(sender: Sender, reply: Reply, outcomes: Mapping[str, int], ou
 
 
 def problem_of(db: sqlite3.Connection, stopped: Refusal | None) -> UserError | None:
-    """What a person has to correct before anything can be posted again, in Reddit's words; None if nothing."""
+    """The error for a person to fix before anything can be posted again, in Reddit's words; None if there is none."""
     if stopped not in (Refusal.ACCOUNT_REFUSED, Refusal.BLOCKED):
         return None
     kind = Unreachable if stopped is Refusal.BLOCKED else NoPermission
     outcomes = (Outcome.BLOCKED,) if stopped is Refusal.BLOCKED else (Outcome.ACCOUNT_REFUSED, Outcome.NO_SCOPE)
     latest = [reply for reply in ledger.in_state(db, State.READY) if reply.outcome in outcomes][-1]
-    return kind(f"{latest.error}; nothing more was posted, and what is ready stays ready")
+    return kind(f"{latest.error}; nothing more was posted, and waiting replies stay ready")
 
 
 def earlier_outcome(known: Reply, reply: Reply) -> tuple[str, str]:
-    """The outcome of a comment that the ledger knows, and the id of our reply there."""
+    """The outcome that the ledger has for a comment, and the id of our reply to it."""
     same = (known.candidate_id, known.body) == (reply.candidate_id, reply.body)
     return (Refusal.ALREADY_REPLIED if known.state in (State.POSTED, State.WITHDRAWN) and not same else known.outcome), known.reply_id
 
@@ -296,7 +296,7 @@ def main(
 
 
 def submit_chosen(run: Path, chosen: list[Reply], others: list[Reply], settings: Settings) -> None:
-    """Post what is chosen, and write submitted.csv even if posting fails; others: rows that are not chosen. Raises as `submit`."""
+    """Post the chosen replies, and write submitted.csv even if posting fails. others: rows that are not chosen. Raises as `submit`."""
     path = settings.submit.ledger
     with ledger.held(path, make=True) as db:
         ledger.recover(db)

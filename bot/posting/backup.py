@@ -1,10 +1,11 @@
-"""backup: an append-only file beside the ledger with what can't be read from Reddit again if the ledger is lost.
+"""backup: an append-only file beside the ledger, with data that cannot be read from Reddit again if the ledger is lost.
 
     data/ledger.backup.jsonl     {"utc": 1, "opted_out": "somebody", "source": "t1_…"}
                                  {"utc": 2, "withdrawn": "t1_…", "thread_id": "t3_…", "subreddit": "books", "reply_id": "t1_…"}
 
-People who opted out, and comments whose reply we deleted: each is written here first, then into the ledger. Whoever opens the ledger adds
-what it lacks. All other rows can be taken from Reddit again (`python run_bot.py adopt`). Before there is a ledger, `fetch` writes here too.
+It contains people who opted out, and comments whose reply we deleted. Each entry is written here first, then to the ledger; opening the
+ledger adds entries that it lacks. All other rows can be restored from Reddit (`python run_bot.py adopt`). If there is no ledger yet,
+`fetch` also writes here.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def read(ledger: Path) -> list[dict[str, Any]]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise UserError(f"{path}: can't be read ({error.strerror}); nothing is posted until it can") from None
+        raise UserError(f"{path}: cannot be read ({error.strerror}); nothing is posted until this is fixed") from None
     entries = []
     for number, line in enumerate(lines, start=1):
         try:

@@ -1,10 +1,10 @@
-"""clock: times in the ledger that lie in the future, written when a clock was wrong.
+"""clock: find and correct times in the future in the ledger, which were written when a clock was wrong.
 
-    clock.in_future(db, now)      these times, by name, for `status`
-    clock.bring_back(db, now)     correct them; a posting run does this before it counts anything
+    clock.in_future(db, now)      find them; used by `status`
+    clock.bring_back(db, now)     correct them; a posting run does this first
 
-Such a time would keep the bot from posting until it is reached. It is set to the present, so the reply counts as just sent, and caps and
-pauses apply for their usual time.
+Such a time would prevent posting until it is reached. It is set to the present: the reply counts as just sent, and caps and pauses last as
+long as usual.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import sqlite3
 from bot.posting.database import change, sqlite_errors
 from bot.posting.ledger import BENCH_SECONDS, DAY
 
-SLACK_SECONDS = 300  # difference of two clocks that is ignored
+SLACK_SECONDS = 300  # difference between two clocks that is ignored
 LONGEST_WAIT_SECONDS = 30 * DAY  # the longest that Reddit may ask for
 
-# table, column, the column that names a row, and how far ahead of the present the time may lie
+# table, column, the column that identifies a row, and how many seconds in the future the time may be
 TIMES = (
     *(("reply", column, "comment_id", 0) for column in ("first_utc", "intent_utc", "done_utc", "removed_utc")),
     ("reply", "not_before_utc", "comment_id", LONGEST_WAIT_SECONDS),
@@ -38,7 +38,7 @@ def in_future(db: sqlite3.Connection, now: int) -> dict[str, int]:
 
 
 def bring_back(db: sqlite3.Connection, now: int) -> int:
-    """Set these times to the present, or to the furthest ahead of it that is allowed. Returns how many rows had one."""
+    """Set these times to the present, or to the latest allowed time. Returns how many rows were changed."""
     count = len(in_future(db, now))
     if count:
         with change(db):

@@ -1,10 +1,10 @@
-"""database: the ledger's file: its tables, its lock, creating and opening it.
+"""database: the ledger's file: its tables, its lock, and how it is created and opened.
 
     with database.held(path) as db: ...                  an existing ledger, locked
     with database.held(path, make=True) as db: ...       the same for a run that posts, which creates a missing ledger
 
-A new ledger is written under a temporary name and then renamed, so an empty file is a damaged ledger, not a new one. Only its owner can
-read it (0600). Each change is one transaction, flushed to disk.
+A new ledger is written under a temporary name and then renamed, so an empty file is a damaged ledger, not a new one. Only the file's owner
+can read it (0600). Each change is one transaction, flushed to disk.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ UPGRADES = {1: "ALTER TABLE reply ADD COLUMN comment_sha256 TEXT NOT NULL DEFAUL
 
 @contextmanager
 def lock(path: Path) -> Iterator[None]:
-    """Lock the ledger, for posting or for changing what was posted. `pause` and readers don't need the lock.
+    """Lock the ledger, to post or to change records of posting. `pause` and readers do not need the lock.
 
     Raises:
         Busy: another process has locked it.
-        UserError: its folder can't be created.
+        UserError: its folder cannot be created.
     """
     path = path.resolve()
     try:
@@ -125,9 +125,7 @@ def open_ledger(path: Path) -> sqlite3.Connection:
             db.execute("PRAGMA journal_mode = WAL")
             problems = [row[0] for row in db.execute("PRAGMA integrity_check(3)")]
             if problems != ["ok"]:
-                raise UserError(
-                    f"{path}: the ledger is damaged ({'; '.join(problems)}); restore a copy, without which the bot may reply twice"
-                )
+                raise UserError(f"{path}: the ledger is damaged ({'; '.join(problems)}); restore a copy; otherwise the bot may reply twice")
             _upgrade(db, path)
         _add_from_backup(db, path)
     except BaseException:
@@ -169,7 +167,7 @@ def _upgrade(db: sqlite3.Connection, path: Path) -> None:
     if version == LAYOUT:
         return
     with change(db):
-        version = db.execute("PRAGMA user_version").fetchone()[0]  # another process may have done it by now
+        version = db.execute("PRAGMA user_version").fetchone()[0]  # another process may have upgraded it in the meantime
         while version in UPGRADES:
             db.execute(UPGRADES[version])
             version += 1
@@ -219,7 +217,7 @@ def _add_to_backup(db: sqlite3.Connection, path: Path) -> None:
 
 @contextmanager
 def change(db: sqlite3.Connection) -> Iterator[None]:
-    """One transaction: afterwards all of it is on disk, or none of it."""
+    """One transaction: at the end, either all of it is on disk or none of it."""
     with sqlite_errors(db):
         db.execute("BEGIN IMMEDIATE")
         try:
@@ -251,6 +249,6 @@ def file_of(db: sqlite3.Connection) -> Path:
 
 
 def empty_wal(db: sqlite3.Connection) -> bool:
-    """Write everything to the file itself and empty its write-ahead log. False if another program prevents that."""
+    """Move everything from the write-ahead log to the file itself. False if another program prevents that."""
     with sqlite_errors(db):
         return db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0

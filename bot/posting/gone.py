@@ -1,4 +1,4 @@
-"""gone: which stored comments have been deleted on Reddit; for `purge --gone`."""
+"""gone: find stored comments that have been deleted on Reddit; for `purge --gone`."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ BATCH = 100  # names per call
 def gone_ids(client: Client, tables: Iterable[Path], problems: list[str]) -> set[str]:
     """Comments in these tables that Reddit no longer shows: deleted, removed, or not returned. Unreadable files are added to problems.
 
-    Each table is checked on its own site: tables of the sandbox's comments with a client of the sandbox, all others with one of Reddit.
+    Each table is checked on its own site: a client of the sandbox checks tables of the sandbox's comments, a client of Reddit all others.
 
     Raises:
-        UserError: Reddit can't be reached or read.
+        UserError: Reddit cannot be reached or read.
     """
     names: set[str] = set()
     for path in tables:
@@ -43,7 +43,7 @@ def gone_ids(client: Client, tables: Iterable[Path], problems: list[str]) -> set
 
 
 def of_sandbox(table: Path) -> bool:
-    """Whether the comments of a table were read from the local sandbox, by the manifest of the comments.csv beside it."""
+    """Whether the comments of a table were read from the local sandbox, according to the manifest of the comments.csv beside it."""
     try:
         manifest = files.read_manifest(table.with_name("comments.csv")) or {}
     except UserError:

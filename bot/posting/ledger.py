@@ -1,11 +1,12 @@
-"""The ledger: one SQLite file, the single source of truth about posting. One row per comment replied to; the intent is on disk before the
-one POST, its result after it. Also people who opted out, benched subreddits, and whether posting is paused.
+"""The ledger: one SQLite file, the single source of truth about posting. It has one row per comment that the bot replies to: the intent is
+written to disk before the one POST, the result after it. It also records people who opted out, benched subreddits and whether posting is
+paused.
 
-    with ledger.held(path) as db: ...            see database.py for the file, backup.py for the copy of what can't be recovered
+    with ledger.held(path) as db: ...            see database.py for the file, backup.py for the copy of data that Reddit cannot restore
 
     ready ----> submitting ----> posted -> withdrawn
       ^             |----------> rejected                     a known refusal, final
-      |-------------|                                         known not to be on Reddit: it asked to wait, or was never reached
+      |-------------|                                         known not to be on Reddit: Reddit asked to wait, or was not reached
                     `----------> unknown -> posted | parked   parked waits for a person; it becomes posted if Reddit shows it
 
 A killed run leaves `submitting`, which becomes `unknown` at the next start (`recover`). A reply never returns from unknown or parked to
@@ -33,7 +34,7 @@ from bot.posting.database import open_ledger as open_ledger
 from bot.schema import Phrased
 
 HOUR, DAY = 3600, 86_400
-UNWELCOME = ("forbidden", "private")  # outcomes of a 403, reading or posting
+UNWELCOME = ("forbidden", "private")  # outcomes of a 403, when reading or posting
 UNWELCOME_IN_A_ROW = 3
 BENCH_SECONDS = 30 * DAY
 SLOW_DOWN = "the subreddit asked to slow down"  # the reason of a bench that is temporary
@@ -42,14 +43,14 @@ UNBENCHED = "unbenched"  # a reason in `refusal`: a person ended a bench, so unw
 
 
 class Settled(Phrased):
-    """Outcomes that come neither from Reddit nor from a rule."""
+    """Outcomes that are set neither by Reddit nor by a rule."""
 
-    PARKED = "parked", "it may have been posted, but Reddit does not show it: a person has to look"
+    PARKED = "parked", "it may have been posted, but Reddit does not show it: a person has to check"
     NEVER = "never", "not posted, cancelled by a person"
     FORGOTTEN = "forgotten", "not posted, its author was forgotten"
 
 
-# States of replies that may be or have been on Reddit: they count for caps, and as the reply of their thread.
+# States of replies that are, may be or were on Reddit. They count towards the caps and the limit of one reply per thread.
 SENT = (State.SUBMITTING, State.POSTED, State.UNKNOWN, State.PARKED, State.WITHDRAWN)
 _IN_SENT = f"state IN {tuple(map(str, SENT))}"
 
@@ -115,7 +116,7 @@ def account(db: sqlite3.Connection) -> str:
 
 
 def recover(db: sqlite3.Connection) -> int:
-    """To be called once the ledger is locked: replies that a killed run was sending become unknown. Returns how many."""
+    """Mark replies that a killed run was sending as unknown. Call this after locking the ledger. Returns how many there were."""
     with change(db):
         return db.execute("UPDATE reply SET state = 'unknown' WHERE state = 'submitting'").rowcount
 
@@ -134,7 +135,7 @@ def intend(db: sqlite3.Connection, reply: Reply, now: int) -> None:
             (reply.comment_id, reply.thread_id, reply.subreddit, reply.author, reply.candidate_id, reply.body, reply.comment_sha256, now),
         )
         if written.rowcount != 1:
-            raise RuntimeError(f"{reply.comment_id} has a row that isn't ready")
+            raise RuntimeError(f"{reply.comment_id} has a row that is not ready")
 
 
 def settle(
@@ -147,7 +148,7 @@ def settle(
     not_before_utc: int | None = None,
     error: str = "",
 ) -> None:
-    """Record the result for a row. A wait that Reddit asked for applies to the account, whatever happens to this reply."""
+    """Record the result of a reply. If Reddit asked to wait, the wait applies to the account, independently of this reply."""
     with change(db):
         db.execute(
             "UPDATE reply SET state = ?, outcome = ?, done_utc = ?, reply_id = ?, not_before_utc = coalesce(?, not_before_utc), error = ?"
@@ -157,7 +158,7 @@ def settle(
 
 
 def release(db: sqlite3.Connection, comment_id: str) -> None:
-    """Make a parked reply ready again, by a person's decision."""
+    """Make a parked reply ready again, as decided by a person."""
     with change(db):
         db.execute(
             "UPDATE reply SET state = 'ready', outcome = 'released', tries = 0 WHERE comment_id = ? AND state = 'parked'", (comment_id,)
@@ -165,9 +166,9 @@ def release(db: sqlite3.Connection, comment_id: str) -> None:
 
 
 def adopt(db: sqlite3.Connection, reply: Reply, reply_id: str, utc: int, body: str = "") -> None:
-    """Add a reply of ours that is on Reddit although the ledger has no row for it, or a row that says that it was not sent or was refused.
+    """Record a reply of ours that is on Reddit although the ledger has no row for it, or says that it was not sent or was refused.
 
-    utc: when it was posted, as far as known; body: our text, without the disclosure line.
+    utc: when it was posted, or the current time if unknown; body: our text, without the disclosure line.
     """
     with change(db):
         db.execute(
@@ -207,7 +208,7 @@ def note_removed(db: sqlite3.Connection, comment_id: str, now: int) -> None:
 
 
 def note_restored(db: sqlite3.Connection, comment_id: str) -> None:
-    """Record that everybody sees a removed reply again."""
+    """Record that a removed reply is visible to everybody again."""
     with change(db):
         db.execute("UPDATE reply SET removed_utc = NULL WHERE comment_id = ?", (comment_id,))
 
@@ -219,9 +220,9 @@ def note_not_deleted(db: sqlite3.Connection, comment_id: str, why: str) -> None:
 
 
 def unwelcome_in_a_row(db: sqlite3.Connection, subreddit: str | None = None) -> int:
-    """How many replies in a row, counted back from now, got a 403, were not sent because of one when the thread was read, or were removed.
+    """The number of latest consecutive replies that got a 403, were not sent because reading the thread got one, or were removed.
 
-    In one subreddit, or everywhere; since the last `unbench`.
+    In one subreddit, or in all; counted since the last `unbench`.
     """
     with sqlite_errors(db):
         rows = db.execute(
@@ -244,7 +245,7 @@ def _replies(db: sqlite3.Connection, where: str, *values: object) -> list[Reply]
 
 
 def sent_since(db: sqlite3.Connection, utc: int, subreddit: str | None = None) -> int:
-    """Replies that were sent after `utc`, those in doubt included; in one subreddit, or everywhere."""
+    """The number of replies sent after `utc`, including those in doubt; in one subreddit, or in all."""
     return _count(db, "intent_utc > ?1 AND (?2 IS NULL OR subreddit = ?2 COLLATE NOCASE)", utc, subreddit)
 
 
@@ -276,7 +277,7 @@ def refuse(db: sqlite3.Connection, reply: Reply, reason: str, now: int) -> None:
 
 
 def errors(db: sqlite3.Connection) -> dict[str, int]:
-    """Names of the errors, from Reddit or Python, of replies that were not withdrawn since; most frequent first."""
+    """Names of the errors (of Reddit or Python) of all replies except withdrawn ones -> their number; most frequent first."""
     with sqlite_errors(db):
         rows = db.execute("SELECT error FROM reply WHERE error != '' AND state != 'withdrawn' ORDER BY comment_id")
         return dict(Counter(row[0].partition(":")[0] for row in rows).most_common())
@@ -302,7 +303,7 @@ def refusals_since(db: sqlite3.Connection, utc: int) -> dict[str, int]:
 
 
 def opt_out(db: sqlite3.Connection, author: str, source: str, now: int) -> None:
-    """Never reply to `author` again. source: where they asked for it, `t1_…` or `t4_…`. Written to the backup first, then to the ledger."""
+    """Never reply to `author` again. source: fullname of the request, `t1_…` or `t4_…`. Written to the backup, then to the ledger."""
     if not opted_out(db, author):
         backup.append(file_of(db), utc=now, opted_out=author.lower(), source=source)
     with change(db):
@@ -321,7 +322,7 @@ def everyone_opted_out(db: sqlite3.Connection) -> set[str]:
 
 
 def bench(db: sqlite3.Connection, subreddit: str, until_utc: int, reason: str) -> None:
-    """Post nothing in a subreddit until then, or until a later time that is already set."""
+    """Post nothing in a subreddit until `until_utc`, or until a later time that is already set."""
     with change(db):
         db.execute(
             "INSERT INTO bench VALUES (?1, ?2, ?3) ON CONFLICT (subreddit) DO UPDATE SET until_utc = ?2, reason = ?3 WHERE until_utc <= ?2",
@@ -330,7 +331,7 @@ def bench(db: sqlite3.Connection, subreddit: str, until_utc: int, reason: str) -
 
 
 def wait_of_subreddit(db: sqlite3.Connection, subreddit: str, now: int) -> int | None:
-    """Until when the subreddit is benched because it asked to slow down."""
+    """The time until which the subreddit is benched because it asked to slow down, or None."""
     with sqlite_errors(db):
         row = db.execute(
             "SELECT until_utc FROM bench WHERE subreddit = ? AND until_utc > ? AND reason = ?", (subreddit.lower(), now, SLOW_DOWN)
@@ -347,7 +348,7 @@ def bench_if_unwelcome(db: sqlite3.Connection, subreddit: str, now: int) -> bool
 
 
 def unbench(db: sqlite3.Connection, subreddit: str, now: int) -> bool:
-    """Allow replies there again, and count unwelcome replies from 0. True if it was benched."""
+    """Allow replies in a subreddit again, and count its unwelcome replies from 0. True if it was benched."""
     with change(db):
         was_benched = db.execute("DELETE FROM bench WHERE subreddit = ?", (subreddit.lower(),)).rowcount > 0
         latest = db.execute("SELECT max(?, coalesce(max(done_utc), 0)) FROM reply", (now,)).fetchone()[0]
@@ -357,7 +358,7 @@ def unbench(db: sqlite3.Connection, subreddit: str, now: int) -> bool:
 
 
 def benched(db: sqlite3.Connection, now: int) -> dict[str, int]:
-    """Benched subreddits, in lower case, and until when."""
+    """Benched subreddits, in lower case -> the time at which each bench ends."""
     with sqlite_errors(db):
         return {row[0]: row[1] for row in db.execute("SELECT subreddit, until_utc FROM bench WHERE until_utc > ? ORDER BY 1", (now,))}
 
@@ -369,7 +370,7 @@ def pause(db: sqlite3.Connection, reason: str) -> None:
 
 
 def resume(db: sqlite3.Connection) -> bool:
-    """True if it was paused."""
+    """End a pause. True if posting was paused."""
     with change(db):
         return db.execute("DELETE FROM pause").rowcount > 0
 

@@ -1,6 +1,6 @@
-"""letters: which replies and messages to the account have been read, in the ledger's file.
+"""letters: the replies and messages to the account that have been processed, stored in the ledger's file.
 
-Reddit's unread marks are not reliable, since people read the account's inbox by hand. So everything since `since_utc` is read, and the
+Reddit's unread marks are not reliable, since people may also read the account's inbox. So everything since `since_utc` is read, and the
 fullnames of processed letters are stored. No text is stored.
 """
 
@@ -12,11 +12,11 @@ from bot.posting.database import change
 from bot.posting.ledger import DAY
 
 TABLE = "CREATE TABLE IF NOT EXISTS letter (name TEXT PRIMARY KEY, utc INTEGER NOT NULL, done INTEGER NOT NULL) STRICT"
-OVERLAP_SECONDS = DAY  # so that letters which Reddit shows late are not missed
+OVERLAP_SECONDS = DAY  # so that letters that Reddit shows late are not missed
 
 
 def since_utc(db: sqlite3.Connection) -> int:
-    """Time from which letters are to be read (epoch seconds): a day before the newest, or the oldest unprocessed one; at first 0."""
+    """The time from which letters are read (epoch seconds): a day before the newest one, or the oldest unprocessed one; at first 0."""
     with change(db):
         db.execute(TABLE)
         oldest_open, newest = db.execute("SELECT min(utc) FILTER (WHERE NOT done), max(utc) FROM letter").fetchone()
@@ -24,7 +24,7 @@ def since_utc(db: sqlite3.Connection) -> int:
 
 
 def done(db: sqlite3.Connection) -> set[str]:
-    """Fullnames of the processed letters since then."""
+    """Fullnames of the stored letters that are processed."""
     with change(db):
         db.execute(TABLE)
         return {row[0] for row in db.execute("SELECT name FROM letter WHERE done")}

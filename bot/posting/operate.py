@@ -1,16 +1,16 @@
 """operate: commands for the person who runs the bot.
 
-    python run_bot.py status                                 what was posted, refused, parked and capped, and why
+    python run_bot.py status                                 show what was posted, refused, parked and capped, and why
     python run_bot.py resolve [t1_abc posted|never|again]    decide on replies that may have been posted, but that Reddit does not show
     python run_bot.py pause --reason "moderators asked"      post nothing from now on, not even in a run that is in progress
     python run_bot.py resume                                 post again
     python run_bot.py unbench SUBREDDIT                      reply there again before its 30 days are over
     python run_bot.py forget USER                            remove a person's data, and never reply to them again
 
-They use the ledger in the config and never create one: if it is missing, they print the path. status only reads; the others change the
-ledger. forget removes the person's name and our replies to them from the ledger, keeps the ids of their comments (without which the bot
-could reply to them twice), and records the name as opted out. Then it purges the person's comments from all tables under --data and
---also; links are followed.
+These commands use the ledger from the config and never create one: if it does not exist, they print its path. status only reads the ledger;
+the others change it. forget removes the person's name and our replies to them from the ledger, keeps the ids of their comments (without
+which the bot could reply to them twice), and records the name as opted out. Then it purges the person's comments from all tables under
+--data and --also; links are followed.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def status(db: sqlite3.Connection, rules: SubmitSettings, now: int) -> Iterator[
     for state, outcome, count in ledger.outcomes(db):
         yield f"{state}: {count}{f', {outcome}' if outcome not in ('', state) else ''}"
     if errors := ledger.errors(db):
-        yield f"by name: {', '.join(f'{name} {count}' for name, count in errors.items())}"
+        yield f"errors: {', '.join(f'{name} {count}' for name, count in errors.items())}"
     if (until := ledger.not_before_utc(db)) and until > now:
         yield f"Reddit asked us to wait until {moment(until)}"
     if refusals := ledger.refusals_since(db, now - DAY):
@@ -68,7 +68,7 @@ def status(db: sqlite3.Connection, rules: SubmitSettings, now: int) -> Iterator[
 
 
 def describe(reply: Reply) -> str:
-    """A parked reply, and the address where to look for it."""
+    """A parked reply, with the URL where to look for it."""
     where = f"https://www.reddit.com/comments/{reply.thread_id.removeprefix('t3_')}/_/{reply.comment_id.removeprefix('t1_')}"
     begins = text.printable(reply.body)[:100]
     why = text.printable(reply.error) or "the run was killed"
@@ -79,18 +79,18 @@ def resolve(db: sqlite3.Connection, comment_id: str, answer: str) -> None:
     """Record a person's decision on a parked reply.
 
     Raises:
-        UserError: it is not parked, or it can't be sent again because its text was forgotten.
+        UserError: it is not parked, or it cannot be sent again because its text was forgotten.
     """
     reply = ledger.find(db, comment_id)
     if reply is None or reply.state != State.PARKED:
-        raise UserError(f"{comment_id}: not parked{f', but {reply.state}' if reply else ''}; `resolve` alone lists what is")
+        raise UserError(f"{comment_id}: not parked{f', but {reply.state}' if reply else ''}; run `resolve` alone to list parked replies")
     when = reply.done_utc or reply.intent_utc
     if answer == "posted":
         ledger.settle(db, comment_id, State.POSTED, "posted", when, error=reply.error)
     elif answer == "never":
         ledger.settle(db, comment_id, State.REJECTED, ledger.Settled.NEVER, when, error=reply.error)
     elif not reply.body:
-        raise UserError(f"{comment_id}: its text was forgotten, so it can't be sent again; answer posted or never")
+        raise UserError(f"{comment_id}: its text was forgotten, so it cannot be sent again; answer posted or never")
     else:
         ledger.release(db, comment_id)
 
@@ -112,7 +112,7 @@ Config = Annotated[Path | None, typer.Option("--config", help="TOML settings")]
 
 
 def status_command(config_file: Config = None) -> None:
-    """What was posted, refused, parked and capped, and why."""
+    """Show what was posted, refused, parked and capped, and why."""
     rules = config.load(config_file).submit
     with closing(ledger.open_existing(rules.ledger)) as db:
         for line in status(db, rules, int(time.time())):
@@ -129,14 +129,14 @@ def resolve_command(
     comment_id: Annotated[str, typer.Argument(help="t1_…, the comment that was replied to; omit it to list parked replies")] = "",
     answer: Annotated[
         Answer | None,
-        typer.Argument(help="posted: it is on Reddit; never: don't send it; again: it is not on Reddit, the next run may send it"),
+        typer.Argument(help="posted: it is on Reddit; never: do not send it; again: it is not on Reddit, and the next run may send it"),
     ] = None,
     config_file: Config = None,
 ) -> None:
     """Decide on replies that may have been posted, but that Reddit does not show."""
     path = config.load(config_file).submit.ledger
     if bool(comment_id) != bool(answer):
-        raise UserError("give a comment and an answer: `resolve t1_… posted|never|again`; `resolve` alone lists parked replies")
+        raise UserError("give a comment and an answer: `resolve t1_… posted|never|again`; run `resolve` alone to list parked replies")
     with ledger.held(path) as db:
         if answer:
             resolve(db, comment_id, answer)
@@ -214,8 +214,9 @@ def forget(db: sqlite3.Connection, name: str, folders: Sequence[Path]) -> list[s
 
 
 def comments_of(name: str, folders: Iterable[Path], problems: list[str]) -> set[str]:
-    """A person's comments, and the threads that they submitted, in tables that name people: those of run folders. Extracts and prepared
-    files have no names.
+    """The ids of a person's comments and submissions in tables with user names, i.e. those of run folders.
+
+    Extracts and prepared files have no user names.
     """
     ids = set()
     for path in purge.files_in(folders, None, problems)["table"]:

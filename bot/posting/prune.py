@@ -3,8 +3,8 @@
     python run_bot.py prune --older-than 30d
     python run_bot.py prune --older-than 12h --runs /elsewhere/runs
 
-Removes folders in data/runs (or --runs) in which every file belongs to a run, nothing was changed for this long, and no run is in progress.
-Folders with any other file, and the one with the ledger (submit.ledger), are kept and listed. Links are kept, too.
+Removes folders in data/runs (or --runs) if every file in them belongs to a run, nothing has changed for this long, and no run is in
+progress. Folders with any other file, and the folder with the ledger (submit.ledger), are kept and listed. Links are also kept.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def last_change(folder: Path) -> float:
 
 
 def candidates(runs: Path, older_than: float, ledger: Path) -> Iterator[tuple[Path, str]]:
-    """The old folders in `runs`, and why each is kept; empty: it can be removed. older_than: epoch seconds."""
+    """The old folders in `runs`, each with the reason to keep it, empty if it can be removed. older_than: epoch seconds."""
     for folder in sorted(runs.iterdir()):
         if folder.is_symlink() or not folder.is_dir() or last_change(folder) > older_than:
             continue
@@ -57,7 +57,7 @@ def candidates(runs: Path, older_than: float, ledger: Path) -> Iterator[tuple[Pa
 
 
 def remove_run(folder: Path) -> None:
-    """Remove a run folder. The lock is deleted last, so that after a kill the rest is still a run folder.
+    """Remove a run folder. The lock is deleted last, so that after a kill the folder is still a run folder.
 
     Raises:
         Busy: a run is in progress in it.

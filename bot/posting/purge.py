@@ -1,9 +1,9 @@
-"""purge: remove every trace of what was deleted on Reddit.
+"""purge: remove every trace of comments that were deleted on Reddit.
 
 Reads  FILE: one fullname per line, t1_… (comment or reply; abc alone means t1_abc) or t3_… (whole thread); blank lines and # lines are
        skipped. And every CSV and Parquet file under --data and each --also, at any depth.
 Writes these files again, with their manifests, without the rows that contain one of the ids; a file without such a row is not
-       touched. gpt2_finetune.csv, which has no ids, is made again from the lm_train.csv beside it. Deletes pages of `report` and
+       touched. gpt2_finetune.csv, which has no ids, is created again from the lm_train.csv beside it. Deletes pages of `report` and
        .part files of `generate` that contain one of the ids, the cache `.staged` of `extract`, the score files of `evaluate`, and
        temporary files of killed stages.
 
@@ -12,8 +12,8 @@ Writes these files again, with their manifests, without the rows that contain on
     python run_bot.py purge --gone --config my.toml
 
 --gone looks up all comments in the comments.csv, context.csv and harvest.csv of these folders on Reddit, a hundred per call, and purges
-those that were deleted or removed there; comments of the local sandbox are looked up in the sandbox. Run it while no other stage uses
-these folders; after a kill, run it again to finish. Files that can't be searched are not changed and are listed in the error at the end.
+those that were deleted or removed there; comments of the local sandbox are looked up in the sandbox. Run `purge` while no other stage uses
+these folders; after a kill, run it again to finish. Files that cannot be searched are not changed and are listed in the error at the end.
 Dumps, BigQuery tables, trained models and the sandbox's own database are not changed.
 """
 
@@ -51,7 +51,7 @@ NOTHING = """
     .gitkeep metrics.json summary.txt log.jsonl sandbox.sqlite sandbox.sqlite-shm sandbox.sqlite-wal sandbox.log sandbox.url STOP
     ledger.sqlite ledger.sqlite-shm ledger.sqlite-wal ledger.sqlite.lock ledger.run.lock ledger.backup.jsonl
     comment_lines.csv reply_lines.csv README.md
-"""  # files that hold no text of other people's; the ledger is `forget`'s, the sandbox's people and the lines of data/conduct are invented
+"""  # files without text of real people, except for the ledger, which `forget` handles; the sandbox and data/conduct are invented
 KINDS = {
     FINETUNE: "finetune",
     PAGE: "page",
@@ -61,7 +61,7 @@ KINDS = {
 } | dict.fromkeys(NOTHING.split(), "nothing")
 SCORES = "scores"  # folder of the score files of `evaluate` and `train weights`, which have texts but no ids
 FULLNAME = re.compile(r"t[13]_[0-9a-z]+")
-BATCH_ROWS = 20_000  # of a Parquet file in memory at once
+BATCH_ROWS = 20_000  # rows of a Parquet file in memory at a time
 
 
 # --- the ids and the files ----------------------------------------------------------------------------------------------
@@ -104,9 +104,9 @@ def kind(path: Path) -> str:
 
 
 def files_in(folders: Iterable[Path], ids_file: Path | None, problems: list[str]) -> dict[str, list[Path]]:
-    """All files under the folders except ids_file, by kind, each once under its real path; under `STAGED` the caches, without their files.
+    """All files under the folders except ids_file, by kind, each once, as its real path. `STAGED`: the caches, whose files are not listed.
 
-    Links are followed, so a raw_data on another disk is searched too.
+    Links are followed, so that a raw_data folder on another disk is also searched.
     """
     tree: dict[str, set[Path]] = defaultdict(set)
     seen: set[Path] = set()
@@ -135,7 +135,7 @@ def files_in(folders: Iterable[Path], ids_file: Path | None, problems: list[str]
 
 @dataclass(slots=True)
 class Held:
-    """What a table contains of the ids. of_threads: the comments in its rows of purged threads."""
+    """The ids that a table contains. of_threads: the comments in its rows that belong to purged threads."""
 
     rows: int = 0
     removed: int = 0
@@ -144,7 +144,7 @@ class Held:
 
 
 def look(columns: list[str], rows: Iterable[list[Any]], ids: set[str]) -> Held:
-    """rows: the cells of `columns`, of each row.
+    """Search rows for the ids. rows: for each row, the cells of `columns`.
 
     >>> held = look(["comment_id", "thread_id"], [["t1_a", "t3_x"], ["t1_b", "t3_y"], ["t1_c", "t3_x"]], {"t3_y", "t1_c"})
     >>> held.rows, held.removed, held.of_threads
@@ -172,7 +172,7 @@ def columns_of(path: Path) -> list[str]:
 
 
 def id_columns(path: Path) -> list[str]:
-    """Those of ID_COLUMNS that a table has. Raises FileError if it has none, since its content can't be checked then."""
+    """The ID_COLUMNS that a table has. Raises FileError if it has none, since its content cannot be checked then."""
     columns = [name for name in columns_of(path) if name in ID_COLUMNS]
     if not columns:
         raise FileError(f"{path}: has none of the columns {', '.join(ID_COLUMNS)}; delete it or keep it elsewhere")
@@ -210,14 +210,14 @@ def check_finetune(path: Path, train: Held | None) -> None:
     """
     source = path.with_name(LM_TRAIN)
     if not source.exists():
-        raise FileError(f"{path}: there is no {LM_TRAIN} beside it, so its ids are unknown; prepare again, or delete it")
+        raise FileError(f"{path}: there is no {LM_TRAIN} beside it, so its ids are unknown; run `prepare` again, or delete it")
     if train is None or train.removed:
-        return  # lm_train.csv has its own error, or both will be written again
+        return  # lm_train.csv already has an error, or both files will be written again
     rows = sum(1 for _ in schema.read_cells(path)) - 1
     files.check_manifest(path, rows)
     manifest, other = files.read_manifest(path), files.read_manifest(source)
     if rows != train.rows or (manifest and other and manifest["made_from"] != other["made_from"]):
-        raise FileError(f"{path}: not made from the {LM_TRAIN} beside it, so its ids are unknown; prepare again, or delete it")
+        raise FileError(f"{path}: not made from the {LM_TRAIN} beside it, so its ids are unknown; run `prepare` again, or delete it")
 
 
 # --- writing ------------------------------------------------------------------------------------------------------------
@@ -246,7 +246,7 @@ def write_finetune(train: Path, ids: set[str]) -> None:
     rows = kept_cells(train, ids)
     header = next(rows)
     if missing := {"comment", "reply"} - set(header):
-        raise FileError(f"{train}: expected column {', '.join(sorted(missing))}, found {', '.join(header)}; prepare again")
+        raise FileError(f"{train}: expected column {', '.join(sorted(missing))}, found {', '.join(header)}; run `prepare` again")
     comment, reply = header.index("comment"), header.index("reply")
     texts = ([text.format_training_text(cells[comment], cells[reply])] for cells in rows)
     path = train.with_name(FINETUNE)
@@ -254,7 +254,7 @@ def write_finetune(train: Path, ids: set[str]) -> None:
 
 
 def delete_staged(folder: Path) -> None:
-    """Delete the cache of `extract`. Its index is deleted first, so that after a kill half of a dump is not taken for a complete one."""
+    """Delete the cache of `extract`. Its index is deleted first, so that after a kill the rest is not mistaken for a cache."""
     for note in folder.glob("*/staged.json"):
         note.unlink()
     shutil.rmtree(folder.resolve())
@@ -273,7 +273,7 @@ def delete_scores(path: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One file to change. what: the message; do: the change; rows: how many are removed; ids: those that the file contains."""
+    """One file to change. what: the message; do: makes the change; rows: number of rows to remove; ids: those that the file contains."""
 
     path: Path
     what: str
@@ -283,10 +283,10 @@ class Step:
 
 
 def search(tables: Iterable[Path], ids: set[str], problems: list[str]) -> tuple[dict[Path, Held], set[str]]:
-    """What each table contains, in the order in which to write them; and the ids, including the comments of purged threads.
+    """The ids in each table, in the order in which to write the tables; and all ids, including the comments of purged threads.
 
     Tables of candidates have comment_id but not thread_id; tables with both columns show which comments belong to a purged thread. The
-    latter are read first and written last, so that after a kill they still show it.
+    latter are read first and written last, so that this information is still available after a kill.
     """
     columns: dict[Path, list[str]] = {}
     for path in tables:
@@ -307,7 +307,7 @@ def search(tables: Iterable[Path], ids: set[str], problems: list[str]) -> tuple[
 
 
 def plan(tree: dict[str, list[Path]], ids: set[str], problems: list[str]) -> list[Step]:
-    """All changes, in an order that may be interrupted anywhere: files made from a table are changed before the table."""
+    """All changes, in an order that may be interrupted at any point: files made from a table are changed before the table."""
     held, wanted = search(tree["table"], ids, problems)
     for path in tree["finetune"]:
         with noted(problems, path):
@@ -320,14 +320,14 @@ def plan(tree: dict[str, list[Path]], ids: set[str], problems: list[str]) -> lis
             of_report = kind(path) == "page"
             if not wanted.isdisjoint(names) or (of_report and path.parent in touched):
                 maker = f"`python run_bot.py report --run {shown(path.parent)}`" if of_report else "`generate`"
-                steps.append(Step(path, f"deleted; {maker} makes it again", path.unlink, ids=frozenset(ids & names)))
+                steps.append(Step(path, f"deleted; {maker} creates it again", path.unlink, ids=frozenset(ids & names)))
     steps += [Step(path, "deleted; left over from a killed stage", path.unlink) for path in tree["leftover"] if path.exists()]
-    steps += [Step(path, "deleted; a cache that `extract` makes again", partial(delete_staged, path)) for path in tree[STAGED]]
-    steps += [Step(path, "deleted; a score file that `evaluate` makes again", partial(delete_scores, path)) for path in tree["scores"]]
+    steps += [Step(path, "deleted; a cache that `extract` creates again", partial(delete_staged, path)) for path in tree[STAGED]]
+    steps += [Step(path, "deleted; a score file that `evaluate` creates again", partial(delete_scores, path)) for path in tree["scores"]]
     for path, each in held.items():
         if each.removed:
             with_finetune = path.name == LM_TRAIN and path.with_name(FINETUNE).exists()
-            what = f"{each.removed:,} of {each.rows:,} rows removed" + f"; {FINETUNE} made again from it" * with_finetune
+            what = f"{each.removed:,} of {each.rows:,} rows removed" + f"; {FINETUNE} created again from it" * with_finetune
             do = partial(remove_rows, path, wanted, with_finetune)
             steps.append(Step(path, what, do, each.removed, frozenset(each.ids & ids)))
     return steps
@@ -335,7 +335,7 @@ def plan(tree: dict[str, list[Path]], ids: set[str], problems: list[str]) -> lis
 
 def remove_rows(path: Path, ids: set[str], with_finetune: bool) -> None:
     """Write a table again without the rows that contain one of the ids. Only rows and checksum change in its manifest."""
-    if with_finetune:  # first, while lm_train.csv still has the rows that make it necessary
+    if with_finetune:  # before lm_train.csv, whose rows show that this is necessary
         write_finetune(path, ids)
     manifest = files.read_manifest(path)
     if path.suffix.lower() == ".parquet":
@@ -398,13 +398,13 @@ def purge_command(
     if ids:
         problems += purge_files(ids, folders, dry_run, ids_file)
     else:
-        print(f"{where}: {'no ids in it' if ids_file else 'shows all of these comments'}; nothing to do")
+        print(f"{where}: {'contains no ids' if ids_file else 'shows all of these comments'}; nothing to do")
     if problems := list(dict.fromkeys(problems)):
         raise UserError(f"{len(problems)} not purged, which may contain traces: {'; '.join(problems)}")
 
 
 def read_ids(path: Path) -> set[str]:
-    """Raises UserError if the file can't be read, or has a line that is not an id."""
+    """Read the file of --ids. Raises UserError if it cannot be read, or has a line that is not an id."""
     try:
         return parse_ids(path.read_text(encoding="utf-8-sig").splitlines(), str(path))
     except (OSError, UnicodeDecodeError) as error:
@@ -420,7 +420,7 @@ def check_folders(folders: Iterable[Path]) -> None:
 def purge_files(ids: set[str], folders: Sequence[Path], dry_run: bool = False, ids_file: Path | None = None) -> list[str]:
     """Remove every trace of the ids from all files in the folders except ids_file. Prints what is done.
 
-    Returns the problems with files that couldn't be searched; everything else was done.
+    Returns the problems with files that could not be searched; everything else was done.
 
     Raises:
         Busy: a run is in progress in one of the folders; nothing was done.

@@ -1,8 +1,8 @@
-"""Reddit over PRAW; the only folder that imports it.
+"""Access to Reddit over PRAW; no other folder imports PRAW.
 
-client.py      the bot's queries and actions, one function each; add new ones here
+client.py      the bot's queries and actions, one function each; add new calls here
 threads.py     the rows that they return
-outcomes.py    Reddit's possible answers; add a new kind of refusal here
+outcomes.py    Reddit's possible answers; add new kinds of refusals here
 calls.py       a single call, with PRAW's exceptions converted to outcomes
-requestor.py   how a request is sent: time limits, and each POST only once
+requestor.py   sends requests, with a time limit and each POST only once
 """

@@ -1,10 +1,10 @@
-"""One call to Reddit and its result: PRAW's exceptions become an `Outcome`, or a `UserError` where a person has to act.
+"""One call to Reddit and its result: PRAW's exceptions become an `Outcome`, or a `UserError` if a person has to act.
 
 outcome, value = read(reddit, lambda: ...)      a call that may be repeated
 answer_to(error)                                the meaning of the error of a POST
 complete(items, build)                          rows of the items that have all required fields
 
-Answers may have any shape: a body that PRAW can't handle is an unusable answer, never a traceback.
+Responses may have any content: a body that PRAW cannot handle is reported as an unusable answer, never as a traceback.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from bot.cli import NoPermission, Unreachable
 from bot.reddit.outcomes import REASONS, WAIT_SECONDS, Answer, Outcome, answer_of, meaning_of
 from bot.reddit.requestor import Client, cause, one_line
 
-LONGEST_WAIT_SECONDS = 120.0  # for one «slow down» when reading
+LONGEST_WAIT_SECONDS = 120.0  # for one rate limit when reading
 TOKEN_PATH = "/api/v1/access_token"
-# What PRAW raises if a field of an answer is missing or has another type.
+# Exceptions that PRAW raises if a field of a response is missing or has another type.
 UNEXPECTED = (PRAWException, AttributeError, LookupError, TypeError, ValueError, AssertionError)
-# Client errors after which a POST is not known to be refused: 401 asks for a new token; 408, 409 and 425 are temporary.
+# Client errors after which it is unknown whether a POST was refused: 401 asks for a new token; 408, 409 and 425 are temporary.
 UNCLEAR_STATUSES = frozenset({401, 408, 409, 425})
 # The OAuth scope that a path needs, as Reddit's API documentation lists them.
 SCOPES = {
@@ -64,10 +64,10 @@ retrying = tenacity.Retrying(
 
 
 def read(reddit: Client, call: Callable[[], Value]) -> tuple[Outcome, Value | None]:
-    """Make a call that only reads; it may be repeated.
+    """Make a read-only call, which may be repeated.
 
     Raises:
-        Unreachable: no network, a refusal by Reddit's network (not by a subreddit), or an answer that can't be used.
+        Unreachable: no network, a refusal by Reddit's network (not by a subreddit), or an unusable response.
         NoPermission: the credentials are wrong, or lack a scope.
     """
     url = reddit.config.oauth_url
@@ -77,12 +77,12 @@ def read(reddit: Client, call: Callable[[], Value]) -> tuple[Outcome, Value | No
         raise NoPermission(f"{reddit.config.reddit_url}: {login_advice(reddit, error.error)}") from None
     except prawcore.RequestException as error:
         raise Unreachable(
-            f"{url}: can't be reached ({cause(error.original_exception)}); check the network, then run the same again"
+            f"{url}: can't be reached ({cause(error.original_exception)}); check the network, then run the command again"
         ) from None
     except (prawcore.ResponseException, *UNEXPECTED) as error:
         if (response := response_of(error)) is not None:
             return outcome_of(reddit, response), None
-        raise Unreachable(f"{url}: answered with {_unusable(error)}; try the same again later") from None
+        raise Unreachable(f"{url}: answered with {_unusable(error)}; try again later") from None
 
 
 def _unusable(error: Exception) -> str:
@@ -94,7 +94,7 @@ def _unusable(error: Exception) -> str:
 
 
 def outcome_of(reddit: Client, response: requests.Response) -> Outcome:
-    """The meaning of an answer that prawcore or PRAW did not accept. Raises as `read`."""
+    """The meaning of a response that prawcore or PRAW did not accept. Raises as `read`."""
     status, url = response.status_code, reddit.config.oauth_url
     if is_blocked(response):
         raise Unreachable(f"{url}: {BLOCKED}; try again in an hour, or from another address")
@@ -102,7 +102,7 @@ def outcome_of(reddit: Client, response: requests.Response) -> Outcome:
     if status == 401 or (is_login and status in (400, 403)):
         raise NoPermission(f"{reddit.config.reddit_url}: {login_advice(reddit, f'status {status}')}")
     if is_login:
-        raise Unreachable(f"{reddit.config.reddit_url}: the login was answered with status {status}; try the same again later")
+        raise Unreachable(f"{reddit.config.reddit_url}: the login was answered with status {status}; try again later")
     if lacks_scope(response):
         raise NoPermission(f"{url}: {scope_advice(response)}")
     if status == 429:
@@ -114,11 +114,11 @@ def outcome_of(reddit: Client, response: requests.Response) -> Outcome:
     if status == 451:
         return Outcome.FORBIDDEN
     what = "an answer that is not JSON" if status < 400 else f"status {status}"
-    raise Unreachable(f"{url}: answered with {what}; try the same again later")
+    raise Unreachable(f"{url}: answered with {what}; try again later")
 
 
 def complete(items: Iterable[Any], build: Callable[[Any], Value]) -> list[Value]:
-    """build(item) for each item that has all the fields that it uses; the others are omitted."""
+    """build(item) for each item that has all the fields that `build` uses; the other items are omitted."""
     rows = []
     for item in items:
         try:
@@ -132,7 +132,7 @@ def complete(items: Iterable[Any], build: Callable[[Any], Value]) -> list[Value]
 
 
 def answer_to(error: Exception) -> Answer:
-    """The meaning of the error of a POST that was sent: a refusal that Reddit names, otherwise unknown."""
+    """The meaning of the error of a POST that was sent: a refusal that Reddit names, or unknown."""
     response = response_of(error)
     if response is None:
         if isinstance(error, RedditAPIException):
@@ -160,13 +160,13 @@ def _short(answer: Answer) -> Answer:
     return replace(answer, detail=one_line(answer.detail))
 
 
-# --- content of answers -------------------------------------------------------------------------------------------------
+# --- content of responses -----------------------------------------------------------------------------------------------
 
 BLOCKED = "Reddit's network refuses this address (status 403, but not from Reddit's API)"
 
 
 def response_of(error: BaseException | None) -> requests.Response | None:
-    """The HTTP answer behind an error. PRAW may raise its own error, or fail, while it handles prawcore's."""
+    """The HTTP response behind an error. PRAW may raise its own error, or fail, while it handles prawcore's."""
     while error is not None and not isinstance(error, prawcore.ResponseException):
         error = error.__cause__ or error.__context__
     return None if error is None else error.response
@@ -177,7 +177,7 @@ def _path(response: requests.Response) -> str:
 
 
 def _body(response: requests.Response) -> dict[str, Any]:
-    """The JSON object in an answer; empty if it has none."""
+    """The JSON object in a response; empty if there is none."""
     try:
         body = response.json()
     except ValueError:
@@ -186,7 +186,7 @@ def _body(response: requests.Response) -> dict[str, Any]:
 
 
 def is_blocked(response: requests.Response) -> bool:
-    """True for a 403 that is not about a subreddit: not an object of Reddit's API, or one without a reason, on a path without subreddit."""
+    """True for a 403 that is not about a subreddit: its body is not a JSON object, or has no reason on a path without a subreddit."""
     if response.status_code != 403 or lacks_scope(response):
         return False
     body = _body(response)
@@ -204,7 +204,7 @@ def scope_advice(response: requests.Response) -> str:
 
 
 def login_advice(reddit: Client, answer: str) -> str:
-    """What is wrong with a login that got this answer, and which variable to check."""
+    """What is wrong with a login that was refused with this error, and which variable to check."""
     if reddit.config.refresh_token:
         return (
             f"the login with praw_refresh_token is refused ({answer}): it was revoked or belongs to another client; create a new one, and"
@@ -213,7 +213,7 @@ def login_advice(reddit: Client, answer: str) -> str:
     if answer == "invalid_grant":
         return (
             "wrong account or client (invalid_grant): check praw_username and praw_password, in the environment or praw.ini; an account"
-            " with two-factor authentication can't log in with them and needs praw_refresh_token"
+            " with two-factor authentication cannot log in with them and needs praw_refresh_token"
         )
     return f"wrong account or client ({answer}); check praw_client_id and praw_client_secret, in the environment or praw.ini"
 

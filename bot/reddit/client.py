@@ -1,7 +1,7 @@
 """The bot's queries to Reddit and its actions there, over PRAW.
 
-Reddit's possible answers (a private subreddit, a locked thread, …) are `Outcome`s; what a person has to correct (no network, wrong
-credentials) is a `UserError`. The sandbox is Reddit at a loopback URL with its own fixed account. For Reddit itself the credentials come
+Reddit's possible answers (a private subreddit, a locked thread, …) are `Outcome`s; problems that a person has to fix (no network, wrong
+credentials) are a `UserError`. The sandbox is Reddit at a loopback URL with its own fixed account. For Reddit itself the credentials come
 from PRAW's environment variables (praw_client_id, praw_client_secret, and praw_username and praw_password or praw_refresh_token) or
 praw.ini, never from the config.
 """
@@ -39,7 +39,7 @@ OAUTH_URL = "https://oauth.reddit.com"
 
 Value = TypeVar("Value")
 
-LONGEST_CHAIN = 50  # comments above one another that are requested by name
+LONGEST_CHAIN = 50  # maximum number of ancestors of a comment that are requested one by one
 
 # Required by Reddit: platform:app id:version (by /u/account)
 USER_AGENT = re.compile(r"[\w.-]+:[\w.-]+:v?\d[\w.-]* \(by /?u/[\w-]{3,20}\)")
@@ -62,7 +62,7 @@ def connect(settings: RedditSettings) -> Client:
     """A PRAW client for Reddit (`settings.url` empty) or for a sandbox (a loopback URL). Nothing is sent yet.
 
     Raises:
-        UserError: credentials or the user agent are missing, or the URL is neither.
+        UserError: the credentials or the user agent are missing, or the URL is that of another host.
     """
     requestor_kwargs: dict[str, Any] = {"timeout_seconds": settings.timeout_seconds}
     arguments: dict[str, Any] = {"reddit_url": REDDIT_URL, "oauth_url": OAUTH_URL}
@@ -76,7 +76,7 @@ def connect(settings: RedditSettings) -> Client:
     elif settings.url:
         raise WrongSettings("reddit.url: not a loopback address; leave it empty for Reddit itself")
     elif not USER_AGENT.fullmatch(settings.user_agent) or "u/unknown)" in settings.user_agent:
-        raise WrongSettings("reddit.user_agent: names no account; Reddit requires `<platform>:<app id>:<version> (by /u/<you>)`")
+        raise WrongSettings("reddit.user_agent: does not name an account; Reddit requires `<platform>:<app id>:<version> (by /u/<you>)`")
     try:
         client = praw.Reddit(
             user_agent=settings.user_agent,
@@ -100,7 +100,7 @@ def connect(settings: RedditSettings) -> Client:
 
 
 def ini_fault(error: Exception) -> str:
-    """What is wrong with a praw.ini, and in which line. Its content is not repeated, since it may be a password.
+    """What is wrong with a praw.ini, and on which line. Its content is not repeated, since it may be a password.
 
     >>> parser = configparser.ConfigParser()
     >>> try: parser.read_string("[DEFAULT]\\npassword hunter2", "praw.ini")
@@ -127,7 +127,7 @@ def site(reddit: Client) -> str:
 
 
 def account_name(reddit: Client) -> str:
-    """The name of the account we act as; empty for a client that can only read.
+    """The name of the bot's account; empty for a client that can only read.
 
     Raises:
         UserError: no network, or wrong credentials.
@@ -164,10 +164,10 @@ def list_submissions(reddit: Client, subreddit: str, listing: str, count: int) -
 def read_thread(reddit: Client, thread_id: str, replace_more_limit: int) -> tuple[Outcome, Thread | None]:
     """A submission with its comments, each once. At most `replace_more_limit` «more» nodes are loaded, one call each, the largest first.
 
-    Comments behind a «more» node that Reddit doesn't load, and those with missing fields, are listed in `behind_more`.
+    Comments behind a «more» node that is not loaded, and those with missing fields, are listed in `behind_more`.
 
     Raises:
-        UserError: no network, wrong credentials, or an answer that can't be used.
+        UserError: no network, wrong credentials, or an unusable response.
     """
 
     def tree() -> Any:
@@ -179,13 +179,13 @@ def read_thread(reddit: Client, thread_id: str, replace_more_limit: int) -> tupl
     if submission is None:
         return outcome, None
     skipped: list[Any] | None = []
-    with suppress(Unreachable):  # what was loaded before is valid
+    with suppress(Unreachable):  # the comments loaded so far are valid
         _, skipped = read(reddit, lambda: submission.comments.replace_more(limit=replace_more_limit))
     return read(reddit, lambda: _thread_of(submission, *_comments_of(reddit, [*submission.comments.list(), *(skipped or [])])))
 
 
 def _comments_of(reddit: Client, nodes: list[Any]) -> tuple[list[ThreadComment], list[str]]:
-    """The comments of a tree, each once and parents before their replies; and the fullnames of those that were not loaded."""
+    """The comments of a tree, each once, parents before their replies; and the fullnames of those that were not loaded."""
     depths: dict[str, int] = {}
     comments: list[ThreadComment] = []
     behind_more: list[str] = []
@@ -206,7 +206,7 @@ def _comments_of(reddit: Client, nodes: list[Any]) -> tuple[list[ThreadComment],
 def read_comment(reddit: Client, thread_id: str, comment_id: str, replace_more_limit: int) -> tuple[Outcome, Thread | None]:
     """The current thread of a comment, with the comment and all those above it; MISSING if the comment is not in that thread.
 
-    A comment that the tree doesn't contain (behind «more», or deleted) is requested by its name.
+    A comment that the tree does not contain (behind «more», or deleted) is requested by its name.
 
     Raises:
         UserError: no network, or wrong credentials.
@@ -273,14 +273,14 @@ def is_suspended(reddit: Client) -> bool:
 
 
 def is_shadowbanned(reddit: Client, us: str) -> bool:
-    """True if nobody else sees our account: for others its page is missing or says that it is suspended. False if that is unknown."""
+    """True if others cannot see our account: its page is missing or says that it is suspended. False if that is unknown."""
     return seen_by_others(reddit, lambda: bool(getattr(reddit.redditor(us), "is_suspended", False)), missing=True) or False
 
 
 def seen_by_others(reddit: Client, call: Callable[[], Value], missing: Value | None = None) -> Value | None:
-    """Make a call that only reads as a client of the same application without a user, which sees what everybody sees.
+    """Make a read-only call without logging in as a user, to get what everybody sees.
 
-    Returns `missing` if Reddit says that there is no such thing; None if its answer allows no conclusion.
+    Returns `missing` if Reddit says that the item does not exist; None if its response is inconclusive.
     """
     was_read_only = reddit.read_only
     reddit.read_only = True
@@ -294,25 +294,25 @@ def seen_by_others(reddit: Client, call: Callable[[], Value], missing: Value | N
 
 
 def server_utc(reddit: Client) -> int:
-    """The time by Reddit's clock, in epoch seconds. Something must have been read before.
+    """The time by Reddit's clock, in epoch seconds. At least one call must have been made before.
 
     Raises:
-        UserError: no answer had a Date, or Reddit's clock and this machine's are days apart.
+        UserError: no response had a Date, or Reddit's clock and this machine's are days apart.
     """
     return requestor_of(reddit).clock.utc(reddit.config.oauth_url)
 
 
 def wait_for_turn(reddit: Client) -> float:
-    """Sleep as long as Reddit's rate-limit headers require, so that the next call is sent at once. Returns the seconds slept."""
+    """Sleep as long as Reddit's rate-limit headers require, so that the next call is sent immediately. Returns the seconds slept."""
     began = time.monotonic()
     core_of(reddit).rate_limiter.delay()
     return time.monotonic() - began
 
 
 def find_reply(reddit: Client, us: str, comment_id: str) -> tuple[Outcome, str]:
-    """Look for a reply of `us` to a comment in our newest 100 comments, then among its own 100 newest replies.
+    """Look for a reply of `us` to a comment: among our newest 100 comments, then among the newest 100 replies to the comment.
 
-    Returns READ and its fullname; READ and an empty name if it is in neither; another outcome if one of the two can't be read.
+    Returns READ and the fullname of the reply; READ and an empty name if there is none; another outcome if a list cannot be read.
 
     Raises:
         UserError: no network, or wrong credentials.
@@ -326,7 +326,7 @@ def find_reply(reddit: Client, us: str, comment_id: str) -> tuple[Outcome, str]:
         comment.reply_sort, comment.reply_limit = "new", 100
         try:
             comment.refresh()
-        except ClientException:  # it isn't there any more
+        except ClientException:  # it no longer exists
             return None
         replies = [r for r in comment.replies.list() if r.parent_id == comment_id and not isinstance(r, MoreComments) and r.author]
         return next((r.fullname for r in replies if r.author.name.lower() == us.lower()), "")
@@ -341,13 +341,13 @@ def find_reply(reddit: Client, us: str, comment_id: str) -> tuple[Outcome, str]:
 
 
 def reply(reddit: Client, comment_id: str, text: str) -> Answer:
-    """Post one reply, with at most one POST. The answer tells whether it may be on the site. Never raises for network errors."""
+    """Post one reply, with at most one POST. The result says whether it may be on the site. Network errors are never raised."""
     sender = requestor_of(reddit)
     sender.in_doubt = False
     try:
         posted = reddit.comment(comment_id.removeprefix("t1_")).reply(text)
         return Answer(Outcome.POSTED, posted.fullname if posted else "")
-    except Exception as error:  # from anywhere in PRAW: what matters is whether the comment may be on the site
+    except Exception as error:  # any error of PRAW: what matters is whether the comment may be on the site
         return answer_to(error) if sender.in_doubt else Answer(Outcome.NOT_SENT, detail=one_line(error))
 
 
@@ -355,7 +355,7 @@ def reply(reddit: Client, comment_id: str, text: str) -> Answer:
 
 
 def letters(reddit: Client, since_utc: int) -> list[Letter]:
-    """All replies to us and messages since then (epoch seconds), read or unread, oldest first. Reddit lists the newest 1,000.
+    """All replies and messages to us since `since_utc` (epoch seconds), read or unread, oldest first. Reddit lists the newest 1,000.
 
     Raises:
         UserError: as `read_thread`.
@@ -366,7 +366,7 @@ def letters(reddit: Client, since_utc: int) -> list[Letter]:
 
     outcome, items = read(reddit, newest_first)
     if items is None:
-        raise Unreachable(f"{reddit.config.reddit_url}: our inbox can't be read ({outcome}); nothing was posted")
+        raise Unreachable(f"{reddit.config.reddit_url}: the inbox cannot be read ({outcome}); nothing was posted")
     return complete((item for item in items if getattr(item, "author", None)), _letter)[::-1]  # Reddit's own notices have no author
 
 
@@ -376,7 +376,7 @@ def _letter(item: Any) -> Letter:
 
 
 def mark_read(reddit: Client, name: str) -> bool:
-    """Mark one item of our inbox as read; False if Reddit doesn't do it. Raises NoPermission as `read`."""
+    """Mark one item of our inbox as read; False if that fails. Raises NoPermission as `read`."""
     try:
         return read(reddit, lambda: reddit.post("api/read_message", data={"id": name}))[0] is Outcome.READ
     except Unreachable:
@@ -393,10 +393,10 @@ def delete(reddit: Client, reply_id: str) -> Outcome:
 
 
 def standings(reddit: Client, names: Sequence[str]) -> dict[str, Standing]:
-    """The current state of comments, by fullname, each read twice: as we see it, and as everybody sees it.
+    """The current state of comments, by fullname. Each is read twice: as our account sees it, and as everybody sees it.
 
-    A comment that a moderator removed looks unchanged to its author. Comments that Reddit doesn't show us are omitted. Two calls per
-    hundred comments.
+    The second reading is necessary because a comment that a moderator removed looks unchanged to its author. Comments that Reddit does not
+    return are omitted. Two calls per hundred comments.
 
     Raises:
         UserError: as `read`.
@@ -405,13 +405,13 @@ def standings(reddit: Client, names: Sequence[str]) -> dict[str, Standing]:
         return {}
     outcome, rows = read(reddit, lambda: complete(reddit.info(fullnames=list(names)), _standing))
     if rows is None:
-        raise Unreachable(f"{reddit.config.reddit_url}: comments can't be read ({outcome}); try the same again later")
+        raise Unreachable(f"{reddit.config.reddit_url}: comments cannot be read ({outcome}); try again later")
     public = seen_by_others(reddit, lambda: {row.name: row for row in complete(reddit.info(fullnames=list(names)), _standing)}) or {}
     return {row.name: row if row.removed else replace(row, removed=_removed(row, public.get(row.name))) for row in rows}
 
 
 def _removed(ours: Standing, public: Standing | None) -> bool | None:
-    """Whether others see the mark of a removal where we see a text; None if it is unknown what they see."""
+    """Whether others see a removal notice and we see a text; None if it is unknown what they see."""
     return None if public is None else bool(ours.body) and bool(public.removed)
 
 
@@ -437,11 +437,11 @@ def own_comments(reddit: Client, us: str, limit: int) -> list[Standing]:
     """The newest comments of our account, newest first, at most `limit` (Reddit lists at most 1,000). A hundred per call.
 
     Raises:
-        UserError: as `read_thread`, or Reddit doesn't show them.
+        UserError: as `read_thread`, or Reddit does not return them.
     """
     outcome, comments = read(reddit, lambda: complete(reddit.redditor(us).comments.new(limit=limit), _standing))
     if comments is None:
-        raise Unreachable(f"{reddit.config.oauth_url}: the account's own comments can't be read ({outcome}); nothing is posted")
+        raise Unreachable(f"{reddit.config.oauth_url}: the account's own comments cannot be read ({outcome}); nothing is posted")
     return comments
 
 
@@ -452,7 +452,7 @@ def count_replies(reddit: Client, name: str) -> int:
         comment = reddit.comment(name.removeprefix("t1_"))
         try:
             comment.refresh()
-        except ClientException:  # it isn't there any more
+        except ClientException:  # it no longer exists
             return 0
         return sum(each.count if isinstance(each, MoreComments) else 1 for each in comment.replies.list())
 

@@ -1,8 +1,8 @@
-"""Check credentials before anything is sent: characters that Reddit's credentials never contain, and two-factor codes.
+"""Check credentials before anything is sent, for characters that Reddit's credentials never contain and for two-factor codes.
 
     if problem := fault(client.config): raise NoPermission(problem)
 
-Messages never repeat a value, only the wrong character.
+Messages never contain the value, only the invalid character.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import unicodedata
 from typing import Any
 
 PATTERNS = {"client_id": r"[\w-]+", "client_secret": r"[\w-]+", "refresh_token": r"[\w.~-]+", "username": r"[\w-]{3,20}"}
-# Plain quotation marks, and those that word processors and phones replace them with.
+# Plain quotation marks, and those that word processors and phones replace them by.
 QUOTES = "\"'`\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb"
 
 

@@ -1,7 +1,7 @@
-"""Reddit's possible answers to reading and posting, in one table: a refusal is data, and only the unexpected is an exception.
+"""Reddit's possible answers to reading and posting, in one table. A refusal is an `Outcome`; exceptions are for unexpected answers.
 
-A new answer is a member of `Outcome`, with its phrase, and a line in `REFUSALS` or `REASONS` under the name that Reddit gives it. This
-module does not depend on PRAW; calls.py converts its exceptions to these.
+To add an answer, add a member to `Outcome`, with its phrase, and a line to `REFUSALS` or `REASONS`, under Reddit's name for it. This module
+does not depend on PRAW; calls.py converts PRAW's exceptions to outcomes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Outcome(Phrased):
     TOO_LONG = "too_long", "not posted, the text is too long"
     NO_TEXT = "no_text", "not posted, no text"
     LINKS = "links", "not posted, the subreddit does not allow these links"
-    USER_BLOCKED = "user_blocked", "not posted, its author blocked the account"
+    USER_BLOCKED = "user_blocked", "not posted, the comment's author blocked the account"
     FORBIDDEN = "forbidden", "not posted, the account may not post there"
     BANNED_THERE = "banned_there", "not posted, the subreddit bans the account"
     PRIVATE = "private", "not posted, the subreddit is private"
@@ -33,18 +33,18 @@ class Outcome(Phrased):
     NSFW = "nsfw", "not read, the subreddit is for adults"  # the whole subreddit
     QUARANTINED = "quarantined", "not read, the subreddit is quarantined"
     MISSING = "missing", "not posted, the comment does not exist"
-    UNREADABLE = "unreadable", "not read, Reddit's answer can't be used"
+    UNREADABLE = "unreadable", "not read, Reddit's answer is unusable"
     RATE_LIMITED = "rate_limited", "not posted, the site asked to slow down"
     SUBREDDIT_RATE_LIMITED = "subreddit_rate_limited", "not posted, the subreddit asked to slow down"
     ACCOUNT_REFUSED = "account_refused", "not posted, the site refuses the account for now"
     NO_SCOPE = "no_scope", "not posted, the login lacks a permission"
     BLOCKED = "blocked", "not posted, the site's network refuses this address"
-    REJECTED = "rejected", "not posted, refused by the site"  # by a name that is not in REFUSALS
-    NOT_SENT = "not_sent", "not posted, the site wasn't reached"
+    REJECTED = "rejected", "not posted, refused by the site"  # with an error name that is not in REFUSALS
+    NOT_SENT = "not_sent", "not posted, the site was not reached"
     UNKNOWN = "unknown", "no clear answer: it may have been posted"
 
 
-# Nothing is wrong with the reply itself: it may be sent again when the cause is gone.
+# Nothing is wrong with the reply itself: it may be sent again when the cause is resolved.
 STAYS_READY = frozenset(
     {
         Outcome.NOT_SENT,
@@ -56,7 +56,7 @@ STAYS_READY = frozenset(
     }
 )
 
-# Reddit's names of refusals, which come with status 200. If an answer has several, the first in this order counts.
+# Reddit's names of refusals, sent with status 200. If a response has several, the first in this order counts.
 REFUSALS = {
     "SOMETHING_IS_BROKEN": Outcome.UNKNOWN,
     "IN_TIMEOUT": Outcome.ACCOUNT_REFUSED,
@@ -78,7 +78,7 @@ REFUSALS = {
     "TOO_LONG": Outcome.TOO_LONG,
     "NO_TEXT": Outcome.NO_TEXT,
 }
-# Names that are not in the table, by what they are made of; the first that fits.
+# For names that are not in the table: patterns for a part of the name; the first match counts.
 WORDS = {
     r"SUBREDDIT_?RATE": Outcome.SUBREDDIT_RATE_LIMITED,
     r"RATE_?LIMIT|TOO_MANY|TOO_FAST|QUOTA": Outcome.RATE_LIMITED,
@@ -89,13 +89,13 @@ WORDS = {
     r"ARCHIVED|TOO_OLD": Outcome.TOO_OLD,
     r"DELETED|REMOVED": Outcome.DELETED,
 }
-# A name that is not in the table, but a message that says that Reddit itself failed: the reply may be there.
+# For names that are not in the table: messages which say that Reddit itself failed, so the reply may have been posted.
 BROKEN = re.compile(r"(?i)something (?:is broken|broke|went wrong)|internal (?:server )?error")
 TRY_AGAIN = re.compile(r"(?i)try(?:ing)? again|take a break|slow down|too much")
 # The "reason" in the body of a 403 or 404.
 REASONS = {"private": Outcome.PRIVATE, "banned": Outcome.BANNED, "quarantined": Outcome.QUARANTINED}
 
-# "Try again in 9 minutes", "1m 30s", "2 days", "500 milliseconds": the wordings of RATELIMIT, and the units in other large languages.
+# "Try again in 9 minutes", "1m 30s", "2 days", "500 milliseconds": the wordings of RATELIMIT, with the units in several languages.
 UNITS = {
     86_400: r"d|days?|d[ií]as?|tage?n?|jours?|giorn[oi]|dag(?:en)?",
     3600: r"h|hrs?|hours?|std|stunden?|heures?|horas?|or[ae]|uur",
@@ -104,21 +104,21 @@ UNITS = {
     0.001: r"ms|milli\w+",
 }
 WAIT = re.compile(rf"(?i)(\d+(?:\.\d+)?)\s?(?:{'|'.join(f'({units})' for units in UNITS.values())})(?![^\W\d_])")
-WAIT_SECONDS = 600  # if Reddit doesn't say how long
+WAIT_SECONDS = 600  # if Reddit does not say how long
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The outcome of a POST. detail: Reddit's or Python's words, Reddit's name first. wait_seconds: how long to post nothing."""
+    """The outcome of a POST. detail: the error of Reddit or Python, its name first. wait_seconds: how long to post nothing."""
 
     outcome: Outcome
-    reply_id: str = ""  # empty if it was not posted, or if Reddit's answer lacks it
+    reply_id: str = ""  # empty if it was not posted, or if Reddit did not return it
     detail: str = ""
     wait_seconds: int | None = None
 
 
 def answer_of(errors: Sequence[tuple[str, str]]) -> Answer:
-    """The meaning of all errors of one answer: names and messages.
+    """The meaning of all errors (names and messages) of one response.
 
     >>> answer_of([("BAD_CAPTCHA", "again?"), ("RATELIMIT", "try again in 9 minutes.")])
     Answer(outcome=<Outcome.RATE_LIMITED: 'rate_limited'>, reply_id='', detail='RATELIMIT: try again in 9 minutes.; BAD_CAPTCHA: again?', \
@@ -150,7 +150,7 @@ def meaning_of(name: str, message: str) -> Outcome:
 
 
 def wait_asked(message: str) -> int:
-    """Seconds that the text of a RATELIMIT asks for.
+    """The seconds that the message of a RATELIMIT asks to wait.
 
     >>> wait_asked("Take a break for 9 minutes before trying again."), wait_asked("Take a break for 1m 30s.")
     (540, 90)

@@ -1,4 +1,4 @@
-"""How HTTP requests are sent to Reddit: each with a time limit, and each POST that changes something only once."""
+"""Send HTTP requests to Reddit: each with a time limit, and each POST that changes something only once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def cause(error: Exception) -> str:
 
 
 def one_line(error: object) -> str:
-    """The beginning of an error's text, in one line.
+    """The beginning of an error's text, on one line.
 
     >>> one_line(ValueError("a\\n b"))
     'a b'
@@ -31,11 +31,11 @@ def one_line(error: object) -> str:
     return text if len(text) <= 160 else text[:159] + "…"
 
 
-Client = praw.Reddit  # for type annotations in modules that don't import praw
+Client = praw.Reddit  # for type annotations in modules that do not import praw
 
 
 class PostNotRepeated(Exception):
-    """Replaces the error of a POST, so that prawcore doesn't send it again."""
+    """Replaces the error of a POST, so that prawcore does not send it again."""
 
 
 def core_of(reddit: Client) -> prawcore.Session:
@@ -51,11 +51,11 @@ def requestor_of(reddit: Client) -> Requestor:
 
 
 class Requestor(prawcore.Requestor):
-    """prawcore's requestor with a time limit (PRAW never passes on its `timeout`), which never repeats a POST that changes something.
+    """prawcore's requestor with a time limit (PRAW never passes on its `timeout`) that never repeats a POST that changes something.
 
     prawcore would send it up to three times (after a timeout, a reset, a 5xx, a 401), so a comment that was accepted before the error would
-    be posted twice. in_doubt: such a POST was sent since this was last set to False, and may have arrived. clock: Reddit's, from the Date
-    of each answer.
+    be posted twice. in_doubt: such a POST was sent since in_doubt was last set to False, and may have arrived. clock: Reddit's clock, from
+    the Date of each response.
     """
 
     READS_BY_POST = ("/api/v1/access_token", "/api/morechildren")
@@ -94,7 +94,7 @@ def _never_connected(error: Exception) -> bool:
 
 
 def _keep_readable(headers: MutableMapping[str, str], status: int) -> None:
-    """Remove or correct headers that would crash prawcore, which parses them unchecked, possibly after a comment was accepted.
+    """Remove or correct invalid headers, which would crash prawcore, possibly after a comment was accepted.
 
     >>> headers = {"x-ratelimit-used": "4", "x-ratelimit-reset": "598.0", "retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}
     >>> _keep_readable(headers, 200); headers

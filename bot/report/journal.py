@@ -1,4 +1,4 @@
-"""Journal of a run, for monitoring and later inspection.
+"""The journal of a run, for monitoring and later inspection.
 
 Writes RUN/log.jsonl (one event per line, appended), RUN/metrics.json and RUN/summary.txt (one line). The last two are also written if the
 run fails. No stage reads them. They contain counts, names of rules, paths and the output of stages, never a comment, a reply or a
@@ -79,9 +79,9 @@ def count(run: Path) -> dict[str, Any]:
 
 
 def read_submitted(run: Path) -> tuple[list[Submitted] | None, int]:
-    """The rows of RUN/submitted.csv about what stands in chosen.csv now (None: there are none), and how many are about other texts.
+    """The rows of RUN/submitted.csv about the current texts of chosen.csv (None if there are none), and the number of other rows.
 
-    The same folder may have been run again with another seed since it was submitted; what was posted then is not what is shown now.
+    The folder may have been run again with another seed after submitting. Then the texts that were posted are not those of the report.
 
     Raises:
         FileError: as `schema.read_rows`.

@@ -73,7 +73,7 @@ def stage(*arguments: object, **settings: object) -> None:
     variables = {f"BOT_{name.upper()}": _setting(value) for name, value in settings.items() if value is not None}
     line = shlex.join(map(str, arguments))
     print(" ".join(["$", *(f"{name}={shlex.quote(value)}" for name, value in variables.items()), "python run_bot.py", line]), flush=True)
-    # rich only draws progress bars on a terminal
+    # rich draws progress bars only on a terminal
     terminal = {"TTY_COMPATIBLE": "1", "TTY_INTERACTIVE": "1", "NO_COLOR": "1", "COLUMNS": str(COLUMNS), "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
         [python(), str(ROOT / "run_bot.py"), *map(str, arguments)],
@@ -114,7 +114,7 @@ def thin_progress(lines: Iterable[str], clock: Callable[[], float] = time.monoto
             last_redraw = now
         else:
             end = "\n" if text.endswith("\n") else ""
-        yield (body.ljust(COLUMNS) if overwrites else body) + end  # padded, so that no rest of a longer line remains
+        yield (body.ljust(COLUMNS) if overwrites else body) + end  # padded, so that nothing remains of a longer line
         overwrites = end == "\r"
 
 

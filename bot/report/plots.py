@@ -39,7 +39,7 @@ def lengths(texts: Mapping[str, Sequence[str]], title: str = "Length of comments
     figure, (axes,) = _figure()
     sizes = {name: np.maximum([len(text) for text in each], 1) for name, each in texts.items()}
     longest = max((int(each.max()) for each in sizes.values() if len(each)), default=1)
-    # rounded, because at the short end logarithmic bins would fall between whole numbers
+    # rounded, because for short texts logarithmic bins would fall between whole numbers
     edges = np.unique(np.round(np.geomspace(1, max(longest, 2) + 1, 36))) - 0.5
     for colour, (name, each) in zip(COLOURS, sizes.items(), strict=False):
         if not len(each):
@@ -62,7 +62,7 @@ def karma(values: Sequence[float], bounds: Sequence[float] = (), title: str = "K
     """Histogram of karma, both axes logarithmic, with one colour per class. of: label for what is counted.
 
     bounds: lower bounds of all classes but the first. What to look for: nearly all values are 1 or 2, so a classifier that always predicts
-    the largest class is often right without having learnt anything.
+    the largest class is often right without having learned anything.
     """
     figure, (axes,) = _figure()
     known = np.asarray(values, float)
@@ -173,7 +173,7 @@ def roc_points(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.nda
 def roc(scored: Mapping[str, tuple[ArrayLike, ArrayLike]], positive: str = "label 1", negative: str = "label 0") -> Figure:
     """ROC curves with their areas, one per name. scored: name -> (labels, scores). The dashed diagonal is chance level.
 
-    What to look for: how many positives pass (upwards) at the price of how many negatives (to the right).
+    What to look for: the share of positives that pass (upwards) and the share of negatives that pass with them (to the right).
     """
     figure, (axes,) = _figure(width=5.6, height=5.0)
     for colour, (name, (labels, scores)) in zip(COLOURS, scored.items(), strict=False):
@@ -328,10 +328,10 @@ def gap_accuracies(pairs: pd.DataFrame, gaps: Sequence[int] = KARMA_GAPS) -> pd.
 
 
 def accuracy_by_karma_gap(pairs: pd.DataFrame) -> Figure:
-    """How often the reply with more karma has the higher score, by the karma gap, with 95 % intervals over threads.
+    """How often the reply with more karma has the higher score, by karma gap, with 95 % intervals over threads.
 
     What to look for: a rise to the right (larger gaps are easier), and dots above chance level and above the crosses. A ranker that is no
-    better than picking the longer reply has only learnt length.
+    better than picking the longer reply has only learned length.
     """
     figure, (axes,) = _figure()
     table = gap_accuracies(pairs)

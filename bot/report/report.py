@@ -44,7 +44,7 @@ from bot.report.journal import read_submitted
 from bot.schema import Candidate, Comment, Context, NotChosen, Scored, Skipped, Submitted, Verdict
 
 # --- labels -----------------------------------------------------------------------------------------------------------
-# A name in a CSV file without an entry here is shown unchanged.
+# Names in CSV files that have no entry here are shown unchanged.
 
 SKIP_REASONS = schema.phrases(Reason)
 CANDIDATE_REASONS = schema.phrases(NotChosen, Unfit)
@@ -73,7 +73,7 @@ SETTINGS: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
     ("candidates", ("settings", "model"), "generator", "folder of the model that wrote the candidates"),
     ("candidates", ("settings", "num_candidates"), "candidates", "per comment"),
     ("candidates", ("settings", "temperature"), "temperature", "of sampling; lower is more predictable"),
-    ("candidates", ("settings", "top_p"), "top_p", "sampling from the most likely tokens that make up this share of the probability"),
+    ("candidates", ("settings", "top_p"), "top_p", "sampling from the most likely tokens that have this total probability"),
     ("candidates", ("settings", "max_new_tokens"), "maximum tokens", "in a candidate"),
     ("candidates", ("seed",), "seed", "the same seed and model give the same candidates"),
     ("candidates", ("model",), "generator checksum", "first 12 digits of the sha256 of the model's files"),
@@ -90,12 +90,12 @@ SETTINGS: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
     ("chosen", ("settings", "minimum_rank"), "rank threshold", "candidates with a lower rank score are refused"),
     ("chosen", ("settings", "minimum_words"), "minimum words", "shorter candidates are refused"),
 )
-# Shown while the other settings are folded.
+# Shown while the full list of settings is collapsed.
 MAIN_SETTINGS = frozenset(
     {"generator", "candidates", "temperature", "top_p", "seed", "realism ranker", "upvote ranker", "relevance ranker", "rank threshold"}
 )
 
-CARDS_SHOWN_OPEN = 12  # with more comments, the lists of candidates start folded
+CARDS_SHOWN_OPEN = 12  # with more comments, the lists of candidates are collapsed at first
 
 # --- a run --------------------------------------------------------------------------------------------------------------
 
@@ -189,14 +189,14 @@ def why_nothing(rows: Sequence[Scored], thread_answered: bool) -> str:
 
 
 def sent(run: Run) -> str:
-    """One sentence on what was submitted, where to, and with which outcomes."""
+    """A sentence about what was submitted, where, and with which outcomes."""
     before = (
         f" An earlier run of this folder submitted {_many(run.submitted_before, 'other text', 'other texts')}."
         if run.submitted_before
         else ""
     )
     if run.submitted is None:
-        return f"Nothing of this was sent.{before}" if before else "Dry run: nothing was sent."
+        return f"Nothing from this run was sent.{before}" if before else "Dry run: nothing was sent."
     posted = sum(row.outcome == "posted" for row in run.submitted)
     failed = counted(row.outcome for row in run.submitted if row.outcome != "posted")
     where = " in the local sandbox" if dig(run.made_from, ["comments", "source"]) == "sandbox" else ""
@@ -407,7 +407,7 @@ def page(run: Run) -> str:
     columns = [name for name in SCORES if any(getattr(row, name) is not None for row in run.scored)]
     ordered_by = next((name for name in columns if all(getattr(row, name) == row.rank_score for row in run.scored)), "rank_score")
     if ordered_by != "rank_score":
-        columns.remove("rank_score")  # it would repeat the same numbers
+        columns.remove("rank_score")  # it contains the same numbers
     threshold = dig(run.made_from, ["chosen", "settings", "minimum_realism"])
     thresholds = {"realism_score": threshold if isinstance(threshold, int | float) else None}
     histograms = [plot(run.scored, name, thresholds.get(name)) for name in columns if name != "rank_score"]

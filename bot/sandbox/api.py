@@ -60,14 +60,14 @@ def of_submission(row: sqlite3.Row) -> Json:
 
 
 def of_comment(row: sqlite3.Row) -> Json:
-    """A comment outside its thread, as listings have it."""
+    """A comment outside its thread, as in listings."""
     submission = store().submission(row["link_id"])
     assert submission is not None
     return comment_json(row, submission)
 
 
 def page(children: list[Json]) -> Response:
-    """The part of a listing that the parameters limit, after and before select."""
+    """The part of a listing that is selected by the parameters limit, after and before."""
     limit = min(max(request.args.get("limit", 25, type=int), 1), 100)
     names = [child["data"]["name"] for child in children]
     if request.args.get("before") in names:
@@ -81,10 +81,10 @@ def page(children: list[Json]) -> Response:
 
 
 def readable(name: str) -> sqlite3.Row:
-    """The subreddit, or Reddit's answer if it can't be read."""
+    """The subreddit. Aborts with Reddit's response if it cannot be read."""
     subreddit = store().subreddit(name)
     if subreddit is None:
-        # For a subreddit that doesn't exist, Reddit redirects to its search.
+        # For a subreddit that does not exist, Reddit redirects to its search.
         abort(error(404) if request.path.rstrip("/").endswith("/about") else redirect("/subreddits/search"))
     if subreddit["kind"] == "private":
         abort(error(403, "private"))
@@ -167,7 +167,7 @@ def user(name: str) -> Response:
 
 
 def visible(name: str) -> bool:
-    """Whether the account of the request sees this account: it is ours or has written something, and it is not hidden from others."""
+    """Whether the account of the request can see this account: it is ours or has written a comment, and it is not hidden."""
     exists = name.lower() == USERNAME or bool(store().comments_by(name))
     return exists and not (store().is_public and store().is_hidden(name))
 
@@ -195,7 +195,7 @@ def info() -> Response:
 
 
 def thread(submission_id: str, comment_id: str | None) -> Response:
-    """A submission and its comments, or one comment with those below and above it. The route is pages.thread."""
+    """A submission and its comments, or one comment with those below and above it. Called by pages.thread."""
     submission = store().submission(f"t3_{submission_id}")
     if submission is None:
         abort(error(404))
@@ -217,7 +217,7 @@ def thread(submission_id: str, comment_id: str | None) -> Response:
 
 
 def tree(submission: sqlite3.Row, top: str, size: int) -> list[Json]:
-    """The part of a thread that one answer shows below `top` (a submission, or the parent of a comment)."""
+    """The part of a thread that one response shows below `top` (a submission, or the parent of a comment)."""
     comments = seen(store().comments_of(submission["name"]))
     cut = Cut(submission, comments[::-1] if request.args.get("sort") == "new" else comments, size)
     return cut.nodes(top, cut.below.get(top, []))
@@ -279,7 +279,7 @@ def delete() -> Response:
     row = store().comment(name)
     if row is not None and row["author"] == USERNAME:
         store().blank(name, "[deleted]")
-    return jsonify({})  # Reddit's answer is the same whether there was something to delete or not
+    return jsonify({})  # the same response whether or not something was deleted, as on Reddit
 
 
 # --- messages -----------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from flask import Blueprint, Response, g, jsonify, request
 from bot.sandbox import USERNAME
 from bot.sandbox.api import now, reply, store
 
-# The answer of a fault: status, body. Other faults: timeout (answers late), reset (closes the connection), cut (truncates the answer),
+# The response of a fault: status, body. Other faults: timeout (responds late), reset (closes the connection), cut (truncates the response),
 # stale (old listings), suspended (our account, at /api/v1/me).
 FAULTS: dict[str, tuple[int, str]] = {
     **{str(status): (status, "<html>our servers are busy</html>") for status in (408, 500, 502, 503, 504)},
@@ -41,7 +41,7 @@ FAULTS: dict[str, tuple[int, str]] = {
     },
     "several": (200, json.dumps({"json": {"errors": [["BAD_CAPTCHA", None, "captcha"], ["RATELIMIT", "try again in 9 minutes.", ""]]}})),
     "no_data": (200, json.dumps({"json": {"errors": []}})),
-    "scope": (403, json.dumps({"message": "Forbidden", "error": 403})),  # with a header that names the fault
+    "scope": (403, json.dumps({"message": "Forbidden", "error": 403})),  # with a header that identifies the fault
     "413": (413, "<html>too large</html>"),
     "html403": (403, "<html>whoa there, pardner!</html>"),
     "400": (400, json.dumps({"message": "Bad Request", "error": 400})),
@@ -67,7 +67,7 @@ def clear_faults() -> Response:
 
 
 def misbehave() -> Response | None:
-    """Before each request: the answer of the next fault for its path, None if there is none. Sets g.newest, for stale listings."""
+    """Before each request: the response of the next fault for its path, None if there is none. Sets g.newest, for stale listings."""
     g.newest = None
     form = unquote_plus(request.get_data(as_text=True))
     fault = None if request.path.startswith("/sandbox/") else store().take_fault(request.path, form)

@@ -15,7 +15,7 @@ from bot.cli import ROOT, UserError, with_root, without_credentials
 
 @contextmanager
 def sandbox_process(folder: Path, python: str = sys.executable) -> Iterator[str]:
-    """Run the sandbox as a process with its state in `folder`; yields its URL. It ends when the caller ends, even if that is killed."""
+    """Run the sandbox as a process with its state in `folder`; yields its URL. It ends with the caller, even if the caller is killed."""
     folder = folder.absolute()
     url_file = folder / "sandbox.url"
     url_file.unlink(missing_ok=True)
@@ -33,7 +33,7 @@ def sandbox_process(folder: Path, python: str = sys.executable) -> Iterator[str]
     ]
     with (
         os.fdopen(os.open(folder / "sandbox.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w") as log,
-        # leaving it closes its standard input and waits
+        # on exit, closes its standard input and waits for it
         subprocess.Popen(
             command,
             cwd=ROOT,

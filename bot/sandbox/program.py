@@ -40,7 +40,7 @@ def main(
         with files.atomic_writer(url_file) as file:
             file.write(box.url + "\n")
     print(box.url, flush=True)
-    print(f"account {USERNAME}, password {PASSWORD}, client {CLIENT_ID}, secret {CLIENT_SECRET}; Ctrl-C stops it", flush=True)
+    print(f"account {USERNAME}, password {PASSWORD}, client {CLIENT_ID}, secret {CLIENT_SECRET}; press Ctrl-C to stop", flush=True)
     server.serve_forever()
 
 

@@ -1,14 +1,13 @@
 """The sandbox's threads, all invented for this project: ordinary conversations in three subreddits, and some difficult cases.
 
-Times are hours before the seeding, so that age rules keep working; everything else is fixed. Comments are in the order in which a thread
-shows them.
+Times are in hours before the seeding, so that rules about age work at any time; everything else is fixed. Comments are in display order.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-GONE = "[deleted]"  # what Reddit shows as the author of a comment or submission if the account was deleted
+GONE = "[deleted]"  # the author that Reddit shows for a comment or submission if the account was deleted
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ LATELY_FINISHED = [
 ]
 
 SUBMISSIONS = [
-    # --- sandbox_books: five that rise, one of them locked, and two slower ones ------------------------------------------
+    # --- sandbox_books: five rising submissions, one of them locked, and two slower ones ----------------------------------
     Submission(
         "sandbox_books",
         5.0,
@@ -220,7 +219,7 @@ SUBMISSIONS = [
         archived=True,
         comments=[says("reader_54", 88, "It was a bright cold day in April, and the clocks were striking thirteen.")],
     ),
-    # --- sandbox_home: five that rise, one of them NSFW, and one slower one ---------------------------------------------
+    # --- sandbox_home: five rising submissions, one of them NSFW, and a slower one ----------------------------------------
     Submission(
         "sandbox_home",
         4.0,
@@ -318,7 +317,7 @@ SUBMISSIONS = [
             says("fixer_20", 3, "A broom never needs an update."),
         ],
     ),
-    # --- sandbox_college: five that rise and one slower one -----------------------------------------------------------
+    # --- sandbox_college: five rising submissions and a slower one --------------------------------------------------------
     Submission(
         "sandbox_college",
         6.0,

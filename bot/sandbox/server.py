@@ -7,7 +7,7 @@
     store.py    the state, one SQLite file; seed.py its initial content
 
 A path that both API clients and browsers may request (`/r/X/comments/ID`) returns JSON if there is a bearer token, otherwise HTML. No
-rate-limit headers are sent, and each answer closes its connection.
+rate-limit headers are sent, and each response closes its connection.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import sqlite3
 from typing import Any
 
 # Much smaller than Reddit's, so that a seeded thread exceeds them.
-TREE_SIZE = 25  # comments in one answer; the rest is behind a «more» node
+TREE_SIZE = 25  # comments in one response; the rest is behind a «more» node
 TREE_DEPTH = 6  # levels before «continue this thread»
 
 Json = dict[str, Any]
@@ -153,7 +153,7 @@ def count(below: dict[str, list[sqlite3.Row]], name: str) -> int:
 
 
 class Cut:
-    """The part of a thread in one answer: at most `room` comments and TREE_DEPTH levels; «more» nodes represent the rest."""
+    """The part of a thread in one response: at most `room` comments and TREE_DEPTH levels; «more» nodes represent the rest."""
 
     def __init__(self, submission: sqlite3.Row, comments: list[sqlite3.Row], room: int) -> None:
         self.submission = submission

@@ -1,5 +1,5 @@
-"""The sandbox's state: one SQLite file. Reads return plain rows. A client can add a comment, delete its own and mark its inbox as read;
-faults (see `add_fault`) are for tests. A comment that was acknowledged is on disk (WAL, synchronous FULL).
+"""The sandbox's state: one SQLite file. Reads return plain rows. Clients can add comments, delete their own and mark their inbox as read;
+faults (see `add_fault`) are for tests. Every acknowledged comment is on disk (WAL, synchronous FULL).
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Store:
             yield db
 
     def public(self) -> Store:
-        """The same as seen without logging in: without what is hidden."""
+        """The same state as seen without logging in: hidden items are removed."""
         other = copy(self)
         other.is_public = True
         return other

@@ -1,12 +1,13 @@
-"""judge: the command for blind pairwise reading, and its page. bot/evaluate/judge.py has the rest.
+"""judge: the command and the page for blind pairwise reading. The rest is in bot/evaluate/judge.py.
 
 Reads  scored files, and a comments.csv next to them.
 Writes judgements.csv (--out); or sheet.csv (--sheet).
 
-    python run_bot.py judge RUN/scored.csv --port 8001        the page, on 127.0.0.1 only; without --port in the terminal
-    python run_bot.py judge RUN/scored.csv --by upvote_score
+    python run_bot.py judge RUN/scored.csv --port 8001            read on a page, on 127.0.0.1 only
+    python run_bot.py judge RUN/scored.csv --by upvote_score      read in the terminal
 
-An answer is one form; the next page shows the next pair. A tab that shows a pair which was answered in another tab changes nothing.
+Each answer is one form, and the next page shows the next pair. An answer to a pair that was already answered, such as in another tab, is
+ignored.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from bot.web import server
 NOTES = {
     "answered": "That pair was already answered, perhaps in another tab. This answer was not saved.",
     "undone": "The last answer was removed.",
-    "not_last": "That answer is not the last one any more. Nothing was removed.",
+    "not_last": "That answer is no longer the last one. Nothing was removed.",
 }
 
 
@@ -70,18 +71,18 @@ def make_pages(reading: Reading) -> Blueprint:
 def main(
     scored: Annotated[list[Path], typer.Argument(help="scored files, such as RUN/scored.csv; their pairs are mixed")],
     by: Annotated[
-        str, typer.Option(help="what makes a pick: verdict (the chosen candidate), or a score, such as rank_score")
+        str, typer.Option(help="how to determine the pick: verdict (the chosen candidate), or a score, such as rank_score")
     ] = judge.VERDICT,
     out: Annotated[Path, typer.Option(help="answers are appended to this file; the same command resumes")] = judge.JUDGEMENTS,
-    reader: Annotated[str, typer.Option(help="name of the person who reads; default: the user's login name")] = "",
+    reader: Annotated[str, typer.Option(help="name of the reader [default: the login name]")] = "",
     seed: Annotated[int, typer.Option(help="chooses the other candidate, the sides and the order")] = 1,
     port: Annotated[int | None, typer.Option(min=0, max=65_535, help="serve a page on this port of 127.0.0.1; 0 for any free one")] = None,
-    sheet: Annotated[Path | None, typer.Option(help="write a blind sheet for readers elsewhere")] = None,
-    answers: Annotated[Path | None, typer.Option(help="take in the answers of a sheet that was filled in")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="write a blind sheet that other readers can fill in")] = None,
+    answers: Annotated[Path | None, typer.Option(help="read the answers from a sheet that was filled in")] = None,
 ) -> None:
     """Read pairs of candidates blind: which is better, and is each acceptable?"""
     if sum(each is not None for each in (port, sheet, answers)) > 1:
-        raise UserError("--port, --sheet and --answers exclude each other; give one of them")
+        raise UserError("--port, --sheet and --answers exclude each other; give only one of them")
     if sheet is not None:
         files.check_output(sheet, scored)
     else:

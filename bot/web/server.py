@@ -2,8 +2,8 @@
 
     server.serve(server.make_app(pages), port=8001)
 
-Other sites must not be able to use it from the same browser: requests for another host name (DNS rebinding) and forms of another origin are
-rejected, pages load nothing from elsewhere and run no inline script.
+Other sites in the same browser cannot use the app: requests for another host name (DNS rebinding) and forms from another origin are
+rejected, and pages load nothing from elsewhere and run no inline scripts.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def add_headers(response: Response) -> Response:
 
 
 class Handler(WSGIRequestHandler):
-    """Prints no line for a request."""
+    """Does not print a line per request."""
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         pass

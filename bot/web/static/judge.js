@@ -1,4 +1,4 @@
-// Keys for the form of a pair: 1, 2, = for the better reply, then y or n for each reply, u for undo. A complete form is sent at once.
+// Keys for the form of a pair: 1, 2 or = for the better reply, then y or n for each reply, u for undo. A complete form is sent immediately.
 "use strict";
 (() => {
   const form = document.getElementById("answer");
