@@ -27,8 +27,8 @@ _TABLE = r"^([a-z0-9:-]+\.)?\w+\.[\w-]*\{month\}[\w-]*$"
 Precision = Literal["int8", "float32", "bfloat16"]
 
 DISCLOSURE = (
-    "*I am a bot: a program wrote this, and nobody reviewed it."
-    " Reply `!stop` and I will never reply to you again, or `!delete` and I will remove this.*"
+    "*I am a bot: a program wrote this, and nobody read it before."
+    " Reply `!stop` and I never answer you again, `!delete` and I remove this.*"
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot import config, schema
+from bot import config, files, schema
 from bot.cli import UserError
 from bot.corpus import copies
 from bot.online.choose import choose, join, main, summary
@@ -189,6 +190,25 @@ def test_scores_and_candidates_are_joined_on_ids() -> None:
         join(comments[:1], candidates, scores)
     with pytest.raises(UserError, match="run `rank` again"):
         join(comments, candidates, scores[1:])
+
+
+def test_scores_of_other_candidates_are_refused(tmp_path: Path) -> None:
+    """Candidates of another seed have the same ids."""
+    comment = Comment("t1_a", "t3_a", "s", "T", "Which one?", 1, 1, 0, "a", False, "")
+    schema.write_rows(tmp_path / "comments.csv", Comment, [comment])
+    old, new = (Candidate("t1_a", "t1_a-0", seed, "Which one?", f"reply of seed {seed}", "g", None) for seed in (1, 2))
+    scores = [Scores("t1_a", "t1_a-0", 0.9, 0.9, 0.9, 0.9)]
+    made_from = {"input": [files.sha256_of(tmp_path / "comments.csv")]}
+    schema.write_rows(tmp_path / "candidates.csv", Candidate, [old], made_from)
+    schema.write_rows(tmp_path / "scores.csv", Scores, scores, {"candidates": files.sha256_of(tmp_path / "candidates.csv")})
+    main(tmp_path)
+    schema.write_rows(tmp_path / "candidates.csv", Candidate, [new], made_from)
+    with pytest.raises(UserError, match=r"scores.csv: made from another candidates.csv; rank again"):
+        main(tmp_path)
+    schema.write_rows(tmp_path / "comments.csv", Comment, [replace(comment, comment="Which two?")])
+    schema.write_rows(tmp_path / "scores.csv", Scores, scores, {"candidates": files.sha256_of(tmp_path / "candidates.csv")})
+    with pytest.raises(UserError, match=r"candidates.csv: made from another comments.csv; generate again"):
+        main(tmp_path)
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

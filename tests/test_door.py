@@ -173,10 +173,17 @@ def test_the_comment_is_read_again_after_a_long_wait_for_the_rate_limit(box: Box
     assert go(run)[0] != "posted" and ours(box) == [] and waits == [0.0]
 
 
+def test_a_request_in_the_inbox_is_carried_out_before_anything_is_posted(box: Box, run: Path) -> None:
+    first, second = prepared(box, run, 2)
+    box.write("!stop", author=first.author)
+    assert go(run)[0] == "opted_out" and first.author != second.author and len(ours(box)) == 1
+
+
 # --- the function objection ---------------------------------------------------------------------------------------------------
 
 NOW = 1_700_000_000
 COMMENT = ThreadComment("t1_a", "t3_x", "reader_1", "Which book was it that you liked so much?", 5, NOW - 3600, 0, False, "")
+ASKING = replace(COMMENT, comment_id="t1_b", body="No bots please, I only want to talk to people.")
 THREAD = Thread("t3_x", "books", "Books for a trip", False, False, False, [COMMENT], [])
 REPLY = Reply(
     "t1_a", "t3_x", "books", "reader_1", "t1_a-0", "It was the one with the lighthouse.", comment_sha256=text.fingerprint(COMMENT.body)
@@ -194,6 +201,12 @@ REPLY = Reply(
         (REPLY, THREAD, door.Memory(["It was the one with the lighthouse!"]), "copy_of_own"),
         (REPLY, replace(THREAD, comments=[COMMENT, replace(COMMENT, comment_id="t1_b", body=REPLY.body)]), door.Memory(), "copy_of_thread"),
         (REPLY, replace(THREAD, comments=[COMMENT, replace(COMMENT, comment_id="t1_b", author="Us")]), door.Memory(), "already_in_thread"),
+        (REPLY, THREAD, door.Memory(opted_out={"reader_1"}), "opted_out"),
+        (REPLY, replace(THREAD, author="Poster"), door.Memory(opted_out={"poster"}), "opted_out"),
+        (REPLY, replace(THREAD, author="Poster"), door.Memory(opted_out={"reader_2"}), None),
+        (REPLY, replace(THREAD, comments=[COMMENT, ASKING]), door.Memory(), "opted_out"),
+        (REPLY, replace(THREAD, comments=[COMMENT, replace(ASKING, author="reader_2")]), door.Memory(), None),
+        (REPLY, replace(THREAD, selftext=f"I read it twice. {REPLY.body}"), door.Memory(), "copy_of_thread"),
     ],
 )  # fmt: skip
 def test_objections_to_a_reply(reply: Reply, thread: Thread, memory: door.Memory, expected: str | None) -> None:

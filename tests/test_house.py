@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bot import generators, rankers
+from bot import cli, generators, rankers
 from bot.cli import ROOT
 
 LAYERS = (
@@ -159,3 +159,12 @@ def test_the_checks_on_example_code(tmp_path: Path, files: dict[str, str], expec
         path.write_text(source)
     graph = graph_of(tmp_path)
     assert (import_cycles(graph), forbidden_imports(graph)) == expected
+
+
+def test_ctrl_c_says_how_to_resume(capsys: pytest.CaptureFixture[str]) -> None:
+    def command() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as leaving:
+        cli.run_command(command, "run_bot.py train", [])
+    assert leaving.value.code == 130 and capsys.readouterr().err == "run_bot.py train: interrupted; repeat the command to resume\n"

@@ -614,3 +614,15 @@ def test_csv_and_json_are_written_as_the_stages_write_them(data: Path, template:
     assert json.loads((data / "fakes.csv.manifest.json").read_text())["rows"] == 11
     with (data / "fakes.csv").open(newline="", encoding="utf-8") as file:
         assert len(list(csv.reader(file))) == 12
+
+
+def test_score_files_are_deleted_and_ranked_pairs_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They have texts but no ids; score files can be made again."""
+    scores = tmp_path / "evaluation" / "scores" / "graded.csv"
+    for path in (scores, tmp_path / "ranked_pairs.csv"):
+        schema.write_cells(path, ["comment", "reply"], [["why", "so"]], {"made_from": {}})
+    (tmp_path / "ids.txt").write_text("t1_gone\n")
+    purging.purge_command(tmp_path / "ids.txt", tmp_path)
+    assert not scores.exists() and not files.manifest_path(scores).exists() and (tmp_path / "ranked_pairs.csv").exists()
+    printed = capsys.readouterr().out
+    assert "a score file that `evaluate` creates again" in printed and "not searched, because they have no ids: " in printed
