@@ -408,6 +408,7 @@ FILES = {
     "prepare": ("prepared/lm_val.csv", "--raw nowhere --out prepared"),
     "prepare realism": ("prepared/realism_test.csv", "nowhere.csv --out prepared"),
     "prepare ranked": ("prepared/ranked_pairs.csv", "nowhere.jsonl --out prepared"),
+    "prepare imitate": ("prepared/imitate_train.csv", "--also nowhere.csv --out prepared"),
     "run": ("run/chosen.csv", "--out run"),
     "fetch": ("run/skipped.csv", "--run run"),
     "generate": ("out.csv", "--in nowhere.csv --out out.csv"),
@@ -430,7 +431,7 @@ FILES = {
 FOLDERS = {
     "models convert": ("model", "checkpoint --out model"),
     "models export-tfhub": ("model", "minilm-l6 --out model"),
-    **{f"train {task}": ("model", "--data nowhere --out model") for task in ("lm", "realism", "upvote", "relevance", "conduct")},
+    **{f"train {task}": ("model", "--data nowhere --out model") for task in ("lm", "realism", "upvote", "relevance", "choice", "conduct")},
 }
 NO_OUTPUT_OPTION = {  # stages without an output chosen by the user, and what they write instead
     "train weights": "", "train sketches": "replies.npy of a model", "models list": "", "status": "",
