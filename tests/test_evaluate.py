@@ -338,7 +338,7 @@ def write_project(folder: Path) -> None:
     cards.write_card(folder / "fold", fold("one", 0.6))
     tiny.language_model(folder / "lm")
     (folder / "c.toml").write_text(
-        f'[generate]\nmodel = "{folder}/lm"\n[choose]\nminimum_realism = 0.32\n'
+        f'[generate]\nmodel = "{folder}/lm"\n[choose]\nminimum_realism = 0.32\nminimum_rank = 0\nminimum_words = 1\n'
         f'[rank]\nbackend = "transformers"\nrealism = "{folder}/realism"\nupvote = "{folder}/upvote"\n'
         f'relevance = "{folder}/relevance"\n[rank.weights]\nrealism = 0.4\nupvote = 0.3\nrelevance = 0.3\n'
     )
