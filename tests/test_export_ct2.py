@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -419,14 +420,17 @@ def test_resuming_after_ctrl_c(folder: Path, tmp_path: Path) -> None:
         base = [sys.executable, "-m", "bot", "generate", "--in", tmp_path / "in.csv", "--config", tmp_path / "c.toml"]
         return [*base, "--out", tmp_path / out]
 
-    process = subprocess.Popen(command("out.csv"), cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command("out.csv"), cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell may have started the tests with SIGINT ignored
+    )  # fmt: skip
     part = tmp_path / "out.csv.part"
     deadline = time.monotonic() + 60
     while not (part.exists() and part.read_text(encoding="utf-8").count("\n") > 20) and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(2)
     _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130 and "Traceback" not in errors
+    assert process.returncode == 130 and errors.endswith("interrupted; repeat the command to resume\n") and "Traceback" not in errors
     finished = [Candidate(**each) for line in part.read_text(encoding="utf-8").splitlines()[1:] for each in json.loads(line)]
     kept = len(finished) // 10
     assert 20 <= kept < 2000 and not (tmp_path / "out.csv").exists()

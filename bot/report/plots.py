@@ -373,7 +373,8 @@ def scores(scored: pd.DataFrame, minimum_realism: float | None = None) -> Figure
 
     What to look for: whether a score separates candidates at all, and how many the threshold (choose.minimum_realism) refuses.
     """
-    present = [name for name in ("realism_score", "upvote_score", "relevance_score", "choice_score") if scored[name].notna().any()]
+    names = ("realism_score", "upvote_score", "relevance_score", "choice_score")
+    present = [name for name in names if name in scored and scored[name].notna().any()]  # older files have no choice_score
     figure, panels = _figure(max(1, len(present)), width=9.0 if len(present) < 2 else 5.2 * len(present), height=3.6)
     for axes, name in zip(panels, present, strict=False):
         members = {verdict: scored.loc[scored["verdict"] == verdict, name].dropna() for verdict in VERDICT_COLOURS}
