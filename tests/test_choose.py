@@ -203,11 +203,11 @@ def test_scores_of_other_candidates_are_refused(tmp_path: Path) -> None:
     schema.write_rows(tmp_path / "scores.csv", Scores, scores, {"candidates": files.sha256_of(tmp_path / "candidates.csv")})
     main(tmp_path)
     schema.write_rows(tmp_path / "candidates.csv", Candidate, [new], made_from)
-    with pytest.raises(UserError, match=r"scores.csv: made from another candidates.csv; rank again"):
+    with pytest.raises(UserError, match=r"scores.csv: made from another candidates.csv; run `rank` again"):
         main(tmp_path)
     schema.write_rows(tmp_path / "comments.csv", Comment, [replace(comment, comment="Which two?")])
     schema.write_rows(tmp_path / "scores.csv", Scores, scores, {"candidates": files.sha256_of(tmp_path / "candidates.csv")})
-    with pytest.raises(UserError, match=r"candidates.csv: made from another comments.csv; generate again"):
+    with pytest.raises(UserError, match=r"candidates.csv: made from another comments.csv; run `generate` again"):
         main(tmp_path)
 
 
