@@ -5,6 +5,7 @@ The models are tiny, have random weights, and are made from their configs.
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from bot.config import GenerateSettings
 from bot.export import to_ctranslate2
 from bot.generators import transformers as reference
 from bot.rankers import transformers as encoding
-from bot.schema import LabelledRow, UpvotePair
+from bot.schema import LabelledRow, RealismRow, UpvotePair
 from bot.train import encoders
 from bot.weights import bases, cards, loading, pull
 from tests import tiny
@@ -220,10 +221,12 @@ def write_data(folder: Path) -> Path:
         ]
         schema.write_rows(folder / f"upvote_pairs_{split}.csv", UpvotePair, pairs)
         rows = [
-            LabelledRow(f"t3_{split}{n}", f"t1_{n}", f"t1_r{n}", "books", tiny.TEXT[n % 4], tiny.TEXT[(n + 1) % 4], 1 - n % 2)
+            LabelledRow(f"t3_{split}{n}", f"t1_{n}", f"t1_r{n}", "books", tiny.TEXT[n % 4], f"{tiny.TEXT[(n + 1) % 4]} {n}", int(n % 3 > 0))
             for n in numbers
         ]
         schema.write_rows(folder / f"relevance_{split}.csv", LabelledRow, rows)
+        real = [RealismRow(*row[:5], *each) for row in map(astuple, rows) for each in ((liked, 1, ""), (disliked, 0, "g"))]
+        schema.write_rows(folder / f"realism_{split}.csv", RealismRow, real)
     return folder
 
 
@@ -237,6 +240,21 @@ def test_a_ranker_is_trained_on_any_encoder(base: str, method: str, tmp_path: Pa
     pairs = [(tiny.TEXT[0], "That one made me laugh out loud."), (tiny.TEXT[0], "Buy cheap watches now.")]
     liked, disliked = rankers.load("transformers", out).score(pairs)
     assert losses[-1] < losses[0] and liked > disliked + 0.1
+
+
+@pytest.mark.parametrize("base", ENCODERS, indirect=True)
+def test_the_other_rankers_are_trained_on_any_encoder(base: str, tmp_path: Path) -> None:
+    data = write_data(tmp_path)
+    options = {"base": base, "data": data, "batch_tokens": 512, "learning_rate": 5e-3}
+    tiny.train("upvote", out=tmp_path / "upvote", realism_out=tmp_path / "both", rows=24, **options)
+    tiny.train("realism", out=tmp_path / "realism", rows=48, epochs=4, **options)
+    tiny.train("relevance", out=tmp_path / "relevance", rows=24, **options)
+    pairs = [(tiny.TEXT[0], "That one made me laugh out loud."), (tiny.TEXT[0], "Buy cheap watches now.")]
+    for name in ("upvote", "both", "realism", "relevance"):
+        scores = rankers.load("transformers", tmp_path / name).score(pairs)
+        assert all(0 <= each <= 1 for each in scores) and scores[0] != scores[1]
+    human, generated = rankers.load("transformers", tmp_path / "realism").score(pairs)
+    assert human > generated + 0.1
 
 
 @pytest.mark.parametrize("base", ["bert", "roberta", "distilbert"], indirect=True)
