@@ -126,16 +126,16 @@ def write_month(batches: Iterator[pa.RecordBatch], month: str, out: IO[bytes], s
     counts = MonthCounts()
     with pq.ParquetWriter(out, columns, compression="zstd", use_dictionary=repeated) as writer, ThreadPoolExecutor(1) as pool:
 
-        def write(rows: pa.Table) -> None:
+        def write(rows: pa.Table) -> None:  # compares without Python values in pyarrow, which would import pandas (a second)
             for each in pc.value_counts(rows["rule"]).to_pylist():
                 counts.dropped[each["values"]] += each["counts"]
-            kept = rows.filter(pc.equal(rows["rule"], ""))
+            kept = rows.filter(pc.match_like(rows["rule"], ""))
             counts.unjudged += kept.num_rows - (pc.sum(kept["submitter_known"]).as_py() or 0)
             if subreddits:
                 for each in pc.value_counts(rows["subreddit"]).to_pylist():
                     counts.subreddits[str(each["values"]).lower()] += each["counts"]
             pairs = kept.select(columns.names).cast(columns)
-            counts.cross_month += pc.sum(pc.less(pairs["comment_utc"], month_start(month))).as_py() or 0
+            counts.cross_month += int((pairs["comment_utc"].to_numpy() < month_start(month)).sum())
             writer.write_table(pairs)
 
         writing: Future[None] | None = None
