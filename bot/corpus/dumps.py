@@ -188,7 +188,7 @@ def extract_month(dumps: Path, month: str, selection: Selection, staging: Path, 
                 yield from db.sql(sql, params=values).to_arrow_reader(BATCH_ROWS)
 
     try:
-        counts = write_month(rows(), month, out, selection.subreddits)
+        counts = write_month(rows(), out, selection.subreddits)
     except duckdb.Error as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{month}: cannot be extracted ({reason}); free some space, or delete {staging}, and try again") from None
