@@ -10,7 +10,8 @@
 --             @gone                   STRING, regular expression for deleted or empty bodies
 --             @not_a_bot, @bot_name   STRING, regular expressions: parts to remove from a user name; what the rest matches if it is a bot's
 --             @bots                   ARRAY<STRING>, further user names of bots, lower case
--- columns:    rule, those of bot.schema.Pair, and submitter_known (FALSE if the submission is missing).
+-- columns:    rule, those of bot.schema.Pair, submitter_known (FALSE if the submission is missing), and cross_month (TRUE if the comment is
+--             older than @month_start).
 --             rule is '' for a pair; otherwise it is the reason why there is no pair, and the texts are NULL:
 --             parent_not_found (older than @lookback_start, in another thread, or missing), own_parent, deleted_reply, deleted_comment,
 --             bot_reply, bot_comment, self_reply (to the same author), submitter_reply (by the author of the submission), deleted_author,
@@ -90,7 +91,7 @@ judged AS (
     reply.subreddit, reply.link_id, submission.title, submission.score AS submission_karma,
     reply.parent_id, parent.body AS comment, parent.score AS comment_karma, parent.created_utc AS comment_utc,
     reply.id, reply.body AS reply, reply.score AS reply_karma, reply.created_utc AS reply_utc, parent.depth,
-    submission.id IS NOT NULL AS submitter_known
+    submission.id IS NOT NULL AS submitter_known, parent.created_utc < @month_start AS cross_month
   FROM recent AS reply
   LEFT JOIN parent ON parent.id = reply.parent_id AND parent.link_id = reply.link_id
   LEFT JOIN submission ON submission.id = reply.link_id
@@ -112,10 +113,11 @@ SELECT
   reply_karma,
   reply_utc,
   depth,
-  submitter_known
+  submitter_known,
+  cross_month
 FROM judged
 UNION ALL
-SELECT 'duplicate_id', subreddit, link_id, NULL, NULL, parent_id, NULL, NULL, NULL, id, NULL, score, created_utc, NULL, NULL
+SELECT 'duplicate_id', subreddit, link_id, NULL, NULL, parent_id, NULL, NULL, NULL, id, NULL, score, created_utc, NULL, NULL, NULL
 FROM doubled
 WHERE copy > 1 AND created_utc >= @month_start
   AND ((@with_comments AND NOT STARTS_WITH(parent_id, 't3_')) OR (@with_submissions AND STARTS_WITH(parent_id, 't3_')))

@@ -185,7 +185,7 @@ def test_googles_sql_engine_gives_the_same_rows() -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     response = json.loads(done.stdout)
     expected = {name: "STRING" if kind is str else "INT64" for name, kind in get_type_hints(schema.Pair).items()}
-    assert response["columns"] == {"rule": "STRING", "submitter_known": "BOOL"} | expected
+    assert response["columns"] == {"rule": "STRING", "submitter_known": "BOOL", "cross_month": "BOOL"} | expected
     with duckdb.connect() as db:
         for name, (kind, content) in tables.items():
             db.execute(f"CREATE TABLE {name} ({', '.join(f'{key} {type_}' for key, type_ in columns[name].items())})")

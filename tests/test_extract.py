@@ -699,6 +699,20 @@ def test_restart_after_a_kill(dumps: Path, moment: str) -> None:
     assert left_in(out) == [*STAGED, "2017-01.parquet", "2017-01.parquet.manifest.json"]
 
 
+def test_pandas_is_not_imported(dumps: Path) -> None:
+    """Importing it takes longer than extracting a small month."""
+    write_dump(dumps / "RC_2016-12.zst", [comment("a", "t3_s", "2016-12-31")])
+    write_dump(dumps / "RC_2017-01.zst", [comment("b", "t1_a")])
+    out = dumps.parent / "out"
+    code = (
+        f"import sys; from pathlib import Path; from bot.corpus import extract\n"
+        f"extract.main('2017-01', '2017-01', dump_folder=Path({str(dumps)!r}), out=Path({str(out)!r}))\n"
+        f"sys.exit('pandas' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT)}, check=True)
+    assert (files.read_manifest(out / "2017-01.parquet") or {})["cross_month"] == 1
+
+
 def test_a_full_disk_leaves_no_incomplete_file(dumps: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_dump(dumps / "RC_2017-01.zst", [comment("a", "t3_s"), comment("b", "t1_a")])
     out = dumps.parent / "out"

@@ -217,7 +217,7 @@ def from_bigquery(months: list[str], selection: Selection, out: Path, settings: 
     def query_month(month: str, file: IO[bytes]) -> MonthCounts:
         with bigquery.user_errors(settings):
             limit = bigquery.max_bytes_billed(scanned[month], tables[month])
-            return warehouse.write_month(bigquery.rows(client, month, selection, tables[month], limit), month, file, selection.subreddits)
+            return warehouse.write_month(bigquery.rows(client, month, selection, tables[month], limit), file, selection.subreddits)
 
     extract_months(months, selection, out, made_from, query_month)
 

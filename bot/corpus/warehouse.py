@@ -115,7 +115,7 @@ def prefetch(items: Iterator[Item]) -> Iterator[Item]:
             yield item
 
 
-def write_month(batches: Iterator[pa.RecordBatch], month: str, out: IO[bytes], subreddits: Collection[str] = ()) -> MonthCounts:
+def write_month(batches: Iterator[pa.RecordBatch], out: IO[bytes], subreddits: Collection[str] = ()) -> MonthCounts:
     """Write the pairs in the query result to `out` as Parquet (schema.Pair, unordered) and count the other rows by rule.
 
     subreddits: those that were asked for, whose replies are counted.     A thread writes a row group while the query computes the next one.
@@ -126,17 +126,16 @@ def write_month(batches: Iterator[pa.RecordBatch], month: str, out: IO[bytes], s
     counts = MonthCounts()
     with pq.ParquetWriter(out, columns, compression="zstd", use_dictionary=repeated) as writer, ThreadPoolExecutor(1) as pool:
 
-        def write(rows: pa.Table) -> None:
+        def write(rows: pa.Table) -> None:  # without pc.equal and the like: pyarrow imports pandas to read a Python value
             for each in pc.value_counts(rows["rule"]).to_pylist():
                 counts.dropped[each["values"]] += each["counts"]
-            kept = rows.filter(pc.equal(rows["rule"], ""))
+            kept = rows.filter(pc.match_like(rows["rule"], ""))
             counts.unjudged += kept.num_rows - (pc.sum(kept["submitter_known"]).as_py() or 0)
+            counts.cross_month += pc.sum(kept["cross_month"]).as_py() or 0
             if subreddits:
                 for each in pc.value_counts(rows["subreddit"]).to_pylist():
                     counts.subreddits[str(each["values"]).lower()] += each["counts"]
-            pairs = kept.select(columns.names).cast(columns)
-            counts.cross_month += pc.sum(pc.less(pairs["comment_utc"], month_start(month))).as_py() or 0
-            writer.write_table(pairs)
+            writer.write_table(kept.select(columns.names).cast(columns))
 
         writing: Future[None] | None = None
         for rows in row_groups(batches):
