@@ -41,7 +41,7 @@ _SECRET_WORDS = frozenset(
 )
 _SECRET_ENDS = ("clientid", "username", "secret", "token", "password", "passwort", "passwd", "apikey", "cookie", "bearer", "pwd")
 _CREDENTIAL_IN_URL = re.compile(r"://[^/\s@]*:[^/\s@]*@")
-_NOT_SETTINGS = ("BOT_BASES",)  # the folder of base weights, see weights/bases.py
+_NOT_SETTINGS = ("BOT_BASES", "BOT_RESTARTED")  # the folder of base weights (weights/bases.py), and a mark of __main__.py
 
 
 class Section(BaseModel):

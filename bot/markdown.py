@@ -17,8 +17,10 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 # zero-width space into every blank line.
 _CONTROL_CHARACTERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\ufeff]")
 
-# The target of a link or an image: (https://example.org/a_(b) "title")
-_TARGET = r"\([ \t]*+(?:[^()\s]|\([^()\s]*\))*(?:[ \t]++\"[^\"\n]*\")?[ \t]*+\)"
+# The target of a link or an image: (https://example.org/a_(b) "title"), with any of the three quotes of titles, or (<a b>).
+_TITLE = r"(?:\"[^\"\n]*\"|'[^'\n]*'|\([^()\n]*\))"
+_TARGET = rf"\([ \t]*+(?:<[^<>\n]*>|(?:[^()\s]|\([^()\s]*\))*+)(?:[ \t]++{_TITLE})?+[ \t]*+\)"
+_LABEL = r"\[([^\[\]]*+(?:\[[^\[\]]*+\][^\[\]]*+)*+)\]"
 
 
 def _patterns(*rows: tuple[str, str, str]) -> tuple[tuple[str, re.Pattern[str], str], ...]:
@@ -44,13 +46,14 @@ _QUOTE = re.compile(r"(?m)^[ \t]*>(?!!)")
 _NO_PARAGRAPH = re.compile(r"#{1,6}(?:[ \t]|$)|(?:[*_-][ \t]*){3,}$|[ \t]*(?:[*+-]|\d{1,9}[.)])[ \t]|[ \t]*>!")  # begins another block
 _DEFINITION = re.compile(  # of a reference link: [label]: target "title"
     r"(?m)(^[ \t]*\n|\A)?^ {0,3}\[([^\[\]\n]+)\]:[ \t]*+(?:\n[ \t]*+)?(<[^<>\n]*>|[^\s<]\S*+)"
-    r"(?:[ \t]++(?:\"[^\"\n]*\"|'[^'\n]*'|\([^()\n]*\)))?+[ \t]*+(?:\n|\Z)"
+    rf"(?:[ \t]++{_TITLE})?+[ \t]*+(?:\n|\Z)"
 )
-_REFERENCE = re.compile(r"!?\[([^\[\]]*+(?:\[[^\[\]]*+\][^\[\]]*+)*+)\](?: ?\[([^\[\]]*+)\])?(?!\()")
+_REFERENCE = re.compile(rf"!?{_LABEL}(?: ?\[([^\[\]]*+)\])?(?!\()")
 _RAISED = re.compile(r"(?<![\w)])\^++\(|[()]|\n[ \t]*\n")
 _BLOCKS = _patterns(
     ("![", r"!\[(?:img|gif)\]" + _TARGET, " "),  # Reddit's own name for an uploaded image, an emote or a GIF
-    ("](", r"!?\[([^\[\]]*+(?:\[[^\[\]]*+\][^\[\]]*+)*+)\]" + _TARGET, r"\1"),  # links and images: keep the text
+    ("![", "!" + _LABEL + _TARGET, r"\1"),  # images and links: keep the text; an image may be the text of a link
+    ("](", _LABEL + _TARGET, r"\1"),
     ("<http", r"<https?://[^\s>]++>", " "),
     ("http", r"https?://\S+", " "),
     ("www.", r"www\.\S+", " "),

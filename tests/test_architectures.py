@@ -97,6 +97,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "phi3": ("phi3", LLAMA | {"original_max_position_embeddings": 256}, "type"),
     "granite": ("granite", LLAMA | {"logits_scaling": 8.0, "embedding_multiplier": 12.0}, "GraniteConfig"),
     "cohere": ("cohere", LLAMA | {"logit_scale": 0.0625}, "CohereConfig"),
+    "mamba": ("mamba", {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4}, "num_attention_heads"),
     "olmo2": ("olmo2", LLAMA, "Olmo2Config"),
     "stablelm": ("stablelm", LLAMA, "StableLmConfig"),
     "starcoder2": ("starcoder2", LLAMA, "Starcoder2Config"),
@@ -141,6 +142,21 @@ def test_another_model_is_refused_and_works_with_transformers(tmp_path: Path, na
     assert not list((tmp_path / ".serving").glob("model*"))  # no incomplete files
     rows = list(generators.load("transformers", source).sample(COMMENTS, SETTINGS, 1))
     assert [len(row) for row in rows] == [2, 2] and all(each.log_likelihood < 0 for row in rows for each in row)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama with biases", "qwen2"])
+def test_int8_is_close_to_its_source_even_for_a_short_context(tmp_path: Path, name: str) -> None:
+    kind, options = EXPORTED[name]
+    limit = "n_positions" if kind == "gpt2" else "max_position_embeddings"
+    source = generator(tmp_path / "model", kind, options | {limit: 24})
+    engine = ctranslate2.Generator(str(to_ctranslate2.export(source, "int8")), compute_type="int8")
+    model, tokenizer = reference.load_model(source)
+    ids = tokenizer(tiny.TEXT[0])["input_ids"][:24]
+    with torch.inference_mode():
+        expected = model(torch.tensor([ids])).logits[0].softmax(-1).numpy()
+    result = np.exp(np.array(engine.forward_batch([[str(each) for each in ids]], return_log_probs=True)))[0][:, : expected.shape[1]]
+    # Random weights of width 32 round badly, so the yardstick is how much the distributions of different places differ.
+    assert np.abs(result - expected).sum(1).mean() < np.abs(expected[1:] - expected[:-1]).sum(1).mean() / 2
 
 
 @pytest.mark.parametrize("name", ["granite", "cohere", "gemma2 with caps"])

@@ -170,6 +170,7 @@ def test_an_invalid_variable_is_reported_even_if_there_is_a_file(
 @pytest.mark.parametrize("variable", ["BOT_CHOSE__MINIMUM_REALISM", "bot_rank_upvote", "BOT_"])
 def test_a_variable_with_an_unknown_section_is_reported_with_the_known_sections(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     monkeypatch.setenv("BOT_BASES", "/srv/bases")  # not a setting, but allowed
+    monkeypatch.setenv("BOT_RESTARTED", "1")  # set where run_bot.py restarts itself in .venv
     load(None)
     monkeypatch.setenv(variable, "0.5")
     message = refusal(None)

@@ -71,7 +71,7 @@ def test_clean(body: str, cleaned: str) -> None:
 
 PIECES = [
     "`", "``a`", "`a``", "\\`", "```\n", "~~~\n", "    a\n\n", "\t", "> a\nb\n", "^(", "^(a)", "(^(", "[a]:", "[a]: b\n", "[a][b]", "[[a]",
-    "[a]: /b\n\n[a]", "&a;", "&#1;", "&", "\\\\", "\n    `", "\n\n`",
+    "[a]: /b\n\n[a]", "[a](<b", "[a](b 'c", "[a](b (c", "![a](", "[![", "&a;", "&#1;", "&", "\\\\", "\n    `", "\n\n`",
 ]  # fmt: skip
 
 
@@ -114,7 +114,8 @@ def span(rng: random.Random, depth: int = 2) -> str:
     label = rng.choice([words(rng), f"*{words(rng)}*", f"`{code}`"])  # links can't be nested
     return rng.choice([
         words(rng), f"*{inner}*", f"**{words(rng)}**", f"~~{label}~~", f"[{label}](http://example.org/{rng.randrange(9)})",
-        f"[{label}][map]", "[map][]", f"`{code}`", f"`` {code} ` ``", "\\*" + inner, "[none][missing]", f"![{words(rng)}](/a.png)",
+        f"[{label}][map]", "[map][]", f"[{label}](</a b> 'title')", f"[![{words(rng)}](/a.png \"title\")](/b (title))",
+        f"`{code}`", f"`` {code} ` ``", "\\*" + inner, "[none][missing]", f"![{words(rng)}](/a.png)",
     ])  # fmt: skip
 
 

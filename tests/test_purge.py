@@ -618,11 +618,13 @@ def test_csv_and_json_are_written_as_the_stages_write_them(data: Path, template:
 
 def test_score_files_are_deleted_and_ranked_pairs_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """They have texts but no ids; score files can be made again."""
-    scores = tmp_path / "evaluation" / "scores" / "graded.csv"
+    scores, mine = (tmp_path / "evaluation" / "scores" / name for name in ("graded.lm.csv", "mine.csv"))
     for path in (scores, tmp_path / "ranked_pairs.csv"):
-        schema.write_cells(path, ["comment", "reply"], [["why", "so"]], {"made_from": {}})
+        schema.write_cells(path, ["comment", "reply", "log_likelihood"], [["why", "so", "-1"]], {"made_from": {}})
+    schema.write_cells(mine, ["comment_id", "reply"], [["t1_gone", "so"], ["t1_b", "no"]], {"made_from": {}})
     (tmp_path / "ids.txt").write_text("t1_gone\n")
     purging.purge_command(tmp_path / "ids.txt", tmp_path)
+    assert [row["comment_id"] for row in schema.read_table(mine, ("comment_id",))[1]] == ["t1_b"]  # a person's own table
     assert not scores.exists() and not files.manifest_path(scores).exists() and (tmp_path / "ranked_pairs.csv").exists()
     printed = capsys.readouterr().out
     assert "a score file that `evaluate` creates again" in printed and "not searched, because they have no ids: " in printed

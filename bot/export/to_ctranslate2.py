@@ -102,26 +102,33 @@ def _generator(source: Path) -> tuple[dict[str, Any], Any]:
     spelt_start, spelt_end = reference.spelt_ends(tokenizer)
     sizes = model.config
     context = reference.context_length(sizes)
-    heads = sizes.num_attention_heads
-    width = getattr(sizes, "head_dim", None) or sizes.hidden_size // heads
+    try:
+        bytes_a_token = _bytes_a_token(sizes)
+    except AttributeError as error:  # a model without attention
+        raise _unsupported(source, cli.first_line(error)) from None
     facts = {
         "kind": "generator", "start": start, "end": end, "spelt_start": spelt_start, "spelt_end": spelt_end,
-        "context": context, "vocabulary": sizes.vocab_size,
-        # keys and values in float32
-        "bytes_a_token": sizes.num_hidden_layers * 2 * (getattr(sizes, "num_key_value_heads", None) or heads) * width * 4,
+        "context": context, "vocabulary": sizes.vocab_size, "bytes_a_token": bytes_a_token,
     }  # fmt: skip
 
     def save(folder: Path, precision: config.Precision) -> None:
         _check(source, model, tokenizer, folder, _generator_check(source, model, context))
         if precision == "int8":
             before = _log_probabilities(model, context)
-            smooth.smooth(model, lambda comment, reply: reference.encode_training_row(tokenizer, comment, reply, 96)[0])
+            smooth.smooth(model, lambda comment, reply: reference.encode_training_row(tokenizer, comment, reply, 96)[0][:context])
             difference = np.abs(np.exp(_log_probabilities(model, context)) - np.exp(before)).max()
             if not difference <= MAX_DIFFERENCE:
                 raise AssertionError(f"{source}: scaling for int8 changed the model's probabilities by {difference:.2g}")
         _save(source, model, tokenizer, folder, precision)
 
     return facts, save
+
+
+def _bytes_a_token(sizes: Any) -> int:
+    """The memory of a token's keys and values in float32."""
+    heads = sizes.num_attention_heads
+    width = getattr(sizes, "head_dim", None) or sizes.hidden_size // heads
+    return int(sizes.num_hidden_layers * 2 * (getattr(sizes, "num_key_value_heads", None) or heads) * width * 4)
 
 
 def _ranker(source: Path) -> tuple[dict[str, Any], Any]:

@@ -161,7 +161,7 @@ def context_length(settings: Any) -> int:
     (64, 2048)
     """
     limits = (getattr(settings, name, None) for name in ("max_position_embeddings", "max_seq_len"))
-    return next((int(limit) for limit in limits if limit), RELATIVE_CONTEXT)
+    return next((int(limit) for limit in limits if limit and limit > 0), RELATIVE_CONTEXT)
 
 
 class Transformers:

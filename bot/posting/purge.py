@@ -41,6 +41,7 @@ from bot.cli import UserError
 from bot.corpus.extract import STAGED
 from bot.files import FileError
 from bot.posting.gone import gone_ids
+from bot.rankers import score
 from bot.reddit import client as reddit
 from bot.schema import FinetuneText
 
@@ -89,16 +90,14 @@ def kind(path: Path) -> str:
 
     >>> [kind(Path(name)) for name in ("lm_train.csv", ".lm_train.csv.tmp", "fakes.csv.part", "sandbox.sqlite", "RC_2017-01.zst")]
     ['table', 'leftover', 'part', 'nothing', 'other']
-    >>> [kind(Path(name)) for name in ("data/conduct/reply_lines.csv", "data/evaluation/scores/graded.lm.csv", "ranked_pairs.csv")]
-    ['nothing', 'scores', 'without ids']
+    >>> kind(Path("data/conduct/reply_lines.csv")), kind(Path("ranked_pairs.csv"))
+    ('nothing', 'without ids')
     """
     name = path.name
     if files.is_temporary(path):
         return "leftover"
     if name.endswith(".manifest.json"):
         return "nothing"
-    if path.parent.name == SCORES and path.suffix.lower() == ".csv":
-        return "scores"
     by_suffix = {".csv": "table", ".parquet": "table", ".part": "part"}
     return KINDS.get(name) or by_suffix.get(path.suffix.lower(), "other")
 
@@ -169,6 +168,16 @@ def columns_of(path: Path) -> list[str]:
         with schema.open_parquet(path) as file:
             return list(file.schema_arrow.names)
     return next(schema.read_cells(path))
+
+
+def is_score_file(path: Path) -> bool:
+    """Whether a CSV is a score file of `evaluate` or `train weights` (rankers.score_files): in a folder `scores`, with a manifest, and with
+    texts but no ids. A person's own table in such a folder is searched like any other.
+    """
+    if path.parent.name != SCORES or path.suffix.lower() != ".csv" or not files.manifest_path(path).exists():
+        return False
+    first, *more = columns_of(path)
+    return [first, *more[:1]] == ["comment", "reply"] and set(more[1:]) <= {*score.SCORES, "cosine", "log_likelihood"}
 
 
 def id_columns(path: Path) -> list[str]:
@@ -308,7 +317,11 @@ def search(tables: Iterable[Path], ids: set[str], problems: list[str]) -> tuple[
 
 def plan(tree: dict[str, list[Path]], ids: set[str], problems: list[str]) -> list[Step]:
     """All changes, in an order that may be interrupted at any point: files made from a table are changed before the table."""
-    held, wanted = search(tree["table"], ids, problems)
+    scores: list[Path] = []
+    for path in tree["table"]:
+        with noted(problems, path):
+            scores += [path] if is_score_file(path) else []
+    held, wanted = search([path for path in tree["table"] if path not in scores], ids, problems)
     for path in tree["finetune"]:
         with noted(problems, path):
             check_finetune(path, held.get(path.with_name(LM_TRAIN)))
@@ -323,7 +336,7 @@ def plan(tree: dict[str, list[Path]], ids: set[str], problems: list[str]) -> lis
                 steps.append(Step(path, f"deleted; {maker} creates it again", path.unlink, ids=frozenset(ids & names)))
     steps += [Step(path, "deleted; left over from a killed stage", path.unlink) for path in tree["leftover"] if path.exists()]
     steps += [Step(path, "deleted; a cache that `extract` creates again", partial(delete_staged, path)) for path in tree[STAGED]]
-    steps += [Step(path, "deleted; a score file that `evaluate` creates again", partial(delete_scores, path)) for path in tree["scores"]]
+    steps += [Step(path, "deleted; a score file that `evaluate` creates again", partial(delete_scores, path)) for path in scores]
     for path, each in held.items():
         if each.removed:
             with_finetune = path.name == LM_TRAIN and path.with_name(FINETUNE).exists()

@@ -87,7 +87,7 @@ def main(
         files.check_output(sheet, scored)
     else:
         files.check_output(out, [*scored, *([answers] if answers else [])], is_ours=judge.is_judgements)
-    if answers is not None and reader is None:
+    if answers is not None and not reader:
         raise UserError("--answers also needs --reader NAME: the answers of a sheet are those of the person who filled it in")
     pairs, without = judge.read_pairs(scored, by, seed)
     for reason, count in without.items():
