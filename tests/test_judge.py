@@ -314,7 +314,7 @@ def test_a_sheet_with_invalid_answers_is_refused_as_a_whole(
     ids = [pair.pair_id for pair in reading.pairs]
     answered = tmp_path / "answered.csv"
     answered.write_text("pair_id,better,first_acceptable,second_acceptable\n" + "\n".join(row.format(*ids) for row in rows))
-    status, _, error = run(f"{scored} --answers {answered} --out {reading.out}", capsys)
+    status, _, error = run(f"{scored} --answers {answered} --reader ann --out {reading.out}", capsys)
     assert status == 1 and error.count("\n") == 1 and re.search(message, error), error
     assert not reading.out.exists()
 
