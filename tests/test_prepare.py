@@ -32,8 +32,8 @@ def pair(comment: str = "Any good books?", reply: str = "Dune is one.", number: 
     return replace(plain, **changes)  # type: ignore[arg-type]
 
 
-def write_extract(folder: Path, pairs: Sequence[Pair], month: str = "2017-01") -> Path:
-    """Write an extract like bot.corpus.extract."""
+def write_extract(folder: Path, pairs: Sequence[Pair], month: str = "2017-01", made_from: dict[str, object] | None = None) -> Path:
+    """Write an extract like bot.corpus.extract. made_from: the settings in its manifest."""
     folder.mkdir(parents=True, exist_ok=True)
     columns = schema.columns_of(Pair)
     kinds = ["VARCHAR" if name in ("subreddit", "submission", "comment", "reply") or name.endswith("_id") else "BIGINT" for name in columns]
@@ -45,7 +45,7 @@ def write_extract(folder: Path, pairs: Sequence[Pair], month: str = "2017-01") -
         db.execute(f"COPY pairs TO '{path}' (FORMAT parquet)")
     content = path.read_bytes()
     path.unlink()
-    files.write_with_manifest(path, lambda file: {"rows": len(pairs), "made_from": {}, "bytes": file.write(content)})
+    files.write_with_manifest(path, lambda file: {"rows": len(pairs), "made_from": made_from or {}, "bytes": file.write(content)})
     return path
 
 
@@ -572,6 +572,37 @@ def test_manifests_have_the_counts_and_the_input_files(prepared: Path) -> None:
 def printed(output: str) -> dict[str, int]:
     """Parse the printed table of rules."""
     return {name: int(count.replace(",", "")) for name, count in re.findall(r"│ (\S.*?) +│ +([\d,]+) │\n", output)}
+
+
+EXTRACTED: dict[str, object] = {
+    "files": {"RC_2017-01.zst": [1]}, "subreddits": ["books"], "lookback_months": 6, "with_comments": True, "with_submissions": False,
+    "drop_deleted_authors": False, "bots": ["helper"], "query": "the checksum of a query",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"query": "of another version"}, "the version"),
+        ({"subreddits": []}, "--subreddit"),
+        ({"lookback_months": 1}, "--lookback-months"),
+        ({"with_submissions": True}, "--parents"),
+        ({"drop_deleted_authors": True}, "--drop-deleted-authors"),
+        ({"bots": []}, "conduct.bots"),
+        ({"bots": [], "query": "of another version"}, "conduct.bots and the version"),
+    ],
+)
+def test_extracts_with_different_settings_are_refused(changes: dict[str, object], message: str, tmp_path: Path) -> None:
+    write_extract(tmp_path, [pair()], "2017-01", EXTRACTED)
+    write_extract(tmp_path, [pair(number=2)], "2017-02", EXTRACTED | changes)
+    with pytest.raises(UserError, match=f"2017-01, 2017-02 differ in {message} of `extract`; extract them again with the same"):
+        prepare.read_pairs(tmp_path)
+
+
+def test_extracts_of_different_dumps_are_read(tmp_path: Path) -> None:
+    write_extract(tmp_path, [pair()], "2017-01", EXTRACTED)
+    write_extract(tmp_path, [pair(number=2)], "2017-02", EXTRACTED | {"files": {"RC_2017-02.zst": [2]}})
+    assert [row.reply_id for row in prepare.read_pairs(tmp_path)[0]] == ["t1_r1", "t1_r2"]
 
 
 def test_the_table_accounts_for_every_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
