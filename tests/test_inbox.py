@@ -78,6 +78,14 @@ def test_opt_outs_by_reply_and_by_message_are_recorded(box: Box, db: sqlite3.Con
     assert len(ledger.everyone_opted_out(db)) == 3
 
 
+def test_an_opt_out_before_the_first_reply(box: Box, tmp_path: Path) -> None:
+    """There is no ledger yet."""
+    box.write("please don't reply to me", author="reader_40")
+    inbox.main()
+    with closing(ledger.open_existing(tmp_path / "ledger.sqlite")) as db:
+        assert ledger.everyone_opted_out(db) == {"reader_40"}
+
+
 def test_messages_that_a_person_has_read_count_too(box: Box, db: sqlite3.Connection) -> None:
     first, second = posted(box, db, "reader_3"), posted(box, db, "reader_31")
     box.store.mark_read([box.say(first.reply_id, "please stop replying to me", author="reader_3"), box.write("! stop", author="reader_40")])

@@ -1,7 +1,7 @@
 """inbox: carry out people's requests, and withdraw unwanted replies; the first step of a posting run.
 
 Reads  the account's inbox since the last run (read and unread), its newest replies on Reddit, and the ledger.
-Writes the ledger; deletes replies of ours; marks processed requests as read. The rest of the inbox is left for a person.
+Writes the ledger, which it creates if it is missing; deletes replies of ours; marks processed requests as read. The rest of the inbox is left for a person.
 
     python run_bot.py inbox --config FILE
 
@@ -148,7 +148,7 @@ def withdraw(client: Client, db: sqlite3.Connection, reply: Reply, why: Withdraw
 def main(config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings")] = None) -> None:
     """Carry out people's requests (to stop, to delete a reply), and withdraw unwanted replies."""
     settings = config.load(config_file)
-    with ledger.held(settings.submit.ledger) as db:
+    with ledger.held(settings.submit.ledger, make=True) as db:
         client = reddit.connect(settings.reddit)
         ledger.claim(db, reddit.site(client), reddit.account_name(client))
         done = obey(client, db, settings.conduct.withdraw_at_karma, reddit.server_utc(client))

@@ -1,7 +1,7 @@
 """database: the ledger's file: its tables, its lock, and how it is created and opened.
 
     with database.held(path) as db: ...                  an existing ledger, locked
-    with database.held(path, make=True) as db: ...       the same for a run that posts, which creates a missing ledger
+    with database.held(path, make=True) as db: ...       the same for `inbox`, `adopt` and runs that post, which create a missing ledger
 
 A new ledger is written under a temporary name and then renamed, so an empty file is a damaged ledger, not a new one. Only the file's owner
 can read it (0600). Each change is one transaction, flushed to disk.
@@ -74,7 +74,7 @@ def lock(path: Path) -> Iterator[None]:
 
 @contextmanager
 def held(path: Path, make: bool = False) -> Iterator[sqlite3.Connection]:
-    """The ledger, open and locked. make: create a missing one, for runs that post. Raises as `lock` and `open_…`."""
+    """The ledger, open and locked. make: create a missing one. Raises as `lock` and `open_…`."""
     if not make:
         check_exists(path)
     with lock(path), closing(open_ledger(path)) as db:
@@ -87,7 +87,7 @@ def check_exists(path: Path) -> None:
     if not path.exists():
         raise UserError(
             f"{path.absolute()}: no such ledger; nothing was done; run this in the bot's folder, or give its --config"
-            " (the first run with --post creates the ledger)"
+            " (`inbox` and the first run with --post create the ledger)"
         )
 
 
