@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from bot import files, schema
 from bot.cli import ROOT, Busy, UserError
-from bot.online import harvest, inbox
+from bot.online import harvest
 from bot.posting import ledger, operate, prune
 from bot.schema import Comment, Context, Harvested, Skipped
 
@@ -38,7 +38,6 @@ COMMANDS = {
     "resolve": operate.resolve_command,
     "unbench": lambda: operate.unbench_command("books"),
     "forget": lambda: operate.forget_command("somebody"),
-    "inbox": inbox.main,
     "harvest": lambda: harvest.main(Path("harvest.csv")),
 }
 

@@ -148,9 +148,10 @@ def withdraw(client: Client, db: sqlite3.Connection, reply: Reply, why: Withdraw
 def main(config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings")] = None) -> None:
     """Carry out people's requests (to stop, to delete a reply), and withdraw unwanted replies."""
     settings = config.load(config_file)
+    client = reddit.connect(settings.reddit)
+    site, us = reddit.site(client), reddit.account_name(client)  # before a missing ledger is created
     with ledger.held(settings.submit.ledger, make=True) as db:
-        client = reddit.connect(settings.reddit)
-        ledger.claim(db, reddit.site(client), reddit.account_name(client))
+        ledger.claim(db, site, us)
         done = obey(client, db, settings.conduct.withdraw_at_karma, reddit.server_utc(client))
         account = ledger.account(db)
     counts = ", ".join(f"{name} {count}" for name, count in sorted(done.items())) or "nothing to do"
