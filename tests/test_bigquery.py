@@ -108,7 +108,7 @@ def random_rows(rng: random.Random, count: int) -> tuple[list[dict[str, Any]], l
 
 
 def as_in_old_dumps(row: dict[str, Any], number: int) -> dict[str, Any]:
-    """The same comment in another notation: a parent that is null or has no prefix or is a number, a float time, half of a surrogate pair."""
+    """The same comment in other notations: a parent that is null, without prefix or a number; a float time; half of a surrogate pair."""
     parent: Any = row["parent_id"]
     if parent == row["link_id"]:
         parent = [parent, None][number % 2]

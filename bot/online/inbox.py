@@ -1,7 +1,8 @@
 """inbox: carry out people's requests, and withdraw unwanted replies; the first step of a posting run.
 
 Reads  the account's inbox since the last run (read and unread), its newest replies on Reddit, and the ledger.
-Writes the ledger, which it creates if it is missing; deletes replies of ours; marks processed requests as read. The rest of the inbox is left for a person.
+Writes the ledger, which it creates if it is missing; deletes replies of ours; marks processed requests as read. The rest of the inbox is
+       left for a person.
 
     python run_bot.py inbox --config FILE
 
