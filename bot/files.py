@@ -14,6 +14,7 @@ Anything found under the first three names is deleted and created again; a plant
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import hashlib
 import io
@@ -99,10 +100,11 @@ def atomic_writer(path: Path, newline: str | None = None) -> Iterator[IO[str]]:
 
     Raises:
         FileError: `path` is a link, a folder or a device.
+        Busy: another process is writing it.
     """
     with _temporary(path, "x", encoding="utf-8", newline=newline) as file:
         yield file
-    _move_into_place(path)
+        _move_into_place(file, path)
 
 
 @contextmanager
@@ -110,7 +112,7 @@ def atomic_binary_writer(path: Path) -> Iterator[IO[bytes]]:
     """Like `atomic_writer`, for bytes."""
     with _temporary(path, "xb") as file:
         yield file
-    _move_into_place(path)
+        _move_into_place(file, path)
 
 
 def write_with_manifest(path: Path, write: Callable[[IO[bytes]], Mapping[str, Any] | None]) -> None:
@@ -123,6 +125,7 @@ def write_with_manifest(path: Path, write: Callable[[IO[bytes]], Mapping[str, An
 
     Raises:
         FileError: `path` is a link, a folder or a device.
+        Busy: another process is writing it.
     """
     target = manifest_path(path)
     with _temporary(path, "xb") as file:
@@ -133,11 +136,12 @@ def write_with_manifest(path: Path, write: Callable[[IO[bytes]], Mapping[str, An
             with _temporary(target, "x", encoding="utf-8") as manifest:
                 json.dump(content, manifest, indent=1, sort_keys=True, ensure_ascii=False)
                 manifest.write("\n")
-    target.unlink(missing_ok=True)
-    temporary_path(path).replace(path)
-    if facts is not None:
-        temporary_path(target).replace(target)
-    sync_folder(path.parent)
+                flush(manifest)
+        target.unlink(missing_ok=True)
+        temporary_path(path).replace(path)
+        if facts is not None:
+            temporary_path(target).replace(target)
+        sync_folder(path.parent)
 
 
 def finish(path: Path) -> None:
@@ -158,23 +162,58 @@ def finish(path: Path) -> None:
 
 @contextmanager
 def _temporary(path: Path, mode: str, **options: Any) -> Iterator[Any]:
-    """Create the temporary file, flush it to disk at the end, and delete it on error."""
+    """Create the temporary file, locked, and delete it on error. What a killed process left is removed."""
     if kind := _special_kind(path):
         raise FileError(f"{path}: {kind}; give the name of a file")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_path(path)
+    _remove_left(temporary, path)
     try:
-        remove(temporary)
-        with temporary.open(mode, **options) as file:  # mode x: O_EXCL, which does not follow links
+        file = temporary.open(mode, **options)  # mode x: O_EXCL, which does not follow links
+    except FileExistsError:
+        raise _being_written(path) from None
+    try:
+        with file:
+            _hold(file.fileno(), temporary, path)
             yield file
-            flush(file)
     except BaseException:
         with suppress(OSError):
             remove(temporary)
         raise
 
 
-def _move_into_place(path: Path) -> None:
+def _remove_left(temporary: Path, path: Path) -> None:
+    """Remove the temporary file or folder of a killed process. Raises Busy if a living one is writing it."""
+    try:
+        left = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:  # missing, or a link
+        remove(temporary)
+        return
+    try:
+        _hold(left, temporary, path)
+        remove(temporary)
+    finally:
+        os.close(left)
+
+
+def _hold(handle: int, at: Path, path: Path) -> None:
+    """Lock an open file or folder, which is at `at`, until it is closed. Raises Busy if another process holds, or has just finished it."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(handle), at.stat(follow_symlinks=False)):
+            return
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    raise _being_written(path)
+
+
+def _being_written(path: Path) -> Busy:
+    return Busy(f"{path}: another process is writing it; wait for it, or give another name")
+
+
+def _move_into_place(file: IO[Any], path: Path) -> None:
+    """Rename the temporary file while it is locked."""
+    flush(file)
     temporary_path(path).replace(path)
     sync_folder(path.parent)
 
@@ -202,18 +241,25 @@ def atomic_folder(path: Path, durable: bool = True) -> Iterator[Path]:
     """Yield a new folder to fill. It appears at `path` complete or not at all, and replaces an existing folder.
 
     durable: flush the files to disk first, so that they survive a power failure. Not needed for a large cache.
+
+    Raises:
+        Busy: another process is writing it.
     """
     new = partial_path(path)
+    restore(path)
+    _remove_left(new, path)
+    new.mkdir(parents=True)
+    handle = os.open(new, os.O_RDONLY)
     try:
-        restore(path)
-        remove(new)
-        new.mkdir(parents=True)
+        _hold(handle, new, path)
         yield new
         replace_folder(new, path, durable)
     except BaseException:
         with suppress(OSError):
             remove(new)
         raise
+    finally:
+        os.close(handle)
 
 
 def replace_folder(new: Path, path: Path, durable: bool = True) -> None:
@@ -424,40 +470,41 @@ def part(out: Path, made_from: Mapping[str, Any], parse: Callable[[Any], Piece])
 
     parse: converts the JSON of a piece and raises if it is invalid. The first truncated or invalid line and all lines after it are
     discarded. Everything is discarded if `made_from` differs. The file is deleted at the end and kept if the job is interrupted.
+
+    Raises:
+        Busy: another process is writing it.
     """
     if out == STANDARD:
         yield Part()
         return
     path, key = part_path(out), json.dumps(made_from, sort_keys=True).encode() + b"\n"
     path.parent.mkdir(parents=True, exist_ok=True)
-    done, length = _read_part(path, key, parse)
-    if not length:
-        path.unlink(missing_ok=True)
-    with path.open("r+b" if length else "xb") as file:
+    if os.path.lexists(path) and (path.is_symlink() or not path.is_file() or path.stat().st_nlink > 1):  # not our file
+        path.unlink()
+    with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b") as file:
+        _hold(file.fileno(), path, out)
+        done, length = _read_part(file, key, parse)
         file.seek(length)
         file.truncate()
         if not length:
             file.write(key)
             file.flush()
         yield Part(done, file)
-    path.unlink()
+        path.unlink()
 
 
-def _read_part(path: Path, key: bytes, parse: Callable[[Any], Piece]) -> tuple[list[Piece], int]:
+def _read_part(file: IO[bytes], key: bytes, parse: Callable[[Any], Piece]) -> tuple[list[Piece], int]:
     """The valid pieces and the length in bytes up to the end of the last one. Length 0 if the job cannot be resumed from this file."""
     done: list[Piece] = []
-    if not path.is_file() or path.is_symlink() or path.stat().st_nlink > 1:  # another hard link: not our file
-        return done, 0
-    with path.open("rb") as file:
-        length = len(key) if file.readline() == key else 0
-        for line in file if length else ():
-            try:
-                if not line.endswith(b"\n"):
-                    break
-                done.append(parse(json.loads(line)))
-            except (ValueError, TypeError, LookupError, AttributeError):
+    length = len(key) if file.readline() == key else 0
+    for line in file if length else ():
+        try:
+            if not line.endswith(b"\n"):
                 break
-            length += len(line)
+            done.append(parse(json.loads(line)))
+        except (ValueError, TypeError, LookupError, AttributeError):
+            break
+        length += len(line)
     return done, length
 
 

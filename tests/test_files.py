@@ -10,8 +10,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -161,6 +162,46 @@ def test_writers_check_the_target_themselves(tmp_path: Path, place: str) -> None
     with pytest.raises(FileError):
         write(tmp_path / "out")
     assert tree(tmp_path) == before
+
+
+def text_file(path: Path) -> AbstractContextManager[Any]:
+    return files.atomic_writer(path)
+
+
+def bytes_file(path: Path) -> AbstractContextManager[Any]:
+    return files.atomic_binary_writer(path)
+
+
+def folder(path: Path) -> AbstractContextManager[Any]:
+    return files.atomic_folder(path)
+
+
+def resumable(path: Path) -> AbstractContextManager[Any]:
+    return files.part(path, {}, str)
+
+
+@pytest.mark.parametrize("writer", [text_file, bytes_file, folder, resumable])
+def test_a_second_writer_is_refused_and_the_first_one_finishes(writer: Any, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with writer(out):
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(Busy, match=f"^{out}: another process is writing it; wait for it, or give another name$"), writer(out):
+            pass
+        assert sorted(tmp_path.rglob("*")) == before
+    with writer(out):  # afterwards it can be written again
+        pass
+    assert sorted(tmp_path.rglob("*")) == ([] if writer is resumable else [out])
+
+
+def test_a_second_writer_with_a_manifest_is_refused(tmp_path: Path) -> None:
+    def twice(file: IO[bytes]) -> dict[str, Any]:
+        with pytest.raises(Busy, match="another process is writing it"):
+            files.write_with_manifest(tmp_path / "out.csv", lambda _: None)
+        file.write(b"first")
+        return {"rows": 1}
+
+    files.write_with_manifest(tmp_path / "out.csv", twice)
+    assert (tmp_path / "out.csv").read_bytes() == b"first" and files.has_manifest(tmp_path / "out.csv")
 
 
 def test_order_of_flushes_and_renames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
