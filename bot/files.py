@@ -481,7 +481,7 @@ def part(out: Path, made_from: Mapping[str, Any], parse: Callable[[Any], Piece])
     path.parent.mkdir(parents=True, exist_ok=True)
     if os.path.lexists(path) and (path.is_symlink() or not path.is_file() or path.stat().st_nlink > 1):  # not our file
         path.unlink()
-    with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b") as file:
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b") as file:
         _hold(file.fileno(), path, out)
         done, length = _read_part(file, key, parse)
         file.seek(length)
