@@ -96,13 +96,13 @@ class GenerateSettings(Section):
 class RankWeights(Section):
     """See rankers.score.rank_score."""
 
-    intercept: float = 0.32
-    realism: float = Field(default=0.148, ge=0)
+    intercept: float = 0.9397
+    realism: float = Field(default=0.0, ge=0)
     upvote: float = Field(default=0.0, ge=0)
-    relevance: float = Field(default=0.024, ge=0)
-    choice: float = Field(default=0.0, ge=0)
-    likelihood: float = Field(default=0.08, ge=0)
-    repetition: float = Field(default=0.912, ge=0)
+    relevance: float = Field(default=0.1258, ge=0)
+    choice: float = Field(default=1.0372, ge=0)
+    likelihood: float = Field(default=0.068, ge=0)
+    repetition: float = Field(default=0.0, ge=0)
 
 
 class RankSettings(Section):
@@ -111,7 +111,7 @@ class RankSettings(Section):
     realism: ModelFolder | None = Path("models/realism")
     upvote: ModelFolder | None = Path("models/upvote")
     relevance: ModelFolder | None = Path("models/relevance")
-    choice: ModelFolder | None = None
+    choice: ModelFolder | None = Path("models/choice")
     batch_size: int = Field(default=8, ge=1)
     weights: RankWeights = RankWeights()
 
@@ -124,7 +124,7 @@ class RankSettings(Section):
 
 class ChooseSettings(Section):
     minimum_realism: float = Field(default=0.1, ge=0, le=1)
-    minimum_rank: float = Field(default=0.25, ge=0, le=1)
+    minimum_rank: float = Field(default=0.29, ge=0, le=1)
     minimum_words: int = Field(default=4, ge=1, le=100)
 
 

@@ -16,7 +16,7 @@ from bot.config import RankWeights, Settings, load
 
 EXAMPLE = ROOT / "config.example.toml"
 # Settings whose default is None, which TOML cannot express: they are commented out in the example.
-UNSET = {"conduct.toxicity_model", "rank.choice"}
+UNSET = {"conduct.toxicity_model"}
 
 
 def sections() -> dict[str, type[BaseModel]]:

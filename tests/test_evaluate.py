@@ -340,7 +340,7 @@ def write_project(folder: Path) -> None:
     (folder / "c.toml").write_text(
         f'[generate]\nmodel = "{folder}/lm"\n[choose]\nminimum_realism = 0.32\nminimum_rank = 0\nminimum_words = 1\n'
         f'[rank]\nbackend = "transformers"\nrealism = "{folder}/realism"\nupvote = "{folder}/upvote"\n'
-        f'relevance = "{folder}/relevance"\n[rank.weights]\nrealism = 0.4\nupvote = 0.3\nrelevance = 0.3\n'
+        f'relevance = "{folder}/relevance"\nchoice = ""\n[rank.weights]\nrealism = 0.4\nupvote = 0.3\nrelevance = 0.3\n'
     )
 
 
@@ -509,10 +509,10 @@ def test_a_foreign_output_file_is_an_error_before_any_work(project: Path, tmp_pa
 
 
 def test_nothing_to_evaluate_is_an_error(project: Path, tmp_path: Path) -> None:
-    (tmp_path / "c.toml").write_text('[rank]\nrealism = ""\nupvote = ""\nrelevance = ""\n')
+    (tmp_path / "c.toml").write_text('[rank]\nrealism = ""\nupvote = ""\nrelevance = ""\nchoice = ""\n')
     with pytest.raises(UserError, match="nothing to evaluate"):
         evaluate.main(project / "data", tmp_path / "out", tmp_path / "c.toml")
-    (tmp_path / "c.toml").write_text(f'[rank]\nrealism = "{project}/upvote"\nupvote = ""\nrelevance = ""\n')
+    (tmp_path / "c.toml").write_text(f'[rank]\nrealism = "{project}/upvote"\nupvote = ""\nrelevance = ""\nchoice = ""\n')
     with pytest.raises(UserError, match="a model of kind upvote; set rank.realism"):
         evaluate.main(project / "data", tmp_path / "out", tmp_path / "c.toml")
 
@@ -558,7 +558,7 @@ def test_the_engine_defaults_to_that_of_run_and_is_shown(project: Path, tmp_path
     for each in ("train", "test"):
         shutil.copy(project / "data" / f"upvote_pairs_{each}.csv", tmp_path / "data")
     (tmp_path / "c.toml").write_text(
-        f'[generate]\nmodel = "{tmp_path}/none"\n[rank]\nrealism = ""\nrelevance = ""\nupvote = "{project}/upvote"\n'
+        f'[generate]\nmodel = "{tmp_path}/none"\n[rank]\nrealism = ""\nrelevance = ""\nchoice = ""\nupvote = "{project}/upvote"\n'
     )
     to_ctranslate2.export(project / "upvote", "int8")  # in this process, which has PyTorch loaded
     evaluate.main(tmp_path / "data", tmp_path / "out", tmp_path / "c.toml")
@@ -623,7 +623,8 @@ def test_evaluate_loads_no_framework_and_scores_once(project: Path, tmp_path: Pa
     for each in ("train", "test"):
         shutil.copy(project / "data" / f"upvote_pairs_{each}.csv", tmp_path / "data")
     (tmp_path / "c.toml").write_text(
-        f'[generate]\nmodel = "{project}/lm"\n[rank]\nbackend = "transformers"\nrealism = ""\nrelevance = ""\nupvote = "{project}/upvote"\n'
+        f'[generate]\nmodel = "{project}/lm"\n[rank]\nbackend = "transformers"\n'
+        f'realism = ""\nrelevance = ""\nchoice = ""\nupvote = "{project}/upvote"\n'
     )
     program = f"""
 import sys

@@ -369,7 +369,7 @@ def test_the_command_exports_the_models_in_the_config(folder: Path, tmp_path: Pa
     path = tmp_path / "c.toml"
     path.write_text(
         f'[generate]\nmodel = "{folder / "gpt2"}"\nprecision = "float32"\n[rank]\nrealism = "{folder / "ranker"}"\n'
-        'upvote = ""\nrelevance = ""\n'
+        'upvote = ""\nrelevance = ""\nchoice = ""\n'
     )
     command = [sys.executable, "-m", "bot", "models", "export", "--config", str(path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -387,7 +387,7 @@ def test_workers_load_no_framework_and_start_quickly(folder: Path, tmp_path: Pat
     schema.write_table(tmp_path / "pairs.csv", ["comment", "reply"], [{"comment": c, "reply": r} for c, r in PAIRS])
     (tmp_path / "c.toml").write_text(
         f'[generate]\nmodel = "{folder / "gpt2"}"\nmax_new_tokens = 4\n[rank]\nrealism = "{folder / "ranker"}"\n'
-        'upvote = ""\nrelevance = ""\n'
+        'upvote = ""\nrelevance = ""\nchoice = ""\n'
     )
     to_ctranslate2.export(folder / "ranker", "int8")
     code = (

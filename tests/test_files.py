@@ -592,7 +592,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = folder / "config.toml"
     path.write_text(
         f'[generate]\nbackend = "ctranslate2"\nprecision = "float32"\nmodel = "{lm}"\nnum_candidates = 2\nmax_new_tokens = 6\n'
-        f'[rank]\nbackend = "ctranslate2"\nprecision = "float32"\nrealism = "{ranker}"\nupvote = ""\nrelevance = ""\n'
+        f'[rank]\nbackend = "ctranslate2"\nprecision = "float32"\nrealism = "{ranker}"\nupvote = ""\nrelevance = ""\nchoice = ""\n'
     )
     return path
 

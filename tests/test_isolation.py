@@ -67,7 +67,7 @@ def test_no_process_loads_two_frameworks(
     (tmp_path / "config.toml").write_text(
         f'[generate]\nbackend = "{generator}"\nmodel = "{folder / lm}"\nnum_candidates = 3\nmax_new_tokens = 8\n'
         f'[rank]\nbackend = "{ranker}"\nrealism = "{folder / encoder}"\nupvote = "{folder / encoder}"\n'
-        'relevance = ""\n[choose]\nminimum_realism = 0.0\nminimum_rank = 0.0\nminimum_words = 1\n'
+        'relevance = ""\nchoice = ""\n[choose]\nminimum_realism = 0.0\nminimum_rank = 0.0\nminimum_words = 1\n'
     )
     run = tmp_path / "run"
     done = subprocess.run(

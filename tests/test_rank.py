@@ -92,7 +92,7 @@ def test_score_keeps_other_columns(model: Path, tmp_path: Path) -> None:
     text = 'id,reply,comment,rank_score,extra\n007,"a ""b"",\nc",Any good books?,old,NA\n1e5,null,é,,=1+1\n'
     (tmp_path / "in.csv").write_text(text, encoding="utf-8")
     weights = "[rank.weights]\nintercept = 0\nrealism = 1\nrepetition = 0\nlikelihood = 0\n"
-    config = f'[rank]\nbackend = "transformers"\nrealism = "{model}"\nupvote = "{model}"\nrelevance = ""\n{weights}'
+    config = f'[rank]\nbackend = "transformers"\nrealism = "{model}"\nupvote = "{model}"\nrelevance = ""\nchoice = ""\n{weights}'
     (tmp_path / "config.toml").write_text(config, encoding="utf-8")
     scoring.main(tmp_path / "in.csv", tmp_path / "out.csv", tmp_path / "config.toml")
     with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
@@ -110,12 +110,12 @@ def test_score_keeps_other_columns(model: Path, tmp_path: Path) -> None:
 def test_a_run_is_ranked_again_only_after_a_change(model: Path, other: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     schema.write_rows(tmp_path / "candidates.csv", Candidate, [Candidate("t1_a", "t1_a-0", 1, "Hi", "Hello", "g", -1.5)])
     config = tmp_path / "c.toml"
-    config.write_text(f'[rank]\nbackend = "transformers"\nrealism = "{model}"\nupvote = "{other}"\nrelevance = ""\n')
+    config.write_text(f'[rank]\nbackend = "transformers"\nrealism = "{model}"\nupvote = "{other}"\nrelevance = ""\nchoice = ""\n')
     rank.main(tmp_path, config)
     first = schema.read_rows(tmp_path / "scores.csv", Scores)
     rank.main(tmp_path, config)
     assert "exists and is current" in capsys.readouterr().out
-    config.write_text(f'[rank]\nbackend = "transformers"\nrealism = "{other}"\nupvote = "{other}"\nrelevance = ""\n')
+    config.write_text(f'[rank]\nbackend = "transformers"\nrealism = "{other}"\nupvote = "{other}"\nrelevance = ""\nchoice = ""\n')
     rank.main(tmp_path, config)
     assert schema.read_rows(tmp_path / "scores.csv", Scores)[0].realism_score != first[0].realism_score
 

@@ -35,7 +35,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = folder / "config.toml"
     path.write_text(
         f'[generate]\nmodel = "{lm}"\nnum_candidates = 4\nmax_new_tokens = 10\nbatch_size = 1\n'
-        f'[rank]\nrealism = "{realism}"\nupvote = "{upvote}"\nrelevance = ""\n'
+        f'[rank]\nrealism = "{realism}"\nupvote = "{upvote}"\nrelevance = ""\nchoice = ""\n'
         f"[choose]\nminimum_realism = {THRESHOLD}\nminimum_rank = 0.0\nminimum_words = 1\n"
     )
     return path

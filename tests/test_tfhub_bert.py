@@ -341,6 +341,7 @@ print([name for name in ("torch", "transformers") if name in sys.modules], "tens
         "BOT_RANK__REALISM": str(realism),
         "BOT_RANK__UPVOTE": "",
         "BOT_RANK__RELEVANCE": "",
+        "BOT_RANK__CHOICE": "",
     }
     done = subprocess.run([sys.executable, "-c", program], env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

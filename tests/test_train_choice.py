@@ -9,7 +9,7 @@ import pytest
 
 from bot import rankers, schema
 from bot.cli import UserError
-from bot.evaluate import model
+from bot.evaluate import model, show
 from bot.schema import Graded
 from bot.train import choice_transformers, graded
 from bot.weights import bases, cards, pull
@@ -43,7 +43,9 @@ def test_each_accepted_reply_has_an_echo_and_a_misplaced_reply() -> None:
     assert seen == {("one", "fits b", 0.1), ("sev", "fits a", 0.1)}  # never a comment's own reply
 
 
-def test_training_separates_good_from_bad_candidates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_separates_good_from_bad_candidates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(bases, "BASE_DIR", tmp_path / "bases")
     pull.pull("tiny-encoder", tiny.encoder(tmp_path / "encoder", head=False))
     schema.write_rows(tmp_path / "graded.csv", Graded, rows())
@@ -57,6 +59,9 @@ def test_training_separates_good_from_bad_candidates(tmp_path: Path, monkeypatch
     metrics = model.measure_choice(lambda pairs, name: ranker.score(pairs), [tmp_path / "graded.csv"])  # type: ignore[arg-type, return-value]
     assert metrics["ranker"]["roc_auc"] > 0.9 and metrics["log_likelihood"]["roc_auc"] < 0.5  # the good reply is longer
     assert metrics["comments"] * 2 == metrics["rows"] == 2 * metrics["accepted"]
+    capsys.readouterr()
+    show.show_model("choice", metrics)
+    assert f"ranker roc_auc {metrics['ranker']['roc_auc']}\n" in capsys.readouterr().out
 
 
 def test_too_few_graded_candidates_are_an_error(tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ from bot.evaluate import measures
 
 def show_model(kind: str, measured: dict[str, Any]) -> None:
     """Print the metrics of `evaluate --model`."""
-    if kind not in ("lm", "conduct"):
+    if kind not in ("lm", "conduct", "choice"):
         return show(kind, measured)
     for name, value in measured.items():
-        if isinstance(value, dict):  # of a classifier of conduct: misses/lines by category
+        if isinstance(value, dict):  # misses/lines by category of a classifier of conduct; the measures of a scorer
             print(name, ", ".join(f"{each} {count}" for each, count in value.items()))
         else:
             print(name, _cell(value))
