@@ -78,6 +78,7 @@ class NotChosen(Phrased):
     TOO_SHORT = "too_short", "fewer words than choose.minimum_words"
     ECHO = "repeats_comment", "repeats three consecutive words of the comment"
     NOT_BEST = "not_best", "another candidate for the same comment has a better rank score"
+    SAME_REPLY = "same_reply_elsewhere", "another comment of this run gets the same reply"
     OTHER_COMMENT = "other_comment_in_submission", "the best candidate for its comment, but another comment in the submission is answered"
 
 

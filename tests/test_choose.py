@@ -27,10 +27,11 @@ def row(
     rank: float | None = 0.5,
     comment: str = "t1_a",
     thread: str = "t3_x",
-    reply: str = "Dune.",
+    reply: str | None = None,
     verdict: str = "kept",
     reason: str = "",
 ) -> Scored:
+    reply = f"Dune, {comment}." if reply is None else reply
     return Scored(comment, thread, "books", "Any good books?", f"{comment}-{candidate}", reply, realism, rank, None, rank, verdict, reason)
 
 
@@ -103,6 +104,34 @@ def test_one_reply_per_submission() -> None:
     }
 
 
+def test_no_two_comments_get_the_same_reply() -> None:
+    """The comment with the higher rank score gets it; the others get their next best candidate, or none."""
+    rows = [
+        row("0", rank=0.8, comment="t1_a", thread="t3_x", reply="Thanks a lot!"),
+        row("0", rank=0.9, comment="t1_b", thread="t3_y", reply="thanks, a lot"),
+        row("1", rank=0.7, comment="t1_a", thread="t3_x", reply="Try the library."),
+        row("0", rank=0.6, comment="t1_c", thread="t3_z", reply="THANKS a lot"),
+        row("1", rank=0.1, comment="t1_b", thread="t3_y", reply="Thanks a lot!!"),
+    ]
+    assert outcome(rows) == {
+        "t1_a-0": ("refused", "same_reply_elsewhere"),
+        "t1_b-0": ("chosen", ""),
+        "t1_a-1": ("chosen", ""),
+        "t1_c-0": ("refused", "same_reply_elsewhere"),
+        "t1_b-1": ("kept", "not_best"),
+    }
+
+
+def test_a_reply_that_is_not_chosen_may_be_given_elsewhere() -> None:
+    rows = [
+        row("0", rank=0.9, comment="t1_a"),
+        row("1", rank=0.8, comment="t1_a", reply="Thanks a lot!"),
+        row("0", rank=0.85, comment="t1_d", reply="Thanks a lot!"),  # in the same submission
+        row("0", rank=0.3, comment="t1_b", thread="t3_y", reply="Thanks a lot!"),
+    ]
+    assert chosen(rows) == ["t1_a-0", "t1_b-0"]
+
+
 def test_a_tie_goes_to_the_smaller_id() -> None:
     rows = [row("2", rank=0.5), row("1", rank=0.5), row("3", rank=0.5)]
     assert chosen(rows) == chosen(rows[::-1]) == ["t1_a-1"]
@@ -148,6 +177,7 @@ def test_the_order_of_rows_does_not_matter(rows: list[Scored], seed: int, minimu
 def test_invariants(rows: list[Scored]) -> None:
     result = choose(rows, settings(0.5))
     assert max(Counter(each.thread_id for each in result if each.verdict == "chosen").values(), default=0) <= 1
+    assert max(Counter(each.reply for each in result if each.verdict == "chosen").values(), default=0) <= 1
     for each in result:
         assert each.verdict in {"chosen", "kept", "refused"}
         assert (each.reason == "") == (each.verdict == "chosen")

@@ -7,7 +7,7 @@ Writes RUN/scored.csv, every candidate with its scores, verdict (chosen, kept or
     python run_bot.py choose --run data/runs/X
 
 The rule has the original bot's two steps: drop candidates with a realism score below choose.minimum_realism, then take the candidate with
-the best rank_score; if a submission has several comments, only the best candidate of all of them is chosen. Candidates with fewer words
+the best rank_score; if a submission has several comments, only the best candidate of all of them is chosen, and no two comments get the same reply. Candidates with fewer words
 than choose.minimum_words, with three consecutive words of the comment, or with a rank_score below choose.minimum_rank are also dropped.
 Before the second step, conduct.may_say drops candidates that must not be posted, regardless of the comment's author and text. If no
 candidate passes, none is chosen; this is normal. `train weights` sets the thresholds.
@@ -39,9 +39,10 @@ Fault = Callable[[Scored], str | None]  # why a candidate must not be posted, or
 def choose(rows: Sequence[Scored], settings: config.ChooseSettings, fault: Fault = lambda row: None) -> list[Scored]:
     """The rows, in the same order, each with a verdict and a reason. Verdicts that the rows already have are ignored.
 
-    refused: empty, low_realism, too_short, repeats_comment, low_rank, or what `fault` returns. kept: another candidate of the comment is
-    better (not_best), or another comment of the submission is answered (other_comment_in_submission). Ties are broken by the smaller
-    candidate_id, so the result does not depend on the order of the rows. Candidates without a rank_score come last.
+    refused: empty, low_realism, too_short, repeats_comment, low_rank, what `fault` returns, or same_reply_elsewhere: another comment gets
+    the same reply, and a bot that says the same to many people is spam. kept: another candidate of the comment is better (not_best), or
+    another comment of the submission is answered (other_comment_in_submission). The highest rank_score is chosen first. Ties are broken by
+    the smaller candidate_id, so the result does not depend on the order of the rows. Candidates without a rank_score come last.
     """
     refusals = [refusal(row, settings) or fault(row) or "" for row in rows]
     order = sorted(
@@ -50,9 +51,15 @@ def choose(rows: Sequence[Scored], settings: config.ChooseSettings, fault: Fault
     )
     best_of_thread: dict[str, int] = {}
     best_of_comment: dict[str, int] = {}
+    comment_of: dict[str, str] = {}  # normalized reply -> the comment that gets it
     for index in order:
-        best_of_thread.setdefault(rows[index].thread_id, index)
-        best_of_comment.setdefault(rows[index].comment_id, index)
+        row, plain = rows[index], copies.plain(rows[index].reply)
+        if comment_of.get(plain, row.comment_id) != row.comment_id:
+            refusals[index] = NotChosen.SAME_REPLY
+        elif best_of_thread.setdefault(row.thread_id, index) == index:
+            comment_of[plain] = row.comment_id
+        if not refusals[index]:
+            best_of_comment.setdefault(row.comment_id, index)
     result = []
     for index, (row, reason) in enumerate(zip(rows, refusals, strict=True)):
         verdict = Verdict.REFUSED if reason else Verdict.KEPT
