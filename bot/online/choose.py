@@ -7,8 +7,8 @@ Writes RUN/scored.csv, every candidate with its scores, verdict (chosen, kept or
     python run_bot.py choose --run data/runs/X
 
 The rule has the original bot's two steps: drop candidates with a realism score below choose.minimum_realism, then take the candidate with
-the best rank_score. If a submission has several comments, only the best candidate of all of them is chosen, and no two comments get the same
-reply. Candidates with fewer words than choose.minimum_words, with three consecutive words of the comment, or with a rank_score below
+the best rank_score. If a submission has several comments, only the best candidate of all of them is chosen, and no two comments get the
+same reply. Candidates with fewer words than choose.minimum_words, with three consecutive words of the comment, or with a rank_score below
 choose.minimum_rank are also dropped. Before the second step, conduct.may_say drops candidates that must not be posted, regardless of the
 comment's author and text. If no candidate passes, none is chosen; this is normal. `train weights` sets the thresholds.
 """
