@@ -237,7 +237,7 @@ def scored(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """Scores of a back end for pairs of TEXTS, in order and reversed, with several batch sizes; and its refusals."""
     folder = tmp_path_factory.mktemp("ranker")
     models = RANKERS[request.param](folder)
-    settings = {"BACKEND": request.param, "REALISM": "", "UPVOTE": "", "RELEVANCE": "", "PRECISION": PRECISION}
+    settings = {"BACKEND": request.param, "REALISM": "", "UPVOTE": "", "RELEVANCE": "", "CHOICE": "", "PRECISION": PRECISION}
     settings |= {kind.upper(): path for kind, path in models.items()}
     variables = {f"RANK__{name}": value for name, value in settings.items()}
     texts = [*TEXTS, *EMPTY]

@@ -37,13 +37,13 @@ def data(tmp_path: Path) -> Path:
 def test_weights_are_fitted_to_the_grades_and_measured_on_held_out_comments(
     data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    letters = {"realism": "h", "upvote": "z", "relevance": "q"}
+    letters = {"realism": "h", "upvote": "z", "relevance": "q", "choice": "q"}
     monkeypatch.setattr(score_files.Scores, "of_model", lambda self, model: letter_scorer(letters[model.name]))
     rank_weights.main([data / "graded.csv"], data)
     printed = capsys.readouterr().out
     values = {name: float(value) for name, value in (line.split(" = ") for line in printed.splitlines() if " = " in line)}
     assert values.keys() == {*config.RankWeights.model_fields, "minimum_rank", "minimum_realism"}
-    assert values["realism"] > 0 and values["likelihood"] > 0 and values["upvote"] == values["relevance"] == 0.0
+    assert values["realism"] > 0 and values["likelihood"] > 0 and values["upvote"] == values["relevance"] == values["choice"] == 0.0
     assert values["minimum_realism"] == 0.4 and 0.3 < values["minimum_rank"] < 1
     config.RankWeights(**{name: values[name] for name in config.RankWeights.model_fields})
     cells = {line.split("│")[1].strip(): [cell.strip() for cell in line.split("│")[2:-1]] for line in printed.splitlines() if "│" in line}
