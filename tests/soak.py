@@ -295,7 +295,8 @@ def do_harm(harm: str, folder: Path, box: Box, chosen: list[Comment]) -> None:
         for each in chosen:
             if each.comment_id in ours:
                 box.say(ours[each.comment_id], "Please delete this.", author=each.author)
-            box.write("unsubscribe", author=each.author)
+            # the reply of a process that was killed after sending may still be on its way
+            box.write("unsubscribe" if each.comment_id in ours else "!stop !delete", author=each.author)
         box.store.mark_read([row["name"] for row in (*box.store.unread(), *box.store.unread_letters())])
         return
     if harm == "comments edited":
