@@ -118,7 +118,7 @@ def prefetch(items: Iterator[Item]) -> Iterator[Item]:
 def write_month(batches: Iterator[pa.RecordBatch], out: IO[bytes], subreddits: Collection[str] = ()) -> MonthCounts:
     """Write the pairs in the query result to `out` as Parquet (schema.Pair, unordered) and count the other rows by rule.
 
-    subreddits: those that were asked for, whose replies are counted.     A thread writes a row group while the query computes the next one.
+    subreddits: those that were asked for, whose replies are counted. A thread writes one row group while the query computes the next one.
     """
     types = {name: pa.string() if kind is str else pa.int64() for name, kind in get_type_hints(schema.Pair).items()}
     columns = pa.schema([(name, types[name]) for name in schema.columns_of(schema.Pair)])

@@ -82,8 +82,8 @@ SETTINGS: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
     ("scores", ("settings", "upvote"), "upvote ranker", "folder of the model"),
     ("scores", ("models", "upvote"), "upvote ranker checksum", "as above"),
     ("scores", ("settings", "relevance"), "relevance ranker", "folder of the model"),
-    ("scores", ("settings", "choice"), "choice ranker", "folder of the model"),
     ("scores", ("models", "relevance"), "relevance ranker checksum", "as above"),
+    ("scores", ("settings", "choice"), "choice ranker", "folder of the model"),
     ("scores", ("models", "choice"), "choice ranker checksum", "as above"),
     ("scores", ("settings", "weights"), "weights", "of the signals in rank_score"),
     ("chosen", ("settings", "minimum_realism"), "realism threshold", "candidates with a lower realism score are refused"),
@@ -91,9 +91,10 @@ SETTINGS: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
     ("chosen", ("settings", "minimum_words"), "minimum words", "shorter candidates are refused"),
 )
 # Shown while the full list of settings is collapsed.
-MAIN_SETTINGS = frozenset(
-    {"generator", "candidates", "temperature", "top_p", "seed", "realism ranker", "upvote ranker", "relevance ranker", "rank threshold"}
-)
+MAIN_SETTINGS = frozenset({
+    "generator", "candidates", "temperature", "top_p", "seed", "realism ranker", "upvote ranker", "relevance ranker", "choice ranker",
+    "rank threshold",
+})  # fmt: skip
 
 CARDS_SHOWN_OPEN = 12  # with more comments, the lists of candidates are collapsed at first
 
