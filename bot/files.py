@@ -172,14 +172,14 @@ def _temporary(path: Path, mode: str, **options: Any) -> Iterator[Any]:
         file = temporary.open(mode, **options)  # mode x: O_EXCL, which does not follow links
     except FileExistsError:
         raise _being_written(path) from None
-    try:
-        with file:
-            _hold(file.fileno(), temporary, path)
+    with file:
+        _hold(file.fileno(), temporary, path)
+        try:
             yield file
-    except BaseException:
-        with suppress(OSError):
-            remove(temporary)
-        raise
+        except BaseException:  # removed while it is locked, so it cannot be another process's
+            with suppress(OSError):
+                remove(temporary)
+            raise
 
 
 def _remove_left(temporary: Path, path: Path) -> None:
@@ -252,12 +252,13 @@ def atomic_folder(path: Path, durable: bool = True) -> Iterator[Path]:
     handle = os.open(new, os.O_RDONLY)
     try:
         _hold(handle, new, path)
-        yield new
-        replace_folder(new, path, durable)
-    except BaseException:
-        with suppress(OSError):
-            remove(new)
-        raise
+        try:
+            yield new
+            replace_folder(new, path, durable)
+        except BaseException:
+            with suppress(OSError):
+                remove(new)
+            raise
     finally:
         os.close(handle)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -191,6 +192,25 @@ def test_a_second_writer_is_refused_and_the_first_one_finishes(writer: Any, tmp_
     with writer(out):  # afterwards it can be written again
         pass
     assert sorted(tmp_path.rglob("*")) == ([] if writer is resumable else [out])
+
+
+@pytest.mark.parametrize("writer", [text_file, bytes_file, folder])
+def test_who_lost_the_race_for_the_temporary_file_does_not_delete_it(writer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process takes the new file for a left one, because it is not locked yet, and puts its own in its place."""
+    flock, taken = fcntl.flock, []
+
+    def late(handle: int, how: int) -> None:
+        if not taken:
+            (temporary,) = tmp_path.iterdir()
+            files.remove(temporary)
+            taken.append(temporary)
+            temporary.write_text("of another process")
+        flock(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(Busy), writer(tmp_path / "out"):
+        pass
+    assert taken[0].read_text() == "of another process"
 
 
 def test_a_second_writer_with_a_manifest_is_refused(tmp_path: Path) -> None:
