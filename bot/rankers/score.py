@@ -35,8 +35,17 @@ def score_pairs(pairs: Sequence[tuple[str, str]], scorers: Scorers, batch_size: 
 
 
 def cleaned(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The input of the rankers: texts cleaned as for training."""
-    return [(text.clean(comment), text.clean(reply)) for comment, reply in pairs]
+    """The input of the rankers: texts cleaned as for training. A notice in the place of a deleted text is no text.
+
+    >>> cleaned([("**Why?**", "[ Removed by Reddit ]")])
+    [('Why?', '')]
+    """
+    return [(cleaned_text(comment), cleaned_text(reply)) for comment, reply in pairs]
+
+
+def cleaned_text(body: str) -> str:
+    plain = text.clean(body)
+    return "" if text.is_deleted(body) or text.is_deleted(plain) else plain
 
 
 def by_row(columns: Mapping[str, Sequence[float]], rows: int) -> list[Scores]:
