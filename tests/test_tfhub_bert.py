@@ -390,6 +390,10 @@ def test_an_encoder_from_a_url_is_only_needed_for_training(
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_address[1]}"
         train("realism", data, tmp_path / "out", base=f"{url}/bert.tar.gz", epochs=4, learning_rate=1e-2)
+        for each in (tmp_path / "cache").rglob("saved_model.pb"):  # a temporary folder that the system emptied
+            each.unlink()
+        with pytest.raises(UserError, match=r"/bert.tar.gz: its copy in TensorFlow Hub's cache is incomplete; delete .* and try again"):
+            train("realism", data, tmp_path / "out2", base=f"{url}/bert.tar.gz")
         with pytest.raises(UserError, match=r"/none.tar.gz: encoder not available \(HTTP Error 404.*check the network"):
             train("realism", data, tmp_path / "out2", base=f"{url}/none.tar.gz")
         server.shutdown()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -13,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bot import files, rankers, schema, text
-from bot.cli import UserError
+from bot.cli import ROOT, UserError
 from bot.corpus import pairs
 from bot.export import to_ctranslate2
 from bot.generators.transformers import encode_training_row, load_model, reply_perplexity
@@ -380,3 +382,44 @@ def test_batches_have_every_item_once_per_epoch_within_the_token_limit() -> None
     assert sorted(item for batch in batches for item in batch) == sorted(items * 2)
     assert all(max(batch) * len(batch) <= 256 for batch in batches)
     assert batches == loop.batches_by_length(items, lambda n: n, 256, 2, 1) != loop.batches_by_length(items, lambda n: n, 256, 2, 2)
+
+
+def test_too_few_test_rows_for_relevance_are_an_error_before_training(data: Path, tmp_path: Path) -> None:
+    """`evaluate` needs nine replies of other threads of the subreddit for its shortest lists."""
+    for split in ("train", "val", "test"):
+        few = 6 if split == "test" else 40
+        rows = [
+            LabelledRow(f"t3_{split}{n}", f"t1_{n}", f"t1_r{n}", "books", tiny.TEXT[n % 4], f"{GOOD} {n}", int(n % 3 > 0))
+            for n in range(few)
+        ]
+        schema.write_rows(tmp_path / f"relevance_{split}.csv", LabelledRow, rows)
+    with pytest.raises(UserError, match="relevance_test.csv: no comment has 9 replies of other threads .*; prepare more data"):
+        tiny.train("relevance", data=tmp_path, out=tmp_path / "out", base="tiny-encoder", rows=24)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_progress_bar_has_no_loss_before_the_first_step(capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(step: int) -> float:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_steps([], 3, interrupted, lambda: None)
+    shown = capsys.readouterr()
+    assert "training" in shown.out + shown.err and "loss" not in shown.out + shown.err
+    losses: list[float] = []
+    loop.run_steps(losses, 2, lambda step: 0.5, lambda: None)
+    shown = capsys.readouterr()
+    assert losses == [0.5, 0.5] and "loss 0.5000" in shown.out + shown.err
+
+
+@pytest.mark.parametrize("kind", ["upvote", "realism"])
+def test_missing_rows_are_noticed_before_a_framework_is_loaded(kind: str, tmp_path: Path) -> None:
+    for backend in ("transformers", "tfhub-bert"):
+        program = (
+            "import sys\nfrom bot.__main__ import main\n"
+            f"sys.argv = ['run_bot.py', 'train', '{kind}', '--backend', '{backend}', '--data', '{tmp_path}/none', '--out', '{tmp_path}/out']\n"
+            "try:\n    main('run_bot.py')\nfinally:\n    print(sorted({'torch', 'tensorflow'} & sys.modules.keys()))\n"
+        )
+        done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 1 and done.stdout.strip() == "[]", done.stdout + done.stderr
+        assert f"{tmp_path}/none" in done.stderr and done.stderr.count("\n") == 1
