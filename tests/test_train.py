@@ -417,7 +417,7 @@ def test_missing_rows_are_noticed_before_a_framework_is_loaded(kind: str, tmp_pa
     for backend in ("transformers", "tfhub-bert"):
         program = (
             "import sys\nfrom bot.__main__ import main\n"
-            f"sys.argv = ['run_bot.py', 'train', '{kind}', '--backend', '{backend}', '--data', '{tmp_path}/none', '--out', '{tmp_path}/out']\n"
+            f"sys.argv = ['', 'train', '{kind}', '--backend', '{backend}', '--data', '{tmp_path}/none', '--out', '{tmp_path}/out']\n"
             "try:\n    main('run_bot.py')\nfinally:\n    print(sorted({'torch', 'tensorflow'} & sys.modules.keys()))\n"
         )
         done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
