@@ -211,6 +211,16 @@ def test_bots(dumps: Path) -> None:
     assert ids(extracted(dumps)) == [("t1_a", "t1_fine")]
 
 
+def test_bots_of_the_config(dumps: Path, tmp_path: Path) -> None:
+    """A name that looks like a person's, added to the list; `fetch` uses the same setting."""
+    rows = [comment("a", "t3_s"), comment("b", "t1_a", author="Tide_Table"), comment("c", "t1_a", author="tide_tables")]
+    write_dump(dumps / "RC_2017-01.zst", [*rows, comment("d", "t1_b")])
+    assert ids(extracted(dumps)) == [("t1_a", "t1_b"), ("t1_a", "t1_c"), ("t1_b", "t1_d")]
+    (tmp_path / "my.toml").write_text('[conduct]\nbots = ["tide_table"]\n')
+    assert ids(extracted(dumps, config_file=tmp_path / "my.toml")) == [("t1_a", "t1_c")]
+    assert counted(dumps)[0] == {"bot_reply": 1, "bot_comment": 1}
+
+
 def test_replies_to_oneself(dumps: Path) -> None:
     rows = [
         comment("a", "t3_s", author="reader_1"),
