@@ -148,7 +148,7 @@ def finish(path: Path) -> None:
     """Complete the renames of a `write_with_manifest` that was killed after data and manifest were written."""
     target, data = manifest_path(path), temporary_path(path)
     manifest = temporary_path(target)
-    if target.exists() or manifest.is_symlink() or not manifest.is_file():
+    if target.exists() or manifest.is_symlink() or not manifest.is_file() or _is_held(data) or _is_held(path):
         return
     try:
         sha256 = json.loads(manifest.read_text(encoding="utf-8"))["sha256"]
@@ -186,7 +186,9 @@ def _remove_left(temporary: Path, path: Path) -> None:
     """Remove the temporary file or folder of a killed process. Raises Busy if a living one is writing it."""
     try:
         left = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:  # missing, or a link
+    except FileNotFoundError:
+        return
+    except OSError:  # a link, for example
         remove(temporary)
         return
     try:
@@ -200,11 +202,28 @@ def _hold(handle: int, at: Path, path: Path) -> None:
     """Lock an open file or folder, which is at `at`, until it is closed. Raises Busy if another process holds, or has just finished it."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(handle), at.stat(follow_symlinks=False)):
-            return
-    except (BlockingIOError, FileNotFoundError):
+    except BlockingIOError:
+        raise _being_written(path) from None
+    except OSError:  # a file system without locks
         pass
-    raise _being_written(path)
+    try:
+        is_there = os.path.samestat(os.fstat(handle), at.stat(follow_symlinks=False))
+    except FileNotFoundError:
+        is_there = False
+    if not is_there:
+        raise _being_written(path)
+
+
+def _is_held(path: Path) -> bool:
+    """Whether another process is writing the file at `path`."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _being_written(path: Path) -> Busy:
@@ -246,13 +265,16 @@ def atomic_folder(path: Path, durable: bool = True) -> Iterator[Path]:
         Busy: another process is writing it.
     """
     new = partial_path(path)
-    restore(path)
     _remove_left(new, path)
-    new.mkdir(parents=True)
-    handle = os.open(new, os.O_RDONLY)
+    try:
+        new.mkdir(parents=True)
+        handle = os.open(new, os.O_RDONLY)
+    except (FileExistsError, FileNotFoundError):
+        raise _being_written(path) from None
     try:
         _hold(handle, new, path)
         try:
+            restore(path)
             yield new
             replace_folder(new, path, durable)
         except BaseException:
@@ -481,7 +503,7 @@ def part(out: Path, made_from: Mapping[str, Any], parse: Callable[[Any], Piece])
     path, key = part_path(out), json.dumps(made_from, sort_keys=True).encode() + b"\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     if os.path.lexists(path) and (path.is_symlink() or not path.is_file() or path.stat().st_nlink > 1):  # not our file
-        path.unlink()
+        path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b") as file:
         _hold(file.fileno(), path, out)
         done, length = _read_part(file, key, parse)
