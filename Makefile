@@ -5,7 +5,7 @@ PY := .venv/bin/python
 export HF_HUB_DISABLE_TELEMETRY := 1
 unexport PYTHONDONTWRITEBYTECODE  # each stage is a separate process and would compile PyTorch and transformers again, for ten seconds
 
-.PHONY: help setup run test test-isa soak bench lint clean
+.PHONY: help setup run notebook test test-isa test-cluster soak bench leaderboard lint clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1|/' | awk -F'|' '{printf "%-16s%s\n", $$1, $$2}'
@@ -24,11 +24,25 @@ setup: .venv/.installed  ## create .venv from requirements.txt and download the 
 run: setup  ## dry run for ten comments of a local Reddit: a table, report.html and the CSV files
 	@$(PY) run_bot.py run --sandbox --limit 10
 
+notebook: setup .venv/.notebook  ## open the notebooks in Jupyter, which is installed the first time
+	@$(PY) -m jupyterlab notebooks/0_quickstart.ipynb
+
+.venv/.notebook: notebooks/requirements.txt .venv/.installed
+	@$(PY) -m pip install --quiet --disable-pip-version-check --constraint requirements.txt --requirement notebooks/requirements.txt
+	@touch $@
+
 test: setup .venv-emulator/.installed  ## run all tests, offline
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile  # one thread for each of two processes
 
 test-isa: setup .venv-emulator/.installed  ## run the numerical tests with other instruction sets, on one core, and in another locale
 	@tests/isa.sh
+
+# An environment with Ray; the tests of --cluster are skipped without it.
+.venv-cluster/.installed: requirements-cluster.txt requirements.txt deploy/install.sh
+	@PYTHON="$(PYTHON)" sh deploy/install.sh .venv-cluster requirements-cluster.txt
+
+test-cluster: setup .venv-cluster/.installed  ## run `generate` on a Ray cluster of several nodes on this machine, and `score` on a local one
+	@OMP_NUM_THREADS=1 $(PY) -m pytest tests/test_ray.py
 
 soak: setup  ## run the whole fault matrix of posting, and random cases up to 1,000 runs; `make test` runs a subset
 	@$(PY) -m tests.soak
@@ -43,5 +57,9 @@ lint: setup  ## run ruff and mypy
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
 
+leaderboard: setup  ## run what is missing, then compare all models of leaderboard.toml (DATA=data/prepared OUT=data/leaderboard)
+	@$(PY) run_bot.py leaderboard fill --data $(or $(DATA),data/prepared) --out $(or $(OUT),data/leaderboard)
+	@$(PY) run_bot.py leaderboard --data $(or $(DATA),data/prepared) --out $(or $(OUT),data/leaderboard)
+
 clean:  ## remove the environments and caches
-	rm -rf .venv .venv-emulator .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-emulator .venv-cluster .pytest_cache .mypy_cache .ruff_cache .hypothesis

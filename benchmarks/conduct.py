@@ -8,6 +8,8 @@ Reads  CSV files, recognized by their columns:
        kind, may_answer (yes, no), subreddit, title, flair, comment
        category, refuse (1, 0), text                                invented lines; those used for training are omitted
        comment, reply                                               text by people, which should not be refused; a random sample of 1,000
+
+Settings come from the environment, such as BOT_CONDUCT__COMMENT_THRESHOLD=0.15.
 """
 
 from __future__ import annotations
@@ -21,17 +23,14 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bot import schema
-from bot.config import ConductSettings
+from bot import config, schema
 from bot.online import check
 from bot.train import conduct_transformers
 
 ANSWERED = "Does anybody know a good book for a long train ride? I have read all of mine twice, and my e-reader broke last week."
 PLACE = {"subreddit": "sandbox_books", "title": "Books for a trip"}
-WAYS = {
-    "patterns": ConductSettings(comment_classifier=None, reply_classifier=None),
-    "with classifiers": ConductSettings(),
-}
+SET = config.load(None).conduct
+WAYS = {"patterns": SET.model_copy(update={"comment_classifier": None, "reply_classifier": None}), "with classifiers": SET}
 COMMENT, REPLY = 0, 1  # which refusal of `check` counts
 PEOPLE, SEED = 1000, 1
 

@@ -11,16 +11,19 @@ import ctypes
 import errno
 import functools
 import os
+import resource
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, redirect_stdout
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, ProgressColumn
 
+Item = TypeVar("Item")
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -37,7 +40,7 @@ class UserError(Exception):
 
 
 class Unreachable(UserError):
-    """Reddit is unreachable or its response is unusable. A later attempt may succeed."""
+    """Reddit or a generator's server is unreachable, or its response is unusable. A later attempt may succeed."""
 
     status = 69
 
@@ -49,7 +52,7 @@ class Busy(UserError):
 
 
 class NoPermission(UserError):
-    """Reddit rejects the credentials, or none are configured."""
+    """Reddit or a generator's server rejects the credentials, or none are configured."""
 
     status = 77
 
@@ -72,46 +75,80 @@ def with_root(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 # Stages that talk to Reddit; only they get its credentials.
-ASKS_REDDIT = frozenset({"run", "inbox", "fetch", "submit", "harvest", "adopt", "purge"})
+ASKS_REDDIT = frozenset({"run", "inbox", "fetch", "submit", "harvest", "adopt", "purge", "reply", "doctor"})
+# `generate`, which may ask a server for candidates, and the stages that start it; only they get the key of the server.
+ASKS_GENERATOR = frozenset({"run", "generate", "reply", "chat", "web", "leaderboard fill"})
+SERVER_KEY = "OPENAI_API_KEY"  # the name that clients of servers with the OpenAI interface use
+_CREDENTIALS = {"praw_": ASKS_REDDIT, SERVER_KEY.lower(): ASKS_GENERATOR}  # beginning of the variables' names -> stages that need them
 
 
-def without_credentials(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment without PRAW's variables, for stages that do not talk to Reddit.
+def without_credentials(environment: Mapping[str, str], stage: str = "") -> dict[str, str]:
+    """The environment without the credentials that a stage does not need. stage: empty for a program that needs none.
 
-    >>> without_credentials({"PRAW_Password": "x", "praw_client_id": "y", "HOME": "/root"})
-    {'HOME': '/root'}
+    >>> environment = {"PRAW_Password": "x", "praw_client_id": "y", "OPENAI_API_KEY": "z", "HOME": "/root"}
+    >>> without_credentials(environment), without_credentials(environment, "generate")
+    ({'HOME': '/root'}, {'OPENAI_API_KEY': 'z', 'HOME': '/root'})
     """
-    return {name: value for name, value in environment.items() if not name.lower().startswith("praw_")}
+    removed = tuple(beginning for beginning, stages in _CREDENTIALS.items() if stage not in stages)
+    return {name: value for name, value in environment.items() if not name.lower().startswith(removed)}
 
 
 def progress_bar() -> Progress:
-    """A progress bar on standard error, removed at the end. Prints nothing if standard error is not a terminal."""
+    """A progress bar on standard error, with the time that passed and the time left, removed at the end. Prints nothing if standard error
+    is not a terminal.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    text = TextColumn("{task.description}")
+    return _progress(SpinnerColumn(), text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+
+
+def _progress(*columns: ProgressColumn) -> Progress:
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
-    return Progress(console=console, transient=True, disable=not console.is_terminal)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
-class _Interrupted(Exception):
+def track(items: Sequence[Item], what: str) -> Iterator[Item]:
+    """Yield the items, with a progress bar. what: what is done with them."""
+    with progress_bar() as progress:
+        yield from progress.track(items, description=what)
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Show what the block does and how long it has taken, for work whose end cannot be predicted. As `progress_bar` otherwise."""
+    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    with _progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()) as progress:
+        progress.add_task(what, total=None)
+        yield
+
+
+class Interrupted(UserError):
     """Ctrl-C. Typer would exit silently for a KeyboardInterrupt."""
 
+    status = 130
 
-def _interruptible(main: Callable[..., Any]) -> Callable[..., Any]:
+
+def _interruptible(main: Callable[..., Any], resumes: bool) -> Callable[..., Any]:
     @functools.wraps(main)
     def call(*arguments: Any, **options: Any) -> Any:
         try:
             return main(*arguments, **options)
         except KeyboardInterrupt:
-            raise _Interrupted from None
+            raise Interrupted(f"interrupted{'; repeat the command to resume' if resumes else ''}") from None
 
     return call
 
 
-def run_command(main: Callable[..., Any], name: str, arguments: Sequence[str] | None = None) -> None:
+def run_command(main: Callable[..., Any], name: str, arguments: Sequence[str] | None = None, resumes: bool = False) -> None:
     """Run `main`, a function with typer annotations or a typer app, as the program `name`.
 
-    arguments: the command-line arguments without the program name. Default: sys.argv[1:].
+    arguments: the command-line arguments without the program name. Default: sys.argv[1:]. resumes: the same command goes on where an
+    interrupted one stopped.
 
     Exits with 0, the status of a `UserError`, 2 (invalid options), 74 (disk full) or 130 (interrupted). Other exceptions keep their
     traceback.
@@ -121,25 +158,41 @@ def run_command(main: Callable[..., Any], name: str, arguments: Sequence[str] | 
     if isinstance(main, typer.Typer):
         app = main
     else:
-        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        app.command()(_interruptible(main))
+        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+        app.command()(_interruptible(main, resumes))
     try:
         app(arguments, prog_name=name, standalone_mode=True)
     except UserError as error:
         print(f"{name}: {error}", file=sys.stderr)
         sys.exit(error.status)
-    except _Interrupted:
-        print(f"{name}: interrupted; repeat the command to resume", file=sys.stderr)
-        sys.exit(130)
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             print(f"{name}: {error.filename or 'a file'}: {error.strerror}; grant permission or use another path", file=sys.stderr)
+            sys.exit(1)
+        if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP):
+            print(f"{name}: {error.filename or 'a path'}: {error.strerror}; use another path", file=sys.stderr)
             sys.exit(1)
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # EFBIG: the file exceeds `ulimit -f`
             raise
         where = error.filename or "while writing"
         print(f"{name}: the disk is full ({where}); free some space and repeat the command", file=sys.stderr)
         sys.exit(DISK_FULL)
+
+
+class Clock:
+    """How long work takes, and the peak memory of the process, for manifests.
+
+    >>> Clock().facts(pairs=0)["pairs"]
+    0
+    """
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+
+    def facts(self, **counts: int) -> dict[str, float]:
+        """counts: what was done since the start. seconds: since then. peak_mb: of the whole process, in 10^6 bytes."""
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000 * 1.024  # Linux reports KiB
+        return {**counts, "seconds": round(time.monotonic() - self.started, 3), "peak_mb": round(peak, 1)}
 
 
 def redirect_messages(out: Path | None) -> AbstractContextManager[Any]:
@@ -149,7 +202,8 @@ def redirect_messages(out: Path | None) -> AbstractContextManager[Any]:
 
 def standard_output() -> IO[bytes]:
     """The standard output of the process, even while messages are redirected."""
-    assert sys.__stdout__ is not None
+    if sys.__stdout__ is None:
+        raise UserError("standard output is closed; give --out FILE")
     return cast("IO[bytes]", sys.__stdout__.buffer)
 
 
@@ -165,6 +219,12 @@ def first_line(error: BaseException) -> str:
 def say(text: str) -> None:
     """Print a line to standard error, without wrapping or markup."""
     print(text, file=sys.stderr, flush=True)
+
+
+def as_part_of_parent() -> None:
+    """For `preexec_fn`: let Ctrl-C in the terminal reach only the parent, which ends the child; and `die_with_parent`."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    die_with_parent()
 
 
 def die_with_parent() -> None:

@@ -7,6 +7,7 @@ are not settings: they come only from the environment or praw.ini (see reddit/cl
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import tomllib
@@ -29,6 +30,9 @@ Precision = Literal["int8", "float32", "bfloat16"]
 DISCLOSURE = (
     "*I am a bot: a program wrote this, and nobody read it before."
     " Reply `!stop` and I never answer you again, `!delete` and I remove this.*"
+)
+APPROVED_DISCLOSURE = (
+    "*I am a bot: a program wrote this, and a person approved it. Reply `!stop` and I never answer you again, `!delete` and I remove this.*"
 )
 
 
@@ -85,6 +89,7 @@ class GenerateSettings(Section):
     max_new_tokens: int = Field(default=60, ge=1, le=512)
     max_prompt_tokens: int = Field(default=96, ge=16, le=900)
     batch_size: int = Field(default=40, ge=1)
+    beam_width: int = Field(default=1, ge=1, le=100)
 
     @model_validator(mode="after")
     def _lengths_fit(self) -> Self:
@@ -135,7 +140,7 @@ class ConductSettings(Section):
     maximum_characters: int = Field(default=1000, ge=1, le=10_000)
     comment_classifier: ModelFolder | None = Path("models/conduct-comment")
     reply_classifier: ModelFolder | None = Path("models/conduct-reply")
-    comment_threshold: float = Field(default=0.5, ge=0, le=1)
+    comment_threshold: float = Field(default=0.25, ge=0, le=1)
     reply_threshold: float = Field(default=0.5, ge=0, le=1)
     toxicity_model: ModelFolder | None = None
     maximum_toxicity: float = Field(default=0.5, ge=0, le=1)
@@ -161,15 +166,26 @@ class SubmitSettings(Section):
     posts_a_day: int = Field(default=20, ge=0)
     minimum_pause_seconds: int = Field(default=60, ge=0)
     maximum_wait_hours: float = Field(default=6.0, ge=0)
+    approval: Literal["", "required", "none"] = ""
+    approval_timeout_hours: float = Field(default=12.0, gt=0, le=87_600)
+    approval_timeout: Literal["not_posted", "post"] = "not_posted"
     disclosure: str = DISCLOSURE
+    approved_disclosure: str = APPROVED_DISCLOSURE
     ledger: Path = Path("data/ledger.sqlite")
     kill_switch: Path = Path("data/STOP")
 
-    @field_validator("disclosure")
+    @field_validator("disclosure", "approved_disclosure")
     @classmethod
     def _discloses_bot(cls, value: str) -> str:
         if not text.discloses(value):
             raise ValueError('it must contain "I am a bot" and tell users about `!stop`')
+        return value
+
+    @field_validator("disclosure")
+    @classmethod
+    def _claims_no_approval(cls, value: str) -> str:
+        if re.search(r"approved", value, re.IGNORECASE):
+            raise ValueError("it must not say that a reply was approved; approved_disclosure is for replies that a person approved")
         return value
 
 
@@ -187,6 +203,18 @@ class RedditSettings(Section):
     timeout_seconds: float = Field(default=30.0, gt=0)
 
 
+class WebSettings(Section):
+    url: str = Field(default="", pattern=r"^(https?://[^/\s@]+/?)?$")
+    state: Path = Path("data/web.json")
+    redis_url: str = Field(default="", pattern=r"^((rediss?|unix)://\S+)?$")
+    chat: Path = Path("data/chat.jsonl")
+
+    @field_validator("url")
+    @classmethod
+    def _as_browsers_write_it(cls, value: str) -> str:
+        return re.sub(r"^(http://[^/]*):80(?=/|$)|^(https://[^/]*):443(?=/|$)", r"\1\2", value.lower())
+
+
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="BOT_", env_nested_delimiter="__", extra="forbid", frozen=True)
 
@@ -198,6 +226,7 @@ class Settings(BaseSettings):
     submit: SubmitSettings = Field(default_factory=SubmitSettings)
     reddit: RedditSettings = Field(default_factory=RedditSettings)
     bigquery: BigQuerySettings = Field(default_factory=BigQuerySettings)
+    web: WebSettings = Field(default_factory=WebSettings)
 
     @classmethod
     def settings_customise_sources(
@@ -276,6 +305,37 @@ def is_unknown_setting(variable: str) -> bool:
     return prefix == "BOT_" and section not in Settings.model_fields and variable.upper() not in _NOT_SETTINGS
 
 
+def setting_names(model: type[BaseModel] | None = None, prefix: str = "") -> list[str]:
+    """The names of all sections and settings, such as "fetch.depth"."""
+    names_here = []
+    for name, field in (model or Settings).model_fields.items():
+        names_here.append(prefix + name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            names_here += setting_names(field.annotation, f"{prefix}{name}.")
+    return names_here
+
+
+def variable_names() -> list[str]:
+    """The environment variables of all settings.
+
+    >>> "BOT_RANK__WEIGHTS__CHOICE" in variable_names()
+    True
+    """
+    return [f"BOT_{name.replace('.', '__').upper()}" for name in setting_names() if "." in name]
+
+
+def meant(name: str, known: Sequence[str]) -> str:
+    """A question that names the closest known name; empty if none is close. The same name in another section is close too.
+
+    >>> meant("fetch.subredits", setting_names()), meant("generate.minimum_words", setting_names()), meant("xyz", setting_names())
+    (' (did you mean fetch.subreddits?)', ' (did you mean choose.minimum_words?)', '')
+    """
+    last, known = name.rpartition(".")[2], [each for each in known if ("." in each) == ("." in name)]
+    close = [each for each in known if "." in name and each.rpartition(".")[2] == last]
+    close = close or difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+    return f" (did you mean {' or '.join(close)}?)" if close else ""
+
+
 def load(path: Path | None) -> Settings:
     """Read the settings from a TOML file and the environment. path: None for the defaults.
 
@@ -295,17 +355,21 @@ def load(path: Path | None) -> Settings:
         )
     if unknown := next((name for name in os.environ if is_unknown_setting(name)), None):
         raise WrongSettings(
-            f"{unknown}: no such setting; use BOT_SECTION__NAME, with one of the sections {', '.join(Settings.model_fields)}"
+            f"{unknown}: no such setting{meant(unknown.upper(), variable_names())}; use BOT_SECTION__NAME, with one of the sections"
+            f" {', '.join(Settings.model_fields)}"
         )
     try:
         return Settings(**content)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_context=False)[0]
+        problems = error.errors(include_input=False, include_context=False)
+        first = next((each for each in problems if each["type"] == "extra_forbidden"), problems[0])  # it may cause the others
         place = first["loc"]
         name = ".".join(map(str, place))
         variable = next((each for each in os.environ if each.upper() == "BOT_" + "__".join(map(str, place[:2])).upper()), None)
         file = f"{path}:{line_of(source, place)}" if path is not None else "environment:"
-        raise WrongSettings(f"{f'{variable}:' if variable else file} setting {name}: {first['msg']}; see config.example.toml") from None
+        problem = f"no such setting{meant(name, setting_names())}" if first["type"] == "extra_forbidden" else first["msg"]
+        problem = problem.removeprefix("Value error, ")
+        raise WrongSettings(f"{f'{variable}:' if variable else file} setting {name}: {problem}; see config.example.toml") from None
     except SettingsError as error:
         raise WrongSettings(f"""environment: {error}; write a list as BOT_FETCH__SUBREDDITS='["a", "b"]'""") from None
 
@@ -313,7 +377,7 @@ def load(path: Path | None) -> Settings:
 def _read(path: Path) -> tuple[str, dict[str, Any]]:
     """The text and the content of a config file."""
     try:
-        source = path.read_text(encoding="utf-8")
+        source = path.read_text(encoding="utf-8-sig")  # some editors write a byte order mark
         return source, tomllib.loads(source)
     except (FileNotFoundError, NotADirectoryError):
         raise WrongSettings(f"{path}: no such config file; copy config.example.toml and edit it") from None

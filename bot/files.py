@@ -397,26 +397,33 @@ def _check_writable(folder: Path) -> None:
 
 
 def sha256_of(path: Path) -> str:
+    """Raises FileError if there is no such file."""
     if path == STANDARD:
         return hashlib.sha256(standard_input()).hexdigest()
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise FileError(f"{path}: {'a folder' if isinstance(error, IsADirectoryError) else 'no such file'}; give another path") from None
 
 
 def read_manifest(path: Path) -> dict[str, Any] | None:
     """The manifest of `path`, or None if there is none.
 
     Raises:
-        FileError: the manifest is not JSON or lacks required keys.
+        FileError: the manifest is not JSON, or a required key is missing or of another type.
     """
     try:
         content = json.loads(manifest_path(path).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise FileError(f"{manifest_path(path)}: not readable ({error}); delete it and {path.name}, then create both again") from None
-    if not isinstance(content, dict) or not {"rows", "sha256", "made_from"} <= content.keys():
-        raise FileError(f"{manifest_path(path)}: rows, sha256 or made_from is missing; delete it and {path.name}, then create both again")
+    types = {"rows": int, "sha256": str, "made_from": dict}
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), of) for key, of in types.items()):
+        raise FileError(
+            f"{manifest_path(path)}: rows, sha256 or made_from is missing or invalid; delete it and {path.name}, then create both again"
+        )
     return content
 
 
@@ -460,6 +467,8 @@ def is_current(path: Path, made_from: Mapping[str, Any]) -> bool:
 @functools.cache
 def standard_input() -> bytes:
     """The content of standard input, cached because a stage needs it for the rows and for the checksum."""
+    if sys.stdin is None:
+        raise UserError("standard input is closed; give --in FILE")
     return sys.stdin.buffer.read()
 
 
@@ -525,7 +534,7 @@ def _read_part(file: IO[bytes], key: bytes, parse: Callable[[Any], Piece]) -> tu
             if not line.endswith(b"\n"):
                 break
             done.append(parse(json.loads(line)))
-        except (ValueError, TypeError, LookupError, AttributeError):
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
             break
         length += len(line)
     return done, length
@@ -574,7 +583,7 @@ RUN_LOCK = ".lock"
 RUN_TABLES = ("comments", "context", "skipped", "candidates", "scores", "scored", "chosen", "submitted")  # .csv, with manifests
 RUN_FILES = (
     "report.html", "for_spreadsheet.csv", "log.jsonl", "metrics.json", "summary.txt", "sandbox.sqlite", "sandbox.log", "sandbox.url",
-    "ledger.sqlite", "ledger.backup.jsonl",
+    "ledger.sqlite", "ledger.backup.jsonl", "approvals.csv",
 )  # fmt: skip
 _RUN_NAMES = frozenset([*RUN_FILES, *(f"{name}.csv" for name in RUN_TABLES)])
 _RUN_HELD = "REPLY_BOT_RUN_HELD"  # set by `run` for its stages: its process id and the folder that it has locked

@@ -1,8 +1,9 @@
-"""Convert names of subreddits from the forms that people write to Reddit's form."""
+"""Convert names of subreddits, and permalinks, from the forms that people write to Reddit's form."""
 
 from __future__ import annotations
 
 import re
+from urllib.parse import urlsplit
 
 _WRITTEN = re.compile(
     r"(?i)(?:https?://(?:\w+\.)?reddit\.com)?/?(?:(?P<user>u|user)/|r/)?(?P<name>!?[\w*-]+)/?",
@@ -41,3 +42,30 @@ def subreddit_name(written: str) -> str:
     if not (_PROFILE if name.startswith("u_") else _SUBREDDIT).fullmatch(name):
         raise ValueError("not the name of one subreddit, such as books, r/books or u_some-body")
     return name
+
+
+def permalink(thread_id: str, comment_id: str, site: str = "https://www.reddit.com") -> str:
+    """The address of a comment, from the fullnames of its thread and itself.
+
+    >>> permalink("t3_1abc", "t1_k9z8y7x")
+    'https://www.reddit.com/comments/1abc/_/k9z8y7x'
+    """
+    return f"{site}/comments/{thread_id.removeprefix('t3_')}/_/{comment_id.removeprefix('t1_')}"
+
+
+def permalink_ids(written: str, site: str = "") -> tuple[str, str] | None:
+    """The fullnames of thread and comment if the text is nothing but a comment's permalink. site: reddit.url.
+
+    >>> permalink_ids("https://www.reddit.com/r/books/comments/1abc/a_title/k9z8y7x/?context=3")
+    ('t3_1abc', 't1_k9z8y7x')
+    >>> permalink_ids("/r/books/comments/1abc/comment/k9z8y7x")
+    ('t3_1abc', 't1_k9z8y7x')
+    >>> permalink_ids("https://example.org/r/books/comments/1abc/a/k9z8y7x/"), permalink_ids("see /r/books/comments/1abc/a/b/")
+    (None, None)
+    """
+    parts = urlsplit(written.strip())
+    is_reddit = re.fullmatch(r"(?:[\w-]+\.)?reddit\.com", parts.netloc.lower()) is not None
+    match = re.fullmatch(r"/(?:r|u|user)/[\w-]+/comments/([0-9a-z]+)/[^/\s]*/([0-9a-z]+)/?", parts.path)
+    if match is None or not (parts.netloc == "" or is_reddit or parts.netloc == urlsplit(site).netloc):
+        return None
+    return f"t3_{match[1]}", f"t1_{match[2]}"

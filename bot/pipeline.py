@@ -9,7 +9,6 @@ Writes RUN: the files of every stage, log.jsonl, metrics.json and summary.txt (s
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -22,13 +21,14 @@ from typing import Annotated
 
 import typer
 
-from bot import config, files, generators, rankers, sandbox
-from bot.cli import ASKS_REDDIT, UserError, die_with_parent, with_root, without_credentials
+from bot import config, files, generators, rankers
+from bot.cli import Busy, Interrupted, UserError, WrongSettings, as_part_of_parent, with_root, without_credentials
 from bot.config import Settings
 from bot.export import to_ctranslate2
 from bot.posting import ledger
+from bot.rankers import scoring
 from bot.report.journal import Journal
-from bot.sandbox.process import sandbox_process
+from bot.sandbox.process import sandbox_process, sandbox_settings
 from bot.weights import serving
 
 # Back ends that can run both the generator and the rankers.
@@ -48,42 +48,60 @@ def run(
     ] = None,
 ) -> None:
     """fetch -> generate -> rank -> choose, and a report. Nothing is posted without --post."""
+    folder = out or Path("data/runs") / time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    to_resume = f"repeat the command{'' if out else f' with --out {folder}'} to resume"
+    try:
+        loaded = settings_of(config_file, engine, in_sandbox, post)
+        with (
+            prepared(folder, loaded.submit.ledger, in_sandbox, post) as environment,
+            stages(Journal(folder, quiet), environment, to_resume) as start,
+        ):
+            for stage, arguments in plan(folder, config_file, loaded, post, limit, seed):
+                start(stage, arguments)
+    except Busy:
+        if quiet:  # cron starts the next run while this one is not finished
+            raise typer.Exit(Busy.status) from None
+        raise
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted; {to_resume}") from None
+
+
+def settings_of(config_file: Path | None, engine: str | None, in_sandbox: bool, post: bool) -> Settings:
+    """The settings, checked before anything starts. engine: also set for the stages, in the environment.
+
+    Raises:
+        UserError: there is no such engine.
+        WrongSettings: a setting is wrong, or a run cannot work with it.
+    """
     if engine and engine not in ENGINES:
         raise UserError(f"--engine {engine}: no such engine; choose one of {', '.join(ENGINES)}")
     if engine:
         os.environ |= {"BOT_GENERATE__BACKEND": engine, "BOT_RANK__BACKEND": engine}
-    loaded = config.load(config_file)  # an invalid setting is reported before anything starts
-    rules = loaded.submit
-    if post and not in_sandbox and not rules.allowed:
-        raise UserError("--post: submit.allowed is empty; list each subreddit and who permitted the bot there, see config.example.toml")
-    folder = out or Path("data/runs") / time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    loaded = config.load(config_file)
+    scoring.check_weights(loaded.rank)
+    if post and not in_sandbox and not loaded.submit.allowed:
+        raise WrongSettings("--post: submit.allowed is empty; list each subreddit and who permitted the bot there, see config.example.toml")
+    return loaded
+
+
+@contextmanager
+def prepared(folder: Path, ledger_path: Path, in_sandbox: bool, post: bool) -> Iterator[dict[str, str]]:
+    """Lock the run folder and, with `post`, the ledger, and start the sandbox if wanted. Yields the environment for the stages."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a terminated run still writes its journal
     with ExitStack() as stack:
         environment = dict(os.environ) | stack.enter_context(files.run_folder(folder, make=True))
         for name in files.RUN_TABLES:
             files.check_output(folder / f"{name}.csv")
-        path = rules.ledger
         if in_sandbox:
-            environment = without_credentials(environment) | sandbox_settings(stack.enter_context(sandbox_process(folder)), folder)
-            path = Path(environment["BOT_SUBMIT__LEDGER"])
+            environment = without_credentials(environment, "generate") | sandbox_settings(
+                stack.enter_context(sandbox_process(folder)), folder
+            )
+            ledger_path = Path(environment["BOT_SUBMIT__LEDGER"])
         if post:  # lock before any request to Reddit; `inbox` and `submit` lock the ledger themselves
-            stack.enter_context(ledger.lock(path.with_suffix(".run")))
-            with ledger.held(path, make=True):
+            stack.enter_context(ledger.lock(ledger_path.with_suffix(".run")))
+            with ledger.held(ledger_path, make=True):
                 pass
-        start = stack.enter_context(stages(Journal(folder, quiet), environment))
-        for stage, arguments in plan(folder, config_file, loaded, post, limit, seed):
-            start(stage, arguments)
-
-
-def sandbox_settings(url: str, folder: Path) -> dict[str, str]:
-    """Environment variables that make every stage use the sandbox at `url`, permit posting there, and keep the ledger in the run folder."""
-    return {
-        "BOT_REDDIT__URL": url,
-        "BOT_FETCH__SUBREDDITS": json.dumps(sandbox.SUBREDDITS),
-        "BOT_SUBMIT__ALLOWED": json.dumps([{"subreddit": each, "permitted_by": "nobody"} for each in sandbox.SUBREDDITS]),
-        "BOT_SUBMIT__LEDGER": str(folder / "ledger.sqlite"),
-        "BOT_SUBMIT__MINIMUM_PAUSE_SECONDS": "0",
-    }
+        yield environment
 
 
 def plan(
@@ -106,8 +124,13 @@ def plan(
 
 
 @contextmanager
-def stages(journal: Journal, environment: Mapping[str, str]) -> Iterator[Callable[[str, list[str]], None]]:
-    """Yield a function that runs one stage in its own process and exits with its status if it fails. Closes the journal at the end."""
+def stages(
+    journal: Journal, environment: Mapping[str, str], to_resume: str = "repeat the command to resume"
+) -> Iterator[Callable[[str, list[str]], None]]:
+    """Yield a function that runs one stage in its own process and exits with its status if it fails. Closes the journal at the end.
+
+    to_resume: what a person does to resume the run.
+    """
 
     def start(stage: str, arguments: list[str]) -> None:
         began = time.monotonic()
@@ -120,7 +143,8 @@ def stages(journal: Journal, environment: Mapping[str, str]) -> Iterator[Callabl
         if status:
             reason = f"was killed by signal {-status}" if status < 0 else f"failed with status {status}"
             last = lines[-1:] if journal.quiet else []
-            print(*last, f"run: {stage} {reason}; nothing is lost, repeat the command to resume from there", sep="\n", file=sys.stderr)
+            if not (journal.quiet and status == Busy.status):
+                print(*last, f"run: {stage} {reason}; nothing is lost, {to_resume} from there", sep="\n", file=sys.stderr)
             raise typer.Exit(1 if status < 0 else status)
 
     status = 0
@@ -155,7 +179,7 @@ def step(stage: str, seconds: float, lines: Sequence[str]) -> str:
 def run_stage(stage: str, arguments: list[str], environment: Mapping[str, str], journal: Journal) -> tuple[int, list[str]]:
     """Run a stage and return its exit status and output lines. In a quiet run the lines, including errors, go to the journal.
 
-    The process does not import modules from the working folder (-P), and only stages that talk to Reddit get PRAW's variables.
+    The process does not import modules from the working folder (-P), and gets only the credentials that the stage needs.
 
     The output of `report` is the result of the run: it goes to the terminal unchanged and is never logged.
     """
@@ -164,9 +188,9 @@ def run_stage(stage: str, arguments: list[str], environment: Mapping[str, str], 
     error = None if not journal.quiet else subprocess.PIPE if stage == "report" else subprocess.STDOUT
     command = [sys.executable, "-P", "-m", "bot", *stage.split(), *arguments]
     lines = []
-    allowed = environment if stage in ASKS_REDDIT else without_credentials(environment)
+    allowed = without_credentials(environment, stage)
     with subprocess.Popen(
-        command, env=with_root(allowed), preexec_fn=die_with_parent, stdin=shown, stdout=out, stderr=error, text=True, errors="replace"
+        command, env=with_root(allowed), preexec_fn=as_part_of_parent, stdin=shown, stdout=out, stderr=error, text=True, errors="replace"
     ) as process:
         try:
             for line in filter(str.strip, process.stdout or process.stderr or ()):

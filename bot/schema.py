@@ -82,6 +82,16 @@ class NotChosen(Phrased):
     OTHER_COMMENT = "other_comment_in_submission", "the best candidate for its comment, but another comment in the submission is answered"
 
 
+class Act(Phrased):
+    """What a person did with the reply to a comment."""
+
+    APPROVE = "approve", "approved"
+    EDIT = "edit", "edited and approved"
+    REJECT = "reject", "rejected"
+    SKIP = "skip", "skipped"
+    UNDO = "undo", "undone"
+
+
 # --- rows -------------------------------------------------------------------------------------------------------------
 # ids are Reddit fullnames (t1_…, t3_…), *_utc is in epoch seconds, *_score is a probability in [0, 1], karma is Reddit's number.
 
@@ -253,6 +263,7 @@ class Comment:
     over_18: bool
     permalink: str
     submitter: str = ""
+    parent_id: str = ""
 
 
 @dataclass(slots=True)
@@ -335,6 +346,26 @@ class Submitted:
 
 
 @dataclass(slots=True)
+class Approval:
+    """RUN/approvals.csv: one act of a person about the reply to a comment, in the order of acting. act: an `Act`.
+
+    candidate_id: the candidate that was shown; before: its text; after: the text to post, empty unless it was approved. reason: why it was
+    rejected. comment_sha256: text.fingerprint of the comment that was shown.
+    """
+
+    comment_id: str
+    thread_id: str
+    candidate_id: str
+    act: str
+    who: str
+    event_utc: int
+    reason: str
+    before: str
+    after: str
+    comment_sha256: str
+
+
+@dataclass(slots=True)
 class BlindPair:
     """Two candidates for one comment, in the order in which a reader sees them. pick: 1 or 2, the position of the candidate under test.
 
@@ -406,6 +437,15 @@ def columns_of(row_type: type) -> list[str]:
     ['text']
     """
     return [field.name for field in fields(row_type)]
+
+
+def arrow_schema(row_type: type) -> pa.Schema:
+    """The columns of a row type in Parquet."""
+    import pyarrow as pa
+
+    kinds = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+    types = ((name, {*(typing.get_args(kind) or [kind])} - {type(None)}) for name, kind in typing.get_type_hints(row_type).items())
+    return pa.schema([(name, kinds[kind.pop()]) for name, kind in types])
 
 
 def required_columns(row_type: type) -> list[str]:
@@ -483,7 +523,7 @@ def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
         with pq.ParquetFile(path) as file:
             yield file
     except pa.ArrowException as error:
-        raise files.FileError(f"{path}: not a valid Parquet file ({str(error).splitlines()[0]}); extract that month again") from None
+        raise files.FileError(f"{path}: not a valid Parquet file ({str(error).splitlines()[0]}); create it again") from None
 
 
 def display_name(path: Path) -> str:
@@ -500,8 +540,8 @@ def one_line(text: str) -> str:
     return " ".join(text.split())[:200]
 
 
-def read_cells(path: Path) -> Iterator[list[str]]:
-    """Yield the header, then the cells of each row as text.
+def read_cells(path: Path, required: Sequence[str] = ()) -> Iterator[list[str]]:
+    """Yield the header, then the cells of each row as text. required: columns, for the message about an empty file.
 
     Raises:
         FileError: the file does not exist, is not UTF-8, has a duplicate column, a row of the wrong length, or an unclosed quote.
@@ -512,7 +552,8 @@ def read_cells(path: Path) -> Iterator[list[str]]:
             reader = csv.reader(file, strict=True)
             header = next(reader, None)
             if not header:
-                raise files.FileError(f"{where}: empty file, expected a header row")
+                columns = f" with the columns {', '.join(required)}" if required else ""
+                raise files.FileError(f"{where}: empty file, expected a header row{columns}")
             doubled = {column for column in header if header.count(column) > 1}
             if doubled:
                 raise files.FileError(f"{where}: column {one_line(', '.join(sorted(doubled)))} occurs twice in the header; keep one")
@@ -535,24 +576,41 @@ def read_cells(path: Path) -> Iterator[list[str]]:
         raise files.FileError(f"{where}: row {number + 1}: {error}; the file is truncated or not CSV") from None
 
 
-def read_table(path: Path, required: Iterable[str] = ()) -> tuple[list[str], list[dict[str, str]]]:
+def read_table(path: Path, required: Sequence[str] = ()) -> tuple[list[str], list[dict[str, str]]]:
     """Read header and rows, with all cells as text.
 
     Raises:
         FileError: as in `read_cells`, or a required column is missing, or row count or checksum differ from the manifest.
     """
     path = Path(path)
-    cells = read_cells(path)
+    cells = read_cells(path, required)
     header = next(cells)
     missing = [column for column in required if column not in header]
     if missing:
         raise files.FileError(
             f"{display_name(path)}: expected column{'s' * (len(missing) > 1)} {', '.join(missing)}, found {one_line(', '.join(header))};"
-            " rename or add it"
+            f" {remedy_for(header, missing)}"
         )
     rows = [dict(zip(header, each, strict=True)) for each in cells]
     files.check_manifest(path, len(rows))
     return header, rows
+
+
+def remedy_for(header: Sequence[str], missing: Sequence[str]) -> str:
+    """What to do about missing columns.
+
+    >>> remedy_for(["Comment", "reply "], ["comment", "reply"])
+    'rename "Comment" to comment and "reply " to reply'
+    >>> remedy_for(["comment;reply"], ["comment", "reply"])
+    'its columns are separated by ";"; save it as CSV with commas (in a spreadsheet: "Save as", field delimiter ",")'
+    """
+    for separator, name in ((";", '";"'), ("\t", "tabs"), ("|", '"|"')):
+        if len(header) == 1 and separator in header[0]:
+            return f'its columns are separated by {name}; save it as CSV with commas (in a spreadsheet: "Save as", field delimiter ",")'
+    plain = {column.strip().lower().replace(" ", "_"): column for column in header}
+    if all(column in plain for column in missing):
+        return "rename " + " and ".join(f'"{plain[column][:80]}" to {column}' for column in missing)
+    return "rename or add it"
 
 
 def numbers(path: Path, rows: Sequence[Mapping[str, str]], column: str) -> list[float | None]:

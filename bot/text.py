@@ -1,6 +1,7 @@
 """Text functions: cleaning, training text and prompt, and the split of threads. Pure functions.
 
-Only `format_training_text` and `format_prompt` build model input for a generator. The prompt is a prefix of the training text, by
+Only `format_training_text` and `format_prompt` build input for a generator that was trained on this text (generators/chat_prompt.py builds
+that for instruct models). The prompt is a prefix of the training text, by
 characters and by tokens, and every training text contains exactly one separator.
 """
 
@@ -16,28 +17,50 @@ from bot import markdown
 from bot.markdown import well_formed as well_formed
 
 SEPARATOR = "[SEP]"
-# DELETED_BODY, NOT_A_BOT and BOT_NAME are also valid RE2, since the query of `extract` uses them. RE2's \\s is only ASCII white space, so
-# other blanks are listed here, with the entities that Reddit's editor writes and marks of emphasis.
+# DELETED_BODY, NOT_A_BOT and BOT_NAME are also valid RE2, since the query of `extract` uses them. RE2's \\s, \\w and \\b are only ASCII, so
+# they are avoided: blanks are listed here, with the entities that Reddit's editor writes and marks of emphasis.
 _BLANK = (
     "(?:[\\s*_~\x0b\x1c-\x1f\x85\u00a0\u1680\u2000-\u200d\u2028\u2029\u202f\u205f\u2060\u3000\ufeff]"
     "|&(?:amp;)?(?:nbsp|#x0*(?:a0|200b)|#0*(?:160|8203));)"
 )
+_GAP = _BLANK + "+"
+_TEXT = "(?:comment|(?:cross)?post|submission|content|thread|title|text|reply|message|link|image|video|media|gallery|poll)s?"
+_REMOVED = "(?:removed|deleted|taken down|redacted)"
+_ADMINS = (  # Reddit, and what belongs to it; "reddit users" are people
+    f"(?:reddit(?:['’]s)?(?:{_GAP}(?:and|legal|safety|trust|policy|spam|content|copyright|abuse|automated|automatic|anti-evil|security|support"
+    "|filter|system|team|department|staff|operation|moderator|moderation|mod|admin|administrator)s?){0,5})"
+)
 _MODERATORS = (
-    r"(?:(?:an?|the|our|your|this|subreddit|sub|community|site|/?r/\w+)(?:['’]s)?\s+){0,4}"
-    r"(?:reddit|(?:auto[ -]?)?mod(?:eration|erators?|s)?|admin(?:istrator)?s?|anti-evil operations)\b"
+    "(?:(?:auto[ _-]?)?mod(?:eration|erator|s)?s?(?:[ -]?team)?|admin(?:istrator|istration)?s?|staff|anti-evil operations"
+    "|/?u/[a-z0-9_-]*(?:mod|admin)[a-z0-9_-]*|/?r/[a-z0-9_-]+)"
 )
-_REMOVED = r"(?:removed|deleted|taken down|redacted)\b"
-# An empty body, or nothing but a notice in the place of a text that is gone: `[deleted]`, `[removed]`, `[deleted by user]`, and all in
-# brackets that says that Reddit or moderators removed it, with or without reason and link. "[removed the lid]" is a person's text.
-# Repetitions are bounded: Python's engine would try each division of a long run of such words.
-DELETED_BODY = (
-    rf"(?i)^{_BLANK}*(?:(?:\[{_BLANK}*(?:(?:deleted|removed)(?: by (?:the )?(?:user|author|op))?{_BLANK}*\]"
-    r"|(?:(?:this|the|your|comment|post|submission|content|thread|title|text|reply|message|link|image|video|media"
-    r"|has|have|been|was|were|is|permanently|automatically|temporarily)\s+){0,8}"
-    rf"(?:{_REMOVED}[^\[\]]{{0,300}}?\bby\s+{_MODERATORS}|{_MODERATORS}\s+(?:has\s+|have\s+)?{_REMOVED})"
-    r"[^\[\]]*(?:\[[^\[\]]*\][^\[\]]*)*\](?:\([^()\s]*\))?)"
-    rf"){_BLANK}*)?$"
+_THE = (
+    f"(?:(?:an?|the|one|of|our|your|this|its|human|volunteer|subreddit|sub|community|site|reddit|/?r/[a-z0-9_-]+)(?:['’]s)?{_GAP}){{0,4}}"
 )
+_LINKS = r"(?:\[[^\[\]]*(?:\[[^\[\]]*\][^\[\]]*)*\][^\[\]]*)*\]"  # the rest of a bracket, from the links in it
+_REST = rf"[^\[\]]*{_LINKS}"
+_OPEN, _CLOSE = rf"(?:\\?\[{_BLANK}*){{1,2}}", rf"(?:{_BLANK}*\\?\])"
+_REASON = rf"(?:{_BLANK}*[.,:;!?()/–—-]|{_GAP}(?:for|due|because|as|on|under|in|per|with|pursuant|since|to|violat|rule|\[))"
+_WHY = rf"(?:{_CLOSE}|{_REASON}{_REST}|{_BLANK}*{_LINKS})"
+_SUBJECT = f"(?:(?:sorry,?|this|the|your|{_TEXT}|has|have|been|was|were|is|permanently|automatically|temporarily){_GAP})*"
+_MIDDLE = (
+    rf"(?:{_BLANK}*|(?:{_BLANK}*[,:;(–—-]|{_GAP}(?:for|from|due|because|on|at|in|as|per|under|automatically|permanently|temporarily))"
+    r"[^\[\] \n]*[ \n]+(?:[^\[\] \n]+[ \n]+){0,12}?)"
+)
+# An empty body, or nothing but notices in the place of a text that is gone: `[deleted]`, `[removed]`, `[deleted by user]`, and all in
+# brackets that says that Reddit or moderators removed it, with or without reason and link. Brackets may have backslashes. A person's texts
+# are "[removed the lid]" and "[The admin removed my car]", and so is a link with a headline: "[Reddit removed an app](http://a.b)".
+# Repetitions are bounded, since Python's engine would try each division of a long run of such words, and RE2 is slow on a long pattern.
+_NOTICE = (
+    rf"{_OPEN}(?:(?:deleted|removed){_CLOSE}{_CLOSE}?"
+    rf"|{_SUBJECT}{_REMOVED}{_MIDDLE}by{_GAP}(?:"
+    rf"(?:the{_GAP})?(?:original{_GAP})?(?:user|author|op|poster|person who originally posted it)\.?{_CLOSE}{_CLOSE}?"
+    rf"|{_THE}(?:(?:{_ADMINS}|{_MODERATORS}){_WHY}{_CLOSE}?(?:\([^()\n]*\))?|{_MODERATORS}[^a-z0-9_\[\]]{_REST}))"
+    rf"|{_THE}(?:{_ADMINS}|{_MODERATORS}){_GAP}(?:(?:has|have){_GAP})?{_REMOVED}"
+    rf"(?:{_GAP}(?:it|this|(?:(?:this|the|your){_GAP})?{_TEXT}))?{_WHY}{_CLOSE}?)"
+)
+DELETED_BODY = rf"(?i)^{_BLANK}*(?:{_NOTICE}{_BLANK}*){{0,2}}$"
+_BY_MODERATORS = rf"(?i)by{_GAP}{_THE}(?:{_ADMINS}|{_MODERATORS})"
 NOTICE_LENGTH = 500  # characters; scripts that overwrite comments may append an advertisement
 _BRACKETED = re.compile(r"\[[^\[\]]*+(?:\[[^\[\]]*+\](?:\([^()]*+\))?[^\[\]]*+)*+\]")  # may contain a link
 # A person's own remark in brackets.
@@ -55,26 +78,37 @@ _OVERWRITTEN = re.compile(
     r"|(?:i have |i've )?(?:chosen to )?overwrit(?:e|ten)\s+(?:this|all|my)\b"
 )
 UNANSWERABLE_LENGTH = 10_000  # characters: Reddit's own limit for a comment
-# English words and surnames that end in "bot". They are taken out of a user name before BOT_NAME is looked for (is_bot_name).
-_LIKE_BOT = (
-    "abbot|barbot|bobot|burbot|cabot|chabot|cibot|corbot|elbot|garbot|gerbot|guibot|herbot|irobot|jabot|jobot|lambot|lebot|libot|marbot"
-    "|mrrobot|nabot|rabot|ribot|robot|sabot|tabot|talbot|tarbot|thibot|tibbot|turbot"
+# Words and surnames that end in "bot" or begin with it. They are taken out of a user name before BOT_NAME is looked for (is_bot_name): the
+# first ones wherever they are, since people write "misterrobot" and "johntalbot"; the others at the beginning of a word of the name.
+_ANYWHERE = "r[o0]b[o0]t|talb[o0]t|abb[o0]t|turb[o0]t|cab[o0]t|chab[o0]t|burb[o0]t|autob[o0]t"
+_AT_WORDS = (
+    "barbot|bobot|cibot|corbot|elbot|garbot|gerbot|guibot|herbot|irobot|jabot|jobot|lambot|lebot|libot|lobot|marbot|nabot|rabot|ribot"
+    "|sabot|tabot|tarbot|thibot|tibbot"
 )
-NOT_A_BOT = rf"(?i:(?:^|[^a-z])(?:{_LIKE_BOT})s?)|(?:{'|'.join(map(str.capitalize, _LIKE_BOT.split('|')))})s?"
+NOT_A_BOT = (
+    rf"(?:{_ANYWHERE}|{'|'.join(each[0].upper() + each[1:] for each in _ANYWHERE.split('|'))}|{_ANYWHERE.upper()}|RoBot)s?"
+    rf"|(?i:(?:^|[^a-z])(?:{_ANYWHERE}|{_AT_WORDS})s?)|(?:{'|'.join(map(str.capitalize, _AT_WORDS.split('|')))})s?"
+    r"|(?i:bott(?:icelli|le|om)|botan(?:y|ist|ical)|botswana)"
+)
+# What programs work on, and their work. Many people are a "First_Responder", a "PathFinder" or a "Shit_Poster".
+_THINGS = (
+    "gif", "gfycat", "video", "image", "imgur", "reddit", "subreddit", "link", "url", "wiki", "wikipedia", "tweet", "twitter", "youtube",
+    "page", "comment", "post", "thread", "text", "doc", "article", "news", "unit", "metric", "xkcd", "quote", "card", "spoiler",
+)  # fmt: skip
 _WORKERS = (
-    "transcrib", "mail", "slow", "revers", "convert", "stabili[sz]", "download", "summari[sz]", "notif[yi]", "respond", "autorespond",
-    "scrap", "crawl", "archiv", "mirror", "translat", "remind", "unfurl", "repost", "link", "count", "detect", "correct", "reply", "post",
-    "moderat", "flair", "check", "find", "fetch", "generat", "aggregat",
+    "transcriber", "slower", "reverser", "converter", "stabili[sz]er", "downloader", "summari[sz]er", "notifier", "autoresponder",
+    "scraper", "crawler", "archiver", "mirrorer", "rehoster", "unfurler", "linker", "fixer", "fetcher", "aggregator", "corrector",
 )  # fmt: skip
 # Shapes of bots' user names. A word of the name in small or capital letters; the same within CamelCase; "bot" at the end of small letters
-# (autowikibot); as the last of several words, what a program is or does (gif_slower).
+# (autowikibot); at the end, a thing and what a program does with it (gif_slower, LinkFixer).
 BOT_NAME = (
-    r"(?i:(?:^|[^a-z])(?:b[o0]ts?|chatbot|gpt|chatgpt|llms?|automod|automoderator|mod[_-]?mail|tldr|autoreply)(?:[^a-z]|$))"
-    r"|(?:B[o0]ts?|Chatbot|G[Pp][Tt]|L[Ll][Mm]s?|AutoMod|AutoModerator|Mod[Mm]ail|T[Ll][Dd][Rr]|Auto[Rr]eply)(?:[^A-Za-z]|[A-Z][a-z]|$)"
+    r"(?i:(?:^|[^a-z])(?:b[o0]ts?|chatbot|gpt|chatgpt|llms?|automod|automoderator|mod[_-]?mail|autoreply)(?:[^a-z]|$))"
+    r"|(?:B[o0]ts?|Chatbot|AutoMod|AutoModerator|Mod[Mm]ail|Auto[Rr]eply)(?:[^A-Za-z]|[A-Z][a-z]|$)"
+    r"|(?:^|[^A-Z])(?:G[Pp][Tt]|L[Ll][Mm]s?)(?:[^A-Za-z]|[A-Z][a-z]|$)"
     r"|(?:B[O0]TS?)(?:[^A-Za-z]|[A-Z][a-z]|$)|(?:B[o0]t)[A-Z]"
     r"|[A-Za-z]b[o0]t(?:[^a-z]|$)"
-    rf"|[A-Za-z](?:[^A-Za-z]+(?i:ai|simulator|(?:{'|'.join(_WORKERS)})(?:er|or))"
-    rf"|A[Ii]|Simulator|(?:{'|'.join(word[0].upper() + word[1:] for word in _WORKERS)})(?:er|or))[^A-Za-z]*$"
+    rf"|(?:(?i:(?:^|[^a-z])(?:{'|'.join(_THINGS)}))|(?:{'|'.join(map(str.capitalize, _THINGS))}))(?i:s?[^a-z]?(?:{'|'.join(_WORKERS)}))"
+    r"[^A-Za-z]*$"
 )
 # Typical statements of bots, in cleaned text. "I'm not a bot" and "is this a bot?" do not match.
 BOT_SAYS_SO = (
@@ -124,7 +158,7 @@ def is_deleted(body: str) -> bool:
 def is_bot_name(author: str) -> bool:
     """True for a user name of the shape that bots' names have.
 
-    >>> [is_bot_name(name) for name in ("haiku_bot", "RemindMeBot", "autowikibot", "gif_slower", "Talbot", "robot_dreams", "Botanist_9")]
+    >>> [is_bot_name(name) for name in ("haiku_bot", "RemindMeBot", "autowikibot", "gif_slower", "johntalbot", "MisterRobot", "PathFinder")]
     [True, True, True, True, False, False, False]
     """
     return re.search(BOT_NAME, re.sub(NOT_A_BOT, "_", author)) is not None
@@ -167,10 +201,10 @@ def is_notice(body: str) -> bool:
 def is_deleted_by_author(notice: str) -> bool:
     """True if a notice states that the author deleted the text, also by a script; False if a moderator or Reddit removed it.
 
-    >>> is_deleted_by_author("[deleted]"), is_deleted_by_author("[ Removed by Reddit ]")
-    (True, False)
+    >>> [is_deleted_by_author(notice) for notice in ("[deleted]", "[ Removed by Reddit ]", "[deleted by a moderator]")]
+    [True, False, False]
     """
-    return re.search(r"(?i)delet|overwr|redact|gel\u00f6scht|erased|wiped", notice) is not None
+    return re.search(r"(?i)delet|overwr|redact|gel\u00f6scht|erased|wiped", notice) is not None and not re.search(_BY_MODERATORS, notice)
 
 
 def clean(body: str) -> str:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
+from filelock import FileLock
+
+from bot.cli import ROOT
 
 if TYPE_CHECKING:
     from bot.sandbox.server import Box
@@ -75,6 +79,57 @@ def no_outside_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
     for name in ("COMMENT", "REPLY"):  # their base is not part of the project; see tests/test_classifier.py
         monkeypatch.setenv(f"BOT_CONDUCT__{name}_CLASSIFIER", "")
+
+
+@pytest.fixture(scope="session")
+def common_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of all test processes, for models that are made once."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shipped(common_folder: Path) -> Callable[..., Path]:
+    """shipped(name, *precisions): a copy of the shipped model models/NAME with these exports."""
+
+    def exported(name: str, *precisions: Any) -> Path:
+        from bot.export import to_ctranslate2
+
+        with FileLock(common_folder / f".{name}.lock"):
+            if not (common_folder / name).exists():
+                shutil.copytree(ROOT / "models" / name, common_folder / name)
+            for each in precisions:
+                to_ctranslate2.export(common_folder / name, each)  # in this process, because another one would import PyTorch again
+        return common_folder / name
+
+    return exported
+
+
+@pytest.fixture(scope="session")
+def lively_models(common_folder: Path) -> Path:
+    """See lively.make_models."""
+    from tests import lively
+
+    folder = common_folder / "lively"
+    with FileLock(common_folder / ".lively.lock"):
+        if not folder.exists():
+            lively.make_models(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def keras_models(common_folder: Path) -> Path:
+    """A folder with a generator of each back end in Keras, by its name; see tiny.encoder_decoder."""
+    from tests import tiny
+
+    folder = common_folder / "keras"
+    with FileLock(common_folder / ".keras.lock"):
+        for backend in tiny.ENCODER_DECODERS:
+            if not (folder / backend).exists():
+                tiny.encoder_decoder(folder / backend, backend)
+    return folder
 
 
 @pytest.fixture

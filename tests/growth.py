@@ -14,7 +14,7 @@ def growth(function: Callable[[str], object], piece: str) -> float:
     """The time of `function` for 100,000 characters of repeated `piece`, divided by the time for 10,000.
 
     The ratio is about 10 if the time is linear, and 100 if it is quadratic. Other programs can only make a measurement longer, so the long
-    text is measured a second time if the ratio is not below LINEAR.
+    text is measured up to six times, until the ratio is below LINEAR.
     """
 
     def seconds(length: int) -> float:
@@ -25,7 +25,7 @@ def growth(function: Callable[[str], object], piece: str) -> float:
 
     short = max(min(seconds(SHORT) for _ in range(3)), LEAST_SECONDS)
     result = float("inf")
-    for _ in range(2):
+    for _ in range(6):
         result = min(result, seconds(LONG) / short)
         if result < LINEAR:
             break

@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # NUMBERS: test files whose tolerances or texts depend on floating-point arithmetic. TEXTS: those that read, sort or format text and times.
-NUMBERS="contracts convert evaluate export_ct2 generate gpt_2_simple rank tfhub_bert train_gpt_2_simple"
+NUMBERS="contracts convert encoder_decoder evaluate export_ct2 generate glove_bilstm gpt_2_simple rank tfhub_bert train_gpt_2_simple"
 TEXTS="choose conduct extract journal prepare report schema text"
 
 # Run NUMBERS with an instruction set, which is called $1 in CTranslate2, $2 in oneDNN (TensorFlow and CTranslate2), $3 in PyTorch and $4 in

@@ -474,10 +474,17 @@ def post_naively(run: Path, url: str, timeout: float) -> None:
 
 
 def load_checks() -> None:
-    """Compile the patterns and load the word lists of conduct before processes are forked. This takes a second of processor time."""
-    title, comment = "Which book would you take along on a long journey?", "I would take the one about the lighthouse, and some tea."
-    where.text_refusal("sandbox_books", title, "", comment, ConductSettings())
-    what.may_say(TEXTS[0], door.Surroundings(title, {"t1_a": comment}).around("t1_a", comment), ConductSettings())
+    """Compile the patterns and load the word lists of conduct that the texts of the cases need, before processes are forked."""
+    conduct = ConductSettings()
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        store = Store(Path(folder) / "sandbox.sqlite", time.time())
+        for thread in store.submissions("sandbox_books"):
+            texts = {row["name"]: row["body"] for row in store.comments_of(thread["name"])}
+            for name, body in texts.items():
+                where.text_refusal("sandbox_books", thread["title"], "", body, conduct)
+                around = door.Surroundings(thread["title"], texts).around(name, body)
+                for reply in TEXTS:
+                    what.may_say(reply, around, conduct)
 
 
 def template() -> Path:

@@ -203,7 +203,8 @@ def test_a_ledger_with_the_first_layout_is_migrated(tmp_path: Path) -> None:
     with ledger.held(path, make=True) as db:
         ledger.intend(db, Reply("t1_a", "t3_x", "books", "reader_2", "0", "b"), 7)
     db = sqlite3.connect(path)
-    db.execute("ALTER TABLE reply DROP COLUMN comment_sha256")
+    for column in ("comment_sha256", "approvals"):
+        db.execute(f"ALTER TABLE reply DROP COLUMN {column}")
     db.execute("PRAGMA user_version = 1")
     db.commit()
     db.close()

@@ -17,6 +17,7 @@ from bot.reddit import client as reddit
 from bot.reddit.outcomes import Outcome, answer_of, wait_asked
 from bot.sandbox import server
 from bot.sandbox.server import Box
+from tests.growth import LINEAR, growth
 from tests.test_reddit import ME, connect, first_comment, refusal, scripted
 
 
@@ -170,6 +171,11 @@ def test_an_error_without_a_message() -> None:
 )
 def test_waits_in_days_and_other_languages(message: str, seconds: int) -> None:
     assert wait_asked(message) == seconds
+
+
+@pytest.mark.parametrize("piece", ["1", "1.", "9 ", "9 m"])
+def test_the_wait_is_read_in_linear_time(piece: str) -> None:
+    assert growth(wait_asked, piece) < LINEAR
 
 
 # --- reading ------------------------------------------------------------------------------------------------------------------------

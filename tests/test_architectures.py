@@ -5,7 +5,7 @@ The models are tiny, have random weights, and are made from their configs.
 
 from __future__ import annotations
 
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,12 +92,14 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "attention_types": [[["global", "local"], 1]], "max_position_embeddings": 256},
         "GPTNeoConfig",
     ),
-    "gpt_neox": ("gpt_neox", {name: value for name, value in LLAMA.items() if name != "num_key_value_heads"}, "rotary_pct"),
+    "gpt_neox": (
+        "gpt_neox", {name: value for name, value in LLAMA.items() if name != "num_key_value_heads"}, 'the model has no "rotary_pct"'
+    ),
     "mpt": ("mpt", {"d_model": 32, "n_heads": 4, "n_layers": 2, "max_seq_len": 256}, "MptConfig"),
     "phi3": ("phi3", LLAMA | {"original_max_position_embeddings": 256}, "type"),
     "granite": ("granite", LLAMA | {"logits_scaling": 8.0, "embedding_multiplier": 12.0}, "GraniteConfig"),
     "cohere": ("cohere", LLAMA | {"logit_scale": 0.0625}, "CohereConfig"),
-    "mamba": ("mamba", {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4}, "num_attention_heads"),
+    "mamba": ("mamba", {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4}, "mamba has no attention"),
     "olmo2": ("olmo2", LLAMA, "Olmo2Config"),
     "stablelm": ("stablelm", LLAMA, "StableLmConfig"),
     "starcoder2": ("starcoder2", LLAMA, "Starcoder2Config"),
@@ -138,7 +140,7 @@ def test_another_model_is_refused_and_works_with_transformers(tmp_path: Path, na
     source = generator(tmp_path / "model", kind, options)
     with pytest.raises(UserError, match="use the back end transformers") as refusal:
         to_ctranslate2.export(source, "float32")
-    assert reason in str(refusal.value) and "\n" not in str(refusal.value)
+    assert reason in str(refusal.value) and "\n" not in str(refusal.value) and "object has no attribute" not in str(refusal.value)
     assert not list((tmp_path / ".serving").glob("model*"))  # no incomplete files
     rows = list(generators.load("transformers", source).sample(COMMENTS, SETTINGS, 1))
     assert [len(row) for row in rows] == [2, 2] and all(each.log_likelihood < 0 for row in rows for each in row)
@@ -190,7 +192,31 @@ ENCODERS: dict[str, dict[str, Any]] = {
     "deberta-v2": SIZES | {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "max_position_embeddings": 256},
     "modernbert": SIZES,
 }
-ANGULAR = {"roberta", "xlm-roberta", "mpnet", "modernbert"}  # these use the control tokens <s> and </s>
+ANGULAR = {"roberta", "xlm-roberta", "mpnet", "modernbert", "t5", "bart"}  # these use the control tokens <s> and </s>
+# name -> (model type, config, number of tokens that it takes; 160 is the padded width of the longest pair)
+LIMITED: dict[str, tuple[str, dict[str, Any], int]] = {
+    "bert with one segment": ("bert", SIZES | {"type_vocab_size": 1}, 160),
+    "short bert": ("bert", SIZES | {"max_position_embeddings": 64}, 64),
+    "bert of odd length and one segment": ("bert", SIZES | {"max_position_embeddings": 41, "type_vocab_size": 1}, 41),
+    "bert for a pair without its padding": ("bert", SIZES | {"max_position_embeddings": 150}, 150),
+    "short roberta": ("roberta", SIZES | {"type_vocab_size": 1, "max_position_embeddings": 66}, 64),
+    "short mpnet": ("mpnet", SIZES | {"max_position_embeddings": 50}, 48),
+    "short distilbert": ("distilbert", ENCODERS["distilbert"] | {"max_position_embeddings": 72}, 72),
+    "xlnet, without positions": ("xlnet", {"d_model": 32, "n_layer": 2, "n_head": 2, "d_inner": 64}, 160),
+}
+# name -> (model type, config, part of the reason)
+NO_ENCODERS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "bert for 20 tokens": ("bert", SIZES | {"max_position_embeddings": 20}, "the encoder takes 20 tokens, but needs 32"),
+    "roberta for 31 tokens": ("roberta", SIZES | {"type_vocab_size": 1, "max_position_embeddings": 33}, "takes 31 tokens, but needs 32"),
+    "t5": ("t5", {"d_model": 32, "num_layers": 2, "num_heads": 2, "d_kv": 16, "d_ff": 64}, "an encoder-decoder such as T5"),
+    "bart": (
+        "bart", {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2},
+        "an encoder-decoder such as T5",
+    ),
+    "mamba": ("mamba", {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4}, "Unrecognized configuration class"),
+    "llama without padding": ("llama", LLAMA | {"pad_token_id": None}, "batch sizes > 1 if no padding token"),
+    "vit": ("vit", SIZES | {"image_size": 8, "patch_size": 4}, "Unrecognized configuration class"),
+}  # fmt: skip
 
 
 def angular_tokenizer() -> PreTrainedTokenizerFast:
@@ -210,11 +236,16 @@ def angular_tokenizer() -> PreTrainedTokenizerFast:
 def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("encoders")
     for name, options in ENCODERS.items():
-        tokenizer = angular_tokenizer() if name in ANGULAR else tiny.bert_tokenizer()
-        torch.manual_seed(0)
-        ids = {"pad_token_id": tokenizer.pad_token_id}
-        AutoModel.from_config(AutoConfig.for_model(name, vocab_size=len(tokenizer), **ids, **options)).save_pretrained(folder / name)
-        tokenizer.save_pretrained(folder / name)
+        encoder(folder / name, name, options)
+    return folder
+
+
+def encoder(folder: Path, kind: str, options: dict[str, Any]) -> Path:
+    tokenizer = angular_tokenizer() if kind in ANGULAR else tiny.bert_tokenizer()
+    torch.manual_seed(0)
+    ids = {"pad_token_id": tokenizer.pad_token_id, "vocab_size": len(tokenizer)}
+    AutoModel.from_config(AutoConfig.for_model(kind, **ids | options)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return folder
 
 
@@ -307,8 +338,75 @@ def test_only_bert_is_exported(encoder_folder: Path, tmp_path: Path) -> None:
         tokenizer.save_pretrained(folder)
         if name == "bert":
             pair = [("a book", "a kettle")]
+            to_ctranslate2.export(folder, "float32")
             served = rankers.load("ctranslate2", folder, "float32").score(pair)
             assert served == pytest.approx(rankers.load("transformers", folder).score(pair), abs=1e-4)
         else:
             with pytest.raises(UserError, match="only BERT can be exported, set rank.backend to transformers"):
                 to_ctranslate2.export(folder, "float32")
+
+
+LONG = ("Which book made you laugh on the train? " * 30, "It is short and funny and the ending is kind. " * 30)
+
+
+@pytest.mark.parametrize("name", LIMITED)
+def test_pairs_are_cut_to_what_the_encoder_takes(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In training, with transformers and, for BERT, in the export; both texts keep a part."""
+    kind, options, longest = LIMITED[name]
+    monkeypatch.setattr(bases, "BASE_DIR", tmp_path / "bases")
+    pull.pull("tiny", encoder(tmp_path / "encoder", kind, options))
+    data = write_data(tmp_path)
+    for each in ("upvote_pairs_train", "relevance_train"):
+        row_type: Any = UpvotePair if "pairs" in each else LabelledRow
+        rows = schema.read_rows(data / f"{each}.csv", row_type)
+        schema.write_rows(data / f"{each}.csv", row_type, [replace(row, comment=f"{row.comment} {LONG[0]}") for row in rows])
+    common = {"base": "tiny", "data": data, "rows": 24, "batch_tokens": 4096}
+    tiny.train("upvote", out=tmp_path / "upvote", **common)
+    tiny.train("relevance", out=tmp_path / "relevance", **common)
+    pairs = [LONG, (LONG[0], f"Never. {LONG[1]}"), (f"Never. {LONG[0]}", LONG[1]), ("a book", "a kettle")]
+    for ranker in ("upvote", "relevance"):
+        loaded = rankers.load("transformers", tmp_path / ranker)
+        assert loaded.tokenizer.model_max_length == longest  # type: ignore[attr-defined]
+        expected = loaded.score(pairs)
+        assert loaded.score(pairs[3:]) == pytest.approx(expected[3:], abs=tiny.rounding(largest=5))
+        if kind == "bert":
+            to_ctranslate2.export(tmp_path / ranker, "float32")
+            served = rankers.load("ctranslate2", tmp_path / ranker, "float32").score(pairs)
+            assert served == pytest.approx(expected, abs=tiny.rounding(largest=20))
+    tokenizer = rankers.load("transformers", tmp_path / "upvote").tokenizer  # type: ignore[attr-defined]
+    ids, segments = encoding.encode_pair(tokenizer, *LONG)
+    assert len(ids) == min(longest, rankers.MAX_TOKENS) and min(segments.count(0), segments.count(1)) > len(ids) // 3
+    assert len(encoding.encode_text(tokenizer, LONG[0])) == min(longest, rankers.MAX_TOKENS)
+
+
+@pytest.mark.parametrize("name", NO_ENCODERS)
+@pytest.mark.parametrize("task", ["upvote", "relevance"])
+def test_a_base_that_is_no_encoder_is_refused_before_training(
+    name: str, task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind, options, reason = NO_ENCODERS[name]
+    monkeypatch.setattr(bases, "BASE_DIR", tmp_path / "bases")
+    folder = encoder(tmp_path / "encoder", kind, options)
+    if kind in ("t5", "bart"):
+        with pytest.raises(UserError, match=f"encoder: {bases.ENCODER_DECODER}"):
+            pull.pull("tiny", folder)
+        with monkeypatch.context() as patch:  # as pulled by an earlier version
+            patch.setattr(bases, "kind_of", lambda *_: "encoder")
+            pull.pull("tiny", folder)
+    else:
+        pull.pull("tiny", folder)
+    if task == "relevance" and kind in ("mamba", "llama"):
+        return  # they have hidden states, but no head for pairs
+    with pytest.raises(UserError) as refusal:
+        tiny.train(task, base="tiny", data=write_data(tmp_path), out=tmp_path / "out")
+    message = str(refusal.value)
+    assert str(tmp_path / "bases" / "tiny") in message and "\n" not in message and "another" in message
+    assert reason in message or (kind == "vit" and task == "relevance" and "the model reads pixel_values, not text" in message)
+    assert not (tmp_path / "out").exists()
+
+
+def test_layers_are_trained_only_where_the_embeddings_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bases, "BASE_DIR", tmp_path / "bases")
+    pull.pull("tiny", encoder(tmp_path / "encoder", *LIMITED["xlnet, without positions"][:2]))
+    with pytest.raises(UserError, match="--method layers needs an encoder like BERT; use --method lora"):
+        tiny.train("upvote", base="tiny", data=write_data(tmp_path), out=tmp_path / "out", method="layers")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import time
 from collections import Counter
 from contextlib import closing
 from dataclasses import replace
@@ -17,7 +19,7 @@ from bot import config, files, schema
 from bot.cli import UserError
 from bot.corpus import copies
 from bot.online.choose import choose, join, main, summary
-from bot.posting import ledger
+from bot.posting import approvals, ledger
 from bot.schema import Candidate, Comment, Context, Scored, Scores
 
 
@@ -244,8 +246,10 @@ def test_scores_of_other_candidates_are_refused(tmp_path: Path) -> None:
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [row("0", rank=0.6), row("1", realism=0.1), row("0", realism=0.15, comment="t1_b", thread="t3_y")]
     write_run(tmp_path, rows)
-    before = (tmp_path / "scores.csv").read_bytes()
+    before, start = (tmp_path / "scores.csv").read_bytes(), int(time.time())
     main(tmp_path)
+    os.utime(tmp_path / "chosen.csv", (1, 1))  # as a copy of the run
+    assert start <= approvals.offered_utc(tmp_path) <= time.time()
     message = capsys.readouterr().out
     assert "1 of 2 comments get a reply; 1 without: all candidates refused (low_realism 1)\n" in message
     assert [each.verdict for each in schema.read_rows(tmp_path / "scored.csv", Scored)] == ["chosen", "refused", "refused"]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +39,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     cards.write_card(folder, cards.ModelCard("conduct", "tiny", "0" * 64, "full", settings={"architecture": "labels", "labels": LABELS}))
     random = np.random.default_rng(0)
     np.savez(folder / serving.HEAD_FILE, weight=random.normal(size=(3, 32)).astype(np.float32), bias=np.float32([0.5, -0.5, 0]))
+    to_ctranslate2.export(folder, "float32")  # here, because another process would import PyTorch again
     return folder
 
 
@@ -54,6 +54,7 @@ def test_the_export_equals_transformers(source: Path) -> None:
 
 def test_classifiers_and_rankers_are_not_interchangeable(source: Path, tmp_path: Path) -> None:
     ranker = tiny.encoder(tmp_path / "ranker")
+    to_ctranslate2.export(ranker, "float32")
     with pytest.raises(UserError, match="not a conduct classifier; set conduct.comment_classifier"):
         serving_rankers.load_labels(ranker, "float32")
     with pytest.raises(UserError, match="a conduct classifier, not a ranker"):
@@ -184,11 +185,24 @@ def test_fetch_runs_the_classifier_once_for_the_remaining_comments() -> None:
     assert "i like it. it broke the teapot." in pieces and "a title" in pieces and "old." not in pieces
 
 
+def test_the_comment_above_and_the_removal_of_the_thread_count() -> None:
+    """Patterns alone; the thread is as it was read."""
+    above = comment("t1_a", "I want to end my life.")
+    below = comment("t1_b", "Same here.", parent_id="t1_a", depth=1)
+    beside = comment("t1_c", "Same here.")
+    thread = Thread("t3_x", "sandbox_books", "A title", False, False, False, [above, below, beside], [])
+    rules = FetchSettings(depth=2, minimum_karma=1, maximum_age_hours=10)
+    refusals = [where.may_reply_to(thread, each, rules, ConductSettings(), NOW) for each in (below, beside)]
+    assert refusals == [Reason.CRISIS, None]
+    removed = dataclasses.replace(thread, removed=True)
+    assert where.may_reply_to(removed, beside, rules, ConductSettings(), NOW) is Reason.THREAD_REMOVED
+
+
 def test_disasters_are_detected_in_titles_only() -> None:
-    likely = {"it rains": {Reason.DISASTER: 0.9, Reason.GRIEF: 0.3}}
+    likely = {"it rains": {Reason.DISASTER: 0.9, Reason.GRIEF: 0.2}}
     assert where.text_refusal("books", "It rains", "", "Yes.", ConductSettings(), likely=likely) is Reason.DISASTER
     assert where.text_refusal("books", "Yes", "", "It rains", ConductSettings(), likely=likely) is None
-    stricter = ConductSettings(comment_threshold=0.3)
+    stricter = ConductSettings(comment_threshold=0.15)
     assert where.text_refusal("books", "Yes", "", "It rains", stricter, likely=likely) is Reason.GRIEF
 
 
@@ -221,16 +235,8 @@ def test_check_takes_any_columns(tmp_path: Path) -> None:
 # --- the shipped models -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def shipped(tmp_path_factory: pytest.TempPathFactory) -> ConductSettings:
-    """Copies, so that their exports are written to the temporary folder."""
-    folder = tmp_path_factory.mktemp("shipped")
-    for name in ("conduct-comment", "conduct-reply"):
-        shutil.copytree(ROOT / "models" / name, folder / name)
-    return ConductSettings(comment_classifier=folder / "conduct-comment", reply_classifier=folder / "conduct-reply")
-
-
-def test_clear_replies(shipped: ConductSettings) -> None:
+def test_clear_replies(shipped: Callable[..., Path]) -> None:
+    conduct = ConductSettings(reply_classifier=shipped("conduct-reply", "int8"))
     harmful = {
         "You are a pathetic waste of oxygen and everybody here knows it.": "insult",
         "I know where you live and I will break every bone you have.": "threat",
@@ -248,7 +254,7 @@ def test_clear_replies(shipped: ConductSettings) -> None:
         "Try less salt and a hotter pan.",
         "Moby-Dick is about a man who hates a whale.",
     ]
-    judged = classifier.judge_replies([*harmful, *harmless], shipped)
+    judged = classifier.judge_replies([*harmful, *harmless], conduct)
     top = [max(each, key=each.__getitem__) for each in judged[: len(harmful)]]
     assert [max(each.values()) >= 0.5 for each in judged] == [True] * len(harmful) + [False] * len(harmless)
     assert sum(one == other for one, other in zip(top, harmful.values(), strict=True)) >= len(harmful) - 1
@@ -275,5 +281,6 @@ def left_alone(body: str, conduct: ConductSettings) -> bool:
     return where.likely_topic(pieces, likely, conduct.comment_threshold, where.TITLE_TOPICS) is not None
 
 
-def test_clear_comments(shipped: ConductSettings) -> None:
-    assert {body: left_alone(body, shipped) for body in CLEAR_COMMENTS} == CLEAR_COMMENTS
+def test_clear_comments(shipped: Callable[..., Path]) -> None:
+    conduct = ConductSettings(comment_classifier=shipped("conduct-comment", "int8"))
+    assert {body: left_alone(body, conduct) for body in CLEAR_COMMENTS} == CLEAR_COMMENTS

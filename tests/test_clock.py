@@ -136,7 +136,7 @@ def test_times_in_the_future_are_reported_and_set_to_the_present(db: sqlite3.Con
     }  # fmt: skip
     with time_machine.travel(NOW):
         operate.status_command()
-    assert "4 times in the future, from a wrong clock (t1_a 2033-11-11 22:13 UTC, t1_b" in capsys.readouterr().out
+    assert "4 times in the future, from a wrong clock (t1_a 2033-11-11 22:13, t1_b" in capsys.readouterr().out
     assert clock.bring_back(db, NOW) == 4 and clock.in_future(db, NOW) == {} and clock.bring_back(db, NOW) == 0
     row = ledger.find(db, "t1_a")
     assert row is not None and (row.first_utc, row.intent_utc, row.done_utc) == (NOW, NOW, NOW)

@@ -41,6 +41,30 @@ def refusal(path: Path | None) -> str:
     return message
 
 
+def test_a_misspelt_setting_names_the_right_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for content, meant in (
+        (
+            "[fetch]\nsubreddits = ['x']\nsubmissons = 3",
+            "line 3 setting fetch.submissons: no such setting (did you mean fetch.submissions?)",
+        ),
+        ("[chose]\nminimum_words = 3", "line 1 setting chose: no such setting (did you mean choose?)"),
+        ("[generate]\nminimum_words = 3", "line 2 setting generate.minimum_words: no such setting (did you mean choose.minimum_words?)"),
+        ("[rank.weights]\nrealsim = 3", "line 2 setting rank.weights.realsim: no such setting (did you mean rank.weights.realism?)"),
+        ("[generate]\nqqq = 3", "line 2 setting generate.qqq: no such setting; see"),
+    ):
+        assert meant in refusal(write_config(tmp_path, content))
+    monkeypatch.setenv("BOT_FETCH__SUBREDITS", "[]")
+    assert "BOT_FETCH__SUBREDITS" in refusal(None) and "did you mean fetch.subreddits?" in refusal(None)
+    monkeypatch.delenv("BOT_FETCH__SUBREDITS")
+    monkeypatch.setenv("BOT_CHOSE__MINIMUM_WORDS", "3")
+    assert "did you mean BOT_CHOOSE__MINIMUM_WORDS?" in refusal(None)
+
+
+def test_a_byte_order_mark_is_ignored(tmp_path: Path) -> None:
+    (tmp_path / "bot.toml").write_bytes(b"\xef\xbb\xbf[fetch]\ndepth = 3\n")
+    assert load(tmp_path / "bot.toml").fetch.depth == 3
+
+
 # --- the example ------------------------------------------------------------------------------------------------------------
 
 
@@ -116,6 +140,25 @@ def test_a_permission_names_who_gave_it(tmp_path: Path, monkeypatch: pytest.Monk
     )
     monkeypatch.setenv("BOT_SUBMIT__ALLOWED", '["books"]')
     assert "submit.allowed.0" in refusal(None)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://Bot.Example.org:443/", "https://bot.example.org/"),
+        ("http://bot.example.org:80", "http://bot.example.org"),
+        ("https://bot.example.org:80", "https://bot.example.org:80"),
+        ("https://bot.example.org:4430", "https://bot.example.org:4430"),
+    ],
+)
+def test_the_address_of_the_web_app_is_written_as_browsers_write_it(url: str, expected: str) -> None:
+    assert config.WebSettings(url=url).url == expected
+
+
+@pytest.mark.parametrize("hours", ["inf", "nan", "1e300", "0", "-1"])
+def test_the_time_for_approval_has_an_end(tmp_path: Path, hours: str) -> None:
+    path = write_config(tmp_path, f"[submit]\napproval_timeout_hours = {hours}\n")
+    assert "submit.approval_timeout_hours" in refusal(path)
 
 
 def test_settings_cannot_be_changed() -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import GPT2LMHeadModel
+from transformers import GenerationConfig, GPT2LMHeadModel
 
 from bot import cli, generators, rankers, schema
 from bot.config import Precision
@@ -26,7 +26,7 @@ from bot.export import to_ctranslate2, to_tfhub
 from bot.schema import Candidate
 from bot.train import TRAINERS
 from bot.weights import bases, cards, pull
-from tests import tiny
+from tests import serving, tiny
 from tests.test_gpt_2_simple import edited_checkpoint
 
 pytestmark = pytest.mark.usefixtures("eager_again")
@@ -49,8 +49,10 @@ PRECISION: Precision = "float32"
 ENGINE_SETTINGS = {"MAX_NEW_TOKENS": 16, "MAX_PROMPT_TOKENS": 900, "NUM_CANDIDATES": NUM_CANDIDATES, "PRECISION": PRECISION}
 
 # Both load each model once, because a process builds one graph. A refusal must be a UserError; any other exception ends the program.
+# At the end both write STAGE_BEGINS to standard error and run the stage itself with a missing model.
+STAGE_BEGINS = "the stage begins"
 GENERATES = """
-import functools, json, sys
+import dataclasses, functools, json, os, sys
 from pathlib import Path
 from bot import cli, config, generators
 from bot.online import generate
@@ -58,14 +60,32 @@ folder, settings = Path(sys.argv[1]), config.load(None).generate
 generators.load = functools.cache(generators.load)
 for seed in (1, 2):
     generate.generate([folder / "comments.csv"], folder / f"seed-{seed}.csv", settings, seed)
+generator = generators.load(settings.backend, settings.model, settings.precision)
+comment = ("t1_one", "Which book made you laugh out loud?")
+for penalty in (1.0, 1.3):
+    own = settings.model_copy(update={"repetition_penalty": penalty})
+    try:
+        pair = list(generator.sample([comment], own, 3))[0], list(generator.stream(*comment, own, 3))
+    except cli.UserError:
+        continue
+    print(json.dumps({"streamed": [[dataclasses.asdict(each) for each in rows] for rows in pair]}))
+stopped = generator.stream(*comment, settings, 3)
+next(stopped)
+stopped.close()
+if generators.back_end(settings.backend).likelihoods == generators.back_end(settings.backend).module:
+    given = [(comment[1], reply) for reply in ("This one did.", "This one did, and so did the other one.")]
+    print(json.dumps({"counted": generator.token_counts(given), "means": generator.log_likelihoods(given, settings)}))
 for wrong in sys.argv[2:]:
     try:
         generators.load(settings.backend, Path(wrong), settings.precision)
     except cli.UserError as error:
         print(json.dumps({"refused": str(error)}))
+os.environ["BOT_GENERATE__MODEL"] = sys.argv[2]
+print("the stage begins", file=sys.stderr, flush=True)
+cli.run_command(generate.main, "generate", ["--in", str(folder / "comments.csv"), "--out", str(folder / "none.csv")])
 """
 RANKS = """
-import functools, json, sys
+import functools, json, os, sys
 from pathlib import Path
 from bot import cli, config, rankers
 from bot.rankers import scoring
@@ -80,6 +100,9 @@ for wrong in sys.argv[2:]:
         rankers.load(settings.backend, Path(wrong), settings.precision)
     except cli.UserError as error:
         print(json.dumps({"refused": str(error)}))
+os.environ["BOT_RANK__REALISM"] = sys.argv[2]
+print("the stage begins", file=sys.stderr, flush=True)
+cli.run_command(scoring.main, "score", ["--in", str(folder / "forwards.csv"), "--out", str(folder / "none.csv")])
 """
 
 
@@ -110,6 +133,16 @@ def soon_ending_checkpoint(folder: Path) -> Path:
     return edited_checkpoint(tiny.gpt2_checkpoint(folder.with_name("plain")), folder, edit)
 
 
+def served(folder: Path) -> Path:
+    """A folder for `transformers serve` with the model of soon_ending, which is started."""
+    model = soon_ending(folder / "served")
+    settings = GenerationConfig.from_pretrained(model)
+    settings.do_sample = True
+    settings.save_pretrained(model)
+    url = serving.transformers_serve(model, folder / "log.txt")
+    return serving.Stub().folder(folder / "lm", url=url, model=str(model), start="<|endoftext|>")
+
+
 def exported(folder: Path) -> Path:
     to_ctranslate2.export(folder, PRECISION)
     return folder
@@ -131,15 +164,26 @@ def tfhub_ranker(folder: Path) -> dict[str, Path]:
         return {"realism": tiny.tfhub_ranker(to_tfhub.export("tiny"), folder / "classifier")}
 
 
+def glove_ranker(folder: Path) -> dict[str, Path]:
+    tiny.eager_again()
+    return {"realism": tiny.glove_ranker(folder / "classifier")}
+
+
 GENERATORS: dict[str, Callable[[Path], Path]] = {
     "ctranslate2": lambda folder: exported(soon_ending(folder / "lm")),
     "transformers": lambda folder: soon_ending(folder / "lm"),
     "gpt-2-simple": lambda folder: soon_ending_checkpoint(folder / "lm"),
+    "keras-seq2seq": lambda folder: folder / "keras" / "keras-seq2seq",
+    "keras-transformer": lambda folder: folder / "keras" / "keras-transformer",
+    "openai-server": served,
 }
+# The server cuts no prompt, and has one random stream for all requests and processes.
+OWN_SETTINGS = {"openai-server": {"MAX_PROMPT_TOKENS": 40, "BATCH_SIZE": 1}}
 RANKERS: dict[str, Callable[[Path], dict[str, Path]]] = {
     "ctranslate2": lambda folder: {kind: exported(path) for kind, path in two_rankers(folder).items()},
     "transformers": two_rankers,
     "tfhub-bert": tfhub_ranker,
+    "glove-bilstm": glove_ranker,
 }
 
 
@@ -165,23 +209,32 @@ def wrong_folders(folder: Path, other: Path) -> list[Path]:
     return [folder / "nothing", folder / "empty", folder / "notes", other]
 
 
-def check_refusals(wrong: list[Path], worker: subprocess.CompletedProcess[str], stage: subprocess.CompletedProcess[str]) -> None:
-    """Each refusal must be one line that names the folder. worker: tried all folders; stage: was given the first."""
+def until_the_stage(worker: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
+    assert STAGE_BEGINS in worker.stderr, worker.stderr
+    return worker
+
+
+def check_refusals(wrong: list[Path], worker: subprocess.CompletedProcess[str]) -> None:
+    """Each refusal must be one line that names the folder. worker: tried all folders, and ran the stage with the first."""
     refused = [json.loads(line)["refused"] for line in worker.stdout.splitlines() if line.startswith('{"refused"')]
     assert len(refused) == len(wrong), refused
     for path, message in zip(wrong, refused, strict=True):
         assert path.name in message and len(message.splitlines()) == 1
-    assert stage.returncode == 1 and stage.stderr.count("\n") == 1 and str(wrong[0]) in stage.stderr
+    error = worker.stderr.partition(f"{STAGE_BEGINS}\n")[2]
+    assert worker.returncode == 1 and error.count("\n") == 1 and str(wrong[0]) in error, error
 
 
 # --- generators -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module", params=generators.BACK_ENDS)
-def generated(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def generated(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, keras_models: Path) -> dict[str, Any]:
     """Output of a back end for TEXTS: from the stage with seed 1, and from a worker with seeds 1 and 2; and its refusals."""
     folder = tmp_path_factory.mktemp("generator")
+    (folder / "keras").symlink_to(keras_models)
+    request.addfinalizer(serving.stop_all)
     settings = {"BACKEND": request.param, "MODEL": GENERATORS[request.param](folder), **ENGINE_SETTINGS}
+    settings |= OWN_SETTINGS.get(request.param, {})
     variables = {f"GENERATE__{name}": value for name, value in settings.items()}
     rows = [{"comment_id": f"t1_{n}", "comment": body} for n, body in enumerate([*TEXTS, *EMPTY])]
     schema.write_table(folder / "comments.csv", ["comment_id", "comment"], rows)
@@ -190,11 +243,10 @@ def generated(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     calls = [
         ([*stage, folder / "stage.csv", "--seed", 1], variables),
         (["-c", GENERATES, folder, *wrong], variables),
-        ([*stage, folder / "none.csv"], variables | {"GENERATE__MODEL": wrong[0]}),
     ]
-    with ThreadPoolExecutor(2) as pool:
-        first, worker, refused = pool.map(lambda call: run(*call), calls)
-    return {"folder": folder, "stage": done(first), "worker": done(worker), "refused": refused, "wrong": wrong}
+    with ThreadPoolExecutor(1 if request.param in OWN_SETTINGS else 2) as pool:
+        first, worker = pool.map(lambda call: run(*call), calls)
+    return {"folder": folder, "stage": done(first), "worker": until_the_stage(worker), "wrong": wrong}
 
 
 def test_each_generator_has_a_maker() -> None:
@@ -225,8 +277,27 @@ def test_control_tokens_are_read_as_text_and_never_written(generated: dict[str, 
     assert all(row.log_likelihood is None or -50 < row.log_likelihood < 0 for row in rows)
 
 
+def test_a_stream_has_the_candidates_of_the_file(generated: dict[str, Any]) -> None:
+    lines = [json.loads(line) for line in generated["worker"].stdout.splitlines() if line.startswith('{"streamed"')]
+    assert lines
+    for line in lines:
+        rows, streamed = line["streamed"]
+        streamed.sort(key=lambda each: each["candidate_id"])
+        likelihoods = [[row.pop("log_likelihood") for row in each] for each in (rows, streamed)]
+        assert rows == streamed and len(rows) == NUM_CANDIDATES and len({row["reply"] for row in rows}) > 1
+        assert likelihoods[0] == pytest.approx(likelihoods[1], abs=tiny.rounding(largest=10))
+
+
+def test_likelihoods_of_given_replies(request: pytest.FixtureRequest, generated: dict[str, Any]) -> None:
+    name = request.node.callspec.params["generated"]
+    lines = [json.loads(line) for line in generated["worker"].stdout.splitlines() if line.startswith('{"counted"')]
+    assert len(lines) == (generators.BACK_ENDS[name].likelihoods == generators.BACK_ENDS[name].module)
+    for line in lines:
+        assert 2 <= line["counted"][0] < line["counted"][1] and all(-50 < mean < 0 for mean in line["means"])
+
+
 def test_a_folder_without_a_generator_is_a_one_line_error(generated: dict[str, Any]) -> None:
-    check_refusals(generated["wrong"], generated["worker"], generated["refused"])
+    check_refusals(generated["wrong"], generated["worker"])
 
 
 # --- rankers --------------------------------------------------------------------------------------------------------------
@@ -239,22 +310,19 @@ def scored(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     models = RANKERS[request.param](folder)
     settings = {"BACKEND": request.param, "REALISM": "", "UPVOTE": "", "RELEVANCE": "", "CHOICE": "", "PRECISION": PRECISION}
     settings |= {kind.upper(): path for kind, path in models.items()}
+    settings |= {f"WEIGHTS__{name}": "0" for name in ("REALISM", "UPVOTE", "RELEVANCE", "CHOICE") if not settings[name]}
     variables = {f"RANK__{name}": value for name, value in settings.items()}
     texts = [*TEXTS, *EMPTY]
     pairs = [{"comment": comment, "reply": reply} for place, comment in enumerate(texts) for reply in (texts[place - 1], texts[place - 4])]
     schema.write_table(folder / "forwards.csv", ["comment", "reply"], pairs)
     schema.write_table(folder / "backwards.csv", ["comment", "reply"], pairs[::-1])
     wrong = wrong_folders(folder, exported(tiny.language_model(folder / "other")))
-    stage = [cli.ROOT / "run_bot.py", "score", "--in", folder / "forwards.csv", "--out", folder / "none.csv"]
-    calls = [(["-c", RANKS, folder, *wrong], variables), (stage, variables | {"RANK__REALISM": wrong[0]})]
-    with ThreadPoolExecutor(2) as pool:
-        worker, refused = pool.map(lambda call: run(*call), calls)
-    done(worker)
+    worker = until_the_stage(run(["-c", RANKS, folder, *wrong], variables))
     scores = {}
     for name in ("forwards-32", "backwards-3", "forwards-1"):
         _, rows = schema.read_table(folder / f"{name}.csv")
         scores[name] = {kind: np.array([float(row[f"{kind}_score"]) for row in rows]) for kind in models}
-    return {"scores": scores, "worker": worker, "refused": refused, "wrong": wrong}
+    return {"scores": scores, "worker": worker, "wrong": wrong}
 
 
 def test_each_ranker_has_a_maker() -> None:
@@ -276,7 +344,7 @@ def test_scores_depend_neither_on_order_nor_on_batch_size(scored: dict[str, Any]
 
 
 def test_a_folder_without_a_ranker_is_a_one_line_error(scored: dict[str, Any]) -> None:
-    check_refusals(scored["wrong"], scored["worker"], scored["refused"])
+    check_refusals(scored["wrong"], scored["worker"])
 
 
 # --- training -------------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 
 from bot import cli, config, rankers, schema, text
-from bot.__main__ import command_of, find
 from bot.cli import UserError
 from bot.evaluate import choices, evaluate, measures, page, realism, upvote
 from bot.evaluate.choices import Choice
@@ -331,7 +330,9 @@ def write_project(folder: Path) -> None:
     schema.write_rows(folder / "candidates.csv", Candidate, candidates)
     pull.pull("tiny-encoder", tiny.encoder(folder / "encoder", head=False))
     dual = {"architecture": "dual encoder", "scale": 5.0, "offset": -1.0}
-    for seed, (name, kind) in enumerate({"realism": "realism", "upvote": "upvote", "relevance": "relevance", "other": "upvote"}.items()):
+    for seed, (name, kind) in enumerate(
+        {"realism": "realism", "upvote": "upvote", "relevance": "relevance", "other": "upvote", "choice": "choice"}.items()
+    ):
         settings = dual if kind == "relevance" else {}
         card = cards.ModelCard(kind=kind, base="tiny-encoder", base_sha256="0" * 64, format="full", settings=settings)  # type: ignore[arg-type]
         cards.write_card(tiny.encoder(folder / name, seed, head=kind != "relevance"), card)
@@ -340,22 +341,12 @@ def write_project(folder: Path) -> None:
     (folder / "c.toml").write_text(
         f'[generate]\nmodel = "{folder}/lm"\n[choose]\nminimum_realism = 0.32\nminimum_rank = 0\nminimum_words = 1\n'
         f'[rank]\nbackend = "transformers"\nrealism = "{folder}/realism"\nupvote = "{folder}/upvote"\n'
-        f'relevance = "{folder}/relevance"\nchoice = ""\n[rank.weights]\nrealism = 0.4\nupvote = 0.3\nrelevance = 0.3\n'
+        f'relevance = "{folder}/relevance"\nchoice = "{folder}/choice"\n'
+        "[rank.weights]\nrealism = 0.4\nupvote = 0.3\nrelevance = 0.3\nchoice = 0.2\n"
     )
 
 
 start_process = score_files.start
-
-
-def start_in_process(arguments: list[str], variables: dict[str, Any]) -> None:
-    """Replacement for `score_files.start` without a new process, since PyTorch is already loaded in this one."""
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
-        for name, value in variables.items():
-            patch.setenv(f"BOT_{name}", str(value))
-        stage, options = find(arguments)
-        cli.run_command(command_of(stage), stage, options)
-    if end.value.code:
-        raise UserError("failed")
 
 
 @pytest.fixture(scope="module")
@@ -366,7 +357,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr(evaluate, "LIKELIHOOD_ROWS", 6)
         patch.setattr(choices, "STOCK_COMMENTS", 5)
         patch.setattr(upvote, "MIN_SCORED", 6)
-        patch.setattr(score_files, "start", start_in_process)
+        patch.setattr(score_files, "start", tiny.start_in_process)
         write_project(folder)
         yield folder
 
@@ -398,7 +389,7 @@ def test_everything_is_measured(project: Path, printed: str) -> None:
     assert metrics["judges"].keys() == {"liked", "real", "belongs"} and metrics["judges"]["real"]["judge"]["pairwise_accuracy"][0] == 1.0
     stage = metrics["ranking_stage"]
     assert stage["comments"] == 8 and stage["candidates"] == 40
-    strategies = {"rank_score", "choose", "without_relevance", "two_step", "two_step_other", "most_likely", "longest"}
+    strategies = {"rank_score", "choose", "without_choice", "without_relevance", "two_step", "two_step_other", "most_likely", "longest"}
     assert strategies | {"random", "person"} <= stage["choices"].keys()
     assert stage["choices"]["most_likely"]["near_verbatim"][0] == 1.0  # GOOD is a candidate of every comment
     assert stage["choices"]["person"]["real"][0] > 0.5 and list(stage["gain"]["liked"]["random"]) == ["1", "2", "5"]
@@ -501,6 +492,51 @@ def test_missing_parts_are_listed_and_the_rest_is_measured(project: Path, tmp_pa
     assert "Not measured" in page and "generator likelihood" in page
 
 
+def cut(data: Path, name: str, keep: Callable[[list[dict[str, str]]], list[dict[str, str]]]) -> None:
+    columns, rows = schema.read_table(data / name)
+    schema.write_table(data / name, columns, keep(rows), {})
+
+
+TINY: dict[str, Callable[[list[dict[str, str]]], list[dict[str, str]]]] = {
+    "no row": lambda rows: [],
+    "one row": lambda rows: rows[:1],
+    "one class": lambda rows: [row for row in rows if row.get("label", "0") == "0"][:3],
+    "the other class": lambda rows: [row for row in rows if row.get("label", "1") == "1"][:3],
+    "no common word": lambda rows: [
+        {**row, **dict.fromkeys(("reply", "chosen", "rejected") & row.keys(), f"w{n}")} for n, row in enumerate(rows)
+    ],
+}
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("size", TINY)
+def test_files_with_too_few_rows_are_skipped_by_name(
+    project: Path, tmp_path: Path, size: str, split: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each part is measured or listed as missing with its file; and a single model is measured or refused in one line."""
+
+    def score(self: score_files.Scores, pairs: Sequence[tuple[str, str]], name: str, *_: Any) -> np.ndarray:
+        return np.array([(len(comment) + 3 * len(reply)) % 7 / 10 + 0.1 for comment, reply in pairs])
+
+    monkeypatch.setattr(score_files.Scores, "read", score)
+    shutil.copytree(project / "data", tmp_path / "data")
+    stems = {"realism": "realism", "upvote": "upvote_pairs", "relevance": "relevance"}
+    for name in (*stems.values(), *(["lm"] if split == "test" else [])):
+        cut(tmp_path / "data", f"{name}_{split}.csv", TINY[size])
+    evaluate.main(tmp_path / "data", tmp_path / "out", project / "c.toml")
+    result = metrics_of(tmp_path)
+    missing = dict(line.split(": ", 1) for line in result["made"]["missing"])
+    skipped = [kind for kind in stems if kind in missing]
+    assert skipped if size == "no row" or split == "train" else True
+    for kind, stem in stems.items():
+        assert (kind in result) is not (kind in missing)
+        if kind in missing:
+            assert f"{tmp_path}/data/{stem}_" in missing[kind] and missing[kind].endswith("prepare more data")
+            with pytest.raises(measures.TooFew, match=f"data/{stem}_"):
+                evaluate.main(tmp_path / "data", tmp_path / "out", project / "c.toml", one=project / kind)
+    assert ("stock_phrases" in result) is not ("stock phrases and ranking stage" in missing)
+
+
 def test_a_foreign_output_file_is_an_error_before_any_work(project: Path, tmp_path: Path) -> None:
     (tmp_path / "metrics.json").write_text('{"mine": 1}')
     with pytest.raises(UserError, match=r"metrics.json: already exists, and this project did not write it"):
@@ -530,7 +566,7 @@ def test_errors_of_beside_and_left_out(project: Path, tmp_path: Path) -> None:
     def run(**folders: list[Path]) -> None:
         evaluate.main(project / "data", tmp_path / "out", project / "c.toml", **folders)  # type: ignore[arg-type]
 
-    with pytest.raises(UserError, match="a model of kind realism; name a ranker of kind upvote"):
+    with pytest.raises(UserError, match="realism: a model of kind realism; set --beside to a folder of kind upvote"):
         run(beside=[project / "realism"])
     shutil.copytree(project / "other", tmp_path / "tfidf")
     with pytest.raises(UserError, match="two scorers are called tfidf"):
@@ -653,7 +689,7 @@ def test_a_score_file_is_rewritten_when_the_pairs_or_the_model_change(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[list[str]] = []
-    monkeypatch.setattr(score_files, "start", lambda *call: started.append(call[0]) or start_in_process(*call))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(score_files, "start", lambda *call: started.append(call[0]) or tiny.start_in_process(*call))  # type: ignore[func-returns-value]
     model = Path(shutil.copytree(project / "upvote", tmp_path / "model"))
     settings = config.load(project / "c.toml")
     scorer = score_files.Scores(tmp_path, settings).of_model(model)

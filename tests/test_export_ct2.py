@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from tests import tiny
 
 pytestmark = pytest.mark.usefixtures("eager_again")
 
+Shipped = Callable[..., Path]  # the fixture `shipped`
 COMMENTS = [
     ("t1_a", "Which book made you laugh?"),
     ("t1_b", "My kettle takes ten minutes to boil, is that normal?"),
@@ -79,15 +81,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("gpt2", "llama", "converted", "ranker"):
         to_ctranslate2.export(folder / name, "float32")
     to_ctranslate2.export(folder / "gpt2", "int8")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Copies of the shipped adapters, so that their exports are written to a temporary folder."""
-    folder = tmp_path_factory.mktemp("real")
-    for name in ("lm", "realism", "upvote", "relevance"):
-        shutil.copytree(ROOT / "models" / name, folder / name)
+    for name in ("gpt2", "ranker"):
+        to_ctranslate2.export(folder / name, "bfloat16")
     return folder
 
 
@@ -126,9 +121,10 @@ def test_float32_distributions_equal_transformers(folder: Path, name: str) -> No
     assert max_difference(model, engine, prompts) < tiny.rounding(largest=10)  # of logits
 
 
-def test_float32_distributions_of_the_shipped_model_equal_transformers(real: Path) -> None:
-    model, tokenizer = reference.load_model(real / "lm")
-    engine = ctranslate2.Generator(str(to_ctranslate2.export(real / "lm", "float32")))
+def test_float32_distributions_of_the_shipped_model_equal_transformers(shipped: Shipped) -> None:
+    source = shipped("lm", "float32")
+    model, tokenizer = reference.load_model(source)
+    engine = ctranslate2.Generator(str(exports.serving_folder(source, "float32")))
     prompts = [reference.encode_prompt(tokenizer, comment, 96) for _, comment in [*COMMENTS, *PAIRS]]
     assert max_difference(model, engine, prompts) < tiny.rounding(layers=30, terms=1536)
 
@@ -271,26 +267,20 @@ def pairs_of_many_lengths() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("name", ["realism", "upvote", "relevance"])
-def test_int8_scores_of_the_shipped_rankers(real: Path, name: str) -> None:
-    """The mean difference is below 0.02, and more than 99.5 % of the pairs with different scores in float32 have the same order."""
+def test_scores_of_the_shipped_rankers(shipped: Shipped, name: str) -> None:
+    """float32: those of transformers. int8: the mean difference is below 0.02, and more than 99.5 % of the pairs with different scores in
+    float32 have the same order."""
     pairs = pairs_of_many_lengths()
-    source = real / name
+    source = shipped(name, "float32", "int8")
     expected = np.array(rankers.load("transformers", source).score(pairs))
-    scores = np.array(rankers.load("ctranslate2", source).score(pairs))
     assert len(pairs) == 256 and expected.std() > 0.05
+    exact = rankers.load("ctranslate2", source, "float32").score(pairs[::5])
+    assert exact == pytest.approx(expected[::5], abs=tiny.rounding(layers=6, terms=1536))
+    scores = np.array(rankers.load("ctranslate2", source).score(pairs))
     assert np.abs(scores - expected).mean() < 0.02
     one, other = np.triu_indices(len(pairs), 1)
     apart = np.abs(expected[one] - expected[other]) > 0.02
     assert ((scores[one] > scores[other]) == (expected[one] > expected[other]))[apart].mean() > 0.995
-
-
-@pytest.mark.parametrize("name", ["realism", "upvote", "relevance"])
-def test_float32_scores_of_the_shipped_rankers(real: Path, name: str) -> None:
-    pairs = pairs_of_many_lengths()[::5]
-    expected = rankers.load("transformers", real / name).score(pairs)
-    assert rankers.load("ctranslate2", real / name, "float32").score(pairs) == pytest.approx(
-        expected, abs=tiny.rounding(layers=6, terms=1536)
-    )
 
 
 def test_bfloat16(folder: Path) -> None:
@@ -342,7 +332,7 @@ def test_export_is_atomic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert out.exists() and not out.with_name(".ranker-int8.partial").exists()
 
 
-def test_error_messages(folder: Path, tmp_path: Path) -> None:
+def test_error_messages(folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match="no model here"):
         generators.load("ctranslate2", tmp_path / "nothing")
     with pytest.raises(UserError, match="a checkpoint of gpt-2-simple; set generate.backend to gpt-2-simple"):
@@ -359,9 +349,15 @@ def test_error_messages(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="foreign"):
         to_ctranslate2.export(foreign, "int8")
     assert not exports.serving_folder(foreign, "int8").exists()
+    refused = f"^{re.escape(str(foreign))}: the model is not a generator; set the folder of a generator in the config$"
+    with pytest.raises(UserError, match=refused), to_ctranslate2.exporting([(foreign, "int8")]):
+        pass
+    with pytest.raises(UserError, match=refused):
+        generators.load("ctranslate2", foreign)
+    assert "is not a generator" not in capfd.readouterr().err  # the reason is in one line only, that of this process
     damaged = tiny.encoder(tmp_path / "damaged")
     (damaged / "model.safetensors").write_bytes(b"\x10\x00\x00")
-    with pytest.raises(UserError, match="damaged: the export failed, see the error above"):
+    with pytest.raises(UserError, match="damaged: the model cannot be loaded "):
         rankers.load("ctranslate2", damaged)
 
 
@@ -369,7 +365,7 @@ def test_the_command_exports_the_models_in_the_config(folder: Path, tmp_path: Pa
     path = tmp_path / "c.toml"
     path.write_text(
         f'[generate]\nmodel = "{folder / "gpt2"}"\nprecision = "float32"\n[rank]\nrealism = "{folder / "ranker"}"\n'
-        'upvote = ""\nrelevance = ""\nchoice = ""\n'
+        'upvote = ""\nrelevance = ""\nchoice = ""\n[rank.weights]\nchoice = 0\nrelevance = 0\n'
     )
     command = [sys.executable, "-m", "bot", "models", "export", "--config", str(path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -387,7 +383,7 @@ def test_workers_load_no_framework_and_start_quickly(folder: Path, tmp_path: Pat
     schema.write_table(tmp_path / "pairs.csv", ["comment", "reply"], [{"comment": c, "reply": r} for c, r in PAIRS])
     (tmp_path / "c.toml").write_text(
         f'[generate]\nmodel = "{folder / "gpt2"}"\nmax_new_tokens = 4\n[rank]\nrealism = "{folder / "ranker"}"\n'
-        'upvote = ""\nrelevance = ""\nchoice = ""\n'
+        'upvote = ""\nrelevance = ""\nchoice = ""\n[rank.weights]\nchoice = 0\nrelevance = 0\n'
     )
     to_ctranslate2.export(folder / "ranker", "int8")
     code = (

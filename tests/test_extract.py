@@ -835,6 +835,57 @@ def test_parents_as_numbers_and_without_prefix(dumps: Path, parent: object) -> N
     assert counted(dumps) == ({"parent_not_found": 1}, {"read": 5, "wrong_type": 2})
 
 
+SUBMISSION = "zy1"  # 46585 in base 10
+
+
+@pytest.mark.parametrize("link", [f"t3_{SUBMISSION}", SUBMISSION, 46_585, "46585", 46_585.0])
+def test_a_parent_that_is_the_submission_in_any_notation(dumps: Path, link: object) -> None:
+    parents = [f"t3_{SUBMISSION}", SUBMISSION, 46_585, "46585", 46_585.0, None]
+    rows = [comment(f"a{number}", "", parent_id=parent, link_id=link) for number, parent in enumerate(parents)]
+    write_dump(dumps / "RC_2017-01.zst", [*rows, comment("b", "t1_a2", link_id=link)])
+    write_dump(dumps / "RS_2017-01.zst", [submission(SUBMISSION)])
+    pairs = {pair.reply_id: (pair.comment_id, pair.depth) for pair in extracted(dumps, parents=Parents.both)}
+    assert pairs == {**{f"t1_a{number}": ("t3_zy1", -1) for number in range(6)}, "t1_b": ("t1_a2", 0)}
+
+
+@pytest.mark.parametrize(
+    ("written", "plain"),
+    [
+        (2_116_316_161, "z00001"), (12_345, "9ix"), (12_345.0, "9ix"), ("2116316161", "z00001"), ("12345", "12345"), ("1e5", "1e5"),
+        ("t1_1e5", "1e5"), ("z00001", "z00001"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("parquet", [False, True])
+def test_ids_as_numbers_and_as_texts(dumps: Path, written: object, plain: str, parquet: bool) -> None:
+    rows = [comment("x", "t3_s", id=written, body="What now?"), comment("b", f"t1_{plain}")]
+    if parquet:
+        (dumps / "rows.ndjson").write_text(json.dumps(rows[0]))
+        query = f"SELECT * REPLACE (parent_id::VARCHAR AS parent_id) FROM read_json('{dumps}/rows.ndjson')"
+        duckdb.sql(f"COPY ({query}) TO '{dumps}/RC_2016-12.parquet'")
+        (dumps / "rows.ndjson").unlink()
+        write_dump(dumps / "RC_2017-01.zst", rows[1:])
+    else:
+        write_dump(dumps / "RC_2017-01.zst", rows)
+    assert [(pair.comment_id, pair.reply_id) for pair in extracted(dumps, lookback_months=1)] == [(f"t1_{plain}", "t1_b")]
+
+
+def test_ids_that_are_neither(dumps: Path) -> None:
+    flawed: list[object] = [True, {"a": 1}, [1], 1.5, "two words"]
+    rows = [comment("x", "t3_s", id=each) for each in flawed]
+    write_dump(dumps / "RC_2017-01.zst", [*rows, comment("1e5", "t3_s"), comment("b", "", parent_id="1e5")])
+    assert ids(extracted(dumps)) == [("t1_1e5", "t1_b")]
+    assert counted(dumps)[1] == {"read": 7, "wrong_type": 5}
+
+
+def test_archives_of_profiles(dumps: Path) -> None:
+    profile = {"subreddit": "u_some-body", "link_id": "t3_v"}
+    write_dump(dumps / "u_some-body_comments.zst", [comment("d", "t3_v", **profile), comment("e", "t1_d", **profile)])
+    write_dump(dumps / "u_some-body_submissions.zst", [submission("v")])
+    out = dumps.parent / "out"
+    extract.main(dump_folder=dumps, out=out, parents=Parents.both)
+    assert ids(pairs_of(out)) == [("t1_d", "t1_e"), ("t3_v", "t1_d")]
+
+
 def test_halves_of_surrogates(dumps: Path) -> None:
     lines = [
         json.dumps(comment("b", "t1_a")).encode()[:-1] + rb', "unused": {"x": ["\uD83D", "\ude00"]}}',

@@ -173,9 +173,8 @@ def test_opt_outs_are_recorded_before_there_is_a_ledger(tmp_path: Path) -> None:
 def test_rows_have_the_thread_and_valid_utf8() -> None:
     odd = thread(comment(body="a\ud800b", karma=9, depth=1), title="t\udfff", subreddit="sandbox_home")
     taken, _, _ = fetch.take_up([odd], RULES, NOW)
-    assert taken == [
-        Comment("t1_a", "t3_x", "sandbox_home", "t\ufffd", "a\ufffdb", 9, NOW - 3600, 1, "reader_1", False, "http://127.0.0.1/t1_a")
-    ]
+    place = ("reader_1", False, "http://127.0.0.1/t1_a", "", "t3_x")
+    assert taken == [Comment("t1_a", "t3_x", "sandbox_home", "t\ufffd", "a\ufffdb", 9, NOW - 3600, 1, *place)]
     _, context, _ = fetch.take_up([thread(comment("t1_a"), comment("t1_b", body="\udc00!", karma=0))], RULES, NOW)
     assert [row.comment for row in context] == ["\ufffd!"]
 

@@ -352,7 +352,40 @@ def test_check_output_folder(tmp_path: Path) -> None:
 GARBAGE = {
     "a truncated line": b'["c"', "a NUL": b"\0", "a block of NULs": b"\0" * 4096 + b"\n", "not UTF-8": b'["\xff"]\n',
     "another type": b"7\n", "an empty list": b"[]\n", "text": b"hello\n", "an object": b'{"a": 1}\n', "a blank line": b"\n",
+    "deep nesting": b"[" * 100_000 + b"\n",
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("key", ["rows", "sha256", "made_from"])
+@pytest.mark.parametrize("value", [None, [], 1.5])
+def test_a_manifest_with_a_value_of_another_type_is_one_line(tmp_path: Path, key: str, value: Any) -> None:
+    path = files.manifest_path(tmp_path / "a.csv")
+    path.write_text(json.dumps({"rows": 1, "sha256": "", "made_from": {}, key: value}))
+    with pytest.raises(FileError, match="rows, sha256 or made_from is missing or invalid"):
+        files.read_manifest(tmp_path / "a.csv")
+    path.write_text("[" * 100_000)
+    with pytest.raises(FileError, match="not readable"):
+        files.read_manifest(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("what", ["long name", "part over a folder", "folder over a dangling link"])
+def test_a_path_that_cannot_be_written_is_one_line(tmp_path: Path, what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "out.part").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    block: AbstractContextManager[Any] = {
+        "long name": files.atomic_writer(tmp_path / ("x" * 260)),
+        "part over a folder": files.part(tmp_path / "out", MADE, parse),
+        "folder over a dangling link": files.atomic_folder(tmp_path / "link"),
+    }[what]
+
+    def main() -> None:
+        with block:
+            pass
+
+    with pytest.raises(SystemExit) as end:
+        cli.run_command(main, "stage", [])
+    assert end.value.code == 1
+    assert capsys.readouterr().err.startswith(f"stage: {tmp_path}/") and (tmp_path / "link").is_symlink()
 
 
 def parse(value: Any) -> tuple[str, ...]:
@@ -470,6 +503,7 @@ FILES = {
     "prepare realism": ("prepared/realism_test.csv", "nowhere.csv --out prepared"),
     "prepare ranked": ("prepared/ranked_pairs.csv", "nowhere.jsonl --out prepared"),
     "prepare imitate": ("prepared/imitate_train.csv", "--also nowhere.csv --out prepared"),
+    "prepare picked": ("prepared/imitate_train.csv", "nowhere.csv --out prepared"),
     "run": ("run/chosen.csv", "--out run"),
     "fetch": ("run/skipped.csv", "--run run"),
     "generate": ("out.csv", "--in nowhere.csv --out out.csv"),
@@ -488,6 +522,10 @@ FILES = {
     "judge": ("judgements.csv", "nowhere.csv --out judgements.csv"),
     "judge (sheet)": ("sheet.csv", "nowhere.csv --sheet sheet.csv"),
     "evaluate (page)": ("out/evaluation.html", "--data nowhere --out out"),
+    "leaderboard": ("out/leaderboard.json", "--data nowhere --out out"),
+    "leaderboard (page)": ("out/samples.html", "--data nowhere --out out"),
+    "leaderboard retrieve": ("out.csv", "--in nowhere.csv --data nowhere --out out.csv"),
+    "init": ("my.toml", "--out my.toml"),
 }
 FOLDERS = {
     "models convert": ("model", "checkpoint --out model"),
@@ -499,6 +537,7 @@ NO_OUTPUT_OPTION = {  # stages without an output chosen by the user, and what th
     "models card": "the card of a model", "models pull": "models/base", "models export": ".serving beside a model", "purge": "in place",
     "inbox": "the ledger", "pause": "the ledger", "resume": "the ledger", "forget": "the ledger", "resolve": "the ledger",
     "unbench": "the ledger", "adopt": "the ledger", "prune": "", "judge table": "",
+    "web": "approvals.csv of a run", "reply": "", "chat": "", "doctor": "", "leaderboard fill": "the folder of the leaderboard",
 }  # fmt: skip
 
 
@@ -602,6 +641,15 @@ def test_a_stage_fails_if_a_run_has_locked_its_folder(stage: str, work: Path, ca
 # --- standard input and output --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("call", "stream"), [("score --in - --out o.csv <&-", "input"), ("check --in in.csv --out - >&-", "output")])
+def test_a_closed_stream_is_one_line(tmp_path: Path, call: str, stream: str) -> None:
+    (tmp_path / "in.csv").write_text("comment\nWhy?\n")
+    program = f"{sys.executable} {ROOT / 'run_bot.py'} {call}"
+    plain = {**os.environ, "BOT_CONDUCT__COMMENT_CLASSIFIER": "", "BOT_CONDUCT__REPLY_CLASSIFIER": ""}
+    done = subprocess.run(["bash", "-c", program], cwd=tmp_path, env=plain, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1 and f"standard {stream} is closed" in done.stderr and done.stderr.count("\n") == 1
+
+
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A config with tiny models of back end ctranslate2, which starts in a fraction of the time of PyTorch."""
@@ -613,6 +661,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path.write_text(
         f'[generate]\nbackend = "ctranslate2"\nprecision = "float32"\nmodel = "{lm}"\nnum_candidates = 2\nmax_new_tokens = 6\n'
         f'[rank]\nbackend = "ctranslate2"\nprecision = "float32"\nrealism = "{ranker}"\nupvote = ""\nrelevance = ""\nchoice = ""\n'
+        "[rank.weights]\nchoice = 0\nrelevance = 0\n"
     )
     return path
 

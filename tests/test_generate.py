@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -225,6 +226,15 @@ def test_error_messages(model: Path, tmp_path: Path) -> None:
     schema.write_table(tmp_path / "wrong.csv", ["id", "body"], [])
     with pytest.raises(UserError, match=r"expected columns comment_id, comment, found id, body"):
         generate.generate([tmp_path / "wrong.csv"], tmp_path / "o.csv", settings(model), 1)
+    for content, remedy in (
+        ("Comment_ID,Comment\na,b\n", 'rename "Comment_ID" to comment_id and "Comment" to comment'),
+        ("comment_id;comment\na;b, c\n", 'its columns are separated by ";"; save it as CSV with commas'),
+        ("comment_id\tcomment\n", "its columns are separated by tabs"),
+        ("", "empty file, expected a header row with the columns comment_id, comment"),
+    ):
+        (tmp_path / "wrong.csv").write_text(content)
+        with pytest.raises(UserError, match=re.escape(remedy)):
+            generate.generate([tmp_path / "wrong.csv"], tmp_path / "o.csv", settings(model), 1)
     damaged = tiny.language_model(tmp_path / "damaged")
     (damaged / "model.safetensors").write_bytes(b"\x10\x00\x00")
     with pytest.raises(UserError, match="cannot be loaded"):

@@ -33,10 +33,13 @@ def data(box: Box, tmp_path: Path) -> Path:
     return data
 
 
-def names(data: Path) -> set[str]:
+def rows_of(data: Path) -> list[Comment | Context]:
     run = data / "runs" / "one"
-    rows = [*schema.read_rows(run / "comments.csv", Comment), *schema.read_rows(run / "context.csv", Context)]
-    return {row.comment_id for row in rows}
+    return [*schema.read_rows(run / "comments.csv", Comment), *schema.read_rows(run / "context.csv", Context)]
+
+
+def names(data: Path) -> set[str]:
+    return {row.comment_id for row in rows_of(data)}
 
 
 def gone(data: Path, dry_run: bool = False) -> None:
@@ -46,6 +49,7 @@ def gone(data: Path, dry_run: bool = False) -> None:
 def test_comments_deleted_on_reddit_are_removed(box: Box, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = names(data)
     deleted, removed, other, ours = sorted(before)[::5][:4]
+    answers = {row.comment_id for row in rows_of(data) if row.parent_id in (deleted, removed)}  # these rows have the id of the deleted one
     rows = [Harvested(f"t1_{n}", name, "t3_x", "books", "words", "r", 1.5, 1, 0, False) for n, name in enumerate((deleted, ours))]
     schema.write_rows(data / "harvest.csv", Harvested, rows)
     scored = Scored(deleted, "t3_x", "books", "words", "c", "r", None, None, None, None, "kept", "")
@@ -55,7 +59,7 @@ def test_comments_deleted_on_reddit_are_removed(box: Box, data: Path, capsys: py
     gone(data, dry_run=True)
     assert names(data) == before
     gone(data)
-    assert names(data) == before - {deleted, removed} and other in names(data)
+    assert names(data) == before - {deleted, removed} - answers and other in names(data)
     # harvest.csv has no comments.csv with source «sandbox» beside it, so it counts as Reddit's; but ids are purged from all files
     assert schema.read_rows(data / "harvest.csv", Harvested) == rows[1:]
     assert schema.read_rows(data / "elsewhere" / "scored.csv", Scored) == []

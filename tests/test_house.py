@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from bot import cli, generators, rankers
+from bot import generators, rankers
 from bot.cli import ROOT
 
 LAYERS = (
-    "cli files schema text markdown config metrics names",
+    "cli files schema text markdown config metrics names cluster",
     "corpus weights conduct reddit sandbox",
     "generators rankers posting",
     "export train evaluate online report",
@@ -23,7 +23,7 @@ LAYER = {name: number for number, names in enumerate(LAYERS) for name in names.s
 OFFLINE = ("corpus", "train", "evaluate")
 # Files that may name back ends, apart from the back ends' own modules.
 TABLES = ("bot/generators/__init__.py", "bot/rankers/__init__.py", "bot/train/__init__.py", "bot/export/__init__.py")
-FRAMEWORKS = ("torch", "tensorflow", "tf_keras", "transformers", "ctranslate2", "peft")
+FRAMEWORKS = ("torch", "tensorflow", "keras", "tf_keras", "transformers", "ctranslate2", "peft", "ray")
 
 Graph = dict[str, set[str]]
 
@@ -159,12 +159,3 @@ def test_the_checks_on_example_code(tmp_path: Path, files: dict[str, str], expec
         path.write_text(source)
     graph = graph_of(tmp_path)
     assert (import_cycles(graph), forbidden_imports(graph)) == expected
-
-
-def test_ctrl_c_says_how_to_resume(capsys: pytest.CaptureFixture[str]) -> None:
-    def command() -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(SystemExit) as leaving:
-        cli.run_command(command, "run_bot.py train", [])
-    assert leaving.value.code == 130 and capsys.readouterr().err == "run_bot.py train: interrupted; repeat the command to resume\n"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from bot.cli import ROOT
 from bot.export import to_tfhub
 from bot.schema import Candidate, Scored
 from bot.weights import bases, pull
-from tests import tiny
+from tests import serving, tiny
 
 # Python runs this in every process with this folder on the path. At exit it records which frameworks are loaded, by sys.modules and by the
 # libraries mapped into memory.
@@ -36,19 +38,27 @@ STAGES = ("fetch", "generate", "rank", "choose", "report")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Tiny models: lm, gpt2 (for gpt-2-simple), ranker, and tfhub (for tfhub-bert)."""
+def folder(tmp_path_factory: pytest.TempPathFactory, keras_models: Path) -> Iterator[Path]:
+    """Tiny models: lm, gpt2 (for gpt-2-simple), those in Keras by back end, ranker, tfhub (for tfhub-bert) and glove (for glove-bilstm).
+
+    server: a server that gives no log-likelihoods.
+    """
     folder = tmp_path_factory.mktemp("models")
     tiny.language_model(folder / "lm")
     tiny.gpt2_checkpoint(folder / "gpt2", n_ctx=160)
     tiny.eager_again()
+    for backend in tiny.ENCODER_DECODERS:
+        shutil.copytree(keras_models / backend, folder / backend)
     tiny.encoder(folder / "ranker")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bases, "BASE_DIR", folder / "bases")
         pull.pull("tiny", tiny.encoder(folder / "source", head=False))
         exported = to_tfhub.export("tiny")
     tiny.tfhub_ranker(exported, folder / "tfhub")
-    return folder
+    tiny.glove_ranker(folder / "glove")
+    with serving.stub(lambda body, _: serving.candidates(body, logprobs=False)) as stub:
+        stub.folder(folder / "server", prompt="chat")
+        yield folder
 
 
 @pytest.mark.parametrize(
@@ -57,6 +67,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("gpt-2-simple", "gpt2", "transformers", "ranker", {"generate": ["tensorflow"], "rank": ["torch"]}),
         ("transformers", "lm", "tfhub-bert", "tfhub", {"generate": ["torch"], "rank": ["tensorflow"]}),
         ("ctranslate2", "lm", "ctranslate2", "ranker", {}),
+        ("keras-seq2seq", "keras-seq2seq", "glove-bilstm", "glove", {"generate": ["tensorflow"], "rank": ["tensorflow"]}),
+        ("keras-transformer", "keras-transformer", "ctranslate2", "ranker", {"generate": ["tensorflow"]}),
+        ("openai-server", "server", "ctranslate2", "ranker", {}),
     ],
 )
 def test_no_process_loads_two_frameworks(
@@ -66,8 +79,9 @@ def test_no_process_loads_two_frameworks(
     (tmp_path / "notes").mkdir()
     (tmp_path / "config.toml").write_text(
         f'[generate]\nbackend = "{generator}"\nmodel = "{folder / lm}"\nnum_candidates = 3\nmax_new_tokens = 8\n'
-        f'[rank]\nbackend = "{ranker}"\nrealism = "{folder / encoder}"\nupvote = "{folder / encoder}"\n'
-        'relevance = ""\nchoice = ""\n[choose]\nminimum_realism = 0.0\nminimum_rank = 0.0\nminimum_words = 1\n'
+        f'[rank]\nbackend = "{ranker}"\nrealism = "{folder / encoder}"\nupvote = ""\n'
+        'relevance = ""\nchoice = ""\n[rank.weights]\nrealism = 1\nchoice = 0\nrelevance = 0\n'
+        "[choose]\nminimum_realism = 0.0\nminimum_rank = 0.0\nminimum_words = 1\n"
     )
     run = tmp_path / "run"
     done = subprocess.run(

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +14,7 @@ import pytest
 import typer
 
 from bot import __main__, files, pipeline, sandbox, schema
-from bot.cli import ROOT, NoPermission, Unreachable, UserError, WrongSettings, run_command
+from bot.cli import NoPermission, Unreachable, UserError, WrongSettings, run_command
 from bot.report import journal
 from bot.report.journal import Journal
 from bot.sandbox import server
@@ -144,27 +142,3 @@ def test_each_kind_of_error_has_its_exit_status(
 
 def test_the_exit_statuses_are_documented() -> None:
     assert {str(status) for status in (0, 1, 2, 69, 74, 75, 77, 78, 130, 143)} <= set(re.findall(r"\d+", __main__.__doc__ or ""))
-
-
-# --- deploy/ ------------------------------------------------------------------------------------------------------------
-
-
-def test_the_crontab_and_the_service_run_existing_commands() -> None:
-    crontab = [line for line in (ROOT / "deploy" / "crontab").read_text().splitlines() if line and not line.startswith(("#", "MAILTO"))]
-    assert len(crontab) == 2
-    service = (ROOT / "deploy" / "reply-bot.service").read_text()
-    command = next(line for line in service.splitlines() if line.startswith("ExecStart="))
-    assert "run_bot.py run --quiet --post --config my.toml" in command and "run_bot.py run --quiet --post --config my.toml" in crontab[0]
-    assert "run_bot.py harvest --config my.toml" in crontab[1] and "harvest" in __main__.STAGES
-    for line in crontab:
-        assert len(line.split(maxsplit=5)) == 6 and "%" not in line
-
-
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
-def test_systemd_analyze_accepts_the_units(tmp_path: Path) -> None:
-    for name in ("reply-bot.service", "reply-bot.timer"):
-        unit = (ROOT / "deploy" / name).read_text()
-        (tmp_path / name).write_text(unit.replace("/srv/reply-bot/.venv/bin/python", sys.executable))  # an existing program
-    call = ["systemd-analyze", "verify", *map(str, sorted(tmp_path.iterdir()))]
-    done = subprocess.run(call, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flask.testing import FlaskClient
 from rich.console import Console
 
 from bot import cli, files, metrics, schema
@@ -25,6 +24,7 @@ from bot.posting import purge
 from bot.schema import BlindPair, Judgement, Scored
 from bot.web import server
 from bot.web.judge import make_pages
+from tests import visiting
 
 SCRIPT = "<script>alert(1)</script> \"quoted\" & 'single'"
 ESCAPED = "&lt;script&gt;alert(1)&lt;/script&gt; &#34;quoted&#34; &amp; &#39;single&#39;"
@@ -404,8 +404,8 @@ def test_the_command_reads_standard_input(scored: Path, capsys: pytest.CaptureFi
 # --- page -----------------------------------------------------------------------------------------------------------------
 
 
-def client(reading: Reading) -> FlaskClient:
-    return server.make_app(make_pages(reading)).test_client()
+def client(reading: Reading) -> visiting.Visitor:
+    return visiting.Visitor(server.make_app(make_pages(lambda _: reading)))
 
 
 def pair_in(page: str) -> str:
@@ -458,7 +458,7 @@ def test_the_page_refuses_other_sites_and_wrong_forms(reading: Reading) -> None:
     assert web.get("/", headers={"Host": "evil.example"}).status_code == 400
     for wrong in ({"better": "3"}, {"pair_id": "x"}, {"first_acceptable": ""}, {"second_acceptable": "perhaps"}):
         assert web.post("/answer", data={**data, **wrong}).status_code == 400
-    assert web.post("/answer", data={**data, "more": "x" * 100_000}).status_code == 413
+    assert web.post("/answer", data={**data, "more": "x" * 200_000}).status_code == 413
     assert not reading.out.exists()
 
 
@@ -466,4 +466,4 @@ def test_a_port_in_use(reading: Reading) -> None:
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(UserError, match="is not available; give another --port"):
-        server.serve(server.make_app(make_pages(reading)), taken.getsockname()[1])
+        server.serve(server.make_app(make_pages(lambda _: reading)), taken.getsockname()[1])

@@ -10,6 +10,7 @@ import pytest
 from bot import schema, text
 from bot.corpus import compared
 from bot.evaluate import judges
+from bot.evaluate.measures import TooFew
 from bot.schema import LabelledRow, RealismRow, UpvotePair
 
 KIND, RUDE = "thanks, that is kind and clear", "no idea, get lost and leave me alone"
@@ -75,5 +76,5 @@ def test_scores_do_not_depend_on_the_other_pairs() -> None:
 def test_a_file_without_pairs_is_an_error(tmp_path: Path) -> None:
     write_siblings(tmp_path, "train", [(thread_of("rankers", 1), KIND, RUDE, 9)])
     write_siblings(tmp_path, "test", [("t3_x", KIND, RUDE, 9)])
-    with pytest.raises(judges.NoPairs, match=r"upvote_pairs_train.csv has no pair"):
+    with pytest.raises(TooFew, match=r"upvote_pairs_train.csv has no pair"):
         judges.fit_judge("liked", tmp_path, seed=1)

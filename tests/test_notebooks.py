@@ -7,7 +7,10 @@ import json
 import os
 import random
 import re
+import shutil
+import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +31,8 @@ from tests import tiny
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 NAMES = [
-    "1_extract_and_prepare", "2_finetune_gpt2", "3_train_realism", "4_train_upvote", "5_generate_candidates", "6_rank_and_choose",
+    "0_quickstart", "1_extract_and_prepare", "2_finetune_gpt2", "3_train_realism", "4_train_upvote", "5_generate_candidates",
+    "6_rank_and_choose", "7_other_models",
 ]  # fmt: skip
 THREADS = {"train": 24, "val": 5, "test": 8}
 WORDS = sorted({word.strip("?!.,") for line in tiny.TEXT for word in line.lower().split()})
@@ -58,7 +62,7 @@ def tagged(content: Any, tag: str) -> list[Any]:
     return [cell for cell in content.cells if tag in cell.metadata.get("tags", [])]
 
 
-def test_there_are_six_notebooks() -> None:
+def test_there_are_eight_notebooks() -> None:
     assert [path.stem for path in NOTEBOOKS] == NAMES
 
 
@@ -68,15 +72,17 @@ def test_form(path: Path) -> None:
     nbformat.validate(content)
     code = [cell for cell in content.cells if cell.cell_type == "code"]
     assert all(cell.outputs == [] and cell.execution_count is None for cell in code), "committed with outputs"
-    # has a Colab badge, and explains the placeholder in it
-    badge = f"https://colab.research.google.com/github/OWNER/reply-bot/blob/main/notebooks/{path.name}"
-    assert badge in content.cells[0].source and "placeholder" in content.cells[0].source
-    assert sum(cell.source.count('REPOSITORY = "https://github.com/OWNER/reply-bot"') for cell in code) == 1
-    assert "**Hardware:**" in content.cells[0].source and "**Time:**" in content.cells[0].source
-    # parameters, then set-up, before anything else
-    assert tagged(content, "parameters") == [code[0]] and tagged(content, "set-up") == [code[1]]
-    assert all(isinstance(line, ast.Assign) for line in python_of(code[0]).body)
-    assert "git clone" in code[1].source and "notebook.set_up(WORK, DRIVE)" in code[1].source
+    # has a Colab badge for this notebook, and begins with what it takes and writes
+    assert "https://colab.research.google.com/github/" in content.cells[0].source
+    assert f"/blob/main/notebooks/{path.name}" in content.cells[0].source
+    assert sum(cell.source.count('REPOSITORY = "https://github.com/') for cell in content.cells) == 1 and "REPOSITORY = " in code[0].source
+    assert all(f"**{each}:**" in content.cells[0].source for each in ("Hardware", "Time", "Writes"))
+    # parameters, then set-up, before anything else; the quickstart has both in one of its three cells
+    quick = path == NOTEBOOKS[0]
+    set_up = code[0 if quick else 1]
+    assert tagged(content, "parameters") == code[: int(not quick)] and tagged(content, "set-up") == [set_up]
+    assert len(code) == 3 if quick else all(isinstance(line, ast.Assign) for line in python_of(code[0]).body)
+    assert "git clone" in set_up.source and "notebook.set_up(WORK, DRIVE)" in set_up.source
     # no logic: no functions, classes or models; and text between the cells
     for cell in code:
         nodes = list(ast.walk(python_of(cell)))
@@ -92,6 +98,26 @@ def imports(nodes: list[ast.AST]) -> Iterator[str]:
             yield from (name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield node.module or ""
+
+
+def test_the_address_of_the_repository_is_in_one_place(tmp_path: Path) -> None:
+    """In pyproject.toml; address.py writes it into the notebooks."""
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks", ignore=shutil.ignore_patterns(".*"))
+    notebooks = sorted((tmp_path / "notebooks").glob("*.ipynb"))
+    call = [sys.executable, str(tmp_path / "notebooks" / "address.py")]
+    assert subprocess.run(call, capture_output=True, text=True, check=True).stdout == "", "run `python notebooks/address.py`"
+    project = tmp_path / "pyproject.toml"
+    before = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["urls"]["repository"]
+    old, new = before.removeprefix("https://github.com/"), "some-body/my.bot"
+    project.write_text(project.read_text(encoding="utf-8").replace(before, f"https://github.com/{new}.git"), encoding="utf-8")
+    subprocess.run(call, capture_output=True, check=True)
+    for path in notebooks:
+        content = path.read_text(encoding="utf-8")
+        assert old not in content and content.count(f"{new}/blob/main/") == 1 and content.count(f'https://github.com/{new}\\"') == 1
+        assert content.replace(new, old) == (ROOT / "notebooks" / path.name).read_text(encoding="utf-8")
+    documents = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    assert [path for path in documents if f"github.com/{old}" in path.read_text(encoding="utf-8")] == []
 
 
 def test_notebooks_never_post() -> None:
@@ -207,7 +233,7 @@ def test_set_up_clones_the_repository_into_an_empty_folder(tmp_path: Path, monke
     if not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    content = read(NOTEBOOKS[0])
+    content = read(NOTEBOOKS[1])
     content.cells = [*tagged(content, "parameters"), *tagged(content, "set-up")]
     content.cells.insert(1, nbformat.v4.new_code_cell(f"REPOSITORY = {str(ROOT)!r}"))
     content.cells.append(nbformat.v4.new_code_cell("from bot import cli\nprint(cli.ROOT, WORK.resolve(), notebook.python())"))
@@ -306,7 +332,7 @@ def test_third(bench: Bench, backend: str) -> None:
     assert 70 < sum(fakes.values()) <= 100 and min(fakes.values()) >= 5
     assert {row.generator.split()[0] for own in rows.values() for row in own if not row.label} == {"transformers:lm-transformers"}
     scored = notebook.table(bench.work / "data" / f"realism_test_scored-{backend}.csv")
-    assert len(scored) == len(rows["test"]) and scored["realism_score"].between(0, 1).all() and scored["upvote_score"].isna().all()
+    assert len(scored) == len(rows["test"]) and scored["realism_score"].between(0, 1).all() and "upvote_score" not in scored
     card = cards.read_card(bench.work / "models" / f"realism-{backend}")
     assert card.kind == "realism" and scored["realism_score"].nunique() > 10
     assert card.metrics["all"]["ranker"]["roc_auc"][0] == pytest.approx(metrics.roc_auc(scored["label"], scored["realism_score"]), abs=1e-3)
@@ -318,7 +344,7 @@ def test_fourth(bench: Bench, backend: str) -> None:
     scored = notebook.table(bench.work / "data" / f"upvote_test_scored-{backend}.csv")
     rows = schema.read_rows(bench.work / "data" / "prepared" / "upvote_test.csv", UpvoteRow)
     assert list(scored["reply_id"]) == [row.reply_id for row in rows] and scored["upvote_score"].nunique() > 10
-    assert scored["realism_score"].isna().all()
+    assert "realism_score" not in scored
     card = cards.read_card(bench.work / "models" / f"upvote-{backend}")
     assert card.settings["rows"] == 100
     pairs = plots.scored_pairs(notebook.table(bench.work / "data" / "prepared" / "upvote_pairs_test.csv"), scored)
@@ -347,3 +373,48 @@ def test_sixth(bench: Bench, generator: str, backend: str) -> None:
     page = next(output.data["text/html"] for output in outputs(content) if "iframe" in output.get("data", {}).get("text/html", ""))
     assert "<iframe sandbox srcdoc=" in page and "Dry run: nothing was sent." in page
     assert not (run / "submitted.csv").exists()
+
+
+def test_quickstart(bench: Bench, tmp_path: Path) -> None:
+    """With tiny models in the place of the shipped ones."""
+    content = read(NOTEBOOKS[0])
+    for cell in content.cells:
+        cell.source = cell.source.replace('"data/notebooks"', repr(str(tmp_path))).replace('"--limit", 5', '"--limit", 2')
+    own = {"GENERATE__MODEL": bench.bases / "smollm2-135m-instruct", "GENERATE__MAX_NEW_TOKENS": 8, "GENERATE__NUM_CANDIDATES": 3}
+    own |= {"RANK__REALISM": tiny.encoder(tmp_path / "realism"), "RANK__UPVOTE": "", "RANK__RELEVANCE": "", "RANK__CHOICE": ""}
+    own |= {"RANK__WEIGHTS__CHOICE": 0, "RANK__WEIGHTS__RELEVANCE": 0, "CHOOSE__MINIMUM_RANK": 0, "CHOOSE__MINIMUM_REALISM": 0}
+    own |= {"CONDUCT__COMMENT_CLASSIFIER": "", "CONDUCT__REPLY_CLASSIFIER": ""}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"BASES": bench.bases, **own}.items():
+            patch.setenv(f"BOT_{name}", str(value))
+        NotebookClient(content, timeout=300, resources={"metadata": {"path": str(ROOT / "notebooks")}}).execute()
+    run = tmp_path / "quickstart"
+    comments = schema.read_rows(run / "comments.csv", Comment)
+    assert len(comments) == 2 and len(schema.read_rows(run / "scored.csv", Scored)) == 6
+    (page,) = [output.data["text/html"] for output in outputs(content) if "iframe" in output.get("data", {}).get("text/html", "")]
+    assert "Dry run: nothing was sent." in page and comments[0].comment[:20] in page
+    _, _, reply = printed(content).partition("python run_bot.py reply ")
+    assert "I baked bread" in reply and "realism" in reply
+
+
+def test_seventh(bench: Bench, tmp_path: Path) -> None:
+    """In a folder of its own, with the files of notebooks 1 and 3, so that the leaderboard has only the new models."""
+    third(bench, "transformers")
+    shutil.copytree(bench.work / "data" / "prepared", tmp_path / "data" / "prepared")
+    rng = random.Random(2)
+    glove = tmp_path / "glove.8d.txt"
+    glove.write_text("".join(f"{word} {' '.join(f'{rng.gauss(0, 1):.3f}' for _ in range(8))}\n" for word in WORDS), encoding="utf-8")
+    content = bench.run(
+        "7_other_models", WORK=str(tmp_path), GENERATORS=["keras-seq2seq"], PAIRS=120, EPOCHS=2, WIDTH=16, VOCABULARY=300,
+        BATCH_TOKENS=600, LEARNING_RATE=1e-2, GLOVE=str(glove), RANKER_EPOCHS=3, UNITS=8, RANKER_LEARNING_RATE=1e-2,
+    )  # fmt: skip
+    check(content, figures=2, tables=1)
+    card = cards.read_card(tmp_path / "models" / "realism-glove-bilstm")
+    assert card.base == glove.name and 0 <= card.metrics["all"]["ranker"]["roc_auc"][0] <= 1
+    losses = schema.read_rows(tmp_path / "models" / "lm-keras-seq2seq" / "losses.csv", LossRow)
+    steps = [row.train_loss for row in losses if row.train_loss is not None]
+    assert steps[-1] < steps[0]
+    board = json.loads((tmp_path / "data" / "leaderboard" / "leaderboard.json").read_text(encoding="utf-8"))
+    assert board["generators"]["lm-keras-seq2seq"]["bits"][0] > 0
+    assert board["rankers"]["realism-glove-bilstm"]["pairs_per_second"] > 0
+    assert "Leaderboard" in next(output.data["text/html"] for output in outputs(content) if "iframe" in str(output.get("data")))

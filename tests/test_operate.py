@@ -51,6 +51,18 @@ def test_without_a_ledger_nothing_is_done_and_the_error_has_the_path(command: st
     assert [path.name for path in tmp_path.rglob("*")] == ["data"]
 
 
+def test_status_has_the_addresses_of_the_newest_replies(db: sqlite3.Connection, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger.claim(db, "https://oauth.reddit.com", "My_Bot")
+    for number in range(7):
+        reply = ledger.Reply(f"t1_{number}", f"t3_{number}", "books", "somebody", "c", "Body.")
+        ledger.intend(db, reply, 1_700_000_000 + number * 3600)
+        ledger.settle(db, reply.comment_id, ledger.State.POSTED, "posted", 1_700_000_000 + number * 3600, reply_id=f"t1_own{number}")
+    operate.status_command()
+    shown = [line for line in capsys.readouterr().out.splitlines() if line.startswith("posted ")]
+    assert len(shown) == operate.LINKS
+    assert shown[-1] == "posted 2023-11-15 04:13: https://www.reddit.com/comments/6/_/own6"
+
+
 def test_pause_and_resume(
     db: sqlite3.Connection, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

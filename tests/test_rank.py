@@ -2,18 +2,23 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import AutoTokenizer
 
-from bot import rankers, schema
-from bot.cli import UserError
-from bot.config import RankWeights
+from bot import generators, rankers, schema
+from bot.cli import UserError, WrongSettings
+from bot.config import ConductSettings, GenerateSettings, RankSettings, RankWeights, Settings
+from bot.evaluate import evaluate
+from bot.export import to_ctranslate2
 from bot.online import rank
-from bot.rankers import score, scoring
+from bot.rankers import classifier, score, score_files, scoring
 from bot.rankers.transformers import encode_pair
 from bot.schema import Candidate, Scores
+from bot.weights import cards
 from tests import tiny
 
 PAIRS = [
@@ -91,7 +96,7 @@ def test_without_a_likelihood_the_length_counts() -> None:
 def test_score_keeps_other_columns(model: Path, tmp_path: Path) -> None:
     text = 'id,reply,comment,rank_score,extra\n007,"a ""b"",\nc",Any good books?,old,NA\n1e5,null,é,,=1+1\n'
     (tmp_path / "in.csv").write_text(text, encoding="utf-8")
-    weights = "[rank.weights]\nintercept = 0\nrealism = 1\nrepetition = 0\nlikelihood = 0\n"
+    weights = "[rank.weights]\nintercept = 0\nrealism = 1\nrelevance = 0\nchoice = 0\nrepetition = 0\nlikelihood = 0\n"
     config = f'[rank]\nbackend = "transformers"\nrealism = "{model}"\nupvote = "{model}"\nrelevance = ""\nchoice = ""\n{weights}'
     (tmp_path / "config.toml").write_text(config, encoding="utf-8")
     scoring.main(tmp_path / "in.csv", tmp_path / "out.csv", tmp_path / "config.toml")
@@ -109,15 +114,94 @@ def test_score_keeps_other_columns(model: Path, tmp_path: Path) -> None:
 
 def test_a_run_is_ranked_again_only_after_a_change(model: Path, other: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     schema.write_rows(tmp_path / "candidates.csv", Candidate, [Candidate("t1_a", "t1_a-0", 1, "Hi", "Hello", "g", -1.5)])
-    config = tmp_path / "c.toml"
-    config.write_text(f'[rank]\nbackend = "transformers"\nrealism = "{model}"\nupvote = "{other}"\nrelevance = ""\nchoice = ""\n')
+    config, rest = tmp_path / "c.toml", 'relevance = ""\nchoice = ""\n[rank.weights]\nchoice = 0\nrelevance = 0\n'
+    config.write_text(f'[rank]\nbackend = "transformers"\nrealism = "{model}"\nupvote = "{other}"\n{rest}')
     rank.main(tmp_path, config)
     first = schema.read_rows(tmp_path / "scores.csv", Scores)
     rank.main(tmp_path, config)
     assert "exists and is current" in capsys.readouterr().out
-    config.write_text(f'[rank]\nbackend = "transformers"\nrealism = "{other}"\nupvote = "{other}"\nrelevance = ""\nchoice = ""\n')
+    config.write_text(f'[rank]\nbackend = "transformers"\nrealism = "{other}"\nupvote = "{other}"\n{rest}')
     rank.main(tmp_path, config)
     assert schema.read_rows(tmp_path / "scores.csv", Scores)[0].realism_score != first[0].realism_score
+
+
+def of_kind(folder: Path, kind: cards.Kind, **settings: str) -> Path:
+    folder.mkdir()
+    cards.write_card(folder, cards.ModelCard(kind, "tiny", "0" * 64, "full", settings=settings))
+    return folder
+
+
+@pytest.mark.parametrize("kind", scoring.RANKERS)
+@pytest.mark.parametrize("held", ["lm", "realism", "upvote", "relevance", "choice", "conduct"])
+def test_a_folder_of_another_kind_is_refused_by_every_command(kind: str, held: cards.Kind, tmp_path: Path) -> None:
+    folder = of_kind(tmp_path / "held", held)
+    rank = RankSettings(**{**dict.fromkeys(scoring.RANKERS, ""), kind: folder, "weights": weights()})
+    if kind == held:
+        assert scoring.folders(rank) == {kind: folder}
+        return
+    message = re.escape(f"held: a model of kind {held}; set rank.{kind} to a folder of kind {kind}")
+    settings = Settings(rank=rank)
+    run = evaluate.Evaluation(tmp_path, settings, score_files.Scores(tmp_path, settings))
+    for call in (
+        lambda: scoring.by_all(rank), lambda: scoring.load_rankers(rank),
+        lambda: to_ctranslate2.required_exports(settings), lambda: evaluate.find_rankers(run),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=message):
+            call()
+
+
+@pytest.mark.parametrize("held", ["upvote", "choice", "conduct"])
+def test_a_ranker_is_no_generator(held: cards.Kind, tmp_path: Path) -> None:
+    generate = GenerateSettings(model=of_kind(tmp_path / "held", held))
+    message = f"held: a model of kind {held}; set generate.model to a folder of kind lm"
+    for call in (
+        *(lambda name=name: generators.load(name, generate.model) for name in generators.BACK_ENDS),
+        lambda: scoring.by_likelihood(generate), lambda: to_ctranslate2.required_exports(Settings(generate=generate)),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=message):
+            call()
+
+
+def test_a_classifier_of_conduct_is_for_its_side(tmp_path: Path) -> None:
+    folders = {side: of_kind(tmp_path / side, "conduct", side=side) for side in ("comment", "reply")}
+    swapped = ConductSettings(comment_classifier=folders["reply"], reply_classifier=folders["comment"])
+    rankers_instead = ConductSettings(comment_classifier=of_kind(tmp_path / "c", "choice"), reply_classifier=tmp_path / "c")
+    for conduct, held in ((swapped, r"conduct \(reply\)"), (rankers_instead, "choice")):
+        message = rf"a model of kind {held}; set conduct.comment_classifier to a folder of kind conduct \(comment\)"
+        with pytest.raises(UserError, match=message):
+            classifier.judge_pieces(["fair enough"], conduct)
+        with pytest.raises(UserError, match=r"set conduct.reply_classifier to a folder of kind conduct \(reply\)"):
+            classifier.judge_replies(["Fair enough."], conduct)
+    cards.check_kind(folders["reply"], "conduct.reply_classifier", "conduct", "reply")
+
+
+@pytest.mark.parametrize("kind", scoring.RANKERS)
+def test_a_ranker_with_a_weight_must_be_set(kind: str, model: Path) -> None:
+    """The threshold was fitted with it, and would let other replies pass without it."""
+    unset: dict[str, Any] = {**dict.fromkeys(scoring.RANKERS, model), kind: ""}
+    with pytest.raises(
+        WrongSettings, match=f"rank.{kind} is not set, but rank.weights.{kind} is 0.5, .* `python run_bot.py train weights`"
+    ):
+        scoring.check_weights(RankSettings(**unset, weights=weights(**{kind: 0.5})))
+    scoring.check_weights(RankSettings(**unset, weights=weights(likelihood=1)))
+    scoring.check_weights(RankSettings(**{**unset, kind: model}, weights=weights(**{kind: 0.5})))
+
+
+def test_without_a_ranker_that_has_a_weight_scores_are_written_but_no_rank(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`score` shows what one ranker says; `rank` would let other replies pass."""
+    (tmp_path / "in.csv").write_text("comment,reply,rank_score\nWhy?,Because.,0.9\n")
+    config = tmp_path / "c.toml"
+    config.write_text(f'[rank]\nbackend = "transformers"\nrealism = "{model}"\nupvote = ""\nrelevance = ""\nchoice = ""\n')
+    scoring.main(tmp_path / "in.csv", tmp_path / "out.csv", config)
+    (row,) = schema.read_table(tmp_path / "out.csv")[1]
+    assert 0 < float(row["realism_score"]) < 1 and row["choice_score"] == row["rank_score"] == ""
+    assert "rank_score is left empty: rank.relevance is not set, but rank.weights.relevance is 0.1258" in capsys.readouterr().out
+    schema.write_rows(tmp_path / "candidates.csv", Candidate, [Candidate("t1_a", "t1_a-0", 1, "Why?", "Because.", "g", -1.5)])
+    with pytest.raises(WrongSettings, match="rank.relevance is not set"):
+        rank.main(tmp_path, config)
+    assert not (tmp_path / "scores.csv").exists()
 
 
 def test_error_messages(model: Path, tmp_path: Path) -> None:

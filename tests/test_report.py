@@ -147,12 +147,33 @@ def test_page_counts_and_reasons(tmp_path: Path) -> None:
     assert f"2 too old – {Reason.TOO_OLD.phrase}" in text and "1 a reason without phrase" in text
     assert f"2 low realism – {NotChosen.LOW_REALISM.phrase}" in text and f"1 empty – {NotChosen.EMPTY.phrase}" in text
     assert "Dry run: nothing was sent." in text
-    assert "Answered (2)" in text and "Not answered (2)" in text
+    assert "Chosen replies (2)" in text and "No reply (2)" in text
     assert "No reply: all 2 refused (empty 1, low realism 1)." in text
     assert "No reply: another comment of this submission was answered." in text
     assert "weights realism 0.25, relevance 0, upvote 0.75 of the signals in rank_score" in text
     assert "temperature 0.8" in text and "seed 7" in text and "realism threshold 0.5" in text and "f" * 12 in text and "f" * 13 not in text
     assert "−2.50" in text  # log-likelihood
+
+
+def test_page_begins_with_the_replies(tmp_path: Path) -> None:
+    """Counts and plots come after all replies, and every table is folded."""
+    report.main(write_run(tmp_path))
+    content = (tmp_path / "report.html").read_text(encoding="utf-8")
+    body = content.partition("</header>")[2]
+    places = [body.index(each) for each in ("Chosen replies", "No reply", "The whole run", '<div class="tiles">', "<svg")]
+    assert places == sorted(places) and body.rindex("</article>") < body.index("The whole run")
+    assert body.count("<table") == body.count("<details>") - 1 > 4 and "<details open" not in body  # the last one is the glossary
+    assert content.count("UTC") == 1
+
+
+def test_page_links_to_posted_replies(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    rows = [row for row in schema.read_rows(run / "chosen.csv", Scored) if row.comment_id == "t1_a"]
+    made_from = {"chosen": files.sha256_of(run / "chosen.csv")}
+    submitted = [Submitted(row.comment_id, row.thread_id, row.candidate_id, "posted", "t1_own", 1, row.reply) for row in rows]
+    schema.write_rows(run / "submitted.csv", Submitted, submitted, made_from)
+    links = {attributes["href"] for tag, attributes in page_of(run).tags if tag == "a"}
+    assert {"https://example.org/a", "https://www.reddit.com/comments/x/_/own"} <= links
 
 
 def test_page_lists_candidates_best_first(tmp_path: Path) -> None:
@@ -232,7 +253,7 @@ def test_empty_run(tmp_path: Path, skipped: bool, capsys: pytest.CaptureFixture[
         (tmp_path / "skipped.csv").unlink()
         (tmp_path / "skipped.csv.manifest.json").unlink()
     text = page_of(tmp_path).flat()
-    assert "No comments to answer" in text and "0 of 0 comments answered" in text
+    assert "No comments to answer" in text and "replies to 0 of 0 comments" in text
     assert ("All 4 comments were skipped" if skipped else "There were no comments.") in text
     out = capsys.readouterr().out
     assert out.startswith(f"No comments to answer; {4 if skipped else 0} were skipped")

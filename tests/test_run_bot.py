@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,10 +14,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import requests
 
 from bot import sandbox, schema
-from bot.__main__ import STAGES
+from bot.__main__ import STAGES, main
 from bot.cli import ROOT
+from bot.export import to_ctranslate2
 from bot.posting import ledger
 from bot.sandbox import server
 from bot.sandbox.process import sandbox_process
@@ -32,10 +35,12 @@ FILES = ("comments.csv", "context.csv", "skipped.csv", "candidates.csv", "scores
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     lm, realism, upvote = tiny.language_model(folder / "lm"), tiny.encoder(folder / "realism"), tiny.encoder(folder / "upvote", seed=5)
+    for each in (lm, realism):  # in this process, which has PyTorch loaded; the first run exports the other one
+        to_ctranslate2.export(each, "int8")
     path = folder / "config.toml"
     path.write_text(
         f'[generate]\nmodel = "{lm}"\nnum_candidates = 4\nmax_new_tokens = 10\nbatch_size = 1\n'
-        f'[rank]\nrealism = "{realism}"\nupvote = "{upvote}"\nrelevance = ""\nchoice = ""\n'
+        f'[rank]\nrealism = "{realism}"\nupvote = "{upvote}"\nrelevance = ""\nchoice = ""\n[rank.weights]\nchoice = 0\nrelevance = 0\n'
         f"[choose]\nminimum_realism = {THRESHOLD}\nminimum_rank = 0.0\nminimum_words = 1\n"
     )
     return path
@@ -46,7 +51,7 @@ def whole(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run without interruption that posts to the sandbox."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
     done = run(config, folder, "--post")
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 0 and "models export" in done.stdout, done.stdout + done.stderr
     return folder
 
 
@@ -55,7 +60,14 @@ def command(config: Path, folder: Path) -> list[str]:
 
 
 def run(config: Path, folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*command(config, folder), *more], capture_output=True, text=True, timeout=250, check=False)
+    return subprocess.run([*command(config, folder), *more], capture_output=True, text=True, timeout=500, check=False)
+
+
+def test_a_ranker_with_a_weight_must_be_set_before_anything_starts(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text('[rank]\nchoice = ""\n')
+    done = run(tmp_path / "c.toml", tmp_path / "run")
+    assert done.returncode == 78 and "rank.choice is not set, but rank.weights.choice is" in done.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def test_files_match_their_contracts(whole: Path) -> None:
@@ -91,6 +103,29 @@ def test_chosen_replies_are_posted_once(whole: Path, config: Path) -> None:
         assert len(own_comments) == len(chosen) and all("I am a bot" in row["body"] for row in own_comments)
 
 
+def test_after_the_sandbox(whole: Path, tmp_path: Path) -> None:
+    """`status`, `harvest` and `sandbox` of a run that has ended."""
+    links = [row.reply_id.removeprefix("t1_") for row in schema.read_rows(whole / "submitted.csv", Submitted)]
+    base = [sys.executable, str(ROOT / "run_bot.py")]
+
+    def ended(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*base, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=100)
+
+    status = ended("status", "--run", str(whole))
+    assert status.returncode == 0 and f"posted: {len(links)}" in status.stdout and f"sandbox --run {whole}" in status.stdout
+    harvest = ended("harvest", "--run", str(whole), "--out", "h.csv")
+    assert harvest.returncode == 0 and f"{len(links)} replies are posted; the next measurement is due in " in harvest.stdout, harvest.stderr
+    with subprocess.Popen([*base, "sandbox", "--run", str(whole)], stdout=subprocess.PIPE, text=True) as box:
+        assert box.stdout is not None
+        lines = [box.stdout.readline().strip() for _ in range(2 + len(links))]
+        pages = [requests.get(line.removeprefix("posted: "), timeout=10).text for line in lines[2:]]
+        box.terminate()
+    assert sorted(line.rpartition("/")[2] for line in lines[2:]) == sorted(links)
+    assert all("I am a bot" in page for page in pages)
+    for arguments in (("status", "--run", "."), ("harvest", "--run", "."), ("sandbox", "--run", ".")):
+        assert ended(*arguments).returncode == 1 and not (tmp_path / ".lock").exists()
+
+
 def test_replies_are_posted_only_where_permitted(whole: Path, tmp_path: Path) -> None:
     """Configured as for Reddit itself: the config has the URL and the permissions. A second sandbox has the same comments."""
     settings = tmp_path / "settings.toml"
@@ -111,35 +146,31 @@ def test_replies_are_posted_only_where_permitted(whole: Path, tmp_path: Path) ->
     assert set(outcomes) == {"posted", "not_allowed"}
 
 
-def test_a_dry_run_posts_nothing_and_prints_a_table(whole: Path, config: Path, tmp_path: Path) -> None:
-    done = run(config, tmp_path / "dry")
-    assert done.returncode == 0, done.stderr
-    assert "models export" not in done.stdout  # already exported by the first run
-    with server.serve(tmp_path / "dry" / "sandbox.sqlite") as box:
-        assert box.store.comments_by(sandbox.USERNAME) == []
-    assert not (tmp_path / "dry" / "submitted.csv").exists()
-    assert str(tmp_path / "dry") in done.stdout.replace("\n", "") and "realism" in done.stdout.lower()
-
-
-@pytest.mark.parametrize(("stage", "sign"), [("generate", "comments.csv"), ("rank", "candidates.csv"), ("choose", "scores.csv")])
-def test_kill_9_and_the_same_command_again(config: Path, whole: Path, tmp_path: Path, stage: str, sign: str) -> None:
-    """The worker that starts when the file `sign` appears is killed. The second run gives the same result as an uninterrupted one."""
+def test_kill_9_of_each_stage_and_the_same_command_again(config: Path, whole: Path, tmp_path: Path) -> None:
+    """The worker that starts when a file appears is killed. The last run gives the same result as an uninterrupted one."""
     folder = tmp_path / "run"
-    process = subprocess.Popen(command(config, folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    killed = False
-    while not killed and process.poll() is None and time.monotonic() < deadline:
-        if (folder / sign).exists() and (worker := child(process.pid, f"bot\0{stage}")):
-            os.kill(worker, signal.SIGKILL)
-            killed = True
-        time.sleep(0.02)
-    _, errors = process.communicate(timeout=60)
-    assert killed and process.returncode == 1, errors
-    assert f"{stage} was killed by signal 9" in errors
+    for stage, sign in (("generate", "comments.csv"), ("rank", "candidates.csv"), ("choose", "scores.csv")):
+        process = subprocess.Popen(command(config, folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 120
+        killed = False
+        while not killed and process.poll() is None and time.monotonic() < deadline:
+            if (folder / sign).exists() and (worker := child(process.pid, f"bot\0{stage}")):
+                os.kill(worker, signal.SIGKILL)
+                killed = True
+            time.sleep(0.02)
+        _, errors = process.communicate(timeout=60)
+        assert killed and process.returncode == 1, errors
+        assert f"{stage} was killed by signal 9" in errors
     done = run(config, folder)
     assert done.returncode == 0, done.stderr
     for name in ("candidates.csv", "scores.csv", "scored.csv", "chosen.csv"):
         assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
+    # a dry run posts nothing and prints a table
+    assert "models export" not in done.stdout  # already exported by the first run
+    with server.serve(folder / "sandbox.sqlite") as box:
+        assert box.store.comments_by(sandbox.USERNAME) == []
+    assert not (folder / "submitted.csv").exists()
+    assert str(folder) in done.stdout.replace("\n", "") and "realism" in done.stdout.lower()
 
 
 def child(parent: int, name: str) -> int | None:
@@ -174,7 +205,7 @@ def test_kill_9_of_a_run_leaves_no_orphan(config: Path, tmp_path: Path) -> None:
 def test_posting_needs_a_permission(tmp_path: Path) -> None:
     call = [sys.executable, str(ROOT / "run_bot.py"), "run", "--post", "--out", str(tmp_path / "r")]
     done = subprocess.run(call, capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and "submit.allowed is empty" in done.stderr and done.stderr.count("\n") == 1
+    assert done.returncode == 78 and "submit.allowed is empty" in done.stderr and done.stderr.count("\n") == 1
     assert not (tmp_path / "r").exists()
 
 
@@ -239,9 +270,17 @@ def test_help_and_fetch_load_no_framework() -> None:
 
 
 @pytest.mark.parametrize("stage", list(STAGES))
-def test_help_of_every_stage_shows_its_options_and_the_typed_command(stage: str) -> None:
-    done = subprocess.run([sys.executable, str(ROOT / "run_bot.py"), *stage.split(), "--help"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and f"Usage: run_bot.py {stage} " in done.stdout
+def test_help_of_every_stage_shows_its_options_and_the_typed_command(
+    stage: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["run_bot.py", *stage.split(), "--help"])
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as end:
+        main("run_bot.py")
+    out = capsys.readouterr().out
+    assert end.value.code == 0 and f"Usage: run_bot.py {stage} " in out
+    assert not [line for line in out.splitlines() if len(line) > 80]
+    assert "<bool>" not in out and not re.search(r"--[\w-]*…", out)  # a flag takes no value, and no name is cut
 
 
 def test_python_m_bot_is_the_same() -> None:

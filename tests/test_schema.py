@@ -169,7 +169,7 @@ def test_other_programs_can_read_the_files(tmp_path: Path) -> None:
 
 
 def test_columns_match_the_data_contracts() -> None:
-    """The columns that the README documents."""
+    """Those that other programs rely on; docs/files.md has all."""
     assert schema.columns_of(LmRow) == ["thread_id", "comment_id", "reply_id", "subreddit", "comment", "reply"]
     assert schema.columns_of(Candidate) == ["comment_id", "candidate_id", "seed", "comment", "reply", "generator", "log_likelihood"]
     assert schema.columns_of(UpvotePair)[-5:] == ["comment", "chosen", "rejected", "karma_gap", "hours_gap"]

@@ -17,6 +17,7 @@ from bot import cli, config, files, pipeline
 from bot.__main__ import STAGES
 from bot.cli import ROOT, NoPermission, WrongSettings
 from bot.config import RedditSettings
+from bot.online import answer
 from bot.reddit import client as reddit
 from bot.report.journal import Journal
 
@@ -176,7 +177,33 @@ def test_a_stage_that_connects_to_reddit_has_credentials(shows_environment: Call
 
 
 def test_the_stages_with_credentials_exist() -> None:
-    assert STAGES.keys() > cli.ASKS_REDDIT
+    assert STAGES.keys() > cli.ASKS_REDDIT and STAGES.keys() > cli.ASKS_GENERATOR
+
+
+@pytest.mark.parametrize("stage", sorted(STAGES.keys() - {"report"}))  # its output is never read
+def test_only_stages_that_need_it_have_the_key_of_a_server(
+    shows_environment: Callable[[str], dict[str, str]], monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    monkeypatch.setenv(cli.SERVER_KEY, "key of a server")
+    given = {name for name, value in shows_environment(stage).items() if value == "key of a server"}
+    assert given == ({cli.SERVER_KEY} if stage in ("generate", "run", "reply", "chat", "web", "leaderboard fill") else set())
+
+
+def test_the_workers_of_the_pages_have_no_key_but_the_one_that_generates(
+    shows_environment: Callable[[str], dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """shows_environment: for the program that prints its environment."""
+    monkeypatch.setenv(cli.SERVER_KEY, "key of a server")
+    for name, value in PRAW.items():
+        monkeypatch.setenv(name, value)
+    for stage in answer.STAGES:
+        process = answer.Process(stage, config.Settings()).start()
+        assert process.stdout is not None
+        _, given = json.loads(process.stdout.readline())
+        process.kill()
+        with process:
+            pass
+        assert (cli.SERVER_KEY in given) == (stage == "generate") and not PRAW.keys() & given.keys()
 
 
 def test_a_command_without_need_for_credentials_removes_them(tmp_path: Path) -> None:
@@ -237,6 +264,6 @@ def test_only_the_owner_can_read_a_run_folder_and_its_log(tmp_path: Path) -> Non
 
 
 def test_git_ignores_what_docker_ignores() -> None:
-    wanted = {line.removeprefix("**/").rstrip("/") for line in (ROOT / ".dockerignore").read_text().split()} - {".git", "data"}
+    wanted = {line.removeprefix("**/").rstrip("/") for line in (ROOT / ".dockerignore").read_text().split() if line[0] != "!"}
     ignored = {line.rstrip("/") for line in (ROOT / ".gitignore").read_text().split()}
-    assert {"praw.ini", "*.env"} <= wanted <= ignored
+    assert {"praw.ini", "*.env"} <= wanted - {".git", "data/*"} <= ignored

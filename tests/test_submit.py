@@ -547,7 +547,7 @@ def test_status_prints_counts_and_reasons(
     operate.status_command()
     printed = capsys.readouterr().out.splitlines()
     assert printed == [
-        f"ledger: {tmp_path}/ledger.sqlite (u/{sandbox.USERNAME} at the sandbox)",
+        f"ledger: {tmp_path}/ledger.sqlite (u/{sandbox.USERNAME} at the sandbox); times are UTC",
         "paused: on holiday",
         f"stopped: {tmp_path}/STOP exists",
         "sent: 2 in the last hour (cap 2), 2 in 24 hours (cap 20)",
@@ -558,6 +558,15 @@ def test_status_prints_counts_and_reasons(
         f"r/books is benched until {operate.moment(now + DAY)}",
         "opted out: 1",
     ]
+
+
+def test_addresses_of_posted_replies(tmp_path: Path) -> None:
+    attempts = [Submitted("t1_a", "t3_x", "c", "posted", "t1_own", 1, "r"), Submitted("t1_b", "t3_y", "c", "locked", "", 1, "r")]
+    assert submit.where_posted(tmp_path, attempts, "") == ["https://www.reddit.com/comments/x/_/own"]
+    assert submit.where_posted(tmp_path, attempts, "http://127.0.0.1:9/") == ["http://127.0.0.1:9/comments/x/_/own"]
+    assert submit.where_posted(tmp_path, attempts[1:], "") == []
+    (tmp_path / "sandbox.sqlite").touch()
+    assert submit.where_posted(tmp_path, attempts, "") == [f"`python run_bot.py sandbox --run {tmp_path}` shows them in a browser"]
 
 
 # --- consequences of refusals -----------------------------------------------------------------------------------------------------

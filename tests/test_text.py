@@ -125,7 +125,8 @@ def test_clean_does_not_change_plain_words(words: list[str]) -> None:
 
 UNCLOSED_PIECES = [
     " *a", " _a", ">!", "[", "[a](", "[]( ", "`", "*", "_", "~~a ", "- ", "\\", "***a ", "&gt;", "\n>", "((", "[[a]", "[a][", "](",
-    "![gif](", "^", " ^a", "^(", "^(a ", "|-", "|\n-", "-|-x\n", "<http", "<https://a ",
+    "![gif](", "^", " ^a", "^(", "^(a ", "|-", "|\n-", "-|-x\n", "<http", "<https://a ", "<http://", "(http://a ", "http://a) ", "http://(",
+    "(www.a", "a\n=", "a \n", "# a # ", "- - ", "- # ", "1. >", "- >", ">```\n", "```a b\n", "~~~~a~\n~~~\n", "- ```\n", "\\\n", "&#42;",
 ]  # fmt: skip
 
 
@@ -185,11 +186,28 @@ GONE = [
     "\n\n [ removed by reddit for [this](https://example.org/a_(b)) ]\n", "[ removed for spam by AutoModerator ]", "\u00a0[REMOVED]\u200b",
     "[This post has been removed by the moderators of /r/tea for rule 2]", "[Reddit has removed this post]", "&amp;#x200B;\n\n[removed]",
     "[removed by reddit](https://example.org/policy)", "[Removed\nby Reddit\u2019s legal team]", "[Moderators removed this]",
+    # agents
+    "[Sorry, this thread has been removed by the moderators of r/tea.]", "[Sorry, this link was removed by Reddit\u2019s filters.]",
+    "[Removed by u/AutoModerator]", "[deleted by /u/tea-ModTeam]", "[removed by r/Tea-mods]", "[removed by r/tea\u2019s moderators]",
+    "[Removed by a volunteer admin: off topic]", "[Reply removed by one of the mods]", "[Comment deleted by user]",
+    "[Sorry, this post was deleted by the person who originally posted it.]", "[r/tea has removed your post]",
+    # brackets
+    "[[Removed by Reddit]](https://example.org/help)", "[Removed by Reddit because of [[rules]](/r)]", "\\[deleted\\]",
+    "\\[ Removed by Reddit \\]", "[*removed* by **Reddit**]", "[Removed by mods](/r/tea/rules \"rules\")",
+    # several
+    "[removed]\n\n[removed]", "[deleted by user]\n[ Removed by Reddit ]", "**[removed]** &nbsp; [deleted]",
 ]  # fmt: skip
 NOT_GONE = [
     "[ Removed by Reddit ] is what I read", "Why that? [removed by reddit]", "[removed the lid]", "[removed by my mother]",
     "[deleted scenes]", "[removed by redditors]",
     "[removed by modern art fans]", "[removed](https://example.org)", "[I was removed by Reddit]",
+    # headlines
+    "[Reddit deleted 40 old forums](https://example.org/news)", "[reddit removed the map I drew](http://example.org)",
+    "[removed from the menu by reddit readers](http://example.org)", "[Video removed by moderators after a vote](http://example.org)",
+    # sentences
+    "[The mods removed my chair from the room]", "[removed by reddit users]", "[Reddit removed a button]", "[Mods removed this fine song]",
+    "[removed the lid, painted by a moderator]", "[removed]\n\nsays the page", "\\[removed the lid\\]",
+    "[removed][edited]",
 ]  # fmt: skip
 
 
@@ -201,14 +219,29 @@ def test_notices_are_the_same_in_python_and_sql() -> None:
     assert matched == [(True,)] * len(GONE) + [(False,)] * len(NOT_GONE)
 
 
+def test_who_deleted_a_text() -> None:
+    by_author = ["[deleted]", "[deleted by user]", "This comment was overwritten by a script."]
+    assert [notice for notice in by_author if not text.is_deleted_by_author(notice)] == []
+    by_others = ["[removed]", "[deleted by a moderator]", "[Deleted by u/AutoModerator]", "[Post deleted by Reddit\u2019s admins]"]
+    assert [notice for notice in by_others if text.is_deleted_by_author(notice)] == []
+
+
 BOTS = [
     "pundad_bot_77", "PoemBot-2021", "Bot_Ledger", "Kind_Bot_v3", "MapBot_", "TypoFixerBotJr", "autopoembot", "HAIKUBOT", "v2bot",
-    "b0t_farm", "ChatGPT_poems", "gif_slower", "PageMirrorer", "robotBot", "TalbotBot", "story_simulator",
+    "b0t_farm", "ChatGPT_poems", "gif_slower", "PageMirrorer", "robotBot", "TalbotBot", "janetalbotbot", "HeroBot", "LabBot",
+    "video-converter", "CommentArchiver", "titlebot", "databot_2", "bottlebot", "Botany_Bot",
 ]  # fmt: skip
 PEOPLE = [
     "Talbot", "abbot_of_x", "robot_fan", "Botany_4", "bottle_7", "turbot_cook", "cabotage", "BOTTLE_CAP", "ROCKBOTTOM", "TheAbbot",
     "Botswana",
     "sabot_maker", "McAbbott", "sabotage_q", "turbotax", "bothersome", "LilBotticelli", "iRobot", "RoboCop_2", "Chai_lover", "mailer",
+    # grown together
+    "annetalbot", "tomabbot_4", "tinyrobot", "misterrobots", "TINYROBOT", "AngryRobot", "not-a-robot", "smallturbot", "r0bot", "MrR0b0t",
+    "MrRoBot", "Autobot_5", "PaulCabot", "BotAnist",
+    # work that people do
+    "Last_Responder", "TrailFinder", "CoinCounter", "leak_detector", "Joke_Poster", "Poem_Translator", "epic_fixer", "meme_archiver",
+    # letters of other words
+    "TeaSAI", "Lin_AI", "Train_Simulator", "tldr_jane", "WILLM_8",
 ]  # fmt: skip
 
 
@@ -221,14 +254,21 @@ def test_names_of_bots_are_the_same_in_python_and_sql() -> None:
     assert matched == [(True,)] * len(BOTS) + [(False,)] * len(PEOPLE)
 
 
-@pytest.mark.parametrize("piece", ["[removed ", " ", "[removed by the ", "[this ", "*", "&nbsp;", "[removed by "])
+@pytest.mark.parametrize(
+    "piece", ["[removed ", " ", "[removed by the ", "[this ", "*", "&nbsp;", "[removed by ", "\\[", "[removed by mods [a](b)", "[[a] "]
+)
 def test_deleted_bodies_are_detected_in_linear_time(piece: str) -> None:
     assert growth(lambda body: text.is_deleted(body + "x"), piece) < 30
 
 
-@pytest.mark.parametrize("piece", ["this ", "the ", "this the ", "removed by ", "by the ", "this\t", "removed ", "a moderator "])
+@pytest.mark.parametrize(
+    "piece",
+    ["this ", "the ", "this the ", "removed by ", "by the ", "this\t", "removed ", "a moderator ", "r/a ", "mods reddit ", "reddit team ",
+     " ", "removed by mods, "],
+)  # fmt: skip
 def test_a_long_run_of_words_in_one_bracket_takes_linear_time(piece: str) -> None:
-    assert growth(lambda body: text.is_deleted("[" + body), piece) < 30
+    for beginning in ("[", "[removed for ", "[removed by ", "[removed by mods "):
+        assert growth(lambda body, beginning=beginning: text.is_deleted(beginning + body), piece) < 30
 
 
 @pytest.mark.parametrize(

@@ -20,12 +20,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import torch
+from rich.console import Console
 from transformers import AutoTokenizer, BertModel
 
 from bot import files, rankers, schema
 from bot.cli import ROOT, UserError
 from bot.evaluate import evaluate
 from bot.export import to_tfhub
+from bot.rankers import score_files
 from bot.rankers.tfhub_bert import INPUTS, TFHubBert, Wordpieces, inputs_of
 from bot.rankers.transformers import encode_pair
 from bot.schema import Harvested, LossRow, RealismRow, UpvotePair, UpvoteRow
@@ -166,7 +168,7 @@ def test_export_is_listed_as_a_base_and_can_be_repeated(bases: Path, capsys: pyt
     assert weight_bases.base_sha256("tiny-tfhub") == weight_bases.base_sha256("tiny") and "assets/vocab.txt" in base["files"]
     assert weight_bases.base_path("tiny-tfhub") == bases / "tiny-tfhub"
     to_tfhub.export("tiny")
-    weight_bases.list_command()
+    Console(width=140).print(weight_bases.table())
     assert "export-tfhub tiny" in capsys.readouterr().out
     assert not [path.name for path in bases.iterdir() if path.name.startswith(".tiny-tfhub.")]
 
@@ -190,6 +192,8 @@ def test_only_a_complete_bert_is_exported(bases: Path, tmp_path: Path) -> None:
     for change, message in (
         ({"model_type": "roberta"}, "model_type is 'roberta'"),
         ({"hidden_act": "silu"}, "hidden_act 'silu'"),
+        ({"type_vocab_size": 1}, "type_vocab_size 1, .* a pair needs two segments and 152 positions"),
+        ({"max_position_embeddings": 151}, "max_position_embeddings 151; a pair needs two segments and 152 positions"),
     ):
         (tmp_path / "config.json").write_text(json.dumps(config | change))
         with pytest.raises(UserError, match=message):
@@ -248,7 +252,7 @@ def test_upvote_ranker_learns_classes_and_is_evaluated_on_pairs_too(
     scores = rankers.load("tfhub-bert", tmp_path / "upvote").score([("Which book, reader 99?", reply) for reply in REPLIES.values()])
     expected = [0, 1 / 3, 2 / 3, 1] if classes is Classes.four else [0, 0, 1, 1]
     assert scores == pytest.approx(expected, abs=0.2)
-    monkeypatch.setenv("BOT_BASES", str(weight_bases.BASE_DIR))  # for the scoring processes
+    monkeypatch.setattr(score_files, "start", tiny.start_in_process)
     evaluate.main(data=data, out=tmp_path / "evaluation", one=tmp_path / "upvote")
     metrics = cards.read_card(tmp_path / "upvote").metrics
     assert metrics["gap_20"]["ranker"]["pairwise_accuracy"] == [1.0, 1.0, 1.0] and "earlier_wins" in metrics["all"]
@@ -342,6 +346,8 @@ print([name for name in ("torch", "transformers") if name in sys.modules], "tens
         "BOT_RANK__UPVOTE": "",
         "BOT_RANK__RELEVANCE": "",
         "BOT_RANK__CHOICE": "",
+        "BOT_RANK__WEIGHTS__RELEVANCE": "0",
+        "BOT_RANK__WEIGHTS__CHOICE": "0",
     }
     done = subprocess.run([sys.executable, "-c", program], env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from bot.conduct import accounts, keys, matching, titles, topics, where
+from bot import text
+from bot.conduct import accounts, keys, matching, titles, topics, where, words
 from bot.conduct.plain import plain
 from bot.conduct.reasons import Reason
 from bot.config import ConductSettings
@@ -14,6 +15,14 @@ from tests.growth import growth
 
 ABOUT = {
     Reason.CRISIS: [
+        "I keep thinking of walking into traffic.",
+        "thinking of stepping in front of the 8:15 train",
+        "I might swerve into oncoming traffic and be done",
+        "Tonight I walk into the sea.",
+        "I could just lie down on the rails",
+        "The letters are written, one for each of them.",
+        "I've put my affairs in order.",
+        "might just step in front of the next train",
         "I just want to go to sleep and never wake up",
         "honestly they would all be happier without me",
         "gonna un-alive myself after the weekend",
@@ -29,6 +38,12 @@ ABOUT = {
         "The pills are in my hand",
         "I don't deserve to live",
         "self-harm relapse, third this week",
+        "I mean to end my own life when the lease is up",
+        "thinking about stepping under the tram on Friday",
+        "I'm gonna be dead before the exam results",
+        "I took enough to be sure I won't wake up.",
+        "Drove out there with no plan of coming home",
+        "Sorry to the neighbour who has to find me.",
     ],
     Reason.ABUSE: [
         "my boyfriend choked me last night",
@@ -93,6 +108,14 @@ ABOUT = {
     ],
 }  # fmt: skip
 HARMLESS = [
+    "walk under the train bridge and turn left",
+    "I always take my own life jacket on the ferry",
+    "He drove into the traffic cones during his test.",
+    "We walk into the sea to cool down.",
+    "This is my last letter to the council about the bins.",
+    "We had to drive into the train station to turn round.",
+    "my dog ran into traffic once, now he stays on the lead",
+    "he jumped into the river and swam across",
     "That hill nearly killed me, and the bus didn't wait",
     "I could die for a bite of that cake",
     "She dies in chapter nine, and I cried on the train",
@@ -118,6 +141,16 @@ HARMLESS = [
     "he shot a film in our street",
     "Suicide Squad was on again",
     "a stalk of celery and two carrots",
+    "I make sure I wake up before the kids",
+    "I went out with no plan and came back with a canoe",
+    "whoever finds my left glove may keep it",
+    "I left Windows and have no intention of going back",
+    "I wrote the last note of the song in B flat",
+    "about to take my life savings and buy a boat",
+    "determined to take my life back from my phone",
+    "sorry to whoever finds me annoying",
+    "white noise, so I don't wake up when the neighbours leave",
+    "I'll be dead before the next book comes out",
     "Twelve years sober, and I make a fine ginger beer",
 ]  # fmt: skip
 TITLES = {
@@ -151,8 +184,7 @@ BOTS = [
     "b0t_of_things",
     "quotesbot",
     "ModMail_Helper",
-    "weather_simulator",
-    "Ask_AI",
+    "unit-converter",
     "GPTReplies",
     "RemindMeBot",
 ]
@@ -205,6 +237,11 @@ def test_bots_by_name_and_by_signature() -> None:
     assert [body for body in SIGNATURES if not accounts.is_bot("reader_1", body)] == []
     assert [body for body in NO_SIGNATURES if accounts.is_bot("reader_1", body)] == []
     assert accounts.is_bot("Mild_Mannered", "", {"mild_mannered"})
+
+
+def test_known_bots_have_names_that_do_not_show_it() -> None:
+    assert {"totesmessenger", "thelinkfixer", "haiku_robot", "profanitycounter", "the-paranoid-android"} < words.BOTS
+    assert [name for name in sorted(words.BOTS) if text.is_bot_name(name)] == []
 
 
 def test_subreddits_by_name_and_by_pattern() -> None:

@@ -13,8 +13,9 @@ from bot import rankers, schema, text
 from bot.cli import UserError
 from bot.corpus import karma_rules
 from bot.evaluate import evaluate
+from bot.rankers import score_files
 from bot.schema import RankedPair, UpvotePair
-from bot.train.upvote_transformers import Group, calibrate_on_pairs, evenly, group_by_comment
+from bot.train.siblings import Group, calibrate_on_pairs, evenly, group_by_comment
 from bot.weights import bases, cards, pull
 from tests import tiny
 
@@ -109,7 +110,7 @@ def test_left_out_subreddits_are_not_trained_on_but_evaluated(data: Path, monkey
     out = data / "upvote"
     left_out = ["Contrary", "HOME"]
     train(data, out, epochs=12, ranked_rows=200, leave_out=left_out)
-    monkeypatch.setenv("BOT_BASES", str(bases.BASE_DIR))  # for the scoring process
+    monkeypatch.setattr(score_files, "start", tiny.start_in_process)
     monkeypatch.setenv("BOT_RANK__BACKEND", "transformers")
     evaluate.main(data=data, out=data / "evaluation", one=out)
     card = cards.read_card(out)

@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from bot import files
 from bot.cli import ROOT, UserError
@@ -640,6 +641,7 @@ def test_the_texts_of_a_card_are_rewritten(tmp_path: Path, capsys: pytest.Captur
     card_text.card_command([tmp_path])
     rewritten = cards.read_card(tmp_path)
     assert "thread" in rewritten.split and "one comment" in rewritten.intended_use and "sibling" in rewritten.limits
+    assert rewritten.licence == "Apache-2.0"
     assert (rewritten.metrics, rewritten.settings, rewritten.created_utc) == (card.metrics, card.settings, card.created_utc)
     with pytest.raises(UserError, match="contains no model"):
         card_text.card_command([tmp_path / "none"])
@@ -648,7 +650,7 @@ def test_the_texts_of_a_card_are_rewritten(tmp_path: Path, capsys: pytest.Captur
 @given(notes=st.text(st.characters(exclude_categories=["Cs"])), metric=st.floats(allow_nan=False, allow_infinity=False))
 def test_round_trip_of_a_card(notes: str, metric: float, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.getbasetemp() / "cards"
-    card = a_card(notes=notes, metrics={"loss": metric}, created_utc="2024-05-06T07:08:09Z")
+    card = a_card(notes=notes, metrics={"loss": metric}, created_utc="2024-05-06T07:08:09Z", licence="MIT")
     cards.write_card(folder, card)
     assert cards.read_card(folder) == card
     assert left_in(folder) == ["model.json"]
@@ -675,6 +677,7 @@ def test_a_failed_write_leaves_the_old_card(tmp_path: Path, monkeypatch: pytest.
         (b"\xff\xfe", "is not readable as JSON"),
         (b"[]", "expected an object, found list"),
         (b"{}", "kind, base, base_sha256, format"),
+        (json.dumps({**vars(a_card()), "base": ""}).encode(), "wrong type: base_sha256;"),
         (json.dumps({**vars(a_card()), "kind": "poem"}).encode(), "kind='poem'"),
         (json.dumps({**vars(a_card()), "metrics": "good"}).encode(), "wrong type: metrics;"),
         (json.dumps({**vars(a_card()), "extra": {}}).encode(), "unknown or of the wrong type: extra;"),
@@ -699,7 +702,7 @@ def test_command_line(base_dir: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     assert capsys.readouterr().out == f"{weight_bases.base_path('tiny')}\n"
     (base_dir / "second").mkdir()
     pull("owner/name", weight_bases.base_path("tiny"))
-    weight_bases.list_command()
+    Console(width=140).print(weight_bases.table())
     rows = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines() if line.strip()}
     assert rows["tiny"][-2:] == ["yes", "yes"] and rows["second"][-2:] == ["incomplete", "no"] and rows["owner--name"][-2:] == ["yes", "no"]
     for names, folder in (([], None), (["tiny", "second"], Path("x"))):

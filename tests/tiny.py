@@ -6,16 +6,21 @@ import importlib
 import itertools
 import json
 import math
+import random
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import BertConfig, BertForSequenceClassification, BertModel, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from bot import text
+from bot import cli, schema, text
+from bot.__main__ import command_of, find
+from bot.cli import UserError
+from bot.schema import LmRow
 from bot.train import TRAINERS
 
 TEXT = [
@@ -60,6 +65,20 @@ def language_model(folder: Path) -> Path:
     return folder
 
 
+def served_model(folder: Path, chat_template: str, context: int) -> Path:
+    """A GPT-2 like that of language_model for `transformers serve`, which samples only if the model's own settings say so."""
+    tokenizer = gpt2_tokenizer()
+    tokenizer.chat_template = chat_template
+    torch.manual_seed(0)
+    ends = {"bos_token_id": tokenizer.eos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    sizes = {"vocab_size": len(tokenizer), "n_positions": context, "n_embd": 32, "n_layer": 2, "n_head": 2, "initializer_range": 0.3}
+    model = GPT2LMHeadModel(GPT2Config(**sizes, **ends))
+    model.generation_config.do_sample = True
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 def gpt2_encoder(folder: Path, n_vocab: int = 0) -> int:
     """Write encoder.json and vocab.bpe in OpenAI's format, padded to n_vocab ids. Returns the number of ids."""
     model = json.loads(gpt2_tokenizer().backend_tokenizer.to_str())["model"]
@@ -99,6 +118,32 @@ def eager_again() -> None:
 
     tf.compat.v1.reset_default_graph()  # enable_eager_execution fails if the default graph was used
     tf.compat.v1.enable_eager_execution()
+
+
+def lm_rows(pairs: list[tuple[str, str]], folder: Path, held_out: list[tuple[str, str]] | None = None) -> Path:
+    """Write lm_{train,val,test}.csv with these pairs. held_out: for val and test [default: the same pairs]."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, part in (("train", pairs), ("val", held_out or pairs), ("test", held_out or pairs)):
+        rows = [LmRow(f"t3_{n}", f"t1_{n}", f"t1_r{n}", "sandbox_books", *pair) for n, pair in enumerate(part)]
+        schema.write_rows(folder / f"lm_{split}.csv", LmRow, rows)
+    return folder
+
+
+# Options of `train lm` for a network that learns in seconds.
+ENCODER_DECODERS: dict[str, dict[str, Any]] = {
+    "keras-seq2seq": {"width": 32, "units": 48, "layers": 1},
+    "keras-transformer": {"width": 32, "layers": 1, "heads": 2, "warmup": 10},
+}
+
+
+def encoder_decoder(folder: Path, backend: str) -> Path:
+    """A generator in Keras, trained for some steps on replies of one to eight words of TEXT at random."""
+    eager_again()
+    rng, words = random.Random(0), " ".join(TEXT).split()
+    pairs = [(rng.choice(TEXT), " ".join(rng.choices(words, k=rng.randint(1, 8)))) for _ in range(150)]
+    sizes = {"vocabulary": 400, "epochs": 4, "batch_tokens": 600, "max_tokens": 32, "learning_rate": 1e-2, **ENCODER_DECODERS[backend]}
+    train("lm", backend, data=lm_rows(pairs, folder.with_name("lm-data")), out=folder, **sizes)
+    return folder
 
 
 def bert_tokenizer() -> PreTrainedTokenizerFast:
@@ -148,9 +193,39 @@ def tfhub_ranker(encoder: Path, folder: Path) -> Path:
     return folder
 
 
+def glove_ranker(folder: Path) -> Path:
+    """An untrained ranker of back end glove-bilstm, with the words of TEXT and random vectors."""
+    import keras
+
+    from bot.rankers import glove_bilstm
+    from bot.weights import cards
+
+    words = sorted({word for body in TEXT for word in glove_bilstm.words_of(body)})
+    keras.utils.set_random_seed(0)
+    sizes = {"width": 8, "units": 8, "dense": 8, "dropout": 0.0}
+    network = glove_bilstm.Network(len(words) + 2, **sizes)
+    network.embedding.embeddings.assign(np.random.default_rng(0).normal(0.0, 2.0, (len(words) + 2, 8)))
+    folder.mkdir(parents=True)
+    glove_bilstm.save(network, words, folder)
+    settings = {"backend": glove_bilstm.NAME, **sizes, "scale": 1.0, "offset": 0.0}
+    cards.write_card(folder, cards.ModelCard("realism", "tiny", "0" * 64, "full", settings=settings))
+    return folder
+
+
 def numbers_of_rankers(prefix: str, count: int) -> list[int]:
     """The first `count` numbers n for which the thread `t3_{prefix}{n}` is in the half for rankers."""
     return list(islice((n for n in itertools.count() if text.half_for(f"t3_{prefix}{n}") == "rankers"), count))
+
+
+def start_in_process(arguments: list[str], variables: dict[str, Any]) -> None:
+    """Replacement for `score_files.start` without a new process, for a stage whose framework is already loaded in this one."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
+        for name, value in variables.items():
+            patch.setenv(f"BOT_{name}", str(value))
+        stage, options = find(arguments)
+        cli.run_command(command_of(stage), stage, options)
+    if end.value.code:
+        raise UserError("failed")
 
 
 def train(task: str, backend: str = "", **options: Any) -> None:

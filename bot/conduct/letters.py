@@ -18,6 +18,7 @@ from itertools import product
 _BACKSLASH = re.compile(r"\\(?=[!-/:-@\[-`{-~])")
 # Characters without a width that Unicode does not classify as format characters: fillers, blanks, joiners.
 _BLANKS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0\u2028\u2029")
+_VARIATION = re.compile("[\u180b-\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]")  # selectors: they change the character before them
 _EMOJI = "\u2190-\u2bff\U0001f000-\U0001faff"
 _JOINER = re.compile(f"(?<=[{_EMOJI}\ufe0f])\u200d(?=[{_EMOJI}])")
 # Names such as REGIONAL INDICATOR SYMBOL LETTER A, NEGATIVE SQUARED LATIN CAPITAL LETTER A, LATIN SMALL LETTER O WITH STROKE.
@@ -47,9 +48,20 @@ def has_hidden_characters(body: str) -> bool:
     """
     if body.isascii() and body.isprintable():
         return False
-    return any(
-        each in _BLANKS or (unicodedata.category(each) in ("Cc", "Cf", "Cn", "Co", "Cs") and each != "\n") for each in _JOINER.sub("", body)
-    )
+    return any(_is_hidden(each) and each != "\n" for each in _JOINER.sub("", body))
+
+
+def is_blank(body: str) -> bool:
+    r"""True for a text in which nothing can be seen.
+
+    >>> is_blank(" \u200b\u3164\ufe0f\n"), is_blank(""), is_blank("\u200b."), is_blank("\U0001f469")
+    (True, True, False, False)
+    """
+    return all(each.isspace() or _is_hidden(each) or _VARIATION.match(each) for each in body)
+
+
+def _is_hidden(character: str) -> bool:
+    return character in _BLANKS or unicodedata.category(character) in ("Cc", "Cf", "Cn", "Co", "Cs")
 
 
 def visible(body: str) -> str:

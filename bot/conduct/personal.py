@@ -6,6 +6,7 @@ for IBAN, Luhn and Bitcoin, phonenumbers for telephone numbers); other data is r
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from itertools import pairwise
 
@@ -18,10 +19,10 @@ _MAIL = "(?:gmail|googlemail|outlook|hotmail|yahoo|ymail|icloud|proton ?mail|gmx
 _PROVIDERS = f"(?:{_MAIL}|google|proton|web|mailbox|live|msn|comcast|att|uni|work|example)"
 _NAME = r"[a-z0-9][\w.+-]{0,62}?"
 _DOMAIN = r"[a-z0-9][a-z0-9-]{1,62}"
-_AT = r"(?:\s?@\s?|\s?[(\[{<«\"'*_-]{1,2}\s?(?:at|et|a|arroba)\s?[)\]}>»\"'*_-]{1,2}\s?|\s(?:at|arroba)\s|\*)"
+_AT = r"(?:\s?@\s?|\s?[(\[{<«\"'*_-]{1,2}\s?(?:at|et|a|arroba|malpa|małpa)\s?[)\]}>»\"'*_-]{1,2}\s?|\s(?:at|arroba|malpa|małpa)\s|\*)"
 _DOT = (
-    r"(?:\.|\s?[(\[{<«\"'*_-]{1,2}\s?(?:dot|point|punkt|punto|ponto|\.)\s?[)\]}>»\"'*_-]{1,2}\s?|\s(?:dot|period|point|punkt|punto"
-    r"|ponto)\s|,\s?|\s\.\s)"
+    r"(?:\.|\s?[(\[{<«\"'*_-]{1,2}\s?(?:dot|point|punkt|punto|ponto|kropka|\.)\s?[)\]}>»\"'*_-]{1,2}\s?|\s(?:dot|period|point|punkt|punto"
+    r"|ponto|kropka)\s|,\s?|\s\.\s)"
 )
 _ADDRESS = re.compile(rf"(?i)(?<![\w.+-])({_NAME})({_AT})({_DOMAIN}(?:{_DOT}{_DOMAIN}){{0,2}}?)({_DOT})([a-z]{{2,12}})(?![\w@])")
 _ASKED_TO_MAIL = (
@@ -64,15 +65,16 @@ _RUN = re.compile(r"[+(]?\d[\d ().+/-]{5,}\d")
 _COUNTS = re.compile(r"(?:no\.?|nr\.?|serial|model|isbn|version|ver\.?|code|part|item|port|score|episode|#)\s?$")
 PHONE_REGIONS = ("US", "GB", "DE", "FR", "AU", "IN", "ES", "IT", "NL")  # whose numbers are recognized without a country code
 _PHONE = re.compile(r"(?<![\d.,/-])(?:\(\d{3}\)\s?|\d{3}[-. ])\d{3}[-. ]\d{4}(?![\d.-])")  # American numbers, including unassigned ones
+_LOCAL_IP = re.compile(r"(?<![\d.])(?:10|127|172|192|255)(?:\.\d{1,3}){3}(?:/\d{1,2})?(?!\.?\d)")  # of local networks; masks
 _DIGIT_WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "oh"]
 # Seven or more words for digits, possibly mixed with digits.
-_SPOKEN_DIGIT = rf"(?:(?:{'|'.join(_DIGIT_WORDS)}|double|triple)\b|\d)"
+_SPOKEN_DIGIT = rf"(?:(?:{'|'.join(_DIGIT_WORDS)}|double|triple|hundred)\b|\d)"
 _SPELLED_OUT = re.compile(rf"(?i)\b{_SPOKEN_DIGIT}(?:[\s,.-]{{1,3}}{_SPOKEN_DIGIT}){{6,40}}")
 _DIGIT_WORD = re.compile(rf"(?i)\b(?:{'|'.join(_DIGIT_WORDS)})\b")
 _SPOKEN = re.compile(r"\d(?:[ -]{1,2}\d)+")
 # Words that introduce a number to call.
 _CALLED = re.compile(
-    r"(?i)\b(?:call|text|ring|phone|dial|whatsapp|signal|tel|telephone|mobile|cell|fax|sms|try|reach"
+    r"(?i)\b(?:call|text|ring|phone|dial|whatsapp|signal|tel|telephone|mobile|cell|land ?line|fax|sms|try|reach"
     r"|(?<!order )(?<!serial )(?<!model )(?<!call )(?<!part )(?<!case )(?<!ticket )(?<!tracking )(?<!item )number)\b"
     r"(?: (?:me|us|him|her|them|it|is|at|on|under|up|back|my|the|number)){0,4}[:.]?\s{0,3}"
     r"\(?\+?\d[\d ()./-]{5,20}\d(?!\d|[.,]\d)"
@@ -83,9 +85,12 @@ def has_phone_number(text: str) -> bool:
     """
     >>> has_phone_number("call (212) 555-0143"), has_phone_number("+49 30 901820"), has_phone_number("from 2005 to 2006, 1500 of 1,234,567")
     (True, True, False)
+    >>> has_phone_number("her landline is 555 0122"), has_phone_number("the range 192.168.100.0/24, mask 255.255.255.0")
+    (True, False)
     """
     if not re.search(r"\d", text) and not _DIGIT_WORD.search(text):
         return False
+    text = _LOCAL_IP.sub(" ", text)
     if any(_is_spelled_out(match[0]) for match in _SPELLED_OUT.finditer(text)):
         return True
     text = _digits(text)
@@ -142,18 +147,19 @@ def _digits(text: str) -> str:
 _STREET = (
     r"(?:St|Street|Ave|Avenue|Rd|Road|Ln|Lane|Dr|Drive|Blvd|Boulevard|Row|Way|Court|Ct|Place|Pl|Terrace|Close|Crescent|Square|Sq"
     r"|Highway|Hwy|Parkway"
-    r"|Pkwy|Circle|Mews|Gardens|Grove|Hill|Walk|Alley|Quay|Wharf|Path|Trail|Yard)"
+    r"|Pkwy|Parade|Esplanade|Promenade|Circle|Mews|Gardens|Grove|Hill|Walk|Alley|Quay|Wharf|Path|Trail|Yard)"
 )
 _ADDRESSES = re.compile(
-    rf"(?<![\d.:,/-])\d{{1,5}}[a-zA-Z]? (?:[NSEW]\.? )?(?:(?:[A-Z][\w'’-]{{1,20}}|\d{{1,3}}(?:st|nd|rd|th)) ){{1,3}}{_STREET}\b"
+    rf"(?<![\d.:,/-])(?:\d{{1,4}}/)?\d{{1,5}}[a-zA-Z]? (?:[NSEW]\.? )?"
+    rf"(?:(?:[A-Z][\w'’-]{{1,20}}|\d{{1,3}}(?:st|nd|rd|th)) ){{1,3}}{_STREET}\b"
     r"|\b[A-Z]\w{2,30}(?:stra(?:ß|ss)e|str\.|weg|gasse|platz|allee|grund|ring|damm|ufer|hof|markt|graben|steig|berg|feld|laan|straat"
     r"|gracht|plein|kade|gatan|vej) \d{1,4}\s?[a-z]?(?=[,;.]? (?:\d{4,5} [A-Z]|in [A-Z])|[,.;]|$)"
     r"|\b\d{1,4}(?: ?(?:bis|ter))?,? (?:rue|avenue|boulevard|place|chemin|impasse|quai|all[eé]e) (?:d[eu]s?|de la|l[ae']|saint|[A-Z])"
     r"|\b(?:[Cc]alle|[Aa]venida|[Pp]laza|[Vv]ia|[Vv]iale|[Pp]iazza|[Rr]ua) (?:(?:d[eio]|del|della|da|la|los"
     r"|las) )?[A-Z]\w+(?: [A-Z]\w+)?,? (?:n[º°.] ?)?\d{1,4}\b"
     r"|\b(?i:p\.? ?o\.? box|postfach|apartado) \d"
-    r"|\b(?i:apartment|apt\.?|flat|unit|suite) #?\d{1,4}[A-Za-z]?, (?=.{0,30}\d)"
-    r"|, [A-Z]{2} \d{5}(?:-\d{4})?\b"
+    r"|\b(?i:apartment|apt\.?|flat|unit|suite) #?\d{1,4}[A-Za-z]?, (?=.{0,30}\d|[A-Z]\w+ [A-Z])"
+    r"|, [A-Z]{2} \d{5}(?:-\d{4})?\b|\b(?:NSW|VIC|QLD|TAS|ACT) \d{4}\b"
     r"|\b[A-Z]{1,2}\d[A-Z\d]? \d[A-Z]{2}\b"
     r"|(?<![\d.])-?\d{1,2}\.\d{4,}°?,? -?\d{1,3}\.\d{4,}"
 )
@@ -161,26 +167,92 @@ _LIVES = re.compile(
     rf"(?i)\b(?:lives?|living|address|meet (?:me|us|him|her)|find (?:me|him|her|them)|go|come|moved|home|house|place|works?|stays?"
     rf"|door)\b[^.!?\n]{{0,25}}?\b\d{{1,5}}[a-z]? (?:[a-z][\w'’-]{{1,20}} ){{1,2}}{_STREET}\b(?! (?:trip|trips|ago|away|long))"
 )
+_WHO = (
+    r"(?:he|she|they|his|her|their|(?:the|that) (?:guy|man|woman|girl|boy|kid|lady|teacher|poster|op)"
+    r"|my (?:neighbou?r|ex|boss|teacher|landlord))"
+)
+_IS_AT = (
+    r"(?:works?|lives?|stays?|sleeps?|trains|coaches|teaches|jogs|sits|drinks|shops|parks|go(?:es)? to|does (?:\w+ )?shifts"
+    r"|hangs out|can be found|picks (?:him|her|them|the kids?) up"
+    r"|(?:is|'s) (?:usually |always )?(?:at|in) (?:the|a)\b)"
+)
+_PLACE = (
+    rf"\b[A-Z][\w'’-]{{2,20}} (?:[A-Z][\w'’-]{{2,20}} )?(?:{_STREET}|Apartments"
+    r"|(?i:primary|secondary|high school|elementary|middle school|academy|nursery|surgery|clinic))\b"
+)
+_WHEREABOUTS = re.compile(
+    rf"\b(?i:{_WHO})\b[^.!?\n]{{0,60}}?\b(?i:{_IS_AT})\b[^.!?\n]{{0,40}}?{_PLACE}"
+    r"|\b(?i:he|she|they)(?i:'s| was| were| is| are)? (?i:born)\b[^.!?\n]{0,20}\b\d{4}\b"
+    r"[^.!?\n]{0,40}\b(?i:and|,) (?i:lives?|stays?)\b"
+    rf"|\b(?i:find|catch|meet|see) (?i:him|her|them|that (?:guy|man|woman|girl))\b[^.!?\n]{{0,50}}?{_PLACE}"
+    r"|\b(?i:his|her|their) (?i:house|flat|home|apartment)(?i: is|'s) (?i:the (?:one|first|last|red|white|blue|green"
+    r"|yellow)|behind|opposite|next to|across|number)\b"
+)
+
+_FICTION = re.compile(r"(?i)\bin (?:the|this|that) (?:\w+ )?(?:films?|movies?|show|series|episode|books?|novels?|story|games?|play)\b")
+
+
+_IP = re.compile(r"(?i)\bip\b(?:(?!version).){0,40}?(?<![\d.])(\d{1,3}(?:\.\d{1,3}){3})(?!\.?\d)")
+_RESOLVERS = {
+    "1.1.1.1",
+    "1.0.0.1",
+    "1.1.1.2",
+    "1.1.1.3",
+    "1.0.0.2",
+    "1.0.0.3",
+    "149.112.112.112",
+    "8.8.8.8",
+    "8.8.4.4",
+    "9.9.9.9",
+    "208.67.222.222",
+    "208.67.220.220",
+}  # public DNS servers, and not persons
 
 
 def has_address(text: str) -> bool:
-    """
+    """A postal address, where somebody can be met, or an IP address that may be somebody's.
+
     >>> has_address("He lives at 12 Mill Pond Road"), has_address("12 elm trees in a row, 5 hours from Main Street")
     (True, False)
+    >>> has_address("his IP is 82.11.54.9."), has_address("set the IP to 192.168.1.1"), has_address("version 2.0.11.7")
+    (True, False, False)
+    >>> has_address("She works at the bakery on Hobb Street, ask for her"), has_address("She works in a bakery down the street")
+    (True, False)
     """
-    return bool(_ADDRESSES.search(text) or _LIVES.search(text))
+    is_there = _WHEREABOUTS.search(text) and not _FICTION.search(text)
+    return bool(_ADDRESSES.search(text) or _LIVES.search(text) or is_there) or any(
+        _is_of_somebody(match[1]) for match in _IP.finditer(text)
+    )
+
+
+def _is_of_somebody(address: str) -> bool:
+    """True for an IPv4 address in the Internet, except for well-known servers."""
+    try:
+        return ipaddress.IPv4Address(address).is_global and address not in _RESOLVERS
+    except ValueError:
+        return False
 
 
 # --- numbers of accounts and documents ----------------------------------------------------------------------------------------------
 
 _IBAN = re.compile(r"(?i)(?<![a-z0-9])[a-z]{2}\d{2}(?:[ .-]?[a-z0-9]){11,30}")
+_CALLED_IBAN = re.compile(r"(?i)\biban\b.{0,12}?(?<![a-z0-9])[a-z]{2}\d{2}(?:[ .-]?[a-z0-9]){11}")
+_OWNER = r"(?:his|her|their|my|(?:mum|mom|dad|guy|girl|boss|neighbou?r)['’]s)"
+_CODE = r"(?:password|passcode|pass ?phrase|pin|log-?in|(?:wi-?fi |door |alarm |gate |entry |safe )(?:key|code)|code)"
+_IS_SECRET = r"(?: is| was|:|'s) (?!\$)(?=\S{0,30}[\d!%&_])[^\s,;]{4,}"
+_PASSWORD = re.compile(
+    rf"(?i)\b{_OWNER} (?:[\w-]+ ){{0,2}}{_CODE}(?: (?:for|to|of|at) [^.!?:\n]{{1,30}}?)?{_IS_SECRET}"
+    rf"|\b{_CODE} (?:for|to|of|at) {_OWNER} [^.!?:\n]{{1,30}}?{_IS_SECRET}"
+    r"|\b(?:he|she|they) uses? (?=\S{0,30}\d)\S{4,30} as (?:\w+ )?password|\bsame password for everything: (?=\S{0,30}\d)\S{4}"
+)
 _DIGITS = re.compile(r"(?<![\d.,])\d(?:[ .-]{0,2}\d){12,18}(?!\d)")
 _DOCUMENT = re.compile(
     r"(?<![\d-])\d{3}[- ]\d{2}[- ]\d{4}(?![\d-])"
-    r"|(?i:\b(?:ssn|social(?: security)?|national insurance|ni|tax|id|identity|insurance|passport|driver'?s?'? licen[cs]e"
-    r"|driving licen[cs]e|licen[cs]e|personal(?:ausweis)?|medicare|nhs|visa|account|member(?:ship)?)"
-    r"(?: (?:card|number|no\.?|nr\.?|id|plate|code))*(?: (?:is|was|reads"
-    r"|of))?[:#. ]{0,3})(?=[A-Z\d -]{0,14}\d{2})(?:[A-Z]{0,3}[ -]?\d[\dA-Z -]{5,14}\b)"
+    r"|(?i:\b(?:ssn|social(?: security)?|national insurance|ni|aadhaa?r|pan|cpf|dni|nie|curp|pesel|bsn|nif|sin|tfn"
+    r"|tax|id|identity|insurance|passport|driver'?s?'? licen[cs]e"
+    r"|driving licen[cs]e|licen[cs]e|personal(?:ausweis)?|medicare|nhs|visa|account|acct|sort code|member(?:ship)?)"
+    r"(?: (?:card|number|no\.?|nr\.?|id|plate|code)){0,3}(?:'s| (?:is|was|reads"
+    r"|of))?[:#. ]{0,3})(?=[A-Z\d -]{0,14}\d{2})(?:[A-Z]{0,5}[ -]?\d[\dA-Z -]{5,14}\b)"
     r"|(?i:\b(?:plates?|number ?plate|licen[cs]e plate|registration|reg)(?: (?:number|no\.?))?(?: (?:is|are|was"
     r"|reads))?[:#.]?\s?)(?=[A-Z\d -]{0,9}\d)(?:[A-Z\d]{1,4}[ -]?[A-Z\d]{1,4}(?:[ -][A-Z\d]{1,4})?\b)(?<=[A-Z\d]{2})"
     r"|\b[A-Z]{2}\d{2} [A-Z]{3}\b"
@@ -190,9 +262,11 @@ _COIN = re.compile(r"(?<![A-Za-z0-9])(?:(?:bc1|tb1|ltc1|addr1|cosmos1)[a-z0-9]{2
 
 
 def has_bank_account(text: str) -> bool:
-    """True for an IBAN with a valid checksum, in any grouping."""
+    """True for an IBAN with a valid checksum, or called one, in any grouping."""
     from stdnum import iban
 
+    if _CALLED_IBAN.search(text):
+        return True
     for match in _IBAN.finditer(text):
         compact = re.sub(r"[ .-]", "", match[0])
         if any(iban.is_valid(compact[:length], check_country=False) for length in range(15, min(len(compact), 34) + 1)):
@@ -212,12 +286,12 @@ def has_card_number(text: str) -> bool:
 
 
 def has_document_number(text: str) -> bool:
-    """True for a social security number, or the number of a passport, licence or plate next to such a word.
+    """True for a social security number, the number of a passport, licence or plate next to such a word, or somebody's password.
 
     >>> has_document_number("his SSN is 987-65-4320"), has_document_number("plates IX98 QRS"), has_document_number("form 1040, port 8080")
     (True, True, False)
     """
-    return bool(_DOCUMENT.search(text))
+    return bool(_DOCUMENT.search(text) or _PASSWORD.search(text))
 
 
 def has_wallet(text: str) -> bool:
@@ -238,7 +312,7 @@ def has_wallet(text: str) -> bool:
 # --- handles on other services -------------------------------------------------------------------------------------------------------
 
 _SERVICE = (
-    r"(?:whats ?app|telegram|tg|discord|snapchat|snap|sc|instagram|insta|ig|tik ?tok|twitter|kik|venmo|cash ?app|pay ?pal|zelle"
+    r"(?:whats ?app|tele ?gram|tg|dis ?cord|snap ?chat|snap|sc|insta ?gram|insta|ig|tik ?tok|twitter|kik|venmo|cash ?app|pay ?pal|zelle"
     r"|signal|twitch|facebook|fb"
     r"|messenger|linked ?in|only ?fans|skype|wechat|viber|line|steam|xbox|psn|gamertag|youtube|yt|mastodon|bluesky|bsky|threads"
     r"|tumblr|pinterest|tinder"
@@ -262,7 +336,11 @@ _ASKED = re.compile(
 _NAMED = re.compile(
     rf"(?i)\b(?:i['’]?m|i am|it['’]?s|he['’]?s|she['’]?s|as|under|named) ([a-z][\w.]{{3,30}}) (?:on|over on|at) {_SERVICE}\b"
 )
-_BARE = re.compile(r"(?i)(?<![\w.])@(?=\w*[a-z])(?=\w*[\d_.])\w[\w.]{3,30}|(?<!\w)[a-z]\w{2,30}#\d{4}\b|(?<!\w)\$[a-z]\w{4,30}\b")
+_BARE = re.compile(
+    r"(?i)(?<![\w.])@(?=\w*[a-z])(?=\w*[\d_.])\w[\w.]{3,30}"
+    r"|(?<!\w)(?!(?:bug|issue|ticket|pr|error|case|order|item|task|story)#)[a-z]\w{2,30}#\d{4}\b"
+    r"|\b(?:send|pay|tip|cash ?tag|donate)\b.{0,20}(?<!\w)\$[a-z]\w{4,30}\b"
+)
 
 
 def has_handle(text: str) -> bool:

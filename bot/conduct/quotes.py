@@ -14,7 +14,8 @@ LEAST_WORDS = 4  # minimum length of a quotation; fewer words are usually a name
 _SPEECH = (
     r"(?:said|says|saying|once said|wrote|writes|told|tells|put it|claimed|remarked|replied|answered|shouted|asked|whispered|declared"
     r"|announced|stated|argued|quipped|tweeted|posted|explained|joked|warned|insisted|admitted|noted|thought|words|motto|advice|quote"
-    r"|saying goes|to quote|according to)"
+    r"|saying goes|to quote|according to|(?:study|survey|report|manual|article|paper|law|letter|sign|book|page \d+)\b[^\"“”«»„\n.!?]{0,40}?"
+    r"\b(?:found|finds|shows?|reads?|states?|says?|reports?|concludes?|warns?|literally|that)|(?:on )?page \d+(?: of the \w+)?:?)"
 )
 _MARKS = r"[\"“”«»„]"
 _ATTRIBUTED = re.compile(

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bot import text
-from bot.conduct import echo, language, letters, matching, personal, quotes, rendered, slurs, toxicity
+from bot.conduct import echo, instructions, language, letters, matching, personal, quotes, rendered, slurs, toxicity
 from bot.corpus import copies
 from bot.schema import Phrased
 
@@ -131,6 +131,7 @@ def _checks(reply: str, around: Around, conduct: ConductSettings, judged: Judged
     yield Unfit.ADDRESS, personal.has_address(latin)
     yield Unfit.HANDLE, personal.has_handle(latin)
     yield Unfit.SLUR, bool(slurs.bad_words(reply))
+    yield Unfit.PROMPT_LEAK, instructions.leaks(reply)
     yield from ((category, matching.matches(category, latin)) for category in Unfit if category in matching.CATEGORIES)
     yield Unfit.INVENTED_QUOTE, quotes.invents_quote(latin, [around.comment, *around.thread])
     yield from ((category, judged.get(category, 0.0) >= conduct.reply_threshold) for category in Unfit)

@@ -23,6 +23,10 @@ class Refusal(Phrased):
 
     KILL_SWITCH = "kill_switch", "not posted, the kill switch file exists"
     PAUSED = "paused", "not posted, posting is paused"
+    REJECTED_BY_PERSON = "rejected_by_person", "not posted, a person rejected it"
+    CHANGED_SINCE_APPROVAL = "changed_since_approval", "not posted, the comment or the candidates changed since a person approved it"
+    NOT_APPROVED = "not_approved", "not posted, no person has approved it yet"
+    APPROVAL_TIMEOUT = "approval_timeout", "not posted, no person approved it in time"
     WAITED_TOO_LONG = "waited_too_long", "not posted, too much time has passed"  # since the first attempt
     NOT_ALLOWED = "not_allowed", "not posted, no permission for this subreddit"  # the subreddit is not in submit.allowed
     BENCHED = "benched", "not posted, the subreddit is benched for a while"
@@ -49,6 +53,10 @@ PASSING = frozenset(
     {
         Refusal.KILL_SWITCH,
         Refusal.PAUSED,
+        Refusal.REJECTED_BY_PERSON,
+        Refusal.CHANGED_SINCE_APPROVAL,
+        Refusal.NOT_APPROVED,
+        Refusal.APPROVAL_TIMEOUT,
         Refusal.ASKED_TO_WAIT,
         Refusal.HOUR_CAP,
         Refusal.DAY_CAP,
@@ -72,6 +80,7 @@ class Facts:
 
     kill_switch: bool = False
     paused: bool = False
+    approval: Refusal | None = None  # see posting/approvals.py
     benched: bool = False
     opted_out: bool = False
     sent_in_thread: int = 0
@@ -87,6 +96,8 @@ def may_post(now: int, reply: Reply, facts: Facts, rules: SubmitSettings) -> Ref
         return Refusal.KILL_SWITCH
     if facts.paused:
         return Refusal.PAUSED
+    if facts.approval:
+        return facts.approval
     if reply.tries and now - reply.first_utc > rules.maximum_wait_hours * 3600:
         return Refusal.WAITED_TOO_LONG
     if reply.subreddit.lower() not in {each.subreddit.lower() for each in rules.allowed}:

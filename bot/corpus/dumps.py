@@ -1,7 +1,7 @@
 """Dump files as DuckDB tables, with bounded memory.
 
 A monthly dump is named `RC_YYYY-MM` (comments), `RS_YYYY-MM` or `RS_v2_YYYY-MM` (submissions). An archive of one subreddit has all months:
-`NAME_comments` and `NAME_submissions`, or `r_NAME_comments` and `r_NAME_posts`.
+`NAME_comments` and `NAME_submissions`, or `r_NAME_comments` and `r_NAME_posts`; NAME is `u_USER` for the profile of a user.
 
 A dump has one JSON object per line, plain or compressed (.zst with windows up to 2 GiB, .bz2, .gz, .xz), or it is a Parquet file with the
 same column names. It is first staged under `OUT/.staged/`, which may be deleted at any time: decompressed as a stream and stored as
@@ -27,6 +27,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -45,7 +46,7 @@ MAX_WINDOW = 2**31  # bytes; the public dumps are compressed with `--long=31`
 MAX_HEADER = 18  # bytes, of a zstd frame (RFC 8878)
 LARGE_WINDOW = 2**27  # bytes; a larger window is stored in a file
 MEMORY_LIMIT = "1200MB"  # of DuckDB's own buffers; the rest is spilled to disk
-REVISION = 2  # of the staged files
+REVISION = 3  # of the staged files
 CHUNK_BYTES = 64 << 20  # decompressed bytes staged at a time
 MAX_LINE = 16 << 20  # bytes; DuckDB's maximum_object_size. Reddit's longest lines are below 1 MB
 BUCKET_BYTES = 48 << 20  # of compressed dumps; about half a million comments
@@ -55,7 +56,7 @@ SUFFIXES = (".zst", ".bz2", ".gz", ".xz", ".parquet", ".ndjson", ".jsonl", ".jso
 NUMBERS = ("score", "created_utc")
 TEXTS = ("body", "title", "selftext")
 _MONTHLY = re.compile(r"(R[CS])_(?:v2_)?(\d{4}-\d\d)")
-_ARCHIVE = re.compile(r"(?i)(?:r_)?(\w+)_(comments|submissions|posts)")
+_ARCHIVE = re.compile(r"(?i)(?:r_)?([\w-]+)_(comments|submissions|posts)")
 # Half of a surrogate pair: DuckDB refuses its line. The first pattern is a quick test that may also match behind an escaped backslash.
 _MAYBE_LONE = re.compile(
     rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
@@ -204,6 +205,7 @@ def staged_lines(folder: Path) -> dict[str, int]:
     return lines
 
 
+@cache
 def duckdb_query() -> str:
     """The query in DuckDB's dialect, with the tables `comments` and `submissions`."""
     tree = sqlglot.parse_one(query("comments", "submissions"), read="bigquery")
@@ -332,14 +334,16 @@ def sources(dump: Path, scratch: Path, db: duckdb.DuckDBPyConnection, kind: Kind
         typed = [f"{_as_text(key, types.get(key))} AS {key}" for key in kind.keys] + ["FALSE AS odd"]
         yield f"(SELECT {', '.join(typed)} FROM read_parquet({sql_literal(dump)}))"
         return
-    # Old dumps write numbers as strings, and some as floats. A text is read as JSON, because VARCHAR would accept any other value.
-    columns = ", ".join(f"{key}: '{'JSON' if key in TEXTS else 'VARCHAR'}'" for key in kind.keys)
+    # Old dumps write numbers as strings, and some as floats. A text is read as JSON, because VARCHAR would accept any other value. So is an
+    # id, because the text "12345" is one and the number 12345 is one in base 10.
+    columns = ", ".join(f"{key}: '{'JSON' if key in (*TEXTS, 'id') else 'VARCHAR'}'" for key in kind.keys)
     texts = [key for key in kind.keys if key in TEXTS]
     plain = ", ".join(f"CASE WHEN starts_with({key}, '\"') THEN {key} ->> '$' ELSE {key}::VARCHAR END AS {key}" for key in texts)
     odd = " OR ".join(f"NOT starts_with({key}, '\"')" for key in texts)
     for piece in prefetch(chunks(dump, scratch)):
         read = f"read_json({sql_literal(piece)}, format='newline_delimited', columns={{{columns}}}, ignore_errors=true)"
-        yield f"(SELECT * REPLACE ({plain}), coalesce({odd}, FALSE) AS odd FROM {read})"
+        name = f"CASE WHEN starts_with(id, '\"') THEN id ->> '$' ELSE {_marked_number('id::VARCHAR')} END AS id"
+        yield f"(SELECT * REPLACE ({plain}, {name}), coalesce({odd}, FALSE) AS odd FROM {read})"
 
 
 def chunks(dump: Path, scratch: Path) -> Iterator[Path]:
@@ -487,12 +491,25 @@ def sql_literal(value: object) -> str:
     return "'" + str(value).replace("'", "''") + "'"
 
 
+def _marked_number(value: str) -> str:
+    """SQL that marks a number, which isn't a text of digits, by a decimal point: 12345 becomes 12345.0."""
+    return f"CASE WHEN regexp_full_match({value}, '[0-9]+') THEN {value} || '.0' ELSE {value} END"
+
+
+def _plain_id(value: str, digits: str) -> str:
+    """SQL for the id without prefix: as it is, or a number in base 10. NULL for anything else.
+
+    digits: a pattern of texts that may be numbers or ids, and are taken for numbers. "1e5" is an id, 1.5e9 is a number.
+    """
+    number = f"TRY_CAST(TRY_CAST({value} AS DOUBLE) AS BIGINT)"
+    return f"""CASE WHEN {value}[3:3] = '_' AND {value}[1:2] IN ('t1', 't3') THEN {value}[4:]
+        WHEN regexp_full_match({value}, '{digits}|[0-9]+[.](0*|[0-9]*[eE][+]?[0-9]+)|[0-9]+[eE][+][0-9]+') THEN lower(to_base({number}, 36))
+        WHEN regexp_full_match({value}, '[0-9A-Za-z_]+') AND {value} NOT IN ('true', 'false') THEN {value} END"""
+
+
 def _fullname(value: str, prefix: str) -> str:
     """SQL for the fullname of an id: with its prefix, without it, or a number in base 10. NULL for anything else."""
-    number = f"TRY_CAST(TRY_CAST({value} AS DOUBLE) AS BIGINT)"
-    return f"""CASE WHEN {value}[3:3] = '_' AND {value}[1:2] IN ('t1', 't3') THEN {value}
-        WHEN {number} >= 0 THEN '{prefix}' || lower(to_base({number}, 36))
-        WHEN regexp_full_match({value}, '[0-9a-z]+') AND {value} NOT IN ('true', 'false') THEN '{prefix}' || {value} END"""
+    return f"CASE WHEN {value}[1:3] IN ('t1_', 't3_') THEN {value} ELSE '{prefix}' || {_plain_id(value, '[0-9]+')} END"
 
 
 def _write_buckets(
@@ -512,10 +529,11 @@ def _write_buckets(
     pseudonym = f"""CASE WHEN author IS NULL OR author = '[deleted]' THEN '[deleted]'
         WHEN lower(author) IN ({names}) OR {shape} THEN '_bot' ELSE 'u' || {digest}(author) END AS author"""
     whole = "TRY_CAST(TRY_CAST({0} AS DOUBLE) AS BIGINT)".format  # some dumps write 1514764800.0
-    ids = ["CASE WHEN id[3:3] = '_' THEN id[4:] WHEN id[1:1] NOT IN ('{', '[') THEN id END AS id"]
+    ids = [f"{_plain_id('id', '[0-9]{9,}')} AS id"]  # a text of digits: ids have at most 8 characters
     if kind is COMMENTS:
         link = _fullname("link_id", "t3_")
-        parent = f"CASE WHEN parent_id = 't3_' OR 't3_' || parent_id = link_id THEN {link} ELSE {_fullname('parent_id', 't1_')} END"
+        submission = f"parent_id = 't3_' OR 't3_' || parent_id = link_id OR {_fullname('parent_id', 't3_')} = {link}"
+        parent = f"CASE WHEN {submission} THEN {link} ELSE {_fullname('parent_id', 't1_')} END"
         ids += [f"{parent} AS parent_id", f"{link} AS link_id"]
         ids += ["CASE WHEN subreddit[1:1] NOT IN ('{', '[') THEN subreddit END AS subreddit"]
     mistyped = [
@@ -554,6 +572,8 @@ def _as_text(key: str, type_: str | None) -> str:
         return "NULL"
     if key == "parent_id":
         return f"coalesce({key}::VARCHAR, 't3_')"  # see `repaired`
+    if key == "id" and type_ != "VARCHAR":
+        return _marked_number(f"{key}::VARCHAR")
     return f"epoch({key})::BIGINT::VARCHAR" if type_.startswith("TIMESTAMP") else f"{key}::VARCHAR"
 
 

@@ -1,4 +1,4 @@
-"""extract: Reddit data -> reply pairs, one Parquet file per month.
+"""extract: Reddit data or dialogues -> reply pairs, one Parquet file per month or corpus.
 
 Reads  monthly dumps (`RC_YYYY-MM`, `RS_YYYY-MM` or `RS_v2_YYYY-MM`) and archives of one subreddit (`NAME_comments` and
        `NAME_submissions`, or `r_NAME_comments` and `r_NAME_posts`), each .zst, .bz2, .gz, .xz, plain or Parquet; or BigQuery tables with
@@ -8,6 +8,7 @@ Writes OUT/YYYY-MM.parquet (columns of schema.Pair, unordered) and its manifest 
     python run_bot.py extract --source dumps --dumps DIR --from 2017-01 --to 2018-12 --out data/raw_data
     python run_bot.py extract --source bigquery --from 2017-01 --to 2018-12 --subreddit books --out data/raw_data
     python run_bot.py extract --load-bigquery --dumps DIR
+    python run_bot.py extract --source cornell --in FOLDER_OR_ZIP       also chitchat, pairs: see bot/corpus/dialogues.py
 
 `--from` and `--to` limit the month of the reply. Existing months are kept if their inputs and settings are unchanged. If a month fails,
 the others are still extracted, and the error is reported at the end. A run without any pair and a
@@ -28,13 +29,12 @@ from typing import IO, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
-from bot import config, files, names, text
+from bot import cli, config, files, names, text
 from bot.cli import UserError
 from bot.conduct import words
-from bot.corpus import dumps, warehouse
+from bot.corpus import dialogues, dumps, warehouse
 from bot.corpus.warehouse import MonthCounts, Selection
 
 STAGED = ".staged"
@@ -43,6 +43,9 @@ STAGED = ".staged"
 class Source(StrEnum):
     bigquery = "bigquery"
     dumps = "dumps"
+    cornell = "cornell"
+    chitchat = "chitchat"
+    pairs = "pairs"
 
 
 class Parents(StrEnum):
@@ -90,7 +93,10 @@ def main(
     dump_folder: Annotated[
         Path | None, typer.Option("--dumps", help="folder with RC_YYYY-MM.zst (comments), RS_YYYY-MM.zst (submissions)")
     ] = None,
-    out: Annotated[Path, typer.Option(help="folder for YYYY-MM.parquet")] = Path("data/raw_data"),
+    corpus: Annotated[
+        Path | None, typer.Option("--in", help="with --source cornell: folder or zip; pairs: JSON lines or CSV of comment, reply")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="folder for YYYY-MM.parquet or corpus-NAME.parquet")] = Path("data/raw_data"),
     subreddit: Annotated[list[str] | None, typer.Option(help="subreddit to extract, repeatable [default: all]")] = None,
     lookback_months: Annotated[int, typer.Option(min=0, max=240, help="maximum age of a comment at the time of its reply, in months")] = 6,
     parents: Annotated[Parents, typer.Option(help="extract replies to comments, submissions or both")] = Parents.comment,
@@ -99,7 +105,14 @@ def main(
     max_gigabytes: Annotated[float, typer.Option(min=0, help="BigQuery: fail if more would be scanned")] = 50.0,
     load_bigquery: Annotated[bool, typer.Option("--load-bigquery", help="instead load the dumps into your BigQuery dataset")] = False,
 ) -> None:
-    """Extract comment -> reply pairs from monthly dumps or BigQuery, one Parquet file per month."""
+    """Extract comment -> reply pairs from monthly dumps, BigQuery or dialogues, one Parquet file per month or corpus."""
+    if source not in (Source.dumps, Source.bigquery):
+        for_reddit = {"--from": first, "--to": last, "--dumps": dump_folder, "--subreddit": subreddit, "--load-bigquery": load_bigquery}
+        if given := [name for name, value in for_reddit.items() if value]:
+            raise UserError(f"{', '.join(given)}: only for Reddit data, not for --source {source}; remove it")
+        return dialogues.extract(source, corpus, out)
+    if corpus:
+        raise UserError(f"--in {corpus}: only for --source cornell and pairs; use --dumps, or give that --source")
     loaded = config.load(config_file)
     settings = loaded.bigquery
     selection = Selection(
@@ -260,7 +273,7 @@ def extract_months(
 
     failed: dict[str, str] = {}
     done: dict[str, dict[str, Any]] = {}
-    for month in track(months, description="months", transient=True):
+    for month in cli.track(months, "months"):
         target = out / f"{month}.parquet"
         inputs = manifest_inputs(selection, made_from[month])
         if not is_current(target, inputs):
@@ -346,7 +359,7 @@ def load(
         raise UserError(f"{folder}: no RC_YYYY-MM.zst or RS_YYYY-MM.zst between {months[0]} and {months[-1]}")
     with bigquery.user_errors(settings):
         client = bigquery.connect(settings)
-        for kind, month, paths in track(matches, description="loading", transient=True):
+        for kind, month, paths in cli.track(matches, "loading"):
             parquet = dumps.stage_as_one_file(paths, staging, kind, month, bots)
             try:
                 version = [number for path in paths for number in dumps.version(path)]

@@ -31,15 +31,15 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
-from bot import files, metrics, schema, text
+from bot import cli, files, metrics, schema, text
 from bot.cli import UserError
 from bot.corpus import pairs, prepare, rules
 from bot.schema import LmRow, UpvoteRow
 
 FILE = "imitate_train.csv"
+PICKED = "-picked"  # the end of the reply_id of a row that a generator wrote, see train/picked.py
 MIN_KARMA = 2  # of an only reply; each reply starts with 1
 MIN_WORDS, MAX_WORDS = 4, 80
 FREQUENT = 4  # comments
@@ -140,7 +140,7 @@ def main(
     replies = with_karma(read["train"])
     if ranked:
         of_file, rank = prepare.read_ranked(ranked)
-        replies += with_rank(rules.keep(track(of_file, description="cleaning", transient=True))[0], rank)
+        replies += with_rank(rules.keep(cli.track(of_file, "cleaning"))[0], rank)
     held_out = {row.comment for split in ("val", "test") for row in read[split]}
     kept, dropped = keep(replies, held_out)
     drawn = pairs.draw_evenly(kept, lambda row: row.subreddit.lower(), lambda row: 1, rows, seed)

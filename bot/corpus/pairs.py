@@ -15,11 +15,40 @@ from bot.schema import LabelledRow, LmRow, Pair, RankedPair, RealismRow, UpvoteP
 
 Item = TypeVar("Item")
 
+CORPUS, REDDIT = "corpus-", "reddit"  # prefix of the name of a corpus in the column subreddit; no subreddit has a hyphen
+
+
+def corpus_of(subreddit: str) -> str:
+    """The corpus of a row: "reddit", or the name of a corpus of dialogues.
+
+    >>> corpus_of("books"), corpus_of("corpus-cornell")
+    ('reddit', 'cornell')
+    """
+    return subreddit.removeprefix(CORPUS) if subreddit.startswith(CORPUS) else REDDIT
+
+
+def has_votes(reply: Pair) -> bool:
+    """Whether people voted on the reply, even if its karma is not known."""
+    return reply.reply_karma is not None or corpus_of(reply.subreddit) == REDDIT
+
 
 def lm_rows(replies: Iterable[Pair], minimum_karma: int) -> list[LmRow]:
-    """Replies with at least this karma. Unknown karma counts as 0."""
-    good = (each for each in replies if (each.reply_karma or 0) >= minimum_karma)
+    """Replies with at least this karma, and all replies of corpora without karma. Unknown karma on Reddit counts as 0."""
+    good = (each for each in replies if not has_votes(each) or (each.reply_karma or 0) >= minimum_karma)
     return [LmRow(p.thread_id, p.comment_id, p.reply_id, p.subreddit, p.comment, p.reply) for p in good]
+
+
+def mix(rows: Sequence[LmRow], weights: Mapping[str, float], seed: int = 1) -> list[LmRow]:
+    """As many rows as possible, without repeating one, so that each corpus has a share in proportion to its weight; at random, in order.
+
+    weights: of each corpus in `rows`; 0 for a corpus to leave out. Corpora with a weight above 0 must have rows.
+    """
+    places: dict[str, list[int]] = defaultdict(list)
+    for place, row in enumerate(rows):
+        places[corpus_of(row.subreddit)].append(place)
+    rows_per_weight = min(len(places[name]) / weight for name, weight in weights.items() if weight)
+    drawn = (schema.sample_rows(places[name], round(weight * rows_per_weight), seed) for name, weight in weights.items())
+    return [rows[place] for place in sorted(place for each in drawn for place in each)]
 
 
 def upvote_rows(replies: Iterable[Pair]) -> list[UpvoteRow]:

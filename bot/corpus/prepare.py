@@ -8,6 +8,7 @@ prepare ranked    replies with a known rank but unknown karma           OUT/rank
 
     python run_bot.py prepare --raw data/raw_data --out data/prepared
     python run_bot.py prepare --raw data/raw_data --out data/prepared --explain 20
+    python run_bot.py prepare --raw data/raw_data --out data/prepared --mixture reddit=3 --mixture cornell=1
     python run_bot.py prepare realism data/fakes.csv data/fakes_hot.csv --out data/prepared
     python run_bot.py prepare ranked pairs.jsonl.zst --out data/prepared
 
@@ -24,11 +25,18 @@ Each row is either kept or counted under the first rule that drops it. The count
     near_duplicate      the reply differs from an earlier one in only a few words
 
 Markdown, entities, quotes, links and images are converted to text by `text.clean`.
+
+Corpora of dialogues (RAW/corpus-NAME.parquet) are cleaned by the same rules. They have no karma: they are in the lm and relevance files
+whatever --minimum-karma is, and not in the upvote files. --mixture draws lm_train.csv (and the files made from it) so that each corpus has
+a share in proportion to its weight: as many rows as possible, at random, none twice. `reddit` is everything with a real subreddit; a
+corpus without a weight is an error. Validation and test rows are not affected. The rows of each corpus are printed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -36,10 +44,9 @@ from typing import Annotated, Any, get_type_hints
 import duckdb
 import typer
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
-from bot import files, schema, text
+from bot import cli, files, schema, text
 from bot.cli import UserError
 from bot.corpus import pairs, rules
 from bot.schema import FinetuneText, LabelledRow, LmRow, Pair, RankedPair, RealismRow, UpvotePair, UpvoteRow
@@ -54,7 +61,7 @@ SETTINGS = {
     "conduct.bots": ("bots",),
     "the version": ("query",),
 }
-OUT = Path("data/prepared")
+OUT, FINETUNE = Path("data/prepared"), "gpt2_finetune.csv"
 
 
 def read_pairs(raw: Path) -> tuple[list[Pair], dict[str, str]]:
@@ -73,7 +80,7 @@ def read_pairs(raw: Path) -> tuple[list[Pair], dict[str, str]]:
     typed = [f"CAST({name} AS {'VARCHAR' if kind is str else 'BIGINT'})" for name, kind in get_type_hints(Pair).items()]
     read: list[Pair] = []
     with duckdb.connect() as db:
-        for file in track(months, description="reading", transient=True):
+        for file in cli.track(months, "reading"):
             try:
                 query = f"SELECT {', '.join(typed)} FROM read_parquet(?) ORDER BY reply_utc NULLS LAST, reply_id"
                 rows = db.execute(query, [str(file)]).fetchall()
@@ -149,50 +156,111 @@ def main(
         list[str] | None, typer.Option(help="month (2023-04) with artificial times: ignore the times in its upvote pairs; repeatable")
     ] = None,
     english_only: Annotated[bool, typer.Option("--english-only", help="drop replies in other languages")] = False,
+    mixture: Annotated[
+        list[str] | None, typer.Option(help="lm files: weight of a corpus in the training rows (reddit=3, cornell=1); repeatable")
+    ] = None,
     explain_rows: Annotated[int, typer.Option("--explain", min=0, help="print this many dropped rows of each rule")] = 0,
     overwrite: files.Overwrite = False,
 ) -> None:
     """Clean and split reply pairs into training files."""
-    check_outputs(out, ["lm", "upvote", "upvote_pairs", "relevance", "gpt2_finetune.csv"], [], overwrite)
+    check_outputs(out, ["lm", "upvote", "upvote_pairs", "relevance", FINETUNE], [], overwrite)
+    weights = mixture_of(mixture or [])
     read, sums = read_pairs(raw)
-    kept, dropped = rules.keep(track(read, description="cleaning", transient=True), english_only)
+    kept, dropped = rules.keep(cli.track(read, "cleaning"), english_only)
     if not kept:
         reasons = ", ".join(f"{rule} {len(rows):,}" for rule, rows in dropped.items() if rows)
         raise UserError(f"{raw}: no row is left of {len(read):,} ({reasons}); extract more")
     made_from = {
         "files": sums, "minimum_karma": minimum_karma, "karma_gap": karma_gap, "hours_gap": hours_gap, "neighbours": neighbours,
-        "untimed": sorted(untimed or []), "english_only": english_only,
+        "untimed": sorted(untimed or []), "english_only": english_only, "mixture": weights,
     }  # fmt: skip
     split_of = {pair.thread_id: text.split_for(pair.thread_id) for pair in kept}
 
     to_comments = [pair for pair in kept if pair.comment_id.startswith("t1_")]
-    lm_rows = pairs.lm_rows(to_comments, minimum_karma)
+    liked = pairs.lm_rows(to_comments, minimum_karma)
+    lm_rows = mixed(liked, split_of, weights) if weights else liked
     upvote_rows = pairs.upvote_rows(kept)
     upvote_pairs = pairs.sibling_pairs(kept, karma_gap, hours_gap, neighbours, untimed or [])
 
     cleaning = counts_of(read, dropped, kept)
+    not_in_lm = {"to_submission": len(kept) - len(to_comments), "low_karma": len(to_comments) - len(liked)}
     left_out = {
-        "lm": {"to_submission": len(kept) - len(to_comments), "low_karma": len(to_comments) - len(lm_rows)},
+        "lm": not_in_lm | ({"mixture": len(liked) - len(lm_rows)} if weights else {}),
         "upvote": {"no_karma_or_time": len(kept) - len(upvote_rows)},
     }
     lm_facts, upvote_facts = ({**cleaning, "left_out": left_out[name]} for name in ("lm", "upvote"))
+    lm_facts["corpora"] = dict(sorted(Counter(pairs.corpus_of(row.subreddit) for row in lm_rows).items()))
     relevance = [row for split in SPLITS for row in pairs.relevance_rows([row for row in lm_rows if split_of[row.thread_id] == split])]
-    table = Table("file", *SPLITS)
-    for name, row_type, rows, facts in (
+    table = write_files(
+        out, split_of, made_from,
         ("lm", LmRow, lm_rows, lm_facts),
         ("upvote", UpvoteRow, upvote_rows, upvote_facts),
         ("upvote_pairs", UpvotePair, upvote_pairs, cleaning),
         ("relevance", LabelledRow, relevance, lm_facts),
-    ):
-        counts = [write_split(out, name, row_type, rows, split, split_of, made_from, facts) for split in SPLITS]
-        table.add_row(name, *(f"{count:,}" for count in counts))
+    )  # fmt: skip
     finetune = (FinetuneText(text.format_training_text(r.comment, r.reply)) for r in lm_rows if split_of[r.thread_id] == "train")
-    count = schema.write_rows(out / "gpt2_finetune.csv", FinetuneText, finetune, made_from, **lm_facts)
-    table.add_row("gpt2_finetune", f"{count:,}", "", "")
-
+    table.add_row("gpt2_finetune", f"{schema.write_rows(out / FINETUNE, FinetuneText, finetune, made_from, **lm_facts):,}", "", "")
     for line in rules.explain(dropped, explain_rows):
         print(line)
     Console().print(rules_table(cleaning, left_out), table)
+    if {pairs.corpus_of(pair.subreddit) for pair in read} != {pairs.REDDIT}:
+        Console().print(corpora_table(read, kept, lm_rows, upvote_rows, split_of))
+
+
+def write_files(
+    out: Path, split_of: dict[str, str], made_from: dict[str, Any], *tables: tuple[str, type, list[Any], dict[str, Any]]
+) -> Table:
+    """Write the rows of each split. tables: name, row type, rows and further fields of the manifest. Returns a table with the counts."""
+    counts = Table("file", *SPLITS)
+    for name, row_type, rows, facts in tables:
+        counts.add_row(name, *(f"{write_split(out, name, row_type, rows, split, split_of, made_from, facts):,}" for split in SPLITS))
+    return counts
+
+
+def mixture_of(written: Sequence[str]) -> dict[str, float]:
+    """The weight of each corpus. Raises UserError if it is not written as NAME=WEIGHT.
+
+    >>> mixture_of(["cornell=1", "reddit=2.5"])
+    {'cornell': 1.0, 'reddit': 2.5}
+    """
+    weights: dict[str, float] = {}
+    for each in written:
+        name, _, weight = each.partition("=")
+        if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", weight) or name in weights:
+            raise UserError(f"--mixture {each}: give each corpus once, as NAME=WEIGHT, for example cornell=1")
+        weights[name] = float(weight)
+    if weights and not any(weights.values()):
+        raise UserError("--mixture: all weights are 0; give at least one corpus a weight above 0")
+    return weights
+
+
+def mixed(rows: Sequence[LmRow], split_of: Mapping[str, str], weights: Mapping[str, float]) -> list[LmRow]:
+    """The rows with the training rows reduced to a mixture of corpora. Validation and test rows stay as they are.
+
+    Raises:
+        UserError: the corpora of the training rows are not those that have a weight.
+    """
+    train = [row for row in rows if split_of[row.thread_id] == "train"]
+    names = {pairs.corpus_of(row.subreddit) for row in train}
+    if unknown := weights.keys() - names:
+        raise UserError(f"--mixture: no training row is from {', '.join(sorted(unknown))}; the corpora are {', '.join(sorted(names))}")
+    if missing := sorted(names - weights.keys()):
+        raise UserError(f"--mixture: {', '.join(missing)} has no weight; add {missing[0]}=WEIGHT, or {missing[0]}=0 to leave it out")
+    return [*pairs.mix(train, weights), *(row for row in rows if split_of[row.thread_id] != "train")]
+
+
+def corpora_table(
+    read: Sequence[Pair], kept: Sequence[Pair], lm_rows: Sequence[LmRow], upvote_rows: Sequence[UpvoteRow], split_of: Mapping[str, str]
+) -> Table:
+    """The rows of each corpus. Corpora of dialogues have no karma, and so no rows in the upvote files."""
+    columns: dict[str, Sequence[Pair | LmRow | UpvoteRow]] = {"read": read, "kept": kept}
+    columns |= {f"lm_{split}": [row for row in lm_rows if split_of[row.thread_id] == split] for split in SPLITS}
+    columns["upvote"] = upvote_rows
+    counts = {name: Counter(pairs.corpus_of(row.subreddit) for row in rows) for name, rows in columns.items()}
+    table = Table("corpus", *columns)
+    for corpus in sorted(counts["read"]):
+        table.add_row(corpus, *(f"{counts[name][corpus]:,}" for name in columns))
+    return table
 
 
 def counts_of(read: Sequence[Pair], dropped: dict[str, list[Pair]], kept: Sequence[Pair]) -> dict[str, Any]:
@@ -273,7 +341,7 @@ def ranked_command(
     """Create weak pairs from replies with a known rank but unknown karma."""
     check_outputs(out, ["ranked_pairs.csv"], [file], overwrite)
     replies, rank = read_ranked(file)
-    kept, dropped = rules.keep(track(replies, description="cleaning", transient=True))
+    kept, dropped = rules.keep(cli.track(replies, "cleaning"))
     cleaning = counts_of(replies, dropped, kept)
     made_from = {"ranked": files.sha256_of(file)}
     count = schema.write_rows(out / "ranked_pairs.csv", RankedPair, pairs.ranked_pairs(kept, rank), made_from, **cleaning)

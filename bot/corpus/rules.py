@@ -10,9 +10,8 @@ from itertools import pairwise
 
 from rapidfuzz.distance import Levenshtein
 from rensa import RMinHash, RMinHashLSH  # type: ignore[import-untyped]
-from rich.progress import track
 
-from bot import text
+from bot import cli, text
 from bot.schema import Pair
 
 SUBMISSION_CHARACTERS = 600  # of the title and text of a submission that is replied to
@@ -134,7 +133,7 @@ def near_duplicate(replies: Sequence[str]) -> list[bool]:
     """
     repeated = [False] * len(replies)
     index = RMinHashLSH(NEAR_DUPLICATE_SHARE, SKETCH_HASHES, SKETCH_BANDS)
-    for start in track(range(0, len(replies), 10_000), description="near-duplicates", transient=True, disable=len(replies) < 10_000):
+    for start in cli.track(range(0, len(replies), 10_000), "near-duplicates"):
         words = {number: _words(replies[number]) for number in range(start, min(start + 10_000, len(replies)))}
         words = {number: each for number, each in words.items() if len(each) >= NEAR_DUPLICATE_WORDS}
         sketches = RMinHash.from_token_sets([[f"{one} {two}" for one, two in pairwise(each)] for each in words.values()], SKETCH_HASHES, 1)

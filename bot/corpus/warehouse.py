@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import IO, Any, TypeVar, get_type_hints
+from typing import IO, Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -120,8 +120,7 @@ def write_month(batches: Iterator[pa.RecordBatch], out: IO[bytes], subreddits: C
 
     subreddits: those that were asked for, whose replies are counted. A thread writes one row group while the query computes the next one.
     """
-    types = {name: pa.string() if kind is str else pa.int64() for name, kind in get_type_hints(schema.Pair).items()}
-    columns = pa.schema([(name, types[name]) for name in schema.columns_of(schema.Pair)])
+    columns = schema.arrow_schema(schema.Pair)
     repeated = ["subreddit", "thread_id", "submission", "comment_id"]  # a dictionary for the other columns takes time and saves no space
     counts = MonthCounts()
     with pq.ParquetWriter(out, columns, compression="zstd", use_dictionary=repeated) as writer, ThreadPoolExecutor(1) as pool:

@@ -12,8 +12,10 @@ Writes OUT/metrics.json, OUT/evaluation.html, and OUT/scores/: the score files (
     python run_bot.py evaluate --beside models/upvote-tfhub                     another upvote ranker on the same pairs and candidates
     python run_bot.py evaluate --left-out models/fold-1 --left-out models/fold-2   cards of rankers from `train upvote --leave-out`
     python run_bot.py evaluate --model models/upvote --data data/prepared       one model (see model.py); only writes its card's metrics
+    python run_bot.py evaluate --model models/choice                            a choice ranker reads the graded files of its card, not DATA
 
-A part whose ranker or file is missing is skipped and listed as missing: on the terminal, in metrics.json and on the page.
+A part whose ranker or file is missing, or whose file has too few rows, is skipped and listed as missing: on the terminal, in metrics.json
+and on the page.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,11 +33,12 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from bot import config, files, generators, rankers, schema
+from bot import config, files, generators, rankers
 from bot.cli import UserError
 from bot.corpus.compared import STEMS
-from bot.evaluate import choices, judges, model, show, upvote
-from bot.evaluate.measures import ScoredRows
+from bot.evaluate import choices, judges, measures, model, show, upvote
+from bot.evaluate.measures import ScoredRows, TooFew
+from bot.rankers import scoring
 from bot.rankers.score_files import Scorer, Scores
 from bot.schema import LmRow, sample_rows
 from bot.weights import cards, serving
@@ -66,6 +70,14 @@ class Evaluation:
         self.missing.append(f"{part}: {reason}")
         print(f"missing: {self.missing[-1]}", flush=True)
 
+    @contextmanager
+    def skipping(self, part: str) -> Iterator[None]:
+        """Skip `part` if the block, which measures it, has too few rows."""
+        try:
+            yield
+        except TooFew as error:
+            self.skip(part, str(error))
+
     def lacks_files(self, part: str, names: Iterable[str]) -> bool:
         """Whether a file of DATA is missing; if so, records that `part` is skipped."""
         absent = [str(self.data / name) for name in names if not (self.data / name).exists()]
@@ -77,31 +89,32 @@ class Evaluation:
 def find_rankers(run: Evaluation) -> dict[str, Ranker]:
     """kind -> ranker, for the rankers in the config. Raises UserError if a folder holds another kind, or there is no ranker at all."""
     available: dict[str, Ranker] = {}
-    for kind in STEMS:
+    for kind in scoring.RANKERS:
         folder: Path | None = getattr(run.settings.rank, kind)
         if folder is None or not (folder / cards.CARD_FILE).exists():
             run.skip(kind, f"rank.{kind} is not set" if folder is None else f"no model in {folder}")
             continue
-        card = cards.read_card(folder)
-        if card.kind != kind:
-            raise UserError(f"{folder}: a model of kind {card.kind}; set rank.{kind} to a folder of kind {kind}")
-        available[kind] = Ranker(folder, card, run.scores.of_model(folder))
+        cards.check_kind(folder, f"rank.{kind}", kind)
+        available[kind] = Ranker(folder, cards.read_card(folder), run.scores.of_model(folder))
     if not available:
-        raise UserError("nothing to evaluate: none of rank.realism, rank.upvote and rank.relevance is set to a folder with a model")
+        raise UserError(f"nothing to evaluate: none of rank.{', rank.'.join(scoring.RANKERS)} is set to a folder with a model")
     return available
 
 
 def evaluate_rankers(run: Evaluation, available: dict[str, Ranker]) -> None:
     """Measure each ranker as for its card, and add generator likelihood (realism, upvote) and the rankers of --beside (upvote)."""
     available = {
-        kind: each for kind, each in available.items() if not run.lacks_files(kind, [f"{STEMS[kind]}_{s}.csv" for s in ("train", "test")])
-    }
+        kind: each
+        for kind, each in available.items()
+        if kind in STEMS and not run.lacks_files(kind, [f"{STEMS[kind]}_{split}.csv" for split in ("train", "test")])
+    }  # the choice ranker learns from graded candidates; `evaluate --model` measures it
     encoders = {kind: model.untuned(ranker.card, run.scores) for kind, ranker in available.items()}
     for kind, ranker in available.items():
         if encoders[kind] is None:
             run.skip(f"{kind}, untuned encoder similarity", f"{ranker.card.base} is not an encoder in models/base")
         if kind != "relevance":
-            run.tested[kind] = model.score_test(ranker.card, ranker.scorer, encoders[kind], run.data)
+            with run.skipping(kind):
+                run.tested[kind] = model.score_test(ranker.card, ranker.scorer, encoders[kind], run.data)
     if run.tested:
         add_likelihoods(run)
     if tested := run.tested.get("upvote"):
@@ -110,8 +123,10 @@ def evaluate_rankers(run: Evaluation, available: dict[str, Ranker]) -> None:
     elif run.beside:
         run.skip(", ".join(run.beside), "no upvote ranker to compare with")
     for kind, ranker in available.items():
-        run.metrics[kind] = model.measure(ranker.card, ranker.scorer, encoders[kind], run.data, run.tested.get(kind))
-        show.show(kind, run.metrics[kind])
+        if kind in run.tested or kind == "relevance":
+            with run.skipping(kind):
+                run.metrics[kind] = model.measure(ranker.card, ranker.scorer, encoders[kind], run.data, run.tested.get(kind))
+                show.show(kind, run.metrics[kind])
 
 
 def add_likelihoods(run: Evaluation) -> None:
@@ -142,8 +157,8 @@ def add_likelihoods(run: Evaluation) -> None:
 def check_beside(folders: Sequence[Path], own: Path | None) -> None:
     """own: the config's upvote ranker. Raises UserError if a folder is not an upvote ranker, or its name is that of another scorer."""
     for folder in folders:
-        if (kind := cards.read_card(folder).kind) != "upvote":
-            raise UserError(f"--beside {folder}: a model of kind {kind}; name a ranker of kind upvote")
+        cards.read_card(folder)  # raises UserError if there is none
+        cards.check_kind(folder, "--beside", "upvote")
     names = [folder.name for folder in folders]
     taken = (*upvote.SCORERS, own.name if own else "")
     if duplicate := next((name for name in names if names.count(name) > 1 or name in taken), None):
@@ -171,7 +186,11 @@ def evaluate_stage(run: Evaluation, available: dict[str, Ranker], candidates: Pa
     if run.lacks_files(part, ["lm_test.csv"]):
         return None
     weights = run.settings.rank.weights
-    human = schema.read_rows(run.data / "lm_test.csv", LmRow)
+    human: list[LmRow] = []
+    with run.skipping(part):
+        human = measures.read(run.data / "lm_test.csv", LmRow)
+    if not human:
+        return None
     scorers = {f"{kind}_score": ranker.scorer for kind, ranker in available.items()}
     encoder = model.untuned(next(iter(available.values())).card, run.scores)
     run.metrics["stock_phrases"] = choices.measure_stock_phrases(human, scorers, weights, encoder, seed)
@@ -194,10 +213,8 @@ def fit_judges(run: Evaluation, seed: int, without: Sequence[str] = ()) -> dict[
     for name, (kind, _) in judges.JUDGES.items():
         if name in without or run.lacks_files(f"judge {name}", [f"{STEMS[kind]}_{each}.csv" for each in ("train", "test")]):
             continue
-        try:
+        with run.skipping(f"judge {name}"):
             fitted[name], run.metrics["judges"][name] = judges.fit_judge(name, run.data, seed)
-        except judges.NoPairs as error:
-            run.skip(f"judge {name}", str(error))
     show.show("judge", run.metrics["judges"])
     return fitted
 
@@ -224,6 +241,13 @@ def provenance(run: Evaluation, available: dict[str, Ranker], others: dict[str, 
 OUTPUT_MARKERS = {"metrics.json": '"made": {', "evaluation.html": "<title>Evaluation"}
 
 
+def check_outputs(out: Path, markers: Mapping[str, str], overwrite: bool) -> None:
+    """Raises FileError if a file may not be written. markers: file name -> marker, as in OUTPUT_MARKERS."""
+    for name, marker in markers.items():
+        is_ours = lambda path, marker=marker: marker in path.read_text("utf-8", "replace")[:2000]  # noqa: E731
+        files.check_output(out / name, [], overwrite, is_ours)
+
+
 def main(
     data: Annotated[Path, typer.Option(help="folder of prepared files")] = Path("data/prepared"),
     out: Annotated[Path, typer.Option(help="folder for metrics.json, evaluation.html and scores/")] = Path("data/evaluation"),
@@ -246,9 +270,7 @@ def main(
     """Measure the rankers and the candidates they pick on the test split, next to baselines."""
     settings, started, beside, left_out = config.load(config_file), time.monotonic(), beside or [], left_out or []
     if not one:
-        for name, marker in OUTPUT_MARKERS.items():
-            is_ours = lambda path, marker=marker: marker in path.read_text("utf-8", "replace")[:2000]  # noqa: E731
-            files.check_output(out / name, [], overwrite, is_ours)
+        check_outputs(out, OUTPUT_MARKERS, overwrite)
     if engine:
         settings = settings.model_copy(update={"rank": settings.rank.model_copy(update={"backend": rankers.back_end_name(engine)})})
     scores = Scores(out / "scores", settings)
@@ -256,6 +278,8 @@ def main(
         if candidates or beside or left_out:
             raise UserError("--model measures a single model; drop --candidates, --beside and --left-out")
         return show.show_model(cards.read_card(one).kind, model.measure_model(one, data, scores))
+    if not left_out and not any(data.glob("*_test.csv")):
+        raise UserError(f"{data}: no prepared files, such as upvote_pairs_test.csv; give the folder that `prepare` wrote")
     check_beside(beside, settings.rank.upvote)
     run = Evaluation(data, settings, scores, {folder.name: scores.of_model(folder) for folder in beside})
     evaluate_left_out(run, left_out)

@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from bot import metrics, text
+from bot import cli, metrics, text
 from bot.corpus import compared
 from bot.corpus.compared import Compared
-from bot.evaluate.baselines import fit_differences
+from bot.evaluate import baselines
+from bot.evaluate.measures import TooFew, naming
 from bot.rankers.scoring import Pairs
 from bot.schema import sample_rows
 
@@ -38,10 +39,6 @@ CHARACTERS = 400  # of a reply, for character n-grams; more cost time and add li
 _WORD = re.compile(r"\w+")
 
 
-class NoPairs(Exception):
-    """A prepared file has no pair for a judge."""
-
-
 class Judge:
     """Linear model fitted on pairs of the judges' half. Its scores are only comparable between replies to the same comment."""
 
@@ -51,7 +48,7 @@ class Judge:
         self.words = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, token_pattern=r"\w+|[^\w\s]")
         self.characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), min_df=5, sublinear_tf=True, max_features=200_000)
         both = self.features([(comment, replies[side]) for side in (0, 1) for _, comment, *replies in pairs], fit=True)
-        self.weights = fit_differences(both[: len(pairs)], both[len(pairs) :], C)
+        self.weights = baselines.fit_differences(both[: len(pairs)], both[len(pairs) :], C)
 
     def features(self, pairs: Pairs, fit: bool = False) -> Any:
         """Sparse matrix (pairs, features): TF-IDF of the reply's words and characters, its overlap with the comment, its length."""
@@ -59,8 +56,9 @@ class Judge:
 
         comments, replies = ([pair[side] for pair in pairs] for side in (0, 1))
         beginnings = [reply[:CHARACTERS] for reply in replies]
-        words = self.words.fit_transform(replies) if fit else self.words.transform(replies)
-        characters = self.characters.fit_transform(beginnings) if fit else self.characters.transform(beginnings)
+        with baselines.fitting():
+            words = self.words.fit_transform(replies) if fit else self.words.transform(replies)
+            characters = self.characters.fit_transform(beginnings) if fit else self.characters.transform(beginnings)
         cosines = np.asarray(words.multiply(self.words.transform(comments)).sum(axis=1)).ravel()  # the rows are normalised
         overlap = np.array([[*shared_words(comment, reply), np.log1p(len(reply))] for comment, reply in pairs])
         return scipy.sparse.hstack([words, characters, cosines[:, None], overlap], format="csr")
@@ -87,15 +85,16 @@ def fit_judge(name: str, data: Path, seed: int) -> tuple[Judge, dict[str, Any]]:
 
     Raises:
         FileError: a file is missing or invalid.
-        NoPairs: there is no training pair in the judges' half, or no test pair.
+        TooFew: there are too few training pairs in the judges' half, or no test pair.
     """
     kind, question = JUDGES[name]
     half = [pair for pair in compared.read(data, kind, "train", MIN_KARMA_GAP) if text.half_for(pair[0]) == "judge"]
     train = sample_rows(half, TRAINING_PAIRS, seed)
     test = sample_rows(compared.read(data, kind, "test", MIN_KARMA_GAP), TEST_PAIRS, seed)
     if not train or not test:
-        raise NoPairs(f"{data}/{compared.STEMS[kind]}_{'test' if train else 'train'}.csv has no pair to compare")
-    judge = Judge(train)
+        raise TooFew(f"{data}/{compared.STEMS[kind]}_{'test' if train else 'train'}.csv has no pair to compare")
+    with naming(data / f"{compared.STEMS[kind]}_train.csv"), cli.waiting(f"fitting the judge {name}"):
+        judge = Judge(train)
     threads = [thread for thread, *_ in test]
     better, worse = (judge.score([(comment, replies[side]) for _, comment, *replies in test]) for side in (0, 1))
     longer = metrics.wins([len(good) for *_, good, _ in test], [len(bad) for *_, bad in test])

@@ -7,7 +7,8 @@ The result is {subset: {counts, scorer: {measure: (value, low, high), confusion:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,11 +41,24 @@ def counts(rows: Sequence[Any], name: str) -> dict[str, Any]:
     return {name: len(rows), "threads": len({row.thread_id for row in rows})}
 
 
+class TooFew(UserError):
+    """There are too few rows to measure a part. `evaluate` skips the part, `evaluate --model` ends."""
+
+
+@contextmanager
+def naming(paths: Path) -> Iterator[None]:
+    """Name the files with the rows in a TooFew that is raised in the block. paths: may have a `*`."""
+    try:
+        yield
+    except TooFew as error:
+        raise TooFew(f"{paths}: {error}; prepare more data") from None
+
+
 def read(path: Path, row_type: type[schema.Row]) -> list[schema.Row]:
-    """The rows of a file. Raises UserError if there is no such file, or no rows in it."""
+    """The rows of a file. Raises UserError if there is no such file, TooFew if there are no rows in it."""
     rows = schema.read_rows(path, row_type)
     if not rows:
-        raise UserError(f"{path}: no rows; prepare more data")
+        raise TooFew(f"{path}: no rows; prepare more data")
     return rows
 
 

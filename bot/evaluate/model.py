@@ -22,7 +22,7 @@ from bot.conduct import where
 from bot.corpus import karma_rules
 from bot.corpus.karma_rules import Karmas
 from bot.evaluate import realism, relevance, upvote
-from bot.evaluate.measures import ScoredRows, rankers_half, read, sample_like_training
+from bot.evaluate.measures import ScoredRows, TooFew, naming, rankers_half, read, sample_like_training
 from bot.rankers import classifier, score, score_files
 from bot.rankers.score_files import Scorer, Scores
 from bot.schema import ConductLine, LabelledRow, RealismRow, UpvotePair, UpvoteRow
@@ -48,19 +48,22 @@ def training_pairs(card: cards.ModelCard, rows: list[UpvotePair], data: Path) ->
 
 
 def score_test(card: cards.ModelCard, ranker: Scorer, encoder: Scorer | None, data: Path) -> ScoredRows:
-    """Test rows for a realism or upvote ranker, scored by it and its baselines. Raises UserError if a file is missing or empty."""
+    """Test rows for a realism or upvote ranker, scored by it and its baselines. Raises UserError if a file is missing, TooFew."""
     if card.kind == "upvote":
         train, test = (read(data / f"upvote_pairs_{each}.csv", UpvotePair) for each in ("train", "test"))
-        return upvote.score_pairs(ranker, encoder, sample_like_training(training_pairs(card, train, data), card), test)
+        with naming(data / "upvote_pairs_*.csv"):
+            return upvote.score_pairs(ranker, encoder, sample_like_training(training_pairs(card, train, data), card), test)
     realism_train, realism_test = (read(data / f"realism_{each}.csv", RealismRow) for each in ("train", "test"))
-    return realism.score_rows(ranker, encoder, sample_like_training(rankers_half(realism_train), card), realism_test)
+    with naming(data / "realism_*.csv"):
+        return realism.score_rows(ranker, encoder, sample_like_training(rankers_half(realism_train), card), realism_test)
 
 
 def measure(card: cards.ModelCard, ranker: Scorer, encoder: Scorer | None, data: Path, tested: ScoredRows | None = None) -> dict[str, Any]:
-    """Metrics of the ranker with this card. tested: the result of score_test, if it is already available."""
+    """Metrics of the ranker with this card. tested: the result of score_test, if it is already available. Raises as in score_test."""
     if card.kind == "relevance":
         train, rows = (read(data / f"relevance_{each}.csv", LabelledRow) for each in ("train", "test"))
-        return relevance.measure(ranker, encoder, sample_like_training(rankers_half(train, lambda row: row.label == 1), card), rows)
+        with naming(data / "relevance_*.csv"):
+            return relevance.measure(ranker, encoder, sample_like_training(rankers_half(train, lambda row: row.label == 1), card), rows)
     tested = tested or score_test(card, ranker, encoder, data)
     if card.kind == "realism":
         return realism.measure(tested)
@@ -68,7 +71,8 @@ def measure(card: cards.ModelCard, ranker: Scorer, encoder: Scorer | None, data:
     if "classes" in card.settings:
         upvote_train, upvote_test = (read(data / f"upvote_{each}.csv", UpvoteRow) for each in ("train", "test"))
         train_sample = sample_like_training(rankers_half(upvote_train), card)
-        result |= upvote.measure_classes(ranker, train_sample, upvote_test, card.settings["classes"])
+        with naming(data / "upvote_train.csv"):
+            result |= upvote.measure_classes(ranker, train_sample, upvote_test, card.settings["classes"])
     return result
 
 
@@ -79,7 +83,8 @@ def measure_left_out(card: cards.ModelCard, ranker: Scorer, data: Path) -> dict[
         return {}
     pairs = {each: read(data / f"upvote_pairs_{each}.csv", UpvotePair) for each in ("train", "val", "test")}
     unseen = [row for rows in pairs.values() for row in rows if row.subreddit.lower() in left_out]
-    return upvote.measure_left_out(ranker, training_pairs(card, pairs["train"], data), unseen, read_karmas(data, pairs))
+    with naming(data / "upvote_pairs_*.csv"):
+        return upvote.measure_left_out(ranker, training_pairs(card, pairs["train"], data), unseen, read_karmas(data, pairs))
 
 
 def read_karmas(data: Path, splits: Iterable[str]) -> Karmas:
@@ -115,6 +120,8 @@ def measure_conduct(folder: Path, card: cards.ModelCard, data: Path) -> dict[str
     options = conduct_transformers.Options(side=card.settings["side"], data=data)
     lines = [line for line in read(options.lines, ConductLine) if conduct_transformers.part_of(line.text) == "held_out"]
     people = conduct_transformers.peoples_texts(options, "test")
+    if not lines or not people:
+        raise TooFew(f"{data / 'lm_test.csv' if lines else options.lines}: no rows to measure; {'prepare' if lines else 'write'} more")
     serving = classifier.load(folder)
     applied, of_people = (
         classifier.of_texts(serving.logits, texts, options.side) >= 0 for texts in ([line.text for line in lines], people)
@@ -140,13 +147,13 @@ def measure_choice(ranker: Scorer, files: Sequence[Path]) -> dict[str, Any]:
 
 
 def measure_generator(folder: Path, card: cards.ModelCard, data: Path, out: Path) -> dict[str, Any]:
-    """Perplexity of the model and of its base on human replies of the validation and test split (see generators.perplexity).
+    """Perplexity of the model and of its base, if any, on human replies of the validation and test split (see generators.perplexity).
 
     Separate processes write it to OUT/perplexity.MODEL.json.
     """
     result: dict[str, Any] = {}
     sources = [part for split in ("val", "test") for part in ("--in", str(data / f"lm_{split}.csv"))]
-    for suffix, measured in (("", folder), ("_base", bases.base_path(card.base))):
+    for suffix, measured in [("", folder), *([("_base", bases.base_path(card.base))] if card.base else [])]:
         path = out / f"perplexity.{measured.name}.json"
         score_files.start(["perplexity", "--model", str(measured), "--card", str(folder), *sources, "--out", str(path), "--overwrite"], {})
         for name, values in json.loads(path.read_text(encoding="utf-8")).items():

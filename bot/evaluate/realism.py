@@ -20,7 +20,7 @@ ROWS = 2500  # maximum number of test rows, drawn at random
 
 
 def score_rows(ranker: Scorer, untuned: Scorer | None, train: list[RealismRow], test: list[RealismRow]) -> ScoredRows:
-    """Score test rows. train: the ranker's training rows. untuned: cosine under its base, None if not available."""
+    """Score test rows. train: the ranker's training rows. untuned: cosine under its base, None if not available. Raises TooFew."""
     test = sample_rows(test, ROWS, 1)
     pairs = [(row.comment, row.reply) for row in test]
     tfidf = baselines.tfidf_classifier([row.reply for row in train], [row.label for row in train])

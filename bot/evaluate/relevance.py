@@ -13,7 +13,7 @@ import numpy as np
 
 from bot import metrics
 from bot.evaluate import baselines
-from bot.evaluate.measures import counts
+from bot.evaluate.measures import TooFew, counts
 from bot.metrics import mean_with_interval
 from bot.rankers.score_files import Scorer
 from bot.schema import LabelledRow, sample_rows
@@ -29,15 +29,15 @@ def measure(ranker: Scorer, untuned: Scorer | None, train: Sequence[LabelledRow]
     """hits@1 of the ranker and of each baseline; a tie counts as a miss.
 
     train: the ranker's training rows. untuned: cosine under its base, None if not available.
+
+    Raises TooFew if there are no lists, or the baseline cannot be fitted.
     """
-    tfidf = baselines.tfidf().fit([row.comment for row in train] + [row.reply for row in train])
+    with baselines.fitting():
+        tfidf = baselines.tfidf().fit([row.comment for row in train] + [row.reply for row in train])
     lists = candidate_lists(test, untuned)
-    pairs = [
-        (row.comment, reply)
-        for queries, distractors in lists.values()
-        for row, own in zip(queries, distractors, strict=True)
-        for reply in (row.reply, *own)
-    ]
+    if not lists:
+        raise TooFew("no comment of the test split has 9 replies of other threads of its subreddit")
+    pairs = pairs_of(lists)
     comments, replies = (tfidf.transform([pair[side] for pair in pairs]) for side in (0, 1))
     scores = {"ranker": ranker(pairs, "relevance_test")}
     if untuned:
@@ -45,14 +45,32 @@ def measure(ranker: Scorer, untuned: Scorer | None, train: Sequence[LabelledRow]
     scores["tfidf"] = np.asarray(comments.multiply(replies).sum(axis=1))[:, 0]
     scores["longest"] = np.array([len(reply) for _, reply in pairs], float)
     result: dict[str, Any] = {}
+    for name, (queries, _) in lists.items():
+        content = counts(queries, "queries")
+        for scorer, values in scores.items():
+            content[scorer] = {"hits_at_1": hits_at_1(lists, values)[name]}
+        result[name] = content
+    return result
+
+
+def pairs_of(lists: Lists) -> list[tuple[str, str]]:
+    """The pairs of all lists in order: of each comment with its own reply, then with its distractors."""
+    return [
+        (row.comment, reply)
+        for queries, distractors in lists.values()
+        for row, own in zip(queries, distractors, strict=True)
+        for reply in (row.reply, *own)
+    ]
+
+
+def hits_at_1(lists: Lists, values: metrics.Array) -> dict[str, metrics.Interval]:
+    """hits@1 by list; a tie counts as a miss. values: the scores of `pairs_of`."""
+    result: dict[str, metrics.Interval] = {}
     start = 0
     for name, (queries, distractors) in lists.items():
         stop = start + len(queries) * (1 + len(distractors[0]))
-        content = counts(queries, "queries")
-        for scorer, values in scores.items():
-            hit = np.array([metrics.hits_at_k(row[None], 1) for row in values[start:stop].reshape(len(queries), -1)])
-            content[scorer] = {"hits_at_1": mean_with_interval(hit, [row.thread_id for row in queries])}
-        result[name] = content
+        hit = np.array([metrics.hits_at_k(row[None], 1) for row in values[start:stop].reshape(len(queries), -1)])
+        result[name] = mean_with_interval(hit, [row.thread_id for row in queries])
         start = stop
     return result
 

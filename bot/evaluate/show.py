@@ -41,7 +41,8 @@ def show(kind: str, measured: dict[str, Any]) -> None:
             table.add_row(label, *(_cell(values.get(each)) for values in scorers.values()))
         _print(table)
     if rest := [name for name in names if name not in overall]:
-        headline = next(each for each in HEADLINES if any(each in values for values in _scorers(measured[rest[0]]).values()))
+        measured_by = {each for name in rest for values in _scorers(measured[name]).values() for each in values}
+        headline = next((each for each in HEADLINES if each in measured_by), HEADLINES[0])
         columns = list(dict.fromkeys(scorer for name in rest for scorer in _scorers(measured[name])))
         table = Table(headline, *columns, title=f"{kind}; 95 % intervals over threads")
         for name in rest:

@@ -17,7 +17,7 @@ from bot.cli import UserError
 from bot.corpus import karma_rules
 from bot.corpus.karma_rules import Karmas
 from bot.evaluate import baselines
-from bot.evaluate.measures import MIN_SCORED, PROBABILITIES, ScoredRows, counts
+from bot.evaluate.measures import MIN_SCORED, PROBABILITIES, ScoredRows, TooFew, counts
 from bot.metrics import Array, mean_with_interval, with_intervals
 from bot.rankers import score
 from bot.rankers.score_files import Scorer
@@ -40,11 +40,11 @@ def score_pairs(
 ) -> ScoredRows:
     """Score test pairs. train: the ranker's training pairs. untuned: cosine under its base, None if not available. name: for score files.
 
-    Raises UserError if no siblings are close enough in time.
+    Raises TooFew if no siblings are close enough in time, or the baseline cannot be fitted.
     """
-    test = [row for row in test if abs(row.hours_gap) <= MAX_HOURS_GAP]
+    test = close_in_time(test)
     if not test:
-        raise UserError(f"{name}: no pair is at most {MAX_HOURS_GAP:g} hours apart; prepare with a smaller --hours-gap")
+        raise TooFew(f"no pair of the test split is at most {MAX_HOURS_GAP:g} hours apart, as with a smaller --hours-gap")
     pairs = [(row.comment, row.chosen) for row in test] + [(row.comment, row.rejected) for row in test]
     tfidf = baselines.tfidf_pairwise([row.chosen for row in train], [row.rejected for row in train])
     hours = np.array([row.hours_gap or np.nan for row in test])  # 0: times are not known
@@ -62,6 +62,11 @@ def score_pairs(
     if untuned:
         scores["untuned_encoder"] = sides(untuned(pairs, name))
     return ScoredRows(test, scores)
+
+
+def close_in_time(pairs: Sequence[UpvotePair]) -> list[UpvotePair]:
+    """The pairs of siblings that are at most MAX_HOURS_GAP apart, or whose times are not known."""
+    return [pair for pair in pairs if abs(pair.hours_gap) <= MAX_HOURS_GAP]
 
 
 def sides(values: Sequence[float] | Array) -> Array:

@@ -18,13 +18,11 @@ from __future__ import annotations
 import copy
 import gc
 import json
-import os
 import random
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,10 +41,10 @@ def required_exports(settings: config.Settings) -> list[tuple[Path, config.Preci
     """The models that the configured back ends run as exports, with their precision. Raises UserError for an unknown back end."""
     exports: list[tuple[Path, config.Precision]] = []
     if generators.back_end(settings.generate.backend).exported:
+        cards.check_kind(settings.generate.model, "generate.model", "lm")
         exports.append((settings.generate.model, settings.generate.precision))
     if rankers.back_end(settings.rank.backend).exported:
-        folders = (getattr(settings.rank, name) for name in scoring.RANKERS)
-        exports += [(folder, settings.rank.precision) for folder in folders if folder is not None]
+        exports += [(folder, settings.rank.precision) for folder in scoring.folders(settings.rank).values()]
     exports += [
         (folder, "int8") for folder in (settings.conduct.comment_classifier, settings.conduct.reply_classifier) if folder is not None
     ]
@@ -102,13 +100,11 @@ def _generator(source: Path) -> tuple[dict[str, Any], Any]:
     spelt_start, spelt_end = reference.spelt_ends(tokenizer)
     sizes = model.config
     context = reference.context_length(sizes)
-    try:
-        bytes_a_token = _bytes_a_token(sizes)
-    except AttributeError as error:  # a model without attention
-        raise _unsupported(source, cli.first_line(error)) from None
+    if not getattr(sizes, "num_attention_heads", None):
+        raise _unsupported(source, f"{sizes.model_type} has no attention")
     facts = {
         "kind": "generator", "start": start, "end": end, "spelt_start": spelt_start, "spelt_end": spelt_end,
-        "context": context, "vocabulary": sizes.vocab_size, "bytes_a_token": bytes_a_token,
+        "context": context, "vocabulary": sizes.vocab_size, "bytes_a_token": _bytes_a_token(sizes),
     }  # fmt: skip
 
     def save(folder: Path, precision: config.Precision) -> None:
@@ -147,7 +143,8 @@ def _ranker(source: Path) -> tuple[dict[str, Any], Any]:
         sizes.position_embedding_type = "absolute"  # the only type in transformers 5, but CTranslate2's converter needs it
     facts = {
         "kind": "classifier", "start": tokenizer.cls_token_id, "separator": tokenizer.sep_token_id,
-        "width": sizes.hidden_size,
+        "width": sizes.hidden_size, "longest": min(rankers.MAX_TOKENS, tokenizer.model_max_length),
+        "segments": reference.takes_segments(encoder.model),
     }  # fmt: skip
     head: dict[str, Any] | None = None
     if isinstance(ranker, reference.LabelClassifier):
@@ -162,7 +159,7 @@ def _ranker(source: Path) -> tuple[dict[str, Any], Any]:
 
     def save(folder: Path, precision: config.Precision) -> None:
         model = encoder.model.base_model
-        _check(source, model, tokenizer, folder, _encoder_check(source, model))
+        _check(source, model, tokenizer, folder, _encoder_check(source, model, facts))
         _save(source, model, tokenizer, folder, precision)
         if head is not None:
             np.savez(folder / serving.HEAD_FILE, **head)
@@ -194,14 +191,14 @@ def _save(source: Path, model: Any, tokenizer: Any, folder: Path, precision: con
     try:
         Converter(str(loading.transformers_folder(source))).convert(str(folder), quantization=precision, force=True)
     except (ValueError, NotImplementedError, AttributeError, KeyError, TypeError) as error:  # it reads keys that a config may lack
-        raise _unsupported(source, cli.first_line(error)) from None
+        raise _unsupported(source, loading.reason(error)) from None
     finally:
         gc.unfreeze()
     tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
 
 
 def _unsupported(source: Path, reason: str) -> UserError:
-    return UserError(f"{source}: CTranslate2 does not support this model ({reason}); use the back end transformers")
+    return UserError(f"{source}: CTranslate2 does not support this model ({reason}); use the back end transformers (--engine transformers)")
 
 
 def _check(source: Path, model: Any, tokenizer: Any, folder: Path, check: Callable[[Path], None]) -> None:
@@ -255,14 +252,14 @@ def _log_probabilities(model: Any, context: int) -> Any:
         return torch.log_softmax(model(input_ids=ids).logits[0].float(), dim=-1).cpu().numpy()
 
 
-def _encoder_check(source: Path, model: Any) -> Callable[[Path], None]:
+def _encoder_check(source: Path, model: Any, facts: dict[str, Any]) -> Callable[[Path], None]:
     """A check that raises UserError if an export in float32 gives other outputs than the encoder."""
     import ctranslate2
     import numpy as np
     import torch
 
-    ids = _any_ids(model.config.vocab_size, min(rankers.MAX_TOKENS, model.config.max_position_embeddings))
-    segments = [int(place >= len(ids) // 2) for place in range(len(ids))]
+    ids = _any_ids(model.config.vocab_size, facts["longest"])
+    segments = [int(facts["segments"] and place >= len(ids) // 2) for place in range(len(ids))]
     with torch.inference_mode():
         device = next(model.parameters()).device
         given = {"input_ids": torch.tensor([ids], device=device), "token_type_ids": torch.tensor([segments], device=device)}
@@ -298,24 +295,15 @@ def export_all(sources: Sequence[tuple[Path, config.Precision]]) -> list[Path]:
 @contextmanager
 def exporting(sources: Sequence[tuple[Path, config.Precision]]) -> Iterator[None]:
     """Export the sources at the same time as the block, in another process for each precision. Raises UserError if one fails."""
-    by_precision: dict[str, list[str]] = {}
+    by_precision: dict[config.Precision, list[Path]] = {}
     for source, precision in sources:
-        by_precision.setdefault(precision, []).append(str(source))
-    with ExitStack() as stack:
-        processes = [
-            stack.enter_context(
-                subprocess.Popen(
-                    [sys.executable, "-P", "-m", "bot", "models", "export", *names, "--precision", precision],
-                    stdout=subprocess.DEVNULL,
-                    env=cli.with_root(os.environ),
-                    preexec_fn=cli.die_with_parent,
-                )
-            )
-            for precision, names in by_precision.items()
-        ]
+        by_precision.setdefault(precision, []).append(source)
+    processes = [serving.start_export(own, precision) for precision, own in by_precision.items()]
+    with ThreadPoolExecutor() as pool:  # reads their messages
+        finished = [pool.submit(serving.finish_export, process) for process in processes]
         yield
-    if any(process.returncode for process in processes):
-        raise UserError("the export of a model failed, see the error above")
+    for each in finished:
+        each.result()
 
 
 def export_command(

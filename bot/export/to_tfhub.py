@@ -34,6 +34,7 @@ import tensorflow as tf
 from bot.weights import bases
 
 INPUTS = ("input_word_ids", "input_mask", "input_type_ids")
+MIN_POSITIONS = 152  # rankers.MAX_TOKENS, padded as in rankers.tfhub_bert
 ACTIVATIONS = {
     "gelu": lambda x: tf.nn.gelu(x, approximate=False),
     "gelu_new": lambda x: tf.nn.gelu(x, approximate=True),
@@ -115,11 +116,22 @@ def read_config(folder: Path) -> dict[str, Any]:
     content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if content.get("model_type") != "bert":
         raise UserError(f'{folder / "config.json"}: model_type is {content.get("model_type")!r}; only "bert" can be exported')
-    config = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "type_vocab_size": 2, "layer_norm_eps": 1e-12, **content}
+    config = {
+        "hidden_dropout_prob": 0.1,
+        "attention_probs_dropout_prob": 0.1,
+        "type_vocab_size": 2,
+        "max_position_embeddings": 512,
+        "layer_norm_eps": 1e-12,
+    } | content
     if config.get("position_embedding_type", "absolute") != "absolute" or config.get("hidden_act") not in ACTIVATIONS:
         raise UserError(
             f"{folder / 'config.json'}: position_embedding_type {config.get('position_embedding_type')!r}, hidden_act"
             f" {config.get('hidden_act')!r}; only absolute positions and one of {', '.join(ACTIVATIONS)} can be exported"
+        )
+    if config["type_vocab_size"] < 2 or config["max_position_embeddings"] < MIN_POSITIONS:
+        raise UserError(
+            f"{folder / 'config.json'}: type_vocab_size {config['type_vocab_size']}, max_position_embeddings"
+            f" {config['max_position_embeddings']}; a pair needs two segments and {MIN_POSITIONS} positions"
         )
     return config
 

@@ -13,8 +13,9 @@ on the amount of free memory.
 from __future__ import annotations
 
 import os
+import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,9 @@ class Sampled:
 
     tokens: list[int]
     log_likelihood: float
+
+
+Finished = Callable[[int, Sampled], None]
 
 
 def free_bytes() -> int:
@@ -92,6 +96,24 @@ class CTranslate2:
                 thread.shutdown(cancel_futures=True)
             engines.clear()  # not at exit of Python, where their threads would still hold a callback and abort the process
 
+    def stream(self, comment_id: str, comment: str, settings: GenerateSettings, seed: int) -> Iterator[Candidate]:
+        """See generators.Generator. All candidates are drawn together; the short ones are finished first."""
+        (prompt,), worker_seed = self.encode_prompts([comment], settings), stream_seed(seed, 0)
+        engines = self.load_engines([worker_seed], len(os.sched_getaffinity(0)))
+        finished: queue.SimpleQueue[tuple[int, Sampled]] = queue.SimpleQueue()
+        stop = threading.Event()
+        thread = ThreadPoolExecutor(1)
+        drawing = thread.submit(self.draw, engines[0], prompt, settings, self.rows(settings, 1), stop, lambda *each: finished.put(each))
+        drawing.add_done_callback(lambda _: finished.put((-1, Sampled([], 0.0))))
+        try:
+            for index, sampled in iter(finished.get, (-1, Sampled([], 0.0))):
+                yield self.candidate(comment_id, comment, index, worker_seed, sampled)
+            drawing.result()  # raises what the thread raised
+        finally:
+            stop.set()
+            thread.shutdown()
+            engines.clear()  # see `sample`
+
     def load_engines(self, seeds: Sequence[int], cores: int) -> list[Any]:
         """Load an engine with `cores` threads for each seed.
 
@@ -128,23 +150,53 @@ class CTranslate2:
         a_row = tokens * self.facts["bytes_a_token"] + 16 * self.facts["vocabulary"]
         return max(1, min(settings.batch_size, free_bytes() // 2 // a_row) // workers)
 
-    def draw(self, engine: Any, prompt: list[int], settings: GenerateSettings, rows: int, stop: threading.Event) -> list[Sampled]:
-        """Draw settings.num_candidates candidates, at most `rows` per call."""
+    def draw(
+        self,
+        engine: Any,
+        prompt: list[int],
+        settings: GenerateSettings,
+        rows: int,
+        stop: threading.Event,
+        finished: Finished = lambda index, sampled: None,
+    ) -> list[Sampled]:
+        """Draw settings.num_candidates candidates, at most `rows` per call. finished: called with each candidate and its index."""
+        count = settings.num_candidates
         if settings.top_k == 1:  # greedy: all candidates are equal
-            return self.call(engine, prompt, settings, 1, stop) * settings.num_candidates
-        counts = [min(rows, settings.num_candidates - first) for first in range(0, settings.num_candidates, rows)]
-        return [each for count in counts for each in self.call(engine, prompt, settings, count, stop)]
+            sampled = self.call(engine, prompt, settings, 1, stop) * count
+            for each in enumerate(sampled):
+                finished(*each)
+            return sampled
+        result: list[Sampled] = []
+        while len(result) < count:
 
-    def call(self, engine: Any, prompt: list[int], settings: GenerateSettings, count: int, stop: threading.Event) -> list[Sampled]:
+            def with_index(index: int, sampled: Sampled, first: int = len(result)) -> None:
+                finished(first + index, sampled)
+
+            result += self.call(engine, prompt, settings, min(rows, count - len(result)), stop, with_index)
+        return result
+
+    def call(
+        self,
+        engine: Any,
+        prompt: list[int],
+        settings: GenerateSettings,
+        count: int,
+        stop: threading.Event,
+        finished: Finished = lambda index, sampled: None,
+    ) -> list[Sampled]:
         """Draw `count` candidates in one call. (The engine's own result is sorted by likelihood; this one is not.)"""
         sampled = [Sampled([], 0.0) for _ in range(count)]
+        is_scored_again = settings.repetition_penalty != 1 or settings.min_new_tokens > 0  # step.log_prob includes their effect
 
         def on_token(step: Any) -> bool:
             """The engine's callback for each token. Returns True to end the candidate."""
             row = sampled[step.hypothesis_id]
             row.tokens.append(step.token_id)
             row.log_likelihood += step.log_prob  # before temperature, top-k and nucleus
-            return self.spells_end(row.tokens) or stop.is_set()
+            ends = self.spells_end(row.tokens) or stop.is_set()
+            if (ends or step.is_last) and not is_scored_again and not stop.is_set():
+                finished(step.hypothesis_id, row)
+            return ends
 
         engine.generate_batch(
             [[str(token) for token in prompt]],
@@ -160,10 +212,12 @@ class CTranslate2:
             return_scores=True,
             callback=on_token,
         )
-        if settings.repetition_penalty != 1 or settings.min_new_tokens:  # step.log_prob includes their effect, so compute it again
+        if is_scored_again:
             texts = [[str(token) for token in (*prompt, *row.tokens)] for row in sampled]
             scored = engine.score_batch(texts, max_batch_size=SCORING_BATCH, max_input_length=0)
             sampled = [Sampled(row.tokens, sum(each.log_probs[-len(row.tokens) :])) for row, each in zip(sampled, scored, strict=True)]
+            for each in enumerate(sampled):
+                finished(*each)
         return sampled
 
     def spells_end(self, tokens: list[int]) -> bool:

@@ -277,12 +277,7 @@ class GPT2Simple:
 
     def sample(self, comments: Sequence[tuple[str, str]], settings: GenerateSettings, seed: int) -> Iterator[list[Candidate]]:
         """See generators.Generator. A batch has settings.batch_size candidates, or those of one comment."""
-        if settings.repetition_penalty != 1 or settings.min_new_tokens:
-            raise UserError(
-                "generate.repetition_penalty and min_new_tokens: not supported by back end gpt-2-simple; set them to 1.0 and 0, "
-                "or convert the model (`python run_bot.py models convert`) for another back end"
-            )
-        maximum = prompt_room(settings, self.n_ctx, len(encode_prompt(self.bpe, "", self.n_ctx)) + 1)
+        maximum = self.prompt_room(settings)
         batch_comments = max(1, settings.batch_size // settings.num_candidates)
         for first in range(0, len(comments), batch_comments):
             batch = comments[first : first + batch_comments]
@@ -294,6 +289,23 @@ class GPT2Simple:
                     self.candidate(comment_id, comment, index, seeds[place][index], tokens[place, index], likelihoods[place, index])
                     for index in range(settings.num_candidates)
                 ]
+
+    def stream(self, comment_id: str, comment: str, settings: GenerateSettings, seed: int) -> Iterator[Candidate]:
+        """See generators.Generator. The candidates are drawn one by one."""
+        prompt = encode_prompt(self.bpe, comment, self.prompt_room(settings))
+        for index in range(settings.num_candidates):
+            own = stream_seed(seed, index, comment)
+            tokens, likelihoods = self.draw([prompt], settings, [[own]])
+            yield self.candidate(comment_id, comment, index, own, tokens[0, 0], likelihoods[0, 0])
+
+    def prompt_room(self, settings: GenerateSettings) -> int:
+        """The maximum number of prompt tokens. Raises UserError if there is no room, or for settings that are not supported."""
+        if settings.repetition_penalty != 1 or settings.min_new_tokens:
+            raise UserError(
+                "generate.repetition_penalty and min_new_tokens: not supported by back end gpt-2-simple; set them to 1.0 and 0, "
+                "or convert the model (`python run_bot.py models convert`) for another back end"
+            )
+        return prompt_room(settings, self.n_ctx, len(encode_prompt(self.bpe, "", self.n_ctx)) + 1)
 
     def candidate(self, comment_id: str, comment: str, index: int, seed: int, tokens: Any, likelihoods: Any) -> Candidate:
         ids: list[int] = tokens[tokens >= 0].tolist()
@@ -316,7 +328,8 @@ def find_checkpoint(path: Path) -> Path:
         state = None
     if state is None:
         raise UserError(f"{path / 'checkpoint'} names no checkpoint; {REMEDY}")
-    prefix = path / PureWindowsPath(state.model_checkpoint_path).name  # separators of either kind
+    name = PureWindowsPath(state.model_checkpoint_path).name  # separators of either kind
+    prefix = path / PureWindowsPath(name).name  # without the drive in C:model-500
     if not prefix.with_name(prefix.name + ".index").is_file() or not any(path.glob(prefix.name + ".data-*")):
         raise UserError(f"{path}: `checkpoint` names {prefix.name}, but {prefix.name}.index or .data-… is missing; {REMEDY}")
     return prefix

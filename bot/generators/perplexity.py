@@ -17,7 +17,7 @@ from typing import Annotated
 
 import typer
 
-from bot import files, generators, schema
+from bot import cli, files, generators, schema
 from bot.cli import UserError
 from bot.schema import LmRow
 from bot.weights import cards
@@ -39,7 +39,10 @@ def main(
     measure = getattr(importlib.import_module(back_end.likelihoods or back_end.module), "reply_perplexity", None)
     if measure is None:
         raise UserError(f"{model}: its back end cannot measure given replies")
-    results = {source.stem: measure(model, schema.read_rows(source, LmRow), ROWS, settings) for source in sources}
+    results = {}
+    for source in sources:
+        with cli.waiting(f"measuring {model} on {source.name}"):
+            results[source.stem] = measure(model, schema.read_rows(source, LmRow), ROWS, settings)
     with files.atomic_writer(out) as file:
         json.dump(results, file, indent=1)
     print(out)

@@ -173,44 +173,70 @@ class Transformers:
 
     def sample(self, comments: Sequence[tuple[str, str]], settings: GenerateSettings, seed: int) -> Iterator[list[Candidate]]:
         """See generators.Generator. A batch has settings.batch_size candidates, or those of one comment, padded on the left."""
-        _, end = start_and_end(self.tokenizer)
-        _, spelt_end = spelt_ends(self.tokenizer)
-        if settings.min_new_tokens and spelt_end:
-            raise UserError(f"generate.min_new_tokens: {self.name} has no end token and does not support it; set it to 0")
-        context = context_length(self.model.config)
-        maximum = prompt_room(settings, context, len(encode_prompt(self.tokenizer, "", context)) + 1)
         count = settings.num_candidates
         batch_comments = max(1, settings.batch_size // count)
+        maximum = self.prompt_room(settings)
         for first in range(0, len(comments), batch_comments):
-            batch = comments[first : first + batch_comments]
-            prompts = [encode_prompt(self.tokenizer, comment, maximum) for _, comment in batch]
-            width = max(map(len, prompts))
-            ids = torch.tensor([[end] * (width - len(prompt)) + prompt for prompt in prompts]).repeat_interleave(count, 0)
-            mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]).repeat_interleave(count, 0)
-            seeds = [stream_seed(seed, index, comment) for _, comment in batch for index in range(count)]
-            nucleus = _Nucleus(seeds, settings, self.tokenizer, width)
-            with torch.inference_mode():
-                output: Any = self.model.generate(
-                    input_ids=ids.to(self.device),
-                    attention_mask=mask.to(self.device),
-                    do_sample=False,
-                    max_new_tokens=settings.max_new_tokens,
-                    logits_processor=LogitsProcessorList([nucleus]),
-                    eos_token_id=end,
-                    pad_token_id=end,
-                )
-            generated = output[:, width:].cpu()
-            candidates = []
-            for row, (comment_id, comment) in enumerate(entry for entry in batch for _ in range(count)):
-                tokens = generated[row, : int(nucleus.tokens[row])].tolist()
-                decoded = str(self.tokenizer.decode([token for token in tokens if token != end]))
-                # count a spelt end as one token; otherwise it would dominate the mean of a short reply
-                surplus = len(_encode(self.tokenizer, spelt_end)) - 1 if spelt_end and decoded.endswith(spelt_end) else 0
-                mean = float(nucleus.log_likelihood[row]) / max(1, len(tokens) - surplus)
-                reply = text.parse_reply(decoded)
-                candidates.append(Candidate(comment_id, f"{comment_id}-{row % count}", seeds[row], comment, reply, self.name, mean))
+            rows = [(*each, index) for each in comments[first : first + batch_comments] for index in range(count)]
+            candidates = self.batch(rows, settings, seed, maximum)
             for start in range(0, len(candidates), count):
                 yield candidates[start : start + count]
+
+    def stream(self, comment_id: str, comment: str, settings: GenerateSettings, seed: int) -> Iterator[Candidate]:
+        """See generators.Generator. The candidates are drawn one by one."""
+        maximum = self.prompt_room(settings)
+        for index in range(settings.num_candidates):
+            yield from self.batch([(comment_id, comment, index)], settings, seed, maximum)
+
+    def prompt_room(self, settings: GenerateSettings) -> int:
+        """The maximum number of prompt tokens. Raises UserError if there is no room, or the model does not support min_new_tokens."""
+        if settings.min_new_tokens and spelt_ends(self.tokenizer)[1]:
+            raise UserError(f"generate.min_new_tokens: {self.name} has no end token and does not support it; set it to 0")
+        context = context_length(self.model.config)
+        return prompt_room(settings, context, len(encode_prompt(self.tokenizer, "", context)) + 1)
+
+    def batch(self, rows: Sequence[tuple[str, str, int]], settings: GenerateSettings, seed: int, maximum: int) -> list[Candidate]:
+        """Draw a candidate for each (comment_id, comment, index of the candidate). maximum: of prompt tokens."""
+        _, end = start_and_end(self.tokenizer)
+        _, spelt_end = spelt_ends(self.tokenizer)
+        prompts = [encode_prompt(self.tokenizer, comment, maximum) for _, comment, _ in rows]
+        width = max(map(len, prompts))
+        ids = torch.tensor([[end] * (width - len(prompt)) + prompt for prompt in prompts])
+        mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+        seeds = [stream_seed(seed, index, comment) for _, comment, index in rows]
+        nucleus = _Nucleus(seeds, settings, self.tokenizer, width)
+        with torch.inference_mode():
+            output: Any = self.model.generate(
+                input_ids=ids.to(self.device),
+                attention_mask=mask.to(self.device),
+                do_sample=False,
+                max_new_tokens=settings.max_new_tokens,
+                logits_processor=LogitsProcessorList([nucleus]),
+                eos_token_id=end,
+                pad_token_id=end,
+            )
+        generated = output[:, width:].cpu()
+        candidates = []
+        for row, (comment_id, comment, index) in enumerate(rows):
+            tokens = generated[row, : int(nucleus.tokens[row])].tolist()
+            decoded = str(self.tokenizer.decode([token for token in tokens if token != end]))
+            # count a spelt end as one token; otherwise it would dominate the mean of a short reply
+            surplus = len(_encode(self.tokenizer, spelt_end)) - 1 if spelt_end and decoded.endswith(spelt_end) else 0
+            mean = float(nucleus.log_likelihood[row]) / max(1, len(tokens) - surplus)
+            reply = text.parse_reply(decoded)
+            candidates.append(Candidate(comment_id, f"{comment_id}-{index}", seeds[row], comment, reply, self.name, mean))
+        return candidates
+
+    def token_counts(self, pairs: Sequence[tuple[str, str]]) -> list[int]:
+        """The number of tokens of each reply and its end, over which `log_likelihoods` takes the mean. A spelt end counts as one token.
+
+        Replies are not truncated.
+        """
+        _, spelt_end = spelt_ends(self.tokenizer)
+        surplus = len(_encode(self.tokenizer, spelt_end)) - 1 if spelt_end else 0
+        context = context_length(self.model.config)
+        encoded = [encode_training_row(self.tokenizer, comment, reply, context) for comment, reply in pairs]
+        return [len(row) - prompt - surplus for row, prompt in encoded]
 
     def log_likelihoods(self, pairs: Sequence[tuple[str, str]], settings: GenerateSettings) -> list[float]:
         """The mean log-likelihood per token (nats) of each reply and its end, given the comment.

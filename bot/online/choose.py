@@ -15,8 +15,9 @@ comment's author and text. If no candidate passes, none is chosen; this is norma
 
 from __future__ import annotations
 
+import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from typing import Annotated
 
 import typer
 
-from bot import config, files, schema
+from bot import cli, config, files, schema
 from bot.cli import UserError
 from bot.conduct import what
 from bot.corpus import copies
@@ -155,6 +156,28 @@ def join(comments: Sequence[Comment], candidates: Sequence[Candidate], scores: S
     return rows
 
 
+def decide(
+    comments: Sequence[Comment],
+    candidates: Sequence[Candidate],
+    scores: Sequence[Scores],
+    context: Sequence[Context],
+    own: Sequence[str],
+    settings: config.Settings,
+) -> tuple[list[Scored], bool]:
+    """`join`, `fault_finder` and `choose`: the rows with their verdicts, and whether sketches of the training text exist."""
+    before = join(comments, candidates, scores)
+    fault, with_training = fault_finder([row for row in before if not refusal(row, settings.choose)], comments, context, own, settings)
+    return choose(before, settings.choose, fault), with_training
+
+
+def own_texts(path: Path, but_to: Collection[str]) -> list[str]:
+    """The bot's recent replies in the ledger at `path`, except those to the given comments; empty if there is no ledger."""
+    if not path.exists():
+        return []
+    with closing(ledger.open_existing(path)) as db:
+        return ledger.own_texts(db, but_to=but_to)
+
+
 def main(
     run: Annotated[Path, typer.Option(help="run folder: reads scores.csv, writes scored.csv and chosen.csv")],
     config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings")] = None,
@@ -181,15 +204,12 @@ def check_origin(run: Path) -> None:
 def choose_in(run: Path, settings: config.Settings) -> None:
     check_origin(run)
     comments = schema.read_rows(run / "comments.csv", Comment)
-    before = join(comments, schema.read_rows(run / "candidates.csv", Candidate), schema.read_rows(run / "scores.csv", Scores))
+    candidates, scores = schema.read_rows(run / "candidates.csv", Candidate), schema.read_rows(run / "scores.csv", Scores)
     context = schema.read_rows(run / "context.csv", Context) if (run / "context.csv").exists() else []
-    own: list[str] = []
-    if settings.submit.ledger.exists():
-        with closing(ledger.open_existing(settings.submit.ledger)) as db:
-            # except replies to these comments, so that a run that has already posted makes the same choice again
-            own = ledger.own_texts(db, but_to={row.comment_id for row in before})
-    fault, with_training = fault_finder([row for row in before if not refusal(row, settings.choose)], comments, context, own, settings)
-    rows = choose(before, settings.choose, fault)
+    # except replies to these comments, so that a run that has already posted makes the same choice again
+    own = own_texts(settings.submit.ledger, but_to={row.comment_id for row in candidates})
+    with cli.waiting("checking the candidates"):
+        rows, with_training = decide(comments, candidates, scores, context, own, settings)
     made_from = {
         "scores": files.sha256_of(run / "scores.csv"),
         "settings": settings.choose.model_dump(mode="json"),
@@ -197,7 +217,8 @@ def choose_in(run: Path, settings: config.Settings) -> None:
         "training_sketches": with_training,
     }
     schema.write_rows(run / "scored.csv", Scored, rows, made_from)
-    schema.write_rows(run / "chosen.csv", Scored, (row for row in rows if row.verdict == Verdict.CHOSEN), made_from)
+    chosen = (row for row in rows if row.verdict == Verdict.CHOSEN)
+    schema.write_rows(run / "chosen.csv", Scored, chosen, made_from, chosen_utc=int(time.time()))
     print(summary(rows))
     if not with_training:
         sketches = settings.generate.model / copies.FILE

@@ -4,14 +4,17 @@ Reads  Reddit, or the sandbox at reddit.url; and the ledger, if there is one.
 Writes RUN/context.csv, RUN/skipped.csv and, last, RUN/comments.csv. Each comment that was read is in exactly one of the last two.
 
     python run_bot.py fetch --config FILE --run RUN [--limit N]
+    python run_bot.py fetch --config FILE --run RUN --permalink https://www.reddit.com/r/SUBREDDIT/comments/THREAD/TITLE/COMMENT/
 
 If all three files exist, are complete and were made with the same settings, nothing is fetched again, so an interrupted run resumes with
-the same comments. conduct.may_reply_to decides which comments are answered; if there is a ledger, its records count too. Users who ask bots
-to stay away are recorded as opted out in the ledger, or in its backup if there is no ledger.
+the same comments. With --permalink one comment is read, whatever its age, depth and karma, because a person selected it.
+conduct.may_reply_to decides which comments are answered; if there is a ledger, its records count too. Users who ask bots to stay away are
+recorded as opted out in the ledger, or in its backup if there is no ledger.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -23,8 +26,8 @@ from typing import Annotated
 
 import typer
 
-from bot import config, files, markdown, schema, text
-from bot.cli import Unreachable, UserError
+from bot import cli, config, files, markdown, names, schema, text
+from bot.cli import Unreachable, UserError, WrongSettings
 from bot.conduct import where
 from bot.conduct.reasons import Reason
 from bot.conduct.where import NOTHING_KNOWN, NOTHING_LIKELY, Known, Likely
@@ -38,6 +41,7 @@ from bot.reddit.requestor import Client
 from bot.reddit.threads import Thread, ThreadComment
 from bot.schema import Comment, Context, Skipped
 
+ANY_COMMENT = {"depth": sys.maxsize, "minimum_karma": -sys.maxsize, "maximum_age_hours": float("inf")}
 FAILURES_IN_A_ROW = 3  # threads; after that, the remaining threads are not requested
 
 
@@ -49,12 +53,14 @@ def take_up(
     limit: int | None = None,
     known: Known = NOTHING_KNOWN,
     judge: Callable[[Sequence[str]], Likely] = lambda pieces: NOTHING_LIKELY,
+    only: str = "",
 ) -> tuple[list[Comment], list[Context], list[Skipped]]:
     """Divide the comments of threads into those to answer, context (the other readable comments of the same threads), and skipped ones.
 
     now: epoch seconds. us: our account's name, empty for none. known: the ledger's records. judge: a classifier of pieces of text, called
     once with the texts of all comments that pass every other rule. Comments to answer are taken from the threads in turn, in the order of
-    the threads and by descending karma within a thread, up to `limit`, so that no thread uses up the limit. Comments by people who opted
+    the threads and by descending karma within a thread, up to `limit`, so that no thread uses up the limit. only: the fullname of
+    the only comment to consider; the others are context. Comments by people who opted
     out, or who ask bots to stay away in these threads, are not stored.
     """
     away = {name.lower() for name in ask_bots_away(threads)}
@@ -65,7 +71,7 @@ def take_up(
         reason = where.may_reply_to(thread, comment, settings.fetch, settings.conduct, now, us, ours, known, likely)
         return Reason.OPTED_OUT if reason is None and away & {comment.author.lower(), thread.author.lower()} else reason
 
-    pairs = [(thread, comment) for thread in threads for comment in thread.comments]
+    pairs = [(thread, comment) for thread in threads for comment in thread.comments if only in ("", comment.comment_id)]
     reasons = [refusal(*pair, NOTHING_LIKELY) for pair in pairs]
     left = [pair for pair, reason in zip(pairs, reasons, strict=True) if reason is None]
     likely = judge(list(dict.fromkeys(piece for pair in left for piece in where.pieces_of(*pair))))
@@ -88,8 +94,7 @@ def take_up(
     taken, over = in_turns[:limit], in_turns[len(in_turns) if limit is None else limit :]
     skipped += [Skipped(comment.comment_id, thread.thread_id, thread.subreddit, Reason.OVER_LIMIT) for thread, comment in over]
 
-    taken_ids = {comment.comment_id for _, comment in taken}
-    taken_threads = {thread.thread_id for thread, _ in taken}
+    taken_ids, taken_threads = {comment.comment_id for _, comment in taken}, {thread.thread_id for thread, _ in taken}
     context = [
         Context(thread.thread_id, comment.comment_id, comment.parent_id, markdown.well_formed(comment.body), comment.author)
         for thread in threads
@@ -133,6 +138,7 @@ def _row(thread: Thread, comment: ThreadComment) -> Comment:
         over_18=thread.over_18,
         permalink=comment.permalink,
         submitter=thread.author,
+        parent_id=comment.parent_id,
     )
 
 
@@ -199,14 +205,43 @@ def main(
     run: Annotated[Path, typer.Option(help="run folder; created if missing")],
     config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="answer at most this many comments, spread over submissions")] = None,
+    permalink: Annotated[str, typer.Option(help="read only this comment, whatever its age, depth and karma")] = "",
 ) -> None:
     """Read from Reddit the comments to answer, the comments to skip with the reasons, and the rest of their threads."""
     settings = config.load(config_file)
     with files.run_folder(run, make=True):
-        fetch(run, settings, limit)
+        fetch(run, settings, limit, permalink)
 
 
-def fetch(run: Path, settings: Settings, limit: int | None) -> None:
+def read_listed(client: Client, rules: FetchSettings) -> tuple[list[Thread], list[Skipped], dict[str, Outcome]]:
+    """`read_threads`, and a line for what cannot be read. Raises UserError if no subreddit can be read."""
+    threads, unread, answers = read_threads(client, rules)
+    refused = {name: outcome for name, outcome in answers.items() if outcome is not Outcome.READ}
+    if len(refused) == len(answers):
+        raise UserError(f"no subreddit could be read ({_counted(refused)}); check fetch.subreddits")
+    for name, outcome in refused.items():
+        print(f"fetch: r/{name} is left out: {outcome}")
+    if unread:
+        print(f"fetch: {len(unread)} of {len(threads) + len(unread)} threads cannot be read: {', '.join(row.thread_id for row in unread)}")
+    return threads, unread, answers
+
+
+def named_comment(permalink: str, settings: Settings) -> tuple[str, str] | None:
+    """The fullnames of thread and comment; None without a permalink. Raises UserError if it is not the permalink of a comment."""
+    if permalink and (ids := names.permalink_ids(permalink, settings.reddit.url)) is None:
+        raise UserError(f"{permalink}: not the permalink of a comment, such as https://www.reddit.com/r/books/comments/1abc/title/k9z8y7x/")
+    return ids if permalink else None
+
+
+def read_one(client: Client, thread_id: str, comment_id: str, rules: FetchSettings) -> Thread:
+    """The thread of one comment. Raises UserError if Reddit does not show it."""
+    outcome, thread = reddit.read_comment(client, thread_id, comment_id, rules.replace_more_limit)
+    if thread is None:
+        raise UserError(f"{comment_id} in {thread_id} cannot be read ({outcome}); check the permalink")
+    return thread
+
+
+def fetch(run: Path, settings: Settings, limit: int | None, permalink: str = "") -> None:
     """Write the three files of a run folder. Raises UserError if one of them may not be written, or nothing can be read."""
     comments_csv, context_csv, skipped_csv = run / "comments.csv", run / "context.csv", run / "skipped.csv"
     for path in (comments_csv, context_csv, skipped_csv):
@@ -218,27 +253,31 @@ def fetch(run: Path, settings: Settings, limit: int | None) -> None:
         ),
         "source": "sandbox" if reddit.is_sandbox(settings.reddit.url) else "reddit",  # the sandbox's port may change when a run resumes
         "limit": limit,
+        **({"permalink": permalink} if permalink else {}),
     }
     if all(files.is_current(path, made_from) for path in (context_csv, skipped_csv, comments_csv)):
         print(f"fetch: {comments_csv} exists and is current; nothing to do")
         return
-    if not settings.fetch.subreddits:
-        raise UserError("fetch.subreddits is empty; name at least one subreddit in the config, see config.example.toml")
-
+    if not settings.fetch.subreddits and not permalink:
+        raise WrongSettings("fetch.subreddits is empty; name at least one subreddit in the config, see config.example.toml")
+    only = named_comment(permalink, settings)
     client = reddit.connect(settings.reddit)
-    us = reddit.account_name(client)
-    threads, unread, answers = read_threads(client, settings.fetch)
-    refused = {name: outcome for name, outcome in answers.items() if outcome is not Outcome.READ}
-    if len(refused) == len(answers):
-        raise UserError(f"no subreddit could be read ({_counted(refused)}); check fetch.subreddits")
-    for name, outcome in refused.items():
-        print(f"fetch: r/{name} is left out: {outcome}")
-    if unread:
-        print(f"fetch: {len(unread)} of {len(threads) + len(unread)} threads cannot be read: {', '.join(row.thread_id for row in unread)}")
+    with cli.waiting("logging in"):
+        us = reddit.account_name(client)
+    unread: list[Skipped] = []
+    answers: dict[str, Outcome] = {}
+    if only:
+        threads = [read_one(client, *only, settings.fetch)]
+        settings = settings.model_copy(update={"fetch": settings.fetch.model_copy(update=ANY_COMMENT)})
+    else:
+        with cli.waiting("reading threads from Reddit"):
+            threads, unread, answers = read_listed(client, settings.fetch)
     now = time.time()
     remember(settings.submit.ledger, ask_bots_away(threads), now)
     judge = partial(classifier.judge_pieces, conduct=settings.conduct)
-    comments, context, skipped = take_up(threads, settings, now, us, limit, known_to(settings.submit.ledger, now), judge)
+    known = known_to(settings.submit.ledger, now)
+    with cli.waiting("checking which comments may be answered"):
+        comments, context, skipped = take_up(threads, settings, now, us, limit, known, judge, only[1] if only else "")
     skipped = unread + skipped
 
     schema.write_rows(context_csv, Context, context, made_from)

@@ -1,11 +1,19 @@
 """generate: write candidate replies for every comment.
 
-Reads  RUN/comments.csv; or, with --in, one or more CSV files with the columns comment_id and comment.
-Writes RUN/candidates.csv, or --out: exactly num_candidates rows per comment, in the order of the comments.
+Reads  RUN/comments.csv; or, with --in, one or more CSV files with the columns comment_id and comment; or, with --text, one comment.
+       Back ends that use them also read the columns subreddit, title and parent_id, where they are, and RUN/context.csv.
+Writes RUN/candidates.csv, or --out: exactly num_candidates rows per comment, in the order of the comments; none for a comment for which the
+       back end fails, which the manifest's `left_out` counts by reason. The manifest's `speed` has the words and seconds of those written
+       by this process, without loading the model, and its peak memory in MB.
 
     python run_bot.py generate --run data/runs/X
     python run_bot.py generate --in lm_train.csv --in lm_val.csv --in lm_test.csv --out fakes.csv --sample 4500 --num-candidates 1 --seed 7
     python run_bot.py generate --in - --out - < comments.csv > candidates.csv
+    python run_bot.py generate --text "Which book made you laugh?" --temperature 0.9 | python run_bot.py score --in - --out -
+    python run_bot.py generate --cluster 10.0.0.5:6379 --in data/raw_data --out fakes.parquet --num-candidates 1
+
+With --cluster a Ray cluster generates blocks of BLOCK_COMMENTS comments (see cluster.py); tables are CSV or Parquet. The rows of a block
+are those that `generate` writes for a file with its comments.
 
 Finished comments are kept in `OUT.part` (one JSON array of candidates per line), from which a killed run resumes. With `--out -` the table
 goes to standard output, without a part file or a manifest; messages go to standard error.
@@ -14,18 +22,26 @@ goes to standard output, without a part file or a manifest; messages go to stand
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from bot import config, files, generators, schema, text
-from bot.cli import UserError, progress_bar, redirect_messages
+from bot import cli, cluster, config, files, generators, schema, text
+from bot.cli import Clock, UserError, progress_bar, redirect_messages
 from bot.conduct.reasons import Reason
-from bot.schema import Candidate
+from bot.generators import Failed, Place
+from bot.schema import Candidate, Context
 from bot.weights import serving
+
+INPUT = ("comment_id", "comment")
+TEXT_ID = "text"  # the comment_id of --text
+ANCESTORS = 8  # comments above a comment, at most
+BLOCK_COMMENTS = 500  # with --cluster: three minutes for ten candidates each on two cores
 
 
 def answerable(rows: Iterable[dict[str, str]]) -> tuple[list[tuple[str, str]], dict[str, int]]:
@@ -34,8 +50,13 @@ def answerable(rows: Iterable[dict[str, str]]) -> tuple[list[tuple[str, str]], d
     >>> answerable([{"comment_id": "a", "comment": "hi"}, {"comment_id": "b", "comment": "[deleted]"}])
     ([('a', 'hi')], {'deleted': 1})
     """
-    taken: dict[str, str] = {}
-    left_out: dict[str, int] = {}
+    left_out: Counter[str] = Counter()
+    return list(each_answerable(rows, left_out)), dict(left_out)
+
+
+def each_answerable(rows: Iterable[Mapping[str, str]], left_out: Counter[str]) -> Iterator[tuple[str, str]]:
+    """The comments of `answerable`, one by one. left_out: the omitted rows are added to it."""
+    taken: set[str] = set()
     for row in rows:
         body = text.clean(row["comment"])
         if not body:
@@ -47,27 +68,68 @@ def answerable(rows: Iterable[dict[str, str]]) -> tuple[list[tuple[str, str]], d
         elif row["comment_id"] in taken:
             reason = Reason.SAME_ID
         else:
-            taken[row["comment_id"]] = body
+            taken.add(row["comment_id"])
+            yield row["comment_id"], body
             continue
-        left_out[str(reason)] = left_out.get(reason, 0) + 1
-    return list(taken.items()), left_out
+        left_out[str(reason)] += 1
+
+
+def chain(parent_id: str, others: Mapping[str, Context]) -> list[tuple[str, str]]:
+    """(author, text) of the comments above a comment, oldest first; at most ANCESTORS. parent_id: of the comment; others: by their ids."""
+    above: dict[str, Context] = {}
+    while (row := others.get(parent_id)) and parent_id not in above and len(above) < ANCESTORS:
+        above[parent_id] = row
+        parent_id = row.parent_id
+    return [(row.author, row.comment) for row in reversed(above.values())]
+
+
+def places_of(rows: Sequence[Mapping[str, str]], context: Sequence[Context]) -> dict[str, Place]:
+    """Where each comment is, by comment_id, as far as the columns subreddit, title and parent_id tell. context: other comments there.
+
+    >>> rows = [{"comment_id": "b", "comment": "x", "subreddit": "books", "parent_id": "a"}]
+    >>> places_of(rows, [Context("t", "a", "t", "*Why?*")])
+    {'b': Place(subreddit='books', title='', above=('Why?',))}
+    """
+    known = {row["comment_id"]: Context("", row["comment_id"], row.get("parent_id", ""), row["comment"]) for row in rows}
+    others = known | {row.comment_id: row for row in context}
+    result: dict[str, Place] = {}
+    for row in rows:
+        above = [text.clean(body) for _, body in chain(row.get("parent_id", ""), others) if not text.is_deleted(body)]
+        place = Place(row.get("subreddit", ""), text.clean(row.get("title", "")), tuple(filter(None, above)))
+        result.setdefault(row["comment_id"], place)
+    return result
 
 
 def generate(
-    sources: Sequence[Path], out: Path, settings: config.GenerateSettings, seed: int, sample: int | None = None, overwrite: bool = False
+    sources: Sequence[Path],
+    out: Path,
+    settings: config.GenerateSettings,
+    seed: int,
+    sample: int | None = None,
+    overwrite: bool = False,
+    comment: str | None = None,
+    context: Path | None = None,
 ) -> int:
-    """Write `out` for the comments of all `sources`; returns the number of candidates. Does nothing if `out` exists and is current.
+    """Write `out` for the comments of all `sources`, or for one comment; returns the number of candidates. Does nothing if `out` exists and
+    is current.
+
+    context: a context.csv, for back ends that read where comments are.
 
     Raises:
-        UserError: `out` may not be written, a column is missing, no comment can be answered, or there is no model.
+        UserError: `out` may not be written, a column is missing, no comment can be answered, there is no model, or all comments fail.
     """
-    files.check_output(out, sources, overwrite)
+    files.check_output(out, [*sources, *([context] if context else [])], overwrite)
     table = [row for source in sources for row in schema.read_table(source, ("comment_id", "comment"))[1]]
+    if comment is not None:
+        table = [{"comment_id": TEXT_ID, "comment": comment}]
     comments, left_out = answerable(table)
     if sample is not None and sample < len(comments):
         comments = [comments[index] for index in sorted(random.Random(seed).sample(range(len(comments)), sample))]
+    reads_places = generators.back_end(settings.backend).reads_places
+    context = context if reads_places and context and context.exists() else None
     made_from = {
-        "input": [files.sha256_of(source) for source in sources],
+        "input": [files.sha256_of(source) for source in [*sources, *([context] if context else [])]]
+        + ([text.fingerprint(comment)] if comment is not None else []),
         "model": serving.fingerprint(settings.model),
         "settings": settings.model_dump(mode="json"),
         "seed": seed,
@@ -76,38 +138,141 @@ def generate(
     if files.is_current(out, made_from):
         print(f"{out} exists and is current")
         return int((files.read_manifest(out) or {})["rows"])
-    for reason, count in left_out.items():
-        print(f"{count} comments left out: {reason}")
-    if table and not comments:
-        names, reasons = ", ".join(map(schema.display_name, sources)), ", ".join(f"{count} {reason}" for reason, count in left_out.items())
-        raise UserError(f"{names}: no comment can be answered ({reasons})")
+    report(sources, len(comments), left_out)
+    places = places_of(table, schema.read_rows(context, Context) if context else []) if reads_places else {}
     with files.part(out, made_from, _candidates) as part:
-        done = answered(comments, part, settings, seed)
-        rows = (candidate for comment_id, _ in comments for candidate in done[comment_id])
-        count = schema.write_rows(out, Candidate, rows, made_from, left_out=left_out)
-    print(f"{count:,} candidates for {len(comments):,} comments in {schema.display_name(out)}")
+        done, failed, speed = answered(comments, part, settings, seed, places)
+        left_out |= failed
+        rows = (candidate for comment_id, _ in comments for candidate in done.get(comment_id, []))
+        count = schema.write_rows(out, Candidate, rows, made_from, left_out=left_out, speed=speed)
+    print(f"{count:,} candidates for {len(done):,} comments in {schema.display_name(out)}")
     return count
 
 
+def report(sources: Sequence[Path], comments: int, left_out: Mapping[str, int]) -> None:
+    """Print how many comments are left out. Raises UserError if none is left."""
+    for reason, count in left_out.items():
+        print(f"{count} comments left out: {reason}")
+    if left_out and not comments:
+        names, reasons = (
+            ", ".join(map(schema.display_name, sources)) or "--text",
+            ", ".join(f"{count} {reason}" for reason, count in left_out.items()),
+        )
+        raise UserError(f"{names}: no comment can be answered ({reasons})")
+
+
 def answered(
-    comments: Sequence[tuple[str, str]], part: files.Part[list[Candidate]], settings: config.GenerateSettings, seed: int
-) -> dict[str, list[Candidate]]:
-    """The candidates for each comment, by its id. Those in `part` are not generated again; new ones are added to it."""
+    comments: Sequence[tuple[str, str]],
+    part: files.Part[list[Candidate]],
+    settings: config.GenerateSettings,
+    seed: int,
+    places: Mapping[str, Place],
+) -> tuple[dict[str, list[Candidate]], dict[str, int], dict[str, float]]:
+    """The candidates for each comment, by its id, the number of comments that failed by reason, and the speed.
+
+    Those in `part` are not generated again; new ones are added to it. Raises UserError if all comments fail.
+    """
     done = {candidates[0].comment_id: candidates for candidates in part.done}
     if done:
         print(f"resuming after {len(done)} of {len(comments)} comments")
-    # sorted by length, because a batch is padded to its longest comment
-    left = sorted((pair for pair in comments if pair[0] not in done), key=lambda pair: len(pair[1]))
-    generator = generators.load(settings.backend, settings.model, settings.precision) if left else None
+    left = [pair for pair in comments if pair[0] not in done]
+    generator = None
+    if left:
+        with cli.waiting("loading the generator"):
+            generator = generators.load(settings.backend, settings.model, settings.precision)
+    clock, words = Clock(), 0
+    failed: dict[str, int] = {}
     with progress_bar() as progress:
-        task = progress.add_task("comments", total=len(comments), completed=len(done))
-        for candidates in generator.sample(left, settings, seed) if generator else ():
-            if len(candidates) != settings.num_candidates:
-                raise AssertionError(f"{settings.backend} returned {len(candidates)} candidates instead of {settings.num_candidates}")
+        task = progress.add_task("writing candidates, by comment", total=len(comments), completed=len(done))
+        more = generators.with_places(settings.backend, places)
+        for candidates in sampled(generator, left, settings, seed, **more) if generator else ():
+            if isinstance(candidates, Failed):
+                print(f"{candidates.comment_id} left out: {candidates.reason} ({candidates.detail})")
+                failed[candidates.reason] = failed.get(candidates.reason, 0) + 1
+                continue
             part.add([asdict(candidate) for candidate in candidates])
             done[candidates[0].comment_id] = candidates
+            words += sum(len(candidate.reply.split()) for candidate in candidates)
             progress.advance(task)
-    return done
+    if failed and not done:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in failed.items())
+        raise UserError(f"{settings.model}: no comment could be answered ({reasons}); see the lines above")
+    return done, failed, clock.facts(words=words)
+
+
+def sampled(
+    generator: generators.Generator, comments: Iterable[tuple[str, str]], settings: config.GenerateSettings, seed: int, **more: Any
+) -> Iterator[list[Candidate]]:
+    """The candidates for each comment, or Failed, in any order. more: see generators.with_places."""
+    by_length = sorted(comments, key=lambda pair: len(pair[1]))  # because a batch is padded to its longest comment
+    for candidates in generator.sample(by_length, settings, seed, **more):
+        if not isinstance(candidates, Failed) and len(candidates) != settings.num_candidates:
+            raise AssertionError(f"{settings.backend} returned {len(candidates)} candidates instead of {settings.num_candidates}")
+        yield candidates
+
+
+# --- on a cluster ---------------------------------------------------------------------------------------------------------
+
+
+def generate_on_cluster(
+    address: str,
+    sources: Sequence[Path],
+    out: Path,
+    settings: config.GenerateSettings,
+    seed: int,
+    sample: int | None = None,
+    overwrite: bool = False,
+) -> int:
+    """Like `generate`, with the workers of a Ray cluster. Comments are read when they are needed; their ids are kept in memory.
+
+    Raises:
+        UserError: as in `generate` and cluster.compute, or the back end asks a server.
+    """
+    if generators.back_end(settings.backend).reads_places:
+        raise UserError(f"generate.backend {settings.backend} asks a server, which more machines do not speed up; leave out --cluster")
+    cluster.check_address(address)
+    tables = cluster.tables(sources, out)
+    files.check_output(out, tables, overwrite)
+    for path in tables:
+        cluster.columns_of(path, INPUT)
+    settings = cluster.with_absolute_paths(settings)
+    made_from = {
+        "input": [files.sha256_of(path) for path in tables], "model": serving.fingerprint(settings.model),
+        "settings": settings.model_dump(mode="json"), "seed": seed, "sample": sample, "block_rows": BLOCK_COMMENTS,
+    }  # fmt: skip
+    if files.is_current(out, made_from):
+        print(f"{out} exists and is current")
+        return int((files.read_manifest(out) or {})["rows"])
+
+    def comments(left_out: Counter[str]) -> Iterator[tuple[str, str]]:
+        return each_answerable((row for path in tables for row in cluster.rows_of(path, INPUT, INPUT)), left_out)
+
+    left_out: Counter[str] = Counter()
+    count = sum(1 for _ in comments(left_out))
+    report(tables, count, left_out)
+    drawn = range(count) if sample is None or sample >= count else {*random.Random(seed).sample(range(count), sample)}
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for number, (comment_id, comment) in enumerate(comments(Counter())):
+            if number in drawn:
+                yield {"comment_id": comment_id, "comment": comment}
+
+    job = cluster.Job(rows, len(drawn), partial(load_worker, settings, seed), schema.arrow_schema(Candidate), BLOCK_COMMENTS)
+    written = cluster.compute(address, out, job, made_from, left_out=dict(left_out))
+    print(f"{written:,} candidates for {len(drawn):,} comments in {out}")
+    return written
+
+
+def load_worker(settings: config.GenerateSettings, seed: int) -> cluster.Work:
+    """Load the generator, and return a function that computes the candidates, in the order of the comments."""
+    generator = generators.load(settings.backend, settings.model, settings.precision)
+
+    def work(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        comments = [(row["comment_id"], row["comment"]) for row in rows]
+        made = {candidates[0].comment_id: candidates for candidates in sampled(generator, comments, settings, seed)}
+        return [asdict(candidate) for comment_id, _ in comments for candidate in made[comment_id]]
+
+    return work
 
 
 def _candidates(piece: list[dict[str, Any]]) -> list[Candidate]:
@@ -120,26 +285,40 @@ def main(
     run: Annotated[Path | None, typer.Option(help="run folder: reads comments.csv, writes candidates.csv")] = None,
     sources: Annotated[
         list[Path] | None,
-        typer.Option("--in", help="any CSV with comment_id and comment (-: standard input); may be repeated"),
+        typer.Option("--in", metavar="FILE", help="any CSV with comment_id and comment (-: standard input); may be repeated"),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="the CSV to write, with --in; - for standard output")] = None,
+    comment: Annotated[str | None, typer.Option("--text", help="one comment, instead of --in")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="the CSV to write, with --in or --text; - for standard output, the default with --text")
+    ] = None,
     config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings")] = None,
     num_candidates: Annotated[
         int | None, typer.Option(min=1, max=1000, help="candidates per comment [default: generate.num_candidates]")
     ] = None,
+    model: Annotated[Path | None, typer.Option(help="folder of the generator [default: generate.model]")] = None,
+    temperature: Annotated[float | None, typer.Option(min=0.01, max=5, help="[default: generate.temperature]")] = None,
+    engine: Annotated[str | None, typer.Option(help=f"{', '.join(generators.BACK_ENDS)} [default: generate.backend]")] = None,
     seed: Annotated[int, typer.Option(help="the same seed gives the same text")] = 1,
     sample: Annotated[int | None, typer.Option(min=1, help="use only this many comments, drawn at random")] = None,
+    cluster_address: cluster.Address = None,
     overwrite: files.Overwrite = False,
 ) -> None:
     """Write candidate replies for comments."""
-    if (run is None) == (not sources) or (not sources) != (out is None):
-        raise UserError("give either --run DIR, or --in FILE.csv and --out FILE.csv")
+    if comment is not None:
+        out = out or files.STANDARD
+    if [run is not None, bool(sources), comment is not None].count(True) != 1 or (run is None) != (out is not None):
+        raise UserError("give either --run DIR, or --in FILE.csv and --out FILE.csv, or --text COMMENT")
+    given = {"num_candidates": num_candidates, "model": model, "temperature": temperature, "backend": engine}
     settings = config.load(config_file).generate
-    if num_candidates:
-        settings = settings.model_copy(update={"num_candidates": num_candidates})
-    if run is not None:
+    settings = settings.model_copy(update={name: value for name, value in given.items() if value is not None})
+    generators.back_end(settings.backend)  # an unknown one is reported first
+    if cluster_address is not None:
+        if not sources or out is None:
+            raise UserError("--cluster: give --in and --out; a run has too few comments for a cluster")
+        generate_on_cluster(cluster_address, sources, out, settings, seed, sample, overwrite)
+    elif run is not None:
         with files.run_folder(run):
-            generate([run / "comments.csv"], run / "candidates.csv", settings, seed, sample, overwrite)
-    elif sources and out is not None:
+            generate([run / "comments.csv"], run / "candidates.csv", settings, seed, sample, overwrite, context=run / "context.csv")
+    elif out is not None:
         with redirect_messages(out):
-            generate(sources, out, settings, seed, sample, overwrite)
+            generate(sources or [], out, settings, seed, sample, overwrite, comment)

@@ -4,6 +4,7 @@ Reads  the ledger; and, from Reddit, our replies and the comments that they answ
 Writes data/harvest.csv, one row per reply and age; existing rows are kept.
 
     python run_bot.py harvest --config FILE --out data/harvest.csv
+    python run_bot.py harvest --run data/runs/X --out data/sandbox_harvest.csv      the replies of `run --sandbox --post`
 
 Run it every hour or two. A reply is measured once when it is 1 to 2 hours old, once at 24 to 48 hours and once at 7 to 14 days. If no run
 takes place in one of these periods, that row is missing; nothing is estimated. age_hours is the reply's age at the measurement, by
@@ -16,19 +17,22 @@ these rows.
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bot import config, files, markdown, schema
+from bot import cli, config, files, markdown, schema
 from bot.posting import ledger
 from bot.posting.ledger import HOUR, Reply, State
 from bot.reddit import client as reddit
 from bot.reddit.requestor import Client
 from bot.reddit.threads import Standing
+from bot.sandbox.process import sandbox_of, sandbox_process, sandbox_settings
 from bot.schema import Harvested
 
 AGES_HOURS = (1, 24, 168)  # a reply is measured between each of these ages and twice that age
@@ -49,6 +53,13 @@ def due(replies: Iterable[Reply], rows: Iterable[Harvested], now: float) -> list
     seen = {(row.reply_id, age_of(row.age_hours)) for row in rows}
     ages = ((reply, age_of((now - reply.intent_utc) / HOUR)) for reply in replies)
     return [reply for reply, age in ages if reply.reply_id and age is not None and (reply.reply_id, age) not in seen]
+
+
+def next_due_minutes(replies: Iterable[Reply], now: float) -> int | None:
+    """Minutes until a reply reaches one of AGES_HOURS, rounded up; None if all are older. now: epoch seconds."""
+    left = [age * HOUR - (now - reply.intent_utc) for reply in replies for age in AGES_HOURS]
+    later = [seconds for seconds in left if seconds > 0]
+    return math.ceil(min(later) / 60) if later else None
 
 
 def look(
@@ -94,10 +105,20 @@ def harvest(client: Client, replies: Sequence[Reply], out: Path, now: float, opt
 def main(
     out: Annotated[Path, typer.Option(help="the CSV to write; existing rows are kept")] = Path("data/harvest.csv"),
     config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings")] = None,
+    run: Annotated[Path | None, typer.Option(help="run folder of `run --sandbox --post`: use its sandbox and ledger")] = None,
 ) -> None:
     """Record karma, replies and removal of our own replies."""
-    settings = config.load(config_file)
     files.check_output(out)
+    with ExitStack() as stack:
+        if run is not None:
+            sandbox_of(run)
+            stack.enter_context(files.run_folder(run))
+            os.environ |= sandbox_settings(stack.enter_context(sandbox_process(run)), run)
+        harvest_to(out, config.load(config_file))
+
+
+def harvest_to(out: Path, settings: config.Settings) -> None:
+    """`harvest` for the replies in the ledger. Raises UserError if there is none, or Reddit cannot be reached."""
     path = settings.submit.ledger
     with closing(ledger.open_existing(path)) as db:
         client = reddit.connect(settings.reddit)
@@ -105,5 +126,9 @@ def main(
         replies = ledger.in_state(db, State.POSTED, State.WITHDRAWN)
         opted_out = ledger.everyone_opted_out(db)
         account = ledger.account(db)
-    count = harvest(client, replies, out, reddit.server_utc(client), opted_out)
+    now = reddit.server_utc(client)
+    with cli.waiting("reading our replies"):
+        count = harvest(client, replies, out, now, opted_out)
     print(f"harvest: {count} rows added; {out} ({account}, {path.absolute()})")
+    if (minutes := next_due_minutes(replies, now)) is not None and not count:
+        print(f"harvest: {len(replies)} replies are posted; the next measurement is due in {minutes} minutes")

@@ -10,6 +10,7 @@ rankers/scoring.py scores the candidates; `choose` decides which of them are use
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,13 @@ import typer
 from bot import config, files, schema
 from bot.rankers import score, scoring
 from bot.schema import Candidate, Scores
+
+
+def rows(candidates: Sequence[Candidate], scored: Sequence[score.Scores], how: scoring.Scoring) -> Iterator[Scores]:
+    """The row of each candidate. scored: its scores, in the same order."""
+    for each, own in zip(candidates, scored, strict=True):
+        combined = scoring.rank(how, own, score.Ranked(each.comment, each.reply, each.log_likelihood))
+        yield Scores(each.comment_id, each.candidate_id, **own, **combined)
 
 
 def main(
@@ -30,20 +38,12 @@ def main(
     with files.run_folder(run):
         files.check_output(out, [source])
         candidates = schema.read_rows(source, Candidate)
+        scoring.check_weights(settings)
         how = scoring.by_all(settings)
         made_from = {"candidates": files.sha256_of(source), **how.made_with}
         if files.is_current(out, made_from):
             print(f"{out} exists and is current")
             return
-        with scoring.scored_in_parts([(each.comment, each.reply) for each in candidates], how, out, made_from) as scored:
-            rows = (
-                Scores(
-                    each.comment_id,
-                    each.candidate_id,
-                    **own,
-                    **scoring.rank(how, own, score.Ranked(each.comment, each.reply, each.log_likelihood)),
-                )
-                for each, own in zip(candidates, scored, strict=True)
-            )
-            count = schema.write_rows(out, Scores, rows, made_from)
+        with scoring.scored_in_parts([(each.comment, each.reply) for each in candidates], how, out, made_from) as (scored, speed):
+            count = schema.write_rows(out, Scores, rows(candidates, scored, how), made_from, speed=speed)
         print(f"{count:,} candidates scored in {out}")

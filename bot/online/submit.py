@@ -1,6 +1,6 @@
 """submit: post the chosen replies, each at most once.
 
-Reads  RUN/chosen.csv, RUN/comments.csv (authors and texts of the comments) and the ledger.
+Reads  RUN/chosen.csv, RUN/comments.csv (authors and texts of the comments), the ledger and, if present, RUN/approvals.csv.
 Writes the ledger, and RUN/submitted.csv: the outcome of each chosen reply, and of replies from earlier runs that were waiting.
 
     python run_bot.py submit --run data/runs/X --post
@@ -8,11 +8,14 @@ Writes the ledger, and RUN/submitted.csv: the outcome of each chosen reply, and 
 The ledger (submit.ledger) is the single source of truth. It is first compared with the account's latest replies on Reddit (adopt.check),
 and people's requests are carried out (`inbox`). Then each reply goes through these steps, in order: check when (conduct.may_post); look
 on Reddit for a reply of ours to the same comment; check where and what (door.objection), with the current comment, thread and settings;
-check when again; write the intent to disk; send one POST; write its result to disk. A refusal that Reddit names is final, or has a time
-before which nothing is sent. If it is unknown whether Reddit accepted the reply, the run looks for it. If it is not on Reddit, it is
-parked for a person (`run_bot.py resolve`) and the run posts nothing more; later runs look for it again, but never send it again. So the
-same command resumes a run that was killed. Only one process can use a ledger: a second one exits with status 75 and sends nothing to
-Reddit.
+check when and the approval again; write the intent to disk; send one POST; write its result to disk. A refusal that Reddit names is
+final, or has a time before which nothing is sent. If it is unknown whether Reddit accepted the reply, the run looks for it. If it is not
+on Reddit, it is parked for a person (`run_bot.py resolve`) and the run posts nothing more; later runs look for it again, but never send
+it again. So the same command resumes a run that was killed. Only one process can use a ledger: a second one exits with status 75 and
+sends nothing to Reddit.
+
+If submit.approval is "required" (the default on Reddit itself), a reply is posted only if a person approved exactly this text on the page
+of `web`, and did not undo it until the moment of posting. The others wait; the same command posts them once they are approved.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import math
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,14 +32,14 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from bot import config, files, schema, text
+from bot import cli, config, files, names, schema, text
 from bot.cli import NoPermission, Unreachable, UserError
 from bot.conduct import when, where
 from bot.conduct.when import Facts, Refusal
 from bot.config import Settings
 from bot.corpus import copies
 from bot.online import adopt, door, inbox
-from bot.posting import clock, ledger
+from bot.posting import approvals, clock, ledger
 from bot.posting.database import State
 from bot.posting.ledger import DAY, HOUR, Reply, Settled
 from bot.rankers import classifier
@@ -101,7 +104,8 @@ def submit(db: sqlite3.Connection, client: Client, chosen: list[Reply], settings
             yield attempt_of(reply, *earlier_outcome(known, reply), known.done_utc or known.intent_utc)
             continue
         if known is not None:
-            reply = replace(known, candidate_id=reply.candidate_id, body=reply.body, comment_sha256=reply.comment_sha256)
+            now_chosen = {name: getattr(reply, name) for name in ("candidate_id", "body", "comment_sha256", "approvals")}
+            reply = replace(known, **now_chosen)
         if stopped:
             outcome, reply_id = refused(sender, reply, stopped), ""
         else:
@@ -132,8 +136,12 @@ def post(sender: Sender, reply: Reply) -> tuple[str, str]:
         waited = reddit.wait_for_turn(client)
     if not_now := refusal(sender, reply):
         return refused(sender, reply, not_now), ""
+    not_now, is_approved = approval(sender, reply)
+    if not_now:
+        return refused(sender, reply, not_now), ""
     ledger.intend(db, reply, sender.now())
-    answer = reddit.reply(client, reply.comment_id, door.posted_text(reply.body, rules.disclosure))
+    disclosure = rules.approved_disclosure if is_approved else rules.disclosure
+    answer = reddit.reply(client, reply.comment_id, door.posted_text(reply.body, disclosure))
     record(db, reply.comment_id, answer, sender.now())
     if answer.outcome is Outcome.UNKNOWN or (answer.outcome is Outcome.POSTED and not answer.reply_id):
         look_for(sender, reply)
@@ -162,25 +170,44 @@ def judged(sender: Sender, reply: Reply) -> tuple[str | None, Reply]:
 
 def refusal(sender: Sender, reply: Reply) -> Refusal | None:
     """The result of `conduct.may_post` now, or after the pause between two replies. Does not wait if the clock went back."""
-    db, rules = sender.db, sender.settings.submit
-    while True:
-        now = sender.now()
-        wait_there = ledger.wait_of_subreddit(db, reply.subreddit, now)
-        facts = Facts(
-            kill_switch=rules.kill_switch.exists(),
-            paused=ledger.paused(db) is not None,
-            benched=wait_there is None and reply.subreddit.lower() in ledger.benched(db, now),
-            opted_out=ledger.opted_out(db, reply.author),
-            sent_in_thread=ledger.sent_in_thread(db, reply.thread_id),
-            sent_last_hour=ledger.sent_since(db, now - HOUR),
-            sent_last_day=ledger.sent_since(db, now - DAY),
-            last_sent_utc=ledger.last_sent_utc(db),
-            not_before_utc=max(filter(None, (ledger.not_before_utc(db), wait_there)), default=None),
-        )
-        reason = when.may_post(now, reply, facts, rules)
-        if reason is not Refusal.TOO_SOON or (facts.last_sent_utc or 0) > now:
-            return reason
-        time.sleep(1)
+    reason, must_wait = refusal_now(sender, reply)
+    if must_wait:
+        with cli.waiting("pausing between two replies"):
+            while must_wait:
+                time.sleep(1)
+                reason, must_wait = refusal_now(sender, reply)
+    return reason
+
+
+def refusal_now(sender: Sender, reply: Reply) -> tuple[Refusal | None, bool]:
+    """The result of `conduct.may_post` now, and whether another one follows soon."""
+    db, rules, now = sender.db, sender.settings.submit, sender.now()
+    wait_there = ledger.wait_of_subreddit(db, reply.subreddit, now)
+    facts = Facts(
+        kill_switch=rules.kill_switch.exists(),
+        paused=ledger.paused(db) is not None,
+        approval=approval(sender, reply)[0],
+        benched=wait_there is None and reply.subreddit.lower() in ledger.benched(db, now),
+        opted_out=ledger.opted_out(db, reply.author),
+        sent_in_thread=ledger.sent_in_thread(db, reply.thread_id),
+        sent_last_hour=ledger.sent_since(db, now - HOUR),
+        sent_last_day=ledger.sent_since(db, now - DAY),
+        last_sent_utc=ledger.last_sent_utc(db),
+        not_before_utc=max(filter(None, (ledger.not_before_utc(db), wait_there)), default=None),
+    )
+    reason = when.may_post(now, reply, facts, rules)
+    return reason, reason is Refusal.TOO_SOON and (facts.last_sent_utc or 0) <= now
+
+
+def approval(sender: Sender, reply: Reply) -> tuple[Refusal | None, bool]:
+    """See approvals.refusal. By this machine's clock, which wrote the file."""
+    path = Path(reply.approvals) if reply.approvals else None
+    return approvals.refusal(path, reply, int(time.time()), sender.settings.submit, is_approval_required(sender.settings))
+
+
+def is_approval_required(settings: Settings) -> bool:
+    """Whether only approved replies are posted: by default, on Reddit itself but not in a sandbox."""
+    return (settings.submit.approval or ("none" if reddit.is_sandbox(settings.reddit.url) else "required")) == "required"
 
 
 def refused(sender: Sender, reply: Reply, reason: str) -> str:
@@ -258,7 +285,7 @@ def attempt_of(reply: Reply, outcome: str, reply_id: str, utc: int) -> Submitted
 
 
 def read_chosen(run: Path) -> tuple[list[Reply], list[Reply]]:
-    """The rows of chosen.csv with the verdict chosen, and those with another verdict.
+    """The replies to post: the rows of chosen.csv with the verdict chosen, with what people decided; and the rows with another verdict.
 
     Raises:
         FileError: as schema.read_rows.
@@ -276,7 +303,30 @@ def read_chosen(run: Path) -> tuple[list[Reply], list[Reply]]:
         place = (row.comment_id, row.thread_id, row.subreddit, comment.author)
         reply = Reply(*place, row.candidate_id, row.reply, comment_sha256=text.fingerprint(row.comment or comment.comment))
         (replies if row.verdict == Verdict.CHOSEN else others).append(reply)
-    return replies, others
+    return with_approvals(run, replies, comments), others
+
+
+def with_approvals(run: Path, chosen: list[Reply], comments: Mapping[str, Comment]) -> list[Reply]:
+    """The chosen replies, each with the candidate and the text that a person approved instead; and replies that a person approved although
+    none was chosen. Approvals of candidates or comments that changed since are left out here, and `refusal` names them.
+    """
+    path = (run / approvals.FILE).absolute()
+    approved = {name: event for name, event in approvals.standing(approvals.read(path)).items() if approvals.is_approved(event)}
+    candidates: dict[str, list[Scored]] = {name: [] for name in approved}
+    for row in schema.read_rows(run / "scored.csv", Scored) if approved else ():
+        if row.comment_id in approved:
+            candidates[row.comment_id].append(row)
+    current = {name: event for name, event in approved.items() if name in comments and approvals.is_current(event, candidates[name])}
+    known = {reply.comment_id: reply for reply in chosen}
+    for name in current.keys() - known.keys():
+        comment = comments[name]
+        known[name] = Reply(name, comment.thread_id, comment.subreddit, comment.author, "", "")
+    replies = []
+    for name, reply in known.items():
+        if event := current.get(name):
+            reply = replace(reply, candidate_id=event.candidate_id, body=event.after, comment_sha256=event.comment_sha256)
+        replies.append(replace(reply, approvals=str(path)))
+    return replies
 
 
 def main(
@@ -293,6 +343,15 @@ def main(
             submit_chosen(run, chosen, others, settings)
         else:
             print(f"{len(chosen)} replies are chosen; nothing is sent without --post")
+
+
+def where_posted(run: Path, attempts: Sequence[Submitted], site: str) -> list[str]:
+    """Where to read the posted replies. site: reddit.url, empty for Reddit itself."""
+    posted = [attempt for attempt in attempts if attempt.outcome == Outcome.POSTED]
+    if posted and (run / "sandbox.sqlite").exists():  # of `run --sandbox`, which ends with the run
+        return [f"`python run_bot.py sandbox --run {run}` shows them in a browser"]
+    own_site = {"site": site.rstrip("/")} if site else {}
+    return [names.permalink(attempt.thread_id, attempt.reply_id, **own_site) for attempt in posted]
 
 
 def submit_chosen(run: Path, chosen: list[Reply], others: list[Reply], settings: Settings) -> None:
@@ -315,5 +374,9 @@ def submit_chosen(run: Path, chosen: list[Reply], others: list[Reply], settings:
     refusals = ", ".join(f"{name} {count}" for name, count in outcomes.most_common())
     why = f" ({refusals})" if refusals else ""
     print(f"{posted} of {len(attempts)} replies posted{why} by {account}; {run / 'submitted.csv'}, ledger {path.absolute()}")
+    for line in where_posted(run, attempts, settings.reddit.url):
+        print(line)
+    if waiting := outcomes[Refusal.NOT_APPROVED]:
+        print(f"{waiting} wait for a person: approve them on the page of `python run_bot.py web`, then repeat this command")
     if parked:
         print(f"{len(parked)} may have been posted, but are not visible on Reddit; decide with `python run_bot.py resolve`")

@@ -20,7 +20,7 @@ from bot import files
 from bot.cli import UserError
 from bot.posting import backup
 
-LAYOUT = 2  # PRAGMA user_version
+LAYOUT = 3  # PRAGMA user_version
 
 
 class State(StrEnum):
@@ -38,7 +38,8 @@ CREATE TABLE reply (
     comment_id TEXT PRIMARY KEY, thread_id TEXT NOT NULL, subreddit TEXT NOT NULL, author TEXT NOT NULL, candidate_id TEXT NOT NULL,
     body TEXT NOT NULL, state TEXT NOT NULL CHECK (state IN {tuple(map(str, State))}), first_utc INTEGER NOT NULL,
     intent_utc INTEGER NOT NULL, done_utc INTEGER, not_before_utc INTEGER, tries INTEGER NOT NULL, reply_id TEXT NOT NULL,
-    outcome TEXT NOT NULL, error TEXT NOT NULL, removed_utc INTEGER, comment_sha256 TEXT NOT NULL DEFAULT '') STRICT;
+    outcome TEXT NOT NULL, error TEXT NOT NULL, removed_utc INTEGER, comment_sha256 TEXT NOT NULL DEFAULT '',
+    approvals TEXT NOT NULL DEFAULT '') STRICT;
 CREATE INDEX reply_thread ON reply (thread_id);
 CREATE TABLE refusal (event_utc INTEGER NOT NULL, comment_id TEXT NOT NULL, subreddit TEXT NOT NULL, reason TEXT NOT NULL) STRICT;
 CREATE TABLE opt_out (author TEXT PRIMARY KEY, utc INTEGER NOT NULL, source TEXT NOT NULL) STRICT;
@@ -47,7 +48,10 @@ CREATE TABLE pause (one INTEGER PRIMARY KEY CHECK (one = 1), reason TEXT NOT NUL
 CREATE TABLE account (one INTEGER PRIMARY KEY CHECK (one = 1), site TEXT NOT NULL, name TEXT NOT NULL) STRICT
 """
 # Statements that upgrade a ledger from layout N to N + 1.
-UPGRADES = {1: "ALTER TABLE reply ADD COLUMN comment_sha256 TEXT NOT NULL DEFAULT ''"}
+UPGRADES = {
+    1: "ALTER TABLE reply ADD COLUMN comment_sha256 TEXT NOT NULL DEFAULT ''",
+    2: "ALTER TABLE reply ADD COLUMN approvals TEXT NOT NULL DEFAULT ''",
+}
 
 
 # --- locking --------------------------------------------------------------------------------------------------------------
@@ -102,6 +106,21 @@ def open_existing(path: Path) -> sqlite3.Connection:
     """
     check_exists(path)
     return open_ledger(path)
+
+
+def open_to_read(path: Path) -> sqlite3.Connection:
+    """An existing ledger, which this connection cannot change. The file is neither checked nor upgraded.
+
+    Raises:
+        UserError: there is none, or it cannot be opened.
+    """
+    check_exists(path)
+    try:
+        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10, isolation_level=None)
+    except sqlite3.DatabaseError as error:
+        raise UserError(f"{path.absolute()}: not usable as a ledger ({error})") from None
+    db.row_factory = sqlite3.Row
+    return db
 
 
 def open_ledger(path: Path) -> sqlite3.Connection:

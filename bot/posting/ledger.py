@@ -31,6 +31,7 @@ from bot.posting.database import held as held
 from bot.posting.database import lock as lock
 from bot.posting.database import open_existing as open_existing
 from bot.posting.database import open_ledger as open_ledger
+from bot.posting.database import open_to_read as open_to_read
 from bot.schema import Phrased
 
 HOUR, DAY = 3600, 86_400
@@ -60,7 +61,7 @@ class Reply:
     """A row of `reply`. author: of the comment; body: our reply, without the disclosure line; outcome: a name from reddit.Outcome.
 
     first_utc, intent_utc: time of the first and of the latest attempt. comment_sha256: text.fingerprint of the comment that the reply
-    answers, empty if unknown.
+    answers, empty if unknown. approvals: absolute path of the approvals.csv of its run, empty if unknown.
     """
 
     comment_id: str
@@ -80,6 +81,7 @@ class Reply:
     error: str = ""
     removed_utc: int | None = None
     comment_sha256: str = ""
+    approvals: str = ""
 
 
 COLUMNS = ", ".join(field.name for field in fields(Reply))
@@ -129,10 +131,14 @@ def intend(db: sqlite3.Connection, reply: Reply, now: int) -> None:
     """
     with change(db):
         written = db.execute(
-            f"INSERT INTO reply ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'submitting', ?8, ?8, NULL, NULL, 1, '', '', '', NULL, ?7)"
-            " ON CONFLICT (comment_id) DO UPDATE SET candidate_id = ?5, body = ?6, comment_sha256 = ?7, state = 'submitting',"
-            " intent_utc = ?8, done_utc = NULL, not_before_utc = NULL, tries = tries + 1, outcome = '', error = '' WHERE state = 'ready'",
-            (reply.comment_id, reply.thread_id, reply.subreddit, reply.author, reply.candidate_id, reply.body, reply.comment_sha256, now),
+            f"INSERT INTO reply ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'submitting', ?8, ?8, NULL, NULL, 1, '', '', '', NULL, ?7, ?9)"
+            " ON CONFLICT (comment_id) DO UPDATE SET candidate_id = ?5, body = ?6, comment_sha256 = ?7, approvals = ?9,"
+            " state = 'submitting', intent_utc = ?8, done_utc = NULL, not_before_utc = NULL, tries = tries + 1, outcome = '', error = ''"
+            " WHERE state = 'ready'",
+            (
+                *(reply.comment_id, reply.thread_id, reply.subreddit, reply.author, reply.candidate_id, reply.body, reply.comment_sha256),
+                *(now, reply.approvals),
+            ),
         )
         if written.rowcount != 1:
             raise RuntimeError(f"{reply.comment_id} has a row that is not ready")
@@ -173,7 +179,7 @@ def adopt(db: sqlite3.Connection, reply: Reply, reply_id: str, utc: int, body: s
     with change(db):
         db.execute(
             f"INSERT INTO reply ({COLUMNS})"
-            " VALUES (?1, ?2, ?3, ?4, '', ?7, 'posted', ?6, ?6, ?6, NULL, 0, ?5, 'already_replied', '', NULL, '')"
+            " VALUES (?1, ?2, ?3, ?4, '', ?7, 'posted', ?6, ?6, ?6, NULL, 0, ?5, 'already_replied', '', NULL, '', '')"
             " ON CONFLICT (comment_id) DO UPDATE SET state = 'posted', done_utc = ?6, reply_id = ?5, outcome = 'already_replied',"
             " not_before_utc = NULL WHERE state IN ('ready', 'rejected')",
             (reply.comment_id, reply.thread_id, reply.subreddit, reply.author, reply_id, utc, body),
@@ -193,6 +199,12 @@ def all_comments(db: sqlite3.Connection) -> set[str]:
     """Every comment that has a row, in any state."""
     with sqlite_errors(db):
         return {row[0] for row in db.execute("SELECT comment_id FROM reply")}
+
+
+def posted_texts(db: sqlite3.Connection) -> dict[str, str]:
+    """comment_id -> our text, for every reply that is or was on Reddit; empty if the ledger does not have the text."""
+    with sqlite_errors(db):
+        return dict(map(tuple, db.execute("SELECT comment_id, body FROM reply WHERE state IN ('posted', 'withdrawn')")))
 
 
 def own_texts(db: sqlite3.Connection, limit: int = 1000, but_to: Collection[str] = ()) -> list[str]:

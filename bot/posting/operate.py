@@ -1,6 +1,7 @@
 """operate: commands for the person who runs the bot.
 
     python run_bot.py status                                 show what was posted, refused, parked and capped, and why
+    python run_bot.py status --run data/runs/X               the same of `run --sandbox --post`, which has a ledger of its own
     python run_bot.py resolve [t1_abc posted|never|again]    decide on replies that may have been posted, but that Reddit does not show
     python run_bot.py pause --reason "moderators asked"      post nothing from now on, not even in a run that is in progress
     python run_bot.py resume                                 post again
@@ -35,6 +36,7 @@ from bot.posting import clock, database, ledger, purge
 from bot.posting.database import State
 from bot.posting.ledger import DAY, HOUR, Reply
 
+LINKS = 5  # replies whose addresses `status` prints
 USER = re.compile(r"[\w-]{3,20}", re.ASCII)
 
 
@@ -43,7 +45,7 @@ USER = re.compile(r"[\w-]{3,20}", re.ASCII)
 
 def status(db: sqlite3.Connection, rules: SubmitSettings, now: int) -> Iterator[str]:
     """The lines that `status` prints. now: by this machine's clock; posting itself uses Reddit's."""
-    yield f"ledger: {rules.ledger.absolute()} ({ledger.account(db)})"
+    yield f"ledger: {rules.ledger.absolute()} ({ledger.account(db)}); times are UTC"
     if reason := ledger.paused(db):
         yield f"paused: {reason}"
     if rules.kill_switch.exists():
@@ -59,6 +61,8 @@ def status(db: sqlite3.Connection, rules: SubmitSettings, now: int) -> Iterator[
         yield f"errors: {', '.join(f'{name} {count}' for name, count in errors.items())}"
     if (until := ledger.not_before_utc(db)) and until > now:
         yield f"Reddit asked us to wait until {moment(until)}"
+    for reply in links_of(db):
+        yield f"posted {moment(reply.done_utc or reply.intent_utc)}: {names.permalink(reply.thread_id, reply.reply_id)}"
     if refusals := ledger.refusals_since(db, now - DAY):
         yield f"not posted in 24 hours: {', '.join(f'{reason} {count}' for reason, count in refusals.items())}"
     for subreddit, until in ledger.benched(db, now).items():
@@ -67,12 +71,19 @@ def status(db: sqlite3.Connection, rules: SubmitSettings, now: int) -> Iterator[
         yield f"opted out: {len(people)}"
 
 
+def links_of(db: sqlite3.Connection) -> list[Reply]:
+    """The newest replies on Reddit, at most LINKS, the newest last; none for the sandbox, which has no permanent address."""
+    is_on_reddit = not ledger.account(db).endswith("the sandbox")
+    posted = [reply for reply in ledger.in_state(db, State.POSTED) if reply.reply_id and is_on_reddit]
+    return sorted(posted, key=lambda reply: reply.intent_utc)[-LINKS:]
+
+
 def describe(reply: Reply) -> str:
     """A parked reply, with the URL where to look for it."""
-    where = f"https://www.reddit.com/comments/{reply.thread_id.removeprefix('t3_')}/_/{reply.comment_id.removeprefix('t1_')}"
+    where = names.permalink(reply.thread_id, reply.comment_id)
     begins = text.printable(reply.body)[:100]
     why = text.printable(reply.error) or "the run was killed"
-    return f"{reply.comment_id} in r/{reply.subreddit}, sent {moment(reply.intent_utc)} ({why}): «{begins}»\n    {where}"
+    return f"{reply.comment_id} in r/{reply.subreddit}, sent {moment(reply.intent_utc)} UTC ({why}): «{begins}»\n    {where}"
 
 
 def resolve(db: sqlite3.Connection, comment_id: str, answer: str) -> None:
@@ -96,12 +107,13 @@ def resolve(db: sqlite3.Connection, comment_id: str, answer: str) -> None:
 
 
 def moment(utc: int) -> str:
-    """
+    """In UTC.
+
     >>> moment(1_700_000_000), moment(10**15)
-    ('2023-11-14 22:13 UTC', '1000000000000000 s')
+    ('2023-11-14 22:13', '1000000000000000 s')
     """
     try:
-        return datetime.fromtimestamp(utc, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        return datetime.fromtimestamp(utc, UTC).strftime("%Y-%m-%d %H:%M")
     except (ValueError, OverflowError, OSError):
         return f"{utc} s"
 
@@ -111,12 +123,21 @@ def moment(utc: int) -> str:
 Config = Annotated[Path | None, typer.Option("--config", help="TOML settings")]
 
 
-def status_command(config_file: Config = None) -> None:
+def status_command(
+    config_file: Config = None,
+    run: Annotated[Path | None, typer.Option(help="run folder of `run --sandbox --post`: show its ledger")] = None,
+) -> None:
     """Show what was posted, refused, parked and capped, and why."""
     rules = config.load(config_file).submit
+    if run is not None:
+        rules = rules.model_copy(update={"ledger": run / "ledger.sqlite"})
+        if not rules.ledger.exists():
+            raise UserError(f"{rules.ledger}: no such ledger; only `run --sandbox --post` keeps one in its run folder")
     with closing(ledger.open_existing(rules.ledger)) as db:
         for line in status(db, rules, int(time.time())):
             print(text.printable(line))
+        if run is not None:
+            print(f"`python run_bot.py sandbox --run {run}` shows the posted replies in a browser")
 
 
 class Answer(StrEnum):

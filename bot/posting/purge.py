@@ -22,7 +22,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -34,9 +33,8 @@ from typing import Annotated, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
-from rich.progress import track
 
-from bot import config, files, schema, text
+from bot import cli, config, files, schema, text
 from bot.cli import UserError
 from bot.corpus.extract import STAGED
 from bot.files import FileError
@@ -51,6 +49,7 @@ FINETUNE, LM_TRAIN, PAGE, SPREADSHEET = "gpt2_finetune.csv", "lm_train.csv", "re
 NOTHING = """
     .gitkeep metrics.json summary.txt log.jsonl sandbox.sqlite sandbox.sqlite-shm sandbox.sqlite-wal sandbox.log sandbox.url STOP
     ledger.sqlite ledger.sqlite-shm ledger.sqlite-wal ledger.sqlite.lock ledger.run.lock ledger.backup.jsonl
+    web.json web.json.lock approvals.csv.lock blocks.lock
     comment_lines.csv reply_lines.csv README.md
 """  # files without text of real people, except for the ledger, which `forget` handles; the sandbox and data/conduct are invented
 KINDS = {
@@ -306,7 +305,7 @@ def search(tables: Iterable[Path], ids: set[str], problems: list[str]) -> tuple[
     for with_thread in (True, False):
         these = [path for path in columns if ("thread_id" in columns[path]) is with_thread]
         looking_for = ids if with_thread else wanted
-        for path in track(these, description="searching", transient=True, disable=not sys.stdout.isatty()):
+        for path in cli.track(these, "searching"):
             with noted(problems, path):
                 held_here = look(columns[path], cells_of(path, columns[path]), looking_for)
                 files.check_manifest(path, held_here.rows)

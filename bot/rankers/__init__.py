@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from bot.cli import UserError
+from bot.cli import WrongSettings
 from bot.config import Precision
 from bot.weights import bases, cards
 
@@ -30,11 +30,13 @@ BACK_ENDS = {
     "ctranslate2": BackEnd("bot.rankers.ctranslate2", exported=True, encoders=("bert",)),
     "transformers": BackEnd("bot.rankers.transformers", reads_bases=True),
     "tfhub-bert": BackEnd("bot.rankers.tfhub_bert"),
+    "glove-bilstm": BackEnd("bot.rankers.glove_bilstm"),
 }
 KARMA_CLASSES = {2: (2,), 4: (1, 2, 5)}  # minimum karma of each class except the lowest, by number of classes
 MAX_COMMENT_TOKENS, MAX_REPLY_TOKENS = 64, 80
 CACHED_TEXTS = 50_000  # about 80 MB for a width of 384
 MAX_TOKENS = MAX_COMMENT_TOKENS + MAX_REPLY_TOKENS + 3  # of a pair, including three control tokens
+MIN_TOKENS = 32  # that an encoder must take; fewer leave no room for both texts
 
 Encoded = tuple[list[int], list[int]]  # token ids, segment ids
 
@@ -46,6 +48,10 @@ class Ranker(Protocol):
 
 
 class Encoder(Protocol):
+    def encode(self, texts: list[str], batch_size: int = 32) -> np.ndarray[Any, Any]:
+        """A vector of length 1 for each text, (texts, width)."""
+        ...
+
     def cosines(self, pairs: Sequence[tuple[str, str]], batch_size: int = 32) -> np.ndarray[Any, Any]:
         """The cosine of comment and reply for each pair, in [-1, 1], (pairs,)."""
         ...
@@ -79,13 +85,19 @@ def karma_class(karma: int, classes: int) -> int:
     return bisect.bisect_right(KARMA_CLASSES[classes], karma)
 
 
-def join_pair(comment: list[int], reply: list[int], start: int, separator: int) -> Encoded:
+def join_pair(comment: list[int], reply: list[int], start: int, separator: int, longest: int = MAX_TOKENS) -> Encoded:
     """`[CLS] comment [SEP] reply [SEP]` as BERT's two segments. The comment is truncated to 64 tokens and the reply to 80.
+
+    longest: the number of tokens that the encoder takes. If it is below MAX_TOKENS, both texts are truncated in the same proportion.
 
     >>> join_pair([7, 8], [9], start=101, separator=102)
     ([101, 7, 8, 102, 9, 102], [0, 0, 0, 0, 1, 1])
+    >>> join_pair([7] * 99, [9] * 99, start=101, separator=102, longest=12)[0]
+    [101, 7, 7, 7, 7, 102, 9, 9, 9, 9, 9, 102]
     """
-    first, second = comment[:MAX_COMMENT_TOKENS], reply[:MAX_REPLY_TOKENS]
+    texts = min(longest, MAX_TOKENS) - 3
+    of_comment = texts * MAX_COMMENT_TOKENS // (MAX_COMMENT_TOKENS + MAX_REPLY_TOKENS)
+    first, second = comment[:of_comment], reply[: texts - of_comment]
     return [start, *first, separator, *second, separator], [0] * (len(first) + 2) + [1] * (len(second) + 1)
 
 
@@ -97,14 +109,14 @@ def batches_of_like_length(encoded: Sequence[Encoded], batch_size: int) -> Itera
 
 
 def back_end(name: str) -> BackEnd:
-    """The entry for rank.backend. name: empty for the default. Raises UserError if it is unknown."""
+    """The entry for rank.backend. name: empty for the default. Raises WrongSettings if it is unknown."""
     return BACK_ENDS[back_end_name(name)]
 
 
 def back_end_name(name: str) -> str:
-    """The name of a back end. name: rank.backend, empty for the default. Raises UserError if it is unknown."""
+    """The name of a back end. name: rank.backend, empty for the default. Raises WrongSettings if it is unknown."""
     if name and name not in BACK_ENDS:
-        raise UserError(f"rank.backend is unknown; choose one of {', '.join(BACK_ENDS)}")
+        raise WrongSettings(f"rank.backend is unknown; choose one of {', '.join(BACK_ENDS)}")
     return name or next(iter(BACK_ENDS))
 
 

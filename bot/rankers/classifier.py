@@ -27,6 +27,7 @@ from bot.conduct.reasons import Reason
 from bot.conduct.what import NOT_JUDGED, Judged
 from bot.conduct.where import NOTHING_LIKELY, Likely
 from bot.config import ConductSettings
+from bot.weights import cards
 
 if TYPE_CHECKING:
     from bot.rankers.ctranslate2 import LabelClassifier
@@ -81,6 +82,7 @@ def judge_replies(replies: Sequence[str], conduct: ConductSettings) -> list[Judg
     """
     if conduct.reply_classifier is None or not replies:
         return [NOT_JUDGED] * len(replies)
+    cards.check_kind(conduct.reply_classifier, "conduct.reply_classifier", "conduct", "reply")
     model = load(conduct.reply_classifier)
     probabilities = _probabilities(of_texts(model.logits, [letters.latin(reply) for reply in replies], "reply"))
     return [dict(zip(model.labels, each, strict=True)) for each in probabilities.tolist()]
@@ -90,6 +92,7 @@ def judge_pieces(pieces: Sequence[str], conduct: ConductSettings) -> Likely:
     """The probabilities of the comment classifier for each piece of text (`where.pieces_judged`). Raises as in `judge_replies`."""
     if conduct.comment_classifier is None or not pieces:
         return NOTHING_LIKELY
+    cards.check_kind(conduct.comment_classifier, "conduct.comment_classifier", "conduct", "comment")
     model = load(conduct.comment_classifier)
     by_name = {str(reason): reason for reason in Reason}
     reasons = [by_name[label] for label in model.labels]

@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 from bot import text
 from bot.cli import UserError
 from bot.config import Precision
-from bot.rankers import MAX_TOKENS, Encoded, Vectors, batches_of_like_length, join_pair
+from bot.rankers import Encoded, Vectors, batches_of_like_length, join_pair
 from bot.weights import loading, serving
 
 Array = np.ndarray[Any, Any]
@@ -54,6 +54,8 @@ class Encoder:
 
         def work(rows: list[int]) -> None:
             ids, segments = ([encoded[row][part] for row in rows] for part in (0, 1))
+            if not self.facts["segments"]:
+                segments = [[0] * len(each) for each in segments]
             output = self.engine.forward_batch(ids, token_type_ids=padded(segments))
             result[rows] = summary(output, np.array([len(each) for each in ids]))
 
@@ -87,8 +89,8 @@ class Classifier:
     def score(self, pairs: Sequence[tuple[str, str]], batch_size: int = 8) -> list[float]:
         """See rankers.Ranker."""
         comments, replies = (self.encoder.tokens([pair[side] for pair in pairs]) for side in (0, 1))
-        start, separator = self.encoder.facts["start"], self.encoder.facts["separator"]
-        encoded = [join_pair(comment, reply, start, separator) for comment, reply in zip(comments, replies, strict=True)]
+        ends = [self.encoder.facts[name] for name in ("start", "separator", "longest")]
+        encoded = [join_pair(comment, reply, *ends) for comment, reply in zip(comments, replies, strict=True)]
         pooled = self.encoder.run(encoded, batch_size, lambda output, _: np.array(output.pooler_output))
         scores: list[float] = sigmoid(pooled @ self.weight + self.bias).tolist()
         return scores
@@ -104,7 +106,7 @@ class DualEncoder:
     def encode(self, texts: list[str], batch_size: int) -> Array:
         """See mean_vector, (texts, width)."""
         facts = self.encoder.facts
-        encoded = [[facts["start"], *ids[: MAX_TOKENS - 2], facts["separator"]] for ids in self.encoder.tokens(texts)]
+        encoded = [[facts["start"], *ids[: facts["longest"] - 2], facts["separator"]] for ids in self.encoder.tokens(texts)]
         return self.encoder.run([(ids, [0] * len(ids)) for ids in encoded], batch_size, mean_vector)
 
     def score(self, pairs: Sequence[tuple[str, str]], batch_size: int = 8) -> list[float]:

@@ -110,11 +110,11 @@ def signals(scores: Mapping[str, float | None], of: Ranked) -> dict[str, float |
     that of its mean token for each word and the end. Its length counts, because a small model drifts into nonsense; if the likelihood is
     unknown, the length alone counts. repetition: minus the share of the reply's words that the comment has (an echo looks relevant).
     """
-    found: dict[str, float | None] = {
+    result: dict[str, float | None] = {
         column.removesuffix("_score"): None if value is None else float(log_odds(np.array(value))) for column, value in scores.items()
     }
     mean = TYPICAL_LOG_LIKELIHOOD if of.log_likelihood is None else of.log_likelihood
-    found["likelihood"] = mean * (len(of.reply.split()) + 1)
+    result["likelihood"] = mean * (len(of.reply.split()) + 1)
     words = text.words(of.reply)
-    found["repetition"] = -len(set(words) & set(text.words(of.comment))) / max(1, len(set(words)))
-    return found
+    result["repetition"] = -len(set(words) & set(text.words(of.comment))) / max(1, len(set(words)))
+    return result

@@ -7,6 +7,7 @@ encoded to vectors, and their cosine is the score. Training uses the same `encod
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 from bot import text
 from bot.cli import UserError
 from bot.config import Precision
-from bot.rankers import MAX_TOKENS, Encoded, Vectors, batches_of_like_length, join_pair
+from bot.rankers import MAX_TOKENS, MIN_TOKENS, Encoded, Vectors, batches_of_like_length, join_pair
 from bot.weights import bases, cards, loading, serving
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
 
 def encode_pair(tokenizer: PreTrainedTokenizerBase, comment: str, reply: str) -> Encoded:
-    """See rankers.join_pair."""
-    return join_pair(_encode(tokenizer, comment), _encode(tokenizer, reply), *start_and_separator(tokenizer))
+    """See rankers.join_pair and limit_length."""
+    return join_pair(_encode(tokenizer, comment), _encode(tokenizer, reply), *start_and_separator(tokenizer), tokenizer.model_max_length)
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, body: str) -> list[int]:
@@ -59,9 +60,46 @@ def padded_width(tokens: int) -> int:
     return -(-tokens // 16) * 16
 
 
+def limit_length(model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Set `tokenizer.model_max_length` to the number of tokens that the model runs on, at most the padded width of MAX_TOKENS.
+
+    It is measured on the CPU, because a config does not tell: RoBERTa takes two tokens fewer than its max_position_embeddings, and relative
+    positions have no limit.
+
+    Raises:
+        UserError: the model does not read text, or takes fewer than MIN_TOKENS.
+        Exception: of the model, if it does not run at all on token ids.
+    """
+    if model.main_input_name != "input_ids":
+        raise UserError(f"{tokenizer.name_or_path}: the model reads {model.main_input_name}, not text; use another encoder")
+    paddings = (tokenizer.pad_token_id, model.config.pad_token_id)  # RoBERTa gives padding no position
+    word = next(number for number in range(3) if number not in paddings)
+
+    def run(tokens: int) -> None:
+        ids = torch.full((2, tokens), word)
+        model(input_ids=ids, attention_mask=torch.ones_like(ids))
+
+    def fails(tokens: int) -> bool:
+        try:
+            run(tokens)
+        except (RuntimeError, IndexError, ValueError):
+            return True
+        return False
+
+    longest = padded_width(MAX_TOKENS)
+    with torch.inference_mode():
+        if fails(longest):
+            longest = bisect_left(range(1, longest), True, key=fails)
+        if not longest:
+            run(1)
+    if longest < MIN_TOKENS:
+        raise UserError(f"{tokenizer.name_or_path}: the encoder takes {longest} tokens, but needs {MIN_TOKENS}; use another encoder")
+    tokenizer.model_max_length = longest
+
+
 def logits(model: Any, tokenizer: PreTrainedTokenizerBase, batch: Sequence[Encoded]) -> torch.Tensor:
     """The outputs of the model for each encoded pair, (batch, outputs)."""
-    width = padded_width(max(len(ids) for ids, _ in batch))
+    width = min(padded_width(max(len(ids) for ids, _ in batch)), tokenizer.model_max_length)
     ids = torch.full((len(batch), width), int(tokenizer.pad_token_id or 0))
     segments = torch.zeros(len(batch), width, dtype=torch.long)
     mask = torch.zeros(len(batch), width, dtype=torch.long)
@@ -107,15 +145,15 @@ def probabilities(values: Any, scale: float, offset: float) -> list[float]:
 
 
 def encode_text(tokenizer: PreTrainedTokenizerBase, body: str) -> list[int]:
-    """`[CLS] text [SEP]`, truncated to MAX_TOKENS."""
+    """`[CLS] text [SEP]`, truncated to MAX_TOKENS, or to what the encoder takes (see limit_length)."""
     start, separator = start_and_separator(tokenizer)
-    return [start, *_encode(tokenizer, body)[: MAX_TOKENS - 2], separator]
+    return [start, *_encode(tokenizer, body)[: min(MAX_TOKENS, tokenizer.model_max_length) - 2], separator]
 
 
-def embed(model: Any, batch: Sequence[list[int]], padding: int) -> torch.Tensor:
+def embed(model: Any, tokenizer: PreTrainedTokenizerBase, batch: Sequence[list[int]]) -> torch.Tensor:
     """The mean over the tokens of each text (Reimers and Gurevych 2019, arXiv:1908.10084), normalized to length 1, (batch, width)."""
-    width = padded_width(max(map(len, batch)))
-    device = next(model.parameters()).device
+    width = min(padded_width(max(map(len, batch))), tokenizer.model_max_length)
+    padding, device = int(tokenizer.pad_token_id or 0), next(model.parameters()).device
     ids = torch.tensor([[*tokens, *[padding] * (width - len(tokens))] for tokens in batch], device=device)
     mask = torch.tensor([[1] * len(tokens) + [0] * (width - len(tokens)) for tokens in batch], device=device)
     hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state.float() * mask[..., None]
@@ -136,7 +174,7 @@ class DualEncoder:
         result = torch.zeros(len(encoded), int(self.model.config.hidden_size))
         with torch.inference_mode():
             for rows in batches_of_like_length([(ids, []) for ids in encoded], batch_size):
-                result[rows] = embed(self.model, [encoded[row] for row in rows], int(self.tokenizer.pad_token_id or 0)).cpu()
+                result[rows] = embed(self.model, self.tokenizer, [encoded[row] for row in rows]).cpu()
         return result.numpy()
 
     def cosines(self, pairs: Sequence[tuple[str, str]], batch_size: int = 32) -> Any:
@@ -163,22 +201,27 @@ class LabelClassifier:
         return self.vectors(texts, batch_size) @ self.weight.T + self.bias
 
 
+def load_encoder(path: Path, auto_class: Any, **options: Any) -> tuple[Any, Any]:
+    """See loading.load and limit_length; on the GPU, if there is one. Raises UserError if the model is no encoder of text."""
+    model, tokenizer = loading.load(path, auto_class, **options)
+    with loading.one_line(path):
+        limit_length(model, tokenizer)
+    return model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
+
+
 def load_base(name: str) -> DualEncoder:
     """See rankers.load_base."""
-    model, tokenizer = loading.load(bases.base_path(name), AutoModel)
-    return DualEncoder(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, 1.0, 0.0)
+    return DualEncoder(*load_encoder(bases.base_path(name), AutoModel), 1.0, 0.0)
 
 
 def load(path: Path, _: Precision = "int8") -> Any:
     """Load a Transformers, DualEncoder or LabelClassifier, depending on the card."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     settings = cards.read_card(path).settings if (path / cards.CARD_FILE).exists() else {}
     if settings.get("architecture") == "dual encoder":
-        model, tokenizer = loading.load(path, AutoModel)
-        return DualEncoder(model.to(device), tokenizer, settings["scale"], settings["offset"])
+        return DualEncoder(*load_encoder(path, AutoModel), settings["scale"], settings["offset"])
     if settings.get("architecture") == "labels":
-        model, tokenizer = loading.load(path, AutoModel)
+        model, tokenizer = load_encoder(path, AutoModel)
         with np.load(path / serving.HEAD_FILE) as head:
-            return LabelClassifier(model.to(device), tokenizer, settings["labels"], head["weight"], head["bias"])
-    model, tokenizer = loading.load(path, AutoModelForSequenceClassification, num_labels=settings.get("outputs", 1))
-    return Transformers(model.to(device), tokenizer, settings.get("scale", 1.0), settings.get("offset", 0.0), settings.get("output", 0))
+            return LabelClassifier(model, tokenizer, settings["labels"], head["weight"], head["bias"])
+    model, tokenizer = load_encoder(path, AutoModelForSequenceClassification, num_labels=settings.get("outputs", 1))
+    return Transformers(model, tokenizer, settings.get("scale", 1.0), settings.get("offset", 0.0), settings.get("output", 0))

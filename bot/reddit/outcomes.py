@@ -103,7 +103,7 @@ UNITS = {
     1: r"s|secs?|second(?:e?s?|en)|segundos?|second[oi]|sekunden?",
     0.001: r"ms|milli\w+",
 }
-WAIT = re.compile(rf"(?i)(\d+(?:\.\d+)?)\s?(?:{'|'.join(f'({units})' for units in UNITS.values())})(?![^\W\d_])")
+WAIT = re.compile(rf"(?i)(?<![\d.])(\d++(?:\.\d++)?)\s?(?:{'|'.join(f'({units})' for units in UNITS.values())})(?![^\W\d_])")
 WAIT_SECONDS = 600  # if Reddit does not say how long
 
 

@@ -6,6 +6,7 @@ To show a figure in a notebook, make it the last expression of a cell.
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +102,35 @@ def karma_edges(values: ArrayLike) -> np.ndarray:
     edges = np.concatenate([-steps[::-1], [0.0], steps]) - 0.5
     edges = np.unique(np.append(edges, [least - 0.5, most + 0.5]))
     return edges[(edges >= least - 0.5) & (edges <= most + 0.5)]
+
+
+def vocabulary(counts: Sequence[int], known: Sequence[bool], size: int, name: str = "the vectors") -> Figure:
+    """Two panels over the words of the training texts, most frequent first: how often they occur, with the share that has a vector among
+    words of similar frequency; and the share with a vector among all words up to a rank. The dashed line is the vocabulary size.
+
+    counts: of each word. known: whether it has a vector. What to look for: where the second share begins to fall; words beyond that add
+    little but unknown names and misspellings.
+    """
+    figure, (left, right) = _figure(2)
+    ranks, has = np.arange(1, len(counts) + 1), np.asarray(known, float)
+    edges = np.unique(np.linspace(0, len(counts), 101).round().astype(int))
+    shares = [has[low:high].mean() for low, high in itertools.pairwise(edges)]
+    left.plot(ranks, counts, color=COLOURS[0])
+    left.set(title="Frequency and coverage", xlabel="rank of the word", ylabel="occurrences (logarithmic)", yscale="log")
+    left.yaxis.label.set_color(COLOURS[0])
+    beside = left.twinx()
+    beside.bar(edges[:-1], shares, width=np.diff(edges), align="edge", color=COLOURS[1], alpha=0.25)
+    beside.set(ylim=(0, 1), ylabel=f"share of these words in {name}")
+    beside.yaxis.label.set_color(COLOURS[1])
+    cumulative = np.cumsum(has) / ranks
+    right.plot(ranks, cumulative, color=COLOURS[1])
+    lowest = float(cumulative[len(cumulative) // 100 :].min()) if len(cumulative) else 0.0
+    right.set(title=f"Cumulative: {size:,} words chosen", xlabel="rank of the word", ylabel=f"share of words up to here in {name}")
+    right.set_ylim(max(0.0, lowest - 0.02), 1.005)
+    for axes in (left, right):
+        axes.axvline(size, color="black", linestyle="--", linewidth=1)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    return figure
 
 
 def dropped(read: int, dropped_rows: Mapping[str, int], kept: int) -> Figure:
@@ -228,6 +258,30 @@ def with_intervals(
         axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
     if axes_of:
         axes_of[0].legend(fontsize=8)
+    return figure
+
+
+def side_by_side(panels: Mapping[str, Mapping[str, tuple[float, float, float]]]) -> Figure:
+    """One panel per measure, three in a row, with a line per model. panels: measure -> model -> (value, low, high).
+
+    What to look for: intervals of two models that don't overlap.
+    """
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    tallest = max(map(len, panels.values()))
+    figure = Figure(figsize=(4.4 * columns, rows * (1.0 + 0.3 * tallest)), layout="constrained")
+    every = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, (title, models) in zip(every, panels.items(), strict=False):
+        values = np.array(list(models.values()), float).reshape(-1, 3)
+        errors = np.abs(values[:, 1:].T - values[:, 0])  # (2, models)
+        axes.errorbar(values[:, 0], range(len(models)), xerr=errors, fmt="o", color=COLOURS[0], capsize=2, markersize=4, linewidth=1)
+        axes.set_yticks(range(len(models)), list(models))
+        axes.invert_yaxis()
+        axes.set_title(title)
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in every[len(panels) :]:
+        axes.set_axis_off()
     return figure
 
 

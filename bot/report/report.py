@@ -33,7 +33,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bot import files, schema, text
+from bot import files, names, schema, text
 from bot.conduct.reasons import Reason
 from bot.conduct.what import Unfit
 from bot.conduct.when import Refusal
@@ -95,8 +95,6 @@ MAIN_SETTINGS = frozenset({
     "generator", "candidates", "temperature", "top_p", "seed", "realism ranker", "upvote ranker", "relevance ranker", "choice ranker",
     "rank threshold",
 })  # fmt: skip
-
-CARDS_SHOWN_OPEN = 12  # with more comments, the lists of candidates are collapsed at first
 
 # --- a run --------------------------------------------------------------------------------------------------------------
 
@@ -347,13 +345,13 @@ def _plain(value: Any) -> str:
 
 
 def moment(utc: int) -> str:
-    """Epoch seconds as date and time, or unchanged if they are out of range.
+    """Epoch seconds as date and time in UTC, or unchanged if they are out of range.
 
     >>> moment(1700000000)
-    '14 Nov 2023, 22:13 UTC'
+    '14 Nov 2023, 22:13'
     """
     try:
-        return f"{datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=utc):%d %b %Y, %H:%M} UTC"
+        return f"{datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=utc):%d %b %Y, %H:%M}"
     except OverflowError:
         return f"{utc} s"
 
@@ -364,6 +362,7 @@ def _card(comment: Comment, rows: list[Scored], run: Run, likelihoods: Mapping[t
     answered = next((row.comment_id for row in run.chosen if row.thread_id == comment.thread_id), None)
     # links into the sandbox stop working when the run ends
     linked = dig(run.made_from, ["comments", "source"]) != "sandbox" and is_web_address(comment.permalink)
+    attempt = next((row for row in run.submitted or [] if row.comment_id == comment.comment_id), None)
     return {
         "comment": comment,
         "when": moment(comment.comment_utc),
@@ -373,7 +372,8 @@ def _card(comment: Comment, rows: list[Scored], run: Run, likelihoods: Mapping[t
         "chosen": chosen,
         "why": "" if chosen else why_nothing(rows, answered is not None),
         "answered": answered,
-        "attempt": next((row for row in run.submitted or [] if row.comment_id == comment.comment_id), None),
+        "attempt": attempt,
+        "reply_link": names.permalink(attempt.thread_id, attempt.reply_id) if linked and attempt and attempt.reply_id else "",
     }
 
 
@@ -389,19 +389,19 @@ def is_web_address(address: str) -> bool:
     return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
-def templates(folder: Path = Path(__file__).parent) -> jinja2.Environment:
-    """The page templates of a folder, with autoescape."""
+def templates(*folders: Path) -> jinja2.Environment:
+    """The page templates of some folders, with autoescape. Default: those of this module."""
     return jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        loader=jinja2.FileSystemLoader(folder),
+        loader=jinja2.FileSystemLoader(folders or (Path(__file__).parent,)),
     )
 
 
-def page(run: Run) -> str:
-    """The content of report.html."""
+def page(run: Run, links: Sequence[tuple[str, str]] = ()) -> str:
+    """The content of report.html. links: addresses and labels of other pages, shown at the top."""
     groups = by_comment(run.scored)
     likelihoods = {(row.comment_id, row.candidate_id): row.log_likelihood for row in run.candidates}
     cards = [_card(comment, groups.get(comment.comment_id, []), run, likelihoods) for comment in run.comments]
@@ -419,10 +419,11 @@ def page(run: Run) -> str:
     environment.filters["plain"] = lambda name: name.replace("_", " ")
     return environment.get_template("report.html.j2").render(
         run=run,
+        links=links,
         sent=sent(run),
         sections=[
-            ("Answered", [card for card in cards if card["chosen"]]),
-            ("Not answered", [card for card in cards if not card["chosen"]]),
+            ("Chosen replies", [card for card in cards if card["chosen"] or card["attempt"]]),
+            ("No reply", [card for card in cards if not card["chosen"] and not card["attempt"]]),
         ],
         columns=columns,
         ordered_by=ordered_by,
@@ -442,7 +443,6 @@ def page(run: Run) -> str:
         main_settings=MAIN_SETTINGS,
         plots=[each for each in histograms if each],
         with_likelihood=any(value is not None for value in likelihoods.values()),
-        lists_open=len(cards) <= CARDS_SHOWN_OPEN,
         sandbox=dig(run.made_from, ["comments", "source"]) == "sandbox",
     )
 

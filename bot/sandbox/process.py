@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,6 +12,26 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bot.cli import ROOT, UserError, with_root, without_credentials
+from bot.sandbox import SUBREDDITS
+
+
+def sandbox_settings(url: str, folder: Path) -> dict[str, str]:
+    """Environment variables that make every stage use the sandbox at `url`, permit posting there, and keep the ledger in the run folder."""
+    return {
+        "BOT_REDDIT__URL": url,
+        "BOT_FETCH__SUBREDDITS": json.dumps(SUBREDDITS),
+        "BOT_SUBMIT__ALLOWED": json.dumps([{"subreddit": each, "permitted_by": "nobody"} for each in SUBREDDITS]),
+        "BOT_SUBMIT__LEDGER": str(folder / "ledger.sqlite"),
+        "BOT_SUBMIT__MINIMUM_PAUSE_SECONDS": "0",
+    }
+
+
+def sandbox_of(run: Path) -> Path:
+    """The sandbox of a run folder. Raises UserError if the run did not use one."""
+    path = run / "sandbox.sqlite"
+    if not path.exists():
+        raise UserError(f"{run}: this run did not use the sandbox; give the folder of `run --sandbox`")
+    return path
 
 
 @contextmanager

@@ -16,29 +16,34 @@ from bot.weights.bases import Kind
 class Trainer(NamedTuple):
     module: str  # has `Options`, `LIMITS` (for cards) and `train(options)`
     bases: tuple[Kind, ...] = ()  # kinds of base it can train; empty: the trainer checks the base itself
+    is_parallel: bool = False  # whether several processes can train together, see `processes`
 
 
 # Task -> back end -> trainer. The first back end of a task is its default.
 TRAINERS = {
     "lm": {
-        "transformers": Trainer("bot.train.lm_transformers", ("lm", "encoder")),
+        "transformers": Trainer("bot.train.lm_transformers", ("lm", "encoder"), is_parallel=True),
         "gpt-2-simple": Trainer("bot.train.lm_gpt_2_simple", ("gpt2",)),
+        "keras-seq2seq": Trainer("bot.train.lm_keras_seq2seq"),
+        "keras-transformer": Trainer("bot.train.lm_keras_transformer"),
     },
     "realism": {
-        "transformers": Trainer("bot.train.realism_transformers", ("lm", "encoder")),
+        "transformers": Trainer("bot.train.realism_transformers", ("lm", "encoder"), is_parallel=True),
         "tfhub-bert": Trainer("bot.train.realism_tfhub_bert"),
+        "glove-bilstm": Trainer("bot.train.realism_glove_bilstm"),
     },
     "upvote": {
-        "transformers": Trainer("bot.train.upvote_transformers", ("lm", "encoder")),
+        "transformers": Trainer("bot.train.upvote_transformers", ("lm", "encoder"), is_parallel=True),
         "tfhub-bert": Trainer("bot.train.upvote_tfhub_bert"),
+        "glove-bilstm": Trainer("bot.train.upvote_glove_bilstm"),
     },
     "relevance": {
         "transformers": Trainer("bot.train.relevance_transformers", ("lm", "encoder")),
     },
     "choice": {
-        "transformers": Trainer("bot.train.choice_transformers", ("encoder",)),
+        "transformers": Trainer("bot.train.choice_transformers", ("encoder",), is_parallel=True),
     },
     "conduct": {
-        "transformers": Trainer("bot.train.conduct_transformers", ("encoder",)),
+        "transformers": Trainer("bot.train.conduct_transformers", ("encoder",), is_parallel=True),
     },
 }  # fmt: skip

@@ -24,7 +24,7 @@ import typer
 from bot import files, text
 from bot.schema import Graded
 from bot.train import encoders, graded, loop
-from bot.train.options import Method, Out, RankerOptions
+from bot.train.options import EncoderOptions, Method, Out
 from bot.weights import bases
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ ECHO_WORDS = (4, 14)  # length of an echo
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(RankerOptions):
+class Options(EncoderOptions):
     out: Out = Path("models/choice")
     graded: Annotated[list[Path], typer.Option(help="CSV of graded candidates; repeatable")] = field(default_factory=lambda: [graded.FILE])
     method: Annotated[Method, typer.Option(help="lora: train a small adapter; layers: train all weights except the embeddings")] = "layers"

@@ -30,7 +30,7 @@ import typer
 
 from bot import cli, files
 from bot.cli import UserError
-from bot.train import TRAINERS
+from bot.train import TRAINERS, processes
 from bot.train.options import TrainOptions
 from bot.weights import bases, cards
 
@@ -49,11 +49,16 @@ def command(task: str, purpose: str) -> Callable[..., None]:
 
     def run(backend: str = next(iter(TRAINERS[task])), overwrite: bool = False, evaluate: bool = True, **arguments: Any) -> None:
         options = build_options(task, backend, arguments)
-        check_base(task, backend, options.base)
+        processes.check()
+        if processes.count() > 1 and not TRAINERS[task][backend].is_parallel:
+            raise UserError(f"train {task} with {backend} runs in one process; start it without torchrun or accelerate")
+        check_base(task, backend, getattr(options, "base", ""))  # a model trained from random weights has none
         for folder in options.folders:
             check_out(folder, options.data, overwrite)
         importlib.import_module(TRAINERS[task][backend].module).train(options)
-        measure(options.folders, options.data, evaluate)
+        processes.disconnect()
+        if processes.is_first():
+            measure(options.folders, options.data, evaluate)
 
     names = Literal[tuple(TRAINERS[task])]  # type: ignore[valid-type]
     parameters = {
@@ -76,7 +81,7 @@ def command(task: str, purpose: str) -> Callable[..., None]:
 def merged_options(task: str) -> dict[str, Any]:
     """Option name -> typer annotation, for the fields of every back end of the task. An option that is not set is None.
 
-    The help shows the default, one per back end where they differ. Options that only some back ends have get a help panel of their own.
+    The help names the back ends that have the option, unless all have it, and the default, one per back end where they differ.
     """
     merged: dict[str, dict[str, tuple[Any, Any]]] = {}  # name -> back end -> (annotation, default)
     for backend in TRAINERS[task]:
@@ -91,15 +96,27 @@ def _merged_annotation(by_backend: Mapping[str, tuple[Any, Any]], backends: Sequ
     (first, _), *_ = by_backend.values()
     value_type, option = get_args(first)
     option = copy.copy(option)
-    helps = {get_args(annotation)[1].help: backend for backend, (annotation, _) in by_backend.items()}
-    if len(helps) > 1:
-        option.help = "; ".join(f"{backend}: {text}" for text, backend in helps.items())
-    defaults = {backend: str(getattr(default, "value", default)) for backend, (_, default) in by_backend.items() if default is not None}
-    same = len({*defaults.values()}) == 1
-    option.show_default = next(iter(defaults.values())) if same else ", ".join(map(": ".join, defaults.items())) or False
-    if len(by_backend) < len(backends):
-        option.rich_help_panel = f"With --backend {' or '.join(by_backend)}"
+    helps: dict[str, list[str]] = {}
+    for backend, (annotation, _) in by_backend.items():
+        helps.setdefault(get_args(annotation)[1].help, []).append(backend)
+    is_named = len(helps) > 1
+    if is_named:
+        option.help = "; ".join(f"{' and '.join(names)}: {text}" for text, names in helps.items())
+    if len(by_backend) < len(backends) and not is_named:
+        option.help = f"{' and '.join(by_backend)}: {option.help}"
+    shown = {backend: _shown_default(default) for backend, (_, default) in by_backend.items() if default not in (None, False)}
+    if shown:
+        same = len({*shown.values()}) == 1
+        default = next(iter(shown.values())) if same else ", ".join(map(": ".join, shown.items()))
+        option.help = f"{option.help or ''} [default: {default}]".strip()
+    option.show_default = False
     return Annotated[Optional[value_type], option]  # noqa: UP045
+
+
+def _shown_default(default: Any) -> str:
+    return (
+        "yes" if default is True else ", ".join(map(str, default)) if isinstance(default, list) else str(getattr(default, "value", default))
+    )
 
 
 def build_options(task: str, backend: str, arguments: Mapping[str, Any]) -> TrainOptions:
@@ -144,7 +161,13 @@ def measure(folders: Sequence[Path], data: Path, run: bool) -> None:
         arguments = ["evaluate", "--model", str(folder), "--data", str(data)]
         print(f"{PROGRAM} {shlex.join(arguments)}", flush=True)
         if run:
-            status = subprocess.run([sys.executable, "-m", "bot", *arguments], env=cli.with_root(os.environ), check=False).returncode
+            command = [sys.executable, "-m", "bot", *arguments]
+            try:
+                status = subprocess.run(
+                    command, env=cli.with_root(processes.without_group(os.environ)), check=False, preexec_fn=cli.as_part_of_parent
+                ).returncode
+            except KeyboardInterrupt:
+                raise cli.Interrupted("interrupted: trained and saved, but not measured; the command above measures the model") from None
             failed += [f"{folder} (status {status})"] if status else []
     if failed:
         raise UserError(f"trained and saved, but not evaluated: {', '.join(failed)}; see the error above")

@@ -24,12 +24,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 import typer
 
-from bot import files, schema
+from bot import cli, files, schema
 from bot.cli import UserError
 from bot.conduct import where, words
 from bot.rankers import classifier
 from bot.schema import ConductLine, LmRow, LossRow, sample_rows
-from bot.train import encoders, loop, thresholds
+from bot.train import encoders, loop, processes, thresholds
 from bot.train.card_text import card_text, data_facts
 from bot.train.options import Out, TrainOptions
 from bot.weights import bases, cards, serving
@@ -105,13 +105,14 @@ def train(options: Options) -> None:
     head = first_head(LabelClassifier(plain, tokenizer, labels, np.zeros((0, 0)), np.zeros(0)), examples)
     model = encoders.with_lora(plain, "FEATURE_EXTRACTION", ADAPTER_RANK)
     batches = loop.batches_by_length(range(len(encoded)), lambda row: len(encoded[row]), options.batch_tokens, options.epochs, options.seed)
-    loss_of = loss_function(model, head, examples, encoded, int(tokenizer.pad_token_id or 0))
+    loss_of = loss_function(model, tokenizer, head, examples, encoded)
     parameters = [*(each for each in model.parameters() if each.requires_grad), *head.parameters()]
     card = card_of(options, labels, len(lines), people)
     losses = loop.fit(
         parameters, batches, loss_of, options.learning_rate, options.out / "checkpoint.pt", {**card.settings, **card.data}, options.seed
     )
-    save(options, card, model, head, [LossRow(step, loss, None) for step, loss in enumerate(losses, 1)], lines, people)
+    if processes.is_first():
+        save(options, card, model, head, [LossRow(step, loss, None) for step, loss in enumerate(losses, 1)], lines, people)
 
 
 # --- texts ----------------------------------------------------------------------------------------------------------------
@@ -167,7 +168,7 @@ def first_head(untrained: LabelClassifier, examples: Sequence[Example]) -> torch
 
 
 def loss_function(
-    model: Any, head: torch.nn.Linear, examples: Sequence[Example], encoded: Sequence[list[int]], padding: int
+    model: Any, tokenizer: Any, head: torch.nn.Linear, examples: Sequence[Example], encoded: Sequence[list[int]]
 ) -> Callable[[list[int]], torch.Tensor]:
     """batch (numbers of examples) -> mean over them of the weighted cross-entropy, summed over labels."""
     import torch
@@ -175,7 +176,7 @@ def loss_function(
     from bot.rankers.transformers import embed
 
     def loss_of(batch: list[int]) -> torch.Tensor:
-        logits = head(embed(model, [encoded[each] for each in batch], padding))
+        logits = head(embed(model, tokenizer, [encoded[each] for each in batch]))
         targets = torch.tensor(np.stack([examples[each].labels for each in batch]), device=logits.device)
         losses = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(1)
         return (losses * torch.tensor([examples[each].weight for each in batch], device=logits.device)).mean()
@@ -221,12 +222,10 @@ def save(
         np.savez(folder / serving.HEAD_FILE, weight=weight, bias=bias)
         saved = load(folder)
         labels = card.settings["labels"]
-        logits = {
-            part: logits_of(saved, [line.text for line in lines if part_of(line.text) == part], options.side)
-            for part in ("thresholds", "held_out")
-        }
-        kinds = {part: [line for line in lines if part_of(line.text) == part] for part in logits}
-        background = {part: logits_of(saved, people[part], options.side) for part in ("val", "test")}
+        kinds = {part: [line for line in lines if part_of(line.text) == part] for part in ("thresholds", "held_out")}
+        with cli.waiting("measuring the held-out rows"):
+            logits = {part: logits_of(saved, [line.text for line in own], options.side) for part, own in kinds.items()}
+            background = {part: logits_of(saved, people[part], options.side) for part in ("val", "test")}
         for values in background.values():  # of texts that are no titles
             values[:, [label in where.TITLE_TOPICS for label in labels]] = NEVER
         fitted = thresholds.fit(logits["thresholds"], targets_of(kinds["thresholds"], labels), background["val"], labels, options.side)

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bot import files, schema
+from bot import cli, files, schema
+from bot.cli import UserError
 from bot.rankers import Encoded
 from bot.schema import LabelledRow, LossRow, RealismRow
-from bot.train import loop
+from bot.train import loop, processes
 from bot.train.card_text import card_text, data_facts
-from bot.train.options import Method, RankerOptions
+from bot.train.options import EncoderOptions, Method
 from bot.weights import bases, cards, loading
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ def ranker_to_train(base: Path, outputs: int, seed: int, method: Method = "lora"
         if hasattr(pooler, "dense") and not pooler.dense.bias.any():
             torch.nn.init.eye_(pooler.dense.weight)
     if method == "layers":
+        if not hasattr(plain.base_model, "embeddings"):
+            raise UserError(f"{files.display_path(base)}: --method layers needs an encoder like BERT; use --method lora or another --base")
         plain.base_model.embeddings.requires_grad_(False)
         return plain.to(loop.device()).train(), tokenizer
     without_lora = rf"(?:.*\.)?(?:{'|'.join(trained_in_full)})(?:\..*)?"
@@ -78,19 +81,29 @@ def encoder_to_train(auto_class: Any, base: Path, **options: Any) -> tuple[Any, 
 
     Dropout is disabled: one or two epochs don't need it. On a CPU attention is "eager", which trains faster there than PyTorch's fused
     attention.
+
+    Raises:
+        UserError: the base is no encoder of text, or it takes too few tokens.
     """
     import torch
-    from transformers import AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
+
+    from bot.rankers.transformers import limit_length
 
     loading.quiet()
     if loop.device().type == "cpu":
         options["attn_implementation"] = "eager"
-    model = auto_class.from_pretrained(base, local_files_only=True, dtype=torch.float32, **options)
+    with loading.one_line(base, "use another --base"):
+        if AutoConfig.from_pretrained(base, local_files_only=True).is_encoder_decoder:
+            raise UserError(f"{files.display_path(base)}: {bases.ENCODER_DECODER}")
+        model = auto_class.from_pretrained(base, local_files_only=True, dtype=torch.float32, **options)
+        tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
+        limit_length(model, tokenizer)
     for part in model.modules():
         if isinstance(part, torch.nn.Dropout):
             part.p = 0.0
     loading.keep_freed_memory()
-    return model, AutoTokenizer.from_pretrained(base, local_files_only=True)
+    return model, tokenizer
 
 
 def with_lora(model: Any, task_type: str, rank: int, **options: Any) -> Any:
@@ -98,7 +111,8 @@ def with_lora(model: Any, task_type: str, rank: int, **options: Any) -> Any:
     from peft import LoraConfig, get_peft_model
 
     lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type=task_type, **options)
-    adapted: Any = get_peft_model(model, lora).to(loop.device())
+    with loading.one_line(Path(model.name_or_path), "use another --base"):
+        adapted: Any = get_peft_model(model, lora).to(loop.device())
     adapted.train()
     return adapted
 
@@ -124,7 +138,7 @@ def save_layers(model: Any, out: Path) -> None:
 # --- training -----------------------------------------------------------------------------------------------------------
 
 
-def fit(options: RankerOptions, model: Any, tasks: Sequence[Task]) -> None:
+def fit(options: EncoderOptions, model: Any, tasks: Sequence[Task]) -> None:
     """Train a model of `ranker_to_train` or `with_lora`, then save and calibrate one ranker per task. The same call
     resumes an interrupted run.
 
@@ -141,6 +155,7 @@ def fit(options: RankerOptions, model: Any, tasks: Sequence[Task]) -> None:
         shared |= {"outputs": len(tasks), "trained_together": [task.kind for task in tasks]}
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     steps = interleaved([task.batches for task in tasks], options.seed)
+    items = [[(task, row) for row in batch] for task, batch in steps]
     task_cards = [
         cards.ModelCard(
             kind=task.kind, base=options.base, base_sha256=bases.base_sha256(options.base),
@@ -153,7 +168,10 @@ def fit(options: RankerOptions, model: Any, tasks: Sequence[Task]) -> None:
     ]  # fmt: skip
     run = {"base": options.base, "tasks": [[card.settings, card.data] for card in task_cards]}
     checkpoint = tasks[0].out / "checkpoint.pt"
-    losses = loop.fit(parameters, steps, lambda step: tasks[step[0]].loss_of(step[1]), options.learning_rate, checkpoint, run, options.seed)
+    loss_of = lambda batch: tasks[batch[0][0]].loss_of([row for _, row in batch])  # noqa: E731
+    losses = loop.fit(parameters, items, loss_of, options.learning_rate, checkpoint, run, options.seed)
+    if not processes.is_first():
+        return
     for index in reversed(range(len(tasks))):  # the first task's folder holds the checkpoint, so it is replaced last
         own = [LossRow(step, loss, None) for step, (loss, (task, _)) in enumerate(zip(losses, steps, strict=True), 1) if task == index]
         save(model, tasks[index], task_cards[index], own)
@@ -170,7 +188,8 @@ def save(model: Any, task: Task, card: cards.ModelCard, losses: list[LossRow]) -
             save_adapter(model, card.base, folder)
         schema.write_rows(folder / "losses.csv", LossRow, losses)
         cards.write_card(folder, card)
-        scale, offset = task.calibrate(load(folder))  # the saved half-precision weights, not those in memory
+        with cli.waiting("calibrating the scores"):
+            scale, offset = task.calibrate(load(folder))  # the saved half-precision weights, not those in memory
         card.settings |= {"scale": scale, "offset": offset}
         cards.write_card(folder, card)
 

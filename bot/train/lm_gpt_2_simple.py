@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bot import files, schema, text
+from bot import cli, files, schema, text
 from bot.cli import UserError
 from bot.corpus import copies
 from bot.schema import FinetuneText, LmRow, LossRow
@@ -100,7 +100,8 @@ def train(options: Options) -> None:
     run.begin(start, fresh=options.restore is Restore.fresh)
     with resource_errors(options, run):
         if run.needs_validation():
-            run.record_validation(measure_checkpoint(hparams, bpe, run.weights(run.step), validation)["loss"])
+            with cli.waiting("measuring the validation rows"):
+                run.record_validation(measure_checkpoint(hparams, bpe, run.weights(run.step), validation)["loss"])
         if run.step < options.steps:
             finetune(options, folder, run, hparams, bpe, validation)
     save(options, folder, run, card, [text.parse_reply(row.text.partition(text.SEPARATOR)[2]) for row in texts])
@@ -318,7 +319,8 @@ class StepHook:
             self.state.check_finite(loss)
             if self.state.is_save_step():
                 self.save()
-                self.state.record_validation(self.measure(self.session, self.rows)["loss"])
+                with cli.waiting("measuring the validation rows"):
+                    self.state.record_validation(self.measure(self.session, self.rows)["loss"])
         return result
 
     def save(self) -> None:

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bot import files, schema
+from bot import cli, files, schema
 from bot.cli import UserError
 from bot.corpus import copies, imitate
 from bot.schema import LmRow, LossRow
-from bot.train import encoders, loop
+from bot.train import encoders, loop, processes
 from bot.train.card_text import card_text, data_facts
 from bot.train.options import Base, Epochs, LearningRate, Out, TrainOptions
 from bot.weights import bases, cards, loading, serving
@@ -73,7 +73,8 @@ def train(options: Options) -> None:
 
     loading.quiet()
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    encoded, replies = draw_rows(tokenizer, rows["train"], options)
+    with cli.waiting("encoding the training rows"):
+        encoded, replies = draw_rows(tokenizer, rows["train"], options)
     is_lora = options.method is Method.lora
     model, plain = load_model(folder, options)
     plain_output = has_plain_output(plain)
@@ -91,7 +92,10 @@ def train(options: Options) -> None:
         options.out / "checkpoint.pt",
         {**settings, "base": options.base, "data": facts},
         options.seed,
+        terms_of=lambda batch: sum(len(ids) - prompt for ids, prompt in batch),
     )
+    if not processes.is_first():
+        return
     card = cards.ModelCard(
         kind="lm", base=options.base, base_sha256=bases.base_sha256(options.base), format="adapter" if is_lora else "full",
         data=facts, settings=settings, metrics={"train_loss_last_50_steps": loop.mean_of_last(losses)}, **card_text("lm"),
@@ -102,24 +106,25 @@ def train(options: Options) -> None:
         else:
             model.save_pretrained(new)
             tokenizer.save_pretrained(new)
-        copies.write(new, replies, earlier=copies.read(options.start) if options.start else None)
+        with cli.waiting("sketching the training replies"):
+            copies.write(new, replies, earlier=copies.read(options.start) if options.start else None)
         schema.write_rows(new / "losses.csv", LossRow, [LossRow(step, loss, None) for step, loss in enumerate(losses, 1)])
         cards.write_card(new, card)
     print(f"{options.out}: trained on {len(encoded):,} pairs, train loss {loop.mean_of_last(losses):.3f} over the last 50 steps")
 
 
 def draw_rows(tokenizer: Any, rows: list[LmRow], options: Options) -> tuple[list[Encoded], list[str]]:
-    """Rows drawn at random, encoded, and their replies. Raises UserError if no row has at most --max-tokens tokens."""
+    """Rows drawn at random, encoded, and the replies of people among them. Raises UserError if no row has at most --max-tokens tokens."""
     from bot.generators.transformers import encode_training_row
 
     drawn = schema.sample_rows(rows, options.pairs * 3, options.seed)
-    encoded = [(encode_training_row(tokenizer, row.comment, row.reply, options.max_tokens), row.reply) for row in drawn]
-    short = schema.sample_rows([(row, reply) for row, reply in encoded if len(row[0]) <= options.max_tokens], options.pairs, options.seed)
+    encoded = [(encode_training_row(tokenizer, row.comment, row.reply, options.max_tokens), row) for row in drawn]
+    short = schema.sample_rows([each for each in encoded if len(each[0][0]) <= options.max_tokens], options.pairs, options.seed)
     if not short:
         limit = options.max_tokens
         name = imitate.FILE if options.imitate else "lm_train.csv"
         raise UserError(f"{options.data}/{name}: no row of at most {limit} tokens; raise --max-tokens or prepare more data")
-    return [row for row, _ in short], [reply for _, reply in short]
+    return [ids for ids, _ in short], [row.reply for _, row in short if not row.reply_id.endswith(imitate.PICKED)]
 
 
 def load_model(folder: Path, options: Options) -> tuple[Any, Any]:

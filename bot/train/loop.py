@@ -1,6 +1,6 @@
 """The training loop: batches, learning rate schedule, progress bar, and a checkpoint to resume from. `fit` is the PyTorch version.
 
-Reads and writes OUT/checkpoint.pt (`fit`), every two minutes.
+Reads and writes OUT/checkpoint.pt (`fit`) or, for the TensorFlow trainers, OUT/checkpoint.npz, every two minutes.
 
 `fit` takes the batches of the whole run, in order. They depend on the seed only, so a resumed run continues with the batches that the
 interrupted run would have seen. PyTorch is imported inside functions because the TensorFlow trainers use this module too.
@@ -16,10 +16,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+import numpy as np
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from bot import files
 from bot.cli import UserError
+from bot.train import processes
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +35,7 @@ MAX_GRADIENT_NORM = 1.0
 def device() -> torch.device:
     import torch
 
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(processes.on_gpu() if torch.cuda.is_available() else "cpu")
 
 
 def autocast() -> torch.autocast:
@@ -48,7 +50,7 @@ def autocast_enabled() -> bool:
 
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported()
+    return bool(torch.cpu.get_capabilities().get("avx512_bf16"))
 
 
 def cast_frozen_weights(model: torch.nn.Module) -> None:
@@ -101,14 +103,18 @@ def learning_rate_at(step: int, steps: int, peak: float) -> float:
 
 def fit(
     parameters: Sequence[torch.nn.Parameter],
-    batches: Sequence[Item],
-    loss_of: Callable[[Item], torch.Tensor],
+    batches: Sequence[list[Item]],
+    loss_of: Callable[[list[Item]], torch.Tensor],
     learning_rate: float,
     checkpoint: Path,
     settings: dict[str, Any],
     seed: int,
+    terms_of: Callable[[list[Item]], int] = len,
 ) -> list[float]:
     """Train `parameters` with AdamW, one step per batch, in order. Returns the loss of each step.
+
+    loss_of: batch -> mean loss over the terms of the batch; terms_of: batch -> number of terms, by default the items. Processes that train
+    together (`processes`) each call loss_of with their share of every batch.
 
     Writes a checkpoint every two minutes and resumes from it if there is one. `settings` identifies the run: a checkpoint is only used
     if it was written with equal settings.
@@ -119,28 +125,24 @@ def fit(
     import torch
 
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01)
-    losses: list[float] = []
     key = settings_key(settings)
-    if checkpoint.exists():
-        try:
-            state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises many kinds of exception for a damaged file
-            raise UserError(f"{checkpoint}: cannot be read ({error}); delete it to start again") from None
-        check_settings(checkpoint, state["settings"], key)
-        with torch.no_grad():
-            for parameter, value in zip(parameters, state["parameters"], strict=True):
-                parameter.copy_(value)
-        optimizer.load_state_dict(state["optimizer"])
-        losses = state["losses"]
+    losses = resumed(checkpoint, key, parameters, optimizer)
+    if losses and processes.is_first():
         print(f"resuming at step {len(losses)} of {len(batches)} ({checkpoint})")
 
     def one_step(step: int) -> float:
-        torch.manual_seed(seed * len(batches) + step)  # the same dropout masks after a resume
+        # the same dropout masks after a resume, and others in each process
+        torch.manual_seed((seed * len(batches) + step) * processes.count() + processes.rank())
         for group in optimizer.param_groups:
             group["lr"] = learning_rate_at(step, len(batches), learning_rate)
-        with autocast():
-            loss = loss_of(batches[step])
-        loss.backward()
+        loss = torch.zeros((), device=device())
+        if share := processes.share(batches[step]):
+            with autocast():
+                loss = loss_of(share) * (terms_of(share) / terms_of(batches[step]))
+            loss.backward()
+        loss = loss.detach()
+        if processes.count() > 1:
+            processes.add_up([*(gradient_of(parameter) for parameter in parameters), loss])
         torch.nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -156,23 +158,71 @@ def fit(
         with files.atomic_binary_writer(checkpoint) as file:
             torch.save(state, file)
 
-    run_steps(losses, len(batches), one_step, save)
+    processes.connect(parameters, len(losses))
+    run_steps(losses, len(batches), one_step, save if processes.is_first() else lambda: None)
     return losses
 
 
+def resumed(checkpoint: Path, key: str, parameters: Sequence[torch.nn.Parameter], optimizer: torch.optim.Optimizer) -> list[float]:
+    """The losses of the steps before the checkpoint, whose parameters and optimizer it restores; empty without a checkpoint."""
+    import torch
+
+    if not checkpoint.exists():
+        return []
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds of exception for a damaged file
+        raise UserError(f"{checkpoint}: cannot be read ({error}); delete it to start again") from None
+    check_settings(checkpoint, state["settings"], key)
+    with torch.no_grad():
+        for parameter, value in zip(parameters, state["parameters"], strict=True):
+            parameter.copy_(value)
+    optimizer.load_state_dict(state["optimizer"])
+    losses: list[float] = state["losses"]
+    return losses
+
+
+def gradient_of(parameter: torch.nn.Parameter) -> torch.Tensor:
+    """The gradient; zeros if the process's share of the batch did not need the parameter."""
+    import torch
+
+    if parameter.grad is None:
+        parameter.grad = torch.zeros_like(parameter)
+    return parameter.grad
+
+
 def run_steps(losses: list[float], steps: int, one_step: Callable[[int], float], save: Callable[[], None]) -> None:
-    """Run the steps after those in `losses`, with a progress bar, and append each loss. Calls `save` every two minutes and at the end."""
+    """Run the steps after those in `losses`, with a progress bar, and append each loss. Calls `save` every two minutes and at the end.
+
+    A log file gets no bar, but a line at each `save`. Raises UserError if a loss is not finite.
+    """
     loss_column = TextColumn("{task.fields[loss]}")  # empty until there is one
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), loss_column)
-    saved = time.monotonic()
-    with Progress(*columns) as progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), loss_column)
+    started = saved = time.monotonic()
+    resumed_at = len(losses)
+    with Progress(*columns, disable=not processes.is_first()) as progress:
         task = progress.add_task("training", total=steps, completed=len(losses), loss="")
         for step in range(len(losses), steps):
-            losses.append(one_step(step))
+            loss = one_step(step)
+            if not math.isfinite(loss):
+                raise UserError(f"step {step + 1}: the loss is {loss}; delete the checkpoint and lower --learning-rate")
+            losses.append(loss)
             progress.update(task, advance=1, loss=f"loss {mean_of_last(losses):.4f}")
             if time.monotonic() - saved > CHECKPOINT_SECONDS or step + 1 == steps:
                 save()
                 saved = time.monotonic()
+                if processes.is_first() and not progress.console.is_terminal:
+                    print(progress_line(step + 1, steps, resumed_at, saved - started, mean_of_last(losses)), flush=True)
+
+
+def progress_line(step: int, steps: int, resumed_at: int, seconds: float, loss: float) -> str:
+    """seconds: since the step `resumed_at`.
+
+    >>> progress_line(300, 1200, 100, 600.0, 2.34567)
+    'step 300 of 1200, loss 2.3457, 10 min, about 45 min left'
+    """
+    left = seconds / (step - resumed_at) * (steps - step)
+    return f"step {step} of {steps}, loss {loss:.4f}, {seconds / 60:.0f} min, about {left / 60:.0f} min left"
 
 
 def mean_of_last(losses: Sequence[float], steps: int = 50) -> float:
@@ -183,6 +233,24 @@ def mean_of_last(losses: Sequence[float], steps: int = 50) -> float:
     """
     last = losses[-steps:]
     return sum(last) / len(last)
+
+
+def write_arrays(checkpoint: Path, key: str, **arrays: Any) -> None:
+    """Write a checkpoint of NumPy arrays. key: see settings_key."""
+    with files.atomic_binary_writer(checkpoint) as file:
+        np.savez(file, settings=np.array(key), **arrays)
+
+
+def read_arrays(checkpoint: Path, key: str) -> dict[str, np.ndarray[Any, Any]]:
+    """Read a checkpoint of NumPy arrays. Raises UserError if it belongs to other settings or cannot be read."""
+    try:
+        with np.load(checkpoint) as archive:
+            stored = {name: archive[name] for name in archive.files}
+        settings = str(stored["settings"])
+    except Exception as error:  # zipfile, zlib and numpy raise many kinds of exception for a damaged file
+        raise UserError(f"{checkpoint}: cannot be read ({error}); delete it to start again") from None
+    check_settings(checkpoint, settings, key)
+    return stored
 
 
 def settings_key(settings: dict[str, Any]) -> str:

@@ -107,7 +107,7 @@ def main(
     settings = config.load(config_file)
     parts = read(graded or [FILE])
     rows = [row for part in ("weights", "held_out") for row in parts[part] if len(row.reply.split()) >= settings.choose.minimum_words]
-    folders = {kind: folder for kind in scoring.RANKERS if (folder := getattr(settings.rank, kind))}
+    folders = scoring.folders(settings.rank)
     files = Scores(out / "scores", settings)
     pairs = score.cleaned([(row.comment, row.reply) for row in rows])
     columns = {f"{kind}_score": files.of_model(folder)(pairs, "graded").tolist() for kind, folder in folders.items()}

@@ -17,7 +17,7 @@ from bot import schema, text
 from bot.cli import UserError
 from bot.schema import RealismRow, sample_rows
 from bot.train import encoders, loop
-from bot.train.options import Out, RankerOptions
+from bot.train.options import EncoderOptions, Out
 from bot.weights import bases
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(RankerOptions):
+class Options(EncoderOptions):
     out: Out = Path("models/realism")
 
 
@@ -49,7 +49,7 @@ def read_rows(data: Path) -> dict[str, list[RealismRow]]:
     return read
 
 
-def realism_task(options: RankerOptions, read: dict[str, list[RealismRow]], tokenizer: Any, logits_of: encoders.Logits) -> encoders.Task:
+def realism_task(options: EncoderOptions, read: dict[str, list[RealismRow]], tokenizer: Any, logits_of: encoders.Logits) -> encoders.Task:
     """The realism task. read: rows from read_rows. logits_of: the model output that is trained on it."""
     import torch
 

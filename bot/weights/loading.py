@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +51,6 @@ def load(path: Path, auto_class: Any, **options: Any) -> tuple[Any, Any]:
         UserError: the model is missing, incomplete or of another kind, or its base is not installed.
     """
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
     quiet()
@@ -57,7 +58,7 @@ def load(path: Path, auto_class: Any, **options: Any) -> tuple[Any, Any]:
     generator = auto_class is AutoModelForCausalLM
     if (path / cards.CARD_FILE).exists() and (cards.read_card(path).kind == "lm") != generator:
         raise _wrong_kind(path, generator)
-    try:
+    with one_line(path):
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model, report = auto_class.from_pretrained(folder, local_files_only=True, dtype=torch.float32, output_loading_info=True, **options)
         if (path / LAYERS_FILE).exists():
@@ -68,11 +69,32 @@ def load(path: Path, auto_class: Any, **options: Any) -> tuple[Any, Any]:
             model = PeftModel.from_pretrained(model, path).merge_and_unload()
         elif report["missing_keys"] and auto_class is not AutoModel:  # transformers fills a missing head with random weights
             raise _wrong_kind(path, generator)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise UserError(
-            f"{files.display_path(path)}: the model cannot be loaded ({cli.first_line(error)}); pull or train it again"
-        ) from None
+        if model.config.is_encoder_decoder:
+            raise UserError(f"{files.display_path(path)}: {bases.ENCODER_DECODER}")
     return model.eval(), tokenizer
+
+
+@contextmanager
+def one_line(path: Path, remedy: str = "pull or train it again") -> Iterator[None]:
+    """Turn any error in the block, which loads or tries the model in `path`, into a UserError: libraries raise errors of many types."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{files.display_path(path)}: the model cannot be loaded ({reason(error)}); {remedy}") from error
+
+
+def reason(error: Exception) -> str:
+    """The first line of an error's message. If it is only the name of a missing attribute or key, this is said.
+
+    >>> try: "".heads
+    ... except AttributeError as error: reason(error)
+    'the model has no "heads"'
+    """
+    if isinstance(error, AttributeError) and error.name:
+        return f'the model has no "{error.name}"'
+    return f'the config has no "{error.args[0]}"' if isinstance(error, KeyError) and error.args else cli.first_line(error)
 
 
 def load_layers(model: Any, path: Path) -> None:
@@ -102,15 +124,20 @@ def transformers_folder(path: Path) -> Path:
         UserError: there is no model, it is not a transformers model, or its base is not installed.
     """
     folder = bases.base_path(cards.read_card(path).base) if needs_base(path) else path
-    if (path / "saved_model.pb").exists():
-        raise UserError(
-            f'{files.display_path(path)}: a model of back end tfhub-bert; set rank.backend = "tfhub-bert" or another folder in the config'
-        )
     if not (folder / "config.json").exists():
         if (folder / "hparams.json").exists():
             raise UserError(
                 f"{files.display_path(path)}: a checkpoint of gpt-2-simple; set generate.backend to gpt-2-simple, "
                 "or convert it to a transformers folder (`python run_bot.py models convert`)"
+            )
+        if (path / cards.CARD_FILE).exists() and (back_end := cards.read_card(path).settings.get("backend")):
+            where = "generate.backend" if cards.read_card(path).kind == "lm" else "rank.backend"
+            raise UserError(
+                f'{files.display_path(path)}: a model of back end {back_end}; set {where} = "{back_end}" or another folder in the config'
+            )
+        if (path / "server.toml").exists():
+            raise UserError(
+                f"{files.display_path(path)}: stands for a model on a server; add --engine openai-server, or set generate.backend"
             )
         raise UserError(
             f"{files.display_path(path)}: no model here; train one (`python run_bot.py train --help`), or set another folder in the config"

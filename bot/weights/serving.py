@@ -11,20 +11,22 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from bot import config, files
+from bot import cli, config, files
 from bot.cli import UserError, with_root
 from bot.files import atomic_writer, sha256_of
-from bot.weights import bases, cards, loading
+from bot.weights import bases, cards, loading, servers
 
 SERVING = ".serving"  # folder with exports, next to the model folders
 
 
 def fingerprint(folder: Path) -> str:
-    """The sha256 over the files of a model folder, without training checkpoints, exports and the metrics in the card.
+    """The sha256 over the files of a model folder, without training checkpoints, exports and the metrics in the card. Of server.toml,
+    only what the text depends on counts.
 
     It does not depend on the path. If there is a .serving folder next to the model, checksums are cached there with each file's inode, size
     and times, so that an unchanged model is not read again (damage that leaves the times unchanged is not detected). As in git's index,
@@ -47,7 +49,10 @@ def fingerprint(folder: Path) -> str:
         now = time.time_ns()
         status = parts[name].stat()
         key = f"{name.as_posix()} {status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
-        checksum = cached.get(key) or (cards.identity(parts[name]) if name == Path(cards.CARD_FILE) else sha256_of(parts[name]))
+        if name == Path(servers.FILE):
+            checksum = servers.identity(parts[name])  # never cached: it depends on another file
+        else:
+            checksum = cached.get(key) or (cards.identity(parts[name]) if name == Path(cards.CARD_FILE) else sha256_of(parts[name]))
         digest.update(f"{name.as_posix()} {checksum}\n".encode())
         if now - max(status.st_mtime_ns, status.st_ctime_ns) > 2e9:
             sums[key] = checksum
@@ -60,7 +65,7 @@ def fingerprint(folder: Path) -> str:
 SERVING_FILE = "serving.json"
 HEAD_FILE = "head.npz"
 AVX512 = {"avx512f", "avx512cd", "avx512vl", "avx512bw", "avx512dq"}  # CTranslate2 requires all of them
-REVISION = 3  # of the export format; after a change all models are exported again
+REVISION = 4  # of the export format; after a change all models are exported again
 
 
 def serving_folder(source: Path, precision: config.Precision) -> Path:
@@ -121,7 +126,29 @@ def ensure_exported(source: Path, precision: config.Precision) -> Path:
         UserError: there is no model, or it cannot be exported.
     """
     if not is_current(source, precision):
-        command = [sys.executable, "-m", "bot", "models", "export", str(source), "--precision", precision]
-        if subprocess.run(command, stdout=subprocess.DEVNULL, env=with_root(os.environ), check=False).returncode:
-            raise UserError(f"{source}: the export failed, see the error above; the back end transformers does not need an export")
+        finish_export(start_export([source], precision))
     return serving_folder(source, precision)
+
+
+EXPORT = ("-m", "bot", "models", "export")
+
+
+def start_export(sources: Sequence[Path], precision: config.Precision) -> subprocess.Popen[str]:
+    """Start a process that exports the sources. It dies with this one."""
+    return subprocess.Popen(
+        [sys.executable, "-P", *EXPORT, *map(str, sources), "--precision", precision],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=with_root(os.environ), preexec_fn=cli.die_with_parent,
+    )  # fmt: skip
+
+
+def finish_export(process: subprocess.Popen[str]) -> None:
+    """Wait for a process of start_export and show its messages. Raises UserError with its error, in one line instead of two."""
+    prefix, errors = f"python {' '.join(EXPORT)}: ", []
+    with process:
+        for line in process.stderr or ():
+            if line.startswith(prefix):
+                errors.append(line.removeprefix(prefix).strip())
+            else:
+                sys.stderr.write(line)
+    if process.returncode:
+        raise UserError(errors[-1] if errors else "the export of a model failed, see the error above")

@@ -1,0 +1,139 @@
+"""Load of the chat: open event streams, and messages at a steady rate. Prints a table.
+
+    python benchmarks/web_load.py                                     50 streams, 20 messages a minute for two minutes, the config's models
+    python benchmarks/web_load.py --config tiny.toml --seconds 30
+
+Starts the server with an empty room in a temporary folder. Each stream is that of another person, who also writes. Lost or repeated: a
+stream that did not get each message, and the end of each message (a reply, or why there is none), exactly once. Memory is that of the
+server and its workers.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMENTS = (
+    "Which book made you laugh out loud on a train?",
+    "My kettle takes ten minutes to boil, is that normal?",
+    "I write better with music on. Does anybody else?",
+)
+
+
+class Person:
+    """A browser: a session with a name, an open event stream, and what came through it, with the time of each event."""
+
+    def __init__(self, port: int, name: str) -> None:
+        self.port, self.cookie = port, ""
+        self.events: list[tuple[float, dict[str, Any]]] = []
+        token = re.search(r'name="csrf_token" value="([\w-]+)"', self.call("GET", "/name"))
+        assert token
+        self.token = token[1]
+        self.call("POST", "/name", {"who": name, "next": "/chat/"})
+        self.call("GET", "/chat/")
+        threading.Thread(target=self.follow, daemon=True).start()
+
+    def call(self, method: str, path: str, form: dict[str, str] | None = None) -> str:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        headers = {"Cookie": self.cookie, "Content-Type": "application/x-www-form-urlencoded"}
+        headers |= {"X-CSRF-Token": self.token} if form is not None else {}
+        connection.request(method, path, urlencode(form) if form else None, headers)
+        answer = connection.getresponse()
+        body = answer.read().decode()
+        if cookie := answer.getheader("Set-Cookie"):
+            self.cookie = cookie.partition(";")[0]
+        if answer.status >= 400:
+            raise SystemExit(f"{method} {path}: {answer.status} {body[:200]}")
+        return body
+
+    def follow(self) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection.request("GET", "/chat/events", headers={"Cookie": self.cookie})
+        for line in connection.getresponse():
+            if line.startswith(b"data: "):
+                self.events.append((time.monotonic(), json.loads(line[6:])))
+
+    def of(self, *kinds: str) -> list[str]:
+        """The messages that the events of these types are about."""
+        return [event.get("message", event["id"]) for _, event in self.events if event["type"] in kinds]
+
+
+def memory(pid: int) -> float:
+    """Resident memory of a process and its children, in MiB."""
+    listed = [path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    pages = [int(Path(f"/proc/{each}/statm").read_text().split()[1]) for each in {str(pid), *(child for each in listed for child in each)}]
+    return sum(pages) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def measure(port: int, pid: int, streams: int, a_minute: float, seconds: float) -> dict[str, str]:
+    people = [Person(port, f"Person {number}") for number in range(streams)]
+    sent, start, first_memory = 0, time.monotonic(), 0.0
+    while time.monotonic() - start < seconds:
+        people[sent % streams].call("POST", "/chat/say", {"text": f"{COMMENTS[sent % len(COMMENTS)]} ({sent})"})
+        sent += 1
+        time.sleep(max(0.0, start + sent * 60 / a_minute - time.monotonic()))
+        if not first_memory and len(people[0].of("answer")) >= 3:
+            first_memory = memory(pid)
+    deadline = time.monotonic() + 120
+    while any(len(each.of("answer")) < sent for each in people) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    ids = people[0].of("message")
+    lost = sum(each.of("message") != ids or sorted(each.of("answer")) != sorted(ids) for each in people) + (len(ids) != sent)
+    began = {event["id"]: at for at, event in people[0].events if event["type"] == "message"}
+    delays = [at - began[event["message"]] for at, event in people[0].events if event["type"] == "answer"]
+    times = [[at for at, event in each.events if event["type"] == "answer"] for each in people]
+    spread = [max(each) - min(each) for each in zip(*times, strict=True)]
+    answered = sum(event["type"] == "answer" and event["text"] is not None for _, event in people[0].events)
+    return {
+        "streams": str(streams),
+        "messages": f"{sent} in {seconds:.0f} s",
+        "streams with lost or repeated events": str(lost),
+        "with a reply": str(answered),
+        "seconds until the end of a message, median and maximum": f"{statistics.median(delays):.2f}, {max(delays):.2f}",
+        "seconds between the first and the last stream, maximum": f"{max(spread):.2f}",
+        "memory after three messages, and at the end": f"{first_memory:.0f}, {memory(pid):.0f} MiB",
+        "load of the machine before": f"{os.getloadavg()[2]:.1f}",
+    }
+
+
+def main(
+    config: Annotated[Path | None, typer.Option(help="TOML settings, such as those of other models")] = None,
+    streams: Annotated[int, typer.Option(min=1, max=190)] = 50,
+    a_minute: Annotated[float, typer.Option(min=1, help="messages a minute, of all people together")] = 20,
+    seconds: Annotated[float, typer.Option(min=1)] = 120,
+) -> None:
+    """Measure the chat under load."""
+    with tempfile.TemporaryDirectory() as folder:
+        variables = {"BOT_WEB__CHAT": f"{folder}/chat.jsonl", "BOT_WEB__STATE": f"{folder}/web.json"}
+        command = [sys.executable, str(ROOT / "run_bot.py"), "web", "--port", "0", *(["--config", str(config)] if config else [])]
+        with subprocess.Popen(command, env={**os.environ, **variables}, stdout=subprocess.PIPE, text=True) as server:
+            try:
+                assert server.stdout is not None
+                port = int(server.stdout.readline().split(":")[2].split("/")[0])
+                results = measure(port, server.pid, streams, a_minute, seconds)
+            finally:
+                server.kill()
+    table = Table("", "", title="Chat under load")
+    for name, value in results.items():
+        table.add_row(name, value)
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)

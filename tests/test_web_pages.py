@@ -1,0 +1,251 @@
+"""The pages in a real browser: approving by keys, two people at once, hostile texts, narrow and dark screens, accessibility."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from bot import schema
+from bot.posting import approvals
+from bot.schema import Approval, Scored
+from tests import browser as chromium
+from tests import web_run
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium.started() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("web") / "runs"
+
+
+@pytest.fixture(scope="module")
+def url(runs: Path) -> Iterator[str]:
+    runs.mkdir()
+    with web_run.served(runs) as address:
+        yield address
+
+
+@pytest.fixture
+def visitor(browser: Browser) -> Iterator[Callable[..., BrowserContext]]:
+    """visitor(width): a new browser profile."""
+    contexts = []
+
+    def make(width: int = 1100) -> BrowserContext:
+        context = browser.new_context(viewport={"width": width, "height": 800})
+        context.set_default_timeout(30_000)
+        contexts.append(context)
+        return context
+
+    yield make
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def run(runs: Path, request: pytest.FixtureRequest) -> Path:
+    """A new run of ten comments with a chosen reply and one without."""
+    folder = runs / re.sub(r"\W+", "-", request.node.name)
+    web_run.write_run(folder, 11)
+    return folder
+
+
+def opened(context: BrowserContext, url: str, run: Path, item: str = "") -> Page:
+    page = context.new_page()
+    page.goto(f"{url}runs/{run.name}/approve{f'?item={item}' if item else ''}")
+    return page
+
+
+def shown(page: Page) -> str:
+    """The id of the comment on the page, empty at the end."""
+    field = page.locator("input[name=comment_id]")
+    return field.input_value() if field.count() else ""
+
+
+def press(page: Page, key: str) -> None:
+    """Press a key that loads another page."""
+    with page.expect_navigation():
+        page.keyboard.press(key)
+
+
+def events(run: Path) -> list[Approval]:
+    return approvals.read(run / approvals.FILE)
+
+
+def test_ten_replies_are_approved_by_keys_only(visitor: Callable[..., BrowserContext], url: str, run: Path) -> None:
+    page = opened(visitor(), url, run)
+    ids = []
+    for number in range(10):
+        expect(page.locator("h1")).to_contain_text(f"{number} of 10 decided")
+        ids.append(shown(page))
+        if number == 3:
+            page.keyboard.press("2")  # another candidate
+        press(page, "a")
+    expect(page.locator("h2").first).to_have_text("All 10 replies are decided")
+    assert ids == [f"t1_{number:03}" for number in range(10)]
+    assert [(each.comment_id, each.act) for each in events(run)] == [(each, "approve") for each in ids]
+    rows = {row.candidate_id: row.reply for row in schema.read_rows(run / "scored.csv", Scored)}
+    picked = [each.candidate_id for each in events(run)]
+    assert picked == [f"{each}-{0 if number == 3 else 1}" for number, each in enumerate(ids)]
+    assert [each.after for each in events(run)] == [rows[each] for each in picked]
+    press(page, "u")
+    assert shown(page) == ids[9] and approvals.standing(events(run)).keys() == set(ids[:9])
+
+
+def test_edit_reject_skip_undo_and_a_reload_in_the_middle(visitor: Callable[..., BrowserContext], url: str, run: Path) -> None:
+    page = opened(visitor(), url, run)
+    page.keyboard.press("e")
+    field = page.locator("#text")
+    expect(field).to_be_focused()
+    expect(field).to_have_value("The cheap one lasted longer than the good one for me. (0)")
+    field.fill("Go to http://example.com and see ananas")  # its letters are no keys here
+    press(page, "Control+Enter")
+    expect(page.get_by_role("alert")).to_contain_text("This text must not be posted: ")
+    expect(page.get_by_role("alert")).to_contain_text("(link)")
+    expect(field).to_have_value("Go to http://example.com and see ananas")
+    expect(field).to_be_focused()
+    assert events(run) == [] and shown(page) == "t1_000"
+    field.fill("I would ask the baker\nwho lives next door.")
+    press(page, "Control+Enter")
+    assert [(each.act, each.after) for each in events(run)] == [("edit", "I would ask the baker\nwho lives next door.")]
+    page.keyboard.press("r")
+    expect(page.locator("#reason")).to_be_focused()
+    page.keyboard.type("says nothing, and a is a letter")
+    press(page, "Enter")
+    assert (events(run)[-1].act, events(run)[-1].reason) == ("reject", "says nothing, and a is a letter")
+    press(page, "s")
+    assert shown(page) == "t1_003"
+    page.keyboard.press("e")
+    page.keyboard.type("half a sentence")
+    page.keyboard.press("Escape")
+    expect(page.locator("#text")).not_to_be_focused()
+    press(page, "j")
+    press(page, "k")
+    page.reload()
+    assert shown(page) == "t1_003"
+    page.goto(f"{url}runs/{run.name}/approve")  # resumes at the first open one
+    assert shown(page) == "t1_003"
+    press(page, "u")
+    assert shown(page) == "t1_002" and events(run)[-1].act == "undo"
+    press(page, "u")
+    press(page, "u")
+    assert shown(page) == "t1_000" and approvals.standing(events(run)) == {}
+    press(page, "u")
+    expect(page.get_by_role("status")).to_have_text("There is nothing to undo.")
+    assert [each.act for each in events(run)] == ["edit", "reject", "skip", "undo", "undo", "undo"]
+
+
+def named(context: BrowserContext, url: str, name: str) -> BrowserContext:
+    page = context.new_page()
+    page.goto(f"{url}name")
+    page.fill("#who", name)
+    page.keyboard.press("Enter")
+    page.wait_for_url(url)
+    page.close()
+    return context
+
+
+def test_two_people_do_not_overwrite_each_other(visitor: Callable[..., BrowserContext], url: str, run: Path) -> None:
+    ann, bob = (opened(named(visitor(), url, name), url, run) for name in ("ann", "bob"))
+    assert shown(ann) == shown(bob) == "t1_000"
+    press(ann, "a")
+    bob.keyboard.press("r")
+    bob.keyboard.type("no")
+    press(bob, "Enter")
+    expect(bob.get_by_role("alert")).to_have_text("ann approved this in the meantime. Nothing was saved.")
+    expect(bob.locator("article").first).to_contain_text("approved by ann")
+    assert [(each.who, each.act) for each in events(run)] == [("ann", "approve")]
+    bob.keyboard.press("r")  # he knows now, and means it
+    bob.keyboard.type("no")
+    press(bob, "Enter")
+    assert [(each.who, each.act, each.reason) for each in events(run)] == [("ann", "approve", ""), ("bob", "reject", "no")]
+    press(ann, "u")
+    expect(ann.get_by_role("status")).to_have_text("There is nothing to undo.")  # bob acted after her
+    press(bob, "u")
+    press(ann, "u")
+    assert [(each.who, each.act) for each in events(run)][2:] == [("bob", "undo"), ("ann", "undo")]
+
+
+def test_only_one_reply_of_a_submission_is_approved(visitor: Callable[..., BrowserContext], url: str, run: Path) -> None:
+    page = opened(visitor(), url, run, "t1_009")
+    press(page, "a")
+    page.goto(f"{url}runs/{run.name}/approve?every=1&item=t1_010")
+    expect(page.locator("section")).to_contain_text("Other comments of this submission")
+    press(page, "a")
+    expect(page.get_by_role("alert")).to_contain_text("another comment of this submission, and only one is posted")
+    assert [each.comment_id for each in events(run)] == ["t1_009"]
+
+
+def test_pages_are_accessible_and_do_not_scroll_sideways(visitor: Callable[..., BrowserContext], url: str, runs: Path) -> None:
+    folder = runs / "accessible"
+    web_run.write_run(folder, 3, hostile=web_run.HOSTILE)
+    page = visitor().new_page()
+    problems = {}
+    for path in ("", "name", f"runs/{folder.name}", f"runs/{folder.name}/approve", "judge/", f"judge/{folder.name}/", "runs/none"):
+        page.goto(url + path)
+        assert "owned" not in page.title() and page.locator("script:not([src])").count() == 0
+        for scheme, width in chromium.looks(page):
+            background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+            assert (max(map(int, re.findall(r"\d+", background)[:3])) < 64) is (scheme == "dark")
+            problems |= {(path, scheme, width): found} if (found := chromium.accessibility_problems(page, scheme)) else {}
+            assert not chromium.scrolls_sideways(page), (path, width)
+    assert problems == {}
+
+
+def test_hostile_texts_stay_texts(visitor: Callable[..., BrowserContext], url: str, runs: Path) -> None:
+    folder = runs / "hostile"
+    web_run.write_run(folder, 3, hostile=web_run.LONG_HOSTILE)
+    context = visitor(width=390)
+    asked: list[str] = []
+    context.on("request", lambda request: asked.append(request.url))
+    page = opened(context, url, folder)
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    assert not chromium.scrolls_sideways(page)
+    text = page.locator(".candidate.chosen .body").inner_text()
+    assert text.startswith(web_run.SCRIPT) and "\u202e" not in text and "\x1b" not in text and len(text) > 10_000
+    page.keyboard.press("e")
+    assert page.locator("#text").input_value().startswith(web_run.SCRIPT)
+    press(page, "Control+Enter")  # unchanged, apart from the characters that are not shown
+    assert page.get_by_role("alert").inner_text().startswith("This text must not be posted")
+    assert all(each.startswith(url) or each.startswith("data:") for each in asked) and errors == []
+    for path in ("", f"runs/{folder.name}", f"judge/{folder.name}/"):
+        page.goto(url + path)
+        assert "owned" not in page.title() and not chromium.scrolls_sideways(page), path
+
+
+def test_the_focus_is_visible(visitor: Callable[..., BrowserContext], url: str, run: Path) -> None:
+    page = opened(visitor(), url, run)
+    kinds = set()
+    for _ in range(24):
+        page.keyboard.press("Tab")
+        style = page.evaluate(
+            "(() => { const e = document.activeElement, s = getComputedStyle(e);"
+            " return [e.tagName, s.outlineStyle, parseFloat(s.outlineWidth), e.matches(':focus-visible')]; })()"
+        )
+        if style[0] != "BODY":
+            kinds.add(style[0])
+            assert style[1] != "none" and style[2] >= 1 and style[3], style
+    assert {"A", "INPUT", "BUTTON", "SUMMARY"} <= kinds
+
+
+def test_judging_by_keys(visitor: Callable[..., BrowserContext], url: str, run: Path, runs: Path) -> None:
+    page = visitor().new_page()
+    page.goto(f"{url}judge/")
+    page.get_by_text(run.name).click()
+    expect(page.locator("h1")).to_contain_text("0 of 10 pairs read")
+    for key in "1y":
+        page.keyboard.press(key)
+    press(page, "n")
+    assert "1 of 10 pairs read" in page.locator("h1").inner_text()
+    press(page, "u")
+    assert "0 of 10 pairs read" in page.locator("h1").inner_text()
+    assert (runs.parent / "data" / "judgements.csv").exists()
