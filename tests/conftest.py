@@ -19,7 +19,7 @@ from bot.cli import ROOT
 if TYPE_CHECKING:
     from bot.sandbox.server import Box
 
-collect_ignore = ["google_sql.py"]  # a program for the emulator's environment
+collect_ignore = ["google_sql.py", "ray_nodes.py"]  # programs for the environments of the emulator and of Ray
 
 # for module fixtures, which are set up before no_outside_settings
 os.environ["BOT_CONDUCT__COMMENT_CLASSIFIER"] = os.environ["BOT_CONDUCT__REPLY_CLASSIFIER"] = ""

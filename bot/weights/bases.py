@@ -219,13 +219,16 @@ def base_folder(name: str) -> Path:
 
 
 def licence_of(name: str) -> str:
-    """The licence of a base, as its source states it; empty if it is not known.
+    """The licence of a base, as its source states it; empty if it is not known, as for a URL.
 
-    >>> licence_of("minilm-l6"), licence_of("")
-    ('Apache-2.0', '')
+    >>> licence_of("minilm-l6"), licence_of(""), licence_of("https://example.com/bert.tar.gz")
+    ('Apache-2.0', '', '')
     """
     known = {each.name: each.licence for each in BASES}
-    return known.get(name) or (str((read_base(name) or {}).get("licence", "")) if name else "")
+    if name not in known:
+        with suppress(UserError):  # a URL, or a folder with a name that no base has
+            return str((read_base(name) or {}).get("licence", ""))
+    return known.get(name, "")
 
 
 def read_base(name: str) -> dict[str, Any] | None:
