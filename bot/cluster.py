@@ -216,13 +216,19 @@ def block_folder(out: Path, made_from: Mapping[str, Any]) -> Iterator[Path]:
     with files.lock(folder / LOCK, f"{out}: another process is writing it; wait for it, or give another name"):
         note, content = folder / NOTE, json.dumps(made_from, indent=1, sort_keys=True) + "\n"
         if not note.exists() or note.read_text(encoding="utf-8") != content:
-            for path in folder.iterdir():
-                if path.name != LOCK:
-                    files.remove(path)
+            clear(folder)
             with files.atomic_writer(note) as file:
                 file.write(content)
         yield folder
+        clear(folder)
         shutil.rmtree(folder)
+
+
+def clear(folder: Path) -> None:
+    """Delete all but the lock, which marks the folder as ours if this is interrupted."""
+    for path in folder.iterdir():
+        if path.name != LOCK:
+            files.remove(path)
 
 
 def is_ours(folder: Path) -> bool:

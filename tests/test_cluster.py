@@ -49,6 +49,23 @@ def test_the_block_folder_is_kept_only_for_the_same_inputs(tmp_path: Path) -> No
     assert (folder / "mine.txt").exists()
 
 
+def test_an_interrupted_clean_up_leaves_a_folder_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out.csv"
+    remove = files.remove
+
+    def interrupted(path: Path) -> None:
+        remove(path)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt), cluster.block_folder(out, {}) as folder:
+        (folder / "000000.parquet").write_bytes(b"x")
+        patch.setattr(files, "remove", interrupted)
+    assert folder.exists()
+    with cluster.block_folder(out, {}):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_blocks_become_the_same_csv_as_without_a_cluster(tmp_path: Path) -> None:
     """Texts that look like numbers or nulls, quotes, and floats with all digits."""
     rows = [

@@ -155,27 +155,51 @@ def test_no_row_is_lost_or_doubled_when_a_node_is_killed(folder: Path, alone: di
     assert manifest and manifest["rows"] == 2 * COMMENTS and manifest["left_out"] == {"deleted": 1, "same_id": 1}
 
 
-def test_score_gives_the_same_rows_on_a_local_ray(folder: Path, alone: dict[str, tuple[Any, ...]]) -> None:
+@pytest.fixture(scope="module")
+def scored(folder: Path, alone: dict[str, tuple[Any, ...]]) -> list[dict[str, str]]:
+    """What `score` writes without a cluster for alone.csv, which it leaves as alone.parquet, too."""
+    rows = [vars_of(row) for row in schema.read_rows(folder / "alone.csv", Candidate)]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "alone.parquet")
+    pq.write_table(pa.Table.from_pylist(rows * 4), folder / "four.parquet")  # 24,000 rows, five blocks
+    subprocess.run(command(folder, "score", "--in", "alone.csv", "--out", "scores.csv"), cwd=folder, check=True, capture_output=True)
+    return read_csv(folder / "scores.csv")
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def assert_same_scores(rows: list[dict[str, str]], expected: list[dict[str, str]]) -> None:
+    assert list(rows[0]) == list(expected[0]) and len(rows) == len(expected)
+    for row, other in zip(rows, expected, strict=True):
+        for name in other:
+            if name in ("realism_score", "rank_score"):
+                assert float(row[name]) == pytest.approx(float(other[name]), abs=tiny.rounding())
+            else:
+                assert row[name] == other[name]
+
+
+def test_score_gives_the_same_rows_on_a_local_ray(folder: Path, scored: list[dict[str, str]]) -> None:
     """Parquet to CSV, and nothing of Ray is left running."""
-    pq.write_table(
-        pa.Table.from_pylist([vars_of(row) for row in schema.read_rows(folder / "alone.csv", Candidate)]), folder / "alone.parquet"
-    )
     local = start(folder, "score", "--cluster", "local", "--in", "alone.parquet", "--out", "local.csv")
     status, output = finish(local)
     assert status == 0 and "6,000 rows scored in local.csv" in output, output
     assert not [
         each for each in psutil.process_iter(["cmdline"]) if str(local.pid) in " ".join(each.info["cmdline"] or []) and "ray" in each.name()
     ]
-    subprocess.run(command(folder, "score", "--in", "alone.csv", "--out", "scores.csv"), cwd=folder, check=True, capture_output=True)
-    with (folder / "local.csv").open(newline="") as one, (folder / "scores.csv").open(newline="") as other:
-        local_rows, rows = list(csv.DictReader(one)), list(csv.DictReader(other))
-    assert list(local_rows[0]) == list(rows[0]) and len(rows) == len(local_rows) == 2 * COMMENTS
-    for one_row, other_row in zip(local_rows, rows, strict=True):
-        for name in rows[0]:
-            if name in ("realism_score", "rank_score"):
-                assert float(one_row[name]) == pytest.approx(float(other_row[name]), abs=tiny.rounding())
-            else:
-                assert one_row[name] == other_row[name]
+    assert_same_scores(read_csv(folder / "local.csv"), scored)
+
+
+def test_score_loses_no_row_when_a_node_is_killed(folder: Path, scored: list[dict[str, str]]) -> None:
+    out = folder / "four.csv"
+    with nodes(2) as (address, kill):
+        process = start(folder, "score", "--cluster", address, "--in", "four.parquet", "--out", out.name)
+        wait_for(lambda: finished(out) >= 1, process)
+        assert kill() == "1" and process.poll() is None
+        status, output = finish(process)
+    assert status == 0 and "24,000 rows scored in four.csv" in output, output
+    assert_same_scores(read_csv(out), scored * 4)
 
 
 def test_failed_blocks_are_named_and_the_rest_is_finished(folder: Path) -> None:
