@@ -22,8 +22,8 @@ PEOPLE = 30
 
 
 @pytest.fixture
-def gate(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Comments are answered only while it is set."""
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Comments are answered only while it is set, and when the test has ended."""
     opened = threading.Event()
 
     class Workers:
@@ -35,7 +35,8 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
             yield {"type": "refused", "reason": "x", "phrase": f"not about {question.comment}"}
 
     monkeypatch.setattr(workers, "Workers", Workers)
-    return opened
+    yield opened
+    opened.set()
 
 
 def wait_until_settled(room: Room) -> None:
