@@ -274,12 +274,13 @@ def test_hostile_text_in_the_terminal(tmp_path: Path) -> None:
 
 def test_a_sheet_and_its_answers(scored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sheet, out = tmp_path / "sheet.csv", tmp_path / "judgements.csv"
-    assert run(f"{scored} --sheet {sheet}", capsys) == (0, f"{sheet}: 6 pairs\n", "")
+    status, printed, _ = run(f"{scored} --sheet {sheet}", capsys)
+    assert status == 0 and printed.startswith(f"{sheet}: 6 pairs; fill in better (first, second or equal)")
     text = sheet.read_text(encoding="utf-8")
     assert "chosen" not in text and not re.search(r"t1_\d-\d", text)
     header, rows = schema.read_table(sheet)
     assert header[:7] == ["pair_id", "comment_id", "subreddit", "title", "comment", "first", "second"]
-    answers = ["1 1 0", "2 y n", "0 No YES", "= 0 0", "", "1 n n"]
+    answers = ["1 1 0", "Second y n", "0 No YES", "equal 0 0", "", "first n n"]
     for row, cells in zip(rows, answers, strict=True):
         row.update(zip(header[7:], cells.split() or ["", " ", ""], strict=True))
     with sheet.open("w", encoding="utf-8", newline="") as file:
@@ -302,7 +303,7 @@ def test_a_sheet_and_its_answers(scored: Path, tmp_path: Path, capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (["{0},3,1,1"], "row 1, column better: '3' is none of 1, 2, =, 0"),
+        (["{0},3,1,1"], "row 1, column better: '3' is none of 1, 2, =, 0, first, second, equal"),
         (["{0},1,1,1", "{1},1,,1"], "row 2, column first_acceptable: '' is none of y"),
         (["{0},1,1,maybe"], "row 1, column second_acceptable: 'maybe'"),
         (["{0},1,1,1", "{0},2,1,1"], "row 2: pair_id .* occurs twice"),

@@ -39,7 +39,7 @@ from bot.schema import BlindPair, Judgement, NotChosen, SheetAnswer, SheetRow, V
 JUDGEMENTS = Path("data/judgements.csv")
 VERDICT = "verdict"
 SHORT_WORDS = 3  # "LOL", "This", "I agree too"
-BETTER = {"1": 1, "2": 2, "=": 0, "0": 0}
+BETTER = {"1": 1, "2": 2, "=": 0, "0": 0, "first": 1, "second": 2, "equal": 0}
 ACCEPTABLE = {"y": True, "yes": True, "1": True, "n": False, "no": False, "0": False}
 
 

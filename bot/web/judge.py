@@ -108,7 +108,7 @@ def main(
         print(f"{count} comments left out: {reason}")
     if sheet is not None:
         judge.write_sheet(pairs, sheet)
-        print(f"{sheet}: {len(pairs)} pairs")
+        print(f"{sheet}: {len(pairs)} pairs; fill in better (first, second or equal), first_acceptable and second_acceptable (yes or no)")
         return
     reading = Reading(pairs, out, reader or user_name())
     if answers is not None:
