@@ -219,6 +219,16 @@ def clean(body: str) -> str:
     return " ".join(markdown.unmarked(body).split())
 
 
+def readable(body: str) -> str:
+    """The cleaned text; empty if it is nothing but a notice in the place of a deleted text.
+
+    >>> readable("**Why?**"), readable("[ Removed by Reddit ]"), readable("[removed by Reddit](/help)")
+    ('Why?', '', '')
+    """
+    plain = clean(body)
+    return "" if is_deleted(body) or is_deleted(plain) else plain
+
+
 def language(body: str) -> str | None:
     """The language of a text (ISO 639-1). None if the text is too short or the detector is not confident.
 

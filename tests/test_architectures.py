@@ -5,6 +5,8 @@ The models are tiny, have random weights, and are made from their configs.
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from bot.export import to_ctranslate2
 from bot.generators import transformers as reference
 from bot.rankers import transformers as encoding
 from bot.schema import LabelledRow, RealismRow, UpvotePair
-from bot.train import encoders
+from bot.train import encoders, lm_transformers, loop
 from bot.weights import bases, cards, loading, pull
 from tests import tiny
 
@@ -174,6 +176,34 @@ def test_likelihoods_are_those_of_the_models_own_logits(tmp_path: Path, name: st
     assert generators.load("transformers", source).log_likelihoods([(tiny.TEXT[0], tiny.TEXT[1])], SETTINGS)[0] == pytest.approx(
         expected, abs=1e-4
     )
+
+
+@pytest.mark.parametrize("name", ["granite", "cohere", "gemma2 with caps"])
+def test_the_loss_of_training_is_that_of_the_models_own_logits(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two rows of different lengths in one batch: of the function, and of the first step of `train lm`, before any weight changes."""
+    kind, options, _ = REFUSED[name]
+    source = generator(tmp_path / "model", kind, options)
+    model, tokenizer = reference.load_model(source)
+    pairs = [(tiny.TEXT[0], tiny.TEXT[1]), (tiny.TEXT[2], "Vinegar works!")]
+    batch = [reference.encode_training_row(tokenizer, *pair, 200) for pair in pairs]
+    losses: list[torch.Tensor] = []
+    for ids, start in batch:
+        with torch.inference_mode():
+            own = torch.log_softmax(model(torch.tensor([ids])).logits[0].float(), -1)
+        losses.append(-own[torch.arange(start - 1, len(ids) - 1), ids[start:]])
+    expected = float(torch.cat(losses).mean())
+    assert not reference.has_plain_output(model)
+    with torch.inference_mode():
+        loss, unscaled = (float(lm_transformers.batch_loss(model, batch, torch.device("cpu"), plain)) for plain in (False, True))
+    assert loss == pytest.approx(expected, abs=1e-4) and abs(unscaled - expected) > 0.2
+
+    monkeypatch.setattr(bases, "BASE_DIR", tmp_path / "bases")
+    monkeypatch.setattr(loop, "autocast_enabled", lambda: False)  # in float32
+    pull.pull("tiny", source)
+    data = tiny.lm_rows(pairs, tmp_path / "data")
+    tiny.train("lm", base="tiny", data=data, out=tmp_path / "lm", pairs=2, max_tokens=200, batch_tokens=1000)
+    (step,) = schema.read_rows(tmp_path / "lm" / "losses.csv", schema.LossRow)
+    assert step.train_loss == pytest.approx(expected, abs=1e-3)
 
 
 # --- encoders -----------------------------------------------------------------------------------------------------------------
@@ -344,6 +374,42 @@ def test_only_bert_is_exported(encoder_folder: Path, tmp_path: Path) -> None:
         else:
             with pytest.raises(UserError, match="only BERT can be exported, set rank.backend to transformers"):
                 to_ctranslate2.export(folder, "float32")
+
+
+@pytest.mark.parametrize("head", [True, False], ids=["of pairs", "dual encoder"])
+def test_a_bert_that_the_export_would_change_is_refused(tmp_path: Path, head: bool) -> None:
+    """CTranslate2 ignores is_decoder, with which each token sees only those before it."""
+    source = tiny.encoder(tmp_path / "ranker", head=head)
+    if not head:
+        fitted = {"architecture": "dual encoder", "scale": 1.0, "offset": 0.0}
+        cards.write_card(source, cards.ModelCard("relevance", "tiny", "0" * 64, "full", settings=fitted))
+    content = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps(content | {"is_decoder": True}))
+    with pytest.raises(UserError) as refusal:
+        to_ctranslate2.export(source, "float32")
+    message = re.fullmatch(r".* \(outputs of the export differ by (.*)\); set rank.backend to transformers", str(refusal.value))
+    assert message and float(message[1]) > 0.1
+    assert not list((tmp_path / ".serving").glob("ranker*"))  # no incomplete files
+    (score,) = rankers.load("transformers", source).score([(tiny.TEXT[0], tiny.TEXT[1])])
+    assert 0 < score < 1
+
+
+@pytest.mark.parametrize(("change", "is_refused"), [(5e-4, False), (2e-3, True)])
+def test_the_outputs_of_an_exported_bert_may_differ_by_a_thousandth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: float, is_refused: bool
+) -> None:
+    source, save = tiny.encoder(tmp_path / "ranker"), to_ctranslate2._save
+
+    def save_another(source: Path, model: Any, *rest: Any) -> None:
+        model.encoder.layer[-1].output.LayerNorm.bias.data += change  # the last step of the encoder
+        save(source, model, *rest)
+
+    monkeypatch.setattr(to_ctranslate2, "_save", save_another)
+    if is_refused:
+        with pytest.raises(UserError, match=r"\(outputs of the export differ by 0\.002\)"):
+            to_ctranslate2.export(source, "float32")
+    else:
+        assert (to_ctranslate2.export(source, "float32") / "model.bin").exists()
 
 
 LONG = ("Which book made you laugh on the train? " * 30, "It is short and funny and the ending is kind. " * 30)

@@ -179,6 +179,91 @@ def test_bigquery_gives_the_same_rows_as_dumps(loaded: tuple[Path, Path], tmp_pa
         }  # fmt: skip
 
 
+POLICY = "[ Removed by Reddit on account of violating the [content policy](/help/contentpolicy). ]"
+APRIL, MAY = utc("2019-04-30"), utc("2019-05-02")
+
+
+def line(name: str, parent: object, **changes: Any) -> dict[str, Any]:
+    """A line of May in the thread of the submission tea1. A change to `...` leaves the key out."""
+    row = comment(name, "", "2019-05-02", **{"parent_id": parent, "link_id": "t3_tea1", **changes})
+    return {key: value for key, value in row.items() if value is not ...}
+
+
+NOTATIONS: list[dict[str, Any] | bytes] = [
+    line("c0002", None),  # the submission
+    line("c0003", int("c0001", 36)),  # c0001 is a comment of April
+    line("c0004", str(int("c0003", 36)), created_utc=float(MAY)),
+    line("c0005", float(int("c0003", 36)), created_utc=str(MAY)),
+    line("c0006", "c0005", created_utc=f"{MAY}.0", score=7.0),
+    line("c0007", "t1_c0006", link_id="tea1", score="-3"),
+    line("c0008", "tea1", link_id=int("tea1", 36), score=None),
+    line("c0009", "t1_c0003", author=..., score=...),
+    line("c0010", "t1_c0003", unused={"x": ["\ud83d", "\ude00 cut"]}),
+    line("c0011", "t1_c0003", body="cut \ud83d, typed \\ud83d, whole \U0001f600"),
+    line("c0012", "t1_c0003", body="[ Removed by Reddit ] is all I see"),
+    line("c0013", None, link_id="t3_tea2"),  # the text of this submission is a notice
+    # without a pair
+    line("d0001", "t1_c0003", body=POLICY),
+    line("d0002", "t1_d0001"),
+    line("d0003", None, link_id="t3_tea3"),  # title and text are notices
+    line("d0004", "c0999"),
+    # unusable
+    line("e0001", ...),
+    line("e0002", "t1_c0003", body=...),
+    line("e0003", {"a": 1}),
+    line("e0004", "t1_c0003", created_utc="soon"),
+    line("e0005", "t1_c0003", body=["text"]),
+    b'{"id": "e0006", "body": "cu',
+]
+# reply, its comment and that one's depth, the reply's text and karma; all of the same second
+STATED = [
+    ("t1_c0002", "t3_tea1", -1, "text of c0002", 5),
+    ("t1_c0003", "t1_c0001", 0, "text of c0003", 5),
+    ("t1_c0004", "t1_c0003", 1, "text of c0004", 5),
+    ("t1_c0005", "t1_c0003", 1, "text of c0005", 5),
+    ("t1_c0006", "t1_c0005", 2, "text of c0006", 7),
+    ("t1_c0007", "t1_c0006", 3, "text of c0007", -3),
+    ("t1_c0008", "t3_tea1", -1, "text of c0008", None),
+    ("t1_c0009", "t1_c0003", 1, "text of c0009", None),
+    ("t1_c0010", "t1_c0003", 1, "text of c0010", 5),
+    ("t1_c0011", "t1_c0003", 1, "cut \ufffd, typed \\ud83d, whole \U0001f600", 5),
+    ("t1_c0012", "t1_c0003", 1, "[ Removed by Reddit ] is all I see", 5),
+    ("t1_c0013", "t3_tea2", -1, "text of c0013", 5),
+]
+
+
+def test_notations_of_real_dumps_give_the_stated_rows_from_both(emulator: str, tmp_path: Path) -> None:
+    toml, dumps = settings(tmp_path / "bigquery.toml", emulator, "notations"), tmp_path / "dumps"
+    dumps.mkdir()
+    write_dump(dumps / "RC_2019-04.zst", [comment("c0001", "", parent_id=None, link_id="t3_tea1", created_utc=str(APRIL))])
+    write_dump(dumps / "RC_2019-05.zst", NOTATIONS)
+    heads = [
+        submission("tea1", created_utc=str(float(APRIL - 60)), title="Which pot?", selftext="For two."),
+        submission("tea2", created_utc=APRIL, title="The ending", selftext=POLICY),
+        submission("tea3", created_utc=APRIL, title="[ Removed by moderator ]", selftext="[removed]"),
+    ]
+    write_dump(dumps / "RS_2019-04.zst", heads)
+    both: dict[str, Any] = {"parents": Parents.both, "config_file": toml}
+    extract.main(dump_folder=dumps, out=tmp_path / "load", load_bigquery=True, config_file=toml)
+    extract.main("2019-05", "2019-05", Source.dumps, dump_folder=dumps, out=tmp_path / "dumps_out", **both)
+    extract.main("2019-05", "2019-05", Source.bigquery, out=tmp_path / "bigquery_out", **both)
+    texts = {"t3_tea1": "Which pot?\n\nFor two.", "t3_tea2": "The ending", "t1_c0001": "text of c0001"}
+    texts |= {name: body for name, _, _, body, _ in STATED}
+    for name in ("dumps_out", "bigquery_out"):
+        pairs = pairs_of(tmp_path / name, "2019-05")
+        assert [(pair.reply_id, pair.comment_id, pair.depth, pair.reply, pair.reply_karma) for pair in pairs] == STATED
+        assert [pair.comment for pair in pairs] == [texts[pair.comment_id] for pair in pairs]
+        assert {pair.reply_utc for pair in pairs} == {MAY} and {pair.subreddit for pair in pairs} == {"books"}
+        assert {pair.thread_id: pair.submission for pair in pairs} == {"t3_tea1": "Which pot?", "t3_tea2": "The ending"}
+        times = {pair.comment_id: pair.comment_utc for pair in pairs}
+        assert (times["t3_tea1"], times["t1_c0001"], times["t1_c0005"]) == (APRIL - 60, APRIL, MAY)
+        manifest = files.read_manifest(tmp_path / name / "2019-05.parquet") or {}
+        assert manifest["dropped"] == {"deleted_comment": 2, "deleted_reply": 1, "parent_not_found": 1}
+        assert manifest["cross_month"] == 4  # to tea1 twice, to tea2 and to c0001
+        if name == "dumps_out":
+            assert manifest["lines"]["RC"] == {"read": len(NOTATIONS), "missing_key": 2, "wrong_type": 3, "unreadable": 1}
+
+
 def test_googles_sql_engine_gives_the_same_rows() -> None:
     """The emulator runs DuckDB internally. This test analyses and runs BigQuery's query with Google's own SQL engine."""
     comments, submissions = random_rows(random.Random(9), 320)

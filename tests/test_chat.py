@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import pytest
 
@@ -14,9 +17,9 @@ from bot.config import Settings
 from bot.online.answer import Event, Question
 from bot.web import chat, server, workers
 from bot.web.chat import Room
-from bot.web.hub import ROOM, LocalHub
+from bot.web.hub import ROOM, Entry, LocalHub
 from bot.web.workers import Desk
-from tests.visiting import Visitor
+from tests.visiting import Visitor, serve
 
 PEOPLE = 30
 
@@ -56,6 +59,52 @@ def test_a_message_needs_three_events_however_many_wait(gate: threading.Event) -
     assert kinds == {"message": 2 * PEOPLE, "writing": 2 * PEOPLE, "answer": 2 * PEOPLE}
     reasons = [event["why"] for _, event in room.hub.after(ROOM) if event["type"] == "answer"]
     assert reasons == [f"not answered: not about message {number}" for number in range(2 * PEOPLE)]
+
+
+def events_of(address: str, count: int, path: str = "/chat/events", **headers: str) -> list[Entry]:
+    """The first events of a stream, which is then closed."""
+    browser = http.client.HTTPConnection(address, timeout=30)
+    browser.request("GET", path, headers=headers)
+    entries: list[Entry] = []
+    with closing(browser), closing(browser.getresponse()) as answer:
+        event_id = ""
+        while len(entries) < count:
+            line = answer.readline()
+            assert line, "the server has closed the stream"
+            name, _, value = line.decode().strip().partition(": ")
+            if name == "id":
+                event_id = value
+            elif name == "data":
+                entries.append((event_id, json.loads(value)))
+    return entries
+
+
+def test_a_browser_that_comes_back_gets_what_it_missed_once(gate: threading.Event, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the header Last-Event-ID, which a browser sends; it is later than the id in the address, with which the stream was opened."""
+    gate.set()
+    room = Room(Desk(Settings()), LocalHub())
+    address = serve(server.make_app(chat.make_pages(room)), capsys)
+
+    def say(*texts: str) -> list[Entry]:
+        for each in texts:
+            room.say(f"Person {each}", each, f"message {each}")
+        wait_until_settled(room)
+        return [(event_id, {**event, "id": event_id}) for event_id, event in room.hub.after(ROOM)]
+
+    log = say("1", "2")
+    seen = events_of(address, 4)
+    assert seen == log[:4] and len(log) == 6
+    log = say("3", "4")
+    last = {"Last-Event-ID": seen[-1][0]}
+    assert seen + events_of(address, 8, **last) == log and len(log) == 12
+    assert events_of(address, 8, path=f"/chat/events?after={log[0][0]}", **last) == log[4:]
+    assert events_of(address, 8, path=f"/chat/events?after={last['Last-Event-ID']}") == log[4:]
+    later: list[Entry] = []
+    browser = threading.Thread(target=lambda: later.extend(events_of(address, 3, **{"Last-Event-ID": log[-1][0]})))
+    browser.start()
+    log = say("5")
+    browser.join(30)
+    assert later == log[12:]
 
 
 def test_a_message_that_the_room_no_longer_keeps_is_not_a_bug() -> None:

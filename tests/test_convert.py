@@ -26,7 +26,7 @@ from bot.generators import gpt_2_simple, transformers
 from bot.weights import cards
 from bot.weights.cards import ModelCard
 from tests import tiny
-from tests.test_gpt_2_simple import AWKWARD, edited_checkpoint, reciting_model
+from tests.test_gpt_2_simple import AWKWARD, WINDOWS, edited_checkpoint, moved, reciting_model
 
 COMMENTS = [("t1_a", "Which book made you laugh?"), ("t1_b", "My kettle takes ten minutes to boil!"), ("t1_c", "(Hm.")]
 
@@ -178,6 +178,12 @@ def test_the_command_copies_the_card_and_does_not_load_pytorch(checkpoint: Path,
     assert copied.notes == "Converted from gpt-2-simple's layout." and (copied.settings, copied.metrics) == (card.settings, card.metrics)
     assert copied.created_utc == card.created_utc
     assert json.loads((out / "config.json").read_text())["n_positions"] == 160
+
+
+def test_a_checkpoint_of_a_machine_with_windows(checkpoint: Path, converted: Path, tmp_path: Path) -> None:
+    to_transformers.convert(moved(checkpoint, tmp_path / "run1", WINDOWS[0]), tmp_path / "out")
+    for path in converted.iterdir():
+        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
 
 
 def test_convert_is_atomic(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

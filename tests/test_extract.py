@@ -22,7 +22,7 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bot import files, schema
+from bot import cli, files, schema
 from bot.cli import ROOT, UserError
 from bot.corpus import dumps as dump_files
 from bot.corpus import extract, warehouse
@@ -312,6 +312,25 @@ def test_a_missing_submission_file(dumps: Path) -> None:
     write_dump(dumps / "RC_2017-01.zst", [comment("a", "t3_s"), comment("b", "t1_a")])
     (pair,) = extracted(dumps, parents=Parents.both)
     assert (pair.thread_id, pair.submission, pair.submission_karma, pair.depth) == ("t3_s", "", None, 0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "reason"),
+    [
+        ([comment("a", "t3_s"), comment("b", "t1_a", body="[removed]")], [], "deleted_reply 1"),
+        ([comment("a", "t3_s"), comment("b", "t1_a")], ["--parents", "submission"], "parent_not_found 1"),  # no file of submissions
+    ],
+)
+def test_a_run_without_a_pair_ends_with_an_error(
+    dumps: Path, capsys: pytest.CaptureFixture[str], rows: list[dict[str, Any]], options: list[str], reason: str
+) -> None:
+    write_dump(dumps / "RC_2017-01.zst", rows)
+    with pytest.raises(SystemExit) as end:
+        cli.run_command(extract.main, "extract", ["--dumps", str(dumps), "--out", str(dumps.parent / "out"), *options])
+    printed = capsys.readouterr()
+    message = "extract: 2017-01: no reply pairs; check --dumps, --from, --to and --parents\n"
+    assert (end.value.code, printed.err) == (1, message)
+    assert f"replies that give no pair: {reason}\n" in printed.out
 
 
 def test_months_without_a_dump_are_reported_in_one_line(dumps: Path, capsys: pytest.CaptureFixture[str]) -> None:

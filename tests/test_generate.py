@@ -11,11 +11,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from bot import files, schema, text
 from bot.cli import UserError
 from bot.config import GenerateSettings
-from bot.generators import load
+from bot.generators import Place, load
 from bot.generators.transformers import encode_prompt, encode_training_row, start_and_end
 from bot.online import generate
-from bot.schema import Candidate
+from bot.schema import Candidate, Context
 from tests import tiny
+from tests.test_text import GONE, NOT_GONE
 
 COMMENTS = [("t1_a", "Which book made you laugh?"), ("t1_b", "My kettle takes ten minutes to boil, is that normal?"), ("t1_c", "Hm.")]
 
@@ -156,6 +157,20 @@ def test_unanswerable_comments_are_skipped(model: Path, tmp_path: Path, capsys: 
     rows = schema.read_rows(out, Candidate)
     assert [row.candidate_id for row in rows] == [f"t1_{c}-{n}" for c in "abc" for n in range(4)]
     assert not (tmp_path / "candidates.csv.part").exists()
+
+
+def test_notices_are_left_out_and_brackets_of_people_are_answered() -> None:
+    bodies = [*GONE, *NOT_GONE]
+    comments, left_out = generate.answerable({"comment_id": str(n), "comment": body} for n, body in enumerate(bodies))
+    assert left_out == {"deleted": len(GONE)}
+    assert [bodies[int(name)] for name, _ in comments] == NOT_GONE
+
+
+def test_a_notice_around_a_comment_is_no_text() -> None:
+    above = [Context("t3_s", "t1_a", "t3_s", "[ Removed by Reddit ]"), Context("t3_s", "t1_b", "t1_a", "[Removed by mods](/r/tea/rules)")]
+    row = {"comment_id": "t1_d", "comment": "Why?", "parent_id": "t1_c", "title": "[ Removed by moderator ]"}
+    places = generate.places_of([row], [*above, Context("t3_s", "t1_c", "t1_b", "What did it *say*?")])
+    assert places == {"t1_d": Place(above=("What did it say?",))}
 
 
 def test_no_answerable_comment_is_an_error(model: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from bot.export import to_ctranslate2
 from bot.online import rank
 from bot.rankers import classifier, score, score_files, scoring
 from bot.rankers.transformers import encode_pair
-from bot.schema import Candidate, Scores
+from bot.schema import Candidate, NotChosen, Scores
 from bot.weights import cards
 from tests import tiny
 
@@ -110,6 +110,26 @@ def test_score_keeps_other_columns(model: Path, tmp_path: Path) -> None:
     assert float(rows[0]["rank_score"]) == pytest.approx(float(rows[0]["realism_score"]))
     expected = rankers.load("transformers", model).score([("Any good books?", 'a "b", c')])[0]
     assert float(rows[0]["realism_score"]) == pytest.approx(expected, abs=tiny.rounding())
+
+
+def test_a_notice_scores_as_an_empty_text(model: Path, tmp_path: Path) -> None:
+    """In every column, also by its length and its words. The table keeps it."""
+    policy = "[ Removed by Reddit on account of violating the [content policy](/help/contentpolicy). ]"
+    gone = ["", "[removed]", policy, "[removed by reddit](https://example.org/books)"]
+    replies = [*gone, "[ Removed by Reddit ] is all I see, any books?"]
+    pairs = [("Any good books, Reddit?", reply) for reply in replies] + [(comment, "Books by Reddit, good.") for comment in replies]
+    schema.write_table(tmp_path / "in.csv", ["comment", "reply"], ({"comment": comment, "reply": reply} for comment, reply in pairs))
+    signals = "intercept = 0\nrealism = 1\nupvote = 0\nrelevance = 0\nchoice = 0\nlikelihood = 0.1\nrepetition = 1\n"
+    config = f'[rank]\nbackend = "transformers"\nrealism = "{model}"\nupvote = ""\nrelevance = ""\nchoice = ""\n[rank.weights]\n{signals}'
+    (tmp_path / "c.toml").write_text(config, encoding="utf-8")
+    scoring.main(tmp_path / "in.csv", tmp_path / "out.csv", tmp_path / "c.toml")
+    rows = schema.read_table(tmp_path / "out.csv")[1]
+    assert [(row["comment"], row["reply"]) for row in rows] == pairs
+    scores = [[float(row[column]) for column in ("realism_score", "rank_score")] for row in rows]
+    for first in (0, len(replies)):
+        assert scores[first : first + len(gone)] == [pytest.approx(scores[first], abs=tiny.rounding())] * len(gone)
+        assert all(abs(one - other) > 1e-3 for one, other in zip(scores[first], scores[first + len(gone)], strict=True))
+    assert score.refusal("Any good books?", policy, 0.9, 0.9, Settings().choose) == NotChosen.EMPTY
 
 
 def test_a_run_is_ranked_again_only_after_a_change(model: Path, other: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

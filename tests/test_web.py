@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import stat
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -20,14 +19,15 @@ import pytest
 from flask import Blueprint, Flask
 
 from bot import config, schema
+from bot.cli import UserError
 from bot.files import FileError
 from bot.posting import approvals
-from bot.schema import Approval, Context, Scored, Submitted
+from bot.schema import Approval, Comment, Context, Scored, Submitted
 from bot.web import app as web
 from bot.web import live, reading, server
 from bot.web.runs import Runs
 from tests import tiny, web_run
-from tests.visiting import Visitor
+from tests.visiting import Visitor, serve
 
 
 def local(runs: Path) -> Visitor:
@@ -160,8 +160,8 @@ def test_requests_are_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture
-def streaming(capsys: pytest.CaptureFixture[str]) -> Iterator[tuple[str, list[str], Flask]]:
-    """An app with an event stream; the list says when a stream was opened and closed."""
+def streaming(capsys: pytest.CaptureFixture[str]) -> tuple[str, list[str], Flask]:
+    """The address of an app with an event stream; the list says when a stream was opened and closed."""
     pages, happened = Blueprint("pages", __name__), []
 
     def events() -> Iterator[str | None]:
@@ -176,17 +176,11 @@ def streaming(capsys: pytest.CaptureFixture[str]) -> Iterator[tuple[str, list[st
     pages.add_url_rule("/events", "events", lambda: server.stream(events()))  # type: ignore[arg-type]
     pages.add_url_rule("/", "index", lambda: live.browser_id() and "page")
     app = server.make_app(pages)
-    threading.Thread(target=server.serve, args=(app, 0), daemon=True).start()
-    out = ""
-    while "\n" not in out:
-        time.sleep(0.01)
-        out += capsys.readouterr().out
-    yield out.split(" ")[0], happened, app
+    return serve(app, capsys), happened, app
 
 
 def test_event_streams(streaming: tuple[str, list[str], Flask]) -> None:
-    url, happened, app = streaming
-    address = urlsplit(url).netloc
+    address, happened, app = streaming
     first = http.client.HTTPConnection(address, timeout=10)
     first.request("GET", "/events")
     answer = first.getresponse()
@@ -272,6 +266,24 @@ def test_the_list_of_runs_counts_what_the_files_say(runs: Path) -> None:
     assert web.get("/runs/20260301T090000Z").status_code == 200
 
 
+def test_the_command_shows_one_run(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    web_run.write_run(runs / "another", 3)
+    monkeypatch.chdir(runs.parent)  # for the files of web.state and of the ledger
+    monkeypatch.setattr(web, "live_parts", lambda *_: [])
+    served: list[Flask] = []
+    monkeypatch.setattr(server, "serve", lambda app, *_: served.append(app))
+    web.main(run=runs / "20260301T090000Z")
+    page = Visitor(served[0])
+    shown = page.get("/").text
+    assert "4 comments · 16 candidates · 3 chosen" in shown and "another" not in shown
+    assert "What I learned about the sourdough" in page.get("/runs/20260301T090000Z").text
+    assert page.get("/runs/20260301T090000Z/approve").status_code == 200 and page.fields["comment_id"] == "t1_000"
+    assert [page.get(f"/runs/another{path}").status_code for path in ("", "/approve")] == [404, 404]
+    with pytest.raises(UserError, match=r"runs: not a run folder; give the --out of a run"):
+        web.main(run=runs)
+    assert len(served) == 1
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -325,6 +337,26 @@ def test_a_form_cannot_approve_what_was_not_shown(runs: Path) -> None:
     status, answer = post(page, "reject", reason="  ")
     assert status == 422 and "Write why" in answer
     assert not (runs / "20260301T090000Z" / approvals.FILE).exists()
+
+
+@pytest.mark.parametrize(("every", "expected"), [("", [2, 3, 4]), ("?every=1", [2, 0, 5, 4, 1, 3])])
+def test_the_queue_is_in_the_order_of_the_submissions(runs: Path, every: str, expected: list[int]) -> None:
+    """The comments of a submission are together, the one with the chosen reply first."""
+    run, page = runs / "20260301T090000Z", local(runs)
+    comments = web_run.write_run(run, 6)
+    thread_of = {row.comment_id: f"t3_{letter}" for row, letter in zip(comments, "babcab", strict=True)}
+    scored = schema.read_rows(run / "scored.csv", Scored)
+    for row in scored:
+        row.thread_id = thread_of[row.comment_id]
+        if row.comment_id in ("t1_000", "t1_001") and row.verdict == "chosen":
+            row.verdict, row.reason = "kept", "other_comment_in_submission"
+    schema.write_rows(run / "comments.csv", Comment, [replace(row, thread_id=thread_of[row.comment_id]) for row in comments])
+    schema.write_rows(run / "scored.csv", Scored, scored)
+    for number in expected:
+        page.get(f"/runs/20260301T090000Z/approve{every}")
+        assert page.fields["comment_id"] == f"t1_{number:03}"
+        assert page.post(f"/runs/20260301T090000Z/approve{every}", {"act": "skip", **page.fields}).status_code == 303
+    assert "The rest was skipped" in page.get(f"/runs/20260301T090000Z/approve{every}").text
 
 
 def test_every_act_is_an_event(runs: Path) -> None:

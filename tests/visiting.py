@@ -1,12 +1,28 @@
-"""A visitor of the web app in tests: Flask's client that sends forms as a browser does, with the session's CSRF token."""
+"""For tests of the web app: a visitor, Flask's client that sends forms as a browser does, with the session's CSRF token; and a server."""
 
 from __future__ import annotations
 
 import re
+import threading
+import time
 from typing import Any
+from urllib.parse import urlsplit
 
+import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
+
+from bot.web import server
+
+
+def serve(app: Flask, capsys: pytest.CaptureFixture[str]) -> str:
+    """Serve the app in a thread. Returns its address, host and port."""
+    threading.Thread(target=server.serve, args=(app, 0), daemon=True).start()
+    printed = ""
+    while "\n" not in printed:
+        time.sleep(0.01)
+        printed += capsys.readouterr().out
+    return urlsplit(printed.split(" ")[0]).netloc
 
 
 class Visitor:

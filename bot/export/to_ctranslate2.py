@@ -198,7 +198,8 @@ def _save(source: Path, model: Any, tokenizer: Any, folder: Path, precision: con
 
 
 def _unsupported(source: Path, reason: str) -> UserError:
-    return UserError(f"{source}: CTranslate2 does not support this model ({reason}); use the back end transformers (--engine transformers)")
+    remedy = "set rank.backend to transformers" if _is_ranker(source) else "use the back end transformers (--engine transformers)"
+    return UserError(f"{source}: CTranslate2 does not support this model ({reason}); {remedy}")
 
 
 def _check(source: Path, model: Any, tokenizer: Any, folder: Path, check: Callable[[Path], None]) -> None:

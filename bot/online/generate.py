@@ -94,8 +94,8 @@ def places_of(rows: Sequence[Mapping[str, str]], context: Sequence[Context]) -> 
     others = known | {row.comment_id: row for row in context}
     result: dict[str, Place] = {}
     for row in rows:
-        above = [text.clean(body) for _, body in chain(row.get("parent_id", ""), others) if not text.is_deleted(body)]
-        place = Place(row.get("subreddit", ""), text.clean(row.get("title", "")), tuple(filter(None, above)))
+        above = [text.readable(body) for _, body in chain(row.get("parent_id", ""), others)]
+        place = Place(row.get("subreddit", ""), text.readable(row.get("title", "")), tuple(filter(None, above)))
         result.setdefault(row["comment_id"], place)
     return result
 

@@ -24,7 +24,7 @@ from bot.schema import Candidate, Scores
 def rows(candidates: Sequence[Candidate], scored: Sequence[score.Scores], how: scoring.Scoring) -> Iterator[Scores]:
     """The row of each candidate. scored: its scores, in the same order."""
     for each, own in zip(candidates, scored, strict=True):
-        combined = scoring.rank(how, own, score.Ranked(each.comment, each.reply, each.log_likelihood))
+        combined = scoring.rank(how, own, (each.comment, each.reply), each.log_likelihood)
         yield Scores(each.comment_id, each.candidate_id, **own, **combined)
 
 

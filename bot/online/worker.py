@@ -58,7 +58,8 @@ def generate_tasks(settings: Settings) -> Tasks:
     def candidates(request: dict[str, Any]) -> Iterator[Any]:
         own = GenerateSettings(**{**settings.generate.model_dump(), **request["generate"]})
         body = text.clean(request["comment"])
-        place = generators.Place(request["subreddit"], text.clean(request["title"]), tuple(map(text.clean, request["above"])))
+        above = tuple(filter(None, map(text.readable, request["above"])))
+        place = generators.Place(request["subreddit"], text.readable(request["title"]), above)
         more = generators.with_places(own.backend, {COMMENT_ID: place})
         for each in generator(own.model).stream(COMMENT_ID, body, own, request["seed"], **more):
             yield asdict(each)

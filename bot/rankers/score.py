@@ -21,7 +21,7 @@ Scores = dict[str, float | None]  # by score column
 
 
 class Ranked(NamedTuple):
-    """What rank_score needs to know of a candidate. log_likelihood: mean per token, in nats; None if unknown."""
+    """What rank_score needs to know of a candidate, with cleaned texts. log_likelihood: mean per token, in nats; None if unknown."""
 
     comment: str
     reply: str
@@ -40,12 +40,7 @@ def cleaned(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     >>> cleaned([("**Why?**", "[ Removed by Reddit ]")])
     [('Why?', '')]
     """
-    return [(cleaned_text(comment), cleaned_text(reply)) for comment, reply in pairs]
-
-
-def cleaned_text(body: str) -> str:
-    plain = text.clean(body)
-    return "" if text.is_deleted(body) or text.is_deleted(plain) else plain
+    return [(text.readable(comment), text.readable(reply)) for comment, reply in pairs]
 
 
 def by_row(columns: Mapping[str, Sequence[float]], rows: int) -> list[Scores]:
@@ -86,11 +81,11 @@ def refusal(comment: str, reply: str, realism_score: float | None, rank_score: f
     """Why a candidate may not be chosen (a NotChosen), judged by its scores and its text alone; empty if nothing speaks against it.
 
     >>> settings = config.ChooseSettings(minimum_realism=0.1, minimum_rank=0.3, minimum_words=2)
-    >>> pairs = [("not why", 0.2), ("oh, why not now", 0.9), ("so so", 0.9)]
+    >>> pairs = [("not why", 0.2), ("oh, why not now", 0.9), ("so so", 0.9), ("[ Removed by Reddit ]", 0.9)]
     >>> [str(refusal("why not now", reply, 0.2, rank, settings)) for reply, rank in pairs]
-    ['low_rank', 'repeats_comment', '']
+    ['low_rank', 'repeats_comment', '', 'empty']
     """
-    if not reply.strip():
+    if text.is_deleted(reply):
         return NotChosen.EMPTY
     if realism_score is not None and realism_score < settings.minimum_realism:
         return NotChosen.LOW_REALISM

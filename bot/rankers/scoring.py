@@ -221,12 +221,15 @@ def with_scores(
 ) -> Iterator[dict[str, Any]]:
     """The rows with the columns that this way to score writes."""
     for row, own, likelihood in zip(rows, scores, likelihoods, strict=True):
-        yield {**row, **own, **rank(scoring, own, score.Ranked(row["comment"], row["reply"], likelihood))}
+        yield {**row, **own, **rank(scoring, own, (row["comment"], row["reply"]), likelihood)}
 
 
-def rank(scoring: Scoring, scores: score.Scores, of: score.Ranked) -> score.Scores:
-    """The column rank_score, if this way to score has one."""
-    return {"rank_score": score.rank_score(scores, of, scoring.weights)} if scoring.weights else {}
+def rank(scoring: Scoring, scores: score.Scores, pair: tuple[str, str], log_likelihood: float | None) -> score.Scores:
+    """The column rank_score, if this way to score has one. The texts of the pair are cleaned first, as for the rankers."""
+    if not scoring.weights:
+        return {}
+    (cleaned,) = score.cleaned([pair])
+    return {"rank_score": score.rank_score(scores, score.Ranked(*cleaned, log_likelihood), scoring.weights)}
 
 
 # --- on a cluster ---------------------------------------------------------------------------------------------------------

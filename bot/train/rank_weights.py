@@ -111,7 +111,7 @@ def main(
     files = Scores(out / "scores", settings)
     pairs = score.cleaned([(row.comment, row.reply) for row in rows])
     columns = {f"{kind}_score": files.of_model(folder)(pairs, "graded").tolist() for kind, folder in folders.items()}
-    ranked = [score.Ranked(row.comment, row.reply, row.log_likelihood) for row in rows]
+    ranked = [score.Ranked(*pair, row.log_likelihood) for pair, row in zip(pairs, rows, strict=True)]
     scores = score.by_row(columns, len(rows))
     by_row = [score.signals(own, of) for own, of in zip(scores, ranked, strict=True)]
     available = [name for name in by_row[0] if all(each[name] is not None for each in by_row)] if by_row else []
