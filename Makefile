@@ -8,9 +8,9 @@ unexport PYTHONDONTWRITEBYTECODE  # each stage is a separate process and would c
 .PHONY: help setup run notebook test test-isa test-cluster soak bench leaderboard lint clean
 
 help:  ## show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1|/' | awk -F'|' '{printf "%-16s%s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1|/' | awk -F'|' '{printf "%-19s%s\n", $$1, $$2}'
 
-setup: .venv/.installed  ## create .venv from requirements.txt and download the two base models
+setup: .venv/.installed  ## create .venv and download the two base models
 	@$(PY) -m bot models pull --defaults
 
 .venv/.installed: requirements.txt deploy/install.sh
@@ -21,10 +21,10 @@ setup: .venv/.installed  ## create .venv from requirements.txt and download the 
 	@PYTHON="$(PYTHON)" sh deploy/install.sh .venv-emulator tests/requirements-emulator.txt
 	@HOME=$(CURDIR)/.venv-emulator .venv-emulator/bin/python -c "import duckdb_extensions; duckdb_extensions.import_extension('spatial')"
 
-run: setup  ## dry run for ten comments of a local Reddit: a table, report.html and the CSV files
+run: setup  ## dry run for ten comments of a local Reddit; prints a table
 	@$(PY) run_bot.py run --sandbox --limit 10
 
-notebook: setup .venv/.notebook  ## open the notebooks in Jupyter, which is installed the first time
+notebook: setup .venv/.notebook  ## open the notebooks in Jupyter
 	@$(PY) -m jupyterlab notebooks/0_quickstart.ipynb
 
 .venv/.notebook: notebooks/requirements.txt .venv/.installed
@@ -34,17 +34,17 @@ notebook: setup .venv/.notebook  ## open the notebooks in Jupyter, which is inst
 test: setup .venv-emulator/.installed  ## run all tests, offline
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile  # one thread for each of two processes
 
-test-isa: setup .venv-emulator/.installed  ## run the numerical tests with other instruction sets, on one core, and in another locale
+test-isa: setup .venv-emulator/.installed  ## numerical tests with other instruction sets and locales
 	@tests/isa.sh
 
 # An environment with Ray; the tests of --cluster are skipped without it.
 .venv-cluster/.installed: requirements-cluster.txt requirements.txt deploy/install.sh
 	@PYTHON="$(PYTHON)" sh deploy/install.sh .venv-cluster requirements-cluster.txt
 
-test-cluster: setup .venv-cluster/.installed  ## run `generate` on a Ray cluster of several nodes on this machine, and `score` on a local one
+test-cluster: setup .venv-cluster/.installed  ## tests of `generate` and `score` on a Ray cluster
 	@OMP_NUM_THREADS=1 $(PY) -m pytest tests/test_ray.py
 
-soak: setup  ## run the whole fault matrix of posting, and random cases up to 1,000 runs; `make test` runs a subset
+soak: setup  ## test posting under every fault, 1,000 runs
 	@$(PY) -m tests.soak
 
 bench: setup  ## print side-by-side timings
@@ -57,7 +57,7 @@ lint: setup  ## run ruff and mypy
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
 
-leaderboard: setup  ## run what is missing, then compare all models of leaderboard.toml (DATA=data/prepared OUT=data/leaderboard)
+leaderboard: setup  ## compare all models; DATA=data/prepared OUT=data/leaderboard
 	@$(PY) run_bot.py leaderboard fill --data $(or $(DATA),data/prepared) --out $(or $(OUT),data/leaderboard)
 	@$(PY) run_bot.py leaderboard --data $(or $(DATA),data/prepared) --out $(or $(OUT),data/leaderboard)
 

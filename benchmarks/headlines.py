@@ -132,8 +132,9 @@ def tuned_minilm(split: Split, checkpoint: Path) -> Result:
 
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     loop.fit(trained, batches, loss_of, 5e-4, checkpoint, {}, SEED)
-    score = lambda some: Transformers(model.eval(), tokenizer).score([("", text) for text in some])  # noqa: E731
-    return Result(score(split["test"][0]), score(SENTENCES), parameters=sum(each.numel() for each in trained))
+    ranker = Transformers(model.eval(), tokenizer)
+    scores = [ranker.score([("", text) for text in texts]) for texts in (split["test"][0], SENTENCES)]
+    return Result(*scores, parameters=sum(each.numel() for each in trained))
 
 
 _STOP_WORDS = (  # the chapter's
@@ -182,9 +183,9 @@ def chapter(split: Split, checkpoint: Path, vocabulary: int, learning_rate: floa
         whole = [[ids.get(word, glove_bilstm.UNKNOWN) for word in text][:MAX_WORDS] for text in texts]
         return glove_bilstm.padded([*whole, [0] * MAX_WORDS])[:-1]
 
-    lstm = lambda last: keras.layers.Bidirectional(keras.layers.LSTM(width, return_sequences=not last))  # noqa: E731
+    lstms = [keras.layers.Bidirectional(keras.layers.LSTM(width, return_sequences=returns)) for returns in (True, False)]
     embedding = keras.layers.Embedding(len(table), width, trainable=False)
-    layers = [embedding, lstm(False), lstm(True), keras.layers.Dense(24, activation="relu"), keras.layers.Dense(1, activation="sigmoid")]
+    layers = [embedding, *lstms, keras.layers.Dense(24, activation="relu"), keras.layers.Dense(1, activation="sigmoid")]
     model = keras.Sequential([keras.Input((MAX_WORDS,), dtype="int32"), *layers])
     embedding.set_weights([table])
     model.compile(loss="binary_crossentropy", optimizer=keras.optimizers.Adam(learning_rate), metrics=["accuracy"], jit_compile=True)

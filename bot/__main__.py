@@ -96,7 +96,7 @@ STAGES = {
     "unbench": Stage("bot.posting.operate", "unbench_command", "allow replies in a subreddit again"),
     "forget": Stage("bot.posting.operate", "forget_command", "delete a person's data, never reply to them again"),
     "status": Stage("bot.posting.operate", "status_command", "what was posted, refused, parked and capped"),
-    "resolve": Stage("bot.posting.operate", "resolve_command", "record the outcome of replies that may be posted"),
+    "resolve": Stage("bot.posting.operate", "resolve_command", "settle replies that may have been posted"),
     "purge": Stage("bot.posting.purge", "purge_command", "remove every trace of deleted comments"),
     "prune": Stage("bot.posting.prune", "prune_command", "remove old run folders"),
 }

@@ -177,8 +177,9 @@ def reply(*arguments: str, config_file: Path, text: str = "", **variables: str) 
 def test_the_command_reply(config_file: Path) -> None:
     done = reply(COMMENT, "--num-candidates", "5", "--seed", "3", config_file=config_file)
     assert done.returncode == 0, done.stderr
-    assert len(re.findall(r"^ +[1-5]  ", done.stdout, re.M)) == 5
-    (chosen,) = re.findall(r"│ (.+?) +│.*│ chosen", done.stdout)
+    written, _, table = done.stdout.partition("─")
+    assert len(re.findall(r"^ +[1-5]  ", written, re.M)) == len(re.findall(r"^ +[1-5]  .* (?:chosen|kept|refused)", table, re.M)) == 5
+    (chosen,) = re.findall(r"^ +[1-5]  (.+?)  +0\.\d\d .* chosen", table, re.M)
     assert done.stdout.splitlines()[-1] == f"reply: {chosen}"
     again = reply("-", "--num-candidates", "5", "--seed", "3", config_file=config_file, text=COMMENT)
     assert again.stdout.splitlines()[-1] == done.stdout.splitlines()[-1]

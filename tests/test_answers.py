@@ -231,9 +231,11 @@ def test_items_that_are_listed_twice_are_read_once() -> None:
         }
         return {"kind": "t1", "data": data | {"created_utc": 1.0, "permalink": "/x/", "replies": "", "subreddit": "books"}}
 
+    def listing(*children: dict[str, Any]) -> dict[str, Any]:
+        return {"kind": "Listing", "data": {"children": list(children), "after": None, "before": None}}
+
     submission = {"id": "x", "name": "t3_x", "subreddit": "books", "title": "t", "over_18": False, "locked": False, "archived": False}
     listed = {"kind": "t3", "data": submission | {"num_comments": 2, "author": "reader_2", "permalink": "/x/", "selftext": ""}}
-    listing = lambda *children: {"kind": "Listing", "data": {"children": list(children), "after": None, "before": None}}  # noqa: E731
     bare = comment("b", 1)
     del bare["data"]["score"], bare["data"]["permalink"]
     with scripted(me=[ME]) as (server_, client):

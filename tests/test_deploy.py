@@ -84,7 +84,7 @@ def test_systemd_accepts_the_units_as_they_are_installed(tmp_path: Path) -> None
     assert "Failed to parse protect home value" in done.stderr
 
 
-def test_the_image_has_no_objection_of_the_linter() -> None:
+def test_the_linter_finds_nothing_in_the_dockerfile() -> None:
     linter = Path(sys.executable).with_name("hadolint")
     done = subprocess.run([linter, "--no-color", DEPLOY / "Dockerfile"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -221,7 +221,10 @@ def test_the_loss_is_cross_entropy_for_labels_and_the_pairwise_loss_for_siblings
     network = Network(6, 4, units=3, dense=3, dropout=0.0)
     run = glove_bilstm.Fit(network, lambda step: 1e-3)
     texts = {"a": [2, 3], "b": [4], "c": [5, 5, 5]}
-    encode = lambda row: tuple(texts[each] for each in row)  # noqa: E731
+
+    def encode(row: tuple[str, str]) -> tuple[list[int], ...]:
+        return tuple(texts[each] for each in row)
+
     rows = [("a", "b"), ("a", "c"), ("b", "c")]
     logits = np.array(GloveBilstm(network, {}).logits_of_ids([encode(row) for row in rows]))
     labels = glove_bilstm.Batches([glove_bilstm.labelled(row, label) for row, label in zip(rows, (1, 0, 1), strict=True)], encode)

@@ -310,7 +310,10 @@ def test_names_limits_and_cancelling_in_the_room(room: Server, visit: Any) -> No
     expect(fake.locator("#problem")).to_contain_text("choose another name")
     settled(ann, 1)
     csrf = ann.locator("meta[name=csrf-token]").get_attribute("content") or ""
-    send = lambda text: ann.request.post(f"{room.url}/chat/say", form={"text": text}, headers={"X-CSRF-Token": csrf})  # noqa: E731
+
+    def send(text: str) -> Any:
+        return ann.request.post(f"{room.url}/chat/say", form={"text": text}, headers={"X-CSRF-Token": csrf})
+
     assert send("x" * (chat.MAX_CHARACTERS + 1)).status == 400 and send(" ").status == 400
     with room.stopped():
         assert [send(f"{COMMENT} {n}").status for n in range(4)] == [200, 200, 200, 429]

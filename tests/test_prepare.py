@@ -414,7 +414,10 @@ def test_properties_of_sibling_pairs(replies: list[tuple[int, int, str]], rng: o
         assert abs((better.reply_utc or 0) - (worse.reply_utc or 0)) <= 3600
         assert (row.chosen, row.rejected) == (better.reply, worse.reply)
     rng.shuffle(siblings)  # type: ignore[attr-defined]
-    key = lambda row: (row.chosen_id, row.rejected_id)  # noqa: E731
+
+    def key(row: UpvotePair) -> tuple[str, str]:
+        return row.chosen_id, row.rejected_id
+
     assert sorted(pairs.sibling_pairs(siblings, 3, 1.0), key=key) == sorted(rows, key=key)
 
 

@@ -626,13 +626,12 @@ def a_card(**changes: Any) -> ModelCard:
     return ModelCard(**{**fields, **changes})
 
 
-@pytest.mark.parametrize("name", ["lm", "realism", "upvote", "relevance", "conduct-comment", "conduct-reply"])
-def test_shipped_cards_have_split_use_and_limits(name: str) -> None:
-    if not (folder := ROOT / "models" / name).exists():
-        pytest.skip("no such model is shipped with the project")
-    card = cards.read_card(folder)
+@pytest.mark.parametrize("name", ["lm", "realism", "upvote", "relevance", "choice", "conduct-comment", "conduct-reply"])
+def test_shipped_cards_have_split_use_limits_and_licence(name: str) -> None:
+    card = cards.read_card(ROOT / "models" / name)
     texts = {"split": card.split, "intended_use": card.intended_use, "limits": card.limits}
     assert texts == card_text.text_for_card(card), f"python run_bot.py models card models/{name}"
+    assert card.licence == next(base.licence for base in weight_bases.BASES if base.name == card.base) == "Apache-2.0"
 
 
 def test_the_texts_of_a_card_are_rewritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -243,8 +243,11 @@ OUTPUT_MARKERS = {"metrics.json": '"made": {', "evaluation.html": "<title>Evalua
 
 def check_outputs(out: Path, markers: Mapping[str, str], overwrite: bool) -> None:
     """Raises FileError if a file may not be written. markers: file name -> marker, as in OUTPUT_MARKERS."""
-    for name, marker in markers.items():
-        is_ours = lambda path, marker=marker: marker in path.read_text("utf-8", "replace")[:2000]  # noqa: E731
+
+    def is_ours(path: Path) -> bool:
+        return markers[path.name] in path.read_text("utf-8", "replace")[:2000]
+
+    for name in markers:
         files.check_output(out / name, [], overwrite, is_ours)
 
 

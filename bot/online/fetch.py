@@ -259,7 +259,9 @@ def fetch(run: Path, settings: Settings, limit: int | None, permalink: str = "")
         print(f"fetch: {comments_csv} exists and is current; nothing to do")
         return
     if not settings.fetch.subreddits and not permalink:
-        raise WrongSettings("fetch.subreddits is empty; name at least one subreddit in the config, see config.example.toml")
+        raise WrongSettings(
+            "fetch.subreddits is empty; `python run_bot.py init` writes a config with subreddits; `run --sandbox` needs none"
+        )
     only = named_comment(permalink, settings)
     client = reddit.connect(settings.reddit)
     with cli.waiting("logging in"):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -36,7 +37,12 @@ def show(events: list[Event], console: Console) -> None:
     replies = {event["number"]: event["reply"] for event in events if event["type"] == "candidate"}
     scores = {row["number"]: row for event in events if event["type"] == "scores" for row in event["rows"]}
     columns = [name for name in answer.SCORES if any(row[name] is not None for row in scores.values())]
-    table = Table("", "candidate", *(name.removesuffix("_score") for name in columns), "verdict", show_edge=False, pad_edge=False)
+    table = Table(box=box.HORIZONTALS, show_lines=True, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column("", justify="right")
+    table.add_column("candidate", ratio=3, overflow="fold")
+    for name in columns:
+        table.add_column(name.removesuffix("_score"), justify="right", no_wrap=True)
+    table.add_column("verdict", ratio=2, overflow="fold")
     order = {"chosen": 0, "kept": 1, "refused": 2}
     for row in sorted(last["rows"], key=lambda row: (order[row["verdict"]], -(scores[row["number"]]["rank_score"] or 0))):
         number = row["number"]

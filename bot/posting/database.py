@@ -91,7 +91,7 @@ def check_exists(path: Path) -> None:
     if not path.exists():
         raise UserError(
             f"{path.absolute()}: no such ledger; nothing was done; run this in the bot's folder, or give its --config"
-            " (`inbox` and the first run with --post create the ledger)"
+            " (`inbox`, `adopt` and the first run with --post create it; `run --sandbox --post` keeps its own: `status --run DIR`)"
         )
 
 

@@ -144,7 +144,10 @@ def check_base(task: str, backend: str, base: str) -> None:
 def check_out(out: Path, data: Path, overwrite: bool) -> None:
     """Raises UserError if `out` cannot be written, or holds a model and `overwrite` is False."""
     is_model = (out / cards.CARD_FILE).exists()
-    is_unfinished = lambda folder: all(each.name.startswith(CHECKPOINT) for each in folder.iterdir())  # noqa: E731
+
+    def is_unfinished(folder: Path) -> bool:
+        return all(each.name.startswith(CHECKPOINT) for each in folder.iterdir())
+
     files.check_output_folder(out, [data], overwrite or not is_model, lambda folder: is_model or is_unfinished(folder))
 
 

@@ -168,7 +168,10 @@ def fit(options: EncoderOptions, model: Any, tasks: Sequence[Task]) -> None:
     ]  # fmt: skip
     run = {"base": options.base, "tasks": [[card.settings, card.data] for card in task_cards]}
     checkpoint = tasks[0].out / "checkpoint.pt"
-    loss_of = lambda batch: tasks[batch[0][0]].loss_of([row for _, row in batch])  # noqa: E731
+
+    def loss_of(batch: list[tuple[int, int]]) -> torch.Tensor:
+        return tasks[batch[0][0]].loss_of([row for _, row in batch])
+
     losses = loop.fit(parameters, items, loss_of, options.learning_rate, checkpoint, run, options.seed)
     if not processes.is_first():
         return

@@ -70,7 +70,9 @@ def train(options: Options) -> None:
             [groups[n] for n in batch], [encoded[n] for n in batch], lambda pairs: logits(model, tokenizer, pairs)[:, 0]
         )  # fmt: skip
 
-    calibrate = lambda ranker: siblings.calibrate_on_pairs(ranker, data.validation)  # noqa: E731
+    def calibrate(ranker: siblings.HasLogits) -> tuple[float, float]:
+        return siblings.calibrate_on_pairs(ranker, data.validation)
+
     tasks = [encoders.Task("upvote", options.out, data.settings, data.sources, batches, loss_of, calibrate)]
     if options.realism_out:
         second = replace(options, out=options.realism_out)
