@@ -20,6 +20,8 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -112,6 +114,20 @@ def measure(port: int, pid: int, streams: int, a_minute: float, seconds: float) 
     }
 
 
+@contextmanager
+def served(config: Path | None) -> Iterator[tuple[int, int]]:
+    """`run_bot.py web` with an empty room. Yields its port and process id."""
+    with tempfile.TemporaryDirectory() as folder:
+        variables = {"BOT_WEB__CHAT": f"{folder}/chat.jsonl", "BOT_WEB__STATE": f"{folder}/web.json"}
+        command = [sys.executable, str(ROOT / "run_bot.py"), "web", "--port", "0", *(["--config", str(config)] if config else [])]
+        with subprocess.Popen(command, env={**os.environ, **variables}, stdout=subprocess.PIPE, text=True) as server:
+            try:
+                assert server.stdout is not None
+                yield int(server.stdout.readline().split(":")[2].split("/")[0]), server.pid
+            finally:
+                server.kill()
+
+
 def main(
     config: Annotated[Path | None, typer.Option(help="TOML settings, such as those of other models")] = None,
     streams: Annotated[int, typer.Option(min=1, max=190)] = 50,
@@ -119,16 +135,8 @@ def main(
     seconds: Annotated[float, typer.Option(min=1)] = 120,
 ) -> None:
     """Measure the chat under load."""
-    with tempfile.TemporaryDirectory() as folder:
-        variables = {"BOT_WEB__CHAT": f"{folder}/chat.jsonl", "BOT_WEB__STATE": f"{folder}/web.json"}
-        command = [sys.executable, str(ROOT / "run_bot.py"), "web", "--port", "0", *(["--config", str(config)] if config else [])]
-        with subprocess.Popen(command, env={**os.environ, **variables}, stdout=subprocess.PIPE, text=True) as server:
-            try:
-                assert server.stdout is not None
-                port = int(server.stdout.readline().split(":")[2].split("/")[0])
-                results = measure(port, server.pid, streams, a_minute, seconds)
-            finally:
-                server.kill()
+    with served(config) as (port, pid):
+        results = measure(port, pid, streams, a_minute, seconds)
     table = Table("", "", title="Chat under load")
     for name, value in results.items():
         table.add_row(name, value)
