@@ -25,6 +25,8 @@ from bot.sandbox import server
 from tests import tiny
 from tests.test_notebooks import write_dumps
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(
     r"(?:<!-- (?P<mark>run|not run): (?P<text>[^>]+) -->\n)?```(?P<language>\w*)\n(?P<body>.*?)^```$", re.DOTALL | re.MULTILINE
