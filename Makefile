@@ -32,7 +32,7 @@ notebook: setup .venv/.notebook  ## open the notebooks in Jupyter
 	@touch $@
 
 test: setup .venv-emulator/.installed  ## run all tests, offline
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile  # one thread for each of two processes
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder  # one thread for each of two processes
 
 test-isa: setup .venv-emulator/.installed  ## numerical tests with other instruction sets and locales
 	@tests/isa.sh

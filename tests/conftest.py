@@ -6,6 +6,10 @@ import ipaddress
 import os
 import shutil
 import socket
+import subprocess
+import sys
+import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,23 +18,38 @@ import hypothesis
 import pytest
 from filelock import FileLock
 
+from bot import cli
 from bot.cli import ROOT
 
 if TYPE_CHECKING:
     from bot.sandbox.server import Box
 
-collect_ignore = ["google_sql.py", "ray_nodes.py"]  # programs for the environments of the emulator and of Ray
+collect_ignore = ["google_sql.py", "ray_nodes.py", "warm"]  # programs for other processes
 
 # for module fixtures, which are set up before no_outside_settings
 os.environ["BOT_CONDUCT__COMMENT_CLASSIFIER"] = os.environ["BOT_CONDUCT__REPLY_CLASSIFIER"] = ""
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
 os.environ.pop("BOT_BASES", None)  # read when bot.weights.bases is imported
 
+# In memory, where flushing to disk takes no time: the sandbox, the ledger and every file of a stage do it.
+MEMORY, NEEDED = Path("/dev/shm"), 6 << 30
+if "PYTEST_DEBUG_TEMPROOT" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > NEEDED:
+    os.environ["PYTEST_DEBUG_TEMPROOT"] = str(MEMORY)  # pytest's own variable: the parent of its temporary folders
+
 # The same examples on every run, and no deadline, because the machine may be busy.
 hypothesis.settings.register_profile(
     "tests", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
 )
 hypothesis.settings.load_profile("tests")
+
+
+# The longest files, which come first, so that all processes end at about the same time.
+LONGEST = ["notebooks", "encoder_decoder", "live_pages", "contracts", "export_ct2", "evaluate", "glove_bilstm", "isolation", "docs"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {f"test_{name}.py": number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))  # stable
 
 
 def is_loopback(host: str) -> bool:
@@ -88,6 +107,40 @@ def common_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
     folder.mkdir(exist_ok=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def warm_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The socket of a running warm/server.py."""
+    with tempfile.TemporaryDirectory() as folder:  # the path of a Unix socket has at most 107 characters
+        address = f"{folder}/socket"
+        program = [sys.executable, str(Path(__file__).with_name("warm") / "server.py"), address]
+        server = subprocess.Popen(program, env={**os.environ, "OMP_NUM_THREADS": "1"}, preexec_fn=cli.as_part_of_parent)
+        while not Path(address).exists():
+            assert server.poll() is None
+            time.sleep(0.01)
+        yield address
+        server.kill()
+        server.wait()
+
+
+@pytest.fixture(scope="module")
+def warm(warm_server: str) -> Iterator[None]:
+    """Stages that the tests of this module start, directly or not, are forks of a process that has imported the frameworks.
+
+    They are processes all the same, but the time of their imports, up to ten seconds each, is saved. Not for tests of what a process
+    imports, of process groups, or of processes that are killed.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WARM", warm_server)
+        patch.setenv("PYTHONPATH", str(Path(__file__).with_name("warm")), prepend=os.pathsep)
+        yield
+
+
+@pytest.fixture
+def cold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a test in a module with `warm`: its stages are started as usual."""
+    monkeypatch.delenv("WARM", raising=False)
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,7 @@ from bot.weights import bases, cards
 from bot.weights import serving as exports
 from tests import tiny
 
-pytestmark = pytest.mark.usefixtures("eager_again")
+pytestmark = pytest.mark.usefixtures("eager_again", "warm")
 
 Shipped = Callable[..., Path]  # the fixture `shipped`
 COMMENTS = [
@@ -378,6 +378,7 @@ def test_the_command_exports_the_models_in_the_config(folder: Path, tmp_path: Pa
 # --- the workers --------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("cold")
 def test_workers_load_no_framework_and_start_quickly(folder: Path, tmp_path: Path) -> None:
     schema.write_table(tmp_path / "in.csv", ["comment_id", "comment"], [{"comment_id": i, "comment": c} for i, c in COMMENTS])
     schema.write_table(tmp_path / "pairs.csv", ["comment", "reply"], [{"comment": c, "reply": r} for c, r in PAIRS])

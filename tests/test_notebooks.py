@@ -29,6 +29,8 @@ from bot.schema import Candidate, Comment, LmRow, LossRow, RealismRow, Scored, U
 from bot.weights import bases, cards, pull
 from tests import tiny
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 NAMES = [
     "0_quickstart", "1_extract_and_prepare", "2_finetune_gpt2", "3_train_realism", "4_train_upvote", "5_generate_candidates",

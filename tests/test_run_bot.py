@@ -26,6 +26,8 @@ from bot.sandbox.process import sandbox_process
 from bot.schema import Candidate, Comment, Scored, Submitted
 from tests import tiny
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 RUN = [sys.executable, str(ROOT / "run_bot.py"), "run", "--sandbox", "--limit", "3"]
 THRESHOLD = 0.01  # low, because untrained rankers give arbitrary scores
 FILES = ("comments.csv", "context.csv", "skipped.csv", "candidates.csv", "scores.csv", "scored.csv", "chosen.csv", "report.html")
@@ -146,6 +148,7 @@ def test_replies_are_posted_only_where_permitted(whole: Path, tmp_path: Path) ->
     assert set(outcomes) == {"posted", "not_allowed"}
 
 
+@pytest.mark.usefixtures("cold")
 def test_kill_9_of_each_stage_and_the_same_command_again(config: Path, whole: Path, tmp_path: Path) -> None:
     """The worker that starts when a file appears is killed. The last run gives the same result as an uninterrupted one."""
     folder = tmp_path / "run"
@@ -186,6 +189,7 @@ def child(parent: int, name: str) -> int | None:
     return None
 
 
+@pytest.mark.usefixtures("cold")
 def test_kill_9_of_a_run_leaves_no_orphan(config: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     process = subprocess.Popen(command(config, folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -255,6 +259,7 @@ def test_a_failing_stage_gives_one_line_and_its_status(config: Path, tmp_path: P
     assert done.returncode == 1 and "no model here" in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.usefixtures("cold")
 def test_help_and_fetch_load_no_framework() -> None:
     """Only the workers that need TensorFlow or PyTorch import them."""
     check = (

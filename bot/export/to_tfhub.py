@@ -13,7 +13,6 @@ vocab_file and do_lower_case and can be trained with hub.KerasLayer(…, trainab
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,12 +25,10 @@ from safetensors.numpy import load_file
 
 from bot import files
 from bot.cli import UserError
+from bot.weights import bases, loading
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides TensorFlow's messages about the processor
-
-import tensorflow as tf
-
-from bot.weights import bases
+with loading.importing_tensorflow():
+    import tensorflow as tf
 
 INPUTS = ("input_word_ids", "input_mask", "input_type_ids")
 MIN_POSITIONS = 152  # rankers.MAX_TOKENS, padded as in rankers.tfhub_bert

@@ -18,19 +18,18 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-os.environ["KERAS_BACKEND"] = "tensorflow"  # read when keras is imported
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides TensorFlow's messages about the processor
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # leaves GPU memory for the process that evaluates the model
-
-import keras as keras  # the back ends import keras and tf from here, because KERAS_BACKEND must be set first
-import tensorflow
 
 from bot import files, text
 from bot.cli import UserError, first_line
 from bot.config import GenerateSettings
 from bot.generators import stream_seed, truncate
 from bot.schema import Candidate, LmRow, sample_rows
-from bot.weights import cards
+from bot.weights import cards, loading
+
+with loading.importing_tensorflow():  # the back ends import keras and tf from here
+    import keras as keras
+    import tensorflow
 
 tf: Any = tensorflow
 PAD, START, SEPARATOR, END = CONTROL = range(4)

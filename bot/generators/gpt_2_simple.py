@@ -16,24 +16,23 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides TensorFlow's messages about the processor
-
-import gpt_2_simple
-import tensorflow as tf
-from gpt_2_simple.src import encoder, model
-
 from bot import text
 from bot.cli import UserError, first_line
 from bot.config import GenerateSettings, Precision
 from bot.generators import prompt_room, stream_seed, truncate
 from bot.schema import Candidate, LmRow, sample_rows
+from bot.weights import loading
+
+with loading.importing_tensorflow():
+    import gpt_2_simple
+    import tensorflow as tf
+    from gpt_2_simple.src import encoder, model
 
 START, END = "<|startoftext|>", "<|endoftext|>"  # from gpt_2_simple.src.load_dataset
 FILES = ("checkpoint", "hparams.json", "encoder.json", "vocab.bpe")

@@ -12,7 +12,6 @@ arXiv:1705.02364). Training uses the same `words_of`, `ids_of` and `Network`. Th
 
 from __future__ import annotations
 
-import os
 import re
 import unicodedata
 import zipfile
@@ -23,16 +22,14 @@ from typing import Any
 
 import numpy as np
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides TensorFlow's messages about the processor
-os.environ["KERAS_BACKEND"] = "tensorflow"  # read when keras is imported
-
-import keras
-import tensorflow as tf
-
 from bot.cli import UserError, first_line
 from bot.config import Precision
 from bot.rankers import MAX_COMMENT_TOKENS, MAX_REPLY_TOKENS, batches_of_like_length
-from bot.weights import cards
+from bot.weights import cards, loading
+
+with loading.importing_tensorflow():
+    import keras
+    import tensorflow as tf
 
 NAME = "glove-bilstm"  # in the cards of its models
 WORDS_FILE, WEIGHTS_FILE = "words.txt", "weights.npz"

@@ -20,16 +20,16 @@ import numpy as np
 from tokenizers import Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import WordPiece
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides TensorFlow's messages about the processor
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # TensorFlow Hub needs Keras 2; read when tensorflow is imported
-
-import tensorflow as tf
 
 from bot import text
 from bot.cli import UserError, first_line
 from bot.config import Precision
 from bot.rankers import Encoded, batches_of_like_length, join_pair
-from bot.weights import cards
+from bot.weights import cards, loading
+
+with loading.importing_tensorflow():
+    import tensorflow as tf
 
 INPUTS = ("input_word_ids", "input_mask", "input_type_ids")
 WIDTH_STEP = 8  # widths are multiples of it, because oneDNN compiles kernels for each shape

@@ -21,12 +21,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides TensorFlow's CPU messages at start
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # otherwise no GPU memory is left for the process that evaluates the model
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # TensorFlow Hub needs Keras 2; must be set before tensorflow is imported
-
-import tensorflow as tf
-import tf_keras
 
 from bot import files, schema, text
 from bot.cli import UserError, first_line
@@ -36,7 +32,11 @@ from bot.schema import LossRow, sample_rows
 from bot.train import loop
 from bot.train.card_text import card_text, data_facts
 from bot.train.options import RankerOptions
-from bot.weights import bases, cards, pull, serving
+from bot.weights import bases, cards, loading, pull, serving
+
+with loading.importing_tensorflow():
+    import tensorflow as tf
+    import tf_keras
 
 DROPOUT = 0.1  # before the classifier, as in BERT's own fine-tuning
 VALIDATIONS = 8  # per run

@@ -1,8 +1,10 @@
-"""Load a transformers model: a full folder, or trained layers or an adapter with their base."""
+"""Load a transformers model: a full folder, or trained layers or an adapter with their base. And how TensorFlow is imported."""
 
 from __future__ import annotations
 
 import ctypes
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +27,22 @@ def quiet() -> None:
     logging.disable_progress_bar()
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
     warnings.filterwarnings("ignore", message="Could not find a config file in")  # peft looks for the base by the name in the adapter
+
+
+@contextmanager
+def importing_tensorflow() -> Iterator[None]:
+    """Import TensorFlow or Keras in this block: without messages about the processor, and without the optional packages that Keras imports
+    where they are installed. Nothing here uses them with Keras, and they take a third of the time.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    unused = [name for name in ("IPython", "matplotlib", "pandas", "sklearn") if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(unused))  # type: ignore[arg-type]  # None: the import fails as if it were not installed
+    try:
+        yield
+    finally:
+        for name in unused:
+            del sys.modules[name]
 
 
 def keep_freed_memory(one_heap: bool = False) -> None:
