@@ -93,9 +93,6 @@ def without_credentials(environment: Mapping[str, str], stage: str = "") -> dict
     return {name: value for name, value in environment.items() if not name.lower().startswith(removed)}
 
 
-REDRAWS = 2  # of a progress bar per second; ten, the default of rich, take a twentieth of a core
-
-
 def progress_bar() -> Progress:
     """A progress bar on standard error, with the time that passed and the time left, removed at the end. Prints nothing if standard error
     is not a terminal.
@@ -111,7 +108,7 @@ def _progress(*columns: ProgressColumn) -> Progress:
     from rich.progress import Progress
 
     console = Console(stderr=True)
-    return Progress(*columns, console=console, transient=True, refresh_per_second=REDRAWS, disable=not console.is_terminal)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def track(items: Sequence[Item], what: str) -> Iterator[Item]:

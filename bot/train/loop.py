@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from bot import cli, files
+from bot import files
 from bot.cli import UserError
 from bot.train import processes
 
@@ -200,7 +200,7 @@ def run_steps(losses: list[float], steps: int, one_step: Callable[[int], float],
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), loss_column)
     started = saved = time.monotonic()
     resumed_at = len(losses)
-    with Progress(*columns, refresh_per_second=cli.REDRAWS, disable=not processes.is_first()) as progress:
+    with Progress(*columns, disable=not processes.is_first()) as progress:
         task = progress.add_task("training", total=steps, completed=len(losses), loss="")
         for step in range(len(losses), steps):
             loss = one_step(step)
