@@ -8,6 +8,7 @@ Reads  CSV files, recognized by their columns:
        kind, may_answer (yes, no), subreddit, title, flair, comment
        category, refuse (1, 0), text                                invented lines; those used for training are omitted
        comment, reply                                               text by people, which should not be refused; a random sample of 1,000
+Prints a table of misses and one of false refusals for each file, and the processor time of one thread for a candidate or a comment.
 
 Settings come from the environment, such as BOT_CONDUCT__COMMENT_THRESHOLD=0.15.
 """
@@ -24,22 +25,29 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bot import config, schema
+from bot.conduct import what
+from bot.config import ConductSettings
 from bot.online import check
+from bot.rankers import classifier
 from bot.train import conduct_transformers
 
-ANSWERED = "Does anybody know a good book for a long train ride? I have read all of mine twice, and my e-reader broke last week."
+ANSWERED = (
+    "Does anybody know a good book for a long train ride? I have read everything at home twice, and my e-reader broke last week on the way"
+    " to work."
+)
 PLACE = {"subreddit": "sandbox_books", "title": "Books for a trip"}
 SET = config.load(None).conduct
 WAYS = {"patterns": SET.model_copy(update={"comment_classifier": None, "reply_classifier": None}), "with classifiers": SET}
-COMMENT, REPLY = 0, 1  # which refusal of `check` counts
+COMMENT, REPLY = "comment", "candidate"  # what is judged
 PEOPLE, SEED = 1000, 1
+WARM = 50  # lines that are judged before the time is measured, to load word lists and classifiers
 
 
 class Line(NamedTuple):
     kind: str
     refuse: bool
     row: dict[str, str]  # columns of `check`
-    side: int
+    side: str
 
 
 def lines_of(path: Path) -> list[Line]:
@@ -70,15 +78,32 @@ def invented_comment(row: dict[str, str]) -> dict[str, str]:
     return {**PLACE, "title" if is_title else "comment": row["text"]}
 
 
+def refusals(lines: list[Line], conduct: ConductSettings) -> list[bool]:
+    """Whether each line is refused. As in `choose`, what a candidate is compared with is prepared once per comment."""
+    if not lines or lines[0].side == COMMENT:
+        return [bool(may_answer) for may_answer, _ in check.check([line.row for line in lines], conduct)]
+    places = {(line.row["comment"], line.row.get("title", "")) for line in lines}
+    around = {place: what.around(place[0], [place[1]]) for place in places}
+    judged = classifier.judge_replies([line.row["reply"] for line in lines], conduct)
+    return [
+        what.may_say(line.row["reply"], around[line.row["comment"], line.row.get("title", "")], conduct, probabilities) is not None
+        for line, probabilities in zip(lines, judged, strict=True)
+    ]
+
+
 def measure(path: Path) -> None:
     lines = lines_of(path)
-    rows = [line.row for line in lines]
     refused: dict[str, list[bool]] = {}
     for name, conduct in WAYS.items():
-        check.check(rows[:1], conduct)  # loads the classifiers
-        begin = time.perf_counter()
-        refused[name] = [bool(refusals[line.side]) for line, refusals in zip(lines, check.check(rows, conduct), strict=True)]
-        print(f"{path.name}, {name}: {1000 * (time.perf_counter() - begin) / len(rows):.1f} ms a line")
+        results: dict[int, bool] = {}
+        for side in (REPLY, COMMENT):
+            of_side = [line for line in lines if line.side == side]
+            refusals(of_side[:WARM], conduct)
+            begin = time.process_time()
+            results |= zip(map(id, of_side), refusals(of_side, conduct), strict=True)
+            if of_side:
+                print(f"{path.name}, {name}: {1000 * (time.process_time() - begin) / len(of_side):.1f} ms a {side}")
+        refused[name] = [results[id(line)] for line in lines]
     for wrong, of in (("misses", True), ("false refusals", False)):
         print(f"\n| {wrong} | lines | {' | '.join(WAYS)} |\n|{'---|' * (2 + len(WAYS))}")
         counts: dict[str, list[list[bool]]] = defaultdict(list)
@@ -91,5 +116,8 @@ def measure(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    for each in sys.argv[1:]:
-        measure(Path(each))
+    if not sys.argv[1:] or {"-h", "--help"} & set(sys.argv):
+        print(__doc__)
+    else:
+        for each in sys.argv[1:]:
+            measure(Path(each))

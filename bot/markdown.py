@@ -59,7 +59,7 @@ _DEFINITION = re.compile(  # of a reference link: [label]: target "title"
     rf"(?:[ \t]++{_TITLE})?+[ \t]*+(?:\n|\Z)"
 )
 _REFERENCE = re.compile(rf"!?{_LABEL}(?: ?\[([^\[\]]*+)\])?(?!\()")
-_RAISED = re.compile(r"(?<![\w)])\^++\(|[()]|\n[ \t]*\n")
+_RAISED = re.compile(r"(?<![\w)^])\^++\(|[()]|\n[ \t]*\n")
 _BLOCKS = _patterns(
     ("![", r"!\[(?:img|gif)\]" + _TARGET, " "),  # Reddit's own name for an uploaded image, an emote or a GIF
     ("![", "!" + _LABEL + _TARGET, r"\1"),  # images and links: keep the text; an image may be the text of a link

@@ -192,7 +192,7 @@ def is_notice(body: str) -> bool:
     """
     if is_deleted(body):
         return bool(body.strip())
-    shown = unicodedata.normalize("NFKC", body.strip().strip("*_~`^ \t"))
+    shown = " ".join(unicodedata.normalize("NFKC", body.strip().strip("*_~`^ \t")).split())
     if len(shown) > NOTICE_LENGTH:
         return False
     return (_BRACKETED.fullmatch(shown) and not _ASIDE.match(shown)) or _OVERWRITTEN.match(shown) is not None

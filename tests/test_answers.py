@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bot import names, sandbox
-from bot.cli import NoPermission, Unreachable
-from bot.config import FetchSettings, RedditSettings
+from bot import config, names, sandbox
+from bot.cli import NoPermission, Unreachable, WrongSettings
+from bot.config import FetchSettings, RedditSettings, Settings
 from bot.online import fetch
 from bot.reddit import client as reddit
 from bot.reddit.outcomes import Outcome, answer_of, wait_asked
+from bot.reddit.requestor import Client
 from bot.sandbox import server
 from bot.sandbox.server import Box
 from tests.growth import LINEAR, growth
@@ -26,6 +27,11 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Box]:
     monkeypatch.setattr("prawcore.sessions.FiniteRetryStrategy._sleep_seconds", lambda self: 0.01)
     with server.serve(tmp_path / "sandbox.sqlite") as running:
         yield running
+
+
+@pytest.fixture
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prawcore.sessions.time.sleep", lambda seconds: None)
 
 
 BODIES: dict[str, Any] = {
@@ -92,6 +98,33 @@ def test_logins_that_fail(answer: Any, kind: type[Exception], says: str) -> None
         server_.answers["POST", "/api/v1/access_token"] = [answer]
         with pytest.raises(kind, match=says):
             reddit.account_name(client)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(400, {"message": "Bad Request", "error": 400}), (200, {"error": "invalid_grant"}), (401, {"message": "Unauthorized", "error": 401})],
+)
+def test_a_withdrawn_refresh_token(status: int, body: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the bot starts, and when the account's owner withdraws it later, so that no new access token is given."""
+    for name, value in {"client_id": "an-id", "client_secret": "a_secret", "refresh_token": "s3cret-refresh.token"}.items():
+        monkeypatch.setenv(f"praw_{name}", value)
+    for name in ("username", "password"):
+        monkeypatch.delenv(f"praw_{name}", raising=False)
+    with scripted(me=[ME]) as (server_, _):
+        server_.answers["GET", "/api/info"] = [(401, {}, {"message": "Unauthorized", "error": 401})]  # the access token is no longer valid
+        for constant in ("REDDIT_URL", "OAUTH_URL"):
+            monkeypatch.setattr(reddit, constant, f"http://127.0.0.1:{server_.server_port}")
+        token = server_.answers["POST", "/api/v1/access_token"][0]
+        for answers, works_at_first in ([(status, {}, body)], False), ([token, (status, {}, body)], True):
+            server_.answers["POST", "/api/v1/access_token"] = answers
+            client = reddit.connect(RedditSettings(user_agent="linux:reply-bot:0.1 (by /u/somebody)"))
+            if works_at_first:
+                assert reddit.account_name(client) == "sandbox_reply_bot"
+            with pytest.raises(NoPermission, match="praw_refresh_token is refused .*: it was revoked .*; create a new one") as error:
+                reddit.standings(client, ["t1_a"]) if works_at_first else reddit.account_name(client)
+            assert error.value.status == 77 and "\n" not in str(error.value) and "s3cret" not in str(error.value)
+            assert reddit.reply(client, "t1_abc", "hello").outcome is Outcome.NOT_SENT
+        assert ("POST", "/api/comment") not in server_.asked
 
 
 @pytest.mark.parametrize(
@@ -218,31 +251,177 @@ def test_it_is_an_error_if_nothing_can_be_read(box: Box) -> None:
     assert answers == {"sandbox_books": Outcome.UNREADABLE, "sandbox_home": Outcome.READ} and threads
 
 
-def test_items_that_are_listed_twice_are_read_once() -> None:
-    def comment(name: str, karma: int) -> dict[str, Any]:
-        data = {
-            "id": name,
-            "name": f"t1_{name}",
-            "link_id": "t3_x",
-            "parent_id": "t3_x",
-            "author": "reader_1",
-            "body": "text",
-            "score": karma,
+# --- responses written out ------------------------------------------------------------------------------------------------------------
+
+
+def listing(*children: Any, after: str | None = None) -> dict[str, Any]:
+    return {"kind": "Listing", "data": {"children": list(children), "after": after, "before": None}}
+
+
+def comment(name: str, karma: int = 1, parent_id: str = "t3_x", **other: Any) -> dict[str, Any]:
+    data = {"id": name, "name": f"t1_{name}", "link_id": "t3_x", "parent_id": parent_id, "author": "reader_1", "body": "text"}
+    data |= {"score": karma, "created_utc": 1.0, "permalink": "/x/", "replies": "", "subreddit": "books"}
+    return {"kind": "t1", "data": data | other}
+
+
+def without(thing: dict[str, Any], *fields: str) -> dict[str, Any]:
+    return {"kind": thing["kind"], "data": {name: value for name, value in thing["data"].items() if name not in fields}}
+
+
+def message(name: str, **other: Any) -> dict[str, Any]:
+    data = {"id": name, "name": f"t4_{name}", "author": "reader_1", "body": "stop", "subject": "hi", "created_utc": 9.0, "dest": "us"}
+    return {"kind": "t4", "data": data | {"was_comment": False, "parent_id": None, "replies": "", "subreddit": None} | other}
+
+
+SUBMISSION = {"id": "x", "name": "t3_x", "subreddit": "books", "title": "t", "over_18": False, "locked": False, "archived": False}
+LISTED = {"kind": "t3", "data": SUBMISSION | {"num_comments": 2, "author": "reader_2", "permalink": "/x/", "selftext": ""}}
+ABOUT: Any = (200, {}, {"kind": "t5", "data": {"display_name": "books", "over18": False}})
+
+# Calls other than `me` and the POST of a reply -> the path of the request that gets the unusable response, and the call itself. The calls
+# with False are about something that has another source, so an unusable response is an answer.
+CALLS: dict[str, tuple[tuple[str, str], Callable[[Client], object]]] = {
+    "info": (("GET", "/api/info"), lambda client: reddit.standings(client, ["t1_a"])),
+    "inbox": (("GET", "/message/inbox"), lambda client: reddit.letters(client, 0)),
+    "own comments": (("GET", "/user/somebody/comments"), lambda client: reddit.own_comments(client, "somebody", 5)),
+    "find a reply": (("GET", "/user/somebody/comments"), lambda client: reddit.find_reply(client, "somebody", "t1_a")),
+    "about a subreddit": (("GET", "/r/books/about"), lambda client: reddit.list_submissions(client, "books", "new", 5)),
+    "listing": (("GET", "/r/books/new"), lambda client: reddit.list_submissions(client, "books", "new", 5)),
+    "thread": (("GET", "/comments/x"), lambda client: reddit.read_thread(client, "t3_x", 4)),
+    "count replies": (("GET", "/comments/x/_/a"), lambda client: reddit.count_replies(client, "t1_a")),
+    "about a user": (("GET", "/user/somebody/about"), lambda client: reddit.is_shadowbanned(client, "somebody")),
+    "read_message": (("POST", "/api/read_message"), lambda client: reddit.mark_read(client, "t4_a")),
+    "delete": (("POST", "/api/del"), lambda client: reddit.delete(client, "t1_a")),
+}
+NOT_FATAL = {"about a user": {False}, "read_message": {False, True}, "delete": {Outcome.UNREADABLE, Outcome.DELETED}}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_an_unusable_response_is_never_a_traceback_or_an_empty_result(name: str) -> None:
+    path, call = CALLS[name]
+    shapes = {
+        **BODIES,
+        "text": '"text"',
+        "number": "7",
+        "no children": {"kind": "Listing", "data": {}},
+        "null children": listing() | {"data": {"children": None}},
+    }
+    with scripted(me=[ME]) as (server_, client):
+        server_.answers |= {
+            ("GET", "/r/books/about"): [ABOUT],
+            ("GET", "/r/books/new"): [(200, {}, listing())],
+            ("GET", "/user/somebody/comments"): [(200, {}, listing())],
+            ("GET", "/api/info"): [(200, {}, listing(comment("a", link_id="t3_x")))],
         }
-        return {"kind": "t1", "data": data | {"created_utc": 1.0, "permalink": "/x/", "replies": "", "subreddit": "books"}}
+        for status in (200, 400, 418):
+            for shape, body in shapes.items():
+                server_.answers[path] = [(status, {}, body)]
+                if name in NOT_FATAL:
+                    assert call(client) in NOT_FATAL[name], (status, shape)
+                    continue
+                with pytest.raises(Unreachable, match="try again later") as error:
+                    call(client)
+                    pytest.fail(f"no error: {status}, {shape}")
+                assert "\n" not in str(error.value), (status, shape)
 
-    def listing(*children: dict[str, Any]) -> dict[str, Any]:
-        return {"kind": "Listing", "data": {"children": list(children), "after": None, "before": None}}
 
-    submission = {"id": "x", "name": "t3_x", "subreddit": "books", "title": "t", "over_18": False, "locked": False, "archived": False}
-    listed = {"kind": "t3", "data": submission | {"num_comments": 2, "author": "reader_2", "permalink": "/x/", "selftext": ""}}
+BROKEN_ITEMS = {
+    "a field is missing": without(comment("z", was_comment=True), "body"),
+    "the author is missing": without(comment("z", was_comment=True), "author"),
+    "the time is text": comment("z", was_comment=True, created_utc="yesterday", score="many"),
+    "the time is null": comment("z", was_comment=True, created_utc=None, score=None),
+    "no fields": {"kind": "t1", "data": {}},
+    "no fields of a message": {"kind": "t4", "data": {}},
+    "null data": {"kind": "t1", "data": None},
+    "null": None,
+    "unknown kind": {"kind": "t9", "data": {"id": "z"}},
+}
+
+
+@pytest.mark.parametrize("field", [(200, {}, listing()), (403, {}, "<html>"), (500, {}, "")])
+@pytest.mark.parametrize("broken", BROKEN_ITEMS)
+def test_an_unusable_item_affects_no_other(broken: str, field: Any, no_waiting: None) -> None:
+    """field: the response to PRAW's request for the item, to get a field that is missing."""
+    item = BROKEN_ITEMS[broken]
+    with scripted(me=[ME]) as (server_, client):
+        server_.answers |= {
+            ("GET", "/message/inbox"): [(200, {}, listing(message("a"), item, message("b", body="thanks", created_utc=5.0)))],
+            ("GET", "/user/somebody/comments"): [(200, {}, listing(comment("a"), item, comment("b", parent_id="t1_p", body="[removed]")))],
+            ("GET", "/comments/x"): [(200, {}, [listing(LISTED), listing(comment("a"), item or comment("c"), comment("b"))])],
+            ("GET", "/api/info"): [field],
+        }
+        assert [(each.name, each.body) for each in reddit.letters(client, 0)] == [("t4_b", "thanks"), ("t4_a", "stop")]
+        assert [each.name for each in reddit.own_comments(client, "somebody", 5)] == ["t1_a", "t1_b"]
+        assert reddit.find_reply(client, "somebody", "t1_p") == (Outcome.READ, "t1_b")
+        _, thread = reddit.read_thread(client, "t3_x", 4)
+        assert thread is not None and {"t1_a", "t1_b"} <= {each.comment_id for each in thread.comments}
+        server_.answers["GET", "/api/info"] = [(200, {}, listing(comment("a"), item, comment("b"))), field]
+        assert list(reddit.standings(client, ["t1_a", "t1_z", "t1_b"])) == ["t1_a", "t1_b"]
+
+
+def test_a_comment_above_that_is_unusable() -> None:
+    """The comment is not in the tree, so it and those above it are requested by name."""
+    with scripted(me=[ME]) as (server_, client):
+        server_.answers["GET", "/comments/x"] = [(200, {}, [listing(LISTED), listing()])]
+        below, above = comment("b", parent_id="t1_a"), comment("a")
+        server_.answers["GET", "/api/info"] = [(200, {}, listing(below)), (200, {}, listing(above))]
+        _, thread = reddit.read_comment(client, "t3_x", "t1_b", 0)
+        assert thread is not None and [(each.comment_id, each.depth) for each in thread.comments] == [("t1_a", 0), ("t1_b", 1)]
+        for bad in (without(above, "link_id"), without(above, "score", "body"), without(above, "parent_id")):
+            server_.answers["GET", "/api/info"] = [(200, {}, listing(below)), (200, {}, listing(bad))]
+            assert reddit.read_comment(client, "t3_x", "t1_b", 0) == (Outcome.MISSING, None)
+
+
+def test_an_item_on_two_pages_is_one_item() -> None:
+    """Reddit's listings shift while they are read, so the second page repeats the end of the first."""
+    with scripted(me=[ME]) as (server_, client):
+        first, second = message("a", created_utc=9.0), message("b", created_utc=8.0)
+        server_.answers |= {
+            ("GET", "/message/inbox"): [
+                (200, {}, listing(first, second, after="t4_b")),
+                (200, {}, listing(second, message("c", created_utc=7.0))),
+            ],
+            ("GET", "/user/somebody/comments"): [
+                (200, {}, listing(comment("a"), comment("b"), after="t1_b")),
+                (200, {}, listing(comment("b"), comment("c"))),
+            ],
+            ("GET", "/r/books/about"): [ABOUT],
+            ("GET", "/r/books/new"): [
+                (200, {}, listing(LISTED, {"kind": "t3", "data": LISTED["data"] | {"id": "y", "name": "t3_y"}}, after="t3_y")),
+                (200, {}, listing(LISTED)),
+            ],
+        }
+        assert [each.name for each in reddit.letters(client, 0)] == ["t4_c", "t4_b", "t4_a"]
+        assert [each.name for each in reddit.own_comments(client, "somebody", 10)] == ["t1_a", "t1_b", "t1_c"]
+        assert reddit.list_submissions(client, "books", "new", 10) == (Outcome.READ, ["t3_x", "t3_y"])
+
+
+def test_more_comments_that_repeat_one() -> None:
+    """The second of three comments behind «more» is already in the tree: each is in exactly one of comments.csv and skipped.csv."""
+    more = {"kind": "more", "data": {"count": 3, "name": "t1_b", "id": "b", "parent_id": "t3_x", "depth": 0, "children": ["b", "a", "c"]}}
+    things = [comment("b"), comment("a", 9), comment("c")]
+    with scripted(me=[ME]) as (server_, client):
+        server_.answers["GET", "/comments/x"] = [(200, {}, [listing(LISTED), listing(comment("a", 5), more)])]
+        server_.answers["POST", "/api/morechildren"] = [(200, {}, {"json": {"errors": [], "data": {"things": things}}})]
+        _, thread = reddit.read_thread(client, "t3_x", 4)
+        server_.answers["GET", "/api/info"] = [(200, {}, listing(comment("a")))]
+        server_.answers["GET", "/comments/x/_/a"] = [
+            (200, {}, [listing(LISTED), listing(comment("a", replies=listing(*[comment("b", parent_id="t1_a")] * 2)))])
+        ]
+        assert reddit.count_replies(client, "t1_a") == 1
+    assert thread is not None and [(each.comment_id, each.karma) for each in thread.comments][:2] == [("t1_a", 5), ("t1_b", 1)]
+    taken, context, skipped = fetch.take_up([thread], Settings(fetch={"maximum_age_hours": 1e9}), 2.0)
+    assert sorted(each.comment_id for each in [*taken, *skipped]) == ["t1_a", "t1_b", "t1_c"]
+    assert not {each.comment_id for each in context} & {each.comment_id for each in taken}
+
+
+def test_items_that_are_listed_twice_are_read_once() -> None:
     bare = comment("b", 1)
     del bare["data"]["score"], bare["data"]["permalink"]
     with scripted(me=[ME]) as (server_, client):
-        server_.answers["GET", "/comments/x"] = [(200, {}, [listing(listed), listing(comment("a", 5), comment("a", 9), bare)])]
+        server_.answers["GET", "/comments/x"] = [(200, {}, [listing(LISTED), listing(comment("a", 5), comment("a", 9), bare)])]
         server_.answers["GET", "/api/info"] = [(200, {}, listing())]
         server_.answers["GET", "/r/books/about"] = [(200, {}, {"kind": "t5", "data": {"display_name": "books", "over18": False}})]
-        server_.answers["GET", "/r/books/new"] = [(200, {}, listing(listed, listed))]
+        server_.answers["GET", "/r/books/new"] = [(200, {}, listing(LISTED, LISTED))]
         assert reddit.list_submissions(client, "books", "new", 10) == (Outcome.READ, ["t3_x"])
         _, thread = reddit.read_thread(client, "t3_x", 4)
     assert thread is not None
@@ -298,6 +477,32 @@ def test_a_refused_deletion_is_an_outcome(box: Box) -> None:
 def test_invalid_subreddit_names(written: str) -> None:
     with pytest.raises(ValueError, match="name"):
         names.subreddit_name(written)
+
+
+SPELLINGS = {
+    "r/Books": "books",
+    "/r/books/": "books",
+    " Books ": "books",
+    "https://www.reddit.com/r/Books/": "books",
+    "u_some-body": "u_some-body",
+    "u/Some-Body": "u_some-body",
+    "https://www.reddit.com/user/some-body": "u_some-body",
+}
+
+
+@pytest.mark.parametrize("written", [*SPELLINGS, "r/all", "a+b", "two words", "", "u/no", "x"])
+def test_both_settings_take_the_same_names_and_are_checked_at_start(written: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    allowed = json.dumps([{"subreddit": written, "permitted_by": "u/mod, 2026-11-01"}])
+    for variable, value in {"BOT_FETCH__SUBREDDITS": json.dumps([written]), "BOT_SUBMIT__ALLOWED": allowed}.items():
+        with monkeypatch.context() as patch:
+            patch.setenv(variable, value)
+            if written in SPELLINGS:
+                settings = config.load(None)
+                assert [*settings.fetch.subreddits, *(each.subreddit for each in settings.submit.allowed)] == [SPELLINGS[written]]
+                continue
+            with pytest.raises(WrongSettings, match="name") as error:
+                config.load(None)
+            assert error.value.status == 78 and "\n" not in str(error.value)
 
 
 def test_two_spellings_of_a_subreddit_are_the_same_subreddit() -> None:

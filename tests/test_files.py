@@ -234,6 +234,7 @@ def test_order_of_flushes_and_renames(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(os, "replace", lambda *names: (done.append(f"rename {Path(names[0]).name}"), replace(*names)))
     monkeypatch.setattr(os, "unlink", lambda name: (done.append(f"drop {Path(name).name}") if Path(name).exists() else None, unlink(name)))
     write(out, "new")
+    monkeypatch.undo()  # the folder is deleted with os.unlink
     data, manifest = ".out.csv.tmp", ".out.csv.manifest.json.tmp"
     first = max(done.index(f"flush {data}"), done.index(f"flush {manifest}"))
     assert first < done.index("drop out.csv.manifest.json") < done.index(f"rename {data}") < done.index(f"rename {manifest}")

@@ -46,7 +46,7 @@ def nginx_config(folder: Path, port: int, app_port: int) -> str:
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={HOST}"]
     command += ["-addext", f"subjectAltName=DNS:{HOST}", "-keyout", str(key), "-out", str(certificate)]
     subprocess.run(command, check=True, capture_output=True)
-    blocks = re.findall(r"```\n(server \{.*?\n\})\n```", (ROOT / "docs" / "web.md").read_text(), re.DOTALL)
+    blocks = re.findall(r"```nginx\n(server \{.*?\n\})\n```", (ROOT / "docs" / "web.md").read_text(), re.DOTALL)
     (block,) = blocks
     for written, here in {
         "listen 443 ssl": f"listen 127.0.0.1:{port} ssl",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import subprocess
@@ -18,7 +19,9 @@ from bot import files, schema
 from bot.cli import ROOT, Busy, UserError
 from bot.online import harvest
 from bot.posting import ledger, operate, prune
-from bot.schema import Comment, Context, Harvested, Skipped
+from bot.report import journal
+from bot.report.journal import Journal
+from bot.schema import Comment, Context, Harvested, Scored, Skipped, Submitted
 
 
 @pytest.fixture
@@ -142,6 +145,34 @@ def test_forget_keeps_the_name_only_as_an_opt_out(db: sqlite3.Connection, tmp_pa
     assert f"{tmp_path}/ledger.sqlite (no account yet): name removed from 2 replies" in capsys.readouterr().out
     operate.forget_command("reader_3", data)
     assert ": name removed from 0 replies" in capsys.readouterr().out
+
+
+def test_forget_and_the_journal_of_a_run(db: sqlite3.Connection, tmp_path: Path) -> None:
+    """metrics.json, summary.txt and log.jsonl have only counts and names of rules, before and after; counted again, they are fewer."""
+    run = tmp_path / "data" / "run_1"
+    words_of(tmp_path / "data", 1, "poor_soul")
+    comments = [
+        *schema.read_rows(run / "comments.csv", Comment),
+        Comment("t1_2", "t3_2", "books", "t", "more", 1, 1, 0, "reader_2", False, ""),
+    ]
+    schema.write_rows(run / "comments.csv", Comment, comments)
+    scored = [Scored(f"t1_{n}", f"t3_{n}", "books", "c", f"t1_{n}-0", f"to {n}", None, None, None, 0.5, "chosen", "") for n in (1, 2)]
+    for name in ("scored.csv", "chosen.csv"):
+        schema.write_rows(run / name, Scored, scored)
+    rows = [
+        Submitted(f"t1_{n}", f"t3_{n}", f"t1_{n}-0", outcome, f"t1_our{n}", 9, f"to {n}") for n, outcome in ((1, "posted"), (2, "locked"))
+    ]
+    schema.write_rows(run / "submitted.csv", Submitted, rows, {"chosen": files.sha256_of(run / "chosen.csv")})
+    kept = Journal(run)
+    kept.close(0)
+    written = {name: (run / name).read_bytes() for name in (journal.LOG, journal.METRICS, journal.SUMMARY)}
+    operate.forget_command("poor_soul", tmp_path / "data")
+    assert {name: (run / name).read_bytes() for name in written} == written
+    assert holding(run, "poor_soul", "t1_1", "t1_our1", "t3_1-", "to 1") == set()
+    assert journal.count(run) | {"skipped": {}} == {
+        "comments": 1, "skipped": {}, "candidates": 1, "refused": {}, "chosen": 1, "abstained": 0, "submitted": {"locked": 1},
+    }  # fmt: skip
+    assert json.loads(written[journal.METRICS])["submitted"] == {"posted": 1, "locked": 1}
 
 
 @pytest.mark.parametrize("link", ["data", "runs", "run", "file"])

@@ -592,7 +592,8 @@ def test_a_refusal_that_is_not_about_the_reply_stops_the_rest(
         sent = [reply for reply in ledger.in_state(db, *State) if reply.tries]
         assert len(sent) == posts
         lines = "\n".join(operate.status(db, SubmitSettings(), int(time.time())))
-        assert {"in_timeout": "IN_TIMEOUT 1", "odd": "A_NAME_NOBODY_KNOWS 2", "banned": "BANNED_FROM_SUBREDDIT 1"}.get(kind, "") in lines
+        shown = {"in_timeout": "IN_TIMEOUT 1", "odd": "A_NAME_NOBODY_KNOWS 2", "banned": "BANNED_FROM_SUBREDDIT 1"}
+        assert (shown | {"subreddit_ratelimit": "errors: SUBREDDIT_RATELIMIT 1\n"}).get(kind, "") in lines
         assert ledger.not_before_utc(db) is None  # a subreddit's rate limit does not apply to the account
         benched = ledger.benched(db, int(time.time())).get("sandbox_books", 0) - time.time()
         assert round(benched / 60) == {"banned": 30 * 24 * 60, "subreddit_ratelimit": 9}.get(kind, round(-time.time() / 60))

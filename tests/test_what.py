@@ -13,7 +13,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from bot.cli import ROOT, UserError
-from bot.conduct import matching
+from bot.conduct import matching, slurs, words
 from bot.conduct.what import NOT_JUDGED, Around, Judged, Unfit, around, may_say
 from bot.conduct.when import Refusal
 from bot.conduct.where import Reason
@@ -53,6 +53,7 @@ FIT = [
     "save it as map.png",
     "x @ y is a product in numpy, @Override is Java",
     "[edit]: a typo",
+    "self.store and main.app are names, great.Live with it",
     "the dot com bubble, and that's the point in time",
     # similar to encouragement of self-harm
     "Their customer hotline is useless, use the chat.",
@@ -141,6 +142,7 @@ UNFIT = [
     (Unfit.PING, "nor does ｕ/spez"),
     (Unfit.PING, "nor does **u/spez**, _r/books_ or u ∕ spez"),
     (Unfit.PING, "thanks/u/somebody"),
+    (Unfit.PING, "\u2014u/somebody said so, \u00bbu/somebody\u00ab"),
     (Unfit.IMAGE, "![gif](giphy|abc)"),
     (Unfit.IMAGE, "![](x)"),
     (Unfit.IMAGE, "&lt;img src=x&gt;"),
@@ -154,6 +156,8 @@ UNFIT = [
     (Unfit.LINK, "see www.example"),
     (Unfit.LINK, "see Example.COM for it"),
     (Unfit.LINK, "see example[.]com for it"),
+    (Unfit.LINK, "www . bookbarn . com without the blanks"),
+    (Unfit.LINK, "bookbarn.shop has it"),
     (Unfit.LINK, "see example dot com for it"),
     (Unfit.LINK, "see bit.ly/x"),
     (Unfit.LINK, "go to fine-teapots。shop"),
@@ -297,6 +301,15 @@ def test_harmless_replies_pass(reply: str) -> None:
 @pytest.mark.parametrize(("reason", "reply"), UNFIT)
 def test_unfit_replies_are_refused(reason: Unfit, reply: str) -> None:
     assert refusal(reply) == reason
+
+
+def test_slurs_of_the_second_list_and_other_senses() -> None:
+    assert [word for word in sorted(words.MORE_SLURS) if not slurs.bad_words(f"what a {word} he is")] == []
+    harmless = [
+        "The boy keeps a finger in the dyke, a chink of light in the shutters.", "Homo sapiens likes doo-wop and kaffir lime leaves.",
+        "A fag break at 20 yds, fgs, and dyk that the GKs were late?", "Squaw Valley, and a spastic colon.", "Kike Hernandez hit it.",
+    ]  # fmt: skip
+    assert [text for text in harmless if slurs.bad_words(text)] == []
 
 
 def test_every_reason_has_an_example() -> None:

@@ -17,7 +17,7 @@ _SCHEME = re.compile(
     r"(?i)(?<![a-z])[a-z][a-z0-9+.-]{1,15}://\S"
     r"|(?<![a-z])(?:https?|hxxps?|ftps?|mailto|tel|sms|magnet|javascript|vbscript|skype|whatsapp|bitcoin|steam|irc)\s?:(?=[\w+?/])"
     r"|(?<![\w:])//(?:www\.)?\w[\w-]{0,62}\.\w"
-    r"|(?<![^\W_])www\d{0,3}\.[\s\S]"
+    r"|(?<![^\W_])www\d{0,3}(?:\.[\s\S]|\s\.\s?\w)"
     r"|(?<![a-z])data:\w+/|(?<!\w)www [\w-]{2,63} (?:com|net|org)\b"
 )
 _LABEL = r"[^\W_](?:[\w-]{0,61}[^\W_])?"
@@ -39,6 +39,10 @@ _SENT_THERE = re.compile(
 _TRIED = re.compile(r"(?i)\b(?:try|google|use|at|on|from|called)\s$")  # before a name that is not a word
 # Last labels that are not used as words after a dot.
 _ALWAYS = frozenset(["com", "net", "org", "edu", "gov", "info", "biz", "xyz", "onion", "icu", "club", "online"])
+# Words that are last labels after a name that is not a word.
+_AFTER_NAMES = frozenset(
+    ["app", "blog", "dev", "link", "live", "news", "page", "shop", "site", "space", "store", "tech", "website", "world"]
+)
 
 
 def has_address(text: str) -> bool:
@@ -66,7 +70,7 @@ def _is_address(text: str, match: re.Match[str]) -> bool:
         return True
     if name == name.lower() and frequency(name) == 0 and _TRIED.search(text[max(0, match.start() - 20) : match.start()]):
         return True
-    return last in _ALWAYS and name == name.lower()
+    return name == name.lower() and (last in _ALWAYS or (last in _AFTER_NAMES and frequency(name) == 0))
 
 
 def _is_spoken_address(text: str, match: re.Match[str]) -> bool:

@@ -73,12 +73,12 @@ def visible(body: str) -> str:
 
 
 def latin(body: str, by_sound: bool = False) -> str:
-    """`visible` with every letter that looks like one of a to z replaced by that letter, and without accents.
+    """`visible` with every letter that looks like one of a to z replaced by that letter, every digit by 0 to 9, and without accents.
 
     by_sound: replace Greek and Cyrillic letters by the letters that they sound like; both are in use («ν» for v and for n).
 
-    >>> latin("Раѕѕwоrd, \\U0001f1ed\\U0001f1ee, \\U0001f170, ᴛᴇxᴛ, café")
-    'Password, hi, a, text, cafe'
+    >>> latin("Раѕѕwоrd, \\U0001f1ed\\U0001f1ee, \\U0001f170, ᴛᴇxᴛ, café, ٣४")
+    'Password, hi, a, text, cafe, 34'
     """
     text = visible(body)
     if text.isascii():
@@ -95,9 +95,11 @@ def _sound(character: str) -> str:
 
 @cache
 def _latin_letter(character: str) -> str:
-    """The letter that a character looks like, empty for an accent, otherwise the character itself."""
+    """The letter that a character looks like, or its digit; empty for an accent, otherwise the character itself."""
     if character.isascii():
         return character
+    if (digit := unicodedata.digit(character, None)) is not None:
+        return str(digit)
     if unicodedata.category(character) in ("Mn", "Me"):
         return ""
     if character in _SLASHES:

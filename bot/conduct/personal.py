@@ -68,9 +68,11 @@ _PHONE = re.compile(r"(?<![\d.,/-])(?:\(\d{3}\)\s?|\d{3}[-. ])\d{3}[-. ]\d{4}(?!
 _LOCAL_IP = re.compile(r"(?<![\d.])(?:10|127|172|192|255)(?:\.\d{1,3}){3}(?:/\d{1,2})?(?!\.?\d)")  # of local networks; masks
 _DIGIT_WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "oh"]
 # Seven or more words for digits, possibly mixed with digits.
-_SPOKEN_DIGIT = rf"(?:(?:{'|'.join(_DIGIT_WORDS)}|double|triple|hundred)\b|\d)"
+_SPOKEN_DIGIT = rf"(?:(?:{'|'.join(_DIGIT_WORDS)}|hundred)\b|\d)"
 _SPELLED_OUT = re.compile(rf"(?i)\b{_SPOKEN_DIGIT}(?:[\s,.-]{{1,3}}{_SPOKEN_DIGIT}){{6,40}}")
 _DIGIT_WORD = re.compile(rf"(?i)\b(?:{'|'.join(_DIGIT_WORDS)})\b")
+_TIMES = {"double": 2, "triple": 3, "treble": 3, "quadruple": 4}  # double nine, triple two
+_MULTIPLE = re.compile(rf"(?i)\b({'|'.join(_TIMES)})[\s-]{{1,2}}({'|'.join(_DIGIT_WORDS)}|\d)\b")
 _SPOKEN = re.compile(r"\d(?:[ -]{1,2}\d)+")
 # Words that introduce a number to call.
 _CALLED = re.compile(
@@ -87,10 +89,12 @@ def has_phone_number(text: str) -> bool:
     (True, True, False)
     >>> has_phone_number("her landline is 555 0122"), has_phone_number("the range 192.168.100.0/24, mask 255.255.255.0")
     (True, False)
+    >>> has_phone_number("ring 07700 nine double zero one triple two"), has_phone_number("a double six and a triple word score")
+    (True, False)
     """
     if not re.search(r"\d", text) and not _DIGIT_WORD.search(text):
         return False
-    text = _LOCAL_IP.sub(" ", text)
+    text = _MULTIPLE.sub(lambda match: " ".join([match[2]] * _TIMES[match[1].lower()]), _LOCAL_IP.sub(" ", text))
     if any(_is_spelled_out(match[0]) for match in _SPELLED_OUT.finditer(text)):
         return True
     text = _digits(text)
@@ -143,19 +147,39 @@ def _digits(text: str) -> str:
 
 
 # --- postal addresses --------------------------------------------------------------------------------------------------------------
+#
+# A house number and a street are an address. If the street is famous or named with a word that has other uses («the 3 Winter Trail races»,
+# «own 5 Abbey Road pressings»), they are one only if more of an address follows or somebody is said to live there.
 
 _STREET = (
-    r"(?:St|Street|Ave|Avenue|Rd|Road|Ln|Lane|Dr|Drive|Blvd|Boulevard|Row|Way|Court|Ct|Place|Pl|Terrace|Close|Crescent|Square|Sq"
-    r"|Highway|Hwy|Parkway"
-    r"|Pkwy|Parade|Esplanade|Promenade|Circle|Mews|Gardens|Grove|Hill|Walk|Alley|Quay|Wharf|Path|Trail|Yard)"
+    r"(?:St|Street|Ave|Avenue|Rd|Road|Ln|Lane|Dr|Drive|Blvd|Boulevard|Court|Ct|Terrace|Crescent|Highway|Hwy|Parkway|Pkwy|Parade"
+    r"|Esplanade|Promenade|Mews|Gardens)"
 )
+_WEAK_STREET = r"(?:Row|Way|Place|Pl|Close|Square|Sq|Circle|Grove|Hill|Walk|Alley|Quay|Wharf|Path|Trail|Yard)"
+_FAMOUS_STREET = (
+    r"(?:Abbey Road|Baker Street|Downing Street|Pennsylvania Ave(?:nue)?|Wall Street|Fleet Street|Fifth Avenue|5th Avenue|42nd Street"
+    r"|Madison Avenue|Elm Street|Jump Street|Sesame Street|Privet Drive|Evergreen Terrace|Wisteria Lane|Penny Lane|Diagon Alley"
+    r"|Cherry Tree Lane|Savile Row|Harley Street|Oxford Street|Cloverfield Lane|Main Street)"
+)
+# Public places and addresses in fiction.
+_FAMOUS = re.compile(
+    r"(?i)\b(?:1[01] downing st(?:reet)?|1600 pennsylvania ave(?:nue)?|221 ?b baker st(?:reet)?|742 evergreen terrace|4 privet drive"
+    r"|12 grimmauld place|42 wallaby way|32 windsor gardens|17 cherry tree lane|1313 mockingbird lane|1428 elm street|124 conch street"
+    r"|3 abbey road|23 railway cuttings|62 west wallaby street|10 cloverfield lane|84 charing cross road)\b"
+)
+_NO_YEAR = r"(?:(?<![Ii]n )(?<![Ss]ince )(?<![Tt]he )|(?!(?:18|19|20)\d\d ))"  # «in 1984 Mill Street was …»
+_NUMBER = rf"(?<![\d.:,/-]){_NO_YEAR}(?:\d{{1,4}}/)?\d{{1,5}}[a-zA-Z]? (?:[NSEW]\.? )?"
+_NAMES = r"(?:(?:[A-Z][\w'’-]{1,20}|\d{1,3}(?:st|nd|rd|th)) ){1,3}"
+# What follows the street in an address: a postcode, or a town and more of it.
+_POSTCODE = r"(?:[A-Z]{2} \d{5}|\d{4,5} [A-Z]|[A-Z]{1,2}\d[A-Z\d]? \d[A-Z]{2}\b)"
+_REST = rf"(?:,? {_POSTCODE}|,? (?:[A-Z][\w'’-]{{1,20}},? ){{1,3}}{_POSTCODE}|, [A-Z][\w'’-]{{2,20}}\b(?! [a-z]))"
 _ADDRESSES = re.compile(
-    rf"(?<![\d.:,/-])(?:\d{{1,4}}/)?\d{{1,5}}[a-zA-Z]? (?:[NSEW]\.? )?"
-    rf"(?:(?:[A-Z][\w'’-]{{1,20}}|\d{{1,3}}(?:st|nd|rd|th)) ){{1,3}}{_STREET}\b"
-    r"|\b[A-Z]\w{2,30}(?:stra(?:ß|ss)e|str\.|weg|gasse|platz|allee|grund|ring|damm|ufer|hof|markt|graben|steig|berg|feld|laan|straat"
-    r"|gracht|plein|kade|gatan|vej) \d{1,4}\s?[a-z]?(?=[,;.]? (?:\d{4,5} [A-Z]|in [A-Z])|[,.;]|$)"
-    r"|\b\d{1,4}(?: ?(?:bis|ter))?,? (?:rue|avenue|boulevard|place|chemin|impasse|quai|all[eé]e) (?:d[eu]s?|de la|l[ae']|saint|[A-Z])"
-    r"|\b(?:[Cc]alle|[Aa]venida|[Pp]laza|[Vv]ia|[Vv]iale|[Pp]iazza|[Rr]ua) (?:(?:d[eio]|del|della|da|la|los"
+    rf"{_NUMBER}(?:(?!{_FAMOUS_STREET}\b){_NAMES}{_STREET}\b|(?:{_NAMES}{_WEAK_STREET}|{_FAMOUS_STREET})\b{_REST})"
+    r"|\b[A-Z]\w{2,30}(?:stra(?:ß|ss)e|str\.|weg|gasse|platz|allee|damm|laan|straat|gracht|plein|kade|gatan|vej) \d{1,4}\s?[a-z]?"
+    r"(?=[,;.]? (?:\d{4,5} [A-Z]|in [A-Z])|[,.;]|$)"
+    r"|\b[A-Z]\w{2,30}(?:grund|ring|ufer|hof|markt|graben|steig|berg|feld) \d{1,4}\s?[a-z]?(?=[,;.]? (?:\d{4,5} [A-Z]|in [A-Z]))"
+    r"|\b\d{1,4}(?: ?(?:bis|ter))?,? (?:rue|avenue|boulevard|place|chemin|impasse|quai|all[eé]e) (?:d[eu]s?|de la|l[ae']|saint|[A-Z]\w)"
+    r"|\b(?:[Cc]alle|[Aa]venida|[Pp]laza|Via|[Vv]iale|[Pp]iazza|[Rr]ua) (?:(?:d[eio]|del|della|da|la|los"
     r"|las) )?[A-Z]\w+(?: [A-Z]\w+)?,? (?:n[º°.] ?)?\d{1,4}\b"
     r"|\b(?i:p\.? ?o\.? box|postfach|apartado) \d"
     r"|\b(?i:apartment|apt\.?|flat|unit|suite) #?\d{1,4}[A-Za-z]?, (?=.{0,30}\d|[A-Z]\w+ [A-Z])"
@@ -163,9 +187,13 @@ _ADDRESSES = re.compile(
     r"|\b[A-Z]{1,2}\d[A-Z\d]? \d[A-Z]{2}\b"
     r"|(?<![\d.])-?\d{1,2}\.\d{4,}°?,? -?\d{1,3}\.\d{4,}"
 )
+_MEASURES = (
+    r"(?:seconds?|minutes?|mins?|hours?|days?|weeks?|months?|years?|miles?|km|met(?:er|re)s?|m|feet|ft|yards?|blocks?|doors?|steps?)"
+)
 _LIVES = re.compile(
-    rf"(?i)\b(?:lives?|living|address|meet (?:me|us|him|her)|find (?:me|him|her|them)|go|come|moved|home|house|place|works?|stays?"
-    rf"|door)\b[^.!?\n]{{0,25}}?\b\d{{1,5}}[a-z]? (?:[a-z][\w'’-]{{1,20}} ){{1,2}}{_STREET}\b(?! (?:trip|trips|ago|away|long))"
+    r"(?i:\b(?:lives?|living|address|meet (?:me|us|him|her)|find (?:me|him|her|them)|go|come|moved|home|house|place|works?|stays?"
+    rf"|door)\b[^.!?\n]{{0,25}}?)(?<!the )\b\d{{1,5}}[a-zA-Z]? (?!(?i:{_MEASURES})\b)"
+    rf"(?:(?i:(?:[a-z][\w'’-]{{1,20}} ){{1,2}}{_STREET}\b)(?! (?:trips?|ago|away|long))|{_NAMES}{_WEAK_STREET}\b)"
 )
 _WHO = (
     r"(?:he|she|they|his|her|their|(?:the|that) (?:guy|man|woman|girl|boy|kid|lady|teacher|poster|op)"
@@ -177,7 +205,7 @@ _IS_AT = (
     r"|(?:is|'s) (?:usually |always )?(?:at|in) (?:the|a)\b)"
 )
 _PLACE = (
-    rf"\b[A-Z][\w'’-]{{2,20}} (?:[A-Z][\w'’-]{{2,20}} )?(?:{_STREET}|Apartments"
+    rf"\b(?!{_FAMOUS_STREET}\b)[A-Z][\w'’-]{{2,20}} (?:[A-Z][\w'’-]{{2,20}} )?(?:{_STREET}|Apartments"
     r"|(?i:primary|secondary|high school|elementary|middle school|academy|nursery|surgery|clinic))\b"
 )
 _WHEREABOUTS = re.compile(
@@ -214,11 +242,14 @@ def has_address(text: str) -> bool:
 
     >>> has_address("He lives at 12 Mill Pond Road"), has_address("12 elm trees in a row, 5 hours from Main Street")
     (True, False)
+    >>> has_address("they moved to 3 Winter Trail"), has_address("the 3 Winter Trail races"), has_address("like 10 Downing Street")
+    (True, False, False)
     >>> has_address("his IP is 82.11.54.9."), has_address("set the IP to 192.168.1.1"), has_address("version 2.0.11.7")
     (True, False, False)
     >>> has_address("She works at the bakery on Hobb Street, ask for her"), has_address("She works in a bakery down the street")
     (True, False)
     """
+    text = _FAMOUS.sub("there", text)
     is_there = _WHEREABOUTS.search(text) and not _FICTION.search(text)
     return bool(_ADDRESSES.search(text) or _LIVES.search(text) or is_there) or any(
         _is_of_somebody(match[1]) for match in _IP.finditer(text)
@@ -341,12 +372,38 @@ _BARE = re.compile(
     r"|(?<!\w)(?!(?:bug|issue|ticket|pr|error|case|order|item|task|story)#)[a-z]\w{2,30}#\d{4}\b"
     r"|\b(?:send|pay|tip|cash ?tag|donate)\b.{0,20}(?<!\w)\$[a-z]\w{4,30}\b"
 )
+_APP = (  # services whose name has no other meaning
+    r"(?:insta(?:gram)?|ig|tik ?tok|twitter|snap(?:chat)?|telegram|tg|discord|you ?tube|yt|twitch|facebook|fb|kik|venmo|bluesky|bsky"
+    r"|mastodon|linked ?in|only ?fans|whats ?app|tumblr|pinterest)"
+)
+_ON_APP = re.compile(rf"(?i)(?<![\w.])@\w[\w.]{{2,30}},? (?:on|over on|via|from) (?:the |my |her |his )?{_APP}\b")
+# Decorators, annotations and rules of programming languages. In talk about code, others count as well.
+_DECORATOR = re.compile(
+    r"(?i)(?<![\w.])@(?:property|staticmethod|classmethod|abstractmethod|cached_property|lru_cache|dataclass|contextmanager|overload|override"
+    r"|deprecated|autowired|nullable|media|keyframes|font-face)(?!\w|\.\w)"
+)
+_CODE_TALK = re.compile(
+    r"(?i)\b(?:decorat(?:e|ed|es|or|ors)|annotat(?:e|ed|ion|ions)|methods?|functions?|class(?:es)?|fixtures?|subclass(?:es)?|modules?"
+    r"|pytest|python|java|kotlin|typescript|javascript|css|stylesheets?|compiler|linter|code|endpoints?|flask|django)\b"
+)
+_IN_CODE = re.compile(
+    r"(?i)(?<![\w.])(?<!follow )(?<!message )(?<!friend )(?<!dm )(?<!pm )@[a-z-]{2,30}(?!\w|\.\w)"
+    r"|(?<![\w.])@(?:(?:app|router|pytest|functools|unittest|mock|click|abc|typing|dataclasses|torch|tf|numba)(?:\.\w{1,30}){1,3}"
+    r"|\w{1,30}(?=\(| (?:decorator|annotation)))|(?<=(?:decorator |nnotation ))@\w{1,30}"
+)
 
 
 def has_handle(text: str) -> bool:
     """
     >>> [has_handle(each) for each in ("my Telegram is tomtom77x", "@tom_h_1990", "Venmo took a fee", "I saw it on Instagram")]
     [True, True, False, False]
+    >>> [has_handle(each) for each in ("@janedoe on insta", "add @property above", "the route @app.get in Flask")]
+    [True, False, False]
     """
+    if _ON_APP.search(text):
+        return True
+    text = _DECORATOR.sub(" ", text)
+    if _CODE_TALK.search(text):
+        text = _IN_CODE.sub(" ", text)
     named = (match[1] for match in _NAMED.finditer(text))
     return bool(_ASKED.search(text) or _BARE.search(text)) or any(frequency(name.lower()) < 2 for name in named)

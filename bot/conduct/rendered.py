@@ -92,9 +92,9 @@ _TARGET = re.compile(r"\]\(\s*((?:[a-z][a-z0-9+.-]{0,15}:|/|#)[^()\n]*)\)", re.I
 _DEFINITION = re.compile(r"(?m)^( {0,3}\[[^\]\n]+\]:\s*\S+)[^\n]*$")
 _TAG = re.compile(r"<(?:(a)|img|video|audio|picture|iframe|embed|object|svg)\b", re.IGNORECASE)
 # u/somebody, /r/somewhere as in Snudown (sd_autolink__username, sd_autolink__subreddit), /user/somebody as on new Reddit, and the same with
-# capitals or spaces.
+# capitals or spaces. In Snudown a character that is not ASCII, such as a dash, must not precede; other renderers may be less strict.
 _PING = re.compile(
-    r"(?i)(?:/|(?<![a-z0-9\x80-\U0010ffff]))(?:u/[\w-]|r/(?:t:[a-z0-9]|[a-z0-9]\w))"
+    r"(?i)(?:/|(?<![^\W_]))(?:u/[\w-]|r/(?:t:[a-z0-9]|[a-z0-9]\w))"
     r"|(?:/|(?<!\w))user/\w"
     r"|(?<!\w)[ur](?: /|/ | / )\s*\w{3}"
 )

@@ -1,6 +1,6 @@
 """slurs: swear words and slurs, in any spelling.
 
-The words are glin-profanity's English list without mild_words.txt. A word is detected in these forms:
+The words are glin-profanity's English list without mild_words.txt and with more_slurs.txt. A word is detected in these forms:
 
     itself, or its plural            also in look-alike letters (letters.latin)
     with symbols as letters          sh1t, f**k
@@ -157,7 +157,7 @@ def _phrase_pattern() -> re.Pattern[str]:
 def listed() -> frozenset[str]:
     from glin_profanity.data.dictionary import dictionary
 
-    return frozenset(dictionary.get_words("english")).difference(words.MILD_WORDS)
+    return frozenset(dictionary.get_words("english")).difference(words.MILD_WORDS) | words.MORE_SLURS
 
 
 @cache
@@ -181,7 +181,8 @@ def _skeletons() -> dict[str, str]:
     for form, word in _forms().items():
         bones = form.translate(_VOWELS)
         for each in (bones, _TWICE.sub(r"\1", bones)):
-            if len(each) >= LEAST_CONSONANTS and len(each) < len(form):
+            is_abbreviation = word in words.MORE_SLURS and frequency(each) >= KNOWN  # yds
+            if LEAST_CONSONANTS <= len(each) < len(form) and not is_abbreviation:
                 known.setdefault(each, word)
     return known
 

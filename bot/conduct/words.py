@@ -42,4 +42,5 @@ SENSITIVE_SUBREDDITS = read_list("sensitive_subreddits")
 SUBREDDITS_WITHOUT_BOTS = read_list("subreddits_without_bots")
 BOTS = read_list("bots")
 MILD_WORDS = read_list("mild_words")
+MORE_SLURS = read_list("more_slurs")
 OTHER_SENSES = {word: frozenset(others.split()) for word, others in (line.split(":") for line in read_list("other_senses"))}

@@ -3,6 +3,7 @@
 outcome, value = read(reddit, lambda: ...)      a call that may be repeated
 answer_to(error)                                the meaning of the error of a POST
 complete(items, build)                          rows of the items that have all required fields
+ItemByItem(reddit, parsers)                     PRAW's parser, without the items of a list that it cannot parse
 
 Responses may have any content: a body that PRAW cannot handle is reported as an unusable answer, never as a traceback.
 """
@@ -13,6 +14,7 @@ import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from types import NoneType
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -20,6 +22,7 @@ import prawcore
 import requests
 import tenacity
 from praw.exceptions import PRAWException, RedditAPIException
+from praw.objector import Objector
 
 from bot.cli import NoPermission, Unreachable
 from bot.reddit.outcomes import REASONS, WAIT_SECONDS, Answer, Outcome, answer_of, meaning_of
@@ -123,9 +126,21 @@ def complete(items: Iterable[Any], build: Callable[[Any], Value]) -> list[Value]
     for item in items:
         try:
             rows.append(build(item))
-        except (prawcore.BadRequest, prawcore.NotFound, *UNEXPECTED):  # PRAW requests missing fields from Reddit
+        except prawcore.TooManyRequests:
+            raise
+        except (prawcore.ResponseException, *UNEXPECTED):  # PRAW requests missing fields from Reddit
             continue
     return rows
+
+
+class ItemByItem(Objector):
+    """PRAW's parser of responses, without the items of a list that it cannot parse, which would make the whole list unusable."""
+
+    def objectify(self, *, data: Any) -> Any:
+        if not isinstance(data, list) or not all(isinstance(item, (dict, NoneType)) for item in data):
+            return super().objectify(data=data)
+        items = complete((item for item in data if item is not None), lambda item: super(ItemByItem, self).objectify(data=item))
+        return [item for item in items if not (isinstance(item, dict) and "kind" in item)]
 
 
 # --- posting ------------------------------------------------------------------------------------------------------------

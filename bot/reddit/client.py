@@ -29,7 +29,7 @@ from bot import sandbox, text
 from bot.cli import NoPermission, Unreachable, WrongSettings
 from bot.config import RedditSettings
 from bot.reddit import credentials
-from bot.reddit.calls import answer_to, complete, read
+from bot.reddit.calls import ItemByItem, answer_to, complete, read
 from bot.reddit.outcomes import Answer, Outcome
 from bot.reddit.requestor import Client, Requestor, core_of, one_line, requestor_of
 from bot.reddit.threads import Letter, Standing, Thread, ThreadComment
@@ -96,6 +96,7 @@ def connect(settings: RedditSettings) -> Client:
         ) from None
     if fault := credentials.fault(client.config):
         raise NoPermission(fault)
+    client._objector = ItemByItem(client, client._objector.parsers)
     return client
 
 
@@ -149,9 +150,10 @@ def list_submissions(reddit: Client, subreddit: str, listing: str, count: int) -
 
     def names() -> list[str] | Outcome:
         there = reddit.subreddit(subreddit)
+        over_18 = there.over18  # without a default, so that an unusable response is an error
         if getattr(there, "user_is_banned", False):
             return Outcome.FORBIDDEN
-        if getattr(there, "over18", False):
+        if over_18:
             return Outcome.NSFW
         if getattr(there, "quarantine", False):
             return Outcome.QUARANTINED
@@ -216,20 +218,30 @@ def read_comment(reddit: Client, thread_id: str, comment_id: str, replace_more_l
         return outcome, None
     shown = {comment.comment_id for comment in thread.comments}
     wanted = comment_id
-    above: list[Any] = []
+    above: list[ThreadComment] = []
     while wanted not in shown and wanted != thread_id:
-        outcome, comments = read(reddit, partial(_info, reddit, wanted))
-        if not comments or comments[0].link_id != thread_id or len(above) > LONGEST_CHAIN:
+        outcome, comments = read(reddit, partial(_named, reddit, wanted, thread_id))
+        if not comments or len(above) > LONGEST_CHAIN:
             return (outcome if comments is None else Outcome.MISSING), None
-        above.append(comments[0])
+        above += comments
         wanted = comments[0].parent_id
     depth = next((comment.depth for comment in thread.comments if comment.comment_id == wanted), -1)
-    chain = [_thread_comment(reddit, comment, depth + place) for place, comment in enumerate(reversed(above), start=1)]
+    chain = [replace(comment, depth=depth + place) for place, comment in enumerate(reversed(above), start=1)]
     return Outcome.READ, replace(thread, comments=[*thread.comments, *chain])
 
 
-def _info(reddit: Client, name: str) -> list[Any]:
-    return list(reddit.info(fullnames=[name]))
+def _named(reddit: Client, name: str, thread_id: str) -> list[ThreadComment]:
+    """The comment with this fullname, without its depth; empty if it is not in the thread or has missing fields."""
+    comments = complete(_info(reddit, [name]), lambda comment: (comment.link_id, _thread_comment(reddit, comment, depth=0)))
+    return [comment for thread, comment in comments[:1] if thread == thread_id]
+
+
+def _info(reddit: Client, names: Sequence[str]) -> list[Any]:
+    """The items with these fullnames that Reddit returns."""
+    items = list(reddit.info(fullnames=list(names)))
+    if any(isinstance(item, str) for item in items):
+        raise ValueError("an object instead of a list")  # PRAW yields the names of its fields
+    return items
 
 
 def _thread_of(submission: Any, comments: list[ThreadComment], behind_more: list[str]) -> Thread:
@@ -319,7 +331,8 @@ def find_reply(reddit: Client, us: str, comment_id: str) -> tuple[Outcome, str]:
     """
 
     def among_ours() -> str:
-        return next((c.fullname for c in reddit.redditor(us).comments.new(limit=100) if c.parent_id == comment_id), "")
+        ours = complete(reddit.redditor(us).comments.new(limit=100), lambda comment: (comment.parent_id, comment.fullname))
+        return next((name for parent_id, name in ours if parent_id == comment_id), "")
 
     def below_it() -> str | None:
         comment = reddit.comment(comment_id.removeprefix("t1_"))
@@ -328,8 +341,8 @@ def find_reply(reddit: Client, us: str, comment_id: str) -> tuple[Outcome, str]:
             comment.refresh()
         except ClientException:  # it no longer exists
             return None
-        replies = [r for r in comment.replies.list() if r.parent_id == comment_id and not isinstance(r, MoreComments) and r.author]
-        return next((r.fullname for r in replies if r.author.name.lower() == us.lower()), "")
+        replies = complete(comment.replies.list(), lambda reply: (reply.parent_id, reply.author.name.lower(), reply.fullname))
+        return next((name for *place, name in replies if place == [comment_id, us.lower()]), "")
 
     for place in (among_ours, below_it):
         outcome, name = read(reddit, place)
@@ -355,24 +368,28 @@ def reply(reddit: Client, comment_id: str, text: str) -> Answer:
 
 
 def letters(reddit: Client, since_utc: int) -> list[Letter]:
-    """All replies and messages to us since `since_utc` (epoch seconds), read or unread, oldest first. Reddit lists the newest 1,000.
+    """All replies and messages to us since `since_utc` (epoch seconds), read or unread, each once, oldest first. Reddit lists the newest
+    1,000. Those with missing fields are omitted.
 
     Raises:
         UserError: as `read_thread`.
     """
 
-    def newest_first() -> list[Any]:
-        return list(takewhile(lambda item: getattr(item, "created_utc", since_utc) >= since_utc, reddit.inbox.all(limit=None)))
+    def newest_first() -> list[Letter]:
+        rows = (row for item in reddit.inbox.all(limit=None) for row in complete([item], _letter))
+        return list({row.name: row for row in takewhile(lambda row: row.created_utc >= since_utc, rows)}.values())
 
-    outcome, items = read(reddit, newest_first)
-    if items is None:
+    outcome, found = read(reddit, newest_first)
+    if found is None:
         raise Unreachable(f"{reddit.config.reddit_url}: the inbox cannot be read ({outcome}); nothing was posted")
-    return complete((item for item in items if getattr(item, "author", None)), _letter)[::-1]  # Reddit's own notices have no author
+    return [letter for letter in found[::-1] if letter.author]
 
 
 def _letter(item: Any) -> Letter:
+    """author: empty for Reddit's own notices."""
     parent_id, subject = (item.parent_id, "") if item.was_comment else ("", item.subject)
-    return Letter(item.fullname, item.author.name, item.body, parent_id, int(item.created_utc), subject)
+    author = item.author.name if item.author else ""
+    return Letter(item.fullname, author, str(item.body or ""), str(parent_id or ""), int(item.created_utc), str(subject or ""))
 
 
 def mark_read(reddit: Client, name: str) -> bool:
@@ -403,10 +420,10 @@ def standings(reddit: Client, names: Sequence[str]) -> dict[str, Standing]:
     """
     if not names:
         return {}
-    outcome, rows = read(reddit, lambda: complete(reddit.info(fullnames=list(names)), _standing))
+    outcome, rows = read(reddit, lambda: complete(_info(reddit, names), _standing))
     if rows is None:
         raise Unreachable(f"{reddit.config.reddit_url}: comments cannot be read ({outcome}); try again later")
-    public = seen_by_others(reddit, lambda: {row.name: row for row in complete(reddit.info(fullnames=list(names)), _standing)}) or {}
+    public = seen_by_others(reddit, lambda: {row.name: row for row in complete(_info(reddit, names), _standing)}) or {}
     return {row.name: row if row.removed else replace(row, removed=_removed(row, public.get(row.name))) for row in rows}
 
 
@@ -434,7 +451,7 @@ def _standing(comment: Any) -> Standing:
 
 
 def own_comments(reddit: Client, us: str, limit: int) -> list[Standing]:
-    """The newest comments of our account, newest first, at most `limit` (Reddit lists at most 1,000). A hundred per call.
+    """The newest comments of our account, newest first, each once, at most `limit` (Reddit lists at most 1,000). A hundred per call.
 
     Raises:
         UserError: as `read_thread`, or Reddit does not return them.
@@ -442,7 +459,7 @@ def own_comments(reddit: Client, us: str, limit: int) -> list[Standing]:
     outcome, comments = read(reddit, lambda: complete(reddit.redditor(us).comments.new(limit=limit), _standing))
     if comments is None:
         raise Unreachable(f"{reddit.config.oauth_url}: the account's own comments cannot be read ({outcome}); nothing is posted")
-    return comments
+    return list({comment.name: comment for comment in comments}.values())
 
 
 def count_replies(reddit: Client, name: str) -> int:
@@ -454,6 +471,7 @@ def count_replies(reddit: Client, name: str) -> int:
             comment.refresh()
         except ClientException:  # it no longer exists
             return 0
-        return sum(each.count if isinstance(each, MoreComments) else 1 for each in comment.replies.list())
+        below = {each.name: each.count if isinstance(each, MoreComments) else 1 for each in comment.replies.list()}
+        return sum(below.values())
 
     return read(reddit, count)[1] or 0

@@ -1,4 +1,4 @@
-"""Send HTTP requests to Reddit: each with a time limit, and each POST that changes something only once."""
+"""Send HTTP requests to Reddit: each with a time limit, and each POST that changes something only once. A read has to return JSON."""
 
 from __future__ import annotations
 
@@ -84,6 +84,8 @@ class Requestor(prawcore.Requestor):
         _keep_readable(response.headers, response.status_code)
         if not repeatable and response.status_code in self.NOT_AGAIN:
             raise prawcore.RequestException(PostNotRepeated(f"status {response.status_code}"), args, kwargs)
+        if str(method).upper() == "GET" and response.status_code < 300 and not response.content.lstrip().startswith((b"{", b"[")):
+            raise prawcore.BadJSON(response)  # PRAW takes an empty response and `null` for an empty list
         return response
 
 
