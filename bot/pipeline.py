@@ -145,7 +145,7 @@ def stages(
             last = lines[-1:] if journal.quiet else []
             if not (journal.quiet and status == Busy.status):
                 print(
-                    *last, f"run: {stage} {reason}; nothing is lost; once this is fixed, {to_resume} from there", sep="\n", file=sys.stderr
+                    *last, f"run: {stage} {reason}; nothing is lost; fix this, then {to_resume} from there", sep="\n", file=sys.stderr
                 )
             raise typer.Exit(1 if status < 0 else status)
 

@@ -1,7 +1,7 @@
 """Every entry of the back-end tables satisfies the contract of its table (generators.Generator, rankers.Ranker).
 
-Each back end runs a tiny model in separate processes, as the stages do; tests/test_isolation.py checks which framework they load. A new back
-end needs a function in MAKERS that creates its tiny model.
+Each back end runs a tiny model in separate processes, as the stages do; tests/test_isolation.py checks which framework they load. A new
+back end needs a function in MAKERS that creates its tiny model.
 """
 
 from __future__ import annotations
