@@ -144,9 +144,7 @@ def stages(
             reason = f"was killed by signal {-status}" if status < 0 else f"failed with status {status}"
             last = lines[-1:] if journal.quiet else []
             if not (journal.quiet and status == Busy.status):
-                print(
-                    *last, f"run: {stage} {reason}; nothing is lost; fix this, then {to_resume} from there", sep="\n", file=sys.stderr
-                )
+                print(*last, f"run: {stage} {reason}; nothing is lost; fix this, then {to_resume} from there", sep="\n", file=sys.stderr)
             raise typer.Exit(1 if status < 0 else status)
 
     status = 0
