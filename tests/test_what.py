@@ -276,6 +276,8 @@ UNFIT = [
     (Unfit.HUMAN_CLAIM, "We've got two old dogs and they sleep through it"),
     (Unfit.HUMAN_CLAIM, "I went to a small college up north"),
     (Unfit.HUMAN_CLAIM, "My name is Jo and I'm a student"),
+    (Unfit.HUMAN_CLAIM, "No, but I'm a native English speaker"),
+    (Unfit.HUMAN_CLAIM, "my first language is German"),
     (Unfit.VOTES_SPAM, "please upvote"),
     (Unfit.VOTES_SPAM, "use my referral code"),
     (Unfit.INVENTED_QUOTE, 'The mayor said "we shall never build that station"'),
