@@ -221,6 +221,15 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def stage_command(*arguments: str) -> list[str]:
+    """The command that runs a stage in a process of its own. Modules in the working folder are not imported (-P).
+
+    >>> stage_command("rank", "--run", "x")[1:]
+    ['-P', '-m', 'bot', 'rank', '--run', 'x']
+    """
+    return [sys.executable, "-P", "-m", "bot", *arguments]
+
+
 def as_part_of_parent() -> None:
     """For `preexec_fn`: let Ctrl-C in the terminal reach only the parent, which ends the child; and `die_with_parent`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

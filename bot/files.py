@@ -95,14 +95,18 @@ def remove(path: Path) -> None:
 
 
 @contextmanager
-def atomic_writer(path: Path, newline: str | None = None) -> Iterator[IO[str]]:
+def atomic_writer(path: Path, newline: str | None = None, is_private: bool = False) -> Iterator[IO[str]]:
     """Write a UTF-8 text file atomically: it appears at `path` complete and flushed to disk, or not at all.
+
+    is_private: only this user may read it.
 
     Raises:
         FileError: `path` is a link, a folder or a device.
         Busy: another process is writing it.
     """
     with _temporary(path, "x", encoding="utf-8", newline=newline) as file:
+        if is_private:
+            os.fchmod(file.fileno(), 0o600)
         yield file
         _move_into_place(file, path)
 
@@ -459,6 +463,14 @@ def is_current(path: Path, made_from: Mapping[str, Any]) -> bool:
     if manifest is None or manifest["made_from"] != json.loads(json.dumps(dict(made_from))):
         return False
     return bool(manifest["sha256"] == sha256_of(path))
+
+
+def current_rows(path: Path, made_from: Mapping[str, Any]) -> int | None:
+    """The number of rows if `path` is current (see is_current), which is printed; otherwise None, and the stage writes it."""
+    if not is_current(path, made_from):
+        return None
+    print(f"{path} exists and is current")
+    return int((read_manifest(path) or {})["rows"])
 
 
 # --- standard input -------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from typing import Annotated
 import typer
 
 from bot import config, files, generators, rankers
-from bot.cli import Busy, Interrupted, UserError, WrongSettings, as_part_of_parent, with_root, without_credentials
+from bot.cli import Busy, Interrupted, UserError, WrongSettings, as_part_of_parent, stage_command, with_root, without_credentials
 from bot.config import Settings
 from bot.export import to_ctranslate2
 from bot.posting import ledger
@@ -186,7 +186,7 @@ def run_stage(stage: str, arguments: list[str], environment: Mapping[str, str], 
     shown = subprocess.DEVNULL if journal.quiet else None
     out = shown if stage == "report" else subprocess.PIPE
     error = None if not journal.quiet else subprocess.PIPE if stage == "report" else subprocess.STDOUT
-    command = [sys.executable, "-P", "-m", "bot", *stage.split(), *arguments]
+    command = stage_command(*stage.split(), *arguments)
     lines = []
     allowed = without_credentials(environment, stage)
     with subprocess.Popen(

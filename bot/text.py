@@ -1,8 +1,8 @@
 """Text functions: cleaning, training text and prompt, and the split of threads. Pure functions.
 
 Only `format_training_text` and `format_prompt` build input for a generator that was trained on this text (generators/chat_prompt.py builds
-that for instruct models). The prompt is a prefix of the training text, by
-characters and by tokens, and every training text contains exactly one separator.
+that for instruct models). The prompt is a prefix of the training text, by characters and by tokens, and every training text contains
+exactly one separator.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ _NOTICE = (
 )
 DELETED_BODY = rf"(?i)^{_BLANK}*(?:{_NOTICE}{_BLANK}*){{0,2}}$"
 _BY_MODERATORS = rf"(?i)by{_GAP}{_THE}(?:{_ADMINS}|{_MODERATORS})"
+BRACKETED_WORDS = 3
 NOTICE_LENGTH = 500  # characters; scripts that overwrite comments may append an advertisement
 _BRACKETED = re.compile(r"\[[^\[\]]*+(?:\[[^\[\]]*+\](?:\([^()]*+\))?[^\[\]]*+)*+\]")  # may contain a link
 # A person's own remark in brackets.
@@ -183,19 +184,24 @@ def discloses(body: str) -> bool:
 
 
 def is_notice(body: str) -> bool:
-    """True for a body that was overwritten: only a notice in brackets, or a sentence that the text was removed, deleted or overwritten.
+    """True for a text that must not be answered because it stands in the place of another: a notice of `is_deleted`; at most three words in
+    brackets, which may be one in another language; or a sentence that the text was removed, deleted or overwritten, as scripts write it.
 
     False for an empty body.
 
-    >>> is_notice("*[ Removed by Reddit ]*"), is_notice("This comment was overwritten by a script."), is_notice("[edit] a better title")
-    (True, True, False)
+    >>> is_notice("*[ Removed by Reddit ]*"), is_notice("[gel\u00f6scht]"), is_notice("This comment was overwritten by a script.")
+    (True, True, True)
+    >>> is_notice("[edit] a better title"), is_notice("[Reddit removed a button]")
+    (False, False)
     """
     if is_deleted(body):
         return bool(body.strip())
     shown = " ".join(unicodedata.normalize("NFKC", body.strip().strip("*_~`^ \t")).split())
     if len(shown) > NOTICE_LENGTH:
         return False
-    return (_BRACKETED.fullmatch(shown) and not _ASIDE.match(shown)) or _OVERWRITTEN.match(shown) is not None
+    if _BRACKETED.fullmatch(shown) and len(words(shown)) <= BRACKETED_WORDS and not _ASIDE.match(shown):
+        return True
+    return _OVERWRITTEN.match(shown) is not None
 
 
 def is_deleted_by_author(notice: str) -> bool:

@@ -6,7 +6,10 @@ The models are tiny, have random weights, and are made from their configs.
 from __future__ import annotations
 
 import json
+import math
 import re
+import subprocess
+import sys
 from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from bot import generators, rankers, schema, text
-from bot.cli import UserError
+from bot.cli import ROOT, UserError
 from bot.config import GenerateSettings
 from bot.export import to_ctranslate2
 from bot.generators import transformers as reference
@@ -120,7 +123,7 @@ def generator(folder: Path, kind: str, options: dict[str, Any]) -> Path:
 def test_the_matrix_is_wide() -> None:
     """At least 14 architectures, and in each table at least seven."""
     exported, refused = ({each[0] for each in table.values()} for table in (EXPORTED, REFUSED))
-    assert len(exported | refused) >= 14 and len(exported) >= 7 and len(refused) >= 7
+    assert len(exported | refused) >= 14 and len(exported) >= 7 and len(refused) >= 7 and len(ENCODERS) >= 7
 
 
 @pytest.mark.parametrize("name", EXPORTED)
@@ -140,12 +143,21 @@ def test_an_exported_generator_equals_its_source(tmp_path: Path, name: str) -> N
 def test_another_model_is_refused_and_works_with_transformers(tmp_path: Path, name: str) -> None:
     kind, options, reason = REFUSED[name]
     source = generator(tmp_path / "model", kind, options)
-    with pytest.raises(UserError, match="use the back end transformers") as refusal:
+    with pytest.raises(UserError, match=r"use the back end transformers \(--engine transformers\)$") as refusal:
         to_ctranslate2.export(source, "float32")
     assert reason in str(refusal.value) and "\n" not in str(refusal.value) and "object has no attribute" not in str(refusal.value)
     assert not list((tmp_path / ".serving").glob("model*"))  # no incomplete files
     rows = list(generators.load("transformers", source).sample(COMMENTS, SETTINGS, 1))
     assert [len(row) for row in rows] == [2, 2] and all(each.log_likelihood < 0 for row in rows for each in row)
+
+
+def test_the_commands_refuse_it_in_one_line(tmp_path: Path) -> None:
+    source = generator(tmp_path / "model", *REFUSED["llama 3"][:2])
+    for words in (["models", "export", str(source)], ["generate", "--text", "Is it?", "--model", str(source)]):
+        done = subprocess.run([sys.executable, "-m", "bot", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 1 and done.stdout == "", done
+        assert done.stderr.splitlines()[-1].endswith("use the back end transformers (--engine transformers)"), done.stderr
+        assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama with biases", "qwen2"])
@@ -176,6 +188,9 @@ def test_likelihoods_are_those_of_the_models_own_logits(tmp_path: Path, name: st
     assert generators.load("transformers", source).log_likelihoods([(tiny.TEXT[0], tiny.TEXT[1])], SETTINGS)[0] == pytest.approx(
         expected, abs=1e-4
     )
+    row = schema.LmRow("t3_a", "t1_a", "t1_b", "books", *tiny.TEXT[:2])
+    measured = reference.reply_perplexity(source, [row], 1, {"max_tokens": 200})
+    assert math.log(measured["perplexity"]) == pytest.approx(-expected, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", ["granite", "cohere", "gemma2 with caps"])
@@ -398,13 +413,13 @@ def test_a_bert_that_the_export_would_change_is_refused(tmp_path: Path, head: bo
 def test_the_outputs_of_an_exported_bert_may_differ_by_a_thousandth(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: float, is_refused: bool
 ) -> None:
-    source, save = tiny.encoder(tmp_path / "ranker"), to_ctranslate2._save
+    source, save = tiny.encoder(tmp_path / "ranker"), to_ctranslate2.save_serving
 
     def save_another(source: Path, model: Any, *rest: Any) -> None:
         model.encoder.layer[-1].output.LayerNorm.bias.data += change  # the last step of the encoder
         save(source, model, *rest)
 
-    monkeypatch.setattr(to_ctranslate2, "_save", save_another)
+    monkeypatch.setattr(to_ctranslate2, "save_serving", save_another)
     if is_refused:
         with pytest.raises(UserError, match=r"\(outputs of the export differ by 0\.002\)"):
             to_ctranslate2.export(source, "float32")

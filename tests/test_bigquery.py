@@ -388,7 +388,7 @@ def test_stopping_early_cancels_the_query(monkeypatch: pytest.MonkeyPatch) -> No
         def cancel(self, **_: object) -> None:
             cancelled.append(True)
 
-    monkeypatch.setattr(bigquery, "_start", lambda *_: Job())
+    monkeypatch.setattr(bigquery, "start_query", lambda *_: Job())
     client = bigquery.connect(config.BigQuerySettings(endpoint="http://127.0.0.1:9"))
     request = client, "2017-01", Selection(), bigquery.MonthTables((), ()), 1
     assert list(bigquery.rows(*request)) == ["a batch", "another"] and not cancelled

@@ -81,7 +81,10 @@ def test_a_candidate_that_obeys_an_injection_is_refused_by_the_gates(stub: Stub,
     stub.answer = lambda body, _: (200, {}, {"choices": [{"message": {"content": obeyed}}] * body["n"]})
     made = sample(stub.folder(tmp_path / "m", prompt="chat"), [("t1_a", INJECTIONS[4])])["t1_a"]
     reply = made[0].reply
-    assert not reply or what.may_say(reply, what.around(INJECTIONS[4]), ConductSettings())
+    if obeyed.startswith("<|"):
+        assert reply == ""  # which `choose` refuses as empty
+    else:
+        assert what.may_say(reply, what.around(INJECTIONS[4]), ConductSettings())
 
 
 @pytest.mark.parametrize(

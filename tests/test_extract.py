@@ -819,6 +819,17 @@ def test_no_author_name_is_staged(dumps: Path) -> None:
 # --- other names and forms ------------------------------------------------------------------------------------------------------------
 
 
+def test_months_without_submissions_that_were_asked_for_are_named(dumps: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for month in ("2017-01", "2017-02", "2017-03"):
+        rows = [comment(f"a{month[-1]}", "t3_s", f"{month}-05"), comment(f"b{month[-1]}", f"t1_a{month[-1]}", f"{month}-06")]
+        write_dump(dumps / f"RC_{month}.zst", rows)
+    write_dump(dumps / "RS_2017-02.zst", [submission()])
+    extract.main(dump_folder=dumps, out=dumps.parent / "out", parents=Parents.both, lookback_months=0)
+    printed = capsys.readouterr().out
+    assert "no submissions of 2017-01, 2017-03: replies to them and replies by their authors can't be found" in printed
+    assert "2 of the pairs have no submission" in printed  # the comments' own replies of January and March
+
+
 def test_archives_of_subreddits_and_other_names(dumps: Path) -> None:
     write_dump(dumps / "tea_comments.zst", [comment("a", "t3_s"), comment("b", "t1_a", "2017-02-03")])
     write_dump(dumps / "tea_submissions.zst", [submission()])
@@ -827,6 +838,13 @@ def test_archives_of_subreddits_and_other_names(dumps: Path) -> None:
     out = dumps.parent / "out"
     extract.main(dump_folder=dumps, out=out, parents=Parents.both)
     assert ids(pairs_of(out)) == [("t3_s", "t1_a"), ("t3_u", "t1_c")] and ids(pairs_of(out, "2017-02")) == [("t1_a", "t1_b")]
+    plain = (dumps / "r_maps_comments.jsonl").read_bytes()
+    for suffix, compress in ((".gz", gzip.compress), (".xz", lzma.compress), (".bz2", bz2.compress)):
+        (dumps / f"r_maps_comments{suffix}").write_bytes(compress(plain))
+        next(each for each in dumps.glob("r_maps_comments.*") if each.suffix != suffix).unlink()
+        again = dumps.parent / f"out{suffix}"
+        extract.main(dump_folder=dumps, out=again, parents=Parents.both)
+        assert ids(pairs_of(again)) == [("t3_s", "t1_a"), ("t3_u", "t1_c")]
     write_dump(dumps / "r_tea_posts.zst", [submission()])
     with pytest.raises(UserError, match="r_tea_posts.zst and tea_submissions.zst are the same archive"):
         extract.main(dump_folder=dumps, out=out, parents=Parents.both)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from bot import schema
 from bot.cli import ROOT, UserError
 from bot.conduct.where import Known, Reason
-from bot.config import FetchSettings, RedditSettings, Settings
+from bot.config import ConductSettings, FetchSettings, RedditSettings, Settings
 from bot.online import fetch
 from bot.posting import backup, ledger
 from bot.reddit import client as reddit
@@ -26,6 +26,7 @@ from bot.reddit.threads import Thread, ThreadComment
 from bot.sandbox import server
 from bot.sandbox.server import Box
 from bot.schema import Comment, Context, Skipped
+from tests.test_text import GONE, NOT_GONE
 
 NOW = 1_700_000_000
 RULES = Settings(fetch=FetchSettings(depth=2, minimum_karma=3, maximum_age_hours=10))
@@ -83,6 +84,20 @@ def test_reasons(reason: Reason, changes: dict[str, object], thread_changes: dic
     taken, context, skipped = fetch.take_up([thread(comment(**changes), **thread_changes)], RULES, NOW, US)  # type: ignore[arg-type]
     assert (taken, context) == ([], [])
     assert skipped == [Skipped("t1_a", "t3_x", "sandbox_books", reason)]
+
+
+def test_notices_are_those_of_the_training_data() -> None:
+    """What extract and prepare take for a deleted text is not answered; what they keep as a person's text is."""
+    comments = [comment(f"t1_{number}", body=body) for number, body in enumerate([*GONE, *NOT_GONE])]
+    taken, _, skipped = fetch.take_up([thread(*comments)], RULES, NOW, US)
+    assert ids(taken) == [each.comment_id for each in comments[len(GONE) :]]
+    assert {row.reason for row in skipped} == {Reason.DELETED, Reason.REMOVED} and len(skipped) == len(GONE)
+
+
+def test_bots_of_the_config_are_not_answered() -> None:
+    rules = RULES.model_copy(update={"conduct": ConductSettings(bots=["Tide_Table"])})
+    taken, _, skipped = fetch.take_up([thread(comment("t1_a", author="tide_table"), comment("t1_b"))], rules, NOW, US)
+    assert ids(taken) == ["t1_b"] and [row.reason for row in skipped] == [Reason.BOT_AUTHOR]
 
 
 @pytest.mark.parametrize(

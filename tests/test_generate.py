@@ -11,12 +11,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from bot import files, schema, text
 from bot.cli import UserError
 from bot.config import GenerateSettings
+from bot.corpus import rules
 from bot.generators import Place, load
 from bot.generators.transformers import encode_prompt, encode_training_row, start_and_end
 from bot.online import generate
-from bot.schema import Candidate, Context
+from bot.schema import Candidate, Context, Pair
 from tests import tiny
-from tests.test_text import GONE, NOT_GONE
+from tests.test_text import GONE, NOT_GONE, UNCLOSED_PIECES
 
 COMMENTS = [("t1_a", "Which book made you laugh?"), ("t1_b", "My kettle takes ten minutes to boil, is that normal?"), ("t1_c", "Hm.")]
 
@@ -157,6 +158,21 @@ def test_unanswerable_comments_are_skipped(model: Path, tmp_path: Path, capsys: 
     rows = schema.read_rows(out, Candidate)
     assert [row.candidate_id for row in rows] == [f"t1_{c}-{n}" for c in "abc" for n in range(4)]
     assert not (tmp_path / "candidates.csv.part").exists()
+
+
+def test_comments_are_cleaned_as_in_training() -> None:
+    bodies = [
+        '&gt; what\n\n**No** `a_b_` ^(not [this](http://a.b "t")) &amp;amp; &#x200B;>!so!<',
+        "# One\n* [ref][1]\n\n[1]: http://a.b",
+        *(f"well {piece} so" for piece in UNCLOSED_PIECES),
+    ]
+    rows = [{"comment_id": f"t1_{number}", "comment": body} for number, body in enumerate(bodies)]
+    cleaned = dict(generate.answerable(rows)[0])
+    assert len(cleaned) > 20
+    for row in rows:
+        if row["comment_id"] in cleaned:
+            pair = Pair("books", "t3_a", "", None, row["comment_id"], row["comment"], None, None, "t1_r", "A reply.", None, None, None)
+            assert rules.clean_pair(pair).comment == cleaned[row["comment_id"]]
 
 
 def test_notices_are_left_out_and_brackets_of_people_are_answered() -> None:

@@ -25,6 +25,7 @@ from bot.online import submit
 from bot.posting import ledger, operate
 from bot.posting.ledger import DAY, Reply, State
 from bot.reddit import client as reddit
+from bot.reddit.requestor import core_of
 from bot.sandbox.process import sandbox_process
 from bot.sandbox.server import Box
 from bot.sandbox.store import Store
@@ -161,7 +162,7 @@ def test_a_parked_reply_is_never_sent_again(box: Box, run: Path, capsys: pytest.
 def test_a_refused_connection_is_retried_by_the_next_run(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     comments = prepared(box, run)
     with monkeypatch.context() as patch:
-        patch.setattr(reddit, "wait_for_turn", lambda client: setattr(client._core.requestor, "oauth_url", "http://127.0.0.1:9") or 0)
+        patch.setattr(reddit, "wait_for_turn", lambda client: setattr(core_of(client).requestor, "oauth_url", "http://127.0.0.1:9") or 0)
         with pytest.raises(UserError, match="can't be reached"):
             go(run)
     assert [row.outcome for row in schema.read_rows(run / "submitted.csv", Submitted)] == ["not_sent"]

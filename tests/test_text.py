@@ -214,6 +214,7 @@ NOT_GONE = [
 def test_notices_are_the_same_in_python_and_sql() -> None:
     assert [body for body in GONE if not (text.is_deleted(body) and text.is_notice(body))] == []
     assert [body for body in NOT_GONE if text.is_deleted(body)] == []
+    assert [body for body in NOT_GONE if text.is_notice(body)] == []
     with duckdb.connect() as db:
         matched = [db.execute("SELECT regexp_matches(?, ?)", [body, text.DELETED_BODY]).fetchone() for body in GONE + NOT_GONE]
     assert matched == [(True,)] * len(GONE) + [(False,)] * len(NOT_GONE)

@@ -303,7 +303,7 @@ def test_the_loader_and_encode_training_row_give_the_same_tokens(bpe: Any, tmp_p
     [loaded] = load_dataset.load_dataset(bpe, str(tmp_path / training.DATASET), 50_000)
     rows = [sampling.encode_training_row(bpe, *pair) for pair in pairs] + [sampling.encode_training_text(bpe, each) for each in texts[-2:]]
     assert loaded.tolist() == [token for row in rows for token in row]
-    assert len(training.read_dataset(tmp_path / training.DATASET, bpe)) == len(texts)
+    assert len(training.read_dataset(tmp_path / training.DATASET)) == len(texts)
 
 
 def test_the_sampler_needs_a_window_and_one_token(bpe: Any, tmp_path: Path) -> None:
@@ -320,10 +320,10 @@ def test_the_sampler_needs_a_window_and_one_token(bpe: Any, tmp_path: Path) -> N
             with pytest.raises(
                 UserError, match=r"gpt2_finetune.csv: only 1024 tokens, but gpt-2-simple trains on windows of 1024; prepare more"
             ):
-                training.read_dataset(path, bpe)
+                training.check_length(path, training.read_dataset(path), bpe)
         else:
             assert len(sampler.sample(1024)) == 1024
-            training.read_dataset(path, bpe)
+            training.check_length(path, training.read_dataset(path), bpe)
 
 
 def copy_base(bases: Path, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **hparams: int) -> Path:

@@ -105,7 +105,7 @@ def months_found(
 
 def bytes_scanned(client: bigquery.Client, month: str, selection: Selection, tables: MonthTables) -> int:
     """The number of bytes that the month's query would be billed for. The dry run is free."""
-    job = _start(client, month, selection, tables, bigquery.QueryJobConfig(dry_run=True, use_query_cache=False))
+    job = start_query(client, month, selection, tables, bigquery.QueryJobConfig(dry_run=True, use_query_cache=False))
     return int(job.total_bytes_processed or 0)
 
 
@@ -116,7 +116,7 @@ def rows(client: bigquery.Client, month: str, selection: Selection, tables: Mont
     """
     prefix, job = f"reply_pairs_{uuid.uuid4().hex}_", None
     try:
-        job = _start(client, month, selection, tables, bigquery.QueryJobConfig(maximum_bytes_billed=max_bytes_billed), prefix)
+        job = start_query(client, month, selection, tables, bigquery.QueryJobConfig(maximum_bytes_billed=max_bytes_billed), prefix)
         storage = None if _is_emulator(client) else bigquery_storage.BigQueryReadClient(credentials=client._credentials)
         yield from job.result(retry=RETRY).to_arrow_iterable(bqstorage_client=storage)
     except BaseException as error:
@@ -204,7 +204,7 @@ def user_errors(settings: BigQuerySettings) -> Iterator[None]:
         raise UserError(f"{where}: no response ({_line(error)}); check the network and try again") from None
 
 
-def _start(
+def start_query(
     client: bigquery.Client,
     month: str,
     selection: Selection,

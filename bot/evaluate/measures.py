@@ -41,6 +41,11 @@ def counts(rows: Sequence[Any], name: str) -> dict[str, Any]:
     return {name: len(rows), "threads": len({row.thread_id for row in rows})}
 
 
+def scorers_of(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The measures of each scorer in a part of metrics.json, without the part's counts."""
+    return {name: values for name, values in content.items() if isinstance(values, dict)}
+
+
 class TooFew(UserError):
     """There are too few rows to measure a part. `evaluate` skips the part, `evaluate --model` ends."""
 

@@ -125,10 +125,6 @@ def cell(value: Any) -> tuple[str, str]:
     return f"{middle:.3f}", f"{low:.3f} – {high:.3f}"
 
 
-def scorers_of(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    return {name: values for name, values in content.items() if isinstance(values, dict)}
-
-
 def scorer(name: str) -> tuple[str, str]:
     """Label and explanation of a scorer. Names that are not in SCORERS are rankers given with --beside."""
     return SCORERS.get(name, (name, "another upvote ranker, for comparison"))
@@ -136,7 +132,7 @@ def scorer(name: str) -> tuple[str, str]:
 
 def by_scorer(content: Mapping[str, Any]) -> Table:
     """One row per scorer, one column per measure."""
-    scorers = scorers_of(content)
+    scorers = measures.scorers_of(content)
     present = list(dict.fromkeys(name for values in scorers.values() for name in values if name in MEASURES))
     rows = []
     for name, values in scorers.items():
@@ -148,7 +144,7 @@ def by_scorer(content: Mapping[str, Any]) -> Table:
 def by_subset(measured: Mapping[str, Any], names: Iterable[str], measure: str) -> Table:
     """One row per subset, one column per scorer."""
     names = list(names)
-    scorers = list(dict.fromkeys(each for name in names for each in scorers_of(measured[name])))
+    scorers = list(dict.fromkeys(each for name in names for each in measures.scorers_of(measured[name])))
     rows = []
     for name in names:
         content = measured[name]
@@ -229,7 +225,7 @@ def upvote_plots(tested: ScoredRows, measured: Mapping[str, Any]) -> dict[str, s
     bins = {name.removeprefix("gap_"): content for name, content in measured.items() if name not in tables}
     series: dict[str, dict[str, Any]] = {}
     for gap, content in bins.items():
-        for name, values in scorers_of(content).items():
+        for name, values in measures.scorers_of(content).items():
             if name in ("ranker", "tfidf", "longer_wins", "earlier_wins"):  # more would overlap
                 series.setdefault(SCORERS[name][0], {})[f"{gap}\n{content['pairs']:,}"] = values["pairwise_accuracy"]
     panel = {"Pairwise accuracy by karma gap": series}
@@ -262,7 +258,7 @@ class Tile:
 
 def tile(name: str, content: Mapping[str, Any], own: str, measure: str, target: float | None = None) -> Tile:
     """The measure of the scorer `own` next to that of the best baseline. The target is compared with the value, not with its interval."""
-    scorers = scorers_of(content)
+    scorers = measures.scorers_of(content)
     value, interval = cell(scorers[own][measure])
     baselines = scorers.keys() & SCORERS.keys() - {own, WITH_TIME}
     others = [(scorers[name][measure][0], name) for name in baselines if measure in scorers[name] and not name.endswith("_score")]
@@ -350,7 +346,7 @@ def page(result: Mapping[str, Any], tested: Mapping[str, ScoredRows]) -> str:
         "upvote": upvote_plots(tested["upvote"], upvote) if "upvote" in tested else {},
         "gain": gain_plot(stage["gain"]) if stage else "",
     }
-    realism_scorers = scorers_of(realism.get("all", {}))
+    realism_scorers = measures.scorers_of(realism.get("all", {}))
     return (
         templates(Path(__file__).parent)
         .get_template("evaluation.html.j2")

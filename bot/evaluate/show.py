@@ -33,7 +33,7 @@ def show(kind: str, measured: dict[str, Any]) -> None:
     names = list(measures.main_subsets(measured))
     overall = [name for name in names if name == "all" or name.endswith("_classes")]
     for name in overall:
-        scorers = _scorers(measured[name])
+        scorers = measures.scorers_of(measured[name])
         columns = [f"{scorer}{_count(values)}" for scorer, values in scorers.items()]
         table = Table("", *columns, title=f"{kind}, {_facts(name, measured[name])}; 95 % intervals over threads")
         for each in dict.fromkeys(each for values in scorers.values() for each in values if each not in ("rows", "pairs")):
@@ -41,19 +41,15 @@ def show(kind: str, measured: dict[str, Any]) -> None:
             table.add_row(label, *(_cell(values.get(each)) for values in scorers.values()))
         _print(table)
     if rest := [name for name in names if name not in overall]:
-        measured_by = {each for name in rest for values in _scorers(measured[name]).values() for each in values}
+        measured_by = {each for name in rest for values in measures.scorers_of(measured[name]).values() for each in values}
         headline = next((each for each in HEADLINES if each in measured_by), HEADLINES[0])
-        columns = list(dict.fromkeys(scorer for name in rest for scorer in _scorers(measured[name])))
+        columns = list(dict.fromkeys(scorer for name in rest for scorer in measures.scorers_of(measured[name])))
         table = Table(headline, *columns, title=f"{kind}; 95 % intervals over threads")
         for name in rest:
-            scorers = _scorers(measured[name])
+            scorers = measures.scorers_of(measured[name])
             cells = [f"{_cell(scorers.get(scorer, {}).get(headline))}{_count(scorers.get(scorer, {}))}" for scorer in columns]
             table.add_row(_facts(name, measured[name]), *cells)
         _print(table)
-
-
-def _scorers(content: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {name: values for name, values in content.items() if isinstance(values, dict)}
 
 
 def _facts(name: str, content: dict[str, Any]) -> str:

@@ -115,7 +115,7 @@ def _generator(source: Path) -> tuple[dict[str, Any], Any]:
             difference = np.abs(np.exp(_log_probabilities(model, context)) - np.exp(before)).max()
             if not difference <= MAX_DIFFERENCE:
                 raise AssertionError(f"{source}: scaling for int8 changed the model's probabilities by {difference:.2g}")
-        _save(source, model, tokenizer, folder, precision)
+        save_serving(source, model, tokenizer, folder, precision)
 
     return facts, save
 
@@ -160,14 +160,14 @@ def _ranker(source: Path) -> tuple[dict[str, Any], Any]:
     def save(folder: Path, precision: config.Precision) -> None:
         model = encoder.model.base_model
         _check(source, model, tokenizer, folder, _encoder_check(source, model, facts))
-        _save(source, model, tokenizer, folder, precision)
+        save_serving(source, model, tokenizer, folder, precision)
         if head is not None:
             np.savez(folder / serving.HEAD_FILE, **head)
 
     return facts, save
 
 
-def _save(source: Path, model: Any, tokenizer: Any, folder: Path, precision: config.Precision) -> None:
+def save_serving(source: Path, model: Any, tokenizer: Any, folder: Path, precision: config.Precision) -> None:
     """Write CTranslate2's files and the tokenizer. Raises UserError if CTranslate2 does not support the architecture."""
     from ctranslate2.converters import TransformersConverter
 
@@ -209,7 +209,7 @@ def _check(source: Path, model: Any, tokenizer: Any, folder: Path, check: Callab
     """
     exact = folder / "exact"
     try:
-        _save(source, copy.deepcopy(model), tokenizer, exact, "float32")
+        save_serving(source, copy.deepcopy(model), tokenizer, exact, "float32")
         try:
             check(exact)
         except (ValueError, RuntimeError) as error:  # the engine stops at sizes that it does not expect, e.g. a text longer than a window

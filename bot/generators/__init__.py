@@ -20,6 +20,7 @@ from bot.weights import cards
 class BackEnd(NamedTuple):
     module: str  # has `load(path, precision) -> Generator`
     exported: bool = False  # runs a serving folder written by `models export`, see weights/serving.py
+    asks_server: bool = False  # a server computes, so more machines do not speed it up
     reads_places: bool = False  # `sample` and `stream` take `places`, see with_places
     likelihoods: str = ""  # module whose generators have `log_likelihoods` and `token_counts` for the same model folders; empty: none
 
@@ -31,7 +32,7 @@ BACK_ENDS = {
     "gpt-2-simple": BackEnd("bot.generators.gpt_2_simple"),
     "keras-seq2seq": BackEnd("bot.generators.keras_seq2seq", likelihoods="bot.generators.keras_seq2seq"),
     "keras-transformer": BackEnd("bot.generators.keras_transformer", likelihoods="bot.generators.keras_transformer"),
-    "openai-server": BackEnd("bot.generators.openai_server", reads_places=True),
+    "openai-server": BackEnd("bot.generators.openai_server", asks_server=True, reads_places=True),
 }
 
 

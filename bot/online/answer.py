@@ -27,13 +27,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from bot import generators, names, schema
+from bot import cli, generators, names, schema
 from bot.cli import UserError, with_root, without_credentials
 from bot.conduct.reasons import Reason
 from bot.conduct.what import Unfit
 from bot.config import Settings
 from bot.schema import Comment, Context, NotChosen, Skipped, Verdict
-from bot.weights import cards, loading, serving
+from bot.weights import cards, listing, loading, serving
 
 Event = dict[str, Any]
 
@@ -226,7 +226,7 @@ def with_model(settings: Settings, model: Path | None) -> Settings:
 def generator_folders(settings: Settings) -> dict[str, Path]:
     """The generators to choose from, by name: generate.model, and the other models of this kind in the same folder."""
     own = settings.generate.model
-    others = [path.parent for path in sorted(own.parent.glob(f"*/{cards.CARD_FILE}")) if path.parent.name != own.name]
+    others = [path for path in listing.trained(own.parent) if path.name != own.name]
     return {own.name: own} | {path.name: path for path in others if is_generator(path)}
 
 
@@ -247,7 +247,7 @@ def fetched(permalink: str, config_file: Path | None) -> Question:
     """
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        command = [sys.executable, "-P", "-m", "bot", "fetch", "--run", str(run), "--permalink", permalink]
+        command = cli.stage_command("fetch", "--run", str(run), "--permalink", permalink)
         command += ["--config", str(config_file)] if config_file else []
         try:
             done = subprocess.run(

@@ -135,9 +135,8 @@ def generate(
         "seed": seed,
         "sample": sample,
     }
-    if files.is_current(out, made_from):
-        print(f"{out} exists and is current")
-        return int((files.read_manifest(out) or {})["rows"])
+    if (existing := files.current_rows(out, made_from)) is not None:
+        return existing
     report(sources, len(comments), left_out)
     places = places_of(table, schema.read_rows(context, Context) if context else []) if reads_places else {}
     with files.part(out, made_from, _candidates) as part:
@@ -228,7 +227,7 @@ def generate_on_cluster(
     Raises:
         UserError: as in `generate` and cluster.compute, or the back end asks a server.
     """
-    if generators.back_end(settings.backend).reads_places:
+    if generators.back_end(settings.backend).asks_server:
         raise UserError(f"generate.backend {settings.backend} asks a server, which more machines do not speed up; leave out --cluster")
     cluster.check_address(address)
     tables = cluster.tables(sources, out)
@@ -240,9 +239,8 @@ def generate_on_cluster(
         "input": [files.sha256_of(path) for path in tables], "model": serving.fingerprint(settings.model),
         "settings": settings.model_dump(mode="json"), "seed": seed, "sample": sample, "block_rows": BLOCK_COMMENTS,
     }  # fmt: skip
-    if files.is_current(out, made_from):
-        print(f"{out} exists and is current")
-        return int((files.read_manifest(out) or {})["rows"])
+    if (existing := files.current_rows(out, made_from)) is not None:
+        return existing
 
     def comments(left_out: Counter[str]) -> Iterator[tuple[str, str]]:
         return each_answerable((row for path in tables for row in cluster.rows_of(path, INPUT, INPUT)), left_out)

@@ -41,8 +41,7 @@ def main(
         scoring.check_weights(settings)
         how = scoring.by_all(settings)
         made_from = {"candidates": files.sha256_of(source), **how.made_with}
-        if files.is_current(out, made_from):
-            print(f"{out} exists and is current")
+        if files.current_rows(out, made_from) is not None:
             return
         with scoring.scored_in_parts([(each.comment, each.reply) for each in candidates], how, out, made_from) as (scored, speed):
             count = schema.write_rows(out, Scores, rows(candidates, scored, how), made_from, speed=speed)

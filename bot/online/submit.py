@@ -206,8 +206,8 @@ def approval(sender: Sender, reply: Reply) -> tuple[Refusal | None, bool]:
 
 
 def is_approval_required(settings: Settings) -> bool:
-    """Whether only approved replies are posted: by default, on Reddit itself but not in a sandbox."""
-    return (settings.submit.approval or ("none" if reddit.is_sandbox(settings.reddit.url) else "required")) == "required"
+    """See approvals.is_required. Where the reply would be posted decides."""
+    return approvals.is_required(settings.submit, reddit.is_sandbox(settings.reddit.url))
 
 
 def refused(sender: Sender, reply: Reply, reason: str) -> str:

@@ -113,6 +113,15 @@ def offered_utc(run: Path) -> int:
     return recorded if isinstance(recorded, int) else int(path.stat().st_mtime)
 
 
+def is_required(rules: SubmitSettings, is_sandbox: bool) -> bool:
+    """Whether only approved replies are posted: by default, on Reddit itself but not in a sandbox.
+
+    >>> is_required(SubmitSettings(), False), is_required(SubmitSettings(), True), is_required(SubmitSettings(approval="none"), False)
+    (True, False, False)
+    """
+    return (rules.approval or ("none" if is_sandbox else "required")) == "required"
+
+
 def refusal(path: Path | None, reply: Reply, now: int, rules: SubmitSettings, is_required: bool) -> tuple[Refusal | None, bool]:
     """Why a reply is not posted for lack of approval, or None; and whether a person approved exactly this reply.
 

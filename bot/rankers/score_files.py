@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -112,7 +111,7 @@ class Scores:
 def start(arguments: list[str], variables: dict[str, Any]) -> None:
     """Run a stage in its own process and show its progress and errors. Raises UserError if it fails."""
     environment = with_root(os.environ) | {f"BOT_{name}": str(value) for name, value in variables.items()}
-    command = [sys.executable, "-m", "bot", *arguments]
+    command = cli.stage_command(*arguments)
     done = subprocess.run(command, env=environment, check=False, preexec_fn=cli.as_part_of_parent)
     if done.returncode:
         raise UserError(f"`python run_bot.py {' '.join(arguments)}` failed, see the error above")

@@ -253,9 +253,8 @@ def score_on_cluster(address: str, source: Path, out: Path, scoring: Scoring) ->
             raise UserError(f"{path}: other columns than {tables[0]}; score it separately")
     block_rows = scoring.part_pairs * BLOCK_PARTS
     made = {"input": [files.sha256_of(path) for path in tables], **scoring.made_with, "block_rows": block_rows}
-    if files.is_current(out, made):
-        print(f"{out} exists and is current")
-        return int((files.read_manifest(out) or {})["rows"])
+    if (existing := files.current_rows(out, made)) is not None:
+        return existing
 
     def rows() -> Iterator[dict[str, Any]]:
         for path in tables:

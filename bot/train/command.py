@@ -20,7 +20,6 @@ import inspect
 import os
 import shlex
 import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -164,7 +163,7 @@ def measure(folders: Sequence[Path], data: Path, run: bool) -> None:
         arguments = ["evaluate", "--model", str(folder), "--data", str(data)]
         print(f"{PROGRAM} {shlex.join(arguments)}", flush=True)
         if run:
-            command = [sys.executable, "-m", "bot", *arguments]
+            command = cli.stage_command(*arguments)
             try:
                 status = subprocess.run(
                     command, env=cli.with_root(processes.without_group(os.environ)), check=False, preexec_fn=cli.as_part_of_parent

@@ -20,7 +20,7 @@ import math
 import random
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -74,14 +74,16 @@ class Options(TrainOptions):
 
 def train(options: Options) -> None:
     """Raises UserError if a file or the base is missing or unusable, the loss diverges, or memory or disk space runs out."""
+    held_out = {each: schema.read_rows(options.data / f"lm_{each}.csv", LmRow) for each in ("val", "test")}
+    texts = read_dataset(options.data / DATASET)
+    folder = bases.base_path(options.base)
+
     from bot.generators.gpt_2_simple import encode_held_out, measure_checkpoint, open_checkpoint
 
-    folder = bases.base_path(options.base)
     checkpoint, hparams, bpe = open_checkpoint(folder)
     if hparams.n_ctx != WINDOW:
         raise UserError(f"{folder / 'hparams.json'}: n_ctx is {hparams.n_ctx}, gpt-2-simple needs {WINDOW}; use another --base")
-    texts = read_dataset(options.data / DATASET, bpe)
-    held_out = {each: schema.read_rows(options.data / f"lm_{each}.csv", LmRow) for each in ("val", "test")}
+    check_length(options.data / DATASET, texts, bpe)
     validation = encode_held_out(bpe, held_out["val"], VALIDATION_ROWS, options.seed, WINDOW)
     if not validation:
         raise UserError(f"{options.data / 'lm_val.csv'}: no row of at most {WINDOW} tokens; prepare more data")
@@ -107,23 +109,24 @@ def train(options: Options) -> None:
     save(options, folder, run, card, [text.parse_reply(row.text.partition(text.SEPARATOR)[2]) for row in texts])
 
 
-def read_dataset(path: Path, bpe: Any) -> list[FinetuneText]:
-    """The rows that finetune will train on.
-
-    Raises UserError if `text` is not the first column, which is the one its loader reads, or there are fewer than WINDOW + 1 tokens,
-    which its sampler needs.
-    """
-    from bot.generators.gpt_2_simple import encode_training_text
-
+def read_dataset(path: Path) -> list[FinetuneText]:
+    """The rows that finetune will train on. Raises UserError if `text` is not the first column, which is the one its loader reads."""
     rows = schema.read_rows(path, FinetuneText)
     first = next(schema.read_cells(path))[0]
     if first != "text":
         raise UserError(f"{path}: the first column is {first}, but gpt-2-simple reads the first; put `text` first")
+    return rows
+
+
+def check_length(path: Path, rows: Iterable[FinetuneText], bpe: Any) -> None:
+    """Raises UserError if the rows have fewer than WINDOW + 1 tokens, which finetune's sampler needs."""
+    from bot.generators.gpt_2_simple import encode_training_text
+
     tokens = 0
     for row in rows:
         tokens += len(encode_training_text(bpe, row.text))
         if tokens > WINDOW:
-            return rows
+            return
     raise UserError(f"{path}: only {tokens} tokens, but gpt-2-simple trains on windows of {WINDOW}; prepare more data")
 
 

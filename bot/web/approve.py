@@ -158,7 +158,7 @@ def view(folder: Path, queue: Queue, item: Item | None, settings: Settings) -> d
     before, after = queue.neighbours(name) if name in shown else (None, queue.items[0] if queue.items else None)
     rows = [row for each in queue.items for row in each.candidates]
     is_sandbox = report.dig(files.read_manifest(folder / "comments.csv"), ["made_from", "source"]) == "sandbox"
-    is_required = (settings.submit.approval or ("none" if is_sandbox else "required")) == "required"
+    is_required = approvals.is_required(settings.submit, is_sandbox)
     offered = approvals.offered_utc(folder)
     ends = offered + int(settings.submit.approval_timeout_hours * 3600) if is_required and offered else None
     return {

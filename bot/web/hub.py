@@ -183,9 +183,8 @@ def compacted(path: Path, entries: Sequence[Entry], lines: int) -> int:
 
 def rewrite(path: Path, entries: Sequence[Entry]) -> int:
     """Write the file of a room. Returns the number of lines."""
-    with files.atomic_writer(path) as file:
+    with files.atomic_writer(path, is_private=True) as file:
         file.writelines(json.dumps(entry) + "\n" for entry in entries)
-    path.chmod(0o600)
     return len(entries)
 
 

@@ -120,11 +120,8 @@ def read_access(path: Path, host: str, url: str = "") -> tuple[Access, str]:
             known["token_sha256"] = hashlib.sha256(token.encode()).hexdigest()
             access = Access(access.secret, known["token_sha256"], url)
         if token or not path.exists():
-            new = files.temporary_path(path)
-            files.remove(new)
-            new.touch(mode=0o600)
-            new.write_text(json.dumps(known) + "\n", encoding="utf-8")
-            new.replace(path)
+            with files.atomic_writer(path, is_private=True) as file:
+                file.write(json.dumps(known) + "\n")
     return access, token
 
 
@@ -351,14 +348,13 @@ def links() -> list[tuple[str, str, bool]]:
 # --- event streams --------------------------------------------------------------------------------------------------------
 
 
-def event(data: Any, name: str = "", event_id: str = "") -> str:
+def event(data: Any, event_id: str = "") -> str:
     r"""One server-sent event; data is sent as JSON.
 
-    >>> event({"text": "a\nb"}, "candidate", "7")
-    'id: 7\nevent: candidate\ndata: {"text": "a\\nb"}\n\n'
+    >>> event({"text": "a\nb"}, "7")
+    'id: 7\ndata: {"text": "a\\nb"}\n\n'
     """
-    lines = [f"id: {event_id}"] * bool(event_id) + [f"event: {name}"] * bool(name) + [f"data: {json.dumps(data)}"]
-    return "\n".join(lines) + "\n\n"
+    return (f"id: {event_id}\n" if event_id else "") + f"data: {json.dumps(data)}\n\n"
 
 
 def stream(events: Generator[str | None, None, None]) -> Response:

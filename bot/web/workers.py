@@ -1,6 +1,6 @@
 """workers: a queue of comments for the worker processes, for all pages of one server process.
 
-    desk = Desk(settings, config_file)
+    desk = Desk(settings)
     desk.submit(job, person, prepare, report)        report is called with {"type": "place", "place": n}, then with the events of answer.py
     desk.cancel(job)
 

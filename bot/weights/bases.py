@@ -250,7 +250,7 @@ def base_path(name: str) -> Path:
     """The folder of a base, for `from_pretrained`. Raises UserError if it is missing or incomplete."""
     folder = base_folder(name)
     if read_base(name) is None:
-        state = "is incomplete" if folder.exists() else "is missing"
+        state = "are incomplete" if folder.exists() else "are missing"
         raise UserError(f"the base weights {name} ({files.display_path(folder)}) {state}; run `python run_bot.py models pull {name}`")
     return folder
 

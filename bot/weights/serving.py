@@ -130,20 +130,20 @@ def ensure_exported(source: Path, precision: config.Precision) -> Path:
     return serving_folder(source, precision)
 
 
-EXPORT = ("-m", "bot", "models", "export")
+EXPORT = ("models", "export")
 
 
 def start_export(sources: Sequence[Path], precision: config.Precision) -> subprocess.Popen[str]:
     """Start a process that exports the sources. It dies with this one."""
     return subprocess.Popen(
-        [sys.executable, "-P", *EXPORT, *map(str, sources), "--precision", precision],
+        cli.stage_command(*EXPORT, *map(str, sources), "--precision", precision),
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=with_root(os.environ), preexec_fn=cli.die_with_parent,
     )  # fmt: skip
 
 
 def finish_export(process: subprocess.Popen[str]) -> None:
     """Wait for a process of start_export and show its messages. Raises UserError with its error, in one line instead of two."""
-    prefix, errors = f"python {' '.join(EXPORT)}: ", []
+    prefix, errors = f"python -m bot {' '.join(EXPORT)}: ", []
     with process:
         for line in process.stderr or ():
             if line.startswith(prefix):

@@ -48,8 +48,7 @@ def main(
         "input": [files.sha256_of(source) for source in sources], "training": files.sha256_of(training), "replies": REPLIES,
         "model": bases.base_sha256(ENCODER),
     }  # fmt: skip
-    if files.is_current(out, made_from):
-        print(f"{out} exists and is current")
+    if files.current_rows(out, made_from) is not None:
         return
     table = [row for source in sources for row in schema.read_table(source, ("comment_id", "comment"))[1]]
     comments = [(row["comment_id"], text.clean(row["comment"])) for row in table]
