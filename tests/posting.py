@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import prawcore
 import pytest
 
 from bot import sandbox, schema
@@ -37,7 +40,19 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
         submit__kill_switch=tmp_path / "STOP",
         submit__minimum_pause_seconds=0,
     )
-    monkeypatch.setattr("prawcore.sessions.FiniteRetryStrategy._sleep_seconds", lambda self: 0.01)
+    no_sleep(monkeypatch)
+
+
+def no_sleep(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Skip PRAW's sleeps before retries and for its rate limit. The returned list has their lengths in seconds.
+
+    Only in its modules: `time.sleep` itself is also called by threads of other tests.
+    """
+    slept: list[float] = []
+    without = SimpleNamespace(sleep=slept.append, monotonic=time.monotonic, monotonic_ns=time.monotonic_ns)
+    for module in (prawcore.sessions, prawcore.rate_limit):
+        monkeypatch.setattr(module, "time", without)
+    return slept
 
 
 def configure(monkeypatch: pytest.MonkeyPatch, **values: object) -> None:

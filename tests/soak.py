@@ -39,6 +39,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import praw
@@ -338,7 +339,7 @@ def run_round(case: Case, each: Round, folder: Path, box: Box, chosen: list[Comm
             os.close(writing)
             os.read(reading, 1)
             os.environ.update(environment)
-            prawcore.sessions.FiniteRetryStrategy._sleep_seconds = lambda self: 0.01 if self.retries < 2 else None  # type: ignore[method-assign]
+            vars(prawcore.sessions)["time"] = SimpleNamespace(sleep=lambda seconds: time.sleep(0.01), monotonic=time.monotonic)
             calls.retrying.sleep = lambda seconds: None
             if case.naive:
                 post_naively(run, box.url, timeout)

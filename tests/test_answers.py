@@ -19,19 +19,20 @@ from bot.reddit.requestor import Client
 from bot.sandbox import server
 from bot.sandbox.server import Box
 from tests.growth import LINEAR, growth
+from tests.posting import no_sleep
 from tests.test_reddit import ME, connect, first_comment, refusal, scripted
 
 
 @pytest.fixture
 def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Box]:
-    monkeypatch.setattr("prawcore.sessions.FiniteRetryStrategy._sleep_seconds", lambda self: 0.01)
+    no_sleep(monkeypatch)
     with server.serve(tmp_path / "sandbox.sqlite") as running:
         yield running
 
 
 @pytest.fixture
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prawcore.sessions.time.sleep", lambda seconds: None)
+    no_sleep(monkeypatch)
 
 
 BODIES: dict[str, Any] = {

@@ -14,6 +14,7 @@ from bot.posting import purge
 from bot.sandbox import server
 from bot.sandbox.server import Box
 from bot.schema import Comment, Context, Harvested, Scored
+from tests.posting import no_sleep
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Box]:
         monkeypatch.setenv("BOT_REDDIT__URL", running.url)
         monkeypatch.setenv("BOT_SUBMIT__LEDGER", str(tmp_path / "ledger.sqlite"))
         monkeypatch.setenv("BOT_FETCH__SUBREDDITS", '["sandbox_books", "sandbox_home"]')
-        monkeypatch.setattr("prawcore.sessions.FiniteRetryStrategy._sleep_seconds", lambda self: 0.01)
+        no_sleep(monkeypatch)
         yield running
 
 

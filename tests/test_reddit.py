@@ -24,6 +24,7 @@ from bot.reddit import client as reddit
 from bot.reddit.outcomes import Outcome
 from bot.sandbox import server
 from bot.sandbox.server import Box
+from tests.posting import no_sleep
 
 
 @pytest.fixture
@@ -35,8 +36,7 @@ def box(tmp_path: Path) -> Iterator[Box]:
 @pytest.fixture
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Skip the sleeps between retries. The list has their lengths in seconds."""
-    slept: list[float] = []
-    monkeypatch.setattr("prawcore.sessions.time.sleep", slept.append)
+    slept = no_sleep(monkeypatch)
     monkeypatch.setattr(calls.retrying, "sleep", slept.append)
     return slept
 

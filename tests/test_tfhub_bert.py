@@ -324,7 +324,8 @@ def test_an_interrupted_run_resumes_with_the_same_result(bases: Path, tmp_path: 
 
 def test_this_back_end_never_loads_pytorch(realism: Path, data: Path, bases: Path, tmp_path: Path) -> None:
     """Scoring, exporting and training, one after the other in one process."""
-    (tmp_path / "in.csv").write_text(f"comment,reply\nWhich book?,{GOOD}\nWhich book?,{BAD}\n")
+    pairs = [("Which book for reader 7?", GOOD), ("Which book for reader 7?", BAD)]
+    (tmp_path / "in.csv").write_text("comment,reply\n" + "".join(f"{comment},{reply}\n" for comment, reply in pairs))
     program = f"""
 import sys
 from pathlib import Path
@@ -353,7 +354,9 @@ print([name for name in ("torch", "transformers") if name in sys.modules], "tens
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[] True"
     _, rows = schema.read_table(tmp_path / "out.csv")
-    assert float(rows[0]["realism_score"]) > 0.8 and float(rows[1]["realism_score"]) < 0.2 and rows[0]["upvote_score"] == ""
+    expected = rankers.load("tfhub-bert", realism).score(pairs)
+    assert [float(row["realism_score"]) for row in rows] == pytest.approx(expected, abs=1e-5) and expected[0] > expected[1]
+    assert rows[0]["upvote_score"] == ""
     assert cards.read_card(tmp_path / "m").base == "export"
 
 
