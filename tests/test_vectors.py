@@ -121,7 +121,7 @@ def test_paths_and_names_that_do_not_exist(tmp_path: Path, monkeypatch: pytest.M
         vectors.read(str(tmp_path / "glove.txt"), WORDS)
     with pytest.raises(UserError, match="no such file"):
         vectors.read(str(tmp_path), WORDS)
-    with pytest.raises(UserError, match="is missing; run `python run_bot.py models pull glove-6b-50d`"):
+    with pytest.raises(UserError, match="are missing; run `python run_bot.py models pull glove-6b-50d`"):
         vectors.read("glove-6b-50d", WORDS)
 
 

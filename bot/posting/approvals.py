@@ -116,6 +116,7 @@ def offered_utc(run: Path) -> int:
 def is_required(rules: SubmitSettings, is_sandbox: bool) -> bool:
     """Whether only approved replies are posted: by default, on Reddit itself but not in a sandbox.
 
+    >>> from bot.config import SubmitSettings
     >>> is_required(SubmitSettings(), False), is_required(SubmitSettings(), True), is_required(SubmitSettings(approval="none"), False)
     (True, False, False)
     """
