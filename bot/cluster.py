@@ -358,14 +358,17 @@ def check_address(address: str) -> None:
     """Raises UserError if nothing answers there: Ray would try for minutes."""
     if address == "local":
         return
-    remedy = "start one with `ray start --head`, or check the address"
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
-        raise UserError(f"no Ray cluster at {address}: not of the form HOST:PORT; {remedy}")
+        raise _no_cluster(address, "not of the form HOST:PORT")
     try:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
     except (OSError, OverflowError, ValueError) as error:
-        raise UserError(f"no Ray cluster at {address} ({cli.first_line(error)}); {remedy}") from None
+        raise _no_cluster(address, cli.first_line(error)) from None
+
+
+def _no_cluster(address: str, why: str) -> UserError:
+    return UserError(f"no Ray cluster at {address} ({why}); start one with `ray start --head`, or check the address")
 
 
 @contextmanager
@@ -391,9 +394,7 @@ def connected(address: str) -> Iterator[Any]:
     except Exception as error:  # some of its errors have no class of their own
         if address == "local":
             raise UserError(f"Ray did not start on this machine ({cli.first_line(error)}); repeat the command") from None
-        raise UserError(
-            f"no Ray cluster at {address} ({cli.first_line(error)}); start one with `ray start --head`, or check the address"
-        ) from None
+        raise _no_cluster(address, cli.first_line(error)) from None
     try:
         yield ray
     finally:

@@ -27,13 +27,9 @@ _TABLE = r"^([a-z0-9:-]+\.)?\w+\.[\w-]*\{month\}[\w-]*$"
 
 Precision = Literal["int8", "float32", "bfloat16"]
 
-DISCLOSURE = (
-    "*I am a bot: a program wrote this, and nobody read it before."
-    " Reply `!stop` and I never answer you again, `!delete` and I remove this.*"
-)
-APPROVED_DISCLOSURE = (
-    "*I am a bot: a program wrote this, and a person approved it. Reply `!stop` and I never answer you again, `!delete` and I remove this.*"
-)
+_HOW_TO_STOP = "Reply `!stop` and I will never answer you again, or `!delete` and I will remove this comment.*"
+DISCLOSURE = f"*I am a bot; this reply was written by a program, and nobody read it before it was posted. {_HOW_TO_STOP}"
+APPROVED_DISCLOSURE = f"*I am a bot; this reply was written by a program and approved by a person. {_HOW_TO_STOP}"
 
 
 # Credentials are recognized by a word in their name, by the ending of their name, or by a user name and password in a URL.

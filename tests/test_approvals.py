@@ -148,7 +148,7 @@ def test_approval_is_required_on_reddit_and_not_in_a_sandbox() -> None:
 
 
 def test_only_the_line_for_approved_replies_speaks_of_approval(tmp_path: Path) -> None:
-    assert "a person approved it" in APPROVED_DISCLOSURE and "approved" not in DISCLOSURE and text.discloses(APPROVED_DISCLOSURE)
+    assert "approved by a person" in APPROVED_DISCLOSURE and "approved" not in DISCLOSURE and text.discloses(APPROVED_DISCLOSURE)
     path = tmp_path / "my.toml"
     path.write_text('[submit]\ndisclosure = "I am a bot, approved by a person. Reply `!stop`."\n')
     with pytest.raises(WrongSettings, match=r"disclosure: .*approved_disclosure is for replies"):

@@ -253,6 +253,8 @@ def test_the_disclosure_is_removed_from_own_texts() -> None:
     assert door.without_disclosure(door.posted_text("One.\n\nTwo.", DISCLOSURE)) == "One.\n\nTwo."
     assert door.without_disclosure("One.\n\nTwo.") == "One.\n\nTwo."
     assert text.discloses(door.posted_text("One.", DISCLOSURE)) and not text.discloses("I am a bot")
+    earlier = "*I am a bot: a program wrote this, and nobody read it before. Reply `!stop` and I never answer you again.*"  # on Reddit
+    assert door.without_disclosure(f"One.\n\n{earlier}") == "One."
 
 
 def test_the_reply_is_posted_unchanged(box: Box, run: Path) -> None:

@@ -192,20 +192,20 @@ def test_scheduled_sampling_reads_the_networks_own_tokens(generator: Any, traine
 def test_a_resumed_run_has_the_losses_of_an_uninterrupted_one(
     backend: str, changes: dict[str, Any], interrupted_after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bot.train.encoder_decoder import CHECKPOINT, Run
+    from bot.train.encoder_decoder import CHECKPOINT
 
     data = tiny.lm_rows(PAIRS * 10, tmp_path / "data")
     whole = train(backend, data, tmp_path / "whole", epochs=3, patience=3, **changes)
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)  # after each step
-    write, written = Run.write, []
+    save, written = loop.Run.save, []
 
-    def stop(run: Run, *arguments: Any) -> None:
-        write(run, *arguments)
+    def stop(run: loop.Run) -> None:
+        save(run)
         written.append(len(run.losses))
         if len(written) == interrupted_after:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Run, "write", stop)
+    monkeypatch.setattr(loop.Run, "save", stop)
     with pytest.raises(KeyboardInterrupt):
         train(backend, data, tmp_path / "lm", epochs=3, patience=3, **changes)
     assert [path.name for path in (tmp_path / "lm").iterdir()] == [CHECKPOINT]
@@ -273,7 +273,7 @@ def test_errors_of_options_and_data(tmp_path: Path) -> None:
         train("keras-seq2seq", tiny.lm_rows([("a", "boil " * 99)], tmp_path / "long"), tmp_path / "lm", max_tokens=8)
     with pytest.raises(UserError, match="--base: not an option of --backend keras-seq2seq"):
         command.lm(backend="keras-seq2seq", data=data, out=tmp_path / "lm", base="124M")
-    with pytest.raises(UserError, match="diverged"):
+    with pytest.raises(UserError, match=r"step \d+: the loss is (nan|inf)"):
         train("keras-seq2seq", data, tmp_path / "lm", learning_rate=1e30, clip_norm=1e30, epochs=9)
     with pytest.raises(UserError, match="lm.*model.json is missing"):
         load("keras-transformer", tmp_path / "lm")

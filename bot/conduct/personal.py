@@ -21,13 +21,13 @@ _NAME = r"[a-z0-9][\w.+-]{0,62}?"
 _DOMAIN = r"[a-z0-9][a-z0-9-]{1,62}"
 _AT = r"(?:\s?@\s?|\s?[(\[{<«\"'*_-]{1,2}\s?(?:at|et|a|arroba|malpa|małpa)\s?[)\]}>»\"'*_-]{1,2}\s?|\s(?:at|arroba|malpa|małpa)\s|\*)"
 _DOT = (
-    r"(?:\.|\s?[(\[{<«\"'*_-]{1,2}\s?(?:dot|point|punkt|punto|ponto|kropka|\.)\s?[)\]}>»\"'*_-]{1,2}\s?|\s(?:dot|period|point|punkt|punto"
-    r"|ponto|kropka)\s|,\s?|\s\.\s)"
+    r"(?:\.|\s?[(\[{<«\"'*_-]{1,2}\s?(?:dot|point|punkt|punto|ponto|kropka|\.)\s?[)\]}>»\"'*_-]{1,2}\s?"
+    r"|\s(?:dot|period|point|punkt|punto|ponto|kropka)\s|,\s?|\s\.\s)"
 )
 _ADDRESS = re.compile(rf"(?i)(?<![\w.+-])({_NAME})({_AT})({_DOMAIN}(?:{_DOT}{_DOMAIN}){{0,2}}?)({_DOT})([a-z]{{2,12}})(?![\w@])")
 _ASKED_TO_MAIL = (
-    r"\b(?:e-?mail|mail|write|reach|contact|message|send (?:it|them|that|a note)|ping|hit|drop)(?: (?:me|us|him|her|them"
-    r"|it))?(?: (?:to|at|on|up|via))?[:,]?\s"
+    r"\b(?:e-?mail|mail|write|reach|contact|message|send (?:it|them|that|a note)|ping|hit|drop)"
+    r"(?: (?:me|us|him|her|them|it))?(?: (?:to|at|on|up|via))?[:,]?\s"
 )
 _MAILED = re.compile(rf"(?i){_ASKED_TO_MAIL}(?:{_NAME})\s?(?:@|at|on|\*|[(\[]at?[)\]]|-at-|arroba)\s?(?:[a-z]{{2,12}} )?{_PROVIDERS}\b")
 _NAME_APART = re.compile(
@@ -179,8 +179,8 @@ _ADDRESSES = re.compile(
     r"(?=[,;.]? (?:\d{4,5} [A-Z]|in [A-Z])|[,.;]|$)"
     r"|\b[A-Z]\w{2,30}(?:grund|ring|ufer|hof|markt|graben|steig|berg|feld) \d{1,4}\s?[a-z]?(?=[,;.]? (?:\d{4,5} [A-Z]|in [A-Z]))"
     r"|\b\d{1,4}(?: ?(?:bis|ter))?,? (?:rue|avenue|boulevard|place|chemin|impasse|quai|all[eé]e) (?:d[eu]s?|de la|l[ae']|saint|[A-Z]\w)"
-    r"|\b(?:[Cc]alle|[Aa]venida|[Pp]laza|Via|[Vv]iale|[Pp]iazza|[Rr]ua) (?:(?:d[eio]|del|della|da|la|los"
-    r"|las) )?[A-Z]\w+(?: [A-Z]\w+)?,? (?:n[º°.] ?)?\d{1,4}\b"
+    r"|\b(?:[Cc]alle|[Aa]venida|[Pp]laza|Via|[Vv]iale|[Pp]iazza|[Rr]ua) "
+    r"(?:(?:d[eio]|del|della|da|la|los|las) )?[A-Z]\w+(?: [A-Z]\w+)?,? (?:n[º°.] ?)?\d{1,4}\b"
     r"|\b(?i:p\.? ?o\.? box|postfach|apartado) \d"
     r"|\b(?i:apartment|apt\.?|flat|unit|suite) #?\d{1,4}[A-Za-z]?, (?=.{0,30}\d|[A-Z]\w+ [A-Z])"
     r"|, [A-Z]{2} \d{5}(?:-\d{4})?\b|\b(?:NSW|VIC|QLD|TAS|ACT) \d{4}\b"
@@ -210,31 +210,18 @@ _PLACE = (
 )
 _WHEREABOUTS = re.compile(
     rf"\b(?i:{_WHO})\b[^.!?\n]{{0,60}}?\b(?i:{_IS_AT})\b[^.!?\n]{{0,40}}?{_PLACE}"
-    r"|\b(?i:he|she|they)(?i:'s| was| were| is| are)? (?i:born)\b[^.!?\n]{0,20}\b\d{4}\b"
-    r"[^.!?\n]{0,40}\b(?i:and|,) (?i:lives?|stays?)\b"
+    r"|(?i:\b(?:he|she|they)(?:'s| was| were| is| are)? born\b[^.!?\n]{0,20}\b\d{4}\b[^.!?\n]{0,40}\b(?:and|,) (?:lives?|stays?)\b)"
     rf"|\b(?i:find|catch|meet|see) (?i:him|her|them|that (?:guy|man|woman|girl))\b[^.!?\n]{{0,50}}?{_PLACE}"
-    r"|\b(?i:his|her|their) (?i:house|flat|home|apartment)(?i: is|'s) (?i:the (?:one|first|last|red|white|blue|green"
-    r"|yellow)|behind|opposite|next to|across|number)\b"
+    r"|(?i:\b(?:his|her|their) (?:house|flat|home|apartment)(?: is|'s)"
+    r" (?:the (?:one|first|last|red|white|blue|green|yellow)|behind|opposite|next to|across|number)\b)"
 )
-
 _FICTION = re.compile(r"(?i)\bin (?:the|this|that) (?:\w+ )?(?:films?|movies?|show|series|episode|books?|novels?|story|games?|play)\b")
 
-
 _IP = re.compile(r"(?i)\bip\b(?:(?!version).){0,40}?(?<![\d.])(\d{1,3}(?:\.\d{1,3}){3})(?!\.?\d)")
-_RESOLVERS = {
-    "1.1.1.1",
-    "1.0.0.1",
-    "1.1.1.2",
-    "1.1.1.3",
-    "1.0.0.2",
-    "1.0.0.3",
-    "149.112.112.112",
-    "8.8.8.8",
-    "8.8.4.4",
-    "9.9.9.9",
-    "208.67.222.222",
-    "208.67.220.220",
-}  # public DNS servers, and not persons
+_RESOLVERS = {  # public DNS servers, and not persons
+    "1.1.1.1", "1.0.0.1", "1.1.1.2", "1.1.1.3", "1.0.0.2", "1.0.0.3",
+    "149.112.112.112", "8.8.8.8", "8.8.4.4", "9.9.9.9", "208.67.222.222", "208.67.220.220",
+}  # fmt: skip
 
 
 def has_address(text: str) -> bool:
@@ -279,13 +266,12 @@ _PASSWORD = re.compile(
 _DIGITS = re.compile(r"(?<![\d.,])\d(?:[ .-]{0,2}\d){12,18}(?!\d)")
 _DOCUMENT = re.compile(
     r"(?<![\d-])\d{3}[- ]\d{2}[- ]\d{4}(?![\d-])"
-    r"|(?i:\b(?:ssn|social(?: security)?|national insurance|ni|aadhaa?r|pan|cpf|dni|nie|curp|pesel|bsn|nif|sin|tfn"
-    r"|tax|id|identity|insurance|passport|driver'?s?'? licen[cs]e"
-    r"|driving licen[cs]e|licen[cs]e|personal(?:ausweis)?|medicare|nhs|visa|account|acct|sort code|member(?:ship)?)"
-    r"(?: (?:card|number|no\.?|nr\.?|id|plate|code)){0,3}(?:'s| (?:is|was|reads"
-    r"|of))?[:#. ]{0,3})(?=[A-Z\d -]{0,14}\d{2})(?:[A-Z]{0,5}[ -]?\d[\dA-Z -]{5,14}\b)"
-    r"|(?i:\b(?:plates?|number ?plate|licen[cs]e plate|registration|reg)(?: (?:number|no\.?))?(?: (?:is|are|was"
-    r"|reads))?[:#.]?\s?)(?=[A-Z\d -]{0,9}\d)(?:[A-Z\d]{1,4}[ -]?[A-Z\d]{1,4}(?:[ -][A-Z\d]{1,4})?\b)(?<=[A-Z\d]{2})"
+    r"|(?i:\b(?:ssn|social(?: security)?|ni|aadhaa?r|pan|cpf|dni|nie|curp|pesel|bsn|nif|sin|tfn|tax|id|identity|insurance|passport"
+    r"|licen[cs]e|personal(?:ausweis)?|medicare|nhs|visa|account|acct|sort code|member(?:ship)?)"
+    r"(?: (?:card|number|no\.?|nr\.?|id|plate|code)){0,3}(?:'s| (?:is|was|reads|of))?[:#. ]{0,3})"
+    r"(?=[A-Z\d -]{0,14}\d{2})(?:[A-Z]{0,5}[ -]?\d[\dA-Z -]{5,14}\b)"
+    r"|(?i:\b(?:plates?|numberplate|registration|reg)(?: (?:number|no\.?))?(?: (?:is|are|was|reads))?[:#.]?\s?)"
+    r"(?=[A-Z\d -]{0,9}\d)(?:[A-Z\d]{1,4}[ -]?[A-Z\d]{1,4}(?:[ -][A-Z\d]{1,4})?\b)(?<=[A-Z\d]{2})"
     r"|\b[A-Z]{2}\d{2} [A-Z]{3}\b"
 )
 _ETHEREUM = re.compile(r"(?i)\b0x[0-9a-f]{40}\b")
@@ -344,10 +330,9 @@ def has_wallet(text: str) -> bool:
 
 _SERVICE = (
     r"(?:whats ?app|tele ?gram|tg|dis ?cord|snap ?chat|snap|sc|insta ?gram|insta|ig|tik ?tok|twitter|kik|venmo|cash ?app|pay ?pal|zelle"
-    r"|signal|twitch|facebook|fb"
-    r"|messenger|linked ?in|only ?fans|skype|wechat|viber|line|steam|xbox|psn|gamertag|youtube|yt|mastodon|bluesky|bsky|threads"
-    r"|tumblr|pinterest|tinder"
-    r"|bumble|grindr|hinge|matrix|slack|github|soundcloud|spotify|patreon|ko-?fi|fetlife|myspace|vk)"
+    r"|signal|twitch|facebook|fb|messenger|linked ?in|only ?fans|skype|wechat|viber|line|steam|xbox|psn|gamertag|youtube|yt|mastodon"
+    r"|bluesky|bsky|threads|tumblr|pinterest|tinder|bumble|grindr|hinge|matrix|slack|github|soundcloud|spotify|patreon|ko-?fi|fetlife"
+    r"|myspace|vk)"
 )
 _HANDLE = (
     r"(?:@\s?\w[\w.-]{2,30}|\$[a-z]\w{2,30}|\w{2,32}#\d{3,5}|(?=[\w.]*[a-z])(?=[\w.]*[\d_]|\w+\.\w+)[\w.]{4,40}(?<!\.)"

@@ -10,15 +10,12 @@ than the `max_tokens` of training is truncated, and no reply is longer.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # leaves GPU memory for the process that evaluates the model
 
 from bot import files, text
 from bot.cli import UserError, first_line
@@ -370,12 +367,16 @@ class EncoderDecoder:
         return [float(value) for value in result]
 
 
-def reply_perplexity(generator: EncoderDecoder, rows: Sequence[LmRow], max_rows: int, settings: Mapping[str, Any]) -> dict[str, float]:
+def reply_perplexity(
+    load: Callable[[Path], EncoderDecoder], path: Path, rows: Sequence[LmRow], max_rows: int, settings: Mapping[str, Any]
+) -> dict[str, float]:
     """The number of rows, the perplexity over the tokens of the reply and its end, and the bits per character of the reply, for at most
     max_rows random rows.
 
-    settings: those in the card. Rows with a reply longer than its max_tokens are skipped. Raises UserError if no row is left.
+    load: of the back end. settings: those in the card. Rows with a reply longer than its max_tokens are skipped. Raises UserError if no row
+    is left.
     """
+    generator = load(path)
     drawn = sample_rows(list(rows), 3 * max_rows, settings.get("seed", 0))
     counts = generator.token_counts([(row.comment, row.reply) for row in drawn])
     short = [(row, count) for row, count in zip(drawn, counts, strict=True) if count <= generator.max_tokens]

@@ -7,14 +7,14 @@ Reads a folder written by `train lm --backend keras-seq2seq`, see generators.enc
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bot.config import Precision
 from bot.generators import encoder_decoder
 from bot.generators.encoder_decoder import NEVER, PAD, START, EncoderDecoder, Network, keras, tf
-from bot.schema import LmRow
 
 BACK_END = "keras-seq2seq"
 
@@ -115,6 +115,4 @@ def load(path: Path, _: Precision = "int8") -> EncoderDecoder:
     return encoder_decoder.load(path, BACK_END, build)
 
 
-def reply_perplexity(path: Path, rows: Sequence[LmRow], max_rows: int, settings: Mapping[str, Any]) -> dict[str, float]:
-    """See encoder_decoder.reply_perplexity."""
-    return encoder_decoder.reply_perplexity(load(path), rows, max_rows, settings)
+reply_perplexity = partial(encoder_decoder.reply_perplexity, load)

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -123,18 +123,12 @@ def generate(
     if comment is not None:
         table = [{"comment_id": TEXT_ID, "comment": comment}]
     comments, left_out = answerable(table)
-    if sample is not None and sample < len(comments):
-        comments = [comments[index] for index in sorted(random.Random(seed).sample(range(len(comments)), sample))]
+    comments = [comments[index] for index in sorted(drawn(len(comments), sample, seed))]
     reads_places = generators.back_end(settings.backend).reads_places
     context = context if reads_places and context and context.exists() else None
-    made_from = {
-        "input": [files.sha256_of(source) for source in [*sources, *([context] if context else [])]]
-        + ([text.fingerprint(comment)] if comment is not None else []),
-        "model": serving.fingerprint(settings.model),
-        "settings": settings.model_dump(mode="json"),
-        "seed": seed,
-        "sample": sample,
-    }
+    read = [*sources, *([context] if context else [])]
+    made_from = origin(read, settings, seed, sample)
+    made_from["input"] += [text.fingerprint(comment)] if comment is not None else []
     if (existing := files.current_rows(out, made_from)) is not None:
         return existing
     report(sources, len(comments), left_out)
@@ -146,6 +140,23 @@ def generate(
         count = schema.write_rows(out, Candidate, rows, made_from, left_out=left_out, speed=speed)
     print(f"{count:,} candidates for {len(done):,} comments in {schema.display_name(out)}")
     return count
+
+
+def drawn(count: int, sample: int | None, seed: int) -> Collection[int]:
+    """Which of the comments are used: all, or `sample` of them at random.
+
+    >>> drawn(3, None, 1), len(drawn(30, 4, 1))
+    (range(0, 3), 4)
+    """
+    return range(count) if sample is None or sample >= count else {*random.Random(seed).sample(range(count), sample)}
+
+
+def origin(read: Sequence[Path], settings: config.GenerateSettings, seed: int, sample: int | None) -> dict[str, Any]:
+    """The field made_from of the manifest. read: the files with the comments."""
+    return {
+        "input": [files.sha256_of(path) for path in read], "model": serving.fingerprint(settings.model),
+        "settings": settings.model_dump(mode="json"), "seed": seed, "sample": sample,
+    }  # fmt: skip
 
 
 def report(sources: Sequence[Path], comments: int, left_out: Mapping[str, int]) -> None:
@@ -235,10 +246,7 @@ def generate_on_cluster(
     for path in tables:
         cluster.columns_of(path, INPUT)
     settings = cluster.with_absolute_paths(settings)
-    made_from = {
-        "input": [files.sha256_of(path) for path in tables], "model": serving.fingerprint(settings.model),
-        "settings": settings.model_dump(mode="json"), "seed": seed, "sample": sample, "block_rows": BLOCK_COMMENTS,
-    }  # fmt: skip
+    made_from = origin(tables, settings, seed, sample) | {"block_rows": BLOCK_COMMENTS}
     if (existing := files.current_rows(out, made_from)) is not None:
         return existing
 
@@ -248,16 +256,16 @@ def generate_on_cluster(
     left_out: Counter[str] = Counter()
     count = sum(1 for _ in comments(left_out))
     report(tables, count, left_out)
-    drawn = range(count) if sample is None or sample >= count else {*random.Random(seed).sample(range(count), sample)}
+    used = drawn(count, sample, seed)
 
     def rows() -> Iterator[dict[str, Any]]:
         for number, (comment_id, comment) in enumerate(comments(Counter())):
-            if number in drawn:
+            if number in used:
                 yield {"comment_id": comment_id, "comment": comment}
 
-    job = cluster.Job(rows, len(drawn), partial(load_worker, settings, seed), schema.arrow_schema(Candidate), BLOCK_COMMENTS)
+    job = cluster.Job(rows, len(used), partial(load_worker, settings, seed), schema.arrow_schema(Candidate), BLOCK_COMMENTS)
     written = cluster.compute(address, out, job, made_from, left_out=dict(left_out))
-    print(f"{written:,} candidates for {len(drawn):,} comments in {out}")
+    print(f"{written:,} candidates for {len(used):,} comments in {out}")
     return written
 
 

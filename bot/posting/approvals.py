@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from bot import files, schema, text
 from bot.conduct.when import Refusal
@@ -58,7 +58,7 @@ def standing(events: Iterable[Approval]) -> dict[str, Approval]:
     return {name: acts[-1] for name, acts in stacks(events).items() if acts}
 
 
-def is_approved(event: Approval | None) -> bool:
+def is_approved(event: Approval | None) -> TypeGuard[Approval]:
     """Whether a person approved the text. The text of `approve` is the candidate's; if it is another one, the file was changed by hand."""
     return event is not None and event.act in APPROVED and (event.act == Act.EDIT or event.after == event.before)
 
@@ -134,10 +134,10 @@ def refusal(path: Path | None, reply: Reply, now: int, rules: SubmitSettings, is
     """
     event = standing(read(path)).get(reply.comment_id) if path else None
     hours = rules.approval_timeout_hours
-    is_late = path is not None and (event.event_utc if is_approved(event) and event else now) - offered_utc(path.parent) > hours * 3600
+    is_late = path is not None and (event.event_utc if is_approved(event) else now) - offered_utc(path.parent) > hours * 3600
     if event and event.act == Act.REJECT:
         return Refusal.REJECTED_BY_PERSON, False
-    if event and is_approved(event):
+    if is_approved(event):
         same = (event.candidate_id, event.after, event.comment_sha256) == (reply.candidate_id, reply.body, reply.comment_sha256)
         if same and not (is_late and is_required and rules.approval_timeout == "not_posted"):
             return None, True

@@ -13,16 +13,15 @@ from __future__ import annotations
 
 import math
 import random
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
 import typer
 
-from bot import cli, files, schema
+from bot import files, schema
 from bot.cli import UserError, first_line
 from bot.corpus import copies
 from bot.schema import LmRow, LossRow
@@ -88,30 +87,27 @@ def train(options: EncoderDecoderOptions, recipe: Recipe) -> None:
     keras.utils.set_random_seed(options.seed)
     network = initialized(recipe, options, len(vocabulary))
     settings = {"backend": recipe.back_end, **options.settings(), "pairs": len(pairs), "vocabulary": len(vocabulary)}
-    run = Run(options, recipe, network, pairs, validation)
     try:
-        run.fit(loop.settings_key({**settings, "data": facts, "tokens": vocabulary.tokenizer.to_str()}))
+        run = Trainer(options, recipe, network, pairs, validation).fit(
+            loop.settings_key({**settings, "data": facts, "tokens": vocabulary.tokenizer.to_str()})
+        )
     except tf.errors.ResourceExhaustedError as error:
         remedy = f"a --batch-tokens below {options.batch_tokens}"
         raise UserError(f"out of memory ({first_line(error)}); use {remedy}, and another --out") from None
-    best = min(run.val_losses, key=run.val_losses.__getitem__)
     metrics = {
-        "train_loss_last_50_steps": loop.mean_of_last(run.losses), "best_epoch": run.ends.index(best) + 1,
+        "train_loss_last_50_steps": loop.mean_of_last(run.losses), "best_epoch": run.best_epoch,
         "epochs": len(run.val_losses), "parameters": sum(int(np.prod(value.shape)) for value in run.best),
         "hours": round(run.seconds / 3600, 3),
     }  # fmt: skip
     card = cards.ModelCard(
         kind="lm", base="", base_sha256="", format="full", data=facts, settings=settings, metrics=metrics, **card_text("lm", LIMITS)
     )
-    for variable, value in zip(network.trainable_variables, run.best, strict=True):
-        variable.assign(value)
     with files.atomic_folder(options.out) as new:
         save(network, vocabulary, new)
         copies.write(new, replies)
-        losses = [LossRow(step, loss, run.val_losses.get(step)) for step, loss in enumerate(run.losses, 1)]
-        schema.write_rows(new / "losses.csv", LossRow, losses)
+        schema.write_rows(new / "losses.csv", LossRow, run.rows())
         cards.write_card(new, card)
-    print(f"{options.out}: trained on {len(pairs):,} pairs, validation perplexity {math.exp(run.val_losses[best]):.1f} after epoch"
+    print(f"{options.out}: trained on {len(pairs):,} pairs, validation perplexity {math.exp(min(run.val_losses.values())):.1f} after epoch"
           f" {metrics['best_epoch']} of {metrics['epochs']}")  # fmt: skip
 
 
@@ -176,52 +172,30 @@ def batches(pairs: Sequence[Pair], max_tokens: int, seed: int, epoch: int) -> li
 
 
 @dataclass
-class Run:
-    """A training run; `fit` fills the last four fields."""
+class Trainer:
+    """The steps of a run, and the variables that they change."""
 
     options: EncoderDecoderOptions
     recipe: Recipe
     network: Network
     pairs: Sequence[Pair]
     validation: Sequence[Pair]
-    losses: list[float] = field(default_factory=list)  # nats per target token at each step
-    val_losses: dict[int, float] = field(default_factory=dict)  # the same for validation, by the number of steps
-    best: list[Any] = field(default_factory=list)  # trainable variables at the best validation
-    seconds: float = 0.0  # of training, with its interruptions left out
 
     def __post_init__(self) -> None:
         options = self.options
         epochs = [batches(self.pairs, options.batch_tokens, options.seed, epoch) for epoch in range(options.epochs)]
-        self.ends = np.cumsum([len(epoch) for epoch in epochs]).tolist()  # number of steps at the end of each epoch
+        self.epochs = [*map(len, epochs)]  # number of steps in each
         self.steps = [(epoch, batch) for epoch, part in enumerate(epochs) for batch in part]
         self.groups = [(variables, peak, self.recipe.optimizer()) for variables, peak in self.recipe.groups(self.network)]
         for variables, _, optimizer in self.groups:
             optimizer.build(variables)
         self.state = [*self.network.variables, *(each for _, _, optimizer in self.groups for each in optimizer.variables)]
 
-    def fit(self, key: str) -> None:
-        """key: identifies the run, see loop.read_arrays."""
-        checkpoint = self.options.out / CHECKPOINT
-        if checkpoint.exists():
-            self.read(checkpoint, key)
-            print(f"resuming at step {len(self.losses)} of {len(self.steps)} ({checkpoint})")
-        one_step, validate, started = self.one_step(), self.validate(), time.monotonic() - self.seconds
-
-        def save() -> None:
-            self.seconds = time.monotonic() - started
-            self.write(checkpoint, key)
-
-        for number, end in enumerate(self.ends, 1):
-            loop.run_steps(self.losses, end, one_step, save)
-            if end not in self.val_losses:
-                with cli.waiting("measuring the validation rows"):
-                    self.val_losses[end] = validate()
-                if self.val_losses[end] == min(self.val_losses.values()):
-                    self.best = [variable.numpy() for variable in self.network.trainable_variables]
-                save()
-                print(f"epoch {number}: validation perplexity {math.exp(self.val_losses[end]):.2f}", flush=True)
-            if number - self.ends.index(min(self.val_losses, key=self.val_losses.__getitem__)) > self.options.patience:
-                break
+    def fit(self, key: str) -> loop.Run:
+        """The run, whose losses are nats per target token. key: identifies it, see loop.settings_key."""
+        run = loop.Run(self.options.out / CHECKPOINT, key, self.state, self.network.trainable_variables)
+        run.fit(self.epochs, self.one_step(), self.validate(), self.options.patience, lambda loss: f"perplexity {math.exp(loss):.2f}")
+        return run
 
     def one_step(self) -> Callable[[int], float]:
         """A compiled function that runs a step and returns its loss."""
@@ -241,10 +215,7 @@ class Run:
             tensors = padded([source for source, _ in batch]), decoder_inputs(targets), targets
             share = self.recipe.forcing(step, len(self.steps)) if self.recipe.forcing else 1.0
             true = np.random.default_rng([self.options.seed, step]).random(targets.shape) < share
-            loss = float(plain(*tensors) if share == 1 else mixed(*tensors, true))
-            if not math.isfinite(loss):
-                raise UserError(f"training diverged: the loss is {loss} at step {step + 1}; use a lower --learning-rate and another --out")
-            return loss
+            return float(plain(*tensors) if share == 1 else mixed(*tensors, true))
 
         return run
 
@@ -290,19 +261,3 @@ class Run:
             return total / sum(len(target) for _, target in self.validation)
 
         return run
-
-    def write(self, checkpoint: Path, key: str) -> None:
-        arrays = {f"state{index}": variable.numpy() for index, variable in enumerate(self.state)}
-        arrays |= {f"best{index}": value for index, value in enumerate(self.best)}
-        steps, values = list(self.val_losses), list(self.val_losses.values())
-        loop.write_arrays(checkpoint, key, losses=self.losses, val_steps=steps, val_losses=values, seconds=self.seconds, **arrays)
-
-    def read(self, checkpoint: Path, key: str) -> None:
-        """See loop.read_arrays."""
-        stored = loop.read_arrays(checkpoint, key)
-        for index, variable in enumerate(self.state):
-            variable.assign(stored[f"state{index}"])
-        self.best = [stored[f"best{index}"] for index in range(len(self.network.trainable_variables)) if "best0" in stored]
-        self.losses[:] = stored["losses"].tolist()
-        self.val_losses = dict(zip(stored["val_steps"].astype(int).tolist(), stored["val_losses"].tolist(), strict=True))
-        self.seconds = float(stored["seconds"])

@@ -11,7 +11,6 @@ validation loss has not fallen for --patience epochs, and the weights of the bes
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,9 +19,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # otherwise no GPU memory is left for the process that evaluates the model
-
-from bot import cli, files, schema
+from bot import files, schema
 from bot.cli import UserError
 from bot.rankers import glove_bilstm
 from bot.rankers.glove_bilstm import UNKNOWN, Array, GloveBilstm, Network, padded, words_of  # sets Keras's back end
@@ -37,9 +34,6 @@ import tensorflow as tf  # isort: skip
 
 CHECKPOINT = "checkpoint.npz"
 VALIDATION_BATCH_TOKENS = 8192
-
-State = list[Array]
-
 
 # --- examples -----------------------------------------------------------------------------------------------------------
 
@@ -158,7 +152,7 @@ def choose_words(texts: Sequence[Sequence[str]], base: str, size: int, with_unkn
 
 
 class Fit:
-    """One training run: the steps, the state that a checkpoint holds, and the best weights so far."""
+    """The steps of a run, and the variables that they change."""
 
     def __init__(self, network: Network, rate_of: Callable[[int], float]):
         self.network, self.rate_of = network, rate_of
@@ -166,9 +160,7 @@ class Fit:
         self.optimizer = keras.optimizers.Adam(1e-3)
         self.optimizer.build(self.trained)
         self.weights = [*network.variables, *([network.embedding.embeddings] if network.embedding.trainable else [])]
-        self.losses: list[float] = []
-        self.val_losses: dict[int, float] = {}  # by step
-        self.best: State = []
+        self.state = [*self.weights, *self.optimizer.variables]
         spec = [
             tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None, None], tf.int32),
             tf.TensorSpec([None, 2], tf.int32), tf.TensorSpec([None], tf.float32),
@@ -195,36 +187,9 @@ class Fit:
         return float(self.train_step(*batch))
 
     def validate(self, batches: Batches) -> float:
-        """The mean loss of the validation examples. Keeps the weights if it is the lowest so far."""
+        """The mean loss of the validation examples."""
         parts = batches.epoch(VALIDATION_BATCH_TOKENS, 0)
-        value = float(np.average([float(self.loss(*batches[part])) for part in parts], weights=[len(part) for part in parts]))
-        if value < min(self.val_losses.values(), default=np.inf):
-            self.best = [variable.numpy() for variable in self.weights]
-        self.val_losses[len(self.losses)] = value
-        return value
-
-    def is_over(self, patience: int) -> bool:
-        """True if the lowest validation loss is `patience` epochs old."""
-        values = [*self.val_losses.values()]
-        return len(values) - 1 - int(np.argmin(values)) >= patience
-
-    @property
-    def state(self) -> list[Any]:
-        return [*self.weights, *self.optimizer.variables]
-
-    def save(self, checkpoint: Path, key: str) -> None:
-        arrays = {f"state{index}": variable.numpy() for index, variable in enumerate(self.state)}
-        arrays |= {f"best{index}": value for index, value in enumerate(self.best)}
-        steps, values = list(self.val_losses), list(self.val_losses.values())
-        loop.write_arrays(checkpoint, key, losses=self.losses, val_steps=steps, val_losses=values, **arrays)
-
-    def restore(self, checkpoint: Path, key: str) -> None:
-        stored = loop.read_arrays(checkpoint, key)
-        for index, variable in enumerate(self.state):
-            variable.assign(stored[f"state{index}"])
-        self.best = [stored[f"best{index}"] for index in range(len(self.weights))] if "best0" in stored else []
-        self.losses += stored["losses"].tolist()
-        self.val_losses |= zip(stored["val_steps"].tolist(), stored["val_losses"].tolist(), strict=True)
+        return float(np.average([float(self.loss(*batches[part])) for part in parts], weights=[len(part) for part in parts]))
 
 
 def fit(
@@ -233,25 +198,14 @@ def fit(
     """Train for at most --epochs, and leave the network with the weights of the best epoch. The losses of each step. See loop.fit."""
     epochs = [batches.epoch(options.batch_tokens, options.seed * 1000 + number) for number in range(options.epochs)]
     steps = [part for epoch in epochs for part in epoch]
-    run = Fit(network, lambda number: loop.learning_rate_at(number, len(steps), options.learning_rate))
-    key = loop.settings_key(settings)
-    if checkpoint.exists():
-        run.restore(checkpoint, key)
-        print(f"resuming at step {len(run.losses)} of {len(steps)} ({checkpoint})")
-    end = 0
-    for number, epoch in enumerate(epochs, start=1):
-        end += len(epoch)
-        loop.run_steps(run.losses, end, lambda step: run.step(step, batches[steps[step]]), lambda: run.save(checkpoint, key))
-        if len(run.losses) == end and end not in run.val_losses:
-            with cli.waiting("measuring the validation rows"):
-                value = run.validate(validation)
-            run.save(checkpoint, key)
-            print(f"epoch {number} of {len(epochs)}: loss {loop.mean_of_last(run.losses, len(epoch)):.4f}, validation loss {value:.4f}")
-        if end == max(run.val_losses) and run.is_over(options.patience):
-            break
-    for variable, best in zip(run.weights, run.best, strict=True):
-        variable.assign(best)
-    return [LossRow(step, loss, run.val_losses.get(step)) for step, loss in enumerate(run.losses, start=1)]
+    trainer = Fit(network, lambda number: loop.learning_rate_at(number, len(steps), options.learning_rate))
+    run = loop.Run(checkpoint, loop.settings_key(settings), trainer.state, trainer.weights)
+
+    def one_step(step: int) -> float:
+        return trainer.step(step, batches[steps[step]])
+
+    run.fit([*map(len, epochs)], one_step, lambda: trainer.validate(validation), options.patience, "loss {:.4f}".format)
+    return run.rows()
 
 
 def train(
@@ -268,7 +222,7 @@ def train(
     offset that turn the logits of the ranker into probabilities.
 
     Raises:
-        UserError: see choose_words and loop.read_arrays.
+        UserError: see choose_words and loop.Run.
     """
     random.seed(options.seed)
     keras.utils.set_random_seed(options.seed)  # of the initial weights and of dropout

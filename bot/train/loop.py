@@ -1,6 +1,6 @@
-"""The training loop: batches, learning rate schedule, progress bar, and a checkpoint to resume from. `fit` is the PyTorch version.
+"""The training loop: batches, learning rate schedule, progress bar, and a checkpoint to resume from. `fit` is for PyTorch, `Run` for Keras.
 
-Reads and writes OUT/checkpoint.pt (`fit`) or, for the TensorFlow trainers, OUT/checkpoint.npz, every two minutes.
+Reads and writes OUT/checkpoint.pt (`fit`) or OUT/checkpoint.npz (`Run`), every two minutes.
 
 `fit` takes the batches of the whole run, in order. They depend on the seed only, so a resumed run continues with the batches that the
 interrupted run would have seen. PyTorch is imported inside functions because the TensorFlow trainers use this module too.
@@ -13,14 +13,16 @@ import math
 import random
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from bot import files
+from bot import cli, files
 from bot.cli import UserError
+from bot.schema import LossRow
 from bot.train import processes
 
 if TYPE_CHECKING:
@@ -235,22 +237,93 @@ def mean_of_last(losses: Sequence[float], steps: int = 50) -> float:
     return sum(last) / len(last)
 
 
-def write_arrays(checkpoint: Path, key: str, **arrays: Any) -> None:
-    """Write a checkpoint of NumPy arrays. key: see settings_key."""
-    with files.atomic_binary_writer(checkpoint) as file:
-        np.savez(file, settings=np.array(key), **arrays)
+@dataclass
+class Run:
+    """A run of a Keras trainer, with what its checkpoint holds.
 
+    key: see settings_key. state: the variables that training changes. kept: those whose values at the lowest validation loss are kept.
+    """
 
-def read_arrays(checkpoint: Path, key: str) -> dict[str, np.ndarray[Any, Any]]:
-    """Read a checkpoint of NumPy arrays. Raises UserError if it belongs to other settings or cannot be read."""
-    try:
-        with np.load(checkpoint) as archive:
-            stored = {name: archive[name] for name in archive.files}
-        settings = str(stored["settings"])
-    except Exception as error:  # zipfile, zlib and numpy raise many kinds of exception for a damaged file
-        raise UserError(f"{checkpoint}: cannot be read ({error}); delete it to start again") from None
-    check_settings(checkpoint, settings, key)
-    return stored
+    checkpoint: Path
+    key: str
+    state: Sequence[Any]
+    kept: Sequence[Any] = ()
+    losses: list[float] = field(default_factory=list)  # of each step
+    val_losses: dict[int, float] = field(default_factory=dict)  # by step
+    best: list[np.ndarray[Any, Any]] = field(default_factory=list)  # the values of `kept`
+    seconds: float = 0.0  # of training, with its interruptions left out
+
+    def save(self) -> None:
+        arrays = {f"state{index}": variable.numpy() for index, variable in enumerate(self.state)}
+        arrays |= {f"best{index}": value for index, value in enumerate(self.best)}
+        arrays |= {"val_steps": list(self.val_losses), "val_losses": list(self.val_losses.values())}
+        with files.atomic_binary_writer(self.checkpoint) as file:
+            np.savez(file, settings=np.array(self.key), losses=self.losses, seconds=self.seconds, **arrays)
+
+    def resume(self, steps: int) -> None:
+        """Read the checkpoint, if there is one. Raises UserError if it belongs to other settings or cannot be read."""
+        if not self.checkpoint.exists():
+            return
+        try:
+            with np.load(self.checkpoint) as archive:
+                stored = {name: archive[name] for name in archive.files}
+            settings = str(stored["settings"])
+        except Exception as error:  # zipfile, zlib and numpy raise many kinds of exception for a damaged file
+            raise UserError(f"{self.checkpoint}: cannot be read ({error}); delete it to start again") from None
+        check_settings(self.checkpoint, settings, self.key)
+        for index, variable in enumerate(self.state):
+            variable.assign(stored[f"state{index}"])
+        self.best = [stored[f"best{index}"] for index in range(len(self.kept)) if "best0" in stored]
+        self.losses += stored["losses"].tolist()
+        self.val_losses |= zip(stored["val_steps"].astype(int).tolist(), stored["val_losses"].tolist(), strict=True)
+        self.seconds = float(stored.get("seconds", 0.0))  # older versions did not always write it
+        print(f"resuming at step {len(self.losses)} of {steps} ({self.checkpoint})")
+
+    def fit(
+        self,
+        epochs: Sequence[int],
+        one_step: Callable[[int], float],
+        validate: Callable[[], float],
+        patience: int,
+        show: Callable[[float], str],
+    ) -> None:
+        """Train until the lowest validation loss is `patience` epochs old, and leave `kept` with their values at that loss.
+
+        epochs: the number of steps in each. show: a validation loss, as in the message after each epoch. Raises UserError: see `resume` and
+        run_steps.
+        """
+        self.resume(sum(epochs))
+        started = time.monotonic() - self.seconds
+
+        def save() -> None:
+            self.seconds = time.monotonic() - started
+            self.save()
+
+        end = 0
+        for number, steps in enumerate(epochs, 1):
+            end += steps
+            run_steps(self.losses, end, one_step, save)
+            if end not in self.val_losses:
+                with cli.waiting("measuring the validation rows"):
+                    loss = validate()
+                if loss < min(self.val_losses.values(), default=math.inf):
+                    self.best = [variable.numpy() for variable in self.kept]
+                self.val_losses[end] = loss
+                save()
+                means = f"loss {mean_of_last(self.losses, steps):.4f}, validation {show(loss)}"
+                print(f"epoch {number} of {len(epochs)}: {means}", flush=True)
+            if number - self.best_epoch >= patience:
+                break
+        for variable, value in zip(self.kept, self.best, strict=True):
+            variable.assign(value)
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch with the lowest validation loss, from 1."""
+        return int(np.argmin([*self.val_losses.values()])) + 1
+
+    def rows(self) -> list[LossRow]:
+        return [LossRow(step, loss, self.val_losses.get(step)) for step, loss in enumerate(self.losses, 1)]
 
 
 def settings_key(settings: dict[str, Any]) -> str:

@@ -21,7 +21,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # otherwise no GPU memory is left for the process that evaluates the model
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # TensorFlow Hub needs Keras 2; must be set before tensorflow is imported
 
 from bot import files, schema, text
@@ -175,17 +174,8 @@ def fit(
         return loss_of(model.logits(inputs, False), labels)
 
     run_step, run_validation = (tf.function(each, input_signature=spec, autograph=False) for each in (train_step, validation_loss))
-    losses: list[float] = []
-    val_losses: dict[int, float] = {}  # by step
-    key = loop.settings_key(settings)
-    state = [*model.variables, *optimizer.variables]
-    if checkpoint.exists():
-        stored = loop.read_arrays(checkpoint, key)
-        for index, variable in enumerate(state):
-            variable.assign(stored[f"state{index}"])
-        losses += stored["losses"].tolist()
-        val_losses |= zip(stored["val_steps"].tolist(), stored["val_losses"].tolist(), strict=True)
-        print(f"resuming at step {len(losses)} of {len(batches)} ({checkpoint})")
+    run = loop.Run(checkpoint, loop.settings_key(settings), [*model.variables, *optimizer.variables])
+    run.resume(len(batches))
     every = max(1, len(batches) // VALIDATIONS)
 
     def one_step(step: int) -> float:
@@ -193,16 +183,11 @@ def fit(
         loss = float(run_step(*batches[step]))
         if (step + 1) % every == 0 or step + 1 == len(batches):
             rows = [len(labels) for _, labels in validation]
-            val_losses[step] = float(np.average([float(run_validation(*batch)) for batch in validation], weights=rows))
+            run.val_losses[step] = float(np.average([float(run_validation(*batch)) for batch in validation], weights=rows))
         return loss
 
-    def save() -> None:
-        arrays = {f"state{index}": variable.numpy() for index, variable in enumerate(state)}
-        steps, values = list(val_losses), list(val_losses.values())
-        loop.write_arrays(checkpoint, key, losses=losses, val_steps=steps, val_losses=values, **arrays)
-
-    loop.run_steps(losses, len(batches), one_step, save)
-    return [LossRow(step + 1, loss, val_losses.get(step)) for step, loss in enumerate(losses)]
+    loop.run_steps(run.losses, len(batches), one_step, run.save)
+    return [LossRow(step + 1, loss, run.val_losses.get(step)) for step, loss in enumerate(run.losses)]
 
 
 class Batches:

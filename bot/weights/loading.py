@@ -35,6 +35,7 @@ def importing_tensorflow() -> Iterator[None]:
     where they are installed. Nothing here uses them with Keras, and they take a third of the time.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # otherwise no GPU memory is left for other processes
     os.environ["KERAS_BACKEND"] = "tensorflow"
     unused = [name for name in ("IPython", "matplotlib", "pandas", "sklearn") if name not in sys.modules]
     sys.modules.update(dict.fromkeys(unused))  # type: ignore[arg-type]  # None: the import fails as if it were not installed
