@@ -1,11 +1,12 @@
 """Load of the chat: open event streams, and messages at a steady rate. Prints a table.
 
-    python benchmarks/web_load.py                                     50 streams, 20 messages a minute for two minutes, the config's models
-    python benchmarks/web_load.py --config tiny.toml --seconds 30
+    python benchmarks/web_load.py                                     50 streams, 20 messages a minute for two minutes
+    python benchmarks/web_load.py --config config.example.toml        with the shipped models
 
-Starts the server with an empty room in a temporary folder. Each stream is that of another person, who also writes. Lost or repeated: a
-stream that did not get each message, and the end of each message (a reply, or why there is none), exactly once. Memory is that of the
-server and its workers.
+Without --config, the models are the tiny ones of the tests, and the settings are those of lively.write_config, so that the server is
+measured and not the models. Starts it with an empty room in a temporary folder. Each stream is that of another person, who also writes.
+Lost or repeated: a stream that did not get each message, and the end of each message (a reply, or why there is none), exactly once. Memory
+is that of the server and its workers, from the third answer on.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,6 +32,7 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
+SAMPLE_SECONDS = 10
 COMMENTS = (
     "Which book made you laugh out loud on a train?",
     "My kettle takes ten minutes to boil, is that normal?",
@@ -83,18 +85,31 @@ def memory(pid: int) -> float:
     return sum(pages) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
+def sample_memory(pid: int, is_warm: Callable[[], bool], has_ended: threading.Event, samples: list[float]) -> None:
+    """Add the memory of the server to `samples` every SAMPLE_SECONDS, as soon as it is warm; and once more at the end."""
+    while not has_ended.is_set():
+        if is_warm():
+            samples.append(memory(pid))
+        has_ended.wait(SAMPLE_SECONDS if samples else 0.1)
+    samples.append(memory(pid))
+
+
 def measure(port: int, pid: int, streams: int, a_minute: float, seconds: float) -> dict[str, str]:
     people = [Person(port, f"Person {number}") for number in range(streams)]
-    sent, start, first_memory = 0, time.monotonic(), 0.0
+    samples: list[float] = []  # MiB
+    has_ended = threading.Event()
+    sampler = threading.Thread(target=sample_memory, args=(pid, lambda: len(people[0].of("answer")) >= 3, has_ended, samples), daemon=True)
+    sampler.start()
+    sent, start = 0, time.monotonic()
     while time.monotonic() - start < seconds:
         people[sent % streams].call("POST", "/chat/say", {"text": f"{COMMENTS[sent % len(COMMENTS)]} ({sent})"})
         sent += 1
         time.sleep(max(0.0, start + sent * 60 / a_minute - time.monotonic()))
-        if not first_memory and len(people[0].of("answer")) >= 3:
-            first_memory = memory(pid)
     deadline = time.monotonic() + 120
     while any(len(each.of("answer")) < sent for each in people) and time.monotonic() < deadline:
         time.sleep(0.2)
+    has_ended.set()
+    sampler.join()
     ids = people[0].of("message")
     lost = sum(each.of("message") != ids or sorted(each.of("answer")) != sorted(ids) for each in people) + (len(ids) != sent)
     began = {event["id"]: at for at, event in people[0].events if event["type"] == "message"}
@@ -109,7 +124,7 @@ def measure(port: int, pid: int, streams: int, a_minute: float, seconds: float) 
         "with a reply": str(answered),
         "seconds until the end of a message, median and maximum": f"{statistics.median(delays):.2f}, {max(delays):.2f}",
         "seconds between the first and the last stream, maximum": f"{max(spread):.2f}",
-        "memory after three messages, and at the end": f"{first_memory:.0f}, {memory(pid):.0f} MiB",
+        f"memory every {SAMPLE_SECONDS} s, and at the end": f"{', '.join(f'{each:.0f}' for each in samples)} MiB",
         "load of the machine before": f"{os.getloadavg()[2]:.1f}",
     }
 
@@ -128,14 +143,23 @@ def served(config: Path | None) -> Iterator[tuple[int, int]]:
                 server.kill()
 
 
+def tiny_config(folder: Path) -> Path:
+    """The settings and the models of the tests of the pages, made in this folder."""
+    sys.path.insert(0, str(ROOT))
+    from tests import lively
+
+    lively.make_models(folder / "models")
+    return lively.write_config(folder, folder / "models")
+
+
 def main(
-    config: Annotated[Path | None, typer.Option(help="TOML settings, such as those of other models")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML settings [default: those of the tests, with tiny models]")] = None,
     streams: Annotated[int, typer.Option(min=1, max=190)] = 50,
     a_minute: Annotated[float, typer.Option(min=1, help="messages a minute, of all people together")] = 20,
     seconds: Annotated[float, typer.Option(min=1)] = 120,
 ) -> None:
     """Measure the chat under load."""
-    with served(config) as (port, pid):
+    with tempfile.TemporaryDirectory() as folder, served(config or tiny_config(Path(folder))) as (port, pid):
         results = measure(port, pid, streams, a_minute, seconds)
     table = Table("", "", title="Chat under load")
     for name, value in results.items():

@@ -44,5 +44,23 @@ def accessibility_problems(page: Page, scheme: str = "light") -> list[str]:
     return [f"{each['id']}: {[node['html'][:120] for node in each['nodes']]}" for each in found]
 
 
+# A radio button of judge.html.j2 is transparent; the label beside it shows its focus.
+OUTLINE = """() => {
+  const at = document.activeElement, shown = at.matches(".choice input") ? at.nextElementSibling : at, style = getComputedStyle(shown);
+  return [at.tagName, style.outlineStyle, parseFloat(style.outlineWidth)];
+}"""
+
+
+def outlines(page: Page, count: int) -> list[tuple[str, str, float]]:
+    """Tag, style and width in pixels of the outline of the elements that get the focus when the Tab key is pressed `count` times."""
+    found = []
+    for _ in range(count):
+        page.keyboard.press("Tab")
+        tag, style, width = page.evaluate(OUTLINE)
+        if tag != "BODY":
+            found.append((tag, style, width))
+    return found
+
+
 def scrolls_sideways(page: Page) -> bool:
     return bool(page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"))

@@ -130,7 +130,9 @@ class Redis:
     def start(self) -> None:
         program = shutil.which("redis-server")
         if program is None:
-            pytest.fail("redis-server is missing; install it: apt-get install redis-server")
+            pytest.fail(
+                "no redis-server for the tests of the pages; install it (Debian and Ubuntu: apt-get install redis-server)", pytrace=False
+            )
         options = {"port": "0", "unixsocket": self.folder / "redis.sock", "dir": self.folder, "save": ""}
         options |= {"appendonly": "yes", "appendfsync": "always"}
         arguments = [str(each) for name, value in options.items() for each in (f"--{name}", value)]

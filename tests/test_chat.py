@@ -9,11 +9,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from bot.cli import UserError
 from bot.config import Settings
+from bot.online import chat as terminal
 from bot.online.answer import Event, Question
 from bot.web import chat, server, workers
 from bot.web.chat import Room
@@ -59,6 +62,46 @@ def test_a_message_needs_three_events_however_many_wait(gate: threading.Event) -
     assert kinds == {"message": 2 * PEOPLE, "writing": 2 * PEOPLE, "answer": 2 * PEOPLE}
     reasons = [event["why"] for _, event in room.hub.after(ROOM) if event["type"] == "answer"]
     assert reasons == [f"not answered: not about message {number}" for number in range(2 * PEOPLE)]
+
+
+@pytest.mark.parametrize(
+    ("events", "text", "why"),
+    [
+        ([{"type": "choice", "rows": [], "chosen": 1}], "Reply 1.", ""),
+        ([{"type": "choice", "rows": [], "chosen": None}], None, "no reply: nothing good enough"),
+        ([{"type": "refused", "reason": "crisis", "phrase": "about despair"}], None, "not answered: about despair"),
+        ([], None, "not answered: the models are missing"),
+    ],
+)
+def test_the_room_shows_the_reply_or_why_there_is_none(
+    monkeypatch: pytest.MonkeyPatch, events: list[Event], text: str | None, why: str
+) -> None:
+    def answered(question: Question, is_cancelled: Callable[[], bool]) -> Iterator[Event]:
+        yield from ({"type": "candidate", "number": number, "reply": f"Reply {number}."} for number in (1, 0))
+        yield from events
+        if not events:
+            raise UserError("the models are missing")
+
+    monkeypatch.setattr(workers, "Workers", lambda settings: SimpleNamespace(answer=answered))
+    room = Room(Desk(Settings()), LocalHub())
+    room.say("Ann", "a", "Which one?")
+    wait_until_settled(room)
+    (message_id, _), *_, (_, end) = room.hub.after(ROOM)
+    assert end == {"type": "answer", "message": message_id, "text": text, "why": why}
+
+
+def test_a_message_is_judged_after_what_was_said_before_as_a_line_of_the_terminal() -> None:
+    """What one person says in the room is the same question as in the terminal, apart from the seed; see bot/online/chat.py."""
+    texts = [f"line {number}" for number in range(30)]
+    messages = {f"{number + 1}-0": chat.Message("Ann", "a", text, number, True, f"reply to {text}") for number, text in enumerate(texts)}
+    asked = chat.question_to("30-0", messages)
+    assert asked.above == tuple(texts[24:29]) and asked.thread == tuple(texts[9:29]) and asked.own[0] == "reply to line 9"
+    turns = [terminal.Turn(text, f"reply to {text}") for text in texts[:29]]
+    assert replace(asked, seed=30) == terminal.question("line 29", turns)
+    of_others = {name: replace(each, person=name) if name != "30-0" else each for name, each in messages.items()}
+    assert chat.question_to("30-0", of_others) == replace(asked, above=())
+    late = {**messages, "30-0": replace(messages["30-0"], utc=chat.ABOVE_SECONDS + 27)}
+    assert chat.question_to("30-0", late) == replace(asked, above=("line 28",))
 
 
 def events_of(address: str, count: int, path: str = "/chat/events", **headers: str) -> list[Entry]:

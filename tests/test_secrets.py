@@ -215,7 +215,7 @@ def test_a_command_without_need_for_credentials_removes_them(tmp_path: Path) -> 
         "import os, sys\nfrom bot import __main__\nsys.argv = ['run_bot.py', sys.argv[1], '--help']\n"
         "try: __main__.main()\nexcept SystemExit: pass\nprint(sorted(name for name in os.environ if 'praw' in name.lower()))"
     )
-    for stage, expected in (("choose", "[]"), ("submit", "['PRAW_CLIENT_SECRET', 'praw_password']")):
+    for stage, expected in (("choose", "[]"), ("web", "[]"), ("chat", "[]"), ("submit", "['PRAW_CLIENT_SECRET', 'praw_password']")):
         done = subprocess.run(
             [sys.executable, "-c", code, stage], cwd=ROOT, env={**os.environ, **PRAW}, capture_output=True, text=True, check=True
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import http.client
 import json
 import os
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -270,10 +272,12 @@ def test_the_command_shows_one_run(runs: Path, monkeypatch: pytest.MonkeyPatch) 
     web_run.write_run(runs / "another", 3)
     monkeypatch.chdir(runs.parent)  # for the files of web.state and of the ledger
     monkeypatch.setattr(web, "live_parts", lambda *_: [])
-    served: list[Flask] = []
-    monkeypatch.setattr(server, "serve", lambda app, *_: served.append(app))
+    served: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(server, "serve", lambda *arguments: served.append(arguments))
     web.main(run=runs / "20260301T090000Z")
-    page = Visitor(served[0])
+    app, *address = served[0]
+    assert address == [8000, "127.0.0.1", ""]  # port, host, and no token
+    page = Visitor(app)
     shown = page.get("/").text
     assert "4 comments · 16 candidates · 3 chosen" in shown and "another" not in shown
     assert "What I learned about the sourdough" in page.get("/runs/20260301T090000Z").text
@@ -307,6 +311,23 @@ def test_the_comments_above() -> None:
     assert reading.chain("t", others) == [] and len(reading.chain("d", others)) == 2  # a circle, in a damaged file
     long = {str(n): Context("t3_a", str(n), str(n + 1), str(n), "x") for n in range(50)}
     assert [body for _, body in reading.chain("0", long)] == [str(n) for n in range(reading.ANCESTORS)][::-1]
+
+
+def test_the_page_shows_the_comment_and_its_candidates_the_chosen_one_first(runs: Path) -> None:
+    """With title and time of the comment, and the scores and the reason of each candidate."""
+    page = local(runs)
+    shown = re.findall(r"<article.*?</article>|<label class=.candidate.*?</label>", page.get("/runs/20260301T090000Z/approve").text, re.S)
+    assert [" ".join(html.unescape(re.sub(r"<[^>]+>", " ", each)).split()) for each in shown] == [
+        "r/ books · 1 of 3 What I learned about the sourdough elder I gave up on the sourdough years ago. reader_0 · 3 karma · "
+        "09 Oct 2025, 08:53 UTC · t1_000 Has anybody tried the sourdough like this? It is my attempt number 1, and it failed again.",
+        "1 chosen · realism 0.50 · upvote 0.50 · relevance 0.30 · rank 0.70 The cheap one lasted longer than the good one for me. (0)",
+        "2 kept another candidate for the same comment has a better rank score · realism 0.40 · upvote 0.50 · relevance 0.30 · rank 0.60 "
+        "Mine needed a warmer spot, then it was fine after two days. (0)",
+        "3 refused rank score below the threshold; not replying is better · realism 0.60 · upvote 0.50 · relevance 0.30 · rank 0.40 "
+        "You could ask at the shop, they usually know. (0)",
+        "4 refused insults somebody · realism 0.70 · upvote 0.50 · relevance 0.30 · rank 0.30 You are an idiot.",
+    ]
+    assert page.fields["candidate_id"] == "t1_000-1"  # the chosen one is selected
 
 
 def post(page: Visitor, act: str, **more: str) -> tuple[int, str]:

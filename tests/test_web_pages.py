@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -174,6 +176,55 @@ def test_two_people_do_not_overwrite_each_other(visitor: Callable[..., BrowserCo
     assert [(each.who, each.act) for each in events(run)][2:] == [("bob", "undo"), ("ann", "undo")]
 
 
+def test_a_decision_in_one_tab_is_known_in_the_other(visitor: Callable[..., BrowserContext], url: str, run: Path) -> None:
+    context = named(visitor(), url, "ann")
+    one, two = (opened(context, url, run) for _ in range(2))
+    press(one, "a")
+    press(two, "s")
+    expect(two.get_by_role("alert")).to_have_text("ann approved this in the meantime. Nothing was saved.")
+    expect(two.locator("article").first).to_contain_text("approved by ann")
+    expect(two.locator("h1")).to_contain_text("1 of 10 decided")
+    assert [(each.comment_id, each.act) for each in events(run)] == [("t1_000", "approve")]
+    press(two, "u")  # either tab undoes it
+    assert shown(two) == "t1_000" and events(run)[-1].act == "undo"
+    press(one, "k")
+    expect(one.locator("h1")).to_contain_text("0 of 10 decided")
+
+
+def test_a_digit_selects_the_candidate_with_this_number(visitor: Callable[..., BrowserContext], url: str, run: Path) -> None:
+    rows = schema.read_rows(run / "scored.csv", Scored)[:4]
+    more = [replace(rows[0], candidate_id=f"t1_000-{n}", reply=f"Candidate {n}.", rank_score=0.2 - n / 100) for n in range(4, 11)]
+    schema.write_rows(run / "scored.csv", Scored, [*rows, *more])
+    page = opened(visitor(), url, run)
+    digits = page.evaluate("[...document.querySelectorAll('.candidate')].map((each) => each.querySelector('kbd')?.textContent)")
+    assert digits == ["1", "2", "3", "4", "5", "6", "7", "8", "9", None, None]
+    for number in (*range(2, 10), 1):  # 1 is selected at first
+        page.keyboard.press(str(number))
+        selected = page.evaluate("[...document.querySelectorAll('.candidate input')].map((each) => each.checked)")
+        assert selected == [each == number for each in range(1, 12)]
+    page.keyboard.press("8")
+    press(page, "a")
+    assert [(each.candidate_id, each.after) for each in events(run)] == [("t1_000-7", "Candidate 7.")]
+
+
+def controls(page: Page) -> list[tuple[list[str], str]]:
+    """The keys and the label of each control that is shown: buttons, and links that look like buttons."""
+    shown = page.locator("main button:visible, main a.button:visible").all()
+    labels = [(each.locator("kbd:visible").all_inner_texts(), each.inner_text().split()) for each in shown]
+    return [(keys, " ".join(words[len(" ".join(keys).split()) :])) for keys, words in labels]
+
+
+def test_controls_show_their_keys(visitor: Callable[..., BrowserContext], url: str, run: Path) -> None:
+    page = opened(visitor(), url, run, "t1_001")
+    always = [("a", "Approve"), ("e", "Edit"), ("r", "Reject"), ("s", "Skip"), ("u", "Undo"), ("k", "Previous"), ("j", "Next")]
+    assert controls(page) == [([key], label) for key, label in always]
+    page.keyboard.press("e")
+    assert controls(page)[0] == (["Ctrl Enter"], "Approve this text")
+    page.keyboard.press("Escape")
+    page.keyboard.press("r")
+    assert controls(page)[0] == (["Enter"], "Reject")
+
+
 def test_only_one_reply_of_a_submission_is_approved(visitor: Callable[..., BrowserContext], url: str, run: Path) -> None:
     page = opened(visitor(), url, run, "t1_009")
     press(page, "a")
@@ -222,19 +273,29 @@ def test_hostile_texts_stay_texts(visitor: Callable[..., BrowserContext], url: s
         assert "owned" not in page.title() and not chromium.scrolls_sideways(page), path
 
 
-def test_the_focus_is_visible(visitor: Callable[..., BrowserContext], url: str, run: Path) -> None:
-    page = opened(visitor(), url, run)
-    kinds = set()
-    for _ in range(24):
-        page.keyboard.press("Tab")
-        style = page.evaluate(
-            "(() => { const e = document.activeElement, s = getComputedStyle(e);"
-            " return [e.tagName, s.outlineStyle, parseFloat(s.outlineWidth), e.matches(':focus-visible')]; })()"
-        )
-        if style[0] != "BODY":
-            kinds.add(style[0])
-            assert style[1] != "none" and style[2] >= 1 and style[3], style
-    assert {"A", "INPUT", "BUTTON", "SUMMARY"} <= kinds
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("", {"A"}),
+        ("name", {"A", "INPUT", "BUTTON"}),
+        ("runs/{}", {"A", "SUMMARY"}),
+        ("runs/{}/approve", {"A", "INPUT", "BUTTON", "SUMMARY"}),
+        ("judge/", {"A"}),
+        ("judge/{}/", {"A", "INPUT", "DIV"}),
+    ],
+)
+def test_the_focus_is_visible(visitor: Callable[..., BrowserContext], url: str, run: Path, path: str, expected: set[str]) -> None:
+    page = visitor().new_page()
+    page.goto(url + path.format(run.name))
+    assert {kind for kind, *_ in chromium.outlines(page, 24)} == expected
+    assert [each for each in chromium.outlines(page, 24) if each[1] == "none" or each[2] < 1] == []
+
+
+def test_the_app_listens_at_127_0_0_1_only_unless_told_otherwise(url: str) -> None:
+    port = int(url.rstrip("/").rpartition(":")[2])
+    socket.create_connection(("127.0.0.1", port)).close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.2", port))  # another address of this machine
 
 
 def test_judging_by_keys(visitor: Callable[..., BrowserContext], url: str, run: Path, runs: Path) -> None:

@@ -70,7 +70,7 @@ class Died(UserError):
 
     def __init__(self, stage: str, status: int, has_answered: bool) -> None:
         how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-        super().__init__(f"the process of `{stage}` {how}; try again, it starts anew")
+        super().__init__(f"the process of `{stage}` {how}; try again, and it will be restarted")
         self.has_answered = has_answered
 
 
@@ -107,7 +107,7 @@ class Process:
         except Died as error:
             if process is not earlier or error.has_answered:
                 raise
-            yield from self._answers(self.start(), task, fields)  # it had perhaps died before this request
+            yield from self._answers(self.start(), task, fields)  # perhaps it died before this request
 
     def _answers(self, process: subprocess.Popen[str], task: str, fields: dict[str, Any]) -> Iterator[Any]:
         self.number += 1
@@ -218,9 +218,17 @@ def with_model(settings: Settings, model: Path | None) -> Settings:
     """The settings with another generator, if one is given. Raises UserError if it is not one."""
     if model is None:
         return settings
-    cards.check_kind(model, "--model", "lm")
-    loading.transformers_folder(model) if generators.back_end(settings.generate.backend).exported else serving.fingerprint(model)
+    check_model(model, "--model", "lm", generators.back_end(settings.generate.backend).exported)
     return settings.model_copy(update={"generate": settings.generate.model_copy(update={"model": model})})
+
+
+def check_model(folder: Path, name: str, kind: cards.Kind, is_exported: bool) -> None:
+    """Raises UserError, which names the setting or option `name`, if the folder is not a model of this kind, or lacks a file or its base.
+
+    is_exported: whether the back end loads an export, which is made from a model of transformers.
+    """
+    cards.check_kind(folder, name, kind)
+    loading.transformers_folder(folder) if is_exported else serving.fingerprint(folder)
 
 
 def generator_folders(settings: Settings) -> dict[str, Path]:

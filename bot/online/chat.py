@@ -25,8 +25,10 @@ from bot import cli, config, text
 from bot.online import answer
 from bot.online.answer import Event, Question, Workers
 
-EARLIER = 5  # lines of the person that are judged with a new one
-THREAD = 20  # texts with which a reply is compared
+ABOVE_TEXTS = 5  # earlier texts of the same person, which are judged too
+THREAD_TEXTS = 20  # texts with which a reply is compared
+NOTHING = "no reply: nothing good enough"
+NOT_ANSWERED = "not answered: {}"
 
 
 @dataclass(frozen=True)
@@ -40,20 +42,26 @@ class Turn:
 def question(line: str, turns: Sequence[Turn]) -> Question:
     """The line as a comment, after what was said before."""
     lines, replies = [turn.line for turn in turns], [turn.reply for turn in turns if turn.reply]
-    return Question(line, seed=len(turns) + 1, above=tuple(lines[-EARLIER:]), thread=tuple(lines[-THREAD:]), own=tuple(replies[-THREAD:]))
+    return question_after(line, len(turns) + 1, lines, lines, replies)
+
+
+def question_after(line: str, seed: int, above: Sequence[str], thread: Sequence[str], own: Sequence[str]) -> Question:
+    """The line as a comment, after a conversation. above: what this person wrote; thread: what everybody wrote; own: the bot's replies."""
+    thread, own = thread[-THREAD_TEXTS:], own[-THREAD_TEXTS:]
+    return Question(line, seed=seed, above=tuple(above[-ABOVE_TEXTS:]), thread=tuple(thread), own=tuple(own))
 
 
 def outcome(events: Sequence[Event]) -> tuple[str, str]:
-    """The reply, empty if there is none; and why there is none.
+    """The reply, empty if there is none; and why there is none. events: all of a comment.
 
     >>> outcome([{"type": "candidate", "number": 0, "reply": "Yes."}, {"type": "choice", "chosen": 0, "rows": []}])
     ('Yes.', '')
     """
     last = events[-1]
     if last["type"] == "refused":
-        return "", f"not answered: {last['phrase']}"
+        return "", NOT_ANSWERED.format(last["phrase"])
     if last["chosen"] is None:
-        return "", "no reply: nothing good enough"
+        return "", NOTHING
     return next(str(event["reply"]) for event in events if event["type"] == "candidate" and event["number"] == last["chosen"]), ""
 
 

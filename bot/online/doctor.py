@@ -30,10 +30,11 @@ from rich.text import Text
 from bot import cli, config, files, generators, rankers, text
 from bot.cli import ROOT, UserError
 from bot.config import Settings
+from bot.online import answer
 from bot.posting import database, ledger
 from bot.rankers import scoring
 from bot.reddit import client as reddit
-from bot.weights import bases, cards, loading, serving
+from bot.weights import bases, cards, serving
 
 OK, NOTE, FAIL = "ok", "note", "FAIL"
 RUNS = Path("data/runs")
@@ -82,8 +83,7 @@ def python() -> Check:
 def model(name: str, folder: Path, kind: cards.Kind, is_exported: bool, precision: config.Precision) -> Check:
     """A model that a run loads: its card, its base, and its export."""
     try:
-        cards.check_kind(folder, name, kind)
-        loading.transformers_folder(folder) if is_exported else serving.fingerprint(folder)
+        answer.check_model(folder, name, kind, is_exported)
         if is_exported and not serving.is_current(folder, precision):
             return Check(name, NOTE, f"{folder}, not exported yet; the first run does it, in about a minute")
     except UserError as error:

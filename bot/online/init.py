@@ -6,7 +6,7 @@ Writes OUT, a TOML file with comments. An existing file is never replaced.
     python run_bot.py init
     python run_bot.py init --out my.toml
 
-Credentials are not asked for: they belong into the environment or praw.ini, never into a config.
+Credentials are not asked for: they belong in the environment or praw.ini, never into a config.
 """
 
 from __future__ import annotations

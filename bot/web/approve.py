@@ -36,7 +36,7 @@ CHANGED = "The comment or its candidates changed since this page was loaded. Not
 
 
 @dataclass(frozen=True)
-class Desk:
+class ApprovePage:
     """The page and its forms."""
 
     runs: Runs
@@ -90,8 +90,11 @@ class Desk:
             return ""
         if letters.is_blank(body):
             return EMPTY
-        name = self.checker.objection(folder, row.comment_id, body) if kind == Act.EDIT or row.verdict == Verdict.REFUSED else ""
-        return f"This text must not be posted: {report.CANDIDATE_REASONS.get(name, name)} ({name})." if name else ""
+        if kind != Act.EDIT and row.verdict != Verdict.REFUSED:
+            return ""
+        reason_name = self.checker.objection(folder, row.comment_id, body)
+        phrase = report.CANDIDATE_REASONS.get(reason_name, reason_name)
+        return f"This text must not be posted: {phrase} ({reason_name})." if reason_name else ""
 
     def undo(self, run: str) -> Any:
         """Undo the latest act of the visitor, and show its comment."""
@@ -115,9 +118,9 @@ class Desk:
 
 def make_pages(runs: Runs, settings: Settings, checker: Checker) -> Blueprint:
     """The page at /runs/NAME/approve."""
-    pages, desk = Blueprint("approve", __name__), Desk(runs, settings, checker)
-    pages.add_url_rule("/runs/<run>/approve", "show", desk.show)
-    pages.add_url_rule("/runs/<run>/approve", "act", desk.act, methods=["POST"])
+    pages, page = Blueprint("approve", __name__), ApprovePage(runs, settings, checker)
+    pages.add_url_rule("/runs/<run>/approve", "show", page.show)
+    pages.add_url_rule("/runs/<run>/approve", "act", page.act, methods=["POST"])
     return pages
 
 
@@ -136,8 +139,10 @@ def edited(kind: str, typed: str, reply: str) -> tuple[str, str]:
     >>> edited("edit", "So \\r\\nit is.\\r\\n", "So."), edited("edit", " So.", "So."), edited("approve", "other", "So.")
     (('edit', 'So\\nit is.'), ('approve', 'So.'), ('approve', 'So.'))
     """
+    if kind != Act.EDIT:
+        return kind, reply
     body = "\n".join(line.rstrip() for line in typed.splitlines()).strip()
-    return (kind, body) if kind == Act.EDIT and body != reply.strip() else (str(Act.APPROVE) if kind == Act.EDIT else kind, reply)
+    return (kind, body) if body != reply.strip() else (str(Act.APPROVE), reply)
 
 
 def what_happened(other: Approval, event: Approval) -> str:

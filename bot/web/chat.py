@@ -3,7 +3,7 @@
     GET  /chat/                 the room; asks for a nickname first
     GET  /chat/events           its events: `message`, and for each `writing` when it is its turn, then one of `answer` and `cancelled`
     POST /chat/say              a message
-    POST /chat/cancel           the own message is not answered
+    POST /chat/cancel           withdraws a message of the same person
 
 The log of the channel `chat` (hub.py) is the only state. A message without an answer is answered by a server process that holds its lease;
 if that process dies, another one, or the same one after a restart, takes the message over. Its place in the queue is the number of messages
@@ -23,15 +23,14 @@ from flask import Blueprint, redirect, render_template, request, session, url_fo
 from bot.cli import UserError, say
 from bot.conduct import letters
 from bot.online.answer import Question
+from bot.online.chat import NOT_ANSWERED, outcome, question_after
 from bot.web import live, workers
 from bot.web.hub import LEASE_SECONDS, ROOM, Entry, Event, Hub, order
 from bot.web.workers import Desk, TooMany
 
 MAX_CHARACTERS = 2000
 BOT = "Bot"
-THREAD_TEXTS = 20  # of the room, with which a reply is compared
-ABOVE_TEXTS, ABOVE_SECONDS = 5, 1800  # earlier messages of the same person, which are judged too
-NOTHING = "nothing good enough"
+ABOVE_SECONDS = 1800  # how long an earlier message of the same person is judged with a new one
 
 
 @dataclass
@@ -74,13 +73,11 @@ def plain_nick(nick: str) -> str:
 def question_to(message_id: str, messages: dict[str, Message]) -> Question:
     """The message as a comment, with what was said before it. Raises UserError if the room no longer keeps it."""
     if (own := messages.get(message_id)) is None:
-        raise UserError("so much was said since that the room no longer keeps this message")
+        raise UserError("the room no longer keeps this message, because many others came after it; send it again")
     earlier = [each for other, each in messages.items() if order(other) < order(message_id)]
-    above = [each.text for each in earlier if each.person == own.person and own.utc - each.utc < ABOVE_SECONDS][-ABOVE_TEXTS:]
-    answers = [each.answer for each in earlier if each.answer]
-    seed = sum(order(message_id)) % 2**31
-    thread = [each.text for each in earlier][-THREAD_TEXTS:]
-    return Question(own.text, seed=seed, above=tuple(above), thread=tuple(thread), own=tuple(answers[-THREAD_TEXTS:]))
+    above = [each.text for each in earlier if each.person == own.person and own.utc - each.utc < ABOVE_SECONDS]
+    thread, answers = [each.text for each in earlier], [each.answer for each in earlier if each.answer]
+    return question_after(own.text, sum(order(message_id)) % 2**31, above, thread, answers)
 
 
 class Room:
@@ -106,7 +103,7 @@ class Room:
         """Raises UserError if the message is not one that this person may cancel."""
         message = self.messages().get(message_id)
         if message is None or message.person != person or message.is_done:
-            raise UserError("this message is answered, or it is not yours")
+            raise UserError("you can cancel only messages of your own that have no answer yet")
         self.hub.cancel(message_id)
         self.hub.append(ROOM, {"type": "cancelled", "message": message_id})
 
@@ -117,30 +114,27 @@ class Room:
         """Answer a message here, unless another process does."""
         with self._taking:
             if self.hub.lease(message_id) and not self.desk.holds(message_id):
-                replies: dict[int, str] = {}
+                events: list[Event] = []
                 try:
                     self.desk.submit(
                         message_id,
                         person,
                         lambda: question_to(message_id, self.messages()),
-                        lambda event: self._report(message_id, event, replies),
+                        lambda event: self._report(message_id, event, events),
                     )
                 except TooMany as error:
                     self._answer(message_id, None, str(error))
 
-    def _report(self, message_id: str, event: Event, replies: dict[int, str]) -> None:
-        """Add an event of the desk to the log. replies: the candidates so far."""
+    def _report(self, message_id: str, event: Event, events: list[Event]) -> None:
+        """Add what the room shows of an event of the desk to the log. events: those of this message so far; the event is added to them."""
+        events.append(event)
         if event["type"] == "place" and event["place"] == 0:
             self.hub.append(ROOM, {"type": "writing", "message": message_id})
-        elif event["type"] == "candidate":
-            replies[event["number"]] = event["reply"]
-        elif event["type"] == "choice":
-            chosen = event["chosen"]
-            self._answer(message_id, None if chosen is None else replies[chosen], NOTHING if chosen is None else "")
-        elif event["type"] == "refused":
-            self._answer(message_id, None, f"not answered: {event['phrase']}")
+        elif event["type"] in ("refused", "choice"):
+            reply, why = outcome(events)
+            self._answer(message_id, reply or None, why)
         elif event["type"] == "failed":
-            self._answer(message_id, None, f"not answered: {event['message']}")
+            self._answer(message_id, None, NOT_ANSWERED.format(event["message"]))
 
     def _answer(self, message_id: str, text: str | None, why: str) -> None:
         self.hub.append(ROOM, {"type": "answer", "message": message_id, "text": text, "why": why})

@@ -194,7 +194,7 @@ def make_app(*pages: Blueprint, access: Access | None = None) -> Flask:
     is_https = access.url.startswith("https:")
     app.config.update(
         MAX_CONTENT_LENGTH=MAX_REQUEST_BYTES,
-        TRUSTED_HOSTS=["127.0.0.1", "localhost"] if not access.token_sha256 else [urlsplit(access.url).netloc] if access.url else None,
+        TRUSTED_HOSTS=trusted_hosts(access),
         SESSION_COOKIE_NAME="__Host-reply_bot" if is_https else "reply_bot",
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Strict" if not access.token_sha256 else "Lax",  # Lax: the URL with the token is opened from elsewhere
@@ -230,6 +230,13 @@ def make_app(*pages: Blueprint, access: Access | None = None) -> Flask:
     for each in pages:
         app.register_blueprint(each)
     return app
+
+
+def trusted_hosts(access: Access) -> list[str] | None:
+    """The host names for which the app answers; None: all."""
+    if not access.token_sha256:
+        return ["127.0.0.1", "localhost"]
+    return [urlsplit(access.url).netloc] if access.url else None
 
 
 def check_access(access: Access, tokens: Limiter) -> Any:
@@ -297,7 +304,7 @@ def show_error(error: HTTPException) -> Any:
 
 
 def show_user_error(error: UserError) -> Any:
-    return render_template("message.html.j2", title="This does not work", message=str(error), code=409), 409
+    return render_template("message.html.j2", title="This did not work", message=str(error), code=409), 409
 
 
 # --- people ---------------------------------------------------------------------------------------------------------------
@@ -423,5 +430,6 @@ def address_of(access: Access, host: str, port: int) -> str:
     """The URL of the app, for people."""
     if access.url:
         return f"{access.url.rstrip('/')}/"
-    name = socket.gethostname() if host in ("0.0.0.0", "::", "") else f"[{host}]" if ":" in host else host
-    return f"http://{name}:{port}/"
+    if host in ("0.0.0.0", "::", ""):
+        host = socket.gethostname()
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"

@@ -14,7 +14,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,8 @@ from bot.web.workers import Desk, TooMany
 
 MAX_CHARACTERS = 10_000  # Reddit's limit for a comment
 MAX_CANDIDATES = 40
-FORGOTTEN = "the comment is not known any more, because the server was restarted or an hour has passed; try it again"
-INTERRUPTED = "the server process that worked on the comment was interrupted; try it again"
+FORGOTTEN = "this comment is no longer available, because the server was restarted or an hour has passed; send it again"
+INTERRUPTED = "the server process that worked on this comment was interrupted; send it again"
 LAST = ("refused", "choice", "failed", "cancelled")
 
 
@@ -83,8 +83,8 @@ def make_pages(desk: Desk, hub: Hub, settings: Settings, config_file: Path | Non
 
     @pages.get("/<job>/events")
     def events(job: str) -> Any:
-        if not hub.after(channel_of(job)):  # an event, because browsers do not show the answer of a stream that fails
-            return server.stream(each for each in (server.event({"type": "failed", "message": FORGOTTEN}),))
+        if not hub.after(channel_of(job)):
+            return server.stream(forgotten())
         check_owner(hub, job)
         return live.stream(hub, channel_of(job), lambda event: event["type"] in LAST, lambda: fail_if_interrupted(hub, job))
 
@@ -112,12 +112,17 @@ def fail_if_interrupted(hub: Hub, job: str) -> None:
         hub.append(channel_of(job), {"type": "failed", "message": INTERRUPTED})
 
 
+def forgotten() -> Generator[str, None, None]:
+    """The events of a comment that is no longer available. Browsers do not show the answer of a stream that fails."""
+    yield server.event({"type": "failed", "message": FORGOTTEN})
+
+
 def channel_of(job: str) -> str:
     return f"try:{job}"
 
 
 def check_owner(hub: Hub, job: str) -> None:
-    """404 unless this browser asked, and 410 if the comment is not known any more, for example after a restart."""
+    """404 unless this browser asked, and 410 if the comment is no longer available, for example after a restart."""
     entries = hub.after(channel_of(job))
     if not entries:
         abort(410, FORGOTTEN)
