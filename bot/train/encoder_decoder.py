@@ -76,12 +76,17 @@ class Recipe(NamedTuple):
     forcing: Callable[[int, int], float] | None = None  # step and number of steps -> share of true tokens that the decoder reads
 
 
-def train(options: EncoderDecoderOptions, recipe: Recipe) -> None:
-    """Raises UserError if a file is missing, no row is short enough, the loss diverges, or memory runs out."""
+def train(options: EncoderDecoderOptions, recipe_of: Callable[[], Recipe]) -> None:
+    """recipe_of imports TensorFlow, so it is called when the files have been read.
+
+    Raises UserError if a file is missing, no row is short enough, the loss diverges, or memory runs out.
+    """
+    rows = {each: schema.read_rows(options.data / f"lm_{each}.csv", LmRow) for each in ("train", "val", "test")}
+    recipe = recipe_of()
+
     import keras
     import tensorflow as tf
 
-    rows = {each: schema.read_rows(options.data / f"lm_{each}.csv", LmRow) for each in ("train", "val", "test")}
     facts = data_facts(options.data, {f"lm_{each}.csv": len(part) for each, part in rows.items()})
     vocabulary, pairs, replies, validation = encode(rows, options)
     keras.utils.set_random_seed(options.seed)

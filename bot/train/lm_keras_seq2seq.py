@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -51,6 +52,10 @@ class Options(EncoderDecoderOptions):
 
 def train(options: Options) -> None:
     """See encoder_decoder.train."""
+    encoder_decoder.train(options, partial(recipe, options))
+
+
+def recipe(options: Options) -> Recipe:
     from bot.generators.encoder_decoder import keras
     from bot.generators.keras_seq2seq import BACK_END, build
 
@@ -68,4 +73,4 @@ def train(options: Options) -> None:
         return 1 - (1 - options.teacher_forcing) * step / steps
 
     optimizer = keras.optimizers.SGD if options.optimizer == Optimizer.sgd else keras.optimizers.Adam
-    encoder_decoder.train(options, Recipe(BACK_END, build, optimizer, rate, groups, forcing=forcing))
+    return Recipe(BACK_END, build, optimizer, rate, groups, forcing=forcing)

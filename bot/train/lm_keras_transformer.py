@@ -8,6 +8,7 @@ Reads and writes: see train/encoder_decoder.py.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -44,12 +45,16 @@ def rate(step: int, warmup: int, peak: float) -> float:
 
 def train(options: Options) -> None:
     """See encoder_decoder.train."""
+    if options.width % (2 * options.heads):
+        raise UserError(f"--width {options.width} is not a multiple of twice --heads {options.heads}; change one of them")
+    encoder_decoder.train(options, partial(recipe, options))
+
+
+def recipe(options: Options) -> Recipe:
     from bot.generators.encoder_decoder import keras
     from bot.generators.keras_transformer import BACK_END, build
 
-    if options.width % (2 * options.heads):
-        raise UserError(f"--width {options.width} is not a multiple of twice --heads {options.heads}; change one of them")
-    recipe = Recipe(
+    return Recipe(
         back_end=BACK_END,
         build=build,
         optimizer=lambda: keras.optimizers.Adam(beta_2=0.98, epsilon=1e-9),
@@ -57,4 +62,3 @@ def train(options: Options) -> None:
         groups=lambda network: [(network.trainable_variables, options.learning_rate)],
         smoothing=options.label_smoothing,
     )
-    encoder_decoder.train(options, recipe)
