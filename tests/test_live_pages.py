@@ -340,6 +340,45 @@ def test_hostile_messages_and_a_crisis(room: Server, visit: Any) -> None:
     assert "not answered: about suicide" in settled(page, 3)[2]  # what the same person wrote before counts
 
 
+def test_two_tabs_of_one_person_show_the_same_room(room: Server, visit: Any) -> None:
+    one = join(visit, room.url, "Ann")
+    two = one.context.new_page()
+    two.goto(f"{room.url}/chat/")
+    expect(two.locator("#connection")).to_have_text("Connected")
+    write(one, COMMENT)
+    write(two, COMMENT)
+    texts = settled(one, 2)
+    assert texts == settled(two, 2) and any("Bot" in each for each in texts)
+    for tab in (one, two):
+        expect(tab.locator(".line.mine")).to_have_count(2)
+    with room.stopped():
+        write(one, COMMENT)
+        two.get_by_role("button", name="Cancel").click()  # in the other tab
+        for tab in (one, two):
+            expect(tab.locator("#room > li").last).to_contain_text("Cancelled")
+
+
+@pytest.fixture
+def strict_room(config_file: Path) -> Iterator[Server]:
+    """A server with an empty room, for which no candidate is good enough."""
+    config_file.with_name("chat.jsonl").unlink(missing_ok=True)
+    with lively.server(config_file, WEB__STATE=str(config_file.with_name("room.json")), CHOOSE__MINIMUM_RANK="1") as running:
+        yield running
+
+
+def test_nothing_good_enough(strict_room: Server, visit: Any) -> None:
+    talk = join(visit, strict_room.url, "Ann")
+    write(talk, COMMENT)
+    (text,) = settled(talk, 1)
+    assert "Bot: no reply: nothing good enough" in text and talk.locator(".line.bot").count() == 0
+    trial: Page = visit(f"{strict_room.url}/try/")
+    ask(trial, COMMENT)
+    expect(trial.locator("#outcome")).to_have_text("No reply: nothing good enough")
+    expect(trial.locator(".candidate.refused")).to_have_count(6)
+    assert trial.locator(".candidate.chosen").count() == 0
+    assert "rank score below the threshold" in " ".join(trial.locator(".candidate .verdict").all_inner_texts())
+
+
 # --- how they look ----------------------------------------------------------------------------------------------------------------
 
 
@@ -358,9 +397,14 @@ def test_looks(room: Server, visit: Any) -> None:
             trial.keyboard.press("Tab")  # so that the focus counts as one of the keyboard
             focus = trial.evaluate("() => [document.activeElement.id, getComputedStyle(document.activeElement).outlineStyle]")
             assert focus == [name, "solid"], (scheme, width)
+        assert trial.locator("#start kbd:visible").all_inner_texts() == ["Ctrl", "Enter"]
     talk = join(visit, room.url, "Ann")
     write(talk, "w" * 300)
     write(talk, COMMENT)
     settled(talk, 2)
     for scheme, width in browsers.looks(talk):
         assert browsers.accessibility_problems(talk, scheme) == [] and not browsers.scrolls_sideways(talk), (scheme, width)
+        focus = browsers.outlines(talk, 8)
+        assert {kind for kind, *_ in focus} == {"A", "TEXTAREA", "BUTTON"}, (scheme, width)
+        assert {style for _, style, _ in focus} == {"solid"}, (scheme, width)
+        assert talk.locator("#say button kbd:visible").all_inner_texts() == ["Enter"]
