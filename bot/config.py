@@ -137,7 +137,7 @@ class ConductSettings(Section):
     comment_classifier: ModelFolder | None = Path("models/conduct-comment")
     reply_classifier: ModelFolder | None = Path("models/conduct-reply")
     comment_threshold: float = Field(default=0.25, ge=0, le=1)
-    reply_threshold: float = Field(default=0.5, ge=0, le=1)
+    reply_threshold: float = Field(default=0.3, ge=0, le=1)
     toxicity_model: ModelFolder | None = None
     maximum_toxicity: float = Field(default=0.5, ge=0, le=1)
     maximum_similarity: float = Field(default=0.95, ge=0.5, le=1)

@@ -208,7 +208,7 @@ def test_disasters_are_detected_in_titles_only() -> None:
 
 def test_the_reply_threshold_decides() -> None:
     around = what.around("Any good books for a long train ride?")
-    judged = {"how_to": 0.6, "insult": 0.1}
+    judged = {"how_to": 0.4, "insult": 0.1}
     assert what.may_say("The second part is better.", around, ConductSettings(), judged) is Unfit.HOW_TO
     assert what.may_say("The second part is better.", around, ConductSettings(reply_threshold=0.7), judged) is None
     assert what.may_say("The second part is better.", around, ConductSettings()) is None

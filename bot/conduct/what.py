@@ -75,8 +75,7 @@ class Unfit(Phrased):
 # --- may this be posted? -------------------------------------------------------------------------------------------------------
 
 
-# Category (the value of an `Unfit`) -> probability that the reply belongs to it. The classifier is calibrated for a threshold of 0.5; the
-# setting conduct.reply_threshold can change it.
+# Category (the value of an `Unfit`) -> probability that the reply belongs to it, compared with conduct.reply_threshold.
 Judged = Mapping[str, float]
 NOT_JUDGED: Judged = {}
 LANGUAGE_CHARACTERS = 20_000  # number of characters of a thread that are used to detect its language

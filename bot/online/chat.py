@@ -27,7 +27,6 @@ from bot.online.answer import Event, Question, Workers
 
 ABOVE_TEXTS = 5  # earlier texts of the same person, which are judged too
 THREAD_TEXTS = 20  # texts with which a reply is compared
-NOTHING = "no reply: nothing good enough"
 NOT_ANSWERED = "not answered: {}"
 
 
@@ -61,7 +60,7 @@ def outcome(events: Sequence[Event]) -> tuple[str, str]:
     if last["type"] == "refused":
         return "", NOT_ANSWERED.format(last["phrase"])
     if last["chosen"] is None:
-        return "", NOTHING
+        return "", answer.NOTHING
     return next(str(event["reply"]) for event in events if event["type"] == "candidate" and event["number"] == last["chosen"]), ""
 
 

@@ -51,7 +51,7 @@ def show(events: list[Event], console: Console) -> None:
         table.add_row(str(number + 1), Text(text.printable(replies[number])), *values, Text(why))
     console.print(table)
     chosen = last["chosen"]
-    console.print(Text("no reply: nothing good enough" if chosen is None else f"reply: {text.printable(replies[chosen])}"))
+    console.print(Text(answer.NOTHING if chosen is None else f"reply: {text.printable(replies[chosen])}"))
 
 
 def question_of(comment: str, settings: config.Settings, config_file: Path | None) -> Question:
