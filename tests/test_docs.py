@@ -34,7 +34,7 @@ from tests.test_notebooks import write_dumps
 
 pytestmark = pytest.mark.usefixtures("warm")
 
-PAST = {ROOT / "docs" / name for name in ("results.md", "history.md")}  # with commands of the past, and the folders of that day
+PAST = [ROOT / "docs" / name for name in ("results.md", "history.md")]  # with commands of the past, and the folders of that day
 DOCUMENTS = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if path not in PAST]
 BLOCK = re.compile(
     r"(?:^ *<!-- (?P<mark>run|not run): (?P<text>[^>]+) -->\n)?^ *```(?P<language>\w*)\n(?P<body>.*?)^ *```$", re.DOTALL | re.MULTILINE
