@@ -57,8 +57,8 @@ lint: setup  ## run ruff and mypy
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
 
-leaderboard: setup  ## compare all models; DATA=data/prepared OUT=data/leaderboard
-	@$(PY) run_bot.py leaderboard fill --data $(or $(DATA),data/prepared) --out $(or $(OUT),data/leaderboard)
+leaderboard: setup  ## compare all models; DATA=FOLDER OUT=FOLDER SAMPLES=CSV
+	@$(PY) run_bot.py leaderboard fill --data $(or $(DATA),data/prepared) --out $(or $(OUT),data/leaderboard) $(if $(SAMPLES),--samples $(SAMPLES))
 	@$(PY) run_bot.py leaderboard --data $(or $(DATA),data/prepared) --out $(or $(OUT),data/leaderboard)
 
 clean:  ## remove the environments and caches

@@ -32,6 +32,15 @@ def pairwise_accuracy(chosen: ArrayLike, rejected: ArrayLike) -> float:
     return float(np.mean(wins(chosen, rejected)))
 
 
+def perplexity(nats: float) -> float:
+    """The exponential of a mean loss per token; at most e^700, because a larger one would overflow.
+
+    >>> perplexity(0.0), perplexity(900.0) > 1e300
+    (1.0, True)
+    """
+    return math.exp(min(nats, 700.0))
+
+
 def roc_auc(labels: ArrayLike, scores: ArrayLike) -> float:
     """Area under the ROC curve: the probability that a row with label 1 scores higher than one with label 0. Ties count half.
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import zipfile
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -363,6 +364,16 @@ def test_a_reply_that_is_the_next_comment_goes_on_with_the_conversation(tmp_path
     (tmp_path / "chain.jsonl").write_bytes(as_json(rows))
     threads = [row.thread_id for row in extracted(tmp_path, Source.pairs, tmp_path / "chain.jsonl")[0]]
     assert threads[0] == threads[1] == threads[2] == threads[3] and len(set(threads)) == 3
+
+
+def test_conversations_of_shuffled_pairs(tmp_path: Path) -> None:
+    long = [f"line {number} of the first conversation, which is a long one" for number in range(4)]
+    chain = [*pairwise(long), (long[3], "Yes."), ("Yes.", "So it is.")]  # the last pair follows the one before it only if it stands there
+    rows = [chain[2], ("Who?", "Yes."), chain[0], ("other", "No."), chain[4], chain[1], chain[3]]
+    (tmp_path / "shuffled.jsonl").write_bytes(as_json(rows))
+    found = extracted(tmp_path, Source.pairs, tmp_path / "shuffled.jsonl")[0]
+    threads = {(row.comment, row.reply): row.thread_id for row in found}
+    assert len({threads[pair] for pair in chain[:4]}) == 1 and len(set(threads.values())) == 4
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from bot.config import GenerateSettings
 from bot.evaluate import model as evaluation
 from bot.rankers import score_files
 from bot.schema import LmRow, LossRow
-from bot.train import command, loop
+from bot.train import command, lm_keras_seq2seq, lm_keras_transformer, loop
 from bot.weights import cards
 from tests import tiny
 
@@ -263,6 +263,14 @@ def test_learning_rates_and_clipping(tmp_path: Path) -> None:
     for old, new in zip(before.trainable_variables, after.trainable_variables, strict=True):
         moved[id(old) in encoder] += float(((old.numpy() - new.numpy()) ** 2).sum())
     assert moved[False] == 0 and 0.001 < math.sqrt(moved[True]) <= 0.5 * 0.02 * 1.001
+
+
+def test_sgd_decays_with_each_epoch_and_the_transformer_warms_up() -> None:
+    sgd = lm_keras_seq2seq.recipe(lm_keras_seq2seq.Options(optimizer=lm_keras_seq2seq.Optimizer.sgd, decay=0.5))
+    assert [sgd.rate(7, epoch, 100, 2.0) for epoch in range(3)] == [2.0, 1.0, 0.5]
+    transformer = lm_keras_transformer.recipe(lm_keras_transformer.Options(warmup=10))
+    rates = [transformer.rate(step, 0, 100, 2.0) for step in range(100)]
+    assert rates.index(max(rates)) in (8, 9, 10) and max(rates) == pytest.approx(2.0, rel=0.1) and rates[-1] < 1 and rates[0] < 0.5
 
 
 def test_errors_of_options_and_data(tmp_path: Path) -> None:

@@ -274,6 +274,13 @@ def test_a_loss_that_is_not_a_number_stops_the_training() -> None:
     assert losses == [0.5]
 
 
+def test_a_validation_loss_that_is_not_a_number_stops_the_training(tmp_path: Path) -> None:
+    run = loop.Run(tmp_path / "checkpoint.npz", "key", [])
+    with pytest.raises(UserError, match=r"epoch 1: the validation loss is nan; .*lower --learning-rate"):
+        run.fit([2, 2], lambda step: 0.5, lambda: float("nan"), 1, str)
+    assert run.losses == [0.5, 0.5] and run.val_losses == {}
+
+
 # --- interruptions --------------------------------------------------------------------------------------------------------
 
 

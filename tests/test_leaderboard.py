@@ -330,7 +330,8 @@ def board_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     out = folder / "out"
     replies = {each.comment_id: f"Wow, {WORDS[n % 10]} again!" for n, each in enumerate(drawn)} | {"sample_1": HOSTILE}
     facts = {"words": 90, "seconds": 2.0, "peak_mb": 100.0}
-    made_from = {"model": serving.fingerprint(folder / "lm")}
+    settings = config.GenerateSettings(num_candidates=1).model_dump(mode="json")
+    made_from = {"model": serving.fingerprint(folder / "lm"), "settings": settings}
     candidates(out / "candidates" / "small.csv", replies, made_from=made_from, speed=facts)
     candidates(out / "candidates" / "retrieval.csv", {each.comment_id: each.replies[1] for each in drawn})
     schema.write_table(out / "samples.csv", ["comment_id", "comment"], [{"comment_id": "sample_1", "comment": HOSTILE}])
@@ -419,12 +420,34 @@ def test_pages_escape_text_and_refuse_foreign_files(built: dict[str, Any], board
         command.main(board_folder / "data", tmp_path, board_folder / "leaderboard.toml")
 
 
-def test_candidates_of_another_version_of_the_model_are_missing(board_folder: Path, tmp_path: Path) -> None:
+def board_of(folder: Path, entry: models.Generator) -> board.Board:
+    """A board of one generator, small, that is asked two comments."""
+    return board.Board(folder, folder, models.Models({"small": entry}, {}), asked(["no"], ["yes"]))
+
+
+@pytest.mark.parametrize("changed", [{}, {"model": "0"}, {"settings": {}}, {"settings": {"temperature": 0.1}}])
+def test_candidates_of_another_model_or_of_other_settings_are_missing(changed: dict[str, Any], board_folder: Path, tmp_path: Path) -> None:
     entry = models.read(board_folder / "leaderboard.toml").generators["small"]
-    path = candidates(tmp_path / "small.csv", {"t1_0": "so"}, made_from={"model": "0"})
-    with pytest.raises(UserError, match="another version of the model"):
-        command.current_answers(path, entry)
-    assert command.current_answers(path, models.Generator(entry.settings, path)).replies == {"t1_0": "so"}  # the user named the file
+    assert entry.settings
+    settings = {**entry.settings.model_dump(mode="json"), "model": "elsewhere"}
+    made_from = {"model": serving.fingerprint(board_folder / "lm"), "settings": settings, **changed}
+    path = candidates(tmp_path / "candidates" / "small.csv", {"t1_0": "so", "t1_1": "no"}, made_from=made_from)
+    own, named = (board_of(tmp_path, each) for each in (entry, models.Generator(entry.settings, path)))
+    assert named.read_answers("small", named.models.generators["small"]).replies["t1_0"] == "so"  # the user named the file
+    if changed:
+        with pytest.raises(UserError, match="another version of the model or with other settings"):
+            own.read_answers("small", entry)
+    else:
+        assert own.read_answers("small", entry) is own.answers["small"]
+
+
+def test_a_generator_without_a_candidate_for_each_comment_is_left_out(tmp_path: Path) -> None:
+    """Otherwise realism rankers could not be measured on the other generators."""
+    entry = models.Generator(None, candidates(tmp_path / "small.csv", {"t1_0": "so"}))
+    own = board_of(tmp_path, entry)
+    with pytest.raises(UserError, match="no candidate for 1 of 2 comments, such as t1_1"):
+        own.read_answers("small", entry)
+    assert own.answers == {}
 
 
 def test_markdown_has_the_best_value_in_bold() -> None:

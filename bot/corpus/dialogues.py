@@ -15,7 +15,8 @@ Writes OUT/corpus-NAME.parquet (columns of schema.Pair) and its manifest. NAME i
 
 The column subreddit is `corpus-NAME`, which is not a possible name of a subreddit. There is no karma, and times only in chitchat. depth is
 that of the comment in its conversation, from 0; empty for pairs. thread_id is the conversation. In a file of pairs, pairs with the same
-comment are one conversation, and so are consecutive pairs if the reply of one is the comment of the next. Ids are the prefix t1_ or t3_ and
+comment are one conversation, and so are pairs if the reply of one is the comment of another: of the next one, or, if the text has at least
+LONG_TEXT characters, of any. Ids are the prefix t1_ or t3_ and
 the first 15 hexadecimal digits of the SHA-256 of NAME and the corpus's own id (of a line, a conversation, the number of a turn) or, for
 pairs, the text; the ids of Reddit are shorter.
 
@@ -57,11 +58,12 @@ from bot.corpus.pair_files import lines_of, scratch, texts_of
 from bot.corpus.pairs import CORPUS, REDDIT
 from bot.schema import Pair
 
-REVISION = 1  # of the readers
+REVISION = 2  # of the readers
 BATCH_ROWS = 10_000
 SEPARATOR = " +++$+++ "
 LINES, CONVERSATIONS = "movie_lines.txt", "movie_conversations.txt"
 CHITCHAT = "chitchat-dataset==0.9.0"
+LONG_TEXT = 40  # characters; a shorter text, such as "Yes.", is in many conversations
 PAIRS_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt")
 
 _LINE_IDS = re.compile(r"\[\s*+(?:'[^']*+'\s*+(?:,\s*+|(?=\])))*+\]\s*+")
@@ -379,9 +381,8 @@ def utc_of(written: str | None) -> int | None:
 def pairs(name: str, path: Path, counts: Counts) -> Iterator[Pair]:
     """The pairs of a file. Raises UserError if it is neither JSON lines nor CSV with the columns comment and reply."""
     flaws = counts.of(path.name)
-    threads: dict[str, str] = {}  # by comment_id
+    threads = conversations(name, path)
     seen: set[str] = set()
-    last_thread = last_reply = ""
     for comment, reply in (tuple(map(without_tags, each)) for each in texts_of(path, flaws)):
         if not (comment and reply):
             counts.dropped["no_text"] += 1
@@ -391,6 +392,28 @@ def pairs(name: str, path: Path, counts: Counts) -> Iterator[Pair]:
             counts.dropped["duplicate"] += 1
             continue
         seen.add(reply_id)
-        new = last_thread if comment == last_reply else fullname("t3", name, comment)
-        last_thread, last_reply = threads.setdefault(comment_id, new), reply
-        yield Pair(CORPUS + name, last_thread, "", None, comment_id, comment, None, None, reply_id, reply, None, None, None)
+        yield Pair(CORPUS + name, threads[comment_id], "", None, comment_id, comment, None, None, reply_id, reply, None, None, None)
+
+
+def conversations(name: str, path: Path) -> dict[str, str]:
+    """comment_id -> thread_id. A comment continues the conversation of a pair whose reply it is: of the pair before it, and, as the pairs
+    may be shuffled, of any pair if it is a long text.
+    """
+    parents: dict[str, str] = {}  # a forest of comment_ids: each tree is a conversation
+
+    def root(node: str) -> str:
+        while (parent := parents.setdefault(node, node)) != node:
+            parents[node] = node = parents[parent]
+        return node
+
+    last_id = last_reply = ""
+    for comment, reply in (tuple(map(without_tags, each)) for each in texts_of(path, Counter())):
+        if not (comment and reply):
+            continue
+        comment_id = fullname("t1", name, comment)
+        continued = [last_id] if comment == last_reply else []
+        followed = [fullname("t1", name, reply)] if len(reply) >= LONG_TEXT else []
+        roots = [root(node) for node in (comment_id, *continued, *followed)]
+        parents |= dict.fromkeys(roots, min(roots))
+        last_id, last_reply = comment_id, reply
+    return {node: f"t3_{root(node).removeprefix('t1_')}" for node in [*parents]}

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from bot import files, text
+from bot import files, metrics, text
 from bot.cli import UserError, first_line
 from bot.config import GenerateSettings
 from bot.generators import stream_seed, truncate
@@ -387,7 +387,7 @@ def reply_perplexity(
     total = -sum(mean * count for mean, (_, count) in zip(means, kept, strict=True))
     characters = sum(len(row.reply) for row, _ in kept)
     tokens = sum(count for _, count in kept)
-    return {"rows": len(kept), "perplexity": math.exp(min(total / tokens, 700.0)), "bits_per_character": total / math.log(2) / characters}
+    return {"rows": len(kept), "perplexity": metrics.perplexity(total / tokens), "bits_per_character": total / math.log(2) / characters}
 
 
 def load(path: Path, back_end: str, build: Build) -> EncoderDecoder:

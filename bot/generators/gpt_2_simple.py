@@ -15,14 +15,13 @@ text of the tokens. Id 50256, which never occurs in fine-tuning, also ends a can
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
 
-from bot import text
+from bot import metrics, text
 from bot.cli import UserError, first_line
 from bot.config import GenerateSettings, Precision
 from bot.generators import prompt_room, stream_seed, truncate
@@ -449,7 +448,7 @@ class Measure:
             sums = session.run(self.sums, {self.tokens: tokens, self.parts: [whole, reply]})
             nats = [total + float(more) for total, more in zip(nats, sums, strict=True)]
         reply_tokens = sum(max(1, len(ids) - 1 - prompt - self.surplus) for ids, prompt in rows)
-        perplexity = math.exp(min(nats[1] / reply_tokens, 700.0))  # a larger value would overflow
+        perplexity = metrics.perplexity(nats[1] / reply_tokens)
         return {"loss": nats[0] / sum(len(ids) - 1 for ids, _ in rows), "perplexity": perplexity}
 
 

@@ -9,7 +9,6 @@ in tokenizer_config.json (`spelt_start`, `spelt_end`).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import AutoModelForCausalLM, LogitsProcessor, LogitsProcessorList
 
-from bot import text
+from bot import metrics, text
 from bot.cli import UserError
 from bot.config import GenerateSettings, Precision
 from bot.generators import prompt_room, stream_seed, truncate
@@ -287,7 +286,7 @@ def reply_perplexity(path: Path, rows: Sequence[LmRow], max_rows: int, settings:
     tokens = [count - surplus for _, count in kept]
     means = generator.log_likelihoods([(row.comment, row.reply) for row, _ in kept], GenerateSettings(max_prompt_tokens=max_tokens))
     nats = -sum(mean * count for mean, count in zip(means, tokens, strict=True))
-    return {"rows": len(kept), "perplexity": math.exp(nats / sum(tokens))}
+    return {"rows": len(kept), "perplexity": metrics.perplexity(nats / sum(tokens))}
 
 
 def load(path: Path, _: Precision = "int8") -> Transformers:

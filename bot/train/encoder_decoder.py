@@ -11,7 +11,6 @@ resumed run has the same losses as an uninterrupted one.
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import numpy as np
 import typer
 
-from bot import files, schema
+from bot import files, metrics, schema
 from bot.cli import UserError, first_line
 from bot.corpus import copies
 from bot.schema import LmRow, LossRow
@@ -51,7 +50,7 @@ Width = Annotated[int, typer.Option(min=8, help="size of the embeddings")]
 @dataclass(frozen=True, kw_only=True)
 class EncoderDecoderOptions(TrainOptions):
     out: Out = Path("models/lm")
-    pairs: Annotated[int, typer.Option(min=1, help="pairs to train on, drawn at random")] = 200_000
+    pairs: Annotated[int, typer.Option(min=1, help="pairs to train on, drawn at random")] = 100_000
     epochs: Epochs = 4
     patience: Annotated[int, typer.Option(min=1, help="stop after so many epochs in a row without a better validation perplexity")] = 1
     max_tokens: Annotated[int, typer.Option(min=8, help="truncate longer comments and skip rows with longer replies")] = 60
@@ -99,21 +98,22 @@ def train(options: EncoderDecoderOptions, recipe_of: Callable[[], Recipe]) -> No
     except tf.errors.ResourceExhaustedError as error:
         remedy = f"a --batch-tokens below {options.batch_tokens}"
         raise UserError(f"out of memory ({first_line(error)}); use {remedy}, and another --out") from None
-    metrics = {
+    measured = {
         "train_loss_last_50_steps": loop.mean_of_last(run.losses), "best_epoch": run.best_epoch,
         "epochs": len(run.val_losses), "parameters": sum(int(np.prod(value.shape)) for value in run.best),
         "hours": round(run.seconds / 3600, 3),
     }  # fmt: skip
     card = cards.ModelCard(
-        kind="lm", base="", base_sha256="", format="full", data=facts, settings=settings, metrics=metrics, **card_text("lm", LIMITS)
+        kind="lm", base="", base_sha256="", format="full", data=facts, settings=settings, metrics=measured, **card_text("lm", LIMITS)
     )
     with files.atomic_folder(options.out) as new:
         save(network, vocabulary, new)
         copies.write(new, replies)
         schema.write_rows(new / "losses.csv", LossRow, run.rows())
         cards.write_card(new, card)
-    print(f"{options.out}: trained on {len(pairs):,} pairs, validation perplexity {math.exp(min(run.val_losses.values())):.1f} after epoch"
-          f" {metrics['best_epoch']} of {metrics['epochs']}")  # fmt: skip
+    best = metrics.perplexity(min(run.val_losses.values()))
+    epochs = f"epoch {run.best_epoch} of {len(run.val_losses)}"
+    print(f"{options.out}: trained on {len(pairs):,} pairs, validation perplexity {best:.1f} after {epochs}")
 
 
 def encode(rows: dict[str, list[LmRow]], options: EncoderDecoderOptions) -> tuple[Any, list[Pair], list[str], list[Pair]]:
@@ -199,7 +199,9 @@ class Trainer:
     def fit(self, key: str) -> loop.Run:
         """The run, whose losses are nats per target token. key: identifies it, see loop.settings_key."""
         run = loop.Run(self.options.out / CHECKPOINT, key, self.state, self.network.trainable_variables)
-        run.fit(self.epochs, self.one_step(), self.validate(), self.options.patience, lambda loss: f"perplexity {math.exp(loss):.2f}")
+        run.fit(
+            self.epochs, self.one_step(), self.validate(), self.options.patience, lambda loss: f"perplexity {metrics.perplexity(loss):.2f}"
+        )
         return run
 
     def one_step(self) -> Callable[[int], float]:

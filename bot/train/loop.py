@@ -193,6 +193,12 @@ def gradient_of(parameter: torch.nn.Parameter) -> torch.Tensor:
     return parameter.grad
 
 
+def check_finite(loss: float, name: str) -> None:
+    """Raises UserError if the training has diverged."""
+    if not math.isfinite(loss):
+        raise UserError(f"{name} is {loss}; delete the checkpoint and lower --learning-rate")
+
+
 def run_steps(losses: list[float], steps: int, one_step: Callable[[int], float], save: Callable[[], None]) -> None:
     """Run the steps after those in `losses`, with a progress bar, and append each loss. Calls `save` every two minutes and at the end.
 
@@ -206,8 +212,7 @@ def run_steps(losses: list[float], steps: int, one_step: Callable[[int], float],
         task = progress.add_task("training", total=steps, completed=len(losses), loss="")
         for step in range(len(losses), steps):
             loss = one_step(step)
-            if not math.isfinite(loss):
-                raise UserError(f"step {step + 1}: the loss is {loss}; delete the checkpoint and lower --learning-rate")
+            check_finite(loss, f"step {step + 1}: the loss")
             losses.append(loss)
             progress.update(task, advance=1, loss=f"loss {mean_of_last(losses):.4f}")
             if time.monotonic() - saved > CHECKPOINT_SECONDS or step + 1 == steps:
@@ -289,8 +294,8 @@ class Run:
     ) -> None:
         """Train until the lowest validation loss is `patience` epochs old, and leave `kept` with their values at that loss.
 
-        epochs: the number of steps in each. show: a validation loss, as in the message after each epoch. Raises UserError: see `resume` and
-        run_steps.
+        epochs: the number of steps in each. show: a validation loss, as in the message after each epoch. Raises UserError: see `resume`,
+        run_steps and check_finite.
         """
         self.resume(sum(epochs))
         started = time.monotonic() - self.seconds
@@ -306,6 +311,7 @@ class Run:
             if end not in self.val_losses:
                 with cli.waiting("measuring the validation rows"):
                     loss = validate()
+                check_finite(loss, f"epoch {number}: the validation loss")
                 if loss < min(self.val_losses.values(), default=math.inf):
                     self.best = [variable.numpy() for variable in self.kept]
                 self.val_losses[end] = loss

@@ -17,6 +17,7 @@ from bot.evaluate.leaderboard.models import Generator, Models
 from bot.evaluate.leaderboard.sample import Asked
 from bot.rankers.score_files import Scores
 from bot.schema import LmRow
+from bot.weights import serving
 
 FILE = Path("leaderboard.toml")
 LIKELIHOODS = "people"  # the name of the set of pairs
@@ -52,6 +53,22 @@ class Board:
         """The file with the candidates of a generator or baseline."""
         own = self.models.generators.get(name)
         return own.candidates if own and own.candidates else self.out / "candidates" / f"{name}.csv"
+
+    def read_answers(self, name: str, entry: Generator | None = None) -> Answers:
+        """Read the candidates of a generator or baseline, and keep them in `answers`.
+
+        Raises UserError if a comment has none, or if those that `fill` wrote are of another version of the model, or of other settings.
+        """
+        path = self.candidates(name)
+        found = generators.read_answers(path)
+        if entry and entry.settings and not entry.candidates:
+            made_from = {"settings": {}, **found.manifest.get("made_from", {})}
+            wanted = entry.settings.model_dump(mode="json", exclude={"model"})
+            if made_from.get("model") != serving.fingerprint(entry.settings.model) or not wanted.items() <= made_from["settings"].items():
+                raise UserError(f"{path}: written by another version of the model or with other settings; run `leaderboard fill`")
+        found.of(self.asked)
+        self.answers[name] = found
+        return found
 
 
 def read_board(data: Path, out: Path, path: Path) -> Board:

@@ -29,8 +29,6 @@ from bot.evaluate.evaluate import check_outputs
 from bot.evaluate.leaderboard import generators, models, rankers, sample
 from bot.evaluate.leaderboard.board import FILE, Board, bits, make_tasks, read_board
 from bot.evaluate.leaderboard.columns import FACTS, GENERATOR_COLUMNS, RANKER_COLUMNS, TASK_COLUMNS
-from bot.evaluate.leaderboard.generators import Answers
-from bot.evaluate.leaderboard.models import Generator
 from bot.schema import Judgement, LmRow, sample_rows
 from bot.weights import cards, serving
 
@@ -59,10 +57,14 @@ def measure_generators(board: Board, judgements: Path | None) -> None:
             with board.skipping(f"{name}, bits per character"):
                 row["bits"] = bits(board, name, entry)
         with board.skipping(f"{name}, candidates"):
-            board.answers[name] = current_answers(board.candidates(name), entry)
-            row |= generators.speed(board.answers[name].manifest)
-            measure_replies(board, row, name, board.answers[name].of(board.asked), fitted)
-        if entry.settings and entry.settings.model.is_dir() and (share := generators.acceptable(read, fingerprint(entry))):
+            answers = board.read_answers(name, entry)
+            row |= generators.speed(answers.manifest)
+            measure_replies(board, row, name, answers.of(board.asked), fitted)
+        if (
+            entry.settings
+            and entry.settings.model.is_dir()
+            and (share := generators.acceptable(read, serving.fingerprint(entry.settings.model)))
+        ):
             row["acceptable"] = share
     add_generator_baselines(board, fitted)
 
@@ -81,9 +83,9 @@ def add_generator_baselines(board: Board, fitted: Mapping[str, judges.Judge]) ->
         row = board.generators["random"] = {}
         measure_replies(board, row, "random", sample_rows(others, len(board.asked), sample.SEED), fitted)
     with board.skipping("retrieval"):
-        board.answers["retrieval"] = generators.read_answers(board.candidates("retrieval"))
-        row = board.generators["retrieval"] = generators.speed(board.answers["retrieval"].manifest)
-        measure_replies(board, row, "retrieval", board.answers["retrieval"].of(board.asked), fitted)
+        answers = board.read_answers("retrieval")
+        row = board.generators["retrieval"] = generators.speed(answers.manifest)
+        measure_replies(board, row, "retrieval", answers.of(board.asked), fitted)
 
 
 def measure_replies(board: Board, row: dict[str, Any], name: str, replies: Sequence[str], fitted: Mapping[str, judges.Judge]) -> None:
@@ -104,18 +106,6 @@ def add_bleu(board: Board, row: dict[str, Any], name: str, replies: Sequence[str
             raise measures.TooFew(f"only {len(with_others)} comments have two replies of people")
         references = [each.replies[1:] for each, _ in with_others]
         row["bleu_2"] = generators.bleu_2([reply for _, reply in with_others], references, [each.thread_id for each, _ in with_others])
-
-
-def fingerprint(entry: Generator) -> str:
-    return serving.fingerprint(entry.settings.model) if entry.settings else ""
-
-
-def current_answers(path: Path, entry: Generator) -> Answers:
-    """Read candidates. Raises UserError if there are none, or those that `fill` wrote are of another version of the model."""
-    answers = generators.read_answers(path)
-    if entry.settings and not entry.candidates and answers.manifest.get("made_from", {}).get("model") != fingerprint(entry):
-        raise UserError(f"{path}: written by another version of the model; run `leaderboard fill`")
-    return answers
 
 
 # --- rankers --------------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import typer
 
 from bot import files, schema
 from bot.cli import UserError
-from bot.evaluate.leaderboard import generators, rankers, sample
+from bot.evaluate.leaderboard import rankers, sample
 from bot.evaluate.leaderboard.board import FILE, Board, bits, make_tasks, read_board
 from bot.evaluate.leaderboard.models import Generator
 from bot.rankers.score_files import start
@@ -52,9 +52,9 @@ def fill(board: Board, sources: Sequence[Path]) -> None:
     retrieve = ["leaderboard", "retrieve", "--data", str(board.data), *asked, "--out", str(board.candidates("retrieval"))]
     parts["retrieval"] = lambda: start(retrieve, {})
     failed = run_parts(board, parts)
-    for name in board.models.generators:
+    for name, entry in board.models.generators.items():
         with board.skipping(f"{name}, candidates"):
-            board.answers[name] = generators.read_answers(board.candidates(name))
+            board.read_answers(name, entry)
     tasks = make_tasks(board)
     scoring: dict[str, Callable[[], None]] = {
         f"{name}, scores": lambda name=name, folder=folder: score(board, name, folder, tasks)  # type: ignore[misc]

@@ -18,7 +18,7 @@ from bot.schema import LmRow, sample_rows
 COMMENTS = 400  # test threads, with one comment each
 SAMPLES = 20
 SEED = 1
-MEASURED_REPLY = 160  # characters: for likelihoods, so that every model reads the whole reply
+MEASURED_REPLY = 160  # characters: for likelihoods, so that models read the whole reply; encoder–decoders take the mean of the first tokens
 
 
 @dataclass(frozen=True)
