@@ -413,10 +413,11 @@ def test_settings_cannot_disable_a_check() -> None:
 
 
 @pytest.mark.parametrize("category", [*matching.CATEGORIES, Unfit.INVENTED_QUOTE])
-def test_a_probability_of_one_half_is_a_refusal(category: str) -> None:
-    """The classifiers' probabilities add refusals to those of the patterns. Probabilities below one half have no effect."""
-    assert refusal("Why not?", judged={category: 0.5}) == category
-    assert refusal("Why not?", judged={category: 0.49, "harmless": 1.0}) is None
+def test_a_probability_from_the_threshold_on_is_a_refusal(category: str) -> None:
+    """The classifiers' probabilities add refusals to those of the patterns. Those below the threshold have no effect."""
+    threshold = ConductSettings().reply_threshold
+    assert refusal("Why not?", judged={category: threshold}) == category
+    assert refusal("Why not?", judged={category: threshold - 0.01, "harmless": 1.0}) is None
     assert refusal("u/spez is an idiot", judged={category: 1.0}) is Unfit.PING
 
 
