@@ -64,6 +64,11 @@ _BY_MODERATORS = rf"(?i)by{_GAP}{_THE}(?:{_ADMINS}|{_MODERATORS})"
 BRACKETED_WORDS = 3
 NOTICE_LENGTH = 500  # characters; scripts that overwrite comments may append an advertisement
 _BRACKETED = re.compile(r"\[[^\[\]]*+(?:\[[^\[\]]*+\](?:\([^()]*+\))?[^\[\]]*+)*+\]")  # may contain a link
+# "Deleted" or "removed" in other languages.
+_REMOVED_ELSEWHERE = re.compile(
+    r"(?i)gel[öo]scht|entfernt|supprim|effac|elimin|borrad|retirad|removid|apagad|exclu[ií]d|cancellat|rimoss|verwijderd|slettet|raderad"
+    r"|borttag|fjernet|poistett|usuni[ęe]t|smaz[aá]n|silin|kald[ıi]r|töröl|[șş]ters|удал[её]н|видален|削除|삭제|删除|刪除"
+)
 # A person's own remark in brackets.
 _ASIDE = re.compile(
     r"(?i)\[\s*(?:deleted|removed)\s+(?!by (?:the |its |their |an? )?(?:original )?(?:author|user|owner|poster)\b)\w"
@@ -199,8 +204,8 @@ def is_notice(body: str) -> bool:
     shown = " ".join(unicodedata.normalize("NFKC", body.strip().strip("*_~`^ \t")).split())
     if len(shown) > NOTICE_LENGTH:
         return False
-    if _BRACKETED.fullmatch(shown) and len(words(shown)) <= BRACKETED_WORDS and not _ASIDE.match(shown):
-        return True
+    if _BRACKETED.fullmatch(shown) and not _ASIDE.match(shown):
+        return len(words(shown)) <= BRACKETED_WORDS or _REMOVED_ELSEWHERE.search(shown) is not None
     return _OVERWRITTEN.match(shown) is not None
 
 

@@ -324,8 +324,8 @@ def test_an_interrupted_run_resumes_with_the_same_result(bases: Path, tmp_path: 
 
 def test_this_back_end_never_loads_pytorch(realism: Path, data: Path, bases: Path, tmp_path: Path) -> None:
     """Scoring, exporting and training, one after the other in one process."""
-    pairs = [("Which book for reader 7?", GOOD), ("Which book for reader 7?", BAD)]
-    (tmp_path / "in.csv").write_text("comment,reply\n" + "".join(f"{comment},{reply}\n" for comment, reply in pairs))
+    pairs = [("Which book, reader 99?", GOOD), ("Which book, reader 99?", BAD)]
+    schema.write_table(tmp_path / "in.csv", ["comment", "reply"], [{"comment": comment, "reply": reply} for comment, reply in pairs])
     program = f"""
 import sys
 from pathlib import Path
@@ -355,7 +355,8 @@ print([name for name in ("torch", "transformers") if name in sys.modules], "tens
     assert done.stdout.splitlines()[-1] == "[] True"
     _, rows = schema.read_table(tmp_path / "out.csv")
     expected = rankers.load("tfhub-bert", realism).score(pairs)
-    assert [float(row["realism_score"]) for row in rows] == pytest.approx(expected, abs=1e-5) and expected[0] > expected[1]
+    assert [float(row["realism_score"]) for row in rows] == pytest.approx(expected, abs=1e-5)
+    assert expected[0] > 0.8 and expected[1] < 0.2
     assert rows[0]["upvote_score"] == ""
     assert cards.read_card(tmp_path / "m").base == "export"
 

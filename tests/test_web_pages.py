@@ -287,8 +287,9 @@ def test_hostile_texts_stay_texts(visitor: Callable[..., BrowserContext], url: s
 def test_the_focus_is_visible(visitor: Callable[..., BrowserContext], url: str, run: Path, path: str, expected: set[str]) -> None:
     page = visitor().new_page()
     page.goto(url + path.format(run.name))
-    assert {kind for kind, *_ in chromium.outlines(page, 24)} == expected
-    assert [each for each in chromium.outlines(page, 24) if each[1] == "none" or each[2] < 1] == []
+    found = chromium.outlines(page, 24)
+    assert {kind for kind, *_ in found} == expected
+    assert [each for each in found if each[1] == "none" or each[2] < 1] == []
 
 
 def test_the_app_listens_at_127_0_0_1_only_unless_told_otherwise(url: str) -> None:
