@@ -16,7 +16,7 @@ Writes OUT/corpus-NAME.parquet (columns of schema.Pair) and its manifest. NAME i
 The column subreddit is `corpus-NAME`, which is not a possible name of a subreddit. There is no karma, and times only in chitchat. depth is
 that of the comment in its conversation, from 0; empty for pairs. thread_id is the conversation. In a file of pairs, pairs with the same
 comment are one conversation, and so are pairs if the reply of one is the comment of another: of the next one, or, if the text has at least
-LONG_TEXT characters, of any. Ids are the prefix t1_ or t3_ and
+LONG_TEXT characters, of any; so are pairs with the same reply of this length. Ids are the prefix t1_ or t3_ and
 the first 15 hexadecimal digits of the SHA-256 of NAME and the corpus's own id (of a line, a conversation, the number of a turn) or, for
 pairs, the text; the ids of Reddit are shorter.
 
