@@ -223,7 +223,7 @@ def network(split: Split, checkpoint: Path, tokenize: Callable[[str], list[str]]
         each: trainer.Batches([trainer.labelled((text,), label) for text, label in zip(*split[each], strict=True)], encode)
         for each in ("train", "val")
     }
-    losses = trainer.fit(model, parts["train"], parts["val"], options, checkpoint, {"changes": changes})
+    losses = trainer.fit(model, parts["train"], parts["val"], options, checkpoint, {"changes": changes}).rows()
     trainer.save_plots(words, checkpoint.parent)
     ranker = glove_bilstm.GloveBilstm(model, ids)
     score = lambda texts: [1 / (1 + np.exp(-value)) for value in ranker.logits_of_ids([encode((text,)) for text in texts])]  # noqa: E731

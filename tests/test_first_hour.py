@@ -161,6 +161,27 @@ def test_doctor_notices_ports_runs_and_packages(tmp_path: Path) -> None:
     assert doctor.packages(f"pytest=={pytest.__version__}\n# a comment\n", doctor.installed_version).state == "ok"
 
 
+def test_doctor_asks_whether_the_servers_answer(config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    nobody = lively.free_port()
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket(socket.AF_UNIX) as local:
+        local.bind("redis.socket")
+        local.listen()
+        answering = f"127.0.0.1:{server.getsockname()[1]}"
+        settings = 'url = "http://ADDRESS/v1"\nmodel = "m"\nprompt = "chat"\n'
+        (tmp_path / "served").mkdir()
+        for address, redis, state in ((answering, f"redis://{answering}/0", "ok"), (f"127.0.0.1:{nobody}", "unix://gone.socket", "FAIL")):
+            (tmp_path / "served" / "server.toml").write_text(settings.replace("ADDRESS", address), encoding="utf-8")
+            monkeypatch.setenv("BOT_GENERATE__BACKEND", "openai-server")
+            monkeypatch.setenv("BOT_GENERATE__MODEL", str(tmp_path / "served"))
+            monkeypatch.setenv("BOT_WEB__REDIS_URL", redis)
+            found = states(config_file)
+            assert (found["generator's server"][0], found["Redis"][0]) == (state, state)
+            assert address in found["generator's server"][1]
+        assert doctor.reachable("Redis", f"unix://{tmp_path}/redis.socket").state == "ok"
+        assert "https" not in doctor.reachable("x", f"https://127.0.0.1:{nobody}/v1").detail
+
+
 # --- models list ------------------------------------------------------------------------------------------------------------
 
 

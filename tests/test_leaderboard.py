@@ -255,9 +255,7 @@ def test_a_wrong_list_of_models_is_an_error_in_one_line(tmp_path: Path, content:
 
 
 def test_a_model_is_one_line_and_its_card_names_the_back_end(tmp_path: Path) -> None:
-    card = cards.ModelCard(
-        "lm", "b", "0", "full", settings={"backend": "gpt-2-simple", "pairs": 7}, metrics={"parameters": 9, "hours": 0.5}
-    )
+    card = cards.ModelCard("lm", "b", "0", "full", settings={"backend": "gpt-2-simple", "pairs": 7}, hours=0.5, parameters=9)
     cards.write_card(tmp_path / "lm", card)
     path = tmp_path / "leaderboard.toml"
     path.write_text(

@@ -318,7 +318,7 @@ def test_second(bench: Bench, backend: str) -> None:
     base = {"transformers": "smollm2-135m-instruct", "gpt-2-simple": "124M"}[backend]
     assert card.base == base and card.base_sha256 == bases.base_sha256(base)  # the tiny model of this name
     steps = [row.train_loss for row in losses if row.train_loss is not None]
-    assert len(steps) >= 4 and steps[-1] < steps[0]
+    assert len(steps) >= 4 and steps[-1] < steps[0] and card.hours > 0 and card.parameters > 10_000
     assert card.metrics["val_perplexity"] < card.metrics["val_perplexity_base"]
     assert len(schema.read_rows(bench.work / "data" / f"samples-{backend}.csv", Candidate)) == 6
     assert "val_perplexity_base" in str(outputs(content))
@@ -336,6 +336,7 @@ def test_third(bench: Bench, backend: str) -> None:
     scored = notebook.table(bench.work / "data" / f"realism_test_scored-{backend}.csv")
     assert len(scored) == len(rows["test"]) and scored["realism_score"].between(0, 1).all() and "upvote_score" not in scored
     card = cards.read_card(bench.work / "models" / f"realism-{backend}")
+    assert card.hours > 0 and card.parameters > 10_000
     assert card.kind == "realism" and scored["realism_score"].nunique() > 10
     assert card.metrics["all"]["ranker"]["roc_auc"][0] == pytest.approx(metrics.roc_auc(scored["label"], scored["realism_score"]), abs=1e-3)
 
@@ -412,11 +413,13 @@ def test_seventh(bench: Bench, tmp_path: Path) -> None:
     )  # fmt: skip
     check(content, figures=2, tables=1)
     card = cards.read_card(tmp_path / "models" / "realism-glove-bilstm")
+    assert card.hours > 0 and card.parameters > 1000
     assert card.base == glove.name and 0 <= card.metrics["all"]["ranker"]["roc_auc"][0] <= 1
     losses = schema.read_rows(tmp_path / "models" / "lm-keras-seq2seq" / "losses.csv", LossRow)
     steps = [row.train_loss for row in losses if row.train_loss is not None]
     assert steps[-1] < steps[0]
     board = json.loads((tmp_path / "data" / "leaderboard" / "leaderboard.json").read_text(encoding="utf-8"))
     assert board["generators"]["lm-keras-seq2seq"]["bits"][0] > 0
+    assert board["generators"]["lm-keras-seq2seq"]["hours"] > 0
     assert board["rankers"]["realism-glove-bilstm"]["pairs_per_second"] > 0
     assert "Leaderboard" in next(output.data["text/html"] for output in outputs(content) if "iframe" in str(output.get("data")))

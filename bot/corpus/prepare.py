@@ -305,7 +305,7 @@ def write_split(
 
 
 def realism_command(
-    fakes: Annotated[list[Path], typer.Argument(metavar="FILE...", help="candidates that `generate` wrote for OUT/lm_*.csv")],
+    fakes: Annotated[list[Path], typer.Argument(metavar="FILE", help="candidates that `generate` wrote for OUT/lm_*.csv")],
     out: Annotated[Path, typer.Option(help="folder with the training files, also the output folder")] = OUT,
     overwrite: files.Overwrite = False,
 ) -> None:

@@ -33,7 +33,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from bot import config, files, generators, rankers
+from bot import cli, config, files, generators, rankers
 from bot.cli import UserError
 from bot.corpus.compared import STEMS
 from bot.evaluate import choices, judges, measures, model, show, upvote
@@ -202,7 +202,8 @@ def evaluate_stage(run: Evaluation, available: dict[str, Ranker], candidates: Pa
     if with_all := used is not None and used.card.settings.get("threads") == "all":
         run.skip("judge liked", "the upvote ranker was trained on the judges' half of the threads, too (threads: all)")
     fitted = fit_judges(run, seed, without=("liked",) if with_all else ())
-    run.metrics["ranking_stage"] = choices.measure_choices(read, list(scorers), weights, run.settings.choose, fitted)
+    with cli.waiting("measuring the choices"):
+        run.metrics["ranking_stage"] = choices.measure_choices(read, list(scorers), weights, run.settings.choose, fitted)
     show.show_choices(run.metrics["ranking_stage"])
 
 

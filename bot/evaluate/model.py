@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from bot import schema
+from bot import cli, schema
 from bot.cli import UserError
 from bot.conduct import where
 from bot.corpus import karma_rules
@@ -65,9 +65,10 @@ def measure(card: cards.ModelCard, ranker: Scorer, encoder: Scorer | None, data:
         with naming(data / "relevance_*.csv"):
             return relevance.measure(ranker, encoder, sample_like_training(rankers_half(train, lambda row: row.label == 1), card), rows)
     tested = tested or score_test(card, ranker, encoder, data)
-    if card.kind == "realism":
-        return realism.measure(tested)
-    result = upvote.measure(tested, read_karmas(data, ["test"]))
+    with cli.waiting(f"measuring {card.kind}"):
+        if card.kind == "realism":
+            return realism.measure(tested)
+        result = upvote.measure(tested, read_karmas(data, ["test"]))
     if "classes" in card.settings:
         upvote_train, upvote_test = (read(data / f"upvote_{each}.csv", UpvoteRow) for each in ("train", "test"))
         train_sample = sample_like_training(rankers_half(upvote_train), card)

@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from bot import cli, config, files, generators, rankers
 from bot.cli import UserError
@@ -286,11 +285,7 @@ def _refuse_difference(source: Path, what: str, difference: float) -> None:
 
 def export_all(sources: Sequence[tuple[Path, config.Precision]]) -> list[Path]:
     """Export all sources, with a progress bar in a terminal."""
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    shown = track(sources, "exporting", console=console, transient=True, disable=len(sources) == 1 or not console.is_terminal)
-    return [export(source, precision) for source, precision in shown]
+    return [export(source, precision) for source, precision in cli.track(sources, "exporting")]
 
 
 @contextmanager
@@ -303,13 +298,17 @@ def exporting(sources: Sequence[tuple[Path, config.Precision]]) -> Iterator[None
     with ThreadPoolExecutor() as pool:  # reads their messages
         finished = [pool.submit(serving.finish_export, process) for process in processes]
         yield
+        if finished:
+            with cli.waiting("exporting the other models"):
+                for each in finished:
+                    each.exception()  # waits
     for each in finished:
         each.result()
 
 
 def export_command(
     sources: Annotated[
-        list[Path] | None, typer.Argument(metavar="[SOURCE]...", help="model folders [default: those in the config]")
+        list[Path] | None, typer.Argument(metavar="SOURCE", help="model folders [default: those in the config]")
     ] = None,
     precision: Annotated[config.Precision, typer.Option(help="precision of the weights, for SOURCE")] = "int8",
     config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings, used without SOURCE")] = None,

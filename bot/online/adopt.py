@@ -20,7 +20,7 @@ from typing import Annotated
 
 import typer
 
-from bot import config, text
+from bot import cli, config, text
 from bot.cli import WrongSettings
 from bot.online import inbox
 from bot.online.door import without_disclosure
@@ -83,8 +83,9 @@ def main(config_file: Annotated[Path | None, typer.Option("--config", help="TOML
     with ledger.held(settings.submit.ledger, make=True) as db:
         ledger.claim(db, reddit.site(client), us)
         clock.bring_back(db, reddit.server_utc(client))
-        replies = adopt(db, client, us)
-        before = ledger.everyone_opted_out(db)
-        inbox.obey(client, db, settings.conduct.withdraw_at_karma, reddit.server_utc(client))
+        with cli.waiting("reading the account's replies and messages"):
+            replies = adopt(db, client, us)
+            before = ledger.everyone_opted_out(db)
+            inbox.obey(client, db, settings.conduct.withdraw_at_karma, reddit.server_utc(client))
         people = ledger.everyone_opted_out(db) - before
         print(f"adopt: {replies} replies and {len(people)} opt-outs are new in {settings.submit.ledger.absolute()} ({ledger.account(db)})")

@@ -18,9 +18,10 @@ import sys
 import time
 import webbrowser
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Annotated, NamedTuple
+from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
@@ -34,7 +35,7 @@ from bot.online import answer
 from bot.posting import database, ledger
 from bot.rankers import scoring
 from bot.reddit import client as reddit
-from bot.weights import bases, cards, serving
+from bot.weights import bases, cards, servers, serving
 
 OK, NOTE, FAIL = "ok", "note", "FAIL"
 RUNS = Path("data/runs")
@@ -185,6 +186,22 @@ def port(number: int) -> Check:
     return Check("web", OK, f"port {number} is free")
 
 
+def reachable(name: str, url: str) -> Check:
+    """Whether something listens at this address (http, https, redis, rediss or unix). Nothing is sent."""
+    parts = urlsplit(url)
+    place = f"{parts.hostname}:{parts.port or {'https': 443, 'http': 80}.get(parts.scheme, 6379)}"
+    try:
+        if parts.scheme == "unix":
+            place = parts.path
+            with closing(socket.socket(socket.AF_UNIX)) as probe:
+                probe.connect(place)
+        else:
+            socket.create_connection((parts.hostname, int(place.rpartition(":")[2])), timeout=5).close()
+    except OSError as error:
+        return Check(name, FAIL, f"nothing answers at {place} ({error.strerror or type(error).__name__}); start it")
+    return Check(name, OK, f"{place} answers")
+
+
 def checks(config_file: Path | None) -> Iterator[Check]:
     yield python()
     yield packages((ROOT / "requirements.txt").read_text(encoding="utf-8"), installed_version)
@@ -200,6 +217,11 @@ def checks(config_file: Path | None) -> Iterator[Check]:
         return
     yield Check("config", OK, str(config_file or "defaults, and the environment"))
     yield from models(settings)
+    if generators.back_end(settings.generate.backend).asks_server:
+        with suppress(UserError):  # a missing or invalid server.toml is reported for generate.model
+            yield reachable("generator's server", servers.read(settings.generate.model).url)
+    if settings.web.redis_url:
+        yield reachable("Redis", settings.web.redis_url)
     yield from subreddits(settings)
     with cli.waiting("asking Reddit"):
         yield account(settings)

@@ -31,7 +31,7 @@ from typing import Annotated
 
 import typer
 
-from bot import config
+from bot import cli, config
 from bot.cli import UserError
 from bot.conduct import asks, where
 from bot.posting import ledger, letters
@@ -153,7 +153,8 @@ def main(config_file: Annotated[Path | None, typer.Option("--config", help="TOML
     site, us = reddit.site(client), reddit.account_name(client)  # before a missing ledger is created
     with ledger.held(settings.submit.ledger, make=True) as db:
         ledger.claim(db, site, us)
-        done = obey(client, db, settings.conduct.withdraw_at_karma, reddit.server_utc(client))
+        with cli.waiting("reading messages and replies"):
+            done = obey(client, db, settings.conduct.withdraw_at_karma, reddit.server_utc(client))
         account = ledger.account(db)
     counts = ", ".join(f"{name} {count}" for name, count in sorted(done.items())) or "nothing to do"
     print(f"inbox: {counts}; {account}, ledger {settings.submit.ledger.absolute()}")

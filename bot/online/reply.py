@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bot import config, names, text
+from bot import cli, config, names, text
 from bot.cli import UserError
 from bot.online import answer
 from bot.online.answer import Event, Question, Workers
@@ -87,7 +88,10 @@ def main(
     )
     console, events = Console(highlight=False), []
     with Workers(settings) as workers:
-        for event in workers.answer(question):
+        answers = workers.answer(question)
+        with cli.waiting("loading the models"):
+            first = next(answers)
+        for event in chain([first], answers):
             events.append(event)
             if event["type"] == "candidate":
                 console.print(Text(f"{event['number'] + 1:>3}  {text.printable(event['reply'])}"), style="dim")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from bot import files, schema
+from bot import cli, files, schema
 from bot.cli import UserError
 from bot.reddit import client as reddit
 from bot.reddit.requestor import Client
@@ -36,7 +36,7 @@ def gone_ids(client: Client, tables: Iterable[Path], problems: list[str]) -> set
             problems.append(str(error))
     ordered = sorted(names)
     there: set[str] = set()
-    for start in range(0, len(ordered), BATCH):
+    for start in cli.track(range(0, len(ordered), BATCH), "asking Reddit, by 100 comments"):
         standings = reddit.standings(client, ordered[start : start + BATCH])
         there |= {name for name, standing in standings.items() if standing.body}
     return names - there

@@ -78,7 +78,7 @@ def data_facts(data: Path, rows: Mapping[str, int]) -> dict[str, dict[str, Any]]
 
 
 def card_command(
-    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Folders of trained models.")],
+    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER", help="Folders of trained models.")],
 ) -> None:
     """Rewrite the prose (split, intended use, limits) of trained models' cards. Weights and metrics do not change."""
     for folder in folders:

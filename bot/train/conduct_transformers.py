@@ -108,10 +108,11 @@ def train(options: Options) -> None:
     loss_of = loss_function(model, tokenizer, head, examples, encoded)
     parameters = [*(each for each in model.parameters() if each.requires_grad), *head.parameters()]
     card = card_of(options, labels, len(lines), people)
-    losses = loop.fit(
+    losses, card.hours = loop.fit(
         parameters, batches, loss_of, options.learning_rate, options.out / "checkpoint.pt", {**card.settings, **card.data}, options.seed
     )
     if processes.is_first():
+        card.parameters = encoders.size_of(model) + encoders.size_of(head)
         save(options, card, model, head, [LossRow(step, loss, None) for step, loss in enumerate(losses, 1)], lines, people)
 
 

@@ -100,12 +100,12 @@ def train(options: EncoderDecoderOptions, recipe_of: Callable[[], Recipe]) -> No
         raise UserError(f"out of memory ({first_line(error)}); use {remedy}, and another --out") from None
     measured = {
         "train_loss_last_50_steps": loop.mean_of_last(run.losses), "best_epoch": run.best_epoch,
-        "epochs": len(run.val_losses), "parameters": sum(int(np.prod(value.shape)) for value in run.best),
-        "hours": round(run.seconds / 3600, 3),
+        "epochs": len(run.val_losses),
     }  # fmt: skip
     card = cards.ModelCard(
-        kind="lm", base="", base_sha256="", format="full", data=facts, settings=settings, metrics=measured, **card_text("lm", LIMITS)
-    )
+        kind="lm", base="", base_sha256="", format="full", data=facts, settings=settings, metrics=measured, hours=loop.hours(run.seconds),
+        parameters=sum(int(np.prod(value.shape)) for value in run.best), **card_text("lm", LIMITS),
+    )  # fmt: skip
     with files.atomic_folder(options.out) as new:
         save(network, vocabulary, new)
         copies.write(new, replies)
@@ -211,18 +211,21 @@ class Trainer:
         from bot.generators.encoder_decoder import decoder_inputs, padded
 
         spec = [tf.TensorSpec([None, None], tf.int32)] * 3
-        plain = tf.function(self.gradient_step, input_signature=spec, autograph=False)
-        mixed = tf.function(self.gradient_step, input_signature=[*spec, tf.TensorSpec([None, None], tf.bool)], autograph=False)
+        last, forcing = len(self.steps), self.recipe.forcing
+        samples = forcing is not None and forcing(last, last) < 1  # the decoder reads its own tokens too
+        compiled = tf.function(
+            self.gradient_step, input_signature=[*spec, tf.TensorSpec([None, None], tf.bool)] if samples else spec, autograph=False
+        )
 
         def run(step: int) -> float:
             epoch, batch = self.steps[step]
             for _, peak, optimizer in self.groups:
                 optimizer.learning_rate = self.recipe.rate(step, epoch, len(self.steps), peak)
             targets = padded([target for _, target in batch])
-            tensors = padded([source for source, _ in batch]), decoder_inputs(targets), targets
-            share = self.recipe.forcing(step, len(self.steps)) if self.recipe.forcing else 1.0
-            true = np.random.default_rng([self.options.seed, step]).random(targets.shape) < share
-            return float(plain(*tensors) if share == 1 else mixed(*tensors, true))
+            tensors = [padded([source for source, _ in batch]), decoder_inputs(targets), targets]
+            if samples and forcing:
+                tensors.append(np.random.default_rng([self.options.seed, step]).random(targets.shape) < forcing(step, last))
+            return float(compiled(*tensors))
 
         return run
 

@@ -172,12 +172,19 @@ def fit(options: EncoderOptions, model: Any, tasks: Sequence[Task]) -> None:
     def loss_of(batch: list[tuple[int, int]]) -> torch.Tensor:
         return tasks[batch[0][0]].loss_of([row for _, row in batch])
 
-    losses = loop.fit(parameters, items, loss_of, options.learning_rate, checkpoint, run, options.seed)
+    losses, hours = loop.fit(parameters, items, loss_of, options.learning_rate, checkpoint, run, options.seed)
     if not processes.is_first():
         return
+    for card in task_cards:
+        card.hours, card.parameters = hours, size_of(model)
     for index in reversed(range(len(tasks))):  # the first task's folder holds the checkpoint, so it is replaced last
         own = [LossRow(step, loss, None) for step, (loss, (task, _)) in enumerate(zip(losses, steps, strict=True), 1) if task == index]
         save(model, tasks[index], task_cards[index], own)
+
+
+def size_of(model: Any) -> int:
+    """The number of parameters, trained or not."""
+    return sum(each.numel() for each in model.parameters())
 
 
 def save(model: Any, task: Task, card: cards.ModelCard, losses: list[LossRow]) -> None:

@@ -194,8 +194,8 @@ class Fit:
 
 def fit(
     network: Network, batches: Batches, validation: Batches, options: GloveOptions, checkpoint: Path, settings: dict[str, Any]
-) -> list[LossRow]:
-    """Train for at most --epochs, and leave the network with the weights of the best epoch. The losses of each step. See loop.fit."""
+) -> loop.Run:
+    """Train for at most --epochs, and leave the network with the weights of the best epoch. See loop.fit."""
     epochs = [batches.epoch(options.batch_tokens, options.seed * 1000 + number) for number in range(options.epochs)]
     steps = [part for epoch in epochs for part in epoch]
     trainer = Fit(network, lambda number: loop.learning_rate_at(number, len(steps), options.learning_rate))
@@ -205,7 +205,7 @@ def fit(
         return trainer.step(step, batches[steps[step]])
 
     run.fit([*map(len, epochs)], one_step, lambda: trainer.validate(validation), options.patience, "loss {:.4f}".format)
-    return run.rows()
+    return run
 
 
 def train(
@@ -243,25 +243,17 @@ def train(
     network.embedding.embeddings.assign(words.table)
     ids = words.ids
     parts = {each: Batches(own, lambda row: glove_bilstm.pair_ids(row[0], row[1], ids)) for each, own in examples.items()}
-    run = {**card.settings, "kind": kind, "base": card.base, "base_sha256": card.base_sha256, "data": card.data}
-    losses = fit(network, parts["train"], parts["val"], options, options.out / CHECKPOINT, run)
-    card.settings["best_epoch"] = best_epoch(losses)
+    identity = {**card.settings, "kind": kind, "base": card.base, "base_sha256": card.base_sha256, "data": card.data}
+    run = fit(network, parts["train"], parts["val"], options, options.out / CHECKPOINT, identity)
+    card.settings["best_epoch"] = run.best_epoch
+    card.hours, card.parameters = loop.hours(run.seconds), network.encoder.count_params() + network.head.count_params()
     with files.atomic_folder(options.out) as folder:
         glove_bilstm.save(network, words.words, folder)
-        schema.write_rows(folder / "losses.csv", LossRow, losses)
+        schema.write_rows(folder / "losses.csv", LossRow, run.rows())
         save_plots(words, folder)
         cards.write_card(folder, card)
         card.settings["scale"], card.settings["offset"] = calibrate(glove_bilstm.load(folder))  # the vectors are rounded
         cards.write_card(folder, card)
-
-
-def best_epoch(losses: Sequence[LossRow]) -> int:
-    """The epoch with the lowest validation loss, from 1.
-
-    >>> best_epoch([LossRow(1, 0.7, 0.6), LossRow(2, 0.6, 0.5), LossRow(3, 0.5, 0.55)])
-    2
-    """
-    return int(np.argmin([row.val_loss for row in losses if row.val_loss is not None])) + 1
 
 
 def save_plots(words: Words, folder: Path) -> None:

@@ -20,6 +20,7 @@ import math
 import random
 import shutil
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -40,7 +41,7 @@ from bot.weights import bases, cards
 if TYPE_CHECKING:
     from bot.generators.gpt_2_simple import Encoded
 
-DATASET = "gpt2_finetune.csv"
+DATASET, SECONDS = "gpt2_finetune.csv", "seconds.txt"
 RUN = "checkpoint.run"
 WINDOW = 1024  # tokens per training example, fixed in gpt_2_simple.finetune
 VALIDATION_ROWS = 1000
@@ -90,7 +91,7 @@ def train(options: Options) -> None:
     settings = {
         "backend": "gpt-2-simple", "steps": options.steps, "learning_rate": options.learning_rate, "batch_size": options.batch_size,
         "accumulate": options.accumulate, "freeze_embeddings": options.freeze_embeddings, "sample_interval": options.sample_interval,
-        "save_interval": options.save_interval, "seed": options.seed,
+        "save_interval": options.save_interval, "seed": options.seed, "rows": len(texts),
     }  # fmt: skip
     card = cards.ModelCard(
         kind="lm", base=options.base, base_sha256=bases.base_sha256(options.base), format="full", settings=settings,
@@ -184,6 +185,7 @@ def save(options: Options, folder: Path, run: Run, card: cards.ModelCard, replie
     """Write the model folder with the best weights in gpt-2-simple's layout. It replaces the run folder inside OUT."""
     best = run.best().step
     card.metrics = {"best_step": best, "train_loss_last_50_steps": run.train_loss()}
+    card.hours, card.parameters = loop.hours(run.seconds()), size_of(run.weights(best))
     source, name = run.weights(best), f"model-{best}"
     with files.atomic_folder(options.out) as new:
         for path in source.parent.glob(f"{source.name}.*"):
@@ -204,6 +206,13 @@ def save(options: Options, folder: Path, run: Run, card: cards.ModelCard, replie
         )
 
 
+def size_of(weights: Path) -> int:
+    """The number of parameters in a checkpoint of TensorFlow."""
+    import tensorflow as tf
+
+    return sum(math.prod(shape) for _, shape in tf.train.list_variables(str(weights)))
+
+
 # --- the run ----------------------------------------------------------------------------------------------------------
 
 
@@ -220,10 +229,15 @@ class Run:
     steps: int
     save_interval: int
     losses: list[LossRow] = field(default_factory=lambda: [LossRow(0, None, None)])  # the base (step 0), then one per step
+    started: float = field(default_factory=time.monotonic)  # earlier, if there were interrupted attempts before
 
     @property
     def step(self) -> int:
         return len(self.losses) - 1
+
+    def seconds(self) -> float:
+        """Of training, without interruptions."""
+        return time.monotonic() - self.started
 
     def weights(self, step: int) -> Path:
         return self.folder / f"step-{step}" if step else self.base
@@ -257,6 +271,8 @@ class Run:
                 raise UserError(f"{losses}: has {self.step} steps, but the weights are of step {newest}; {remedy}")
         # finetune reads the weights' path and step from here; the base's own `checkpoint` file may hold a path of another machine
         tf.compat.v1.train.update_checkpoint_state(str(self.folder), str(self.weights(newest).absolute()))
+        with contextlib.suppress(OSError, ValueError):  # older versions did not write it
+            self.started -= float((self.folder / SECONDS).read_text(encoding="ascii"))
         if newest:
             (self.folder / "counter").write_text(f"{newest}\n", encoding="ascii")
             print(f"resuming at step {newest} of {self.steps} ({self.folder})")
@@ -328,4 +344,6 @@ class StepHook:
 
     def save(self) -> None:
         self.state.write(self.state.folder)
+        with files.atomic_writer(self.state.folder / SECONDS) as file:
+            file.write(f"{self.state.seconds():.1f}")
         self.saver.save(self.session, str(self.state.weights(self.state.step)), write_meta_graph=False, write_state=False)

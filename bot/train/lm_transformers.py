@@ -84,7 +84,7 @@ def train(options: Options) -> None:
         "lora_rank": LORA_RANK if is_lora else None, "upper_layers": options.upper_layers,
         "start": serving.fingerprint(options.start) if options.start else None,
     }  # fmt: skip
-    losses = loop.fit(
+    losses, hours = loop.fit(
         [parameter for parameter in model.parameters() if parameter.requires_grad],
         loop.batches_by_length(encoded, lambda pair: len(pair[0]), options.batch_tokens, options.epochs, options.seed),
         lambda batch: batch_loss(plain, batch, loop.device(), plain_output),
@@ -98,7 +98,8 @@ def train(options: Options) -> None:
         return
     card = cards.ModelCard(
         kind="lm", base=options.base, base_sha256=bases.base_sha256(options.base), format="adapter" if is_lora else "full",
-        data=facts, settings=settings, metrics={"train_loss_last_50_steps": loop.mean_of_last(losses)}, **card_text("lm"),
+        data=facts, settings=settings, metrics={"train_loss_last_50_steps": loop.mean_of_last(losses)}, hours=hours,
+        parameters=encoders.size_of(model), **card_text("lm"),
     )  # fmt: skip
     with files.atomic_folder(options.out) as new:
         if is_lora:

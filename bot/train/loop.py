@@ -112,8 +112,8 @@ def fit(
     settings: dict[str, Any],
     seed: int,
     terms_of: Callable[[list[Item]], int] = len,
-) -> list[float]:
-    """Train `parameters` with AdamW, one step per batch, in order. Returns the loss of each step.
+) -> tuple[list[float], float]:
+    """Train `parameters` with AdamW, one step per batch, in order. Returns the loss of each step, and the hours without interruptions.
 
     loss_of: batch -> mean loss over the terms of the batch; terms_of: batch -> number of terms, by default the items. Processes that train
     together (`processes`) each call loss_of with their share of every batch.
@@ -128,7 +128,8 @@ def fit(
 
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01)
     key = settings_key(settings)
-    losses = resumed(checkpoint, key, parameters, optimizer)
+    losses, seconds = resumed(checkpoint, key, parameters, optimizer)
+    started = time.monotonic() - seconds
     if losses and processes.is_first():
         print(f"resuming at step {len(losses)} of {len(batches)} ({checkpoint})")
 
@@ -155,6 +156,7 @@ def fit(
             "parameters": [parameter.detach() for parameter in parameters],
             "optimizer": optimizer.state_dict(),
             "losses": losses,
+            "seconds": time.monotonic() - started,
             "settings": key,
         }
         with files.atomic_binary_writer(checkpoint) as file:
@@ -162,15 +164,22 @@ def fit(
 
     processes.connect(parameters, len(losses))
     run_steps(losses, len(batches), one_step, save if processes.is_first() else lambda: None)
-    return losses
+    return losses, hours(time.monotonic() - started)
 
 
-def resumed(checkpoint: Path, key: str, parameters: Sequence[torch.nn.Parameter], optimizer: torch.optim.Optimizer) -> list[float]:
-    """The losses of the steps before the checkpoint, whose parameters and optimizer it restores; empty without a checkpoint."""
+def hours(seconds: float) -> float:
+    """For a card. At least 0.001, because 0 means that they are not known."""
+    return max(0.001, round(seconds / 3600, 3))
+
+
+def resumed(
+    checkpoint: Path, key: str, parameters: Sequence[torch.nn.Parameter], optimizer: torch.optim.Optimizer
+) -> tuple[list[float], float]:
+    """The losses of the steps before the checkpoint, whose parameters and optimizer it restores, and their seconds; none without one."""
     import torch
 
     if not checkpoint.exists():
-        return []
+        return [], 0.0
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds of exception for a damaged file
@@ -180,8 +189,7 @@ def resumed(checkpoint: Path, key: str, parameters: Sequence[torch.nn.Parameter]
         for parameter, value in zip(parameters, state["parameters"], strict=True):
             parameter.copy_(value)
     optimizer.load_state_dict(state["optimizer"])
-    losses: list[float] = state["losses"]
-    return losses
+    return state["losses"], state.get("seconds", 0.0)  # older versions did not write it
 
 
 def gradient_of(parameter: torch.nn.Parameter) -> torch.Tensor:
@@ -258,6 +266,16 @@ class Run:
     best: list[np.ndarray[Any, Any]] = field(default_factory=list)  # the values of `kept`
     seconds: float = 0.0  # of training, with its interruptions left out
 
+    def timed_save(self) -> Callable[[], None]:
+        """`save`, with the seconds from now on."""
+        started = time.monotonic() - self.seconds
+
+        def save() -> None:
+            self.seconds = time.monotonic() - started
+            self.save()
+
+        return save
+
     def save(self) -> None:
         arrays = {f"state{index}": variable.numpy() for index, variable in enumerate(self.state)}
         arrays |= {f"best{index}": value for index, value in enumerate(self.best)}
@@ -298,13 +316,7 @@ class Run:
         run_steps and check_finite.
         """
         self.resume(sum(epochs))
-        started = time.monotonic() - self.seconds
-
-        def save() -> None:
-            self.seconds = time.monotonic() - started
-            self.save()
-
-        end = 0
+        save, end = self.timed_save(), 0
         for number, steps in enumerate(epochs, 1):
             end += steps
             run_steps(self.losses, end, one_step, save)

@@ -153,8 +153,8 @@ def fit(
     learning_rate: float,
     checkpoint: Path,
     settings: dict[str, Any],
-) -> list[LossRow]:
-    """Train on every batch once, in order. Returns the losses of each step. See loop.fit.
+) -> loop.Run:
+    """Train on every batch once, in order. See loop.fit.
 
     batches, validation: pairs of inputs and labels (batch,).
     """
@@ -183,11 +183,13 @@ def fit(
         loss = float(run_step(*batches[step]))
         if (step + 1) % every == 0 or step + 1 == len(batches):
             rows = [len(labels) for _, labels in validation]
-            run.val_losses[step] = float(np.average([float(run_validation(*batch)) for batch in validation], weights=rows))
+            held_out = float(np.average([float(run_validation(*batch)) for batch in validation], weights=rows))
+            loop.check_finite(held_out, f"step {step + 1}: the validation loss")
+            run.val_losses[step + 1] = held_out
         return loss
 
-    loop.run_steps(run.losses, len(batches), one_step, run.save)
-    return [LossRow(step + 1, loss, run.val_losses.get(step)) for step, loss in enumerate(run.losses)]
+    loop.run_steps(run.losses, len(batches), one_step, run.timed_save())
+    return run
 
 
 class Batches:
@@ -259,10 +261,11 @@ def train(
     batches = Batches(*encoded["train"], padding, options.batch_tokens, options.epochs, options.seed)
     validation = Batches(*encoded["val"], padding, options.batch_tokens, 1, options.seed)
     with enough_memory(f"--batch-tokens ({options.batch_tokens} now)"):
-        run = {**settings, "kind": kind, "base": base, "base_sha256": base_sha256, "data": card.data}
+        identity = {**settings, "kind": kind, "base": base, "base_sha256": base_sha256, "data": card.data}
         validation_batches = [validation[index] for index in range(len(validation))]
-        losses = fit(model, batches, validation_batches, options.learning_rate, options.out / CHECKPOINT, run)
+        run = fit(model, batches, validation_batches, options.learning_rate, options.out / CHECKPOINT, identity)
+    card.hours, card.parameters = loop.hours(run.seconds), sum(int(np.prod(each.shape)) for each in model.variables)
     with files.atomic_folder(options.out) as new:
         model.save(new)
-        schema.write_rows(new / "losses.csv", LossRow, losses)
+        schema.write_rows(new / "losses.csv", LossRow, run.rows())
         cards.write_card(new, card)

@@ -31,6 +31,8 @@ class ModelCard:
     data: dict[str, dict[str, Any]] = field(default_factory=dict)  # file name -> {"rows": int, "sha256": str}
     settings: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
+    hours: float = 0.0  # of training, without interruptions; 0: not known
+    parameters: int = 0  # with those of the base; 0: not known
     created_utc: str = ""  # ISO 8601; set by write_card if empty
     licence: str = ""  # of the base, whose weights the model contains or needs; set by write_card if empty
     split: str = ""  # this and the next two fields: see train/card_text.py
@@ -64,13 +66,13 @@ def read_card(folder: Path) -> ModelCard:
         ) from error
     if not isinstance(content, dict):
         raise UserError(f"{files.display_path(path)}: expected an object, found {type(content).__name__}; {remedy}")
-    texts = {each.name for each in fields(ModelCard)} - {"data", "settings", "metrics"}
+    types = {"data": dict, "settings": dict, "metrics": dict, "hours": (int, float), "parameters": int}
     may_be_empty = ("base", "base_sha256")  # both or neither
     wrong = [
         name for name in ("kind", "base", "base_sha256", "format") if name not in content or not (content[name] or name in may_be_empty)
     ]
     wrong += [name for name in may_be_empty if bool(content.get(name)) != bool(content.get("base"))]
-    wrong += [name for name, value in content.items() if not isinstance(value, str if name in texts else dict)]
+    wrong += [name for name, value in content.items() if not isinstance(value, types.get(name, str))]
     wrong += sorted(set(content) - {each.name for each in fields(ModelCard)} - set(wrong))
     if content.get("kind") not in get_args(Kind) or content.get("format") not in get_args(Format):
         wrong += [f"kind={content.get('kind')!r}, format={content.get('format')!r}"]
@@ -94,9 +96,13 @@ def check_kind(folder: Path, setting: str, kind: Kind, side: str = "") -> None:
 
 
 def identity(path: Path) -> str:
-    """The sha256 of a card without its metrics, which do not identify the model. If the file is not JSON, that of the file."""
+    """The sha256 of a card without its metrics, hours and parameters, which do not identify the model. If the file is not JSON, that of
+    the file.
+    """
     try:
         content = {**json.loads(path.read_text(encoding="utf-8")), "metrics": {}}
+        for name in ("hours", "parameters"):
+            content.pop(name, None)
     except (ValueError, TypeError):
         return files.sha256_of(path)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

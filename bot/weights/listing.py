@@ -53,7 +53,7 @@ def trained(folder: Path) -> list[Path]:
 
 def list_command(
     folder: Annotated[
-        Path, typer.Argument(metavar="[FOLDER]", help="folder of trained models [default: models]", show_default=False)
+        Path, typer.Argument(metavar="FOLDER", help="folder of trained models [default: models]", show_default=False)
     ] = ROOT / "models",
 ) -> None:
     """List the trained models with their cards and exports, and the known bases."""

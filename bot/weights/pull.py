@@ -380,7 +380,7 @@ def _progress(label: str, total_bytes: int | None) -> Iterator[Any]:
 
 
 def pull_command(
-    names: Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="names from `models list`, or owner/name on the hub")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="names from `models list`, or owner/name on the hub")] = None,
     source_folder: Annotated[Path | None, typer.Option("--from", metavar="FOLDER", help="copy this folder instead of downloading")] = None,
     defaults: Annotated[bool, typer.Option("--defaults", help="the bases of the shipped models")] = False,
     gpt2_url: Annotated[str, typer.Option(help="server with OpenAI's GPT-2 files, for 124M and 355M")] = bases.GPT2_URL,

@@ -109,14 +109,14 @@ def facts(folder: Path, back_end: str = "") -> dict[str, Any]:
     is_base = folder.absolute() == bases.BASE_DIR / folder.name
     base = card.base if card else folder.name if is_base else ""
     based = bases.base_folder(base) if base and loading.needs_base(folder) else None
-    settings, measured = (card.settings, card.metrics) if card else ({}, {})
+    settings = card.settings if card else {}
     trained = (each["rows"] for name, each in (card.data if card else {}).items() if name.endswith("_train.csv"))
     result = {
         "family": bases.model_type_in(folder) or (based and bases.model_type_in(based)) or settings.get("backend", back_end),
         "base": base or ("none" if card else None),
-        "parameters": measured.get("parameters") or _parameters(folder, based),
+        "parameters": (card.parameters if card else 0) or _parameters(folder, based),
         "rows": settings.get("pairs") or settings.get("rows") or next(trained, None),
-        "hours": measured.get("hours"),
+        "hours": card.hours if card else 0,
         "licence": (card.licence if card else "") or bases.licence_of(base),
         "mb": round(sum(_bytes(each) for each in (folder, based) if each) / 1e6, 1),
     }
