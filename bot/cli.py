@@ -169,7 +169,7 @@ def run_command(main: Callable[..., Any], name: str, arguments: Sequence[str] | 
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             print(f"{name}: {error.filename or 'a file'}: {error.strerror}; grant permission or use another path", file=sys.stderr)
             sys.exit(1)
-        if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP):
+        if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP):
             print(f"{name}: {error.filename or 'a path'}: {error.strerror}; use another path", file=sys.stderr)
             sys.exit(1)
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # EFBIG: the file exceeds `ulimit -f`
