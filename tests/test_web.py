@@ -320,7 +320,7 @@ def test_the_page_shows_the_comment_and_its_candidates_the_chosen_one_first(runs
     assert [" ".join(html.unescape(re.sub(r"<[^>]+>", " ", each)).split()) for each in shown] == [
         "r/ books · 1 of 3 What I learned about the sourdough elder I gave up on the sourdough years ago. reader_0 · 3 karma · "
         "09 Oct 2025, 08:53 UTC · t1_000 Has anybody tried the sourdough like this? It is my attempt number 1, and it failed again.",
-        "1 chosen · realism 0.50 · upvote 0.50 · relevance 0.30 · rank 0.70 The cheap one lasted longer than the good one for me. (0)",
+        "1 chosen realism 0.50 · upvote 0.50 · relevance 0.30 · rank 0.70 The cheap one lasted longer than the good one for me. (0)",
         "2 kept another candidate for the same comment has a better rank score · realism 0.40 · upvote 0.50 · relevance 0.30 · rank 0.60 "
         "Mine needed a warmer spot, then it was fine after two days. (0)",
         "3 refused rank score below the threshold; not replying is better · realism 0.60 · upvote 0.50 · relevance 0.30 · rank 0.40 "
