@@ -14,6 +14,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress, ProgressColumn
 
 Item = TypeVar("Item")
@@ -64,6 +66,7 @@ class WrongSettings(UserError):
 
 
 DISK_FULL = 74
+SHOWN_AFTER_SECONDS = 1.0  # for `waiting`
 
 
 def with_root(environment: Mapping[str, str]) -> dict[str, str]:
@@ -104,11 +107,17 @@ def progress_bar() -> Progress:
 
 
 def _progress(*columns: ProgressColumn) -> Progress:
-    from rich.console import Console
     from rich.progress import Progress
 
-    console = Console(stderr=True)
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    return Progress(*columns, console=_console(), transient=True, disable=not _console().is_terminal)
+
+
+@functools.cache
+def _console() -> Console:
+    """Shared, so that the lines of nested blocks are shown one below the other."""
+    from rich.console import Console
+
+    return Console(stderr=True)
 
 
 def track(items: Sequence[Item], what: str) -> Iterator[Item]:
@@ -119,12 +128,22 @@ def track(items: Sequence[Item], what: str) -> Iterator[Item]:
 
 @contextmanager
 def waiting(what: str) -> Iterator[None]:
-    """Show what the block does and how long it has taken, for work whose end cannot be predicted. As `progress_bar` otherwise."""
+    """Show what the block does and how long it has taken, for work whose end cannot be predicted. As `progress_bar` otherwise, but only
+    after SHOWN_AFTER_SECONDS.
+    """
     from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    with _progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()) as progress:
-        progress.add_task(what, total=None)
+    progress = _progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    progress.add_task(what, total=None)
+    timer = threading.Timer(SHOWN_AFTER_SECONDS, progress.start)
+    timer.daemon = True
+    timer.start()
+    try:
         yield
+    finally:
+        timer.cancel()
+        timer.join()
+        progress.stop()
 
 
 class Interrupted(UserError):

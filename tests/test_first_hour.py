@@ -282,6 +282,18 @@ def test_a_wait_shows_what_and_how_long() -> None:
     assert "months" in shown and "0/2" in shown and "1/2" in shown and "0:00:01" in shown
 
 
+def test_a_short_wait_shows_nothing_and_nested_ones_have_a_line_each() -> None:
+    program = """
+import time
+from bot import cli
+with cli.waiting("short"): time.sleep(0.2)
+with cli.waiting("outer"), cli.waiting("inner"): time.sleep(1.4)
+"""
+    shown = in_terminal(program)
+    assert "short" not in shown
+    assert re.search(r"outer 0:00:01\s*\n\S inner 0:00:01", shown.replace("\r", ""))
+
+
 def test_a_wait_prints_nothing_outside_a_terminal(capfd: pytest.CaptureFixture[str]) -> None:
     with cli.waiting("measuring"):
         assert list(cli.track([1, 2], "months")) == [1, 2]
