@@ -21,7 +21,8 @@ from bot.cli import ROOT
 WRONG = ("missing", "folder", "binary", "binary/below", "empty.csv", "/proc/1/nothing/here")
 # Arguments without which a stage would begin to work, or would wait for a person.
 ALSO = {"extract": ["--source", "dumps"], "forget": ["somebody"], "unbench": ["books"], "prune": ["--older-than", "30d"],
-        "models pull": ["minilm-l6"], "reply": ["Hello?"], "generate": ["--seed", "1"], "web": ["--port", "0"], "sandbox": ["--port", "0"]}  # fmt: skip
+        "models pull": ["minilm-l6"], "reply": ["Hello?"], "generate": ["--seed", "1"],
+        "web": ["--port", "0"], "sandbox": ["--port", "0"]}  # fmt: skip
 STATUSES = (1, 69, 77, 78)
 
 

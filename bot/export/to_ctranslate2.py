@@ -307,9 +307,7 @@ def exporting(sources: Sequence[tuple[Path, config.Precision]]) -> Iterator[None
 
 
 def export_command(
-    sources: Annotated[
-        list[Path] | None, typer.Argument(metavar="SOURCE", help="model folders [default: those in the config]")
-    ] = None,
+    sources: Annotated[list[Path] | None, typer.Argument(metavar="SOURCE", help="model folders [default: those in the config]")] = None,
     precision: Annotated[config.Precision, typer.Option(help="precision of the weights, for SOURCE")] = "int8",
     config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings, used without SOURCE")] = None,
 ) -> None:

@@ -52,9 +52,8 @@ def trained(folder: Path) -> list[Path]:
 
 
 def list_command(
-    folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="folder of trained models [default: models]", show_default=False)
-    ] = ROOT / "models",
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="folder of trained models [default: models]", show_default=False)] = ROOT
+    / "models",
 ) -> None:
     """List the trained models with their cards and exports, and the known bases."""
     if not folder.is_dir():
