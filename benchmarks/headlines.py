@@ -3,7 +3,7 @@ beside plain baselines, MiniLM, and the network of back end glove-bilstm, all on
 
 Reads  FILE, JSON lines with `headline` and `is_sarcastic` (0 or 1), also as .zst; the bases glove-6b-50d and minilm-l6.
 Writes OUT/MODEL.json: the probabilities of the test headlines and of the chapter's four sentences, and the curves; curves.png, the accuracy
-       and loss of each epoch; coverage.png, how the vocabulary size was chosen. Prints the tables in Markdown.
+       and loss of each epoch; coverage.MODEL.png, how the vocabulary size was chosen. Prints the tables in Markdown.
 
     python benchmarks/headlines.py --in headlines.jsonl.zst --out data/headlines                        all models, 1.5 h on two idle cores
     python benchmarks/headlines.py --in headlines.jsonl.zst --out data/headlines --only tfidf --only tuned
@@ -85,7 +85,7 @@ def read(path: Path) -> Split:
 # --- models -----------------------------------------------------------------------------------------------------------------
 
 
-def tfidf(split: Split, _: Path) -> Result:
+def tfidf(split: Split, *_: Any) -> Result:
     """TF-IDF of words and pairs of words, and logistic regression; C by the validation headlines."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -94,7 +94,7 @@ def tfidf(split: Split, _: Path) -> Result:
     return regression(split, encode, (1, 3, 10, 30, 100))
 
 
-def frozen_minilm(split: Split, _: Path) -> Result:
+def frozen_minilm(split: Split, *_: Any) -> Result:
     """The vectors of untuned MiniLM, and logistic regression."""
     from bot import rankers
 
@@ -112,7 +112,7 @@ def regression(split: Split, encode: Callable[[list[str]], Any], strengths: Sequ
     return Result(probabilities, sentences, parameters=best.coef_.size)
 
 
-def tuned_minilm(split: Split, checkpoint: Path) -> Result:
+def tuned_minilm(split: Split, checkpoint: Path, _: str) -> Result:
     """MiniLM with LoRA, two epochs, as the rankers of back end transformers."""
     import torch
 
@@ -162,8 +162,8 @@ def chapter_words(headline: str) -> list[str]:
     return [word for word in bare if word and word not in STOP_WORDS]
 
 
-def chapter(split: Split, checkpoint: Path, vocabulary: int, learning_rate: float, epochs: int) -> Result:
-    """The chapter's model and training. Its vectors are those of Twitter with 25 numbers, ours glove-6b-50d.
+def chapter(split: Split, checkpoint: Path, vectors: str, vocabulary: int, learning_rate: float, epochs: int) -> Result:
+    """The chapter's model and training. Its vectors are those of Twitter with 25 numbers (--vectors glove.twitter.27B.25d.txt).
 
     Padding at the end is not masked, so each text is 50 words long, most of them zero vectors.
     """
@@ -174,7 +174,8 @@ def chapter(split: Split, checkpoint: Path, vocabulary: int, learning_rate: floa
 
     keras.utils.set_random_seed(SEED)
     tokenized = {each: [chapter_words(text) for text in texts] for each, (texts, _) in split.items()}
-    words = choose_words(tokenized["train"], "glove-6b-50d", vocabulary, False, SEED)
+    words = choose_words(tokenized["train"], vectors, vocabulary, False, SEED)
+    save_coverage(words, checkpoint)
     ids, width = words.ids, words.found.width
     table = words.table.copy()
     table[glove_bilstm.UNKNOWN] = 0
@@ -203,14 +204,22 @@ def chapter(split: Split, checkpoint: Path, vocabulary: int, learning_rate: floa
     return Result(predict(tokenized["test"]), predict([chapter_words(text) for text in SENTENCES]), 0.0, trained, len(words.words), curves)
 
 
-def network(split: Split, checkpoint: Path, tokenize: Callable[[str], list[str]] | None = None, **changes: Any) -> Result:
+def save_coverage(words: Any, checkpoint: Path) -> None:
+    """Write OUT/coverage.MODEL.png, from OUT/checkpoint.MODEL.npz."""
+    from bot.train import glove_bilstm as trainer
+
+    trainer.save_plots(words, checkpoint.parent)
+    (checkpoint.parent / "coverage.png").replace(checkpoint.with_name(f"coverage.{checkpoint.suffixes[0][1:]}.png"))
+
+
+def network(split: Split, checkpoint: Path, vectors: str, tokenize: Callable[[str], list[str]] | None = None, **changes: Any) -> Result:
     """The network of back end glove-bilstm with one text a row: masked padding, dropout, early stopping."""
     from bot.rankers import glove_bilstm
     from bot.train import glove_bilstm as trainer
 
     import keras  # isort: skip
 
-    options = Options(**{"epochs": 15, "batch_tokens": 1024, "seed": SEED, **changes})
+    options = Options(**{"epochs": 15, "batch_tokens": 1024, "seed": SEED, "base": vectors, **changes})
     tokenize = tokenize or glove_bilstm.words_of
     keras.utils.set_random_seed(SEED)
     words = trainer.choose_words([tokenize(text) for text in split["train"][0]], options.base, options.vocabulary, options.fine_tune, SEED)
@@ -224,7 +233,7 @@ def network(split: Split, checkpoint: Path, tokenize: Callable[[str], list[str]]
         for each in ("train", "val")
     }
     losses = trainer.fit(model, parts["train"], parts["val"], options, checkpoint, {"changes": changes}).rows()
-    trainer.save_plots(words, checkpoint.parent)
+    save_coverage(words, checkpoint)
     ranker = glove_bilstm.GloveBilstm(model, ids)
     score = lambda texts: [1 / (1 + np.exp(-value)) for value in ranker.logits_of_ids([encode((text,)) for text in texts])]  # noqa: E731
     ends = [row.step for row in losses if row.val_loss is not None]
@@ -238,7 +247,7 @@ def network(split: Split, checkpoint: Path, tokenize: Callable[[str], list[str]]
 
 
 # From the chapter to the best model, one change at a time.
-MODELS: dict[str, tuple[str, Callable[[Split, Path], Result]]] = {
+MODELS: dict[str, tuple[str, Callable[[Split, Path, str], Result]]] = {
     "tfidf": ("TF-IDF (words, pairs) + logistic regression", tfidf),
     "minilm-frozen": ("MiniLM, frozen + logistic regression", frozen_minilm),
     "minilm-tuned": ("MiniLM, LoRA, 2 epochs", tuned_minilm),
@@ -300,6 +309,7 @@ def main(
     source: Annotated[Path, typer.Option("--in", help="JSON lines with headline and is_sarcastic, also as .zst")],
     out: Annotated[Path, typer.Option(help="folder to write")] = Path("data/headlines"),
     only: Annotated[list[str] | None, typer.Option(help=f"model; repeatable: {', '.join(MODELS)}")] = None,
+    vectors: Annotated[str, typer.Option(help="GloVe vectors: a base, or the path of a file")] = "glove-6b-50d",
     here: Annotated[bool, typer.Option("--here", hidden=True)] = False,
 ) -> None:
     """Train and compare classifiers of headlines."""
@@ -311,7 +321,7 @@ def main(
     if here:
         started = time.monotonic()
         checkpoint = out / f"checkpoint.{chosen[0]}.npz"
-        result = MODELS[chosen[0]][1](split, checkpoint)
+        result = MODELS[chosen[0]][1](split, checkpoint, vectors)
         result.seconds = time.monotonic() - started
         with files.atomic_writer(out / f"{chosen[0]}.json") as file:
             json.dump(asdict(result), file)
@@ -320,7 +330,9 @@ def main(
     for name in chosen:
         if not (out / f"{name}.json").exists():
             print(name, flush=True)
-            subprocess.run([sys.executable, __file__, "--in", source, "--out", out, "--only", name, "--here"], check=True)
+            subprocess.run(
+                [sys.executable, __file__, "--in", source, "--out", out, "--only", name, "--vectors", vectors, "--here"], check=True
+            )
     results = {
         name: Result(**json.loads((out / f"{name}.json").read_text(encoding="utf-8"))) for name in MODELS if (out / f"{name}.json").exists()
     }

@@ -95,11 +95,15 @@ def test_the_detector_tells_other_letters_but_not_the_same_texts() -> None:
     threads = [f"t3_{n}" for n in range(20)]
     words = ["warm soup tonight", "rainy road trips", "good old novels", "more strong coffee"]
     people = [f"{words[n % 4]} and {words[(n + 1) % 4]}" for n in range(20)]
-    assert generators.detector_auc(people, [body.replace("o", "0") for body in people], threads)[0] == 1.0
-    value, low, high = generators.detector_auc(people, people, threads)
+    zeros, ones = ([body.replace("o", digit) for body in people] for digit in "01")
+    aucs = generators.detector_aucs(people, {"zeros": zeros, "ones": ones}, {"same": people, "other": zeros[::-1]}, threads)
+    assert aucs["zeros"][0] == aucs["ones"][0] == aucs["other"][0] == 1.0
+    value, low, high = aucs["same"]
     assert value == 0.5 and low <= 0.5 <= high
+    unlike = [body.upper().replace("A", "4") for body in people]  # a baseline: the detector does not learn it
+    assert generators.detector_aucs(people, {"zeros": zeros}, {"unlike": unlike}, threads)["unlike"][0] < 1.0
     with pytest.raises(measures.TooFew):
-        generators.detector_auc(people[:3], people[:3], threads[:3])
+        generators.detector_aucs(people[:3], {"g": people[:3]}, {}, threads[:3])
 
 
 class Longest:

@@ -222,7 +222,7 @@ class Trainer:
             for _, peak, optimizer in self.groups:
                 optimizer.learning_rate = self.recipe.rate(step, epoch, len(self.steps), peak)
             targets = padded([target for _, target in batch])
-            tensors = [padded([source for source, _ in batch]), decoder_inputs(targets), targets]
+            tensors: list[Any] = [padded([source for source, _ in batch]), decoder_inputs(targets), targets]
             if samples and forcing:
                 tensors.append(np.random.default_rng([self.options.seed, step]).random(targets.shape) < forcing(step, last))
             return float(compiled(*tensors))

@@ -66,7 +66,7 @@ def read_card(folder: Path) -> ModelCard:
         ) from error
     if not isinstance(content, dict):
         raise UserError(f"{files.display_path(path)}: expected an object, found {type(content).__name__}; {remedy}")
-    types = {"data": dict, "settings": dict, "metrics": dict, "hours": (int, float), "parameters": int}
+    types: dict[str, Any] = {"data": dict, "settings": dict, "metrics": dict, "hours": (int, float), "parameters": int}
     may_be_empty = ("base", "base_sha256")  # both or neither
     wrong = [
         name for name in ("kind", "base", "base_sha256", "format") if name not in content or not (content[name] or name in may_be_empty)

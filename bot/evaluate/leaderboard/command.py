@@ -50,6 +50,7 @@ def measure_generators(board: Board, judgements: Path | None) -> None:
     read = schema.read_rows(judgements, Judgement) if judgements else []
     if not read:
         board.missing.append("acceptable: no judgements; read some with `run_bot.py judge`")
+    generated: dict[str, Sequence[str]] = {}
     for name, entry in board.models.generators.items():
         row = board.generators[name] = {}
         if entry.settings:
@@ -59,18 +60,28 @@ def measure_generators(board: Board, judgements: Path | None) -> None:
         with board.skipping(f"{name}, candidates"):
             answers = board.read_answers(name, entry)
             row |= generators.speed(answers.manifest)
-            measure_replies(board, row, name, answers.of(board.asked), fitted)
+            generated[name] = answers.of(board.asked)
+            measure_replies(board, row, name, generated[name], fitted)
         if (
             entry.settings
             and entry.settings.model.is_dir()
             and (share := generators.acceptable(read, serving.fingerprint(entry.settings.model)))
         ):
             row["acceptable"] = share
-    add_generator_baselines(board, fitted)
+    baselines = add_generator_baselines(board, fitted)
+    with board.skipping("detector"):
+        if not generated:
+            raise measures.TooFew("no generator has candidates")
+        people, threads = [each.replies[0] for each in board.asked], [each.thread_id for each in board.asked]
+        for name, auc in generators.detector_aucs(people, generated, baselines, threads).items():
+            board.generators[name]["detector"] = auc
 
 
-def add_generator_baselines(board: Board, fitted: Mapping[str, judges.Judge]) -> None:
-    """person: people's first replies. random: people's replies to other comments. retrieval: see retrieval.py."""
+def add_generator_baselines(board: Board, fitted: Mapping[str, judges.Judge]) -> dict[str, Sequence[str]]:
+    """person: people's first replies. random: people's replies to other comments. retrieval: see retrieval.py. Returns the replies of the
+    last two.
+    """
+    replies: dict[str, Sequence[str]] = {}
     person = board.generators["person"] = {}
     first = [each.replies[0] for each in board.asked]
     person |= generators.of_texts(board.asked, first)
@@ -81,20 +92,20 @@ def add_generator_baselines(board: Board, fitted: Mapping[str, judges.Judge]) ->
         if len(others) < len(board.asked):
             raise measures.TooFew(f"lm_test.csv has only {len(others)} replies of threads that are not measured")
         row = board.generators["random"] = {}
-        measure_replies(board, row, "random", sample_rows(others, len(board.asked), sample.SEED), fitted)
+        replies["random"] = sample_rows(others, len(board.asked), sample.SEED)
+        measure_replies(board, row, "random", replies["random"], fitted)
     with board.skipping("retrieval"):
         answers = board.read_answers("retrieval")
         row = board.generators["retrieval"] = generators.speed(answers.manifest)
-        measure_replies(board, row, "retrieval", answers.of(board.asked), fitted)
+        replies["retrieval"] = answers.of(board.asked)
+        measure_replies(board, row, "retrieval", replies["retrieval"], fitted)
+    return replies
 
 
 def measure_replies(board: Board, row: dict[str, Any], name: str, replies: Sequence[str], fitted: Mapping[str, judges.Judge]) -> None:
-    """Add the measures that need the replies alone."""
+    """Add the measures that need the replies of this model alone."""
     row |= generators.of_texts(board.asked, replies)
     add_bleu(board, row, name, replies)
-    threads = [each.thread_id for each in board.asked]
-    with board.skipping(f"{name}, detector"):
-        row["detector"] = generators.detector_auc([each.replies[0] for each in board.asked], replies, threads)
     row |= {judge: generators.beats_person(judged, board.asked, replies) for judge, judged in fitted.items()}
 
 

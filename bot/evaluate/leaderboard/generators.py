@@ -111,27 +111,40 @@ def bits_per_character(nats: Array, replies: Sequence[str], threads: Sequence[st
     return measured["bits"]
 
 
-def detector_auc(people: Sequence[str], generated: Sequence[str], threads: Sequence[str]) -> Interval:
-    """How well generated replies can be distinguished from people's: ROC-AUC of a detector that was fitted on other threads.
+def detector_aucs(
+    people: Sequence[str], generated: Mapping[str, Sequence[str]], others: Mapping[str, Sequence[str]], threads: Sequence[str]
+) -> dict[str, Interval]:
+    """How well one detector distinguishes the replies of each generator and of others from people's: ROC-AUC. 0.5: not at all.
 
-    The detector is a logistic regression on TF-IDF of 2 to 5 characters, cross-validated in five folds by thread. 0.5: not at all. people,
-    generated: replies to the same comments. Raises TooFew if there are too few threads or texts.
+    The detector is a logistic regression on TF-IDF of 2 to 5 characters. It learns people's replies from those of all generators, half and
+    half by weight, but not from the others, and it scores the replies to the comments of threads that it did not learn from (five folds).
+    people, each of generated and of others: replies to the same comments. threads: of the comments.
+
+    Raises TooFew if there are too few threads or texts.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import GroupKFold, cross_val_predict
+    from sklearn.model_selection import GroupKFold
     from sklearn.pipeline import make_pipeline
 
     detector = make_pipeline(
-        TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), min_df=2, sublinear_tf=True), LogisticRegression(C=1.0, max_iter=500)
+        TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), min_df=2, sublinear_tf=True),
+        LogisticRegression(C=1.0, max_iter=500, class_weight="balanced"),
     )
-    labels = np.repeat([1, 0], [len(people), len(generated)])
-    groups = [*threads, *threads]
+    sides = {"": people, **generated, **others}
+    scores = {name: np.zeros(len(people)) for name in sides}
     with baselines.fitting():
-        scores = cross_val_predict(
-            detector, [*people, *generated], labels, groups=groups, cv=GroupKFold(FOLDS), method="decision_function"
-        )  # fmt: skip
-    return metrics.with_intervals(lambda rows: {"auc": metrics.roc_auc(labels[rows], scores[rows])}, groups)["auc"]
+        for train, test in GroupKFold(FOLDS).split(people, groups=threads):
+            learnt = [people, *generated.values()]
+            detector.fit([texts[row] for texts in learnt for row in train], np.repeat([1, *[0] * len(generated)], len(train)))
+            for name, texts in sides.items():
+                scores[name][test] = detector.decision_function([texts[row] for row in test])
+    labels, groups = np.repeat([1, 0], len(people)), [*threads, *threads]
+    result = {}
+    for name in [*generated, *others]:
+        both = np.concatenate([scores[""], scores[name]])
+        result[name] = metrics.with_intervals(lambda rows, both=both: {"auc": metrics.roc_auc(labels[rows], both[rows])}, groups)["auc"]  # type: ignore[misc]
+    return result
 
 
 def beats_person(judged: Judge, asked: Sequence[Asked], replies: Sequence[str]) -> Interval:
