@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -10,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import typer
 
 from bot import config, files, sandbox, schema, text
-from bot.cli import WrongSettings
+from bot.cli import UserError, WrongSettings
 from bot.conduct.when import Refusal
 from bot.config import APPROVED_DISCLOSURE, DISCLOSURE, RedditSettings, Settings, SubmitSettings
 from bot.online import submit
@@ -20,7 +22,7 @@ from bot.posting import approvals, ledger
 from bot.posting.ledger import Reply
 from bot.report import report
 from bot.sandbox.server import Box
-from bot.schema import Act, Approval, Candidate, Comment, Scored
+from bot.schema import Act, Approval, Candidate, Comment, Scored, Submitted
 from bot.web import app as web
 from bot.web import server
 from bot.web.runs import Runs
@@ -201,6 +203,58 @@ def test_only_approved_replies_are_posted_with_the_approved_text(
     decide(comments[2], "approve")
     decide(comments[3], "skip")
     assert go(run) == ["posted", "posted", "posted", "not_approved"] and len(ours(box)) == 3
+
+
+def approved(runs: Path, capsys: pytest.CaptureFixture[str], send: bool = True) -> str:
+    """What `submit` without --run prints."""
+    capsys.readouterr()
+    submit.main(runs=runs, send=send)
+    return capsys.readouterr().out
+
+
+def test_without_a_run_what_was_approved_lately_is_posted_in_all_folders(
+    box: Box, tmp_path: Path, run: Path, decide: Callable[..., None], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing else: not what nobody decided, even if no approval is required, and nothing is tried again that was refused for good."""
+    configure(monkeypatch, submit__approval="none")
+    comments = ready(box, run, 4)
+    assert approved(tmp_path, capsys) == "" and not ours(box)
+    decide(comments[0], "edit", "I would ask the librarian first.")
+    decide(comments[1], "edit", "Buy it at http://example.com now.")
+    assert "2 replies are approved; nothing is sent without --post" in approved(tmp_path, capsys, send=False)
+    assert "1 of 4 replies posted (not_approved 2, link 1)" in approved(tmp_path, capsys)
+    assert bodies(box) == [f"I would ask the librarian first.\n\n{APPROVED_DISCLOSURE}"]
+    written = [row.outcome for row in schema.read_rows(run / "submitted.csv", Submitted)]
+    assert sorted(written) == ["link", "not_approved", "not_approved", "posted"]
+    assert approved(tmp_path, capsys) == ""  # both are settled
+    decide(comments[2], "approve")
+    later = time.time() + 25 * 3600
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: later)
+        assert approved(tmp_path, capsys) == "" and len(ours(box)) == 1  # after a day
+    assert "2 of 4 replies posted (link 1, not_approved 1)" in approved(tmp_path, capsys) and len(ours(box)) == 2
+
+
+def test_without_a_run_a_damaged_folder_is_named_and_the_others_are_posted(
+    box: Box, tmp_path: Path, run: Path, decide: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    [comment] = ready(box, run, 1)
+    decide(comment, "approve")
+    shutil.copytree(run, tmp_path / "a")
+    (tmp_path / "a" / approvals.FILE).write_text("nonsense")
+    with pytest.raises(UserError, match=r"a/approvals.csv"):
+        approved(tmp_path, capsys)
+    assert len(ours(box)) == 1
+
+
+def test_without_a_run_a_busy_ledger_prints_nothing(
+    box: Box, tmp_path: Path, run: Path, decide: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    [comment] = ready(box, run, 1)
+    decide(comment, "approve")
+    with ledger.held(config.load(None).submit.ledger, make=True), pytest.raises(typer.Exit) as end:
+        approved(tmp_path, capsys)
+    assert end.value.exit_code == 75 and capsys.readouterr() == ("", "") and not ours(box)
 
 
 def test_what_changed_since_it_was_approved_is_not_posted(box: Box, run: Path, decide: Callable[..., None]) -> None:

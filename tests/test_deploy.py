@@ -38,7 +38,7 @@ def test_the_crontab_has_five_fields_and_a_command() -> None:
 
 def test_every_timer_has_its_service() -> None:
     timers = {path.stem for path in DEPLOY.glob("*.timer")}
-    assert timers == {"reply-bot-run", "reply-bot-harvest", "reply-bot-prune"}
+    assert timers == {"reply-bot-run", "reply-bot-submit", "reply-bot-harvest", "reply-bot-prune"}
     assert {path.stem for path in SERVICES} == {*timers, "reply-bot-web"}
     for path in SERVICES:
         kind = dict(settings_of(path)).get("Type")
@@ -48,7 +48,7 @@ def test_every_timer_has_its_service() -> None:
 
 def test_only_stages_that_ask_reddit_get_credentials() -> None:
     with_credentials = {path.stem for path in SERVICES if "EnvironmentFile" in dict(settings_of(path))}
-    assert with_credentials == {"reply-bot-run", "reply-bot-harvest", "reply-bot-prune"}
+    assert with_credentials == {"reply-bot-run", "reply-bot-submit", "reply-bot-harvest", "reply-bot-prune"}
     assert "/srv/reply-bot/praw.ini" in dict(settings_of(DEPLOY / "reply-bot-web.service"))["InaccessiblePaths"]
 
 

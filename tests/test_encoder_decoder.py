@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ import numpy as np
 import pytest
 
 from bot import generators, schema
-from bot.cli import UserError
+from bot.cli import ROOT, UserError
 from bot.config import GenerateSettings
 from bot.evaluate import model as evaluation
 from bot.rankers import score_files
@@ -303,6 +306,29 @@ def test_damaged_models(after_an_epoch: Path, tmp_path: Path) -> None:
     (tmp_path / "lm" / "tokenizer.json").write_text("{}")
     with pytest.raises(UserError, match=r"tokenizer.json: not readable"):
         load("keras-transformer", tmp_path / "lm")
+
+
+def test_training_and_likelihoods_load_no_pytorch(tmp_path: Path) -> None:
+    """By the command line, one after the other in one process."""
+    data = tiny.lm_rows(PAIRS, tmp_path / "data")
+    small = {name: value for name, value in options("keras-transformer", data, tmp_path).items() if name not in ("data", "out")}
+    schema.write_table(tmp_path / "in.csv", ["comment", "reply"], [dict(zip(("comment", "reply"), pair, strict=True)) for pair in PAIRS])
+    program = f"""
+import os, sys
+from pathlib import Path
+from bot.rankers import scoring
+from bot.train import command
+folder = Path({str(tmp_path)!r})
+command.lm(backend="keras-transformer", data=folder / "data", out=folder / "lm", evaluate=False, **{small!r})
+os.environ |= {{"BOT_GENERATE__BACKEND": "keras-transformer", "BOT_GENERATE__MODEL": str(folder / "lm")}}
+scoring.main(folder / "in.csv", folder / "out.csv", likelihood=True)
+print([name for name in ("torch", "transformers") if name in sys.modules], "tensorflow" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], env={**os.environ}, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[] True"
+    _, rows = schema.read_table(tmp_path / "out.csv")
+    assert len(rows) == len(PAIRS) and all(float(row["log_likelihood"]) < 0 for row in rows)
 
 
 def test_rows_of_a_perplexity(after_an_epoch: Path) -> None:

@@ -4,6 +4,7 @@ Reads  RUN/chosen.csv, RUN/comments.csv (authors and texts of the comments), the
 Writes the ledger, and RUN/submitted.csv: the outcome of each chosen reply, and of replies from earlier runs that were waiting.
 
     python run_bot.py submit --run data/runs/X --post
+    python run_bot.py submit --post                       what people approved within a day, in all folders of data/runs; from cron
 
 The ledger (submit.ledger) is the single source of truth. It is first compared with the account's latest replies on Reddit (adopt.check),
 and people's requests are carried out (`inbox`). Then each reply goes through these steps, in order: check when (conduct.may_post); look
@@ -25,6 +26,7 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,25 +35,27 @@ import numpy as np
 import typer
 
 from bot import cli, config, files, names, schema, text
-from bot.cli import NoPermission, Unreachable, UserError
+from bot.cli import Busy, NoPermission, Unreachable, UserError, WrongSettings
 from bot.conduct import when, where
 from bot.conduct.when import Facts, Refusal
 from bot.config import Settings
 from bot.corpus import copies
 from bot.online import adopt, door, inbox
-from bot.posting import approvals, clock, ledger
+from bot.posting import approvals, clock, database, ledger
 from bot.posting.database import State
 from bot.posting.ledger import DAY, HOUR, Reply, Settled
 from bot.rankers import classifier
 from bot.reddit import client as reddit
 from bot.reddit.outcomes import STAYS_READY, Answer, Outcome
 from bot.reddit.requestor import Client
-from bot.schema import Comment, Scored, Submitted, Verdict
+from bot.schema import Approval, Comment, Scored, Submitted, Verdict
 
 LOOKING_SECONDS = 30 * DAY  # for this long, each run looks for replies that are parked or whose id is unknown
 REJECTED_AT_MOST = 2  # replies per run that Reddit refuses with unknown error names
 LONGEST_WAIT_SECONDS = 30 * DAY  # a longer wait that Reddit asks for is shortened to this
 LONG_WAIT_SECONDS = 30  # after a longer wait for Reddit's rate limit, the comment is read again
+APPROVED_WITHIN_SECONDS = DAY  # what `submit` without --run posts
+NOT_AGAIN = {Refusal.CHANGED_SINCE_APPROVAL, Refusal.APPROVAL_TIMEOUT}  # such an approval stays invalid
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ def submit(db: sqlite3.Connection, client: Client, chosen: list[Reply], settings
     for reply in [*(each for each in ledger.in_state(db, State.READY) if each.comment_id not in ids), *chosen]:
         known = ledger.find(db, reply.comment_id)
         if known is not None and known.state != State.READY:
-            yield attempt_of(reply, *earlier_outcome(known, reply), known.done_utc or known.intent_utc)
+            yield attempt_before(db, reply)
             continue
         if known is not None:
             now_chosen = {name: getattr(reply, name) for name in ("candidate_id", "body", "comment_sha256", "approvals")}
@@ -280,6 +284,14 @@ def earlier_outcome(known: Reply, reply: Reply) -> tuple[str, str]:
     return (Refusal.ALREADY_REPLIED if known.state in (State.POSTED, State.WITHDRAWN) and not same else known.outcome), known.reply_id
 
 
+def attempt_before(db: sqlite3.Connection, reply: Reply) -> Submitted:
+    """The outcome that the ledger has for a reply that is not posted now."""
+    known = ledger.find(db, reply.comment_id)
+    if known is None or known.state == State.READY:
+        return attempt_of(reply, ledger.last_refusal(db, reply.comment_id, 0) or Refusal.NOT_APPROVED, "", int(time.time()))
+    return attempt_of(reply, *earlier_outcome(known, reply), known.done_utc or known.intent_utc)
+
+
 def attempt_of(reply: Reply, outcome: str, reply_id: str, utc: int) -> Submitted:
     return Submitted(reply.comment_id, reply.thread_id, reply.candidate_id, str(outcome), reply_id, utc, reply.body)
 
@@ -330,19 +342,79 @@ def with_approvals(run: Path, chosen: list[Reply], comments: Mapping[str, Commen
 
 
 def main(
-    run: Annotated[Path, typer.Option(help="run folder: reads chosen.csv and comments.csv, writes submitted.csv")],
+    run: Annotated[
+        Path | None,
+        typer.Option(help="run folder: reads chosen.csv and comments.csv, writes submitted.csv [default: what was approved within a day]"),
+    ] = None,
     config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings")] = None,
     send: Annotated[bool, typer.Option("--post", help="really post; without it nothing is sent")] = False,
+    runs: Annotated[Path, typer.Option(help="without --run: the folder with the run folders")] = Path("data/runs"),
 ) -> None:
     """Post the chosen replies, each at most once."""
     settings = config.load(config_file)
+    if run is None:
+        return submit_approved(runs, settings, send)
     with files.run_folder(run):
-        files.check_output(run / "submitted.csv", [run / "chosen.csv", run / "comments.csv"])
+        check_output(run)
         chosen, others = read_chosen(run)
         if send:
             submit_chosen(run, chosen, others, settings)
         else:
             print(f"{len(chosen)} replies are chosen; nothing is sent without --post")
+
+
+def check_output(run: Path) -> None:
+    files.check_output(run / "submitted.csv", [run / "chosen.csv", run / "comments.csv"])
+
+
+def submit_approved(runs: Path, settings: Settings, send: bool) -> None:
+    """Post the replies that people approved, in all run folders under `runs`. Prints nothing if there are none or another process posts.
+
+    Raises:
+        typer.Exit: with the status 75; another process uses the ledger or a run folder.
+        UserError: as `submit`; or, after the others are posted, for folders that cannot be read.
+    """
+    problems = []
+    for run in sorted(filter(files.is_run, runs.iterdir())) if runs.is_dir() else ():
+        try:
+            due = approved_lately(run, settings.submit.ledger)
+            with files.run_folder(run) if due else nullcontext():
+                chosen, others = read_chosen(run) if due else ([], [])
+                now, waiting = ([reply for reply in chosen if (reply.comment_id in due) is wanted] for wanted in (True, False))
+                if now and not send:
+                    print(f"{run}: {len(now)} replies are approved; nothing is sent without --post")
+                elif now:
+                    check_output(run)
+                    submit_chosen(run, now, others, settings, waiting)
+        except Busy:
+            raise typer.Exit(Busy.status) from None
+        except (Unreachable, NoPermission, WrongSettings):
+            raise
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        raise UserError("; ".join(problems))
+
+
+def approved_lately(run: Path, path: Path) -> set[str]:
+    """The comments whose reply a person approved within APPROVED_WITHIN_SECONDS and that may still be posted, by the ledger at `path`."""
+    events = [
+        event
+        for event in approvals.standing(approvals.read(run / approvals.FILE)).values()
+        if approvals.is_approved(event) and time.time() - event.event_utc < APPROVED_WITHIN_SECONDS
+    ]
+    if not events or not path.exists():
+        return {event.comment_id for event in events}
+    with closing(database.open_to_read(path)) as db:
+        return {event.comment_id for event in events if may_still_be_posted(db, event)}
+
+
+def may_still_be_posted(db: sqlite3.Connection, event: Approval) -> bool:
+    """False if the reply was settled, or refused since it was approved for a reason that does not pass."""
+    known = ledger.find(db, event.comment_id)
+    reason = ledger.last_refusal(db, event.comment_id, event.event_utc)
+    passes = not reason or reason in {*when.PASSING, *Outcome} - NOT_AGAIN
+    return passes and (known is None or known.state == State.READY)
 
 
 def where_posted(run: Path, attempts: Sequence[Submitted], site: str) -> list[str]:
@@ -354,12 +426,16 @@ def where_posted(run: Path, attempts: Sequence[Submitted], site: str) -> list[st
     return [names.permalink(attempt.thread_id, attempt.reply_id, **own_site) for attempt in posted]
 
 
-def submit_chosen(run: Path, chosen: list[Reply], others: list[Reply], settings: Settings) -> None:
-    """Post the chosen replies, and write submitted.csv even if posting fails. others: rows that are not chosen. Raises as `submit`."""
+def submit_chosen(run: Path, chosen: list[Reply], others: list[Reply], settings: Settings, waiting: Sequence[Reply] = ()) -> None:
+    """Post the chosen replies, and write submitted.csv even if posting fails. Raises as `submit`.
+
+    others: rows that are not chosen. waiting: chosen replies that are not posted now.
+    """
     path = settings.submit.ledger
     with ledger.held(path, make=True) as db:
         ledger.recover(db)
         attempts = [attempt_of(reply, Refusal.NOT_CHOSEN, "", int(time.time())) for reply in others]
+        attempts += [attempt_before(db, reply) for reply in waiting]
         try:
             if chosen or ledger.in_state(db, State.UNKNOWN, State.PARKED, State.READY):
                 for attempt in submit(db, reddit.connect(settings.reddit), chosen, settings):

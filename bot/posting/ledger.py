@@ -288,6 +288,16 @@ def refuse(db: sqlite3.Connection, reply: Reply, reason: str, now: int) -> None:
         db.execute("INSERT INTO refusal VALUES (?, ?, ?, ?)", (now, reply.comment_id, reply.subreddit, reason))
 
 
+def last_refusal(db: sqlite3.Connection, comment_id: str, since_utc: int) -> str:
+    """The latest reason why a reply to a comment was not sent since then; empty if there is none."""
+    with sqlite_errors(db):
+        row = db.execute(
+            "SELECT reason FROM refusal WHERE comment_id = ? AND event_utc >= ? ORDER BY event_utc DESC, rowid DESC LIMIT 1",
+            (comment_id, since_utc),
+        ).fetchone()
+    return str(row[0]) if row else ""
+
+
 def errors(db: sqlite3.Connection) -> dict[str, int]:
     """Names of the errors (of Reddit or Python) of all replies except withdrawn ones -> their number; most frequent first."""
     with sqlite_errors(db):
