@@ -380,12 +380,12 @@ def submit_approved(runs: Path, settings: Settings, send: bool) -> None:
             due = approved_lately(run, settings.submit.ledger)
             with files.run_folder(run) if due else nullcontext():
                 chosen, others = read_chosen(run) if due else ([], [])
-                now, waiting = ([reply for reply in chosen if (reply.comment_id in due) is wanted] for wanted in (True, False))
+                now, not_now = ([reply for reply in chosen if (reply.comment_id in due) is wanted] for wanted in (True, False))
                 if now and not send:
                     print(f"{run}: {len(now)} replies are approved; nothing is sent without --post")
                 elif now:
                     check_output(run)
-                    submit_chosen(run, now, others, settings, waiting)
+                    submit_chosen(run, now, others, settings, not_now)
         except Busy:
             raise typer.Exit(Busy.status) from None
         except (Unreachable, NoPermission, WrongSettings):
@@ -426,16 +426,16 @@ def where_posted(run: Path, attempts: Sequence[Submitted], site: str) -> list[st
     return [names.permalink(attempt.thread_id, attempt.reply_id, **own_site) for attempt in posted]
 
 
-def submit_chosen(run: Path, chosen: list[Reply], others: list[Reply], settings: Settings, waiting: Sequence[Reply] = ()) -> None:
+def submit_chosen(run: Path, chosen: list[Reply], others: list[Reply], settings: Settings, not_now: Sequence[Reply] = ()) -> None:
     """Post the chosen replies, and write submitted.csv even if posting fails. Raises as `submit`.
 
-    others: rows that are not chosen. waiting: chosen replies that are not posted now.
+    others: rows that are not chosen. not_now: chosen replies that are not posted now.
     """
     path = settings.submit.ledger
     with ledger.held(path, make=True) as db:
         ledger.recover(db)
         attempts = [attempt_of(reply, Refusal.NOT_CHOSEN, "", int(time.time())) for reply in others]
-        attempts += [attempt_before(db, reply) for reply in waiting]
+        attempts += [attempt_before(db, reply) for reply in not_now]
         try:
             if chosen or ledger.in_state(db, State.UNKNOWN, State.PARKED, State.READY):
                 for attempt in submit(db, reddit.connect(settings.reddit), chosen, settings):
