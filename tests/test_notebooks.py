@@ -31,6 +31,7 @@ from tests import tiny
 
 pytestmark = pytest.mark.usefixtures("warm")
 
+JUPYTER = ROOT / "notebooks" / "requirements.txt"  # for `make notebook`
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 NAMES = [
     "0_quickstart", "1_extract_and_prepare", "2_finetune_gpt2", "3_train_realism", "4_train_upvote", "5_generate_candidates",
@@ -120,6 +121,25 @@ def test_the_address_of_the_repository_is_in_one_place(tmp_path: Path) -> None:
         assert content.replace(new, old) == (ROOT / "notebooks" / path.name).read_text(encoding="utf-8")
     documents = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
     assert [path for path in documents if f"github.com/{old}" in path.read_text(encoding="utf-8")] == []
+
+
+def test_all_notebooks_have_one_default_back_end() -> None:
+    backends = {
+        path.stem: re.findall(r'^(?:RANKER_)?BACKEND = "(.+?)"', cell.source, re.MULTILINE)
+        for path in NOTEBOOKS
+        for cell in tagged(read(path), "parameters")
+    }
+    assert sum(map(len, backends.values())) >= 6 and {each for found in backends.values() for each in found} == {GENERATORS[0]}
+
+
+def test_make_notebook_opens_the_quickstart_with_pinned_packages() -> None:
+    done = subprocess.run(["make", "--dry-run", "notebook"], cwd=ROOT, capture_output=True, text=True, check=True)
+    *_, program, opened = done.stdout.splitlines()[-1].split()
+    assert program == "jupyterlab" and ROOT / opened == NOTEBOOKS[0]
+    pins = [
+        re.findall(r"^([\w.-]+)==(\S+)$", path.read_text(encoding="utf-8"), re.MULTILINE) for path in (JUPYTER, ROOT / "requirements.txt")
+    ]
+    assert dict(pins[0])["jupyterlab"] and not dict(pins[0]).keys() & dict(pins[1]).keys()  # each package is pinned in one place
 
 
 def test_notebooks_never_post() -> None:
