@@ -56,6 +56,7 @@ class Result:
     seconds: float = 0.0
     parameters: int = 0
     vocabulary: int = 0
+    vectors: str = ""
     curves: dict[str, list[float]] | None = None
 
 
@@ -232,7 +233,7 @@ def network(split: Split, checkpoint: Path, vectors: str, tokenize: Callable[[st
         each: trainer.Batches([trainer.labelled((text,), label) for text, label in zip(*split[each], strict=True)], encode)
         for each in ("train", "val")
     }
-    losses = trainer.fit(model, parts["train"], parts["val"], options, checkpoint, {"changes": changes}).rows()
+    losses = trainer.fit(model, parts["train"], parts["val"], options, checkpoint, {"changes": changes, "vectors": vectors}).rows()
     save_coverage(words, checkpoint)
     ranker = glove_bilstm.GloveBilstm(model, ids)
     score = lambda texts: [1 / (1 + np.exp(-value)) for value in ranker.logits_of_ids([encode((text,)) for text in texts])]  # noqa: E731
@@ -323,12 +324,17 @@ def main(
         checkpoint = out / f"checkpoint.{chosen[0]}.npz"
         result = MODELS[chosen[0]][1](split, checkpoint, vectors)
         result.seconds = time.monotonic() - started
+        result.vectors = vectors if result.vocabulary else ""
         with files.atomic_writer(out / f"{chosen[0]}.json") as file:
             json.dump(asdict(result), file)
         files.remove(checkpoint)
         return
     for name in chosen:
-        if not (out / f"{name}.json").exists():
+        if (out / f"{name}.json").exists():
+            of_earlier = Result(**json.loads((out / f"{name}.json").read_text(encoding="utf-8"))).vectors
+            if of_earlier not in ("", vectors):
+                raise UserError(f"{out / name}.json: made with {of_earlier}; give another --out for {vectors}")
+        else:
             print(name, flush=True)
             subprocess.run(
                 [sys.executable, __file__, "--in", source, "--out", out, "--only", name, "--vectors", vectors, "--here"], check=True

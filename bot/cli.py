@@ -126,6 +126,9 @@ def track(items: Sequence[Item], what: str) -> Iterator[Item]:
         yield from progress.track(items, description=what)
 
 
+_waits: list[Progress] = []  # of the `waiting` blocks that are active, outermost first
+
+
 @contextmanager
 def waiting(what: str) -> Iterator[None]:
     """Show what the block does and how long it has taken, for work whose end cannot be predicted. As `progress_bar` otherwise, but only
@@ -134,16 +137,29 @@ def waiting(what: str) -> Iterator[None]:
     from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
     progress = _progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    if progress.disable:
+        yield
+        return
     progress.add_task(what, total=None)
-    timer = threading.Timer(SHOWN_AFTER_SECONDS, progress.start)
+    outer = list(_waits)
+
+    def show() -> None:
+        for each in [*outer, progress]:  # rich needs the outer ones first; a second `start` does nothing
+            each.start()
+
+    timer = threading.Timer(SHOWN_AFTER_SECONDS, show)
     timer.daemon = True
-    timer.start()
+    _waits.append(progress)
     try:
+        timer.start()
         yield
     finally:
         timer.cancel()
-        timer.join()
-        progress.stop()
+        try:
+            timer.join()
+        finally:
+            _waits.remove(progress)
+            progress.stop()
 
 
 class Interrupted(UserError):

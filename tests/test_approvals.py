@@ -177,6 +177,7 @@ def decide(box: Box, run: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...
 
 def ready(box: Box, run: Path, count: int) -> list[Comment]:
     comments = prepared(box, run, count)
+    schema.write_rows(run / "comments.csv", Comment, comments, {"source": "sandbox"})
     schema.write_rows(run / "scored.csv", Scored, schema.read_rows(run / "chosen.csv", Scored))
     return comments
 
@@ -242,9 +243,11 @@ def test_without_a_run_a_damaged_folder_is_named_and_the_others_are_posted(
     decide(comment, "approve")
     shutil.copytree(run, tmp_path / "a")
     (tmp_path / "a" / approvals.FILE).write_text("nonsense")
+    shutil.copytree(run, tmp_path / "b")
+    schema.write_rows(tmp_path / "b" / "comments.csv", Comment, [comment])  # of Reddit itself
     with pytest.raises(UserError, match=r"a/approvals.csv"):
         approved(tmp_path, capsys)
-    assert len(ours(box)) == 1
+    assert len(ours(box)) == 1 and [path.parent.name for path in tmp_path.glob("*/submitted.csv")] == ["run"]
 
 
 def test_without_a_run_a_busy_ledger_prints_nothing(

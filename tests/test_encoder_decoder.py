@@ -268,6 +268,28 @@ def test_learning_rates_and_clipping(tmp_path: Path) -> None:
     assert moved[False] == 0 and 0.001 < math.sqrt(moved[True]) <= 0.5 * 0.02 * 1.001
 
 
+def test_label_smoothing_flattens_the_predictions_and_is_not_part_of_the_losses(tmp_path: Path) -> None:
+    from bot.generators.encoder_decoder import decoder_inputs, keras, padded
+    from bot.train import encoder_decoder as trainer
+
+    data = tiny.lm_rows(PAIRS, tmp_path / "data")
+    rows = {each: schema.read_rows(data / f"lm_{each}.csv", LmRow) for each in ("train", "val")}
+    losses = []
+    for smoothing in (0.0, 0.8):
+        keras.utils.set_random_seed(1)
+        settings = lm_keras_transformer.Options(**options("keras-transformer", data, tmp_path, label_smoothing=smoothing, dropout=0.0))
+        recipe = lm_keras_transformer.recipe(settings)
+        vocabulary, pairs, _, validation = trainer.encode(rows, settings)
+        run = trainer.Trainer(settings, recipe, trainer.initialized(recipe, settings, len(vocabulary)), pairs, validation)
+        for _, peak, optimizer in run.groups:
+            optimizer.learning_rate = peak
+        source, targets = padded([each for each, _ in pairs]), padded([each for _, each in pairs])
+        losses.append([float(run.gradient_step(source, decoder_inputs(targets), targets)) for _ in range(12)])
+    plain, smoothed = losses
+    assert plain[0] == pytest.approx(smoothed[0], abs=1e-5)  # of the same weights, without the smoothing
+    assert plain[-1] < smoothed[-1] - 0.2 < plain[0] - 0.2
+
+
 def test_sgd_decays_with_each_epoch_and_the_transformer_warms_up() -> None:
     sgd = lm_keras_seq2seq.recipe(lm_keras_seq2seq.Options(optimizer=lm_keras_seq2seq.Optimizer.sgd, decay=0.5))
     assert [sgd.rate(7, epoch, 100, 2.0) for epoch in range(3)] == [2.0, 1.0, 0.5]

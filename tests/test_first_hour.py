@@ -170,7 +170,11 @@ def test_doctor_asks_whether_the_servers_answer(config_file: Path, tmp_path: Pat
         answering = f"127.0.0.1:{server.getsockname()[1]}"
         settings = 'url = "http://ADDRESS/v1"\nmodel = "m"\nprompt = "chat"\n'
         (tmp_path / "served").mkdir()
-        for address, redis, state in ((answering, f"redis://{answering}/0", "ok"), (f"127.0.0.1:{nobody}", "unix://gone.socket", "FAIL")):
+        missing = f"unix://{tmp_path}/gone.socket"
+        for address, redis, state in (
+            (answering, f"redis://{answering}/0", "ok"),
+            (f"127.0.0.1:{nobody}", missing, "FAIL"),
+        ):
             (tmp_path / "served" / "server.toml").write_text(settings.replace("ADDRESS", address), encoding="utf-8")
             monkeypatch.setenv("BOT_GENERATE__BACKEND", "openai-server")
             monkeypatch.setenv("BOT_GENERATE__MODEL", str(tmp_path / "served"))
@@ -179,7 +183,8 @@ def test_doctor_asks_whether_the_servers_answer(config_file: Path, tmp_path: Pat
             assert (found["generator's server"][0], found["Redis"][0]) == (state, state)
             assert address in found["generator's server"][1]
         assert doctor.reachable("Redis", f"unix://{tmp_path}/redis.socket").state == "ok"
-        assert "https" not in doctor.reachable("x", f"https://127.0.0.1:{nobody}/v1").detail
+    for address in ("http://127.0.0.1:99999/v1", "http://[::1/v1", f"http://127.0.0.1:{nobody}/v1"):
+        assert doctor.reachable("x", address).state == "FAIL"
 
 
 # --- models list ------------------------------------------------------------------------------------------------------------

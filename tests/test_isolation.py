@@ -90,7 +90,7 @@ def test_no_process_loads_two_frameworks(
         capture_output=True, text=True, timeout=250, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "cuInit" not in done.stderr and "cuda drivers" not in done.stderr  # TensorFlow's messages about a missing GPU
+    assert "cuInit" not in done.stderr  # TensorFlow's error about a missing GPU
     notes = [json.loads(path.read_text()) for path in (tmp_path / "notes").iterdir()]
     loaded = {stage: note["loaded"] for note in notes for stage in STAGES if note["stage"] == [stage]}
     assert loaded == {**{stage: [] for stage in STAGES}, **expected}

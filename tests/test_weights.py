@@ -16,6 +16,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -753,6 +754,19 @@ def test_fingerprint_reads_unchanged_files_once(tmp_path: Path, monkeypatch: pyt
     (folder / exports.SERVING).mkdir()
     (folder / exports.SERVING / "lm-int8").write_bytes(b"an export")
     assert exports.fingerprint(folder) == first
+
+
+def test_hours_parameters_and_metrics_do_not_identify_a_model(tmp_path: Path) -> None:
+    card = cards.ModelCard("upvote", "b", "0" * 64, "full", created_utc="2026-01-01T00:00:00Z")
+    cards.write_card(tmp_path, card)
+    before = exports.fingerprint(tmp_path)
+    cards.write_card(tmp_path, replace(card, hours=1.5, parameters=9, metrics={"auc": 0.7}))
+    assert exports.fingerprint(tmp_path) == before and cards.read_card(tmp_path).hours == 1.5
+    older = {name: value for name, value in asdict(card).items() if name not in ("hours", "parameters")}
+    (tmp_path / cards.CARD_FILE).write_text(json.dumps({**older, "licence": cards.read_card(tmp_path).licence}), encoding="utf-8")
+    assert exports.fingerprint(tmp_path) == before and cards.read_card(tmp_path).parameters == 0
+    cards.write_card(tmp_path, replace(card, settings={"seed": 2}))
+    assert exports.fingerprint(tmp_path) != before
 
 
 def test_fingerprint_detects_another_file_with_the_same_size_and_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

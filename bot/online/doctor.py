@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Annotated, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import typer
 from rich.console import Console
@@ -188,17 +188,21 @@ def port(number: int) -> Check:
 
 def reachable(name: str, url: str) -> Check:
     """Whether something listens at this address (http, https, redis, rediss or unix). Nothing is sent."""
-    parts = urlsplit(url)
-    place = f"{parts.hostname}:{parts.port or {'https': 443, 'http': 80}.get(parts.scheme, 6379)}"
+    place = "the address"
     try:
+        parts = urlsplit(url)
         if parts.scheme == "unix":
-            place = parts.path
+            place = unquote(parts.path)
             with closing(socket.socket(socket.AF_UNIX)) as probe:
+                probe.settimeout(5)
                 probe.connect(place)
         else:
-            socket.create_connection((parts.hostname, int(place.rpartition(":")[2])), timeout=5).close()
-    except OSError as error:
-        return Check(name, FAIL, f"nothing answers at {place} ({error.strerror or type(error).__name__}); start it")
+            host, port = parts.hostname or "localhost", parts.port or {"https": 443, "http": 80}.get(parts.scheme, 6379)
+            place = f"{host}:{port}"
+            socket.create_connection((host, port), timeout=5).close()
+    except (OSError, ValueError) as error:  # ValueError: no such port, or an invalid host name
+        why = getattr(error, "strerror", None) or type(error).__name__
+        return Check(name, FAIL, f"nothing answers at {place} ({why}); start the server, or correct the address")
     return Check(name, OK, f"{place} answers")
 
 

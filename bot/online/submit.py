@@ -41,7 +41,7 @@ from bot.conduct.when import Facts, Refusal
 from bot.config import Settings
 from bot.corpus import copies
 from bot.online import adopt, door, inbox
-from bot.posting import approvals, clock, database, ledger
+from bot.posting import approvals, clock, database, gone, ledger
 from bot.posting.database import State
 from bot.posting.ledger import DAY, HOUR, Reply, Settled
 from bot.rankers import classifier
@@ -55,7 +55,8 @@ REJECTED_AT_MOST = 2  # replies per run that Reddit refuses with unknown error n
 LONGEST_WAIT_SECONDS = 30 * DAY  # a longer wait that Reddit asks for is shortened to this
 LONG_WAIT_SECONDS = 30  # after a longer wait for Reddit's rate limit, the comment is read again
 APPROVED_WITHIN_SECONDS = DAY  # what `submit` without --run posts
-NOT_AGAIN = {Refusal.CHANGED_SINCE_APPROVAL, Refusal.APPROVAL_TIMEOUT}  # such an approval stays invalid
+# What was refused for these reasons since it was approved is tried again; the two stay true.
+TRIED_AGAIN = {*when.PASSING, *STAYS_READY, Outcome.UNREADABLE} - {Refusal.CHANGED_SINCE_APPROVAL, Refusal.APPROVAL_TIMEOUT}
 
 
 @dataclass(frozen=True)
@@ -368,15 +369,19 @@ def check_output(run: Path) -> None:
 
 
 def submit_approved(runs: Path, settings: Settings, send: bool) -> None:
-    """Post the replies that people approved, in all run folders under `runs`. Prints nothing if there are none or another process posts.
+    """Post the replies that people approved, in all run folders under `runs`, except those of another site (Reddit or the sandbox).
+    Prints nothing if there are none or another process posts.
 
     Raises:
         typer.Exit: with the status 75; another process uses the ledger or a run folder.
         UserError: as `submit`; or, after the others are posted, for folders that cannot be read.
     """
     problems = []
+    in_sandbox = reddit.is_sandbox(settings.reddit.url)
     for run in sorted(filter(files.is_run, runs.iterdir())) if runs.is_dir() else ():
         try:
+            if gone.of_sandbox(run / "comments.csv") is not in_sandbox:
+                continue
             due = approved_lately(run, settings.submit.ledger)
             with files.run_folder(run) if due else nullcontext():
                 chosen, others = read_chosen(run) if due else ([], [])
@@ -413,8 +418,7 @@ def may_still_be_posted(db: sqlite3.Connection, event: Approval) -> bool:
     """False if the reply was settled, or refused since it was approved for a reason that does not pass."""
     known = ledger.find(db, event.comment_id)
     reason = ledger.last_refusal(db, event.comment_id, event.event_utc)
-    passes = not reason or reason in {*when.PASSING, *Outcome} - NOT_AGAIN
-    return passes and (known is None or known.state == State.READY)
+    return (not reason or reason in TRIED_AGAIN) and (known is None or known.state == State.READY)
 
 
 def where_posted(run: Path, attempts: Sequence[Submitted], site: str) -> list[str]:
@@ -435,7 +439,8 @@ def submit_chosen(run: Path, chosen: list[Reply], others: list[Reply], settings:
     with ledger.held(path, make=True) as db:
         ledger.recover(db)
         attempts = [attempt_of(reply, Refusal.NOT_CHOSEN, "", int(time.time())) for reply in others]
-        attempts += [attempt_before(db, reply) for reply in not_now]
+        waiting = {reply.comment_id for reply in ledger.in_state(db, State.READY)}  # `submit` tries these
+        attempts += [attempt_before(db, reply) for reply in not_now if reply.comment_id not in waiting]
         try:
             if chosen or ledger.in_state(db, State.UNKNOWN, State.PARKED, State.READY):
                 for attempt in submit(db, reddit.connect(settings.reddit), chosen, settings):
@@ -452,7 +457,7 @@ def submit_chosen(run: Path, chosen: list[Reply], others: list[Reply], settings:
     print(f"{posted} of {len(attempts)} replies posted{why} by {account}; {run / 'submitted.csv'}, ledger {path.absolute()}")
     for line in where_posted(run, attempts, settings.reddit.url):
         print(line)
-    if waiting := outcomes[Refusal.NOT_APPROVED]:
-        print(f"{waiting} wait for a person: approve them on the page of `python run_bot.py web`, then repeat this command")
+    if unapproved := outcomes[Refusal.NOT_APPROVED]:
+        print(f"{unapproved} wait for a person: approve them on the page of `python run_bot.py web`, then repeat this command")
     if parked:
         print(f"{len(parked)} may have been posted, but are not visible on Reddit; decide with `python run_bot.py resolve`")

@@ -36,7 +36,7 @@ def gone_ids(client: Client, tables: Iterable[Path], problems: list[str]) -> set
             problems.append(str(error))
     ordered = sorted(names)
     there: set[str] = set()
-    for start in cli.track(range(0, len(ordered), BATCH), "asking Reddit, by 100 comments"):
+    for start in cli.track(range(0, len(ordered), BATCH), "asking Reddit, 100 comments at a time"):
         standings = reddit.standings(client, ordered[start : start + BATCH])
         there |= {name for name, standing in standings.items() if standing.body}
     return names - there

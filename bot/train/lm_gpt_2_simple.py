@@ -91,10 +91,10 @@ def train(options: Options) -> None:
     settings = {
         "backend": "gpt-2-simple", "steps": options.steps, "learning_rate": options.learning_rate, "batch_size": options.batch_size,
         "accumulate": options.accumulate, "freeze_embeddings": options.freeze_embeddings, "sample_interval": options.sample_interval,
-        "save_interval": options.save_interval, "seed": options.seed, "rows": len(texts),
+        "save_interval": options.save_interval, "seed": options.seed,
     }  # fmt: skip
     card = cards.ModelCard(
-        kind="lm", base=options.base, base_sha256=bases.base_sha256(options.base), format="full", settings=settings,
+        kind="lm", base=options.base, base_sha256=bases.base_sha256(options.base), format="full", settings={**settings, "rows": len(texts)},
         data=data_facts(options.data, {DATASET: len(texts)} | {f"lm_{each}.csv": len(rows) for each, rows in held_out.items()}),
         **card_text("lm", LIMITS),
     )  # fmt: skip

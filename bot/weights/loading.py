@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,42 +31,20 @@ def quiet() -> None:
 
 @contextmanager
 def importing_tensorflow() -> Iterator[None]:
-    """Import TensorFlow or Keras in this block: without messages about the processor and missing GPUs, and without the optional packages
-    that Keras imports where they are installed. Nothing here uses them with Keras, and they take a third of the time.
+    """Import TensorFlow or Keras in this block: with fewer messages about the machine, and without the optional packages that Keras imports
+    where they are installed. Nothing here uses them with Keras, and they take a third of the time.
     """
     has_gpu = any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/dxg"))  # of Linux, of WSL
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if has_gpu else "3")  # 3: not even the error that there is none
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if has_gpu else "3")  # 3: without the error that there is no GPU
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # otherwise no GPU memory is left for other processes
     os.environ["KERAS_BACKEND"] = "tensorflow"
     unused = [name for name in ("IPython", "matplotlib", "pandas", "sklearn") if name not in sys.modules]
     sys.modules.update(dict.fromkeys(unused))  # type: ignore[arg-type]  # None: the import fails as if it were not installed
     try:
-        with _without_lines((b"before absl::InitializeLog()", b"Could not find cuda drivers")):
-            yield
+        yield
     finally:
         for name in unused:
             del sys.modules[name]
-
-
-@contextmanager
-def _without_lines(unwanted: tuple[bytes, ...]) -> Iterator[None]:
-    """Leave out the lines with these words that the block writes to standard error, from C++ too. The others appear at its end."""
-    try:
-        saved = os.dup(2)
-    except OSError:  # standard error is closed
-        yield
-        return
-    with tempfile.TemporaryFile() as written:
-        os.dup2(written.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
-            written.seek(0)
-            for line in written:
-                if not any(words in line for words in unwanted):
-                    os.write(2, line)
 
 
 def keep_freed_memory(one_heap: bool = False) -> None:

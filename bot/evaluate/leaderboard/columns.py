@@ -40,8 +40,8 @@ GENERATOR_COLUMNS = FACTS | {
     "echo": Column("echo", "share that repeats three consecutive words of the comment; lower is better", -1),
     "detector": Column(
         "detector",
-        "ROC-AUC of separating the replies from people's, by one logistic regression on groups of 2 to 5 characters, which learnt from the"
-        " replies of all generators to comments of other threads; lower is better; 0.5 is no better than guessing",
+        "ROC-AUC of separating the replies from people's, by one logistic regression on groups of 2 to 5 characters, trained to tell"
+        " people's replies from those of all generators, on other threads; lower is better; 0.5 is no better than guessing",
         -1,
     ),
     **{
