@@ -548,6 +548,7 @@ submissions = st.builds(
     selftext=texts,
 )
 compared: list[int] = []
+several_buckets: list[bool] = []  # whether they had more than one
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -565,7 +566,8 @@ def test_extract_agrees_with_count_pairs(
     heads = [row for row in heads if count_pairs.month_of(row["created_utc"]) != "2016-11"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dump_files, "CHUNK_BYTES", 300)
-        patch.setattr(dump_files, "BUCKET_BYTES", 1500)
+        patch.setattr(dump_files, "BUCKET_BYTES", 400)
+        several_buckets.append(dump_files.buckets_for(folder, ["2016-12", "2017-01", "2017-02"], 1) > 1)
         pairs = extracted(folder, "2016-12", "2017-02", parents=Parents.both, lookback_months=1)
     expected = count_pairs.pairs(folder, "2016-12", "2017-02", lookback=1)
     by_id = {pair.reply_id: (pair.comment_id, pair.comment, pair.reply, pair.depth) for pair in pairs}
@@ -582,6 +584,7 @@ def test_extract_agrees_with_count_pairs(
 
 
 def test_the_comparison_covered_enough_pairs() -> None:
+    assert {*several_buckets} == {False, True}
     assert len(compared) >= 12 and sum(compared) >= 20
 
 
