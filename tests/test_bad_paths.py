@@ -17,6 +17,8 @@ import typer
 from bot.__main__ import STAGES, command_of
 from bot.cli import ROOT
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 # What a path may be instead of what the stage expects. The last is a place that even root cannot write.
 WRONG = ("missing", "folder", "binary", "binary/below", "empty.csv", "/proc/1/nothing/here")
 # Arguments without which a stage would begin to work, or would wait for a person.
@@ -80,7 +82,7 @@ def test_a_wrong_path_gives_one_line(stage: str, tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(bytes(range(256)))
     (tmp_path / "empty.csv").touch()
     lines = ["\t".join(call) for call in calls(stage)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": f"{os.environ['PYTHONPATH']}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-P", "-c", PROGRAM],
         input="\n".join(lines),
