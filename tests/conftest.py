@@ -132,9 +132,19 @@ def warm(warm_server: str) -> Iterator[None]:
     imports, of process groups, or of processes that are killed.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WARM", warm_server)
-        patch.setenv("PYTHONPATH", str(Path(__file__).with_name("warm")), prepend=os.pathsep)
+        start_warm(patch, warm_server)
         yield
+
+
+@pytest.fixture
+def warm_stages(warm_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Like `warm`, for one test."""
+    start_warm(monkeypatch, warm_server)
+
+
+def start_warm(patch: pytest.MonkeyPatch, address: str) -> None:
+    patch.setenv("WARM", address)
+    patch.setenv("PYTHONPATH", str(Path(__file__).with_name("warm")), prepend=os.pathsep)
 
 
 @pytest.fixture

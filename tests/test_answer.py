@@ -189,7 +189,7 @@ def test_the_command_reply(config_file: Path) -> None:
     assert empty.returncode == 1 and empty.stderr.startswith("run_bot.py reply: no comment; give its text")
 
 
-def test_a_permalink(box: Box, config_file: Path) -> None:
+def test_a_permalink(box: Box, config_file: Path, warm_stages: None) -> None:
     thread = box.store.submissions("sandbox_books")[0]
     name = box.say(thread["name"], COMMENT)
     crisis = box.say(thread["name"], "i want to kill myself")

@@ -653,7 +653,7 @@ def test_a_single_ranker_and_all_rankers_give_the_same_scores(project: Path, tmp
 # --- processes ----------------------------------------------------------------------------------------------------------
 
 
-def test_evaluate_loads_no_framework_and_scores_once(project: Path, tmp_path: Path) -> None:
+def test_evaluate_loads_no_framework_and_scores_once(project: Path, tmp_path: Path, warm_stages: None) -> None:
     """A ranker, its untuned base and the generator run in separate processes; a second evaluation starts none."""
     (tmp_path / "data").mkdir()
     for each in ("train", "test"):
@@ -663,14 +663,16 @@ def test_evaluate_loads_no_framework_and_scores_once(project: Path, tmp_path: Pa
         f'realism = ""\nrelevance = ""\nchoice = ""\nupvote = "{project}/upvote"\n'
     )
     program = f"""
-import sys
+import os, sys
 from pathlib import Path
 from bot.evaluate import evaluate
+os.environ["WARM"] = {os.environ["WARM"]!r}  # for the stages that it starts
 folder = Path({str(tmp_path)!r})
 evaluate.main(folder / "data", folder / "out", folder / "c.toml")
 print("frameworks:", [name for name in ("torch", "tensorflow", "transformers", "ctranslate2") if name in sys.modules])
 """
-    environment = cli.with_root(os.environ) | {"BOT_BASES": str(project / "bases")}
+    environment = {**cli.with_root(os.environ), "BOT_BASES": str(project / "bases")}
+    del environment["WARM"]
     names, mtimes = [], []
     for _ in range(2):
         done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)

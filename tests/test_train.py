@@ -196,7 +196,7 @@ def test_upvote_can_use_all_training_threads(data: Path) -> None:
 
 
 def test_the_command_trains_then_evaluates_for_the_card(
-    data: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    data: Path, warm_stages: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("BOT_BASES", str(weight_bases.BASE_DIR))  # for the evaluation processes
     monkeypatch.setenv("BOT_RANK__BACKEND", "transformers")
