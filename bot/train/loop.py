@@ -152,19 +152,34 @@ def fit(
         return loss.item()
 
     def save() -> None:
-        state = {
-            "parameters": [parameter.detach() for parameter in parameters],
-            "optimizer": optimizer.state_dict(),
-            "losses": losses,
-            "seconds": time.monotonic() - started,
-            "settings": key,
-        }
-        with files.atomic_binary_writer(checkpoint) as file:
-            torch.save(state, file)
+        if processes.is_first():
+            write_checkpoint(checkpoint, key, parameters, optimizer, losses, time.monotonic() - started)
 
     processes.connect(parameters, len(losses))
-    run_steps(losses, len(batches), one_step, save if processes.is_first() else lambda: None)
+    run_steps(losses, len(batches), one_step, save)
     return losses, hours(time.monotonic() - started)
+
+
+def write_checkpoint(
+    path: Path,
+    key: str,
+    parameters: Sequence[torch.nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    losses: list[float],
+    seconds: float,
+) -> None:
+    """Write what `resumed` reads. seconds: of training so far."""
+    import torch
+
+    state = {
+        "parameters": [parameter.detach() for parameter in parameters],
+        "optimizer": optimizer.state_dict(),
+        "losses": losses,
+        "seconds": seconds,
+        "settings": key,
+    }
+    with files.atomic_binary_writer(path) as file:
+        torch.save(state, file)
 
 
 def hours(seconds: float) -> float:
