@@ -136,7 +136,7 @@ def waiting(what: str) -> Iterator[None]:
     """
     from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    progress = _progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    progress = _progress(SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     if progress.disable:
         yield
         return
@@ -144,8 +144,8 @@ def waiting(what: str) -> Iterator[None]:
     outer = list(_waits)
 
     def show() -> None:
-        for each in [*outer, progress]:  # rich needs the outer ones first; a second `start` does nothing
-            each.start()
+        for each in [*(each for each in outer if each in _waits), progress]:  # rich needs the outer ones first
+            each.start()  # does nothing the second time
 
     timer = threading.Timer(SHOWN_AFTER_SECONDS, show)
     timer.daemon = True

@@ -96,6 +96,8 @@ def eager_again() -> Iterator[None]:
 def no_outside_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.upper().startswith("BOT_")]:
         monkeypatch.delenv(name)
+    for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # of `make test`; with them, the `make` of a test prints which folder it enters
+        monkeypatch.delenv(name, raising=False)
     for name in ("COMMENT", "REPLY"):  # their base is not part of the project; see tests/test_classifier.py
         monkeypatch.setenv(f"BOT_CONDUCT__{name}_CLASSIFIER", "")
 

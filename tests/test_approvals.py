@@ -22,11 +22,11 @@ from bot.posting import approvals, ledger
 from bot.posting.ledger import Reply
 from bot.report import report
 from bot.sandbox.server import Box
-from bot.schema import Act, Approval, Candidate, Comment, Scored, Submitted
+from bot.schema import Act, Approval, Candidate, Comment, Scored
 from bot.web import app as web
 from bot.web import server
 from bot.web.runs import Runs
-from tests.posting import change, configure, go, opened, ours, prepared
+from tests.posting import change, configure, go, opened, ours, outcomes, prepared
 from tests.visiting import Visitor
 
 
@@ -213,7 +213,7 @@ def approved(runs: Path, capsys: pytest.CaptureFixture[str], send: bool = True) 
     return capsys.readouterr().out
 
 
-def test_without_a_run_what_was_approved_lately_is_posted_in_all_folders(
+def test_without_a_run_what_was_approved_lately_is_posted(
     box: Box, tmp_path: Path, run: Path, decide: Callable[..., None], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing else: not what nobody decided, even if no approval is required, and nothing is tried again that was refused for good."""
@@ -223,17 +223,49 @@ def test_without_a_run_what_was_approved_lately_is_posted_in_all_folders(
     decide(comments[0], "edit", "I would ask the librarian first.")
     decide(comments[1], "edit", "Buy it at http://example.com now.")
     assert "2 replies are approved; nothing is sent without --post" in approved(tmp_path, capsys, send=False)
-    assert "1 of 4 replies posted (not_approved 2, link 1)" in approved(tmp_path, capsys)
+    assert f"1 of 2 approved replies posted ({comments[1].comment_id} link)" in approved(tmp_path, capsys)
     assert bodies(box) == [f"I would ask the librarian first.\n\n{APPROVED_DISCLOSURE}"]
-    written = [row.outcome for row in schema.read_rows(run / "submitted.csv", Submitted)]
-    assert sorted(written) == ["link", "not_approved", "not_approved", "posted"]
+    assert outcomes(run) == ["posted", "link"]
     assert approved(tmp_path, capsys) == ""  # both are settled
     decide(comments[2], "approve")
     later = time.time() + 25 * 3600
     with monkeypatch.context() as patch:
         patch.setattr(time, "time", lambda: later)
         assert approved(tmp_path, capsys) == "" and len(ours(box)) == 1  # after a day
-    assert "2 of 4 replies posted (link 1, not_approved 1)" in approved(tmp_path, capsys) and len(ours(box)) == 2
+    assert "1 of 1 approved replies posted" in approved(tmp_path, capsys) and len(ours(box)) == 2
+    assert sorted(outcomes(run)) == ["link", "posted", "posted"]
+
+
+def test_without_a_run_the_text_must_be_the_approved_one(
+    box: Box, tmp_path: Path, run: Path, decide: Callable[..., None], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where no approval is required: another text in the files, an undo after they were read, a reply of an earlier run that waits."""
+    configure(monkeypatch, submit__approval="none")
+    comments = ready(box, run, 3)
+    for comment in comments:
+        decide(comment, "approve")
+    rows = schema.read_rows(run / "scored.csv", Scored)
+    rows[0] = replace(rows[0], reply="Another text of another run.")
+    schema.write_rows(run / "scored.csv", Scored, rows)
+    schema.write_rows(run / "chosen.csv", Scored, rows)
+    read = submit.read_chosen
+
+    def undo_meanwhile(folder: Path) -> tuple[list[Reply], list[Reply]]:
+        decide(comments[1], "undo")
+        return read(folder)
+
+    monkeypatch.setattr(submit, "read_chosen", undo_meanwhile)
+    approved(tmp_path, capsys)
+    assert ours(box) == [comments[2].comment_id]
+    other = ready(box, tmp_path / "other", 1)
+    with opened(run) as db:
+        reply = Reply(other[0].comment_id, other[0].thread_id, other[0].subreddit, other[0].author, "c", "A waiting reply.")
+        ledger.intend(db, reply, int(time.time()))
+        ledger.settle(db, reply.comment_id, ledger.State.READY, "rate_limited", int(time.time()))
+    monkeypatch.setattr(submit, "read_chosen", read)
+    decide(comments[1], "approve")
+    approved(tmp_path, capsys)
+    assert ours(box) == [comments[2].comment_id, comments[1].comment_id]
 
 
 def test_without_a_run_a_damaged_folder_is_named_and_the_others_are_posted(
@@ -243,11 +275,51 @@ def test_without_a_run_a_damaged_folder_is_named_and_the_others_are_posted(
     decide(comment, "approve")
     shutil.copytree(run, tmp_path / "a")
     (tmp_path / "a" / approvals.FILE).write_text("nonsense")
+    (tmp_path / "loop").symlink_to("loop")
     shutil.copytree(run, tmp_path / "b")
     schema.write_rows(tmp_path / "b" / "comments.csv", Comment, [comment])  # of Reddit itself
     with pytest.raises(UserError, match=r"a/approvals.csv"):
         approved(tmp_path, capsys)
     assert len(ours(box)) == 1 and [path.parent.name for path in tmp_path.glob("*/submitted.csv")] == ["run"]
+    with pytest.raises(UserError, match="not a folder"):
+        approved(run / "chosen.csv", capsys)
+
+
+def test_without_a_run_doubt_about_one_folder_stops_the_others(
+    box: Box, tmp_path: Path, run: Path, decide: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    comments = ready(box, run, 2)
+    for comment in comments:
+        decide(comment, "approve")
+    shutil.copytree(run, tmp_path / "later")
+    rows = schema.read_rows(run / "chosen.csv", Scored)
+    for folder, own in ((run, rows[:1]), (tmp_path / "later", rows[1:])):
+        schema.write_rows(folder / "chosen.csv", Scored, own)
+        schema.write_rows(
+            folder / approvals.FILE,
+            Approval,
+            [each for each in approvals.read(folder / approvals.FILE) if each.comment_id == own[0].comment_id],
+        )
+    box.store.add_fault("500", "/api/comment")
+    approved(tmp_path, capsys)
+    assert not ours(box) and sorted([*outcomes(run), *outcomes(tmp_path / "later")]) == ["in_doubt", "parked"]
+
+
+def test_a_text_without_words_is_not_posted(box: Box, run: Path, decide: Callable[..., None]) -> None:
+    comments = ready(box, run, 2)
+    decide(comments[0], "edit", "  ")
+    decide(comments[1], "approve")
+    assert go(run) == ["no_text", "posted"] and len(ours(box)) == 1
+
+
+def test_posted_rows_stay_when_reddit_cannot_be_reached(box: Box, run: Path, decide: Callable[..., None]) -> None:
+    [comment] = ready(box, run, 1)
+    decide(comment, "approve")
+    assert go(run) == ["posted"]
+    box.store.add_fault("503", "/api/v1/me", times=20)
+    with pytest.raises(UserError):
+        go(run)
+    assert outcomes(run) == ["posted"]
 
 
 def test_without_a_run_a_busy_ledger_prints_nothing(

@@ -756,6 +756,19 @@ def test_fingerprint_reads_unchanged_files_once(tmp_path: Path, monkeypatch: pyt
     assert exports.fingerprint(folder) == first
 
 
+@pytest.mark.parametrize(
+    "wrong", ['"hours": NaN', '"hours": -1', '"hours": true', '"parameters": 1e999', '"parameters": 1.5', '"hours": "1"']
+)
+def test_numbers_of_a_card_are_checked(tmp_path: Path, wrong: str) -> None:
+    cards.write_card(tmp_path, cards.ModelCard("upvote", "b", "0" * 64, "full"))
+    path, name = tmp_path / cards.CARD_FILE, wrong.split('"')[1]
+    path.write_text(
+        path.read_text(encoding="utf-8").replace(f'"{name}": 0', wrong.partition(".0")[0]).replace(f"{wrong}.0", wrong), encoding="utf-8"
+    )
+    with pytest.raises(UserError, match=name):
+        cards.read_card(tmp_path)
+
+
 def test_hours_parameters_and_metrics_do_not_identify_a_model(tmp_path: Path) -> None:
     card = cards.ModelCard("upvote", "b", "0" * 64, "full", created_utc="2026-01-01T00:00:00Z")
     cards.write_card(tmp_path, card)

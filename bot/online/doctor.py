@@ -197,7 +197,9 @@ def reachable(name: str, url: str) -> Check:
                 probe.settimeout(5)
                 probe.connect(place)
         else:
-            host, port = parts.hostname or "localhost", parts.port or {"https": 443, "http": 80}.get(parts.scheme, 6379)
+            host, port = parts.hostname or "localhost", parts.port
+            if port is None:
+                port = {"https": 443, "http": 80}.get(parts.scheme, 6379)
             place = f"{host}:{port}"
             socket.create_connection((host, port), timeout=5).close()
     except (OSError, ValueError) as error:  # ValueError: no such port, or an invalid host name

@@ -24,6 +24,7 @@ from bot.conduct.where import Likely
 from bot.config import Settings
 from bot.corpus import copies
 from bot.posting.ledger import Reply
+from bot.reddit.outcomes import Outcome
 from bot.reddit.threads import Thread
 
 
@@ -75,7 +76,7 @@ def objection(
     likely: Likely = where.NOTHING_LIKELY,
     judged: Judged = what.NOT_JUDGED,
 ) -> str | None:
-    """Why this reply is not posted, or None: a `where.Reason`, Refusal.EDITED, or a `what.Unfit`. Pure.
+    """Why this reply is not posted, or None: a `where.Reason`, Refusal.EDITED, Outcome.NO_TEXT, or a `what.Unfit`. Pure.
 
     thread: its current state, including the comment; us: our account; now: epoch seconds by Reddit's clock; likely, judged: the
     classifiers' probabilities for the comment's texts and for the reply.
@@ -87,6 +88,8 @@ def objection(
         return reason
     if text.fingerprint(comment.body) != reply.comment_sha256:
         return Refusal.EDITED
+    if not text.clean(reply.body):
+        return Outcome.NO_TEXT
     texts = {each.comment_id: each.body for each in thread.comments if not text.is_notice(each.body)}
     if thread.selftext and not text.is_notice(thread.selftext):
         texts[thread.thread_id] = thread.selftext

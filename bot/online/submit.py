@@ -26,7 +26,7 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,20 +35,21 @@ import numpy as np
 import typer
 
 from bot import cli, config, files, names, schema, text
-from bot.cli import Busy, NoPermission, Unreachable, UserError, WrongSettings
+from bot.cli import Busy, NoPermission, Unreachable, UserError
 from bot.conduct import when, where
 from bot.conduct.when import Facts, Refusal
 from bot.config import Settings
 from bot.corpus import copies
+from bot.files import FileError
 from bot.online import adopt, door, inbox
-from bot.posting import approvals, clock, database, gone, ledger
+from bot.posting import approvals, clock, gone, ledger
 from bot.posting.database import State
 from bot.posting.ledger import DAY, HOUR, Reply, Settled
 from bot.rankers import classifier
 from bot.reddit import client as reddit
 from bot.reddit.outcomes import STAYS_READY, Answer, Outcome
 from bot.reddit.requestor import Client
-from bot.schema import Approval, Comment, Scored, Submitted, Verdict
+from bot.schema import Comment, Scored, Submitted, Verdict
 
 LOOKING_SECONDS = 30 * DAY  # for this long, each run looks for replies that are parked or whose id is unknown
 REJECTED_AT_MOST = 2  # replies per run that Reddit refuses with unknown error names
@@ -74,8 +75,11 @@ class Sender:
         return reddit.server_utc(self.client)
 
 
-def submit(db: sqlite3.Connection, client: Client, chosen: list[Reply], settings: Settings) -> Iterator[Submitted]:
-    """Settle replies that earlier runs left in doubt, then post waiting replies and the chosen ones; yields the outcome of each.
+def submit(
+    db: sqlite3.Connection, client: Client, chosen: list[Reply], settings: Settings, but_waiting: bool = False
+) -> Iterator[Submitted]:
+    """Settle replies that earlier runs left in doubt, then post waiting replies (not if `but_waiting`) and the chosen ones; yields the
+    outcome of each.
 
     Raises:
         UserError: Reddit cannot be reached, the account is wrong, or the ledger lacks replies that are on Reddit. Everything that was sent
@@ -103,10 +107,11 @@ def submit(db: sqlite3.Connection, client: Client, chosen: list[Reply], settings
         )
     outcomes: Counter[str] = Counter()
     ids = {reply.comment_id for reply in chosen}
-    for reply in [*(each for each in ledger.in_state(db, State.READY) if each.comment_id not in ids), *chosen]:
+    waiting = () if but_waiting else (each for each in ledger.in_state(db, State.READY) if each.comment_id not in ids)
+    for reply in [*waiting, *chosen]:
         known = ledger.find(db, reply.comment_id)
         if known is not None and known.state != State.READY:
-            yield attempt_before(db, reply)
+            yield attempt_of(reply, *earlier_outcome(known, reply), known.done_utc or known.intent_utc)
             continue
         if known is not None:
             now_chosen = {name: getattr(reply, name) for name in ("candidate_id", "body", "comment_sha256", "approvals")}
@@ -285,14 +290,6 @@ def earlier_outcome(known: Reply, reply: Reply) -> tuple[str, str]:
     return (Refusal.ALREADY_REPLIED if known.state in (State.POSTED, State.WITHDRAWN) and not same else known.outcome), known.reply_id
 
 
-def attempt_before(db: sqlite3.Connection, reply: Reply) -> Submitted:
-    """The outcome that the ledger has for a reply that is not posted now."""
-    known = ledger.find(db, reply.comment_id)
-    if known is None or known.state == State.READY:
-        return attempt_of(reply, ledger.last_refusal(db, reply.comment_id, 0) or Refusal.NOT_APPROVED, "", int(time.time()))
-    return attempt_of(reply, *earlier_outcome(known, reply), known.done_utc or known.intent_utc)
-
-
 def attempt_of(reply: Reply, outcome: str, reply_id: str, utc: int) -> Submitted:
     return Submitted(reply.comment_id, reply.thread_id, reply.candidate_id, str(outcome), reply_id, utc, reply.body)
 
@@ -369,56 +366,105 @@ def check_output(run: Path) -> None:
 
 
 def submit_approved(runs: Path, settings: Settings, send: bool) -> None:
-    """Post the replies that people approved, in all run folders under `runs`, except those of another site (Reddit or the sandbox).
-    Prints nothing if there are none or another process posts.
+    """Post the replies that people approved, in all run folders under `runs` except those of another site (Reddit or the sandbox), as one
+    `submit` in which approval is required. Prints nothing if there are none or another process posts.
 
     Raises:
         typer.Exit: with the status 75; another process uses the ledger or a run folder.
-        UserError: as `submit`; or, after the others are posted, for folders that cannot be read.
+        UserError: as `submit`; `runs` is not a folder; or, after the others are posted, for folders that cannot be read.
     """
-    problems = []
-    in_sandbox = reddit.is_sandbox(settings.reddit.url)
-    for run in sorted(filter(files.is_run, runs.iterdir())) if runs.is_dir() else ():
-        try:
-            if gone.of_sandbox(run / "comments.csv") is not in_sandbox:
-                continue
-            due = approved_lately(run, settings.submit.ledger)
-            with files.run_folder(run) if due else nullcontext():
-                chosen, others = read_chosen(run) if due else ([], [])
-                now, not_now = ([reply for reply in chosen if (reply.comment_id in due) is wanted] for wanted in (True, False))
-                if now and not send:
-                    print(f"{run}: {len(now)} replies are approved; nothing is sent without --post")
-                elif now:
-                    check_output(run)
-                    submit_chosen(run, now, others, settings, not_now)
-        except Busy:
-            raise typer.Exit(Busy.status) from None
-        except (Unreachable, NoPermission, WrongSettings):
-            raise
-        except UserError as error:
-            problems.append(str(error))
+    strict = {"approval": "required", "approval_timeout": "not_posted"}
+    settings = settings.model_copy(update={"submit": settings.submit.model_copy(update=strict)})
+    if runs.exists() and not runs.is_dir():
+        raise UserError(f"{runs}: not a folder; give the folder with the run folders")
+    with ExitStack() as locks:
+        found, problems, is_busy = approved_in(runs, reddit.is_sandbox(settings.reddit.url), locks)
+        for run, replies in () if send else found.items():
+            print(f"{run}: {len(replies)} replies are approved; nothing is sent without --post")
+        if send and found:
+            try:
+                post_approved(found, settings)
+            except Busy:
+                is_busy = True
     if problems:
         raise UserError("; ".join(problems))
+    if is_busy:
+        raise typer.Exit(Busy.status)
 
 
-def approved_lately(run: Path, path: Path) -> set[str]:
-    """The comments whose reply a person approved within APPROVED_WITHIN_SECONDS and that may still be posted, by the ledger at `path`."""
-    events = [
-        event
-        for event in approvals.standing(approvals.read(run / approvals.FILE)).values()
-        if approvals.is_approved(event) and time.time() - event.event_utc < APPROVED_WITHIN_SECONDS
-    ]
-    if not events or not path.exists():
-        return {event.comment_id for event in events}
-    with closing(database.open_to_read(path)) as db:
-        return {event.comment_id for event in events if may_still_be_posted(db, event)}
+Due = list[tuple[Reply, int]]  # approved replies, each with the epoch seconds at which it was approved
 
 
-def may_still_be_posted(db: sqlite3.Connection, event: Approval) -> bool:
+def approved_in(runs: Path, in_sandbox: bool, locks: ExitStack) -> tuple[dict[Path, Due], list[str], bool]:
+    """The replies of each run folder that were approved lately; what cannot be read; and whether a folder is in use. Locks the folders."""
+    found: dict[Path, Due] = {}
+    problems, is_busy = [], False
+    for run in sorted(runs.iterdir()) if runs.is_dir() else ():
+        try:
+            if not files.is_run(run) or gone.of_sandbox(run / "comments.csv") is not in_sandbox or not approved_lately(run):
+                continue
+            locks.enter_context(files.run_folder(run))
+            check_output(run)
+            times = approved_lately(run)
+            if due := [(reply, times[reply.comment_id]) for reply in read_chosen(run)[0] if reply.comment_id in times]:
+                found[run] = due
+        except Busy:
+            is_busy = True
+        except UserError as error:
+            problems.append(str(error))
+        except OSError as error:
+            problems.append(f"{run}: cannot be read ({error.strerror})")
+    return found, problems, is_busy
+
+
+def approved_lately(run: Path) -> dict[str, int]:
+    """The comments of a run whose reply a person approved within APPROVED_WITHIN_SECONDS -> when, at most now."""
+    now = int(time.time())
+    events = approvals.standing(approvals.read(run / approvals.FILE)).values()
+    times = {event.comment_id: min(event.event_utc, now) for event in events if approvals.is_approved(event)}
+    return {name: utc for name, utc in times.items() if now - utc < APPROVED_WITHIN_SECONDS}
+
+
+def post_approved(found: Mapping[Path, Due], settings: Settings) -> None:
+    """Post the replies that the ledger neither settled nor refused for good since they were approved. Raises as `submit`."""
+    path = settings.submit.ledger
+    with ledger.held(path, make=True) as db:
+        ledger.recover(db)
+        due = {reply.comment_id: (run, reply) for run, replies in found.items() for reply, utc in replies if may_be_posted(db, reply, utc)}
+        if not due:
+            return
+        attempts: list[Submitted] = []
+        try:
+            for attempt in submit(db, reddit.connect(settings.reddit), [reply for _, reply in due.values()], settings, but_waiting=True):
+                attempts.append(attempt)
+        finally:
+            for run in {run for run, _ in due.values()}:
+                write_attempts(run, [each for each in attempts if due[each.comment_id][0] == run], found_before=True)
+        account = ledger.account(db)
+    posted = sum(attempt.outcome == Outcome.POSTED for attempt in attempts)
+    refusals = ", ".join(f"{each.comment_id} {each.outcome}" for each in attempts if each.outcome != Outcome.POSTED)
+    why = f" ({refusals})" if refusals else ""
+    print(f"{posted} of {len(attempts)} approved replies posted{why} by {account}; ledger {path.absolute()}")
+    for run in found:
+        for line in where_posted(run, [each for each in attempts if due[each.comment_id][0] == run], settings.reddit.url):
+            print(line)
+
+
+def may_be_posted(db: sqlite3.Connection, reply: Reply, approved_utc: int) -> bool:
     """False if the reply was settled, or refused since it was approved for a reason that does not pass."""
-    known = ledger.find(db, event.comment_id)
-    reason = ledger.last_refusal(db, event.comment_id, event.event_utc)
+    known = ledger.find(db, reply.comment_id)
+    reason = ledger.last_refusal(db, reply.comment_id, approved_utc)
     return (not reason or reason in TRIED_AGAIN) and (known is None or known.state == State.READY)
+
+
+def write_attempts(run: Path, attempts: Sequence[Submitted], found_before: bool) -> None:
+    """Write RUN/submitted.csv. Posted replies that it has already are kept, and, if `found_before`, all rows without a new attempt."""
+    path, earlier = run / "submitted.csv", []
+    with suppress(FileError):  # damaged; the ledger has what was posted
+        earlier = schema.read_rows(path, Submitted) if path.exists() else []
+    tried = {attempt.comment_id for attempt in attempts}
+    kept = [row for row in earlier if row.comment_id not in tried and (found_before or row.outcome == Outcome.POSTED)]
+    schema.write_rows(path, Submitted, [*kept, *attempts], {"chosen": files.sha256_of(run / "chosen.csv")})
 
 
 def where_posted(run: Path, attempts: Sequence[Submitted], site: str) -> list[str]:
@@ -430,24 +476,18 @@ def where_posted(run: Path, attempts: Sequence[Submitted], site: str) -> list[st
     return [names.permalink(attempt.thread_id, attempt.reply_id, **own_site) for attempt in posted]
 
 
-def submit_chosen(run: Path, chosen: list[Reply], others: list[Reply], settings: Settings, not_now: Sequence[Reply] = ()) -> None:
-    """Post the chosen replies, and write submitted.csv even if posting fails. Raises as `submit`.
-
-    others: rows that are not chosen. not_now: chosen replies that are not posted now.
-    """
+def submit_chosen(run: Path, chosen: list[Reply], others: list[Reply], settings: Settings) -> None:
+    """Post the chosen replies, and write submitted.csv even if posting fails. others: rows that are not chosen. Raises as `submit`."""
     path = settings.submit.ledger
     with ledger.held(path, make=True) as db:
         ledger.recover(db)
         attempts = [attempt_of(reply, Refusal.NOT_CHOSEN, "", int(time.time())) for reply in others]
-        waiting = {reply.comment_id for reply in ledger.in_state(db, State.READY)}  # `submit` tries these
-        attempts += [attempt_before(db, reply) for reply in not_now if reply.comment_id not in waiting]
         try:
             if chosen or ledger.in_state(db, State.UNKNOWN, State.PARKED, State.READY):
                 for attempt in submit(db, reddit.connect(settings.reddit), chosen, settings):
                     attempts.append(attempt)
         finally:
-            made_from = {"chosen": files.sha256_of(run / "chosen.csv")}
-            schema.write_rows(run / "submitted.csv", Submitted, attempts, made_from)
+            write_attempts(run, attempts, found_before=False)
         parked = ledger.in_state(db, State.PARKED)
         account = ledger.account(db)
     outcomes = Counter(attempt.outcome for attempt in attempts)
@@ -457,7 +497,7 @@ def submit_chosen(run: Path, chosen: list[Reply], others: list[Reply], settings:
     print(f"{posted} of {len(attempts)} replies posted{why} by {account}; {run / 'submitted.csv'}, ledger {path.absolute()}")
     for line in where_posted(run, attempts, settings.reddit.url):
         print(line)
-    if unapproved := outcomes[Refusal.NOT_APPROVED]:
-        print(f"{unapproved} wait for a person: approve them on the page of `python run_bot.py web`, then repeat this command")
+    if waiting := outcomes[Refusal.NOT_APPROVED]:
+        print(f"{waiting} wait for a person: approve them on the page of `python run_bot.py web`, then repeat this command")
     if parked:
         print(f"{len(parked)} may have been posted, but are not visible on Reddit; decide with `python run_bot.py resolve`")

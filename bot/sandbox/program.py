@@ -45,7 +45,8 @@ def main(
 def serve(db: Path, port: int, url_file: Path | None, until_stdin_closes: bool) -> None:
     if url_file is not None:
         files.check_output(url_file, [db], is_ours=lambda path: path.read_bytes().startswith(b"http://127.0.0.1:"))
-    files.check_output(db.resolve(), [], is_ours=lambda _: True)  # `listen` says whether it is a database of the sandbox
+    db = Path(os.path.realpath(db))
+    files.check_output(db, [], is_ours=lambda _: True)  # `listen` says whether it is a database of the sandbox
     box, server = listen(db, port)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     if until_stdin_closes:

@@ -72,7 +72,8 @@ def read_card(folder: Path) -> ModelCard:
         name for name in ("kind", "base", "base_sha256", "format") if name not in content or not (content[name] or name in may_be_empty)
     ]
     wrong += [name for name in may_be_empty if bool(content.get(name)) != bool(content.get("base"))]
-    wrong += [name for name, value in content.items() if not isinstance(value, types.get(name, str))]
+    wrong += [name for name, value in content.items() if not isinstance(value, types.get(name, str)) or isinstance(value, bool)]
+    wrong += [name for name in ("hours", "parameters") if name not in wrong and not 0 <= content.get(name, 0) < 1e15]  # NaN is neither
     wrong += sorted(set(content) - {each.name for each in fields(ModelCard)} - set(wrong))
     if content.get("kind") not in get_args(Kind) or content.get("format") not in get_args(Format):
         wrong += [f"kind={content.get('kind')!r}, format={content.get('format')!r}"]
