@@ -100,7 +100,7 @@ STAGES = {
     "purge": Stage("bot.posting.purge", "purge_command", "remove every trace of deleted comments"),
     "prune": Stage("bot.posting.prune", "prune_command", "remove old run folders"),
 }
-# An interrupted command of these, repeated, goes on where it stopped. `run` says itself how to resume.
+# These, interrupted and repeated, resume where they stopped. `run` says itself how to resume.
 RESUMES = frozenset({
     "extract", "train lm", "train realism", "train upvote", "train relevance", "train choice", "train conduct", "evaluate", "judge",
     "leaderboard fill", "models pull", "models export", "generate", "rank", "score", "harvest",

@@ -182,7 +182,7 @@ def _interruptible(main: Callable[..., Any], resumes: bool) -> Callable[..., Any
 def run_command(main: Callable[..., Any], name: str, arguments: Sequence[str] | None = None, resumes: bool = False) -> None:
     """Run `main`, a function with typer annotations or a typer app, as the program `name`.
 
-    arguments: the command-line arguments without the program name. Default: sys.argv[1:]. resumes: the same command goes on where an
+    arguments: the command-line arguments without the program name. Default: sys.argv[1:]. resumes: the same command resumes where an
     interrupted one stopped.
 
     Exits with 0, the status of a `UserError`, 2 (invalid options), 74 (disk full) or 130 (interrupted). Other exceptions keep their

@@ -50,6 +50,8 @@ class Section(BaseModel):
 
 def _project_folder(path: Path) -> Path:
     """The same path inside the project if it does not exist here, so that commands find the shipped models from any folder."""
+    if path == Path():
+        raise ValueError("empty; set the folder of a model")
     return ROOT / path if not path.exists() and (ROOT / path).is_dir() else path
 
 

@@ -167,7 +167,7 @@ def finish(path: Path) -> None:
 @contextmanager
 def _temporary(path: Path, mode: str, **options: Any) -> Iterator[Any]:
     """Create the temporary file, locked, and delete it on error. What a killed process left is removed."""
-    if kind := _special_kind(path):
+    if kind := special_kind(path):
         raise FileError(f"{path}: {kind}; give the name of a file")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_path(path)
@@ -339,7 +339,7 @@ def check_output(
     companions = (manifest_path(path), part_path(path))
     try:
         for each in (path, *companions):
-            if kind := _special_kind(each):
+            if kind := special_kind(each):
                 raise FileError(f"{each}: {kind}; give another output")
         for source in inputs:
             if any(_is_same(each, source) for each in (path, *companions, temporary_path(path), temporary_path(companions[0]))):
@@ -375,7 +375,7 @@ def check_output_folder(path: Path, inputs: Iterable[Path], overwrite: bool | No
         raise FileError(f"{path}: cannot be written ({error.strerror}); give another output") from None
 
 
-def _special_kind(path: Path) -> str:
+def special_kind(path: Path) -> str:
     """What `path` is if it is not a regular file ("a link", "a folder"); empty for a regular file and if it does not exist."""
     if path.is_symlink():
         return "a link"

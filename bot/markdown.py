@@ -288,7 +288,7 @@ def _shield_spans(text: str) -> str:
 def _unquote(text: str, keep: bool) -> str:
     """Remove quoted lines and the lines of the same paragraph below them; or, with `keep`, only their marks."""
     lines = text.split("\n")
-    open_quote = False  # the quote's last paragraph goes on with the next line, unless that begins another block
+    open_quote = False  # the quote's last paragraph continues on the next line, unless that begins another block
     for number, line in enumerate(lines):
         if marks := (_QUOTE_MARKS.match(line) if ">" in line else None):
             inside = line[marks.end() :].strip()

@@ -596,6 +596,15 @@ def read_table(path: Path, required: Sequence[str] = ()) -> tuple[list[str], lis
     return header, rows
 
 
+def plain_names(header: Sequence[str]) -> dict[str, str]:
+    """The columns of a header by their names in our notation.
+
+    >>> plain_names(["Comment", "flair "])
+    {'comment': 'Comment', 'flair': 'flair '}
+    """
+    return {column.strip().lower().replace(" ", "_"): column for column in header}
+
+
 def remedy_for(header: Sequence[str], missing: Sequence[str]) -> str:
     """What to do about missing columns.
 
@@ -607,7 +616,7 @@ def remedy_for(header: Sequence[str], missing: Sequence[str]) -> str:
     for separator, name in ((";", '";"'), ("\t", "tabs"), ("|", '"|"')):
         if len(header) == 1 and separator in header[0]:
             return f'its columns are separated by {name}; save it as CSV with commas (in a spreadsheet: "Save as", field delimiter ",")'
-    plain = {column.strip().lower().replace(" ", "_"): column for column in header}
+    plain = plain_names(header)
     if all(column in plain for column in missing):
         return "rename " + " and ".join(f'"{plain[column][:80]}" to {column}' for column in missing)
     return "rename or add it"
@@ -639,6 +648,8 @@ def append_rows(path: Path, row_type: type[Row], rows: Iterable[Row]) -> None:
         FileError: the file has other columns, a text is not valid Unicode (a lone surrogate), or `path` is a link, a folder or a device.
     """
     columns = columns_of(row_type)
+    if kind := files.special_kind(path):
+        raise files.FileError(f"{path}: {kind}; give another file")
     if not path.exists():
         write_cells(path, columns, [], None)
     header = next(read_cells(path))

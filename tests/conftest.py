@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import select
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
-import time
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,48 +112,43 @@ def common_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def warm_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The socket of a running warm/server.py."""
-    with tempfile.TemporaryDirectory() as folder:  # the path of a Unix socket has at most 107 characters
-        address = f"{folder}/socket"
-        program = [sys.executable, str(Path(__file__).with_name("warm") / "server.py"), address]
-        server = subprocess.Popen(program, env={**os.environ, "OMP_NUM_THREADS": "1"}, preexec_fn=cli.as_part_of_parent)
-        while not Path(address).exists():
-            assert server.poll() is None
-            time.sleep(0.01)
-        yield address
-        server.kill()
-        server.wait()
+@pytest.fixture(scope="session", autouse=True)
+def warm() -> Iterator[None]:
+    """Programs of the bot that tests start, directly or not, are forks of a process that has imported the frameworks: warm/server.py, which
+    starts with the first of them.
 
-
-@pytest.fixture(scope="module")
-def warm(warm_server: str) -> Iterator[None]:
-    """Stages that the tests of this module start, directly or not, are forks of a process that has imported the frameworks.
-
-    They are processes all the same, but the time of their imports, up to ten seconds each, is saved. Not for tests of what a process
-    imports, of process groups, or of processes that are killed.
+    They are processes all the same, but the time of their imports, up to ten seconds each, is saved.
     """
-    with pytest.MonkeyPatch.context() as patch:
-        start_warm(patch, warm_server)
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as door, pytest.MonkeyPatch.context() as patch:
+        door.bind(f"{folder}/socket")  # the path of a Unix socket has at most 107 characters
+        door.listen(64)
+        is_over = threading.Event()
+        server = threading.Thread(target=serve_warm, args=(door, is_over))
+        server.start()
+        patch.setenv("WARM", door.getsockname())
+        patch.setenv("PYTHONPATH", str(Path(__file__).with_name("warm")), prepend=os.pathsep)
         yield
+        is_over.set()
+        server.join()
 
 
-@pytest.fixture
-def warm_stages(warm_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Like `warm`, for one test."""
-    start_warm(monkeypatch, warm_server)
-
-
-def start_warm(patch: pytest.MonkeyPatch, address: str) -> None:
-    patch.setenv("WARM", address)
-    patch.setenv("PYTHONPATH", str(Path(__file__).with_name("warm")), prepend=os.pathsep)
+def serve_warm(door: socket.socket, is_over: threading.Event) -> None:
+    """Start warm/server.py when the first program connects, and end it with the tests."""
+    while not select.select([door], [], [], 0.1)[0]:
+        if is_over.is_set():
+            return
+    program = [sys.executable, str(Path(__file__).with_name("warm") / "server.py"), str(door.fileno())]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    server = subprocess.Popen(program, env=environment, pass_fds=[door.fileno()], preexec_fn=cli.as_part_of_parent)
+    is_over.wait()
+    server.kill()
+    server.wait()
 
 
 @pytest.fixture
 def cold(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For a test in a module with `warm`: its stages are started as usual."""
-    monkeypatch.delenv("WARM", raising=False)
+    """For tests of what a process imports or of how it is killed: programs are started as usual."""
+    monkeypatch.delenv("WARM")
 
 
 @pytest.fixture(scope="session")

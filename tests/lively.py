@@ -22,6 +22,11 @@ COMMENT = "Which book made you laugh out loud on the train?"
 REPLIES = ["Try the one about the lighthouse keeper.", "It is short and funny.", "The kettle one, because the ending is kind."]
 
 
+def cold_environment() -> dict[str, str]:
+    """The environment, for programs that are started as usual; see the fixture `cold`."""
+    return {name: value for name, value in os.environ.items() if name != "WARM"}
+
+
 def make_models(folder: Path) -> None:
     """lm: a generator that answers COMMENT with REPLIES, mostly; ranker: an untrained ranker; and their exports."""
     import torch
@@ -79,7 +84,7 @@ class Server:
         command = [sys.executable, str(ROOT / "run_bot.py"), "web", "--port", str(self.port), "--config", str(self.config)]
         # outside the project's folder, so that no file of a person's own is read or written
         self.process = subprocess.Popen(
-            command, env={**os.environ, **variables}, cwd=self.config.parent, stdout=subprocess.PIPE, text=True, start_new_session=True
+            command, env=cold_environment() | variables, cwd=self.config.parent, stdout=subprocess.PIPE, text=True, start_new_session=True
         )
         assert self.process.stdout is not None
         self.address = self.process.stdout.readline().split(" ")[0]  # printed first, with the token

@@ -124,6 +124,7 @@ def test_settings_of_one_comment(shared: Workers) -> None:
     assert len(events_of(shared, Question(COMMENT))) == 8  # the failures were those of their comments
 
 
+@pytest.mark.usefixtures("cold")
 def test_models_load_once_and_a_killed_process_starts_again(settings: Settings) -> None:
     with Workers(settings) as workers:
         events_of(workers, Question(COMMENT))
@@ -189,7 +190,7 @@ def test_the_command_reply(config_file: Path) -> None:
     assert empty.returncode == 1 and empty.stderr.startswith("run_bot.py reply: no comment; give its text")
 
 
-def test_a_permalink(box: Box, config_file: Path, warm_stages: None) -> None:
+def test_a_permalink(box: Box, config_file: Path) -> None:
     thread = box.store.submissions("sandbox_books")[0]
     name = box.say(thread["name"], COMMENT)
     crisis = box.say(thread["name"], "i want to kill myself")

@@ -398,6 +398,10 @@ def test_a_waiting_reply_is_posted_by_a_later_run_only_while_it_is_approved(
     schema.write_rows(later / "comments.csv", Comment, [])
     schema.write_rows(later / "chosen.csv", Scored, [])
     assert go(later) == ["not_approved"]
+    whole = (run / approvals.FILE).read_bytes()
+    (run / approvals.FILE).write_bytes(b"nonsense")
+    assert go(later) == ["approvals_unreadable"]  # and not the end of the run
+    (run / approvals.FILE).write_bytes(whole)
     decide(next(each for each in comments if each.comment_id == waiting.comment_id), "approve")
     assert go(later) == ["posted"] and bodies(box) == [f"{waiting.body}\n\n{APPROVED_DISCLOSURE}"]
     page = Visitor(server.make_app(*web.parts(Runs(run.parent, ledger=run.parent / "ledger.sqlite"), config.load(None))))

@@ -151,7 +151,7 @@ def test_another_model_is_refused_and_works_with_transformers(tmp_path: Path, na
     assert [len(row) for row in rows] == [2, 2] and all(each.log_likelihood < 0 for row in rows for each in row)
 
 
-def test_the_commands_refuse_it_in_one_line(tmp_path: Path, warm_stages: None) -> None:
+def test_the_commands_refuse_it_in_one_line(tmp_path: Path) -> None:
     source = generator(tmp_path / "model", *REFUSED["llama 3"][:2])
     for words in (["models", "export", str(source)], ["generate", "--text", "Is it?", "--model", str(source)]):
         done = subprocess.run([sys.executable, "-m", "bot", *words], cwd=ROOT, capture_output=True, text=True, check=False)

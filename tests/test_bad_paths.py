@@ -17,8 +17,6 @@ import typer
 from bot.__main__ import STAGES, command_of
 from bot.cli import ROOT
 
-pytestmark = pytest.mark.usefixtures("warm")
-
 # What a path may be instead of what the stage expects. The last is a place that even root cannot write.
 WRONG = ("missing", "folder", "binary", "binary/below", "empty.csv", "/proc/1/nothing/here")
 # Arguments without which a stage would begin to work, or would wait for a person.

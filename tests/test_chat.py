@@ -68,7 +68,7 @@ def test_a_message_needs_three_events_however_many_wait(gate: threading.Event) -
     ("events", "text", "why"),
     [
         ([{"type": "choice", "rows": [], "chosen": 1}], "Reply 1.", ""),
-        ([{"type": "choice", "rows": [], "chosen": None}], None, "no reply: nothing good enough"),
+        ([{"type": "choice", "rows": [], "chosen": None}], None, "no reply is good enough"),
         ([{"type": "refused", "reason": "crisis", "phrase": "about despair"}], None, "not answered: about despair"),
         ([], None, "not answered: the models are missing"),
     ],

@@ -230,6 +230,13 @@ def test_check_takes_any_columns(tmp_path: Path) -> None:
     schema.write_table(tmp_path / "other.csv", ["text"], [{"text": "a"}])
     with pytest.raises(UserError, match="expected some of the columns subreddit, title, flair, comment, reply"):
         check.main(tmp_path / "other.csv", tmp_path / "o.csv")
+    for header, remedy in (
+        ("comment,Reply ", 'rename "Reply " to reply'),
+        ("comment;reply", 'separated by ";"; save it as CSV with commas'),
+    ):
+        (tmp_path / "plain.csv").write_text(f"{header}\n")
+        with pytest.raises(UserError, match=remedy):
+            check.main(tmp_path / "plain.csv", tmp_path / "o.csv")
 
 
 # --- the shipped models -----------------------------------------------------------------------------------------------------------

@@ -153,6 +153,7 @@ def start(*arguments: str, folder: Path, code: str = "") -> subprocess.Completed
     return subprocess.run([*program, *arguments], cwd=folder, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
 
 
+@pytest.mark.usefixtures("cold")
 def test_without_ray_one_line_says_what_to_install(tmp_path: Path) -> None:
     """Ray is hidden if it is installed."""
     tiny.language_model(tmp_path / "lm")
@@ -165,6 +166,7 @@ def test_without_ray_one_line_says_what_to_install(tmp_path: Path) -> None:
     assert "requirements-cluster.txt" in done.stderr and not (tmp_path / "out.csv").exists()
 
 
+@pytest.mark.usefixtures("cold")
 def test_without_the_option_ray_is_not_imported(tmp_path: Path) -> None:
     code = "import sys, bot.online.generate, bot.rankers.scoring; print('bot.cluster' in sys.modules, 'ray' in sys.modules)"
     assert start(folder=tmp_path, code=code).stdout.strip() == "True False"

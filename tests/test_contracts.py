@@ -29,7 +29,7 @@ from bot.weights import bases, cards, pull
 from tests import serving, tiny
 from tests.test_gpt_2_simple import edited_checkpoint
 
-pytestmark = pytest.mark.usefixtures("eager_again", "warm")
+pytestmark = pytest.mark.usefixtures("eager_again")
 
 CONTROL_TOKENS = ("<|endoftext|>", "<|startoftext|>", "<|im_start|>", "<|im_end|>", "[SEP]", "[CLS]", "[PAD]")
 TEXTS = [

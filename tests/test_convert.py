@@ -123,13 +123,13 @@ def test_generation_stops_at_a_multi_token_end(
     loaded = transformers.load(tmp_path / "out")
     assert_same_greedy_output(loaded, reciter, [("t1_a", "Any?")], 80)
     steps: list[int] = []
-    original = transformers._Nucleus.__call__
+    original = transformers.Nucleus.__call__
 
     def counting(nucleus: Any, *arguments: Any) -> Any:
         steps.append(1)
         return original(nucleus, *arguments)
 
-    monkeypatch.setattr(transformers._Nucleus, "__call__", counting)
+    monkeypatch.setattr(transformers.Nucleus, "__call__", counting)
     [[candidate]] = loaded.sample([("t1_a", "Any?")], GenerateSettings(num_candidates=1, max_new_tokens=80, top_k=1), 1)
     assert candidate.reply == reply
     expected_tokens = len(row) - 1 - len(prompt)  # without the line break
@@ -154,6 +154,7 @@ def test_the_end_token_also_ends_a_candidate(checkpoint: Path, bpe: Any, tmp_pat
     assert candidate.reply == "Dune"
 
 
+@pytest.mark.usefixtures("cold")
 def test_the_command_copies_the_card_and_does_not_load_pytorch(checkpoint: Path, tmp_path: Path) -> None:
     folder, out = tmp_path / "lm", tmp_path / "out"
     shutil.copytree(checkpoint, folder)

@@ -212,6 +212,11 @@ def damaged_zip(path: Path, kind: str) -> Path:
         path.write_bytes(content[: len(content) // 2])
     if kind == "changed":
         path.write_bytes(content.replace(b"goat", b"moat"))
+    first = content.index(b"PK\x01\x02")  # in the list of members: the version that is needed, and a name in UTF-8
+    if kind == "newer":
+        path.write_bytes(content[: first + 6] + b"\x63" + content[first + 7 :])
+    if kind == "names":
+        path.write_bytes(content[: first + 9] + b"\x08" + content[first + 10 : first + 46] + b"\xff" + content[first + 47 :])
     return path
 
 
@@ -222,6 +227,8 @@ def damaged_zip(path: Path, kind: str) -> Path:
         ("twice", "has 2 files movie_lines.txt; keep one"),
         ("cut", "neither a folder nor a valid zip file"),
         ("changed", "movie_lines.txt cannot be read .*; download it again"),
+        ("newer", "neither a folder nor a valid zip file"),
+        ("names", "neither a folder nor a valid zip file"),
     ],
 )
 def test_unusable_zips(kind: str, message: str, tmp_path: Path) -> None:
@@ -276,7 +283,8 @@ def test_turns_of_a_chat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         [message("Bye!", "a", "soon")],
         [message("Bye.", "b", f"{day}09Z")],
     ]
-    data = {"x": {"messages": chat, "prompt": "Rain?", "start": ""}, "y": {"messages": chat[:1]}, "z": {"messages": 3}, "w": {}, "v": "no"}
+    data = {"x": {"messages": chat, "prompt": "Rain?", "start": ""}, "y": {"messages": chat[:1]}, "z": {"messages": 3}, "w": {}, "v": "no",
+            "u": {"messages": chat, "prompt": 5}, "\ud800": {"messages": chat[:1]}}  # fmt: skip
     install(tmp_path, monkeypatch, json.dumps(data))
     rows, manifest = extracted(tmp_path, Source.chitchat, None)
     assert texts(rows) == [("Hello is it raining?", "Only (a bit) here"), ("Bye!", "Bye.")]
@@ -284,7 +292,7 @@ def test_turns_of_a_chat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         (86401, 86405, 0, "Rain?"), (None, 86409, 4, "Rain?"),
     ]  # fmt: skip
     assert {row.subreddit for row in rows} == {"corpus-chitchat"} and {row.reply_karma for row in rows} == {None}
-    assert manifest["lines"] == {"dataset.json": {"read": 5, "single_line": 1, "wrong_type": 3}} and manifest["dropped"] == {"no_text": 3}
+    assert manifest["lines"] == {"dataset.json": {"read": 7, "single_line": 2, "wrong_type": 4}} and manifest["dropped"] == {"no_text": 3}
 
 
 @pytest.mark.parametrize("content", ["", "{", "[" * 100_000, "[]", "3"])
@@ -432,6 +440,7 @@ def test_repeated_and_empty_pairs_are_counted(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("film.csv", b"question,answer\na,b\n", "neither JSON lines nor CSV with one column comment and one column reply"),
+        ("film.csv", b"comment,reply\ra,b\r", "neither JSON lines nor CSV"),
         ("film.csv", b"comment,reply,reply\na,b,c\n", "neither JSON lines nor CSV"),
         ("film.bin", bytes(range(256)) * 9, "neither JSON lines nor CSV"),
         ("film.csv", "comment,reply\na,b\n".encode("utf-16"), "UTF-16, expected UTF-8; save it as UTF-8"),

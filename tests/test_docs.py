@@ -32,8 +32,6 @@ from bot.weights import bases, cards, pull
 from tests import lively, tiny
 from tests.test_notebooks import write_dumps
 
-pytestmark = pytest.mark.usefixtures("warm")
-
 PAST = [ROOT / "docs" / name for name in ("results.md", "history.md")]  # with commands of the past, and the folders of that day
 DOCUMENTS = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if path not in PAST]
 BLOCK = re.compile(

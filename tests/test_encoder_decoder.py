@@ -330,6 +330,7 @@ def test_damaged_models(after_an_epoch: Path, tmp_path: Path) -> None:
         load("keras-transformer", tmp_path / "lm")
 
 
+@pytest.mark.usefixtures("cold")
 def test_training_and_likelihoods_load_no_pytorch(tmp_path: Path) -> None:
     """By the command line, one after the other in one process."""
     data = tiny.lm_rows(PAIRS, tmp_path / "data")

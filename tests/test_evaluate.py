@@ -653,7 +653,7 @@ def test_a_single_ranker_and_all_rankers_give_the_same_scores(project: Path, tmp
 # --- processes ----------------------------------------------------------------------------------------------------------
 
 
-def test_evaluate_loads_no_framework_and_scores_once(project: Path, tmp_path: Path, warm_stages: None) -> None:
+def test_evaluate_loads_no_framework_and_scores_once(project: Path, tmp_path: Path) -> None:
     """A ranker, its untuned base and the generator run in separate processes; a second evaluation starts none."""
     (tmp_path / "data").mkdir()
     for each in ("train", "test"):

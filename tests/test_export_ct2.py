@@ -32,7 +32,7 @@ from bot.weights import bases, cards
 from bot.weights import serving as exports
 from tests import tiny
 
-pytestmark = pytest.mark.usefixtures("eager_again", "warm")
+pytestmark = pytest.mark.usefixtures("eager_again")
 
 Shipped = Callable[..., Path]  # the fixture `shipped`
 COMMENTS = [

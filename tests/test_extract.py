@@ -731,6 +731,7 @@ def test_restart_after_a_kill(dumps: Path, moment: str) -> None:
     assert left_in(out) == [*STAGED, "2017-01.parquet", "2017-01.parquet.manifest.json"]
 
 
+@pytest.mark.usefixtures("cold")
 def test_pandas_is_not_imported(dumps: Path) -> None:
     """Importing it takes longer than extracting a small month."""
     write_dump(dumps / "RC_2016-12.zst", [comment("a", "t3_s", "2016-12-31")])

@@ -354,6 +354,7 @@ def test_subreddits_that_cannot_be_read(
         fetch.main(tmp_path / "none", None, 2)
 
 
+@pytest.mark.usefixtures("cold")
 def test_the_command_without_a_network(tmp_path: Path) -> None:
     """A one-line error with status 69; no file is written and no model library is loaded."""
     code = (

@@ -643,6 +643,7 @@ def test_a_stage_fails_if_a_run_has_locked_its_folder(stage: str, work: Path, ca
 
 
 @pytest.mark.parametrize(("call", "stream"), [("score --in - --out o.csv <&-", "input"), ("check --in in.csv --out - >&-", "output")])
+@pytest.mark.usefixtures("cold")
 def test_a_closed_stream_is_one_line(tmp_path: Path, call: str, stream: str) -> None:
     (tmp_path / "in.csv").write_text("comment\nWhy?\n")
     program = f"{sys.executable} {ROOT / 'run_bot.py'} {call}"

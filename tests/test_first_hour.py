@@ -334,6 +334,7 @@ def interrupted(arguments: Sequence[str], folder: Path) -> tuple[int, str]:
     """Press Ctrl-C once the first stage runs. The working folder is `folder`."""
     process = subprocess.Popen(
         [*RUN_BOT, *arguments], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0,
+        env=lively.cold_environment(),
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell ignores it in what it starts in the background
     )  # fmt: skip
     deadline = time.monotonic() + 60

@@ -370,6 +370,7 @@ def test_training_without_usable_rows_or_vectors_is_an_error(data: Path, glove: 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("cold")
 def test_this_back_end_never_loads_pytorch(realism: Path, data: Path, glove: Path, tmp_path: Path) -> None:
     """Scoring and training by the command line, one after the other in one process."""
     (tmp_path / "in.csv").write_text("comment,reply\nWho said that?,The goat bites the clerk.\nWho said that?,The clerk bites the goat.\n")

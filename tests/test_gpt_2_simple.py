@@ -269,6 +269,7 @@ def test_a_long_comment_is_truncated_between_start_and_separator(generator: back
         sample(generator, COMMENTS, max_new_tokens=60)
 
 
+@pytest.mark.usefixtures("cold")
 def test_file_to_file_without_pytorch(checkpoint: Path, tmp_path: Path) -> None:
     """A worker started like in `run` loads only TensorFlow."""
     schema.write_table(tmp_path / "in.csv", ["comment_id", "comment"], [{"comment_id": i, "comment": c} for i, c in COMMENTS])

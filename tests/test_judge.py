@@ -211,6 +211,10 @@ def test_rows_are_appended_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
         schema.append_rows(path, schema.SheetAnswer, [row])
     with pytest.raises(files.FileError, match="not valid Unicode"):
         schema.append_rows(path, schema.SheetAnswer, [schema.SheetAnswer("\udcff", "", "", "")])
+    (tmp_path / "link.csv").symlink_to(path)
+    with pytest.raises(files.FileError, match="link.csv: a link; give another file"):
+        schema.append_rows(tmp_path / "link.csv", schema.SheetAnswer, [row])
+    assert path.read_bytes() == before
     with pytest.raises(files.FileError, match="expected the columns"):
         schema.append_rows(path, Judgement, [])
     assert path.read_bytes() == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,9 @@ def test_samples_are_of_the_sandbox_and_of_given_files(tmp_path: Path) -> None:
     assert not any("[deleted]" in comment or "I am a bot" in comment for _, comment in own)
     source = tmp_path / "film.csv"
     schema.write_table(source, ["comment"], [{"comment": f"Line {n}!"} for n in range(30)])
-    mixed = [comment for _, comment in sample.sample_comments([source])]
+    drawn = sample.sample_comments([source])
+    mixed = [comment for _, comment in drawn]
+    assert {*drawn} & {*own} and len({*dict(drawn)} | {*dict(own)}) == len({*drawn} | {*own})  # an id stands for one text
     assert len(mixed) == sample.SAMPLES and sum(comment.startswith("Line ") for comment in mixed) == sample.SAMPLES // 2
 
 
@@ -197,7 +200,9 @@ def test_hits_at_1_among_a_hundred(tmp_path: Path) -> None:
     schema.write_rows(tmp_path / "relevance_test.csv", LabelledRow, rows)
     task = rankers.Relevance(Inputs(tmp_path, [], {}))
     same_word = scored(task, lambda pairs: [comment in reply.split() for comment, reply in pairs])
-    assert task.measure(same_word, (), False)["hits_at_1"][0] == 0.75
+    assert task.measure(same_word, (), False).keys() == {"hits_at_1"}
+    measured = task.measure(same_word, (), True)
+    assert measured["hits_at_1"][0] == 0.75 and 0.05 < measured["calibration"][0] < 0.2  # a quarter of the own replies has 0
     schema.write_rows(tmp_path / "relevance_test.csv", LabelledRow, rows[:90])
     with pytest.raises(measures.TooFew, match="99 replies"):
         rankers.Relevance(Inputs(tmp_path, [], {}))
@@ -212,6 +217,8 @@ def test_accepted_candidates_that_are_held_out(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(graded, "FILE", tmp_path / "graded.csv")
     task = rankers.Choice(Inputs(tmp_path, [], {}))
     assert task.measure(scored(task, rankers.longer), (), False)["auc_accepted"][0] == 0.25  # of the four pairs, the longer wins in one
+    surely = scored(task, lambda pairs: [0.9 for _ in pairs])
+    assert task.measure(surely, (), True)["calibration"][0] == pytest.approx(0.4)  # half are accepted
 
 
 def test_random_is_the_same_each_time_and_different_for_each_pair() -> None:
@@ -315,7 +322,8 @@ def prepared(folder: Path) -> Path:
         for n in range(70)
         for k in range(2)
     ]
-    schema.write_rows(folder / "lm_test.csv", LmRow, rows)
+    for each in ("train", "test"):
+        schema.write_rows(folder / f"lm_{each}.csv", LmRow, rows)
     upvote_data(folder)
     return folder
 
@@ -335,8 +343,11 @@ def board_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     settings = config.GenerateSettings(num_candidates=1).model_dump(mode="json")
     made_from = {"model": serving.fingerprint(folder / "lm"), "settings": settings}
     candidates(out / "candidates" / "small.csv", replies, made_from=made_from, speed=facts)
-    candidates(out / "candidates" / "retrieval.csv", {each.comment_id: each.replies[1] for each in drawn})
-    schema.write_table(out / "samples.csv", ["comment_id", "comment"], [{"comment_id": "sample_1", "comment": HOSTILE}])
+    asked = [{"comment_id": each.comment_id, "comment": each.comment} for each in drawn], [{"comment_id": "sample_1", "comment": HOSTILE}]
+    for name, rows in zip(("comments.csv", "samples.csv"), asked, strict=True):
+        schema.write_table(out / name, ["comment_id", "comment"], rows)
+    facts_of_retrieval = retrieval.made_from([out / "comments.csv", out / "samples.csv"], data)
+    candidates(out / "candidates" / "retrieval.csv", {each.comment_id: each.replies[1] for each in drawn}, made_from=facts_of_retrieval)
     score_by_length(folder, out)
     (folder / "leaderboard.toml").write_text(
         f'[generators]\nsmall = "{folder}/lm"\nabsent = "{folder}/nowhere"\n[rankers]\nup = "{folder}/upvote"\nreal = "{folder}/realism"\n'
@@ -452,6 +463,18 @@ def test_a_generator_without_a_candidate_for_each_comment_is_left_out(tmp_path: 
     assert own.answers == {}
 
 
+def test_retrieval_of_other_comments_or_training_text_is_missing(
+    built: dict[str, Any], board_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sample, "COMMENTS", COMMENTS)
+    assert "median_words" in built["generators"]["retrieval"]
+    shutil.copytree(board_folder / "out", tmp_path / "out")
+    schema.write_table(tmp_path / "out" / "samples.csv", ["comment_id", "comment"], [{"comment_id": "sample_2", "comment": "Why?"}])
+    command.main(board_folder / "data", tmp_path / "out", board_folder / "leaderboard.toml")
+    result = json.loads((tmp_path / "out" / "leaderboard.json").read_text())
+    assert "retrieval" not in result["generators"] and any("of other comments or other training text" in each for each in result["missing"])
+
+
 def test_markdown_has_the_best_value_in_bold() -> None:
     rows = {"a": {"bits": (1.5, 1.4, 1.6)}, "b": {"bits": (1.25, 1.2, 1.3)}, "person": {}}
     lines = page.markdown({"generators": rows, "rankers": {}, "missing": []}).splitlines()
@@ -558,7 +581,7 @@ def test_fill_runs_what_is_missing_once(tmp_path: Path, monkeypatch: pytest.Monk
     small, up = result["generators"]["small"], result["rankers"]["up"]
     assert small["bits"][0] > 0 and small["words_per_second"] > 0 and small["memory_mb"] > 1
     assert up["pairs_per_second"] > 0 and up["calibration"][0] >= 0
-    assert "sample_1" in (out / "candidates" / "small.csv").read_text() and "<dt>small</dt>" in (out / "samples.html").read_text()
+    assert (out / "candidates" / "small.csv").read_text().count("sample_") == 4 and "<dt>small</dt>" in (out / "samples.html").read_text()
     by_hand = generators.bits_per_character  # the same likelihoods, from the score file
     _, rows = schema.read_table(out / "scores" / "small" / "people.lm.csv", ["log_likelihood", "tokens"])
     pairs, threads = sample.likelihood_pairs(sample.draw(schema.read_rows(data / "lm_test.csv", LmRow), 4))

@@ -370,10 +370,10 @@ def test_nothing_good_enough(strict_room: Server, visit: Any) -> None:
     talk = join(visit, strict_room.url, "Ann")
     write(talk, COMMENT)
     (text,) = settled(talk, 1)
-    assert "Bot: no reply: nothing good enough" in text and talk.locator(".line.bot").count() == 0
+    assert "Bot: no reply is good enough" in text and talk.locator(".line.bot").count() == 0
     trial: Page = visit(f"{strict_room.url}/try/")
     ask(trial, COMMENT)
-    expect(trial.locator("#outcome")).to_have_text("No reply: nothing good enough")
+    expect(trial.locator("#outcome")).to_have_text("No reply is good enough")
     expect(trial.locator(".candidate.refused")).to_have_count(6)
     assert trial.locator(".candidate.chosen").count() == 0
     assert "rank score below the threshold" in " ".join(trial.locator(".candidate .verdict").all_inner_texts())

@@ -29,8 +29,6 @@ from bot.schema import Candidate, Comment, LmRow, LossRow, RealismRow, Scored, U
 from bot.weights import bases, cards, pull
 from tests import tiny
 
-pytestmark = pytest.mark.usefixtures("warm")
-
 JUPYTER = ROOT / "notebooks" / "requirements.txt"  # for `make notebook`
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 NAMES = [
@@ -428,18 +426,19 @@ def test_seventh(bench: Bench, tmp_path: Path) -> None:
     glove = tmp_path / "glove.8d.txt"
     glove.write_text("".join(f"{word} {' '.join(f'{rng.gauss(0, 1):.3f}' for _ in range(8))}\n" for word in WORDS), encoding="utf-8")
     content = bench.run(
-        "7_other_models", WORK=str(tmp_path), GENERATORS=["keras-seq2seq"], PAIRS=120, EPOCHS=2, WIDTH=16, VOCABULARY=300,
+        "7_other_models", WORK=str(tmp_path), GENERATORS=["keras-seq2seq", "keras-transformer"], PAIRS=120, EPOCHS=2, WIDTH=16,
+        VOCABULARY=300,
         BATCH_TOKENS=600, LEARNING_RATE=1e-2, GLOVE=str(glove), RANKER_EPOCHS=3, UNITS=8, RANKER_LEARNING_RATE=1e-2,
     )  # fmt: skip
     check(content, figures=2, tables=1)
     card = cards.read_card(tmp_path / "models" / "realism-glove-bilstm")
     assert card.hours > 0 and card.parameters > 1000
     assert card.base == glove.name and 0 <= card.metrics["all"]["ranker"]["roc_auc"][0] <= 1
-    losses = schema.read_rows(tmp_path / "models" / "lm-keras-seq2seq" / "losses.csv", LossRow)
-    steps = [row.train_loss for row in losses if row.train_loss is not None]
-    assert steps[-1] < steps[0]
     board = json.loads((tmp_path / "data" / "leaderboard" / "leaderboard.json").read_text(encoding="utf-8"))
-    assert board["generators"]["lm-keras-seq2seq"]["bits"][0] > 0
-    assert board["generators"]["lm-keras-seq2seq"]["hours"] > 0
+    for name in ("lm-keras-seq2seq", "lm-keras-transformer"):
+        losses = schema.read_rows(tmp_path / "models" / name / "losses.csv", LossRow)
+        steps = [row.train_loss for row in losses if row.train_loss is not None]
+        assert steps[-1] < steps[0]
+        assert board["generators"][name]["bits"][0] > 0 and board["generators"][name]["hours"] > 0
     assert board["rankers"]["realism-glove-bilstm"]["pairs_per_second"] > 0
     assert "Leaderboard" in next(output.data["text/html"] for output in outputs(content) if "iframe" in str(output.get("data")))

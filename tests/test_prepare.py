@@ -232,6 +232,7 @@ def test_english_only() -> None:
     assert len(rules.keep(pairs)[0]) == 8
 
 
+@pytest.mark.usefixtures("cold")
 def test_the_language_detector_is_loaded_only_if_needed() -> None:
     code = (
         "import sys; from bot.corpus import rules; from tests.test_prepare import pair\n"

@@ -26,8 +26,6 @@ from bot.sandbox.process import sandbox_process
 from bot.schema import Candidate, Comment, Scored, Submitted
 from tests import tiny
 
-pytestmark = pytest.mark.usefixtures("warm")
-
 RUN = [sys.executable, str(ROOT / "run_bot.py"), "run", "--sandbox", "--limit", "3"]
 THRESHOLD = 0.01  # low, because untrained rankers give arbitrary scores
 FILES = ("comments.csv", "context.csv", "skipped.csv", "candidates.csv", "scores.csv", "scored.csv", "chosen.csv", "report.html")

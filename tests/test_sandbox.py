@@ -302,6 +302,7 @@ def test_a_port_in_use_is_a_one_line_error(box: Box, tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.usefixtures("cold")
 def test_as_a_process(tmp_path: Path) -> None:
     """The sandbox starts quickly, prints its address, and ends with its parent."""
     url_file = tmp_path / "url"
@@ -320,6 +321,7 @@ def test_as_a_process(tmp_path: Path) -> None:
             process.wait()
 
 
+@pytest.mark.usefixtures("cold")
 def test_it_starts_again_after_a_kill(tmp_path: Path) -> None:
     """After a kill at any moment of seeding, the file is either empty or complete."""
     db = tmp_path / "db"
@@ -332,6 +334,7 @@ def test_it_starts_again_after_a_kill(tmp_path: Path) -> None:
         assert len(box.store.comments_of(thread_called(box, EVENING))) == 44
 
 
+@pytest.mark.usefixtures("cold")
 def test_it_needs_no_model_library() -> None:
     code = "import sys, bot.sandbox.server; print(sorted({'torch', 'tensorflow', 'praw', 'pandas'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -192,6 +192,7 @@ def test_only_stages_that_need_it_have_the_key_of_a_server(
     assert given == ({cli.SERVER_KEY} if stage in ("generate", "run", "reply", "chat", "web", "leaderboard fill") else set())
 
 
+@pytest.mark.usefixtures("cold")
 def test_the_workers_of_the_pages_have_no_key_but_the_one_that_generates(
     shows_environment: Callable[[str], dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

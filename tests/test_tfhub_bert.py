@@ -151,6 +151,17 @@ def test_export_gives_the_same_outputs_as_transformers(bases: Path, name: str) -
         assert np.abs(expected.pooler_output.numpy()).max() > 0.1
 
 
+@pytest.mark.usefixtures("cold")
+def test_help_and_errors_of_export_do_not_wait_for_tensorflow(tmp_path: Path) -> None:
+    program = "import sys; from bot.__main__ import main\ntry: main('run_bot.py')\nfinally: print('tensorflow' in sys.modules)"
+    for words in (["--help"], ["no-such-base"]):
+        done = subprocess.run(
+            [sys.executable, "-c", program, "models", "export-tfhub", *words],
+            env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=tmp_path, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.stdout.splitlines()[-1] == "False" and len(done.stderr.splitlines()) == (words != ["--help"])
+
+
 def test_export_is_trainable_and_contains_its_vocabulary(bases: Path) -> None:
     layer = hub.KerasLayer(str(bases / "tiny-tfhub"), trainable=True)
     assert len(layer.trainable_weights) == len(list(BertModel.from_pretrained(bases / "tiny").parameters()))
@@ -321,6 +332,7 @@ def test_an_interrupted_run_resumes_with_the_same_result(bases: Path, tmp_path: 
         fit(bases, checkpoint)
 
 
+@pytest.mark.usefixtures("cold")
 def test_this_back_end_never_loads_pytorch(realism: Path, data: Path, bases: Path, tmp_path: Path) -> None:
     """Scoring, exporting and training, one after the other in one process."""
     pairs = [("Which book, reader 99?", GOOD), ("Which book, reader 99?", BAD)]

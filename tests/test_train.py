@@ -196,7 +196,7 @@ def test_upvote_can_use_all_training_threads(data: Path) -> None:
 
 
 def test_the_command_trains_then_evaluates_for_the_card(
-    data: Path, warm_stages: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    data: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("BOT_BASES", str(weight_bases.BASE_DIR))  # for the evaluation processes
     monkeypatch.setenv("BOT_RANK__BACKEND", "transformers")
@@ -437,6 +437,7 @@ def test_the_progress_bar_has_no_loss_before_the_first_step(capsys: pytest.Captu
 
 
 @pytest.mark.parametrize("kind", ["lm", "realism", "upvote", "relevance"])
+@pytest.mark.usefixtures("cold")
 def test_missing_rows_are_noticed_before_a_framework_is_loaded(kind: str, tmp_path: Path) -> None:
     for backend in TRAINERS[kind]:
         program = (

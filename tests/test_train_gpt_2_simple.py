@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -33,7 +32,7 @@ from bot.train.lm_gpt_2_simple import Restore
 from bot.weights import bases as weight_bases
 from bot.weights import cards, pull
 from bot.weights.bases import Base, OpenAI
-from tests import tiny
+from tests import lively, tiny
 from tests.test_gpt_2_simple import AWKWARD
 from tests.test_weights import serving
 
@@ -121,7 +120,7 @@ def trained(bases: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -
     out = tmp_path_factory.mktemp("trained") / "lm"
     arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options(data, out).items()]
     call = [sys.executable, "-m", "bot", "train", "lm", "--backend=gpt-2-simple", "--no-evaluate", *arguments]
-    environment = {**os.environ, "BOT_BASES": str(bases)}
+    environment = lively.cold_environment() | {"BOT_BASES": str(bases)}
     worker = subprocess.Popen(call, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not (out / training.RUN / f"step-{SAVE_INTERVAL}.index").exists():
         assert worker.poll() is None

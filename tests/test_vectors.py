@@ -88,6 +88,12 @@ def test_zip_files(glove: Path, tmp_path: Path) -> None:
         vectors.read(str(several), WORDS)
     with pytest.raises(UserError, match="has no member glove.tiny.9d.txt; it has glove.tiny.3d.txt, glove.tiny.2d.txt"):
         vectors.read(f"{several}/glove.tiny.9d.txt", WORDS)
+    first = one.read_bytes().index(b"PK\x01\x02")  # the list of members
+    (tmp_path / "names.zip").write_bytes(
+        one.read_bytes()[: first + 9] + b"\x08" + one.read_bytes()[first + 10 :].replace(b"inner", b"inn\xffr")
+    )
+    with pytest.raises(UserError, match="cannot be read .*; download it again$"):
+        vectors.read(str(tmp_path / "names.zip"), WORDS)
     data = bytearray(one.read_bytes())
     data[60:75] = b"x" * 15  # inside the packed text
     one.write_bytes(data)

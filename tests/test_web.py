@@ -88,7 +88,7 @@ def test_this_machine_needs_no_token_and_leaves_no_secret_of_others(tmp_path: Pa
     app, token = guarded(tmp_path, host="127.0.0.1")
     assert token == "" and json.loads((tmp_path / "web.json").read_text())["token_sha256"] == ""
     assert app.test_client().get("/").text == "inside"
-    assert guarded(tmp_path)[1]  # shown when it is first needed
+    assert guarded(tmp_path, host="127.0.0.2")[1]  # shown when it is first needed
     assert guarded(tmp_path, host="127.0.0.1")[0].test_client().get("/").text == "inside"
 
 

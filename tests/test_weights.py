@@ -411,6 +411,7 @@ def test_gpt2_partial_file_that_is_complete_or_too_long(gpt2_server: Server, bas
     check_gpt2(base_dir)
 
 
+@pytest.mark.usefixtures("cold")
 def test_gpt2_pull_resumes_after_a_kill(gpt2_server: Server, base_dir: Path) -> None:
     gpt2_server.cut_after, gpt2_server.hold = 200_000, True
     program = (
@@ -711,6 +712,7 @@ def test_command_line(base_dir: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     assert str(Folder(Path("/x"))) == "folder /x"
 
 
+@pytest.mark.usefixtures("cold")
 def test_the_command_reports_one_line_and_imports_no_heavy_package() -> None:
     result = subprocess.run([sys.executable, "-m", "bot", "models", "pull", "nonsense"], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 1

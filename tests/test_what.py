@@ -504,6 +504,7 @@ def test_a_missing_classifier(tmp_path: Path) -> None:
 # --- start-up -------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("cold")
 def test_libraries_load_without_a_warning_and_only_if_needed() -> None:
     code = (
         "import sys, warnings; warnings.simplefilter('error')\n"

@@ -23,6 +23,7 @@ class Refusal(Phrased):
 
     KILL_SWITCH = "kill_switch", "not posted, the kill switch file exists"
     PAUSED = "paused", "not posted, posting is paused"
+    APPROVALS_UNREADABLE = "approvals_unreadable", "not posted, the approvals of its run cannot be read"
     REJECTED_BY_PERSON = "rejected_by_person", "not posted, a person rejected it"
     CHANGED_SINCE_APPROVAL = "changed_since_approval", "not posted, the comment or the candidates changed since a person approved it"
     NOT_APPROVED = "not_approved", "not posted, no person has approved it yet"
@@ -53,6 +54,7 @@ PASSING = frozenset(
     {
         Refusal.KILL_SWITCH,
         Refusal.PAUSED,
+        Refusal.APPROVALS_UNREADABLE,
         Refusal.REJECTED_BY_PERSON,
         Refusal.CHANGED_SINCE_APPROVAL,
         Refusal.NOT_APPROVED,

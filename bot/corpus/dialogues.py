@@ -218,7 +218,7 @@ def cornell_files(path: Path) -> Iterator[tuple[list[Path], tuple[Iterator[bytes
         return
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, EOFError):
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, UnicodeDecodeError):  # a version, or names, that zipfile does not read
         raise UserError(
             f"{path}: neither a folder nor a valid zip file; --in must be the corpus with {LINES} and {CONVERSATIONS}"
         ) from None
@@ -348,12 +348,13 @@ def chitchat(path: Path, counts: Counts) -> Iterator[Pair]:
         flaws["read"] += 1
         try:
             turns = [turn_of(f"{name} {number}", messages) for number, messages in enumerate(conversation["messages"])]
+            prompt = without_tags(conversation.get("prompt") or "")
         except (KeyError, TypeError, AttributeError):
             flaws["wrong_type"] += 1
             continue
         if len(turns) < 2:
             flaws["single_line"] += 1
-        yield from consecutive("chitchat", name, without_tags(conversation.get("prompt") or ""), turns, counts.dropped)
+        yield from consecutive("chitchat", text.well_formed(name), prompt, turns, counts.dropped)
 
 
 def turn_of(name: str, messages: Sequence[dict[str, str]]) -> Turn:

@@ -135,7 +135,10 @@ def header_of(path: Path, line: bytes) -> tuple[list[str], str]:
     (['reply', 'id', 'comment'], ';')
     """
     for delimiter in ",;\t":
-        names = [cell.strip().lower() for cell in next(csv.reader([line.decode(errors="replace")], delimiter=delimiter), [])]
+        try:
+            names = [cell.strip().lower() for cell in next(csv.reader([line.decode(errors="replace")], delimiter=delimiter), [])]
+        except csv.Error:  # lines that end in \r only, or a very long cell
+            break
         if names.count("comment") == names.count("reply") == 1:
             return names, delimiter
     raise UserError(

@@ -281,7 +281,9 @@ def main(
     if one:
         if candidates or beside or left_out:
             raise UserError("--model measures a single model; drop --candidates, --beside and --left-out")
-        return show.show_model(cards.read_card(one).kind, model.measure_model(one, data, scores))
+        kind = cards.read_card(one).kind
+        files.check_output(one / cards.CARD_FILE, is_ours=lambda _: True)
+        return show.show_model(kind, model.measure_model(one, data, scores))
     if not left_out and not any(data.glob("*_test.csv")):
         raise UserError(f"{data}: no prepared files, such as upvote_pairs_test.csv; give the folder that `prepare` wrote")
     check_beside(beside, settings.rank.upvote)

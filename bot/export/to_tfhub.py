@@ -27,25 +27,30 @@ from bot import files
 from bot.cli import UserError
 from bot.weights import bases, loading
 
-with loading.importing_tensorflow():
-    import tensorflow as tf
-
 INPUTS = ("input_word_ids", "input_mask", "input_type_ids")
 MIN_POSITIONS = 152  # rankers.MAX_TOKENS, padded as in rankers.tfhub_bert
 ACTIVATIONS = {
-    "gelu": lambda x: tf.nn.gelu(x, approximate=False),
-    "gelu_new": lambda x: tf.nn.gelu(x, approximate=True),
-    "gelu_pytorch_tanh": lambda x: tf.nn.gelu(x, approximate=True),
-    "relu": tf.nn.relu,
+    "gelu": lambda tf, x: tf.nn.gelu(x, approximate=False),
+    "gelu_new": lambda tf, x: tf.nn.gelu(x, approximate=True),
+    "gelu_pytorch_tanh": lambda tf, x: tf.nn.gelu(x, approximate=True),
+    "relu": lambda tf, x: tf.nn.relu(x),
 }
 MASKED = -1e9  # added to the attention scores of masked positions
 DROPOUT_SEED = 1  # makes training reproducible
 
-Weights = Mapping[str, tf.Variable]
+Weights = Mapping[str, Any]  # name -> tf.Variable
+
+
+def tensorflow() -> Any:
+    """TensorFlow, which is imported when a model is exported: not for `--help`, nor before an error."""
+    with loading.importing_tensorflow():
+        import tensorflow as tf
+    return tf
 
 
 def forward(weights: Weights, config: dict[str, Any], inputs: Mapping[str, Any], training: bool) -> dict[str, Any]:
     """The forward pass of BERT (Devlin et al. 2018, arXiv:1810.04805), from the dict of inputs to the dict of outputs."""
+    tf = tensorflow()
     ids, mask, types = (inputs[name] for name in INPUTS)
     batch, time = tf.shape(ids)[0], tf.shape(ids)[1]
     width, heads = config["hidden_size"], config["num_attention_heads"]
@@ -78,7 +83,7 @@ def forward(weights: Weights, config: dict[str, Any], inputs: Mapping[str, Any],
         mixed = tf.transpose(tf.matmul(drop(seen, config["attention_probs_dropout_prob"]), value), [0, 2, 1, 3])
         mixed = dense(tf.reshape(mixed, [-1, width]), f"{name}.attention.output.dense")
         h = norm(drop(mixed, config["hidden_dropout_prob"]) + h, f"{name}.attention.output.LayerNorm")
-        inner = dense(activate(dense(h, f"{name}.intermediate.dense")), f"{name}.output.dense")
+        inner = dense(activate(tf, dense(h, f"{name}.intermediate.dense")), f"{name}.output.dense")
         h = norm(drop(inner, config["hidden_dropout_prob"]) + h, f"{name}.output.LayerNorm")
         layers.append(tf.reshape(h, [batch, time, width]))
     pooled = tf.tanh(dense(layers[-1][:, 0], "pooler.dense"))
@@ -171,6 +176,7 @@ def read_vocabulary(folder: Path) -> tuple[list[str], bool]:
 
 def save(folder: Path, config: dict[str, Any], values: Mapping[str, Any], vocabulary: list[str], lower: bool) -> None:
     """Write the SavedModel to `folder`."""
+    tf = tensorflow()
     weights = {name: tf.Variable(value, name=name.replace(".", "/")) for name, value in values.items()}
     spec = {name: tf.TensorSpec([None, None], tf.int32, name) for name in INPUTS}
 

@@ -357,7 +357,7 @@ class EncoderDecoder:
         sources = self.vocabulary.sources([comment for comment, _ in pairs], min(settings.max_prompt_tokens, self.max_tokens))
         targets = [ids[: self.max_tokens] for ids in self.vocabulary.targets(pairs)]
         order = sorted(range(len(pairs)), key=lambda row: (len(targets[row]), len(sources[row])))
-        size = SCORING_TOKENS // self.max_tokens
+        size = max(1, SCORING_TOKENS // self.max_tokens)
         result = np.zeros(len(pairs))
         for first in range(0, len(order), size):
             rows = order[first : first + size]

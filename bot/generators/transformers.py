@@ -100,7 +100,7 @@ def logits_at(model: Any, ids: torch.Tensor, mask: torch.Tensor, places: torch.T
     return result
 
 
-class _Nucleus(LogitsProcessor):
+class Nucleus(LogitsProcessor):
     """Sampling with a separate random stream for each row: repetition penalty on the generated tokens (Keskar et al. 2019,
     arXiv:1909.05858), minimum length, temperature, top-k and nucleus (Holtzman et al. 2020, arXiv:1904.09751).
 
@@ -203,7 +203,7 @@ class Transformers:
         ids = torch.tensor([[end] * (width - len(prompt)) + prompt for prompt in prompts])
         mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
         seeds = [stream_seed(seed, index, comment) for _, comment, index in rows]
-        nucleus = _Nucleus(seeds, settings, self.tokenizer, width)
+        nucleus = Nucleus(seeds, settings, self.tokenizer, width)
         with torch.inference_mode():
             output: Any = self.model.generate(
                 input_ids=ids.to(self.device),

@@ -43,7 +43,7 @@ FETCH_SECONDS = 120
 # Threads of OpenMP that wait sleep instead of spinning, which on a machine that does other work too is slower by a factor of 10 and more.
 PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}
 SCORES = ("realism_score", "upvote_score", "relevance_score", "choice_score", "rank_score")
-NOTHING = "no reply: nothing good enough"
+NOTHING = "no reply is good enough"
 
 
 @dataclass(frozen=True)

@@ -60,8 +60,13 @@ def main(
     settings = config.load(config_file)
     files.check_output(out, [source], overwrite)
     header, rows = schema.read_table(source)
-    if not {*PLACE, "reply"} & set(header):
-        raise UserError(f"{schema.display_name(source)}: expected some of the columns {', '.join((*PLACE, 'reply'))}, found none of them")
+    known = (*PLACE, "reply")
+    misspelt = [name for name in known if name not in header and name in schema.plain_names(header)]
+    if misspelt or not {*known} & {*header}:
+        raise UserError(
+            f"{schema.display_name(source)}: expected some of the columns {', '.join(known)}, found {schema.one_line(', '.join(header))};"
+            f" {schema.remedy_for(header, misspelt or known)}"
+        )
     refusals = check(rows, settings.conduct)
     columns = [*(name for name in header if name not in REFUSALS), *REFUSALS]
     with redirect_messages(out):

@@ -137,5 +137,5 @@ def answers_as_config() -> str:
     permitted_by = {}
     if typer.confirm("Post replies? Without it, runs are dry: nothing is sent", default=False):
         for name in subreddits:
-            permitted_by[name] = ask(f"Who permitted the bot in r/{name}, and where", permission_of)
+            permitted_by[name] = ask(f"Who gave permission to post in r/{name}, and where", permission_of)
     return config_text(subreddits, user_agent, permitted_by)

@@ -133,7 +133,7 @@ class Requests:
 
 
 def carry_out(request: dict[str, Any], tasks: Tasks, requests: Requests) -> Iterator[dict[str, Any]]:
-    """The lines of the answer to a request. A failure is that of the request, and the process goes on."""
+    """The lines of the answer to a request. A failure is that of the request, and the process continues."""
     number = request["number"]
     items = tasks[request["task"]](request)
     try:

@@ -127,12 +127,13 @@ def refusal(path: Path | None, reply: Reply, now: int, rules: SubmitSettings, is
     """Why a reply is not posted for lack of approval, or None; and whether a person approved exactly this reply.
 
     path: approvals.csv of the run that the reply comes from, None if unknown. now: epoch seconds. The file is read again each time, so that
-    an `undo` counts until the moment of posting. A rejection counts even if approval is not required.
-
-    Raises:
-        FileError: the file is damaged.
+    an `undo` counts until the moment of posting. A rejection counts even if approval is not required, so nothing is posted if the file is
+    damaged.
     """
-    event = standing(read(path)).get(reply.comment_id) if path else None
+    try:
+        event = standing(read(path)).get(reply.comment_id) if path else None
+    except FileError:
+        return Refusal.APPROVALS_UNREADABLE, False
     hours = rules.approval_timeout_hours
     is_late = path is not None and (event.event_utc if is_approved(event) else now) - offered_utc(path.parent) > hours * 3600
     if event and event.act == Act.REJECT:

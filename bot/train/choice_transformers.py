@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import torch
 
 TARGETS = (0.02, 0.2, 0.85, 0.98)  # by grade: readers do not always agree
-ECHO_TARGET, MISPLACED_TARGET = 0.02, 0.1  # a misplaced reply may fit by chance
+ECHO_TARGET, MISPLACED_TARGET = 0.02, 0.1  # a misplaced reply may fit at random
 ECHO_WORDS = (4, 14)  # length of an echo
 
 

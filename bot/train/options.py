@@ -23,7 +23,7 @@ class TrainOptions:
     data: Data = Path("data/prepared")
     out: Out
     learning_rate: LearningRate
-    seed: Annotated[int, typer.Option()] = 1
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 1  # the range of NumPy's
 
     @property
     def folders(self) -> list[Path]:

@@ -24,7 +24,6 @@ from __future__ import annotations
 import getpass
 import hashlib
 import hmac
-import ipaddress
 import json
 import secrets
 import socket
@@ -64,6 +63,7 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+LOCAL_NAMES = ["127.0.0.1", "localhost"]
 FORWARDED = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP")
 # The links at the top of each page: endpoint and label. Those whose pages are not part of the app are left out.
 LINKS = (("runs.index", "Runs"), ("try.index", "Try"), ("chat.index", "Chat"), ("judge.index", "Judge"))
@@ -84,14 +84,12 @@ class Access:
 
 
 def is_local(host: str) -> bool:
+    """Whether only this machine reaches an address, by a name for which the app answers without a token.
+
+    >>> [is_local(host) for host in ("127.0.0.1", "localhost", "127.0.0.2", "0.0.0.0", "192.168.1.5", "::1")]
+    [True, True, False, False, False, False]
     """
-    >>> [is_local(host) for host in ("127.0.0.1", "localhost", "0.0.0.0", "192.168.1.5", "::1")]
-    [True, True, False, False, False]
-    """
-    try:
-        return host == "localhost" or ipaddress.IPv4Address(host).is_loopback
-    except ValueError:
-        return False
+    return host in LOCAL_NAMES
 
 
 def read_access(path: Path, host: str, url: str = "") -> tuple[Access, str]:
@@ -235,7 +233,7 @@ def make_app(*pages: Blueprint, access: Access | None = None) -> Flask:
 def trusted_hosts(access: Access) -> list[str] | None:
     """The host names for which the app answers; None: all."""
     if not access.token_sha256:
-        return ["127.0.0.1", "localhost"]
+        return LOCAL_NAMES
     return [urlsplit(access.url).netloc] if access.url else None
 
 

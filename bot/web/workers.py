@@ -116,7 +116,7 @@ class Desk:
 
     @staticmethod
     def _tell(job: Job, event: Event) -> None:
-        """Report an event. If that fails, for example because Redis is away, the desk goes on."""
+        """Report an event. If that fails, for example because Redis is away, the desk continues."""
         if job.is_cancelled:
             return
         try:

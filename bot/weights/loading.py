@@ -106,7 +106,7 @@ def one_line(path: Path, remedy: str = "pull or train it again") -> Iterator[Non
 
 
 def reason(error: Exception) -> str:
-    """The first line of an error's message. If it is only the name of a missing attribute or key, this is said.
+    """The first line of an error's message. If it is only the name of a missing attribute or key, the line states that.
 
     >>> try: "".heads
     ... except AttributeError as error: reason(error)

@@ -65,7 +65,7 @@ def read(where: str, words: Collection[str]) -> WordVectors:
         try:
             with _open_text(path, archive, member) as lines:
                 found = parse(lines, words)
-        except (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+        except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
             raise UserError(f"{where}: cannot be read ({cli.first_line(error)}); download it again") from None
         result = WordVectors(**{**vars(found), "name": Path(where).name, "sha256": files.sha256_of(path)})
     if not result.width or result.broken == result.lines:

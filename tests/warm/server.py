@@ -1,7 +1,7 @@
 """A process that has imported the frameworks and forks for each program that sitecustomize.py sends, because imports take most of the time
 of a stage with a tiny model. Nothing of the bot is imported before the fork.
 
-    python tests/warm/server.py SOCKET
+    python tests/warm/server.py N        N: the file descriptor of a listening Unix socket
 """
 
 from __future__ import annotations
@@ -47,12 +47,10 @@ def import_frameworks() -> None:
     gc.freeze()
 
 
-def serve(address: str) -> list[str]:
+def serve(descriptor: int) -> list[str]:
     """Returns the words of the program, in a fork for each request."""
-    with socket.socket(socket.AF_UNIX) as door:
-        door.bind(address)
-        door.listen(64)
-        import_frameworks()
+    import_frameworks()
+    with socket.socket(fileno=descriptor) as door:
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the keepers
         while True:
             link, _ = door.accept()
@@ -140,7 +138,7 @@ def run(words: list[str]) -> int:
 
 
 def main() -> None:
-    status = run(serve(sys.argv[1]))
+    status = run(serve(int(sys.argv[1])))
     threading._shutdown()  # type: ignore[attr-defined]  # joins threads, like the end of the interpreter
     atexit._run_exitfuncs()
     sys.stdout.flush()

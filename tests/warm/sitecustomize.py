@@ -1,7 +1,7 @@
-"""Python runs this when it starts, in tests with the fixture `warm`: a program of the bot continues in a fork of server.py.
+"""Python runs this when it starts, in tests without the fixture `cold`: a program of the bot continues in a fork of server.py.
 
 The fork has the same arguments, environment, working folder and open files. This process waits for it, passes signals on and ends with its
-status. Other programs start as usual.
+status. Other programs start as usual, and so do processes of multiprocessing, which inherit more open files.
 """
 
 import os
@@ -11,7 +11,9 @@ import sys
 def program() -> list[str]:
     """The words of `python [-P] -m bot… WORDS`, `python …/run_bot.py WORDS` or `python -c CODE WORDS` without python; empty for others."""
     words = [word for word in sys.orig_argv[1:] if word != "-P"]
-    of_bot = words[:1] == ["-c"] or (words[:1] == ["-m"] and words[1].split(".")[0] == "bot")
+    of_bot = (words[:1] == ["-c"] and not words[1].startswith("from multiprocessing")) or (
+        words[:1] == ["-m"] and words[1].split(".")[0] == "bot"
+    )
     return words if of_bot or (words and os.path.basename(words[0]) == "run_bot.py") else []  # noqa: PTH119
 
 

@@ -49,6 +49,11 @@ class Board:
         """The score files of one model."""
         return Scores(self.out / "scores" / name, config.load(None), create)
 
+    @property
+    def comments(self) -> list[Path]:
+        """The files with the comments that are answered: those that are measured, and those of the page of samples."""
+        return [self.out / "comments.csv", self.out / "samples.csv"]
+
     def candidates(self, name: str) -> Path:
         """The file with the candidates of a generator or baseline."""
         own = self.models.generators.get(name)

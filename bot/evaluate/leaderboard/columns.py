@@ -67,8 +67,8 @@ RANKER_COLUMNS = FACTS | {
 TASK_COLUMNS = {
     "upvote": ("dialogrpt", "shp", "unseen", "calibration"),
     "realism": ("auc_known", "auc_unseen", "calibration"),
-    "relevance": ("hits_at_1",),
-    "choice": ("auc_accepted",),
+    "relevance": ("hits_at_1", "calibration"),
+    "choice": ("auc_accepted", "calibration"),
 }  # of a ranker's kind
 NOT_BEST = ("person", "random")  # rows of replies by people, which the others are measured against
 

@@ -26,7 +26,7 @@ from bot.cli import UserError
 from bot.evaluate import judge as reading
 from bot.evaluate import judges, measures
 from bot.evaluate.evaluate import check_outputs
-from bot.evaluate.leaderboard import generators, models, rankers, sample
+from bot.evaluate.leaderboard import generators, models, rankers, retrieval, sample
 from bot.evaluate.leaderboard.board import FILE, Board, bits, make_tasks, read_board
 from bot.evaluate.leaderboard.columns import FACTS, GENERATOR_COLUMNS, RANKER_COLUMNS, TASK_COLUMNS
 from bot.schema import Judgement, LmRow, sample_rows
@@ -96,6 +96,8 @@ def add_generator_baselines(board: Board, fitted: Mapping[str, judges.Judge]) ->
         measure_replies(board, row, "random", replies["random"], fitted)
     with board.skipping("retrieval"):
         answers = board.read_answers("retrieval")
+        if answers.manifest.get("made_from") != retrieval.made_from(board.comments, board.data):
+            raise UserError(f"{board.candidates('retrieval')}: of other comments or other training text; run `leaderboard fill`")
         row = board.generators["retrieval"] = generators.speed(answers.manifest)
         replies["retrieval"] = answers.of(board.asked)
         measure_replies(board, row, "retrieval", replies["retrieval"], fitted)
@@ -216,7 +218,7 @@ def ordered(row: Mapping[str, Any], columns: Mapping[str, Any]) -> dict[str, Any
 
 def samples(board: Board) -> list[tuple[str, dict[str, str]]]:
     """(comment, its reply by generator), of the comments for the page of samples."""
-    path = board.out / "samples.csv"
+    path = board.comments[1]
     if not path.exists():
         return []
     rows = schema.read_table(path, ["comment_id", "comment"])[1]

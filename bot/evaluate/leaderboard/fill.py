@@ -38,11 +38,12 @@ def fill_command(
 
 def fill(board: Board, sources: Sequence[Path]) -> None:
     """sources: files with comments for the page of samples. Raises UserError if every part fails."""
-    comments, samples = board.out / "comments.csv", board.out / "samples.csv"
-    for path, rows in ((comments, [(each.comment_id, each.comment) for each in board.asked]), (samples, sample.sample_comments(sources))):
-        files.check_output(path)
+    for path, rows in zip(
+        board.comments, ([(each.comment_id, each.comment) for each in board.asked], sample.sample_comments(sources)), strict=True
+    ):
+        files.check_output(path, sources)
         schema.write_table(path, COLUMNS, [dict(zip(COLUMNS, row, strict=True)) for row in rows])
-    asked = [part for path in (comments, samples) for part in ("--in", str(path))]
+    asked = [part for path in board.comments for part in ("--in", str(path))]
     parts: dict[str, Callable[[], None]] = {}
     for name, entry in board.models.generators.items():
         if entry.settings and not entry.candidates:

@@ -52,6 +52,11 @@ class Task(Protocol):
         ...
 
 
+def calibration(labels: Array, probabilities: Array, units: Sequence[str]) -> dict[str, Any]:
+    """units: what a resample draws, such as the thread of each row."""
+    return with_intervals(lambda i: {"calibration": metrics.expected_calibration_error(labels[i], probabilities[i])}, units)
+
+
 class Upvote:
     """Pairwise accuracy on siblings of the test split, by the rules of DialogRPT and SHP (corpus.karma_rules); calibration on all."""
 
@@ -117,7 +122,7 @@ class Realism:
         names = [f"candidates.{name}" for name in self.labels]
         generated = [scored[names[place % len(names)]][place] for place in range(len(self.threads))]
         labels, p = np.repeat([1, 0], len(generated)), np.concatenate([scored["people"], generated])
-        return with_intervals(lambda i: {"calibration": metrics.expected_calibration_error(labels[i], p[i])}, self.threads * 2)
+        return calibration(labels, p, self.threads * 2)
 
     def tfidf(self) -> tuple[Baseline, Sequence[str]]:
         train = measures.rankers_half(measures.read(self.data / f"{STEMS['realism']}_train.csv", RealismRow))
@@ -139,7 +144,12 @@ class Relevance:
         self.sets: dict[str, Pairs] = {"relevance_test": relevance.pairs_of(self.lists)}
 
     def measure(self, scored: Scored, known: Sequence[str] | None, is_probability: bool) -> dict[str, Any]:
-        return {"hits_at_1": relevance.hits_at_1(self.lists, scored["relevance_test"])["random_100"]}
+        cells: dict[str, Any] = {"hits_at_1": relevance.hits_at_1(self.lists, scored["relevance_test"])["random_100"]}
+        if is_probability:  # of the own replies, and of one of the 99 for each
+            queries = self.lists["random_100"][0]
+            p = np.concatenate(scored["relevance_test"].reshape(len(queries), -1)[:, :2].T)
+            cells |= calibration(np.repeat([1, 0], len(queries)), p, [row.thread_id for row in queries] * 2)
+        return cells
 
     def tfidf(self) -> tuple[Baseline, Sequence[str]]:
         train = measures.rankers_half(measures.read(self.data / f"{STEMS['relevance']}_train.csv", LabelledRow), lambda row: row.label == 1)
@@ -163,10 +173,10 @@ class Choice:
 
     def measure(self, scored: Scored, known: Sequence[str] | None, is_probability: bool) -> dict[str, Any]:
         rows, scores = self.parts["held_out"], scored["graded"]
-        accepted = np.array([row.grade >= graded.ACCEPTABLE for row in rows])
-        cells: dict[str, Any] = with_intervals(
-            lambda i: {"auc_accepted": metrics.roc_auc(accepted[i], scores[i])}, [row.comment_id for row in rows]
-        )
+        accepted, comments = np.array([row.grade >= graded.ACCEPTABLE for row in rows]), [row.comment_id for row in rows]
+        cells: dict[str, Any] = with_intervals(lambda i: {"auc_accepted": metrics.roc_auc(accepted[i], scores[i])}, comments)
+        if is_probability:
+            cells |= calibration(accepted.astype(int), scores, comments)
         return cells
 
     def tfidf(self) -> tuple[Baseline, Sequence[str]]:

@@ -9,6 +9,7 @@ Writes OUT: candidates as `generate` writes them, one per comment.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,6 +36,14 @@ def nearest(comments: Any, known: Any) -> list[int]:
     return [int(np.argmax(known @ vector)) for vector in comments]
 
 
+def made_from(sources: Sequence[Path], data: Path) -> dict[str, Any]:
+    """What the answers depend on, for their manifest."""
+    return {
+        "input": [files.sha256_of(source) for source in sources], "training": files.sha256_of(data / "lm_train.csv"), "replies": REPLIES,
+        "model": bases.base_sha256(ENCODER),
+    }  # fmt: skip
+
+
 def main(
     sources: Annotated[list[Path], typer.Option("--in", help="any CSV with comment_id and comment; may be repeated")],
     out: Annotated[Path, typer.Option(help="output CSV")],
@@ -42,13 +51,9 @@ def main(
     overwrite: files.Overwrite = False,
 ) -> None:
     """Answer each comment with the reply to the most similar training comment."""
-    files.check_output(out, sources, overwrite)
     training = data / "lm_train.csv"
-    made_from = {
-        "input": [files.sha256_of(source) for source in sources], "training": files.sha256_of(training), "replies": REPLIES,
-        "model": bases.base_sha256(ENCODER),
-    }  # fmt: skip
-    if files.current_rows(out, made_from) is not None:
+    files.check_output(out, [*sources, training], overwrite)
+    if files.current_rows(out, facts := made_from(sources, data)) is not None:
         return
     table = [row for source in sources for row in schema.read_table(source, ("comment_id", "comment"))[1]]
     comments = [(row["comment_id"], text.clean(row["comment"])) for row in table]
@@ -63,4 +68,4 @@ def main(
         Candidate(comment_id, f"{comment_id}-0", 0, comment, reply, NAME, None)
         for (comment_id, comment), reply in zip(comments, answers, strict=True)
     )
-    print(f"{schema.write_rows(out, Candidate, candidates, made_from, speed=speed):,} candidates in {out}")
+    print(f"{schema.write_rows(out, Candidate, candidates, facts, speed=speed):,} candidates in {out}")

@@ -53,6 +53,7 @@ def likelihood_pairs(asked: Sequence[Asked]) -> tuple[list[tuple[str, str]], lis
 
 def sample_comments(sources: Sequence[Path]) -> list[tuple[str, str]]:
     """(id, comment) of SAMPLES comments for the page of samples: of the sandbox, or half of them of the sandbox and half of `sources`.
+    The id depends on the text, so that older files do not answer another comment.
 
     sources: CSV files with a column comment.
     """
@@ -60,7 +61,7 @@ def sample_comments(sources: Sequence[Path]) -> list[tuple[str, str]]:
     given = list(dict.fromkeys(text.clean(row["comment"]) for path in sources for row in schema.read_table(path, ["comment"])[1]))
     given = sample_rows([comment for comment in given if comment], SAMPLES // 2, SEED)
     drawn = [*sample_rows(invented, SAMPLES - len(given), SEED), *given]
-    return [(f"sample_{number}", comment) for number, comment in enumerate(drawn, 1)]
+    return [(f"sample_{text.fingerprint(comment)[:12]}", comment) for comment in drawn]
 
 
 def _ordinary() -> Iterator[str]:

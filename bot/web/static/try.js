@@ -32,7 +32,7 @@ const show = {
       verdict.textContent = row.verdict === "chosen" ? "Chosen: this is what the bot would post" : `${row.verdict === "kept" ? "Kept" : "Refused"}: ${row.phrase}`;
       list.append(item);
     }
-    finish(chosen === null ? "No reply: nothing good enough" : "The bot would reply. The first one is its choice.", chosen === null ? "none" : "yes");
+    finish(chosen === null ? "No reply is good enough" : "The bot would reply. The first one is its choice.", chosen === null ? "none" : "yes");
   },
   refused: ({ reason, phrase }) => finish(`No reply. The comment is not answered: ${phrase} (${reason}).`, "none"),
   failed: ({ message }) => finish(`This did not work: ${message}`, "none"),
