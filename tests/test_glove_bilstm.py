@@ -381,8 +381,7 @@ from bot.rankers import scoring
 from bot.train import command
 folder, data = Path({str(tmp_path)!r}), Path({str(data)!r})
 scoring.main(folder / "in.csv", folder / "out.csv", None, Path({str(realism)!r}))
-for name, task in (("realism", command.realism), ("upvote", command.upvote)):
-    task(backend="glove-bilstm", base={str(glove)!r}, data=data, out=folder / name, evaluate=False, epochs=1, units=4)
+command.upvote(backend="glove-bilstm", base={str(glove)!r}, data=data, out=folder / "upvote", evaluate=False, epochs=1, units=4)
 print([name for name in ("torch", "transformers") if name in sys.modules], "tensorflow" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", program], env={**os.environ}, cwd=ROOT, capture_output=True, text=True, check=False)
