@@ -1,4 +1,4 @@
-"""No process loads two frameworks: online runs that combine TensorFlow and PyTorch back ends, and one with only CTranslate2."""
+"""No process loads two frameworks: a run with CTranslate2 only, and its stages with TensorFlow and PyTorch back ends."""
 
 from __future__ import annotations
 
@@ -61,41 +61,82 @@ def folder(tmp_path_factory: pytest.TempPathFactory, keras_models: Path) -> Iter
         yield folder
 
 
+def environment(folder: Path) -> dict[str, str]:
+    """Every Python process notes in folder/notes which frameworks it has loaded."""
+    (folder / "sitecustomize.py").write_text(NOTES_FRAMEWORKS)
+    (folder / "notes").mkdir()
+    return {**os.environ, "PYTHONPATH": str(folder), "NOTES": str(folder / "notes")}
+
+
+def loaded(folder: Path) -> dict[str, list[str]]:
+    """The frameworks of each stage. No process has two of them."""
+    notes = [json.loads(path.read_text()) for path in (folder / "notes").iterdir()]
+    assert all(len(note["loaded"]) <= 1 for note in notes)
+    return {stage: note["loaded"] for note in notes for stage in STAGES if note["stage"] == [stage]}
+
+
+def config(path: Path, generator: str, lm: Path, ranker: str, encoder: Path) -> Path:
+    path.write_text(
+        f'[generate]\nbackend = "{generator}"\nmodel = "{lm}"\nnum_candidates = 3\nmax_new_tokens = 8\n'
+        f'[rank]\nbackend = "{ranker}"\nrealism = "{encoder}"\nupvote = ""\n'
+        'relevance = ""\nchoice = ""\n[rank.weights]\nrealism = 1\nchoice = 0\nrelevance = 0\n'
+        "[choose]\nminimum_realism = 0.0\nminimum_rank = 0.0\nminimum_words = 1\n"
+    )
+    return path
+
+
+def start(arguments: list[str | Path], variables: dict[str, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "run_bot.py", *arguments], env=variables, capture_output=True, text=True, timeout=250, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "cuInit" not in done.stderr  # TensorFlow's error about a missing GPU
+
+
+def check_rows(run: Path) -> None:
+    assert len(schema.read_rows(run / "candidates.csv", Candidate)) == 6
+    scores = schema.read_table(run / "scores.csv", ["candidate_id", "realism_score"])[1]
+    assert (
+        len(scores) == 6
+        and all(0 <= float(row["realism_score"] or 0) <= 1 for row in scores)
+        and any(row["realism_score"] for row in scores)
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `run`, a whole run of the default back ends for two comments, and its notes."""
+    out = tmp_path_factory.mktemp("whole")
+    settings = config(out / "config.toml", "ctranslate2", folder / "lm", "ctranslate2", folder / "ranker")
+    start(["run", "--sandbox", "--limit", "2", "--config", settings, "--out", out / "run"], environment(out))
+    return out
+
+
+def test_a_run_of_the_default_back_ends_loads_no_framework(whole: Path) -> None:
+    assert loaded(whole) == {stage: [] for stage in STAGES}
+    check_rows(whole / "run")
+    assert schema.read_rows(whole / "run" / "chosen.csv", Scored)
+
+
 @pytest.mark.parametrize(
     ("generator", "lm", "ranker", "encoder", "expected"),
     [
         ("gpt-2-simple", "gpt2", "transformers", "ranker", {"generate": ["tensorflow"], "rank": ["torch"]}),
         ("transformers", "lm", "tfhub-bert", "tfhub", {"generate": ["torch"], "rank": ["tensorflow"]}),
-        ("ctranslate2", "lm", "ctranslate2", "ranker", {}),
         ("keras-seq2seq", "keras-seq2seq", "glove-bilstm", "glove", {"generate": ["tensorflow"], "rank": ["tensorflow"]}),
-        ("keras-transformer", "keras-transformer", "ctranslate2", "ranker", {"generate": ["tensorflow"]}),
-        ("openai-server", "server", "ctranslate2", "ranker", {}),
+        ("keras-transformer", "keras-transformer", "ctranslate2", "ranker", {"generate": ["tensorflow"], "rank": []}),
+        ("openai-server", "server", "ctranslate2", "ranker", {"generate": [], "rank": []}),
     ],
 )
 def test_no_process_loads_two_frameworks(
-    folder: Path, tmp_path: Path, generator: str, lm: str, ranker: str, encoder: str, expected: dict[str, list[str]]
+    folder: Path, whole: Path, tmp_path: Path, generator: str, lm: str, ranker: str, encoder: str, expected: dict[str, list[str]]
 ) -> None:
-    (tmp_path / "sitecustomize.py").write_text(NOTES_FRAMEWORKS)
-    (tmp_path / "notes").mkdir()
-    (tmp_path / "config.toml").write_text(
-        f'[generate]\nbackend = "{generator}"\nmodel = "{folder / lm}"\nnum_candidates = 3\nmax_new_tokens = 8\n'
-        f'[rank]\nbackend = "{ranker}"\nrealism = "{folder / encoder}"\nupvote = ""\n'
-        'relevance = ""\nchoice = ""\n[rank.weights]\nrealism = 1\nchoice = 0\nrelevance = 0\n'
-        "[choose]\nminimum_realism = 0.0\nminimum_rank = 0.0\nminimum_words = 1\n"
-    )
-    run = tmp_path / "run"
-    done = subprocess.run(
-        [sys.executable, ROOT / "run_bot.py", "run", "--sandbox", "--limit", "2", "--config", tmp_path / "config.toml", "--out", run],
-        env={**os.environ, "PYTHONPATH": str(tmp_path), "NOTES": str(tmp_path / "notes")},
-        capture_output=True, text=True, timeout=250, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "cuInit" not in done.stderr  # TensorFlow's error about a missing GPU
-    notes = [json.loads(path.read_text()) for path in (tmp_path / "notes").iterdir()]
-    loaded = {stage: note["loaded"] for note in notes for stage in STAGES if note["stage"] == [stage]}
-    assert loaded == {**{stage: [] for stage in STAGES}, **expected}
-    assert all(len(note["loaded"]) <= 1 for note in notes)
-    assert len(schema.read_rows(run / "candidates.csv", Candidate)) == 6
-    scored = schema.read_rows(run / "scored.csv", Scored)
-    assert len(scored) == 6 and all(0 <= row.realism_score <= 1 for row in scored if row.reply)
-    assert schema.read_rows(run / "chosen.csv", Scored)
+    settings, run = config(tmp_path / "config.toml", generator, folder / lm, ranker, folder / encoder), tmp_path / "run"
+    run.mkdir()
+    for name in ("comments.csv", "context.csv"):
+        shutil.copy(whole / "run" / name, run)
+    variables = environment(tmp_path)
+    for stage in ("generate", "rank"):
+        start([stage, "--run", run, "--config", settings], variables)
+    assert loaded(tmp_path) == expected
+    check_rows(run)
