@@ -157,10 +157,11 @@ def first_head(untrained: LabelClassifier, examples: Sequence[Example]) -> torch
     import torch
     from sklearn.linear_model import LogisticRegression
 
-    vectors = untrained.vectors([each.text for each in examples])
     targets = np.stack([each.labels for each in examples], 1)  # (labels, examples)
     weights = [each.weight for each in examples]
-    fitted = [LogisticRegression(C=10, max_iter=300).fit(vectors, target, weights) for target in targets]
+    with cli.waiting(f"fitting a first head to {len(examples):,} texts"):
+        vectors = untrained.vectors([each.text for each in examples])
+        fitted = [LogisticRegression(C=10, max_iter=300).fit(vectors, target, weights) for target in targets]
     head = torch.nn.Linear(vectors.shape[1], len(fitted))
     with torch.no_grad():
         head.weight.copy_(torch.tensor(np.concatenate([each.coef_ for each in fitted])))
