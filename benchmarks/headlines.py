@@ -22,7 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,6 +53,7 @@ class Result:
 
     probabilities: list[float]
     sentences: list[float]
+    _: KW_ONLY
     seconds: float = 0.0
     parameters: int = 0
     vocabulary: int = 0
@@ -202,7 +203,8 @@ def chapter(split: Split, checkpoint: Path, vectors: str, vocabulary: int, learn
     curves = {name: [float(value) for value in values] for name, *values in zip(*lines, strict=True) if name != "epoch"}
     predict = lambda texts: model.predict(inputs(texts), verbose=0)[:, 0].tolist()  # noqa: E731
     trained = sum(int(np.prod(each.shape)) for each in model.trainable_weights)
-    return Result(predict(tokenized["test"]), predict([chapter_words(text) for text in SENTENCES]), 0.0, trained, len(words.words), curves)
+    answers = predict(tokenized["test"]), predict([chapter_words(text) for text in SENTENCES])
+    return Result(*answers, parameters=trained, vocabulary=len(words.words), curves=curves)
 
 
 def save_coverage(words: Any, checkpoint: Path) -> None:
@@ -244,7 +246,8 @@ def network(split: Split, checkpoint: Path, vectors: str, tokenize: Callable[[st
     }
     trained = [*model.encoder.trainable_variables, *model.head.trainable_variables]
     size = sum(int(np.prod(each.shape)) for each in trained)
-    return Result(list(map(float, score(split["test"][0]))), list(map(float, score(SENTENCES))), 0.0, size, len(words.words), curves)
+    answers = (list(map(float, score(texts))) for texts in (split["test"][0], SENTENCES))
+    return Result(*answers, parameters=size, vocabulary=len(words.words), curves=curves)
 
 
 # From the chapter to the best model, one change at a time.
