@@ -133,14 +133,16 @@ def warm() -> Iterator[None]:
 
 
 def serve_warm(door: socket.socket, is_over: threading.Event) -> None:
-    """Start warm/server.py when the first program connects, and end it with the tests."""
+    """Start warm/server.py when the first program connects, and end it with the tests. Closes the socket at the end."""
     while not select.select([door], [], [], 0.1)[0]:
         if is_over.is_set():
             return
     program = [sys.executable, str(Path(__file__).with_name("warm") / "server.py"), str(door.fileno())]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     server = subprocess.Popen(program, env=environment, pass_fds=[door.fileno()], preexec_fn=cli.as_part_of_parent)
-    is_over.wait()
+    while not is_over.wait(0.5) and server.poll() is None:
+        pass
+    door.close()  # if the server died, programs fail instead of waiting for it
     server.kill()
     server.wait()
 

@@ -206,6 +206,14 @@ def test_only_approved_replies_are_posted_with_the_approved_text(
     assert go(run) == ["posted", "posted", "posted", "not_approved"] and len(ours(box)) == 3
 
 
+def choose_another_text(run: Path) -> None:
+    """Another reply to the first comment is chosen, as in a run with another seed."""
+    rows = schema.read_rows(run / "scored.csv", Scored)
+    rows[0] = replace(rows[0], reply="Another text of another run.")
+    for name in ("scored.csv", "chosen.csv"):
+        schema.write_rows(run / name, Scored, rows)
+
+
 def approved(runs: Path, capsys: pytest.CaptureFixture[str], send: bool = True) -> str:
     """What `submit` without --run prints."""
     capsys.readouterr()
@@ -244,10 +252,7 @@ def test_without_a_run_the_text_must_be_the_approved_one(
     comments = ready(box, run, 3)
     for comment in comments:
         decide(comment, "approve")
-    rows = schema.read_rows(run / "scored.csv", Scored)
-    rows[0] = replace(rows[0], reply="Another text of another run.")
-    schema.write_rows(run / "scored.csv", Scored, rows)
-    schema.write_rows(run / "chosen.csv", Scored, rows)
+    choose_another_text(run)
     read = submit.read_chosen
 
     def undo_meanwhile(folder: Path) -> tuple[list[Reply], list[Reply]]:
@@ -336,10 +341,7 @@ def test_what_changed_since_it_was_approved_is_not_posted(box: Box, run: Path, d
     comments = ready(box, run, 3)
     for comment in comments:
         decide(comment, "approve")
-    rows = schema.read_rows(run / "scored.csv", Scored)
-    rows[0] = replace(rows[0], reply="Another text of another run.")
-    schema.write_rows(run / "scored.csv", Scored, rows)
-    schema.write_rows(run / "chosen.csv", Scored, rows)
+    choose_another_text(run)
     change(box, "UPDATE comments SET body = 'Edited since.' WHERE name = ?", comments[1].comment_id)
     assert go(run) == ["changed_since_approval", "edited", "posted"]
     assert len(ours(box)) == 1

@@ -104,8 +104,12 @@ def by_all(settings: config.RankSettings) -> Scoring:
 
 
 def load_rankers(settings: config.RankSettings) -> dict[str, rankers.Ranker]:
-    """Load the configured rankers, by score column. Raises UserError if a model is missing or of
-    another kind, WrongSettings if none is configured."""
+    """Load the configured rankers, by score column.
+
+    Raises:
+        UserError: a model is missing or of another kind.
+        WrongSettings: none is configured.
+    """
     configured = folders(settings)
     loaded = {f"{kind}_score": rankers.load(settings.backend, folder, settings.precision) for kind, folder in configured.items()}
     if not loaded:
