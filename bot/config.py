@@ -16,7 +16,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from bot import names, text
@@ -48,14 +58,19 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
+def _not_empty(path: Any) -> Any:
+    """Raises ValueError for an empty text, which as a path would mean the current folder."""
+    if isinstance(path, str) and not path.strip():
+        raise ValueError("empty; set the folder of a model")
+    return path
+
+
 def _project_folder(path: Path) -> Path:
     """The same path inside the project if it does not exist here, so that commands find the shipped models from any folder."""
-    if path == Path():
-        raise ValueError("empty; set the folder of a model")
     return ROOT / path if not path.exists() and (ROOT / path).is_dir() else path
 
 
-ModelFolder = Annotated[Path, AfterValidator(_project_folder)]
+ModelFolder = Annotated[Path, BeforeValidator(_not_empty), AfterValidator(_project_folder)]
 SubredditName = Annotated[str, AfterValidator(names.subreddit_name)]
 
 

@@ -115,7 +115,7 @@ def common_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def warm() -> Iterator[None]:
     """Programs of the bot that tests start, directly or not, are forks of a process that has imported the frameworks: warm/server.py, which
-    starts with the first of them.
+    is started with the first of them and serves those that start once it is ready.
 
     They are processes all the same, but the time of their imports, up to ten seconds each, is saved.
     """
@@ -133,7 +133,7 @@ def warm() -> Iterator[None]:
 
 
 def serve_warm(door: socket.socket, is_over: threading.Event) -> None:
-    """Start warm/server.py when the first program connects, and end it with the tests. Closes the socket at the end."""
+    """Start warm/server.py when the first program connects, and end it with the tests."""
     while not select.select([door], [], [], 0.1)[0]:
         if is_over.is_set():
             return
@@ -142,7 +142,7 @@ def serve_warm(door: socket.socket, is_over: threading.Event) -> None:
     server = subprocess.Popen(program, env=environment, pass_fds=[door.fileno()], preexec_fn=cli.as_part_of_parent)
     while not is_over.wait(0.5) and server.poll() is None:
         pass
-    door.close()  # if the server died, programs fail instead of waiting for it
+    Path(f"{door.getsockname()}.ready").unlink(missing_ok=True)  # if the server died, programs start as usual
     server.kill()
     server.wait()
 

@@ -273,6 +273,44 @@ def test_without_a_run_the_text_must_be_the_approved_one(
     assert ours(box) == [comments[2].comment_id, comments[1].comment_id]
 
 
+def test_without_a_run_an_approval_out_of_date_does_not_prevent_a_current_one(
+    box: Box, tmp_path: Path, run: Path, decide: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same comment in two folders, in one of them with another text since, which is refused first."""
+    [comment] = ready(box, run, 1)
+    decide(comment, "approve")
+    other = Path(shutil.copytree(run, tmp_path / "zz"))
+    choose_another_text(other)
+    whole = (run / approvals.FILE).read_bytes()
+    (run / approvals.FILE).unlink()
+    assert "changed_since_approval" in approved(tmp_path, capsys)
+    (run / approvals.FILE).write_bytes(whole)
+    assert "1 of 1 approved replies posted" in approved(tmp_path, capsys) and ours(box) == [comment.comment_id]
+    assert approved(tmp_path, capsys, send=False) == approved(tmp_path, capsys) == ""  # it is settled
+
+
+@pytest.mark.parametrize("damage", ["link", "pipe", "manifest"])
+def test_a_rejected_reply_is_not_posted_while_its_files_cannot_be_read(
+    box: Box, run: Path, decide: Callable[..., None], monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    configure(monkeypatch, submit__approval="none")
+    comments = ready(box, run, 2)
+    decide(comments[0], "reject")
+    path = run / approvals.FILE
+    rules = config.load(None).submit
+    reply = Reply(comments[0].comment_id, comments[0].thread_id, comments[0].subreddit, comments[0].author, "c", "A reply.")
+    assert approvals.refusal(path, reply, int(time.time()), rules, is_required=False) == ("rejected_by_person", False)
+    if damage == "manifest":
+        (run / "chosen.csv.manifest.json").write_text("{")
+    else:
+        path.rename(run / "moved.csv")
+        path.symlink_to("gone.csv") if damage == "link" else os.mkfifo(path)
+        with pytest.raises(UserError, match=rf"{approvals.FILE}: (a link|not a regular file); correct the file"):
+            go(run)
+    assert approvals.refusal(path, reply, int(time.time()), rules, is_required=False) == ("approvals_unreadable", False)
+    assert not ours(box)
+
+
 def test_without_a_run_a_damaged_folder_is_named_and_the_others_are_posted(
     box: Box, tmp_path: Path, run: Path, decide: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -286,7 +324,7 @@ def test_without_a_run_a_damaged_folder_is_named_and_the_others_are_posted(
     with pytest.raises(UserError, match=r"a/approvals.csv"):
         approved(tmp_path, capsys)
     assert len(ours(box)) == 1 and [path.parent.name for path in tmp_path.glob("*/submitted.csv")] == ["run"]
-    with pytest.raises(UserError, match="not a folder"):
+    with pytest.raises(UserError, match=r"chosen.csv: cannot be read \(Not a directory\)"):
         approved(run / "chosen.csv", capsys)
 
 

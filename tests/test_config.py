@@ -128,7 +128,9 @@ def test_an_empty_model_folder_is_none(tmp_path: Path, monkeypatch: pytest.Monke
     assert load(write_config(tmp_path, '[rank]\nrealism = ""\n')).rank.realism is None
     monkeypatch.setenv("BOT_RANK__REALISM", "")
     assert load(None).rank.realism is None and load(None).rank.backend == ""
-    assert "generate.model: empty" in refusal(write_config(tmp_path, '[generate]\nmodel = ""\n'))
+    for empty in ("", " "):
+        assert "generate.model: empty" in refusal(write_config(tmp_path, f'[generate]\nmodel = "{empty}"\n'))
+    assert load(write_config(tmp_path, '[generate]\nmodel = "."\n')).generate.model == Path()
 
 
 def test_a_permission_names_who_gave_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -215,6 +215,8 @@ def damaged_zip(path: Path, kind: str) -> Path:
     first = content.index(b"PK\x01\x02")  # in the list of members: the version that is needed, and a name in UTF-8
     if kind == "newer":
         path.write_bytes(content[: first + 6] + b"\x63" + content[first + 7 :])
+    if kind == "inner names":  # in front of the file itself
+        path.write_bytes(content[:7] + b"\x08" + content[8:30] + b"\xff" + content[31:])
     if kind == "names":
         path.write_bytes(content[: first + 9] + b"\x08" + content[first + 10 : first + 46] + b"\xff" + content[first + 47 :])
     return path
@@ -229,6 +231,7 @@ def damaged_zip(path: Path, kind: str) -> Path:
         ("changed", "movie_lines.txt cannot be read .*; download it again"),
         ("newer", "neither a folder nor a valid zip file"),
         ("names", "neither a folder nor a valid zip file"),
+        ("inner names", "movie_lines.txt cannot be read .*; download it again"),
     ],
 )
 def test_unusable_zips(kind: str, message: str, tmp_path: Path) -> None:
@@ -284,15 +287,15 @@ def test_turns_of_a_chat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         [message("Bye.", "b", f"{day}09Z")],
     ]
     data = {"x": {"messages": chat, "prompt": "Rain?", "start": ""}, "y": {"messages": chat[:1]}, "z": {"messages": 3}, "w": {}, "v": "no",
-            "u": {"messages": chat, "prompt": 5}, "\ud800": {"messages": chat[:1]}}  # fmt: skip
+            "u": {"messages": chat, "prompt": 5}, "\ud800": {"messages": [chat[4], chat[5]]}}  # fmt: skip
     install(tmp_path, monkeypatch, json.dumps(data))
     rows, manifest = extracted(tmp_path, Source.chitchat, None)
-    assert texts(rows) == [("Hello is it raining?", "Only (a bit) here"), ("Bye!", "Bye.")]
+    assert texts(rows) == [("Hello is it raining?", "Only (a bit) here"), ("Bye!", "Bye."), ("Bye!", "Bye.")]
     assert [(row.comment_utc, row.reply_utc, row.depth, row.submission) for row in rows] == [
-        (86401, 86405, 0, "Rain?"), (None, 86409, 4, "Rain?"),
+        (86401, 86405, 0, "Rain?"), (None, 86409, 4, "Rain?"), (None, 86409, 0, ""),
     ]  # fmt: skip
     assert {row.subreddit for row in rows} == {"corpus-chitchat"} and {row.reply_karma for row in rows} == {None}
-    assert manifest["lines"] == {"dataset.json": {"read": 7, "single_line": 2, "wrong_type": 4}} and manifest["dropped"] == {"no_text": 3}
+    assert manifest["lines"] == {"dataset.json": {"read": 7, "single_line": 1, "wrong_type": 4}} and manifest["dropped"] == {"no_text": 3}
 
 
 @pytest.mark.parametrize("content", ["", "{", "[" * 100_000, "[]", "3"])

@@ -472,6 +472,7 @@ def test_retrieval_of_other_comments_or_training_text_is_missing(
     schema.write_table(tmp_path / "out" / "samples.csv", ["comment_id", "comment"], [{"comment_id": "sample_2", "comment": "Why?"}])
     command.main(board_folder / "data", tmp_path / "out", board_folder / "leaderboard.toml")
     result = json.loads((tmp_path / "out" / "leaderboard.json").read_text())
+    assert "retrieval" not in (tmp_path / "out" / "samples.html").read_text()
     assert "retrieval" not in result["generators"] and any("of other comments or other training text" in each for each in result["missing"])
 
 

@@ -245,8 +245,8 @@ def zip_blocks(path: Path, archive: zipfile.ZipFile, member: str) -> Iterator[by
         with archive.open(member) as file:
             while block := file.read(1 << 20):
                 yield block
-    # RuntimeError: encrypted; NotImplementedError: a compression method that zipfile does not know
-    except (zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, RuntimeError, OSError) as error:
+    # RuntimeError: encrypted; NotImplementedError: a compression method that zipfile does not know; ValueError: a name that is not UTF-8
+    except (zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, RuntimeError, OSError, ValueError) as error:
         raise UserError(f"{path}: {member} cannot be read ({cli.first_line(error)}); download it again") from None
 
 
@@ -344,7 +344,8 @@ def chitchat(path: Path, counts: Counts) -> Iterator[Pair]:
         raise UserError(f"{path}: cannot be read ({cli.first_line(error)}); install {CHITCHAT} again") from None
     if not isinstance(conversations, dict):
         raise UserError(f"{path}: not the data of the package; install {CHITCHAT} again")
-    for name, conversation in conversations.items():
+    for key, conversation in conversations.items():
+        name = text.well_formed(key)
         flaws["read"] += 1
         try:
             turns = [turn_of(f"{name} {number}", messages) for number, messages in enumerate(conversation["messages"])]
@@ -354,7 +355,7 @@ def chitchat(path: Path, counts: Counts) -> Iterator[Pair]:
             continue
         if len(turns) < 2:
             flaws["single_line"] += 1
-        yield from consecutive("chitchat", text.well_formed(name), prompt, turns, counts.dropped)
+        yield from consecutive("chitchat", name, prompt, turns, counts.dropped)
 
 
 def turn_of(name: str, messages: Sequence[dict[str, str]]) -> Turn:

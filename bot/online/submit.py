@@ -26,7 +26,7 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -42,7 +42,7 @@ from bot.config import Settings
 from bot.corpus import copies
 from bot.files import FileError
 from bot.online import adopt, door, inbox
-from bot.posting import approvals, clock, gone, ledger
+from bot.posting import approvals, clock, database, gone, ledger
 from bot.posting.database import State
 from bot.posting.ledger import DAY, HOUR, Reply, Settled
 from bot.rankers import classifier
@@ -375,10 +375,14 @@ def submit_approved(runs: Path, settings: Settings, send: bool) -> None:
     """
     strict = {"approval": "required", "approval_timeout": "not_posted"}
     settings = settings.model_copy(update={"submit": settings.submit.model_copy(update=strict)})
-    if runs.exists() and not runs.is_dir():
-        raise UserError(f"{runs}: not a folder; give the folder with the run folders")
+    try:
+        folders = sorted(runs.iterdir()) if runs.exists() else []
+    except OSError as error:
+        raise UserError(f"{runs}: cannot be read ({error.strerror}); give the folder with the run folders") from None
+    path = settings.submit.ledger
     with ExitStack() as locks:
-        found, problems, is_busy = approved_in(runs, reddit.is_sandbox(settings.reddit.url), locks)
+        db = locks.enter_context(closing(database.open_to_read(path))) if path.exists() else None
+        found, problems, is_busy = approved_in(folders, reddit.is_sandbox(settings.reddit.url), db, locks)
         for run, replies in () if send else found.items():
             print(f"{run}: {len(replies)} replies are approved; nothing is sent without --post")
         if send and found:
@@ -395,17 +399,22 @@ def submit_approved(runs: Path, settings: Settings, send: bool) -> None:
 Due = list[tuple[Reply, int]]  # approved replies, each with the epoch seconds at which it was approved
 
 
-def approved_in(runs: Path, in_sandbox: bool, locks: ExitStack) -> tuple[dict[Path, Due], list[str], bool]:
-    """The replies of each run folder that were approved lately; what cannot be read; and whether a folder is in use. Locks the folders."""
+def approved_in(
+    folders: Sequence[Path], in_sandbox: bool, db: sqlite3.Connection | None, locks: ExitStack
+) -> tuple[dict[Path, Due], list[str], bool]:
+    """The replies of each run folder that were approved lately and are not settled; what cannot be read; and whether a folder is in use.
+
+    db: the ledger, None if there is none. Locks the folders.
+    """
     found: dict[Path, Due] = {}
     problems, is_busy = [], False
-    for run in sorted(runs.iterdir()) if runs.is_dir() else ():
+    for run in folders:
         try:
-            if not files.is_run(run) or gone.of_sandbox(run / "comments.csv") is not in_sandbox or not approved_lately(run):
+            if not files.is_run(run) or gone.of_sandbox(run / "comments.csv") is not in_sandbox or not approved_lately(run, db):
                 continue
             locks.enter_context(files.run_folder(run))
             check_output(run)
-            times = approved_lately(run)
+            times = approved_lately(run, db)
             if due := [(reply, times[reply.comment_id]) for reply in read_chosen(run)[0] if reply.comment_id in times]:
                 found[run] = due
         except Busy:
@@ -417,12 +426,15 @@ def approved_in(runs: Path, in_sandbox: bool, locks: ExitStack) -> tuple[dict[Pa
     return found, problems, is_busy
 
 
-def approved_lately(run: Path) -> dict[str, int]:
-    """The comments of a run whose reply a person approved within APPROVED_WITHIN_SECONDS -> when, at most now."""
+def approved_lately(run: Path, db: sqlite3.Connection | None) -> dict[str, int]:
+    """The comments of a run whose reply a person approved within APPROVED_WITHIN_SECONDS -> when, at most now. Without those that the
+    ledger has settled.
+    """
     now = int(time.time())
     events = approvals.standing(approvals.read(run / approvals.FILE)).values()
     times = {event.comment_id: min(event.event_utc, now) for event in events if approvals.is_approved(event)}
-    return {name: utc for name, utc in times.items() if now - utc < APPROVED_WITHIN_SECONDS}
+    lately = {name: utc for name, utc in times.items() if now - utc < APPROVED_WITHIN_SECONDS}
+    return {name: utc for name, utc in lately.items() if db is None or may_be_posted(db, name, utc, is_current=True)}
 
 
 def post_approved(found: Mapping[Path, Due], settings: Settings) -> None:
@@ -430,7 +442,12 @@ def post_approved(found: Mapping[Path, Due], settings: Settings) -> None:
     path = settings.submit.ledger
     with ledger.held(path, make=True) as db:
         ledger.recover(db)
-        due = {reply.comment_id: (run, reply) for run, replies in found.items() for reply, utc in replies if may_be_posted(db, reply, utc)}
+        due: dict[str, tuple[Path, Reply]] = {}
+        for run, reply, utc in ((run, *each) for run, replies in found.items() for each in replies):
+            _, is_current = approvals.refusal(Path(reply.approvals), reply, int(time.time()), settings.submit, is_required=True)
+            # an approval that is out of date in one folder does not take the place of a current one in another
+            if may_be_posted(db, reply.comment_id, utc, is_current) and (is_current or reply.comment_id not in due):
+                due[reply.comment_id] = run, reply
         if not due:
             return
         attempts: list[Submitted] = []
@@ -450,21 +467,27 @@ def post_approved(found: Mapping[Path, Due], settings: Settings) -> None:
             print(line)
 
 
-def may_be_posted(db: sqlite3.Connection, reply: Reply, approved_utc: int) -> bool:
-    """False if the reply was settled, or refused since it was approved for a reason that does not pass."""
-    known = ledger.find(db, reply.comment_id)
-    reason = ledger.last_refusal(db, reply.comment_id, approved_utc)
-    return (not reason or reason in TRIED_AGAIN) and (known is None or known.state == State.READY)
+def may_be_posted(db: sqlite3.Connection, comment_id: str, approved_utc: int, is_current: bool) -> bool:
+    """False if the reply was settled, or refused since it was approved for a reason that does not pass. is_current: the text is still the
+    one that was approved, so that it does not matter whether it was not, in another folder.
+    """
+    known, reason = ledger.find(db, comment_id), ledger.last_refusal(db, comment_id, approved_utc)
+    passes = not reason or reason in TRIED_AGAIN or (is_current and reason == Refusal.CHANGED_SINCE_APPROVAL)
+    return passes and (known is None or known.state == State.READY)
 
 
 def write_attempts(run: Path, attempts: Sequence[Submitted], found_before: bool) -> None:
-    """Write RUN/submitted.csv. Posted replies that it has already are kept, and, if `found_before`, all rows without a new attempt."""
-    path, earlier = run / "submitted.csv", []
-    with suppress(FileError):  # damaged; the ledger has what was posted
-        earlier = schema.read_rows(path, Submitted) if path.exists() else []
+    """Write RUN/submitted.csv. If the file is about the same chosen.csv, its rows of posted replies without a new attempt are kept, and, if
+    `found_before`, all rows without one.
+    """
+    path, made_from = run / "submitted.csv", {"chosen": files.sha256_of(run / "chosen.csv")}
+    earlier: list[Submitted] = []
+    with suppress(FileError, OSError):  # damaged or not readable; the ledger has what was posted
+        if (files.read_manifest(path) or {}).get("made_from") == made_from:
+            earlier = schema.read_rows(path, Submitted)
     tried = {attempt.comment_id for attempt in attempts}
     kept = [row for row in earlier if row.comment_id not in tried and (found_before or row.outcome == Outcome.POSTED)]
-    schema.write_rows(path, Submitted, [*kept, *attempts], {"chosen": files.sha256_of(run / "chosen.csv")})
+    schema.write_rows(path, Submitted, [*kept, *attempts], made_from)
 
 
 def where_posted(run: Path, attempts: Sequence[Submitted], site: str) -> list[str]:

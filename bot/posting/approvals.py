@@ -29,11 +29,18 @@ APPROVED = (Act.APPROVE, Act.EDIT)
 
 
 def read(path: Path) -> list[Approval]:
-    """The events of a file, oldest first; none if there is no file. Raises FileError if it is damaged."""
+    """The events of a file, oldest first; none if there is no file. Raises FileError if it is damaged, cannot be read, or is a link."""
     try:
-        return schema.read_rows(path, Approval) if path.exists() else []
+        path.lstat()
+        if kind := files.special_kind(path):
+            raise FileError(f"{path}: {kind}")
+        return schema.read_rows(path, Approval)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
     except FileError as error:
         raise FileError(f"{error}; correct the file, or move it away and decide again") from None
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read ({error.strerror}); correct its permissions") from None
 
 
 def stacks(events: Iterable[Approval]) -> dict[str, list[Approval]]:
@@ -127,15 +134,15 @@ def refusal(path: Path | None, reply: Reply, now: int, rules: SubmitSettings, is
     """Why a reply is not posted for lack of approval, or None; and whether a person approved exactly this reply.
 
     path: approvals.csv of the run that the reply comes from, None if unknown. now: epoch seconds. The file is read again each time, so that
-    an `undo` counts until the moment of posting. A rejection counts even if approval is not required, so nothing is posted if the file is
-    damaged.
+    an `undo` counts until the moment of posting. A rejection counts even if approval is not required, so nothing is posted if a file
+    cannot be read.
     """
     try:
         event = standing(read(path)).get(reply.comment_id) if path else None
-    except FileError:
+        offered = offered_utc(path.parent) if path else now
+    except (FileError, OSError):
         return Refusal.APPROVALS_UNREADABLE, False
-    hours = rules.approval_timeout_hours
-    is_late = path is not None and (event.event_utc if is_approved(event) else now) - offered_utc(path.parent) > hours * 3600
+    is_late = (event.event_utc if is_approved(event) else now) - offered > rules.approval_timeout_hours * 3600
     if event and event.act == Act.REJECT:
         return Refusal.REJECTED_BY_PERSON, False
     if is_approved(event):

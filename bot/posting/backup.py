@@ -33,7 +33,7 @@ def append(ledger: Path, **entry: Any) -> None:
     path = backup_path(ledger)
     path.parent.mkdir(parents=True, exist_ok=True)
     is_new = not path.exists()
-    with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+b") as file:  # noqa: PTH123 (a file descriptor)
+    with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:  # noqa: PTH123 (a file descriptor)
         fcntl.flock(file, fcntl.LOCK_EX)
         content = file.read()
         file.seek(content.rfind(b"\n") + 1)

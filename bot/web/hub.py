@@ -157,7 +157,7 @@ class LocalHub(Hub):
 def append_line(path: Path, line: str) -> None:
     """Append a line. A failed write, such as on a full disk, leaves the file unchanged."""
     content = f"{line}\n".encode()
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600), "ab", buffering=0) as file:  # noqa: PTH123
+    with path.open("ab", buffering=0) as file:
         end = file.seek(0, os.SEEK_END)
         try:
             while content:

@@ -59,7 +59,7 @@ def read_card(folder: Path) -> ModelCard:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"{files.display_path(path)} is missing, so {files.display_path(folder)} contains no model; {remedy}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"{files.display_path(path)} is not readable as JSON ({cli.first_line(error)});"
             f" restore it (`git checkout {files.display_path(path)}`) or {remedy}"
@@ -104,6 +104,6 @@ def identity(path: Path) -> str:
         content = {**json.loads(path.read_text(encoding="utf-8")), "metrics": {}}
         for name in ("hours", "parameters"):
             content.pop(name, None)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return files.sha256_of(path)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

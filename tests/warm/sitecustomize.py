@@ -1,7 +1,8 @@
 """Python runs this when it starts, in tests without the fixture `cold`: a program of the bot continues in a fork of server.py.
 
 The fork has the same arguments, environment, working folder and open files. This process waits for it, passes signals on and ends with its
-status. Other programs start as usual, and so do processes of multiprocessing, which inherit more open files.
+status. Other programs start as usual, and so do processes of multiprocessing, which inherit more open files, and all programs until the
+server is ready.
 """
 
 import os
@@ -41,11 +42,23 @@ def continue_in_fork(address: str, words: list[str]) -> int:
         return int(link.recv(16) or -signal.SIGKILL)
 
 
+def wake(address: str) -> None:
+    """Have the server started, without waiting for it, because its imports take longer than some programs may take to start."""
+    import contextlib
+    import socket
+
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as link:
+        link.connect(address)
+
+
 def main() -> None:
-    words = program()
-    if not words or "WARM" not in os.environ:
+    words, address = program(), os.environ.get("WARM")
+    if not words or not address:
         return
-    status = continue_in_fork(os.environ["WARM"], words)
+    if not os.path.exists(f"{address}.ready"):  # noqa: PTH110
+        wake(address)
+        return
+    status = continue_in_fork(address, words)
     if status < 0:
         import signal
 

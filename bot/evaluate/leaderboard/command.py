@@ -95,9 +95,10 @@ def add_generator_baselines(board: Board, fitted: Mapping[str, judges.Judge]) ->
         replies["random"] = sample_rows(others, len(board.asked), sample.SEED)
         measure_replies(board, row, "random", replies["random"], fitted)
     with board.skipping("retrieval"):
+        path = board.candidates("retrieval")
+        if path.exists() and (files.read_manifest(path) or {}).get("made_from") != retrieval.made_from(board.comments, board.data):
+            raise UserError(f"{path}: of other comments or other training text; run `leaderboard fill`")
         answers = board.read_answers("retrieval")
-        if answers.manifest.get("made_from") != retrieval.made_from(board.comments, board.data):
-            raise UserError(f"{board.candidates('retrieval')}: of other comments or other training text; run `leaderboard fill`")
         row = board.generators["retrieval"] = generators.speed(answers.manifest)
         replies["retrieval"] = answers.of(board.asked)
         measure_replies(board, row, "retrieval", replies["retrieval"], fitted)
