@@ -72,11 +72,11 @@ def read(path: Path) -> Split:
         with path.open("rb") as file:
             packed = zstandard.ZstdDecompressor(max_window_size=1 << 31).stream_reader(file) if path.suffix == ".zst" else file
             rows = [json.loads(line) for line in io.TextIOWrapper(packed, encoding="utf-8")]
-        found = {str(row["headline"]): int(row["is_sarcastic"]) for row in rows}
+        labels_of = {str(row["headline"]): int(row["is_sarcastic"]) for row in rows}
     except (OSError, ValueError, LookupError, TypeError, zstandard.ZstdError) as error:
         raise UserError(f"{path}: not JSON lines with headline and is_sarcastic ({error}); give another file") from None
     result: Split = {"train": ([], []), "val": ([], []), "test": ([], [])}
-    for headline, label in found.items():
+    for headline, label in labels_of.items():
         tenth = int(hashlib.sha256(" ".join(headline.lower().split()).encode()).hexdigest(), 16) % 10
         texts, labels = result[{8: "val", 9: "test"}.get(tenth, "train")]
         texts.append(headline)
@@ -178,7 +178,7 @@ def chapter(split: Split, checkpoint: Path, vectors: str, vocabulary: int, learn
     tokenized = {each: [chapter_words(text) for text in texts] for each, (texts, _) in split.items()}
     words = choose_words(tokenized["train"], vectors, vocabulary, False, SEED)
     save_coverage(words, checkpoint)
-    ids, width = words.ids, words.found.width
+    ids, width = words.ids, words.pretrained.width
     table = words.table.copy()
     table[glove_bilstm.UNKNOWN] = 0
 
@@ -226,7 +226,7 @@ def network(split: Split, checkpoint: Path, vectors: str, tokenize: Callable[[st
     tokenize = tokenize or glove_bilstm.words_of
     keras.utils.set_random_seed(SEED)
     words = trainer.choose_words([tokenize(text) for text in split["train"][0]], options.base, options.vocabulary, options.fine_tune, SEED)
-    sizes = {"width": words.found.width, "units": options.units, "dense": options.dense, "dropout": options.dropout}
+    sizes = {"width": words.pretrained.width, "units": options.units, "dense": options.dense, "dropout": options.dropout}
     model = glove_bilstm.Network(len(words.table), **sizes, sides=1, train_vectors=options.fine_tune)
     model.embedding.embeddings.assign(words.table)
     ids = words.ids

@@ -84,16 +84,16 @@ def tables(sources: Sequence[Path], out: Path) -> list[Path]:
     Raises:
         UserError: a folder has none, a name does not end with .csv or .parquet, or standard input or output is given.
     """
-    found: list[Path] = []
+    parts: list[Path] = []
     for source in sources:
         within = sorted(source.glob("*.parquet")) if source.is_dir() else [source]
         if not within:
             raise UserError(f"{source}: no Parquet files in this folder; give another one, or files")
-        found += within
-    for path in [*found, out]:
+        parts += within
+    for path in [*parts, out]:
         if path.suffix.lower() not in (".csv", ".parquet"):
             raise UserError(f"{path}: with --cluster the names of tables end with .csv or .parquet; give another name")
-    return found
+    return parts
 
 
 def is_parquet(path: Path) -> bool:

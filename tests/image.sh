@@ -12,7 +12,7 @@ base=debian:bookworm-slim
 if ! podman image exists $base; then
     folder=$(mktemp -d)
     trap 'rm -rf "$folder"' EXIT
-    mirror=$(grep -rhoE 'https?://[^ ]+/debian/?' /etc/apt/sources.list /etc/apt/sources.list.d 2>/dev/null | head -n 1)
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | head -n 1)
     debootstrap --variant=minbase bookworm "$folder/root" "$mirror" > "$folder/log"
     tar -C "$folder/root" -c . | podman import - $base
 fi

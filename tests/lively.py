@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -14,9 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import pytest
-
 from bot.cli import ROOT
+from tests import programs
 
 COMMENT = "Which book made you laugh out loud on the train?"
 REPLIES = ["Try the one about the lighthouse keeper.", "It is short and funny.", "The kettle one, because the ending is kind."]
@@ -133,11 +131,7 @@ class Redis:
         self.start()
 
     def start(self) -> None:
-        program = shutil.which("redis-server")
-        if program is None:
-            pytest.fail(
-                "no redis-server for the tests of the pages; install it (Debian and Ubuntu: apt-get install redis-server)", pytrace=False
-            )
+        program = programs.needed("redis-server", "redis-server")
         options = {"port": "0", "unixsocket": self.folder / "redis.sock", "dir": self.folder, "save": ""}
         options |= {"appendonly": "yes", "appendfsync": "always"}
         arguments = [str(each) for name, value in options.items() for each in (f"--{name}", value)]

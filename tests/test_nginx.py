@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import re
-import shutil
 import socket
 import ssl
 import subprocess
@@ -16,24 +15,22 @@ from urllib.parse import urlencode
 import pytest
 
 from bot.cli import ROOT
-from tests import lively, web_run
+from tests import lively, programs, web_run
 from tests.lively import Server
 
 HOST = "bot.example.org"
-NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    if NGINX is None:
-        pytest.fail("nginx is missing; install it (Debian and Ubuntu: apt-get install nginx-light)", pytrace=False)
+    nginx_program = programs.needed("nginx-light", "nginx")
     folder = tmp_path_factory.mktemp("nginx")
     config = folder / "config.toml"
     config.write_text(f'{web_run.WITHOUT_MODELS}[web]\nstate = "{folder / "web.json"}"\nchat = "{folder / "chat.jsonl"}"\n')
     with lively.server(config, WEB__URL=f"https://{HOST}") as app:
         port = lively.free_port()
         (folder / "nginx.conf").write_text(nginx_config(folder, port, app.port))
-        with subprocess.Popen([NGINX, "-p", str(folder), "-c", str(folder / "nginx.conf")]) as nginx:
+        with subprocess.Popen([nginx_program, "-p", str(folder), "-c", str(folder / "nginx.conf")]) as nginx:
             try:
                 yield Site(app, port, folder / "certificate.pem")
             finally:

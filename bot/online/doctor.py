@@ -104,8 +104,8 @@ def models(settings: Settings) -> Iterator[Check]:
         folder = getattr(conduct, f"{side}_classifier")
         yield model(name, folder, "conduct", True, "int8") if folder else Check(name, NOTE, "not set; only patterns are checked")
     missing = [name for name in bases.DEFAULTS if bases.read_base(name) is None]
-    found = f"{', '.join(missing)} not installed; run `python run_bot.py models pull --defaults`" if missing else ", ".join(bases.DEFAULTS)
-    yield Check("base weights", NOTE if missing else OK, found)
+    state = f"{', '.join(missing)} not installed; run `python run_bot.py models pull --defaults`" if missing else ", ".join(bases.DEFAULTS)
+    yield Check("base weights", NOTE if missing else OK, state)
 
 
 def account(settings: Settings) -> Check:

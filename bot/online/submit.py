@@ -382,12 +382,12 @@ def submit_approved(runs: Path, settings: Settings, send: bool) -> None:
     path = settings.submit.ledger
     with ExitStack() as locks:
         db = locks.enter_context(closing(database.open_to_read(path))) if path.exists() else None
-        found, problems, is_busy = approved_in(folders, reddit.is_sandbox(settings.reddit.url), db, locks)
-        for run, replies in () if send else found.items():
+        approved, problems, is_busy = approved_in(folders, reddit.is_sandbox(settings.reddit.url), db, locks)
+        for run, replies in () if send else approved.items():
             print(f"{run}: {len(replies)} replies are approved; nothing is sent without --post")
-        if send and found:
+        if send and approved:
             try:
-                post_approved(found, settings)
+                post_approved(approved, settings)
             except Busy:
                 is_busy = True
     if problems:
@@ -406,7 +406,7 @@ def approved_in(
 
     db: the ledger, None if there is none. Locks the folders.
     """
-    found: dict[Path, Due] = {}
+    approved: dict[Path, Due] = {}
     problems, is_busy = [], False
     for run in folders:
         try:
@@ -416,14 +416,14 @@ def approved_in(
             check_output(run)
             times = approved_lately(run, db)
             if due := [(reply, times[reply.comment_id]) for reply in read_chosen(run)[0] if reply.comment_id in times]:
-                found[run] = due
+                approved[run] = due
         except Busy:
             is_busy = True
         except UserError as error:
             problems.append(str(error))
         except OSError as error:
             problems.append(f"{run}: cannot be read ({error.strerror})")
-    return found, problems, is_busy
+    return approved, problems, is_busy
 
 
 def approved_lately(run: Path, db: sqlite3.Connection | None) -> dict[str, int]:
@@ -437,13 +437,13 @@ def approved_lately(run: Path, db: sqlite3.Connection | None) -> dict[str, int]:
     return {name: utc for name, utc in lately.items() if db is None or may_be_posted(db, name, utc, is_current=True)}
 
 
-def post_approved(found: Mapping[Path, Due], settings: Settings) -> None:
+def post_approved(approved: Mapping[Path, Due], settings: Settings) -> None:
     """Post the replies that the ledger neither settled nor refused for good since they were approved. Raises as `submit`."""
     path = settings.submit.ledger
     with ledger.held(path, make=True) as db:
         ledger.recover(db)
         due: dict[str, tuple[Path, Reply]] = {}
-        for run, reply, utc in ((run, *each) for run, replies in found.items() for each in replies):
+        for run, reply, utc in ((run, *each) for run, replies in approved.items() for each in replies):
             _, is_current = approvals.refusal(Path(reply.approvals), reply, int(time.time()), settings.submit, is_required=True)
             # an approval that is out of date in one folder does not take the place of a current one in another
             if may_be_posted(db, reply.comment_id, utc, is_current) and (is_current or reply.comment_id not in due):
@@ -456,13 +456,13 @@ def post_approved(found: Mapping[Path, Due], settings: Settings) -> None:
                 attempts.append(attempt)
         finally:
             for run in {run for run, _ in due.values()}:
-                write_attempts(run, [each for each in attempts if due[each.comment_id][0] == run], found_before=True)
+                write_attempts(run, [each for each in attempts if due[each.comment_id][0] == run], keep_refused=True)
         account = ledger.account(db)
     posted = sum(attempt.outcome == Outcome.POSTED for attempt in attempts)
     refusals = ", ".join(f"{each.comment_id} {each.outcome}" for each in attempts if each.outcome != Outcome.POSTED)
     why = f" ({refusals})" if refusals else ""
     print(f"{posted} of {len(attempts)} approved replies posted{why} by {account}; ledger {path.absolute()}")
-    for run in found:
+    for run in approved:
         for line in where_posted(run, [each for each in attempts if due[each.comment_id][0] == run], settings.reddit.url):
             print(line)
 
@@ -476,9 +476,9 @@ def may_be_posted(db: sqlite3.Connection, comment_id: str, approved_utc: int, is
     return passes and (known is None or known.state == State.READY)
 
 
-def write_attempts(run: Path, attempts: Sequence[Submitted], found_before: bool) -> None:
+def write_attempts(run: Path, attempts: Sequence[Submitted], keep_refused: bool) -> None:
     """Write RUN/submitted.csv. If the file is about the same chosen.csv, its rows of posted replies without a new attempt are kept, and, if
-    `found_before`, all rows without one.
+    `keep_refused`, all rows without one.
     """
     path, made_from = run / "submitted.csv", {"chosen": files.sha256_of(run / "chosen.csv")}
     earlier: list[Submitted] = []
@@ -486,7 +486,7 @@ def write_attempts(run: Path, attempts: Sequence[Submitted], found_before: bool)
         if (files.read_manifest(path) or {}).get("made_from") == made_from:
             earlier = schema.read_rows(path, Submitted)
     tried = {attempt.comment_id for attempt in attempts}
-    kept = [row for row in earlier if row.comment_id not in tried and (found_before or row.outcome == Outcome.POSTED)]
+    kept = [row for row in earlier if row.comment_id not in tried and (keep_refused or row.outcome == Outcome.POSTED)]
     schema.write_rows(path, Submitted, [*kept, *attempts], made_from)
 
 
@@ -510,7 +510,7 @@ def submit_chosen(run: Path, chosen: list[Reply], others: list[Reply], settings:
                 for attempt in submit(db, reddit.connect(settings.reddit), chosen, settings):
                     attempts.append(attempt)
         finally:
-            write_attempts(run, attempts, found_before=False)
+            write_attempts(run, attempts, keep_refused=False)
         parked = ledger.in_state(db, State.PARKED)
         account = ledger.account(db)
     outcomes = Counter(attempt.outcome for attempt in attempts)

@@ -104,7 +104,7 @@ class Batches:
 class Words:
     """The vocabulary. words: those with the ids from 2 on. table: the vectors of all ids, float32 (ids, width), rounded to float16.
 
-    counts, known: of every word in the training texts, most frequent first. found: what was read.
+    counts, known: of every word in the training texts, most frequent first. pretrained: as read.
     """
 
     words: list[str]
@@ -112,7 +112,7 @@ class Words:
     counts: list[int]
     known: list[bool]
     size: int
-    found: vectors.WordVectors
+    pretrained: vectors.WordVectors
 
     @property
     def ids(self) -> dict[str, int]:
@@ -122,7 +122,7 @@ class Words:
         """For the card: how many words were considered, and the shares of them, and of their occurrences, that have a vector."""
         words, occurrences = vocabulary.coverage(self.counts, self.known, self.size)
         return {
-            "vocabulary": self.size, "words": len(self.words), "broken_lines": self.found.broken,
+            "vocabulary": self.size, "words": len(self.words), "broken_lines": self.pretrained.broken,
             "coverage": round(words, 4), "coverage_of_occurrences": round(occurrences, 4),
         }  # fmt: skip
 
@@ -136,16 +136,16 @@ def choose_words(texts: Sequence[Sequence[str]], base: str, size: int, with_unkn
     counted = vocabulary.by_frequency(texts)
     if not counted:
         raise UserError("the training texts have no words; prepare more data")
-    found = vectors.read(base, {word for word, _ in counted})
-    known = [word in found.by_word for word, _ in counted]
+    pretrained = vectors.read(base, {word for word, _ in counted})
+    known = [word in pretrained.by_word for word, _ in counted]
     size = min(size or vocabulary.elbow(known), len(counted))
     used = [word for (word, _), has in zip(counted[:size], known, strict=False) if has or with_unknown]
-    table = np.array([*found.by_word.values()])
+    table = np.array([*pretrained.by_word.values()])
     rng = np.random.default_rng(seed)
-    own = [found.by_word.get(word) for word in used]
-    rows = [rng.normal(0.0, table.std(), found.width) if vector is None else vector for vector in own]
-    result = np.array([np.zeros(found.width), table.mean(axis=0), *rows], np.float32)
-    return Words(used, result.astype(np.float16).astype(np.float32), [count for _, count in counted], known, size, found)
+    own = [pretrained.by_word.get(word) for word in used]
+    rows = [rng.normal(0.0, table.std(), pretrained.width) if vector is None else vector for vector in own]
+    result = np.array([np.zeros(pretrained.width), table.mean(axis=0), *rows], np.float32)
+    return Words(used, result.astype(np.float16).astype(np.float32), [count for _, count in counted], known, size, pretrained)
 
 
 # --- training -----------------------------------------------------------------------------------------------------------
@@ -229,9 +229,9 @@ def train(
     distinct = dict.fromkeys(text for example in examples["train"] for row in example.rows for text in row)
     tokenized = {text: words_of(text) for text in distinct}
     words = choose_words([*tokenized.values()], options.base, options.vocabulary, options.fine_tune, options.seed)
-    sizes: dict[str, Any] = {"width": words.found.width, "units": options.units, "dense": options.dense, "dropout": options.dropout}
+    sizes: dict[str, Any] = {"width": words.pretrained.width, "units": options.units, "dense": options.dense, "dropout": options.dropout}
     card = cards.ModelCard(
-        kind=kind, base=words.found.name, base_sha256=words.found.sha256, format="full", data=data_facts(options.data, sources),
+        kind=kind, base=words.pretrained.name, base_sha256=words.pretrained.sha256, format="full", data=data_facts(options.data, sources),
         settings={
             "backend": glove_bilstm.NAME, **settings, **words.facts(), **sizes, "fine_tuned": options.fine_tune,
             "epochs": options.epochs, "patience": options.patience, "batch_tokens": options.batch_tokens,
@@ -260,4 +260,4 @@ def save_plots(words: Words, folder: Path) -> None:
     """Write coverage.png."""
     from bot.report import plots
 
-    plots.vocabulary(words.counts, words.known, words.size, words.found.name).savefig(folder / "coverage.png", dpi=100)
+    plots.vocabulary(words.counts, words.known, words.size, words.pretrained.name).savefig(folder / "coverage.png", dpi=100)

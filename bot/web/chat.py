@@ -48,8 +48,8 @@ class Message:
 def fold(entries: Iterable[Entry]) -> dict[str, Message]:
     """The messages of a log by id, in order. The first end of a message counts.
 
-    >>> said = ("1-0", {"type": "message", "nick": "Ann", "person": "a", "text": "Hi?", "utc": 0})
-    >>> fold([said, ("2-0", {"type": "answer", "message": "1-0", "text": "Yes."}), ("3-0", {"type": "cancelled", "message": "1-0"})])
+    >>> message = ("1-0", {"type": "message", "nick": "Ann", "person": "a", "text": "Hi?", "utc": 0})
+    >>> fold([message, ("2-0", {"type": "answer", "message": "1-0", "text": "Yes."}), ("3-0", {"type": "cancelled", "message": "1-0"})])
     {'1-0': Message(nick='Ann', person='a', text='Hi?', utc=0, is_done=True, answer='Yes.')}
     """
     messages: dict[str, Message] = {}

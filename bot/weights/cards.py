@@ -91,9 +91,9 @@ def check_kind(folder: Path, setting: str, kind: Kind, side: str = "") -> None:
         return
     card = read_card(folder)
     own_side = card.settings.get("side") if side else ""
-    found, wanted = (f"{name} ({part})" if part else name for name, part in ((card.kind, own_side), (kind, side)))
-    if card.kind != kind or found not in (kind, wanted):
-        raise UserError(f"{files.display_path(folder)}: a model of kind {found}; set {setting} to a folder of kind {wanted}")
+    actual, wanted = (f"{name} ({part})" if part else name for name, part in ((card.kind, own_side), (kind, side)))
+    if card.kind != kind or actual not in (kind, wanted):
+        raise UserError(f"{files.display_path(folder)}: a model of kind {actual}; set {setting} to a folder of kind {wanted}")
 
 
 def identity(path: Path) -> str:

@@ -64,10 +64,10 @@ def read(where: str, words: Collection[str]) -> WordVectors:
         path = archive or Path(where)
         try:
             with _open_text(path, archive, member) as lines:
-                found = parse(lines, words)
+                parsed = parse(lines, words)
         except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
             raise UserError(f"{where}: cannot be read ({cli.first_line(error)}); download it again") from None
-        result = WordVectors(**{**vars(found), "name": Path(where).name, "sha256": files.sha256_of(path)})
+        result = WordVectors(**{**vars(parsed), "name": Path(where).name, "sha256": files.sha256_of(path)})
     if not result.width or result.broken == result.lines:
         raise UserError(f"{where}: no line has a word and its numbers ({result.lines:,} lines); give a text file of word vectors")
     if not result.by_word:
@@ -86,8 +86,8 @@ def parse(lines: Iterable[bytes], words: Collection[str]) -> WordVectors:
     The width is that of most of the first lines. Words may contain spaces, as some of GloVe's do. The numbers of other words are only
     counted, not read.
 
-    >>> found = parse([b"3 2\\n", b"cat 0.5 1\\n", b"dog 0.5\\n", b". . 1 2\\n"], {"cat", "dog", ". ."})
-    >>> {word: vector.tolist() for word, vector in found.by_word.items()}, found.width, found.broken, found.first_broken
+    >>> parsed = parse([b"3 2\\n", b"cat 0.5 1\\n", b"dog 0.5\\n", b". . 1 2\\n"], {"cat", "dog", ". ."})
+    >>> {word: vector.tolist() for word, vector in parsed.by_word.items()}, parsed.width, parsed.broken, parsed.first_broken
     ({'cat': [0.5, 1.0], '. .': [1.0, 2.0]}, 2, 1, 3)
     """
     stream = iter(lines)

@@ -65,15 +65,15 @@ class Board:
         Raises UserError if a comment has none, or if those that `fill` wrote are of another version of the model, or of other settings.
         """
         path = self.candidates(name)
-        found = generators.read_answers(path)
+        answers = generators.read_answers(path)
         if entry and entry.settings and not entry.candidates:
-            made_from = {"settings": {}, **found.manifest.get("made_from", {})}
+            made_from = {"settings": {}, **answers.manifest.get("made_from", {})}
             wanted = entry.settings.model_dump(mode="json", exclude={"model"})
             if made_from.get("model") != serving.fingerprint(entry.settings.model) or not wanted.items() <= made_from["settings"].items():
                 raise UserError(f"{path}: written by another version of the model or with other settings; run `leaderboard fill`")
-        found.of(self.asked)
-        self.answers[name] = found
-        return found
+        answers.of(self.asked)
+        self.answers[name] = answers
+        return answers
 
 
 def read_board(data: Path, out: Path, path: Path) -> Board:
