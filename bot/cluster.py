@@ -111,6 +111,8 @@ def columns_of(path: Path, texts: Sequence[str]) -> pa.Schema:
             columns = file.schema_arrow
     else:
         columns = pa.schema([(name, pa.string()) for name in next(schema.read_cells(path))])
+    if duplicates := {name for name in columns.names if columns.names.count(name) > 1}:
+        raise FileError(f"{path}: column {schema.one_line(min(duplicates))} occurs more than once; rename one")
     for name in texts:
         if name not in columns.names:
             raise FileError(f"{path}: expected column {name}, found {schema.one_line(', '.join(columns.names))}; rename or add it")
@@ -136,7 +138,11 @@ def rows_of(path: Path, texts: Sequence[str], names: Sequence[str] | None = None
     with schema.open_parquet(path) as file:
         files.check_manifest(path, file.metadata.num_rows)
         for batch in file.iter_batches(READ_ROWS, columns=names):
-            for row in batch.to_pylist():
+            try:
+                rows = batch.to_pylist()
+            except (ValueError, OverflowError) as error:  # Python has no time that late or early
+                raise FileError(f"{path}: a value cannot be read ({cli.first_line(error)}); leave out its column") from None
+            for row in rows:
                 yield row | {name: row[name] or "" for name in texts}
 
 
@@ -278,18 +284,19 @@ class Workers:
     again: deque[Block] = field(default_factory=deque)  # blocks whose worker died
     deaths: Counter[str] = field(default_factory=Counter)  # of workers that were starting, by machine
     left_out: dict[str, str] = field(default_factory=dict)  # machine -> why
+    has_started: bool = False  # a worker did
 
     def computed(self, blocks: Iterator[Block]) -> Iterator[tuple[int, list[Row] | str]]:
         """Yield the number of each block with its rows, or with the reason why it failed, as soon as it is computed.
 
-        Raises UserError if no worker starts on any machine.
+        Raises UserError if no worker starts on any machine. If one did, and its machine died, another machine is waited for.
         """
         upcoming, is_waiting = next(blocks, None), False
         while upcoming or self.again or any(block for _, block in self.running.values()):
             if upcoming or self.again:
                 self.start()
             if not self.running:
-                if self.left_out:
+                if self.left_out and not self.has_started:
                     raise UserError(f"no worker is left: {'; '.join(sorted(set(self.left_out.values())))}")
                 if not is_waiting:
                     cli.say("waiting for a machine with CPUs")
@@ -299,6 +306,7 @@ class Workers:
             for reference in self.ray.wait([*self.running], timeout=POLL_SECONDS)[0]:
                 machine, block = self.running.pop(reference)
                 result = self.result(machine, block, reference)
+                self.has_started |= machine in self.actors
                 if machine in self.actors and (following := self.again.popleft() if self.again else upcoming):
                     if following is upcoming:
                         upcoming = next(blocks, None)
@@ -371,6 +379,15 @@ def _no_cluster(address: str, why: str) -> UserError:
     return UserError(f"no Ray cluster at {address} ({why}); start one with `ray start --head`, or check the address")
 
 
+def variables_of_workers() -> dict[str, str]:
+    """The environment variables that workers get, which everybody in the cluster can read: settings, but not those of Reddit and `web`."""
+    settings = {name: value for name, value in os.environ.items() if name.upper().startswith("BOT_")}
+    passed = {name: value for name, value in settings.items() if not name.upper().startswith(("BOT_REDDIT__", "BOT_WEB__"))}
+    if bases := passed.get("BOT_BASES"):
+        passed["BOT_BASES"] = str(Path(bases).absolute())  # workers run in another folder
+    return {**passed, "PYTHONPATH": cli.with_root(os.environ)["PYTHONPATH"]}
+
+
 @contextmanager
 def connected(address: str) -> Iterator[Any]:
     """Ray, connected to the cluster at `address`, or to a new one on this machine (`local`), which ends with this process.
@@ -382,8 +399,7 @@ def connected(address: str) -> Iterator[Any]:
         import ray
     except ModuleNotFoundError:
         raise UserError("--cluster needs Ray; install it with `python -m pip install -r requirements-cluster.txt`") from None
-    variables = {name: value for name, value in os.environ.items() if name.upper().startswith("BOT_")}
-    options: dict[str, Any] = {"runtime_env": {"env_vars": {**variables, "PYTHONPATH": cli.with_root(os.environ)["PYTHONPATH"]}}}
+    options: dict[str, Any] = {"runtime_env": {"env_vars": variables_of_workers()}}
     if address == "local":
         os.environ.setdefault("RAY_worker_niceness", "0")  # as without Ray; its default is 15
         os.environ.setdefault("RAY_worker_register_timeout_seconds", "600")  # Ray kills a worker that starts slower, on a busy machine

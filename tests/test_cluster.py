@@ -184,3 +184,24 @@ def test_what_a_cluster_cannot_do_is_refused(tmp_path: Path) -> None:
 def test_an_address_at_which_nothing_answers(address: str) -> None:
     with pytest.raises(UserError, match=f"no Ray cluster at {address}"):
         cluster.check_address(address)
+
+
+def test_tables_that_no_worker_can_use_are_one_line(tmp_path: Path) -> None:
+    twice = pa.Table.from_arrays([pa.array(["t1_a"]), pa.array(["Hi."]), pa.array(["Ho."])], names=["comment_id", "comment", "comment"])
+    pq.write_table(twice, tmp_path / "twice.parquet")
+    with pytest.raises(FileError, match=r"twice\.parquet: column comment occurs more than once"):
+        cluster.columns_of(tmp_path / "twice.parquet", ["comment_id", "comment"])
+    late = pa.table({"comment": ["Hi."], "reply": ["Ho."], "when": pa.array([2**60], pa.timestamp("us"))})
+    pq.write_table(late, tmp_path / "late.parquet")
+    with pytest.raises(FileError, match=r"late\.parquet: a value cannot be read .*; leave out its column"):
+        list(cluster.rows_of(tmp_path / "late.parquet", ["comment", "reply"]))
+    assert list(cluster.rows_of(tmp_path / "late.parquet", ["comment"], ["comment"])) == [{"comment": "Hi."}]
+
+
+def test_workers_get_settings_but_no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = {"BOT_GENERATE__SEED": "1", "BOT_WEB__REDIS_URL": "redis://:hunter2@a", "BOT_REDDIT__URL": "x", "BOT_BASES": "own"}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    passed = cluster.variables_of_workers()
+    assert {*given} & {*passed} == {"BOT_GENERATE__SEED", "BOT_BASES"} and passed["BOT_BASES"] == str(tmp_path / "own")

@@ -409,7 +409,7 @@ def test_workers_load_no_framework_and_start_quickly(folder: Path, tmp_path: Pat
 
 def test_resuming_after_ctrl_c(folder: Path, tmp_path: Path) -> None:
     """After SIGINT the worker exits with status 130, finished comments stay in the part file, and the same command resumes."""
-    many = [{"comment_id": f"t1_{n}", "comment": f"Which book made you laugh {n} times? " * (1 + n % 3)} for n in range(600)]
+    many = [{"comment_id": f"t1_{n}", "comment": f"Which book made you laugh {n} times? " * (1 + n % 3)} for n in range(300)]
     schema.write_table(tmp_path / "in.csv", ["comment_id", "comment"], many)
     (tmp_path / "c.toml").write_text(f'[generate]\nmodel = "{folder / "gpt2"}"\nprecision = "int8"\nmax_new_tokens = 40\n')
 
@@ -430,11 +430,11 @@ def test_resuming_after_ctrl_c(folder: Path, tmp_path: Path) -> None:
     assert process.returncode == 130 and errors.endswith("interrupted; repeat the command to resume\n") and "Traceback" not in errors
     finished = [Candidate(**each) for line in part.read_text(encoding="utf-8").splitlines()[1:] for each in json.loads(line)]
     kept = len(finished) // 10
-    assert 20 <= kept < 600 and not (tmp_path / "out.csv").exists()
+    assert 20 <= kept < 300 and not (tmp_path / "out.csv").exists()
     again = subprocess.run(command("out.csv"), cwd=ROOT, capture_output=True, text=True, check=False)
-    assert again.returncode == 0 and f"resuming after {kept} of 600 comments" in again.stdout
+    assert again.returncode == 0 and f"resuming after {kept} of 300 comments" in again.stdout
     rows = {row.candidate_id: row for row in schema.read_rows(tmp_path / "out.csv", Candidate)}
-    assert len(rows) == 600 * 10 and all(rows[each.candidate_id] == each for each in finished)
+    assert len(rows) == 300 * 10 and all(rows[each.candidate_id] == each for each in finished)
 
 
 # --- the processor ------------------------------------------------------------------------------------------------------------------

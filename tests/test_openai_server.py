@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from bot import cli, files, schema, text
 from bot.cli import NoPermission, Unreachable, UserError, WrongSettings
-from bot.generators import Failed, openai_client
+from bot.generators import PASSING, Failed, openai_client
 from bot.online import generate
 from bot.rankers import score
 from bot.schema import Candidate, LmRow
@@ -114,7 +115,7 @@ def test_the_seed_decides_and_the_order_does_not(stub: Stub, tmp_path: Path) -> 
     folder = stub.folder(tmp_path / "m")
     for n in (None, 1):
         stub.answer = lambda body, _, n=n: candidates(body, n=n)  # type: ignore[misc]
-        once, again, other = sample(folder), sample(folder, COMMENTS[::-1], batch_size=1), sample(folder, seed=2)
+        once, again, other = sample(folder), sample(folder, COMMENTS[::-1], batch_size=4), sample(folder, seed=2)
         assert once == again and all(once[name][0].reply != other[name][0].reply for name in once)
 
 
@@ -138,7 +139,7 @@ def test_the_limit_of_candidates_at_a_time(stub: Stub, tmp_path: Path, n: int | 
 
     stub.answer = slow
     sample(stub.folder(tmp_path / "m"), [(f"t1_{n}", f"Comment {n}") for n in range(9)], batch_size=batch_size)
-    assert stub.most == most
+    assert stub.most == most and all(body.get("n", 1) <= batch_size for body in stub.bodies)
 
 
 @pytest.mark.parametrize(
@@ -154,6 +155,7 @@ def test_the_limit_of_candidates_at_a_time(stub: Stub, tmp_path: Path, n: int | 
         ({"token_logprobs": [1e308, 1e308]}, None),
         ({"token_logprobs": [-(10**400)]}, None),
         ({"token_logprobs": [True, True]}, None),
+        ({"token_logprobs": [-0.5, -9999.0]}, None),  # OpenAI: not among the most likely tokens
         (None, None),
         ([], None),
     ],
@@ -161,6 +163,17 @@ def test_the_limit_of_candidates_at_a_time(stub: Stub, tmp_path: Path, n: int | 
 def test_log_likelihood(stub: Stub, tmp_path: Path, logprobs: Any, expected: float | None) -> None:
     stub.answer = lambda body, _: (200, {}, {"choices": [{"text": " It is.", "logprobs": logprobs}] * 4})
     assert {each.log_likelihood for each in sample(stub.folder(tmp_path / "m"), COMMENTS[:1])["t1_a"]} == {expected}
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [("It is.", -1.5), ("  It\nis. ", -1.5), ("<think>\nHm.\n</think>It is.", None), ("It is.<|im_end|>\nNo.", None)],
+)
+def test_no_log_likelihood_of_more_than_the_reply(stub: Stub, tmp_path: Path, content: str, expected: float | None) -> None:
+    choice = {"message": {"role": "assistant", "content": content}, "logprobs": {"content": [{"logprob": -1.0}, {"logprob": -2.0}]}}
+    stub.answer = lambda body, _: (200, {}, {"choices": [choice] * body["n"]})
+    rows = sample(stub.folder(tmp_path / "m", prompt="chat"), COMMENTS[:1])["t1_a"]
+    assert {(each.reply, each.log_likelihood) for each in rows} == {("It is.", expected)}
 
 
 def test_without_log_likelihood_the_length_alone_counts() -> None:
@@ -201,12 +214,18 @@ def test_the_server_is_left_alone_for_as_long_as_it_asks(stub: Stub, tmp_path: P
         (503, {}, error_body("The model is not loaded yet")),
         (500, {}, b"Internal Server Error"),
         (502, {"Content-Type": "text/html"}, b"<html>Bad gateway</html>"),
+        (408, {}, error_body("your request timed out")),
+        (504, {}, error_body("The request took too long to process your prompt")),
+        (503, {}, error_body("The input queue has too many pending requests")),
+        (200, {}, {"error": {"code": 502, "message": "the provider failed"}}),
         (0, {}, b""),
     ],
 )
 def test_a_passing_fault_is_tried_again(stub: Stub, tmp_path: Path, fault: Answer) -> None:
     stub.answer = in_turn(fault, fault)
-    assert len(sample(stub.folder(tmp_path / "m"))) == 3 and len(stub.asked) == 5
+    made = sample(stub.folder(tmp_path / "m"))
+    assert len(made) == 3 and len(stub.asked) == 5
+    assert all(each.log_likelihood is not None for rows in made.values() for each in rows)  # no field was taken to be refused
 
 
 def test_a_request_that_takes_too_long_is_that_comments_failure(stub: Stub, tmp_path: Path) -> None:
@@ -234,8 +253,88 @@ def test_an_answer_that_never_ends_is_that_comments_failure(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ((200, {}, b'{"choices": [{"text": "a\nb"'), "bad_answer"),
+        ((200, {"Content-Type": "text/html"}, b"<html>Bad gateway</html>"), "bad_answer"),
+        ((200, {}, {"choices": None}), "bad_answer"),
+        ((403, {}, error_body("your input was flagged by moderation")), "refused_by_server"),
+        ((504, {}, error_body("The request took too long")), "server_error"),
+    ],
+)
+def test_a_fault_with_one_comment_is_its_own(stub: Stub, tmp_path: Path, fault: Answer, reason: str) -> None:
+    """The comment is asked for again by the same command only if its reason may pass."""
+    stub.answer = lambda body, _: fault if "kettle" in body["prompt"] else candidates(body)
+    folder, source, out = stub.folder(tmp_path / "m"), tmp_path / "in.csv", tmp_path / "out.csv"
+    schema.write_table(source, ["comment_id", "comment"], [{"comment_id": i, "comment": c} for i, c in COMMENTS])
+
+    def made() -> tuple[int, int]:
+        stub.asked.clear()
+        return generate.generate([source], out, settings(folder), 1), len(stub.asked)
+
+    attempts = 1 if reason == "refused_by_server" else openai_client.ATTEMPTS
+    assert made() == (8, 2 + attempts)
+    assert (files.read_manifest(out) or {})["left_out"] == {reason: 1}
+    assert made() == (8, attempts if reason in PASSING else 0)
+    stub.answer = lambda body, _: candidates(body)
+    assert made() == ((12, 1) if reason in PASSING else (8, 0))
+    rows = schema.read_rows(out, Candidate)
+    assert [row.comment_id for row in rows] == [i for i, _ in COMMENTS if reason in PASSING or i != "t1_b" for _ in range(4)]
+    assert made() == (len(rows), 0)
+
+
+def test_a_flagged_first_comment_does_not_end_the_stage(stub: Stub, tmp_path: Path) -> None:
+    stub.answer = lambda body, _: (403, {}, error_body("content policy")) if "kettle" in body["prompt"] else candidates(body)
+    rows = list(load(stub.folder(tmp_path / "m")).sample(COMMENTS[1:], settings(), 1))
+    assert [each.reason if isinstance(each, Failed) else len(each) for each in rows] == ["refused_by_server", 4]
+
+
+def test_nothing_is_sent_after_the_end(stub: Stub, tmp_path: Path) -> None:
+    client = load(stub.folder(tmp_path / "m")).client
+    client.stop.set()
+    with pytest.raises(openai_client.Refused, match="the command ended"):
+        client.post("/completions", {})
+    assert not stub.asked
+
+
+def test_a_server_with_the_newer_name_of_the_token_limit(stub: Stub, tmp_path: Path) -> None:
+    refusal = error_body("Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.")
+    stub.answer = lambda body, _: (400, {}, refusal) if "max_tokens" in body else candidates(body)
+    made = sample(stub.folder(tmp_path / "m", prompt="chat"))
+    assert len(made) == 3 and len(stub.asked) == 4
+    assert [body.get("max_completion_tokens") for body in stub.bodies] == [None, 12, 12, 12]
+    assert all("logprobs" in body and "seed" in body for body in stub.bodies)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("ALL_PROXY", "socks5://me:hunter2@127.0.0.1:1"), ("HTTP_PROXY", "foo://hunter2"), ("SSL_CERT_FILE", "/hunter2")]
+)
+def test_a_wrong_proxy_or_certificate_is_one_line(
+    stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(WrongSettings, match="a proxy or certificate in the environment cannot be used") as caught:
+        load(stub.folder(tmp_path / "m"))
+    assert name in str(caught.value) and "hunter2" not in str(caught.value)
+
+
+def test_an_address_that_no_server_can_have(stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"http://:80/v1: .*; correct url in server\.toml"):
+        sample(stub.folder(tmp_path / "m", url="http://:80/v1"))
+
+    def look_up(host: str, *_: Any, **__: Any) -> Any:
+        return host.encode("idna")  # what the real one does first
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    for host in ("a..b", "a" * 70):
+        with pytest.raises(UserError, match=r"correct url in server\.toml"):
+            sample(stub.folder(tmp_path / "m", url=f"http://{host}/v1"))
+
+
+@pytest.mark.parametrize(
     ("status", "body"),
     [
+        (413, error_body("Payload Too Large")),
         (400, error_body("This model's maximum context length is 2048 tokens. However, you requested 3000 tokens", code=400)),  # vLLM
         (400, {"object": "error", "message": "The decoder prompt (length 5) is longer than the maximum model length of 4", "code": 400}),
         (400, error_body("the request exceeds the available context size, try increasing it", type="exceed_context_size_error")),
@@ -357,11 +456,13 @@ def test_the_key_is_sent_and_never_shown(
         (401, {}, error_body("Incorrect key sk-hunter2")),
         (400, {}, error_body("sk-hunter2 is odd")),
         (500, {}, {"error": "sk-hunter2"}),
+        (200, {}, {"choices": [{"text": None, "debug": {"authorization": "Bearer sk-hunter2"}}]}),
+        (400, {}, error_body("red \x1b[31m text")),
     ):
         stub.answer = lambda *_, answer=answer: answer  # type: ignore[misc]
         try:
             rows = list(load(folder).sample(COMMENTS, settings(), 1))
-            assert all("hunter2" not in each.detail and each.detail for each in rows)
+            assert all("hunter2" not in each.detail and "\x1b" not in each.detail and each.detail for each in rows)
         except NoPermission as error:
             assert "hunter2" not in str(error) and "correct OPENAI_API_KEY" in str(error)
     for wrong in ("sk hunter2", "sk-hunter2\n", "„hunter2“"):

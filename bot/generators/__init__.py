@@ -44,6 +44,10 @@ class Place(NamedTuple):
     above: tuple[str, ...] = ()
 
 
+# Reasons of Failed that may pass: the same command asks for these comments again.
+PASSING = frozenset({"server_error", "timed_out", "connection_lost"})
+
+
 class Failed(list[Candidate]):
     """In the place of a comment's candidates: there are none. reason: a name; detail: one line for people."""
 

@@ -1,7 +1,8 @@
 """The prompt for instruct models: rules, a few examples, and the comment with its surroundings as quoted text. Pure functions.
 
-Texts of users occur only in user messages, as JSON strings on lines of their own, so that no text can end its quotation. `<`, `[` and
-invisible characters are written as escapes, so that no text contains a control token of a chat template (`<|im_end|>`, `[/INST]`).
+Texts of users are in user messages, as JSON strings on lines of their own, so that no text can end its quotation. `<`, `[` and invisible
+characters are written as escapes, so that no text contains a control token of a chat template (`<|im_end|>`, `[/INST]`). Only the replies
+of the examples are in assistant messages as they are; a reply with one of these characters is no example.
 """
 
 from __future__ import annotations
@@ -78,14 +79,15 @@ def cut(body: str, max_tokens: int) -> str:
 def draw_examples(rows: Sequence[LmRow], count: int) -> list[LmRow]:
     """Pairs to show a model, to different comments, always the same for the same rows; fewer than `count` if there are not enough.
 
-    Only short pairs whose reply the bot could post itself, as far as patterns can tell.
+    Only short pairs whose reply the bot could post itself, as far as patterns can tell, without characters of control tokens.
     """
     chosen: dict[str, LmRow] = {}
     for row in random.Random(0).sample(rows, len(rows)):
         if len(chosen) == count:
             break
         is_short = len(row.reply.split()) in EXAMPLE_WORDS and len(row.comment.split()) < 2 * EXAMPLE_WORDS.stop
-        if is_short and not what.may_say(row.reply, what.around(row.comment), ConductSettings(toxicity_model=None)):
+        is_plain = not re.search(r"[<\[]", row.reply) and row.reply.isprintable()
+        if is_short and is_plain and not what.may_say(row.reply, what.around(row.comment), ConductSettings(toxicity_model=None)):
             chosen.setdefault(row.comment, row)
     return list(chosen.values())
 

@@ -7,10 +7,11 @@ Reads a folder with server.toml (see weights/servers.py), and the key from the e
 Prompts are our training text, for models that were fine-tuned on it, or a chat (chat_prompt.py). Sent are temperature, top_p, seed,
 max_new_tokens and, for all candidates of a comment together, n. A server that ignores n or refuses it is asked for each candidate;
 logprobs and seed are left out for a server that refuses them. The interface has no top_k and no tokenizer: max_prompt_tokens is estimated
-(chat_prompt.cut). At most generate.batch_size candidates are asked for at a time.
+(chat_prompt.cut). At most generate.batch_size candidates are asked for at a time, in one request or several.
 
-`log_likelihood` is the mean of the token's log-probabilities that the server gives, empty if it gives none. Servers take them before
-temperature and top_p, with their usual settings. The same seed gives the same text if the server keeps seeds and answers the same way.
+`log_likelihood` is the mean of the token's log-probabilities that the server gives, empty if it gives none, or if the reply is only a part
+of the text, as after reasoning. Servers take them before temperature and top_p, with their usual settings. The same seed gives the same
+text if the server keeps seeds and answers the same way.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from bot.weights import servers
 
 BACK_END = "openai-server"
 FAILURES_IN_A_ROW = 10  # comments; then the server is taken to be out of order
+UNKNOWN = -9999.0  # OpenAI's log-probability of a token outside the most likely ones
 OPTIONAL = {
     "logprobs": "logprob",
     "n": "completion choice|completions|n_cmpl|`n`|'n'|number of slots",
@@ -65,6 +67,7 @@ class OpenAIServer:
         self.left_out: set[str] = set()  # the optional fields that the server refuses or, for n, ignores
         self.is_known = False  # left_out is complete, because a request succeeded
         self.warned = False  # that the server does not sample
+        self.limit_name = "max_tokens"  # or max_completion_tokens
 
     def sample(
         self, comments: Sequence[tuple[str, str]], settings: GenerateSettings, seed: int, places: Mapping[str, Place] | None = None
@@ -142,7 +145,7 @@ class OpenAIServer:
         path, body = self.request(comment, place, settings)
         index = 0
         while index < settings.num_candidates and not self.client.stop.is_set():
-            count = 1 if "n" in self.left_out else settings.num_candidates - index
+            count = 1 if "n" in self.left_out else min(settings.num_candidates - index, settings.batch_size)
             own_seed = stream_seed(seed, index, comment)
             choices = self.ask(path, body, count, own_seed)[:count]
             if not choices:
@@ -150,7 +153,10 @@ class OpenAIServer:
             if len(choices) < count:
                 self.left_out.add("n")
             for choice in choices:
-                yield Drawn(index, self.reply(choice), own_seed, log_likelihood(choice))
+                generated = self.generated(choice)
+                reply = chat_prompt.parse_reply(generated) if self.server.prompt == "chat" else text.parse_reply(generated)
+                is_whole = "".join(reply.split()) == "".join(generated.split())
+                yield Drawn(index, reply, own_seed, log_likelihood(choice) if is_whole else None)
                 index += 1
 
     def request(self, comment: str, place: Place, settings: GenerateSettings) -> tuple[str, dict[str, Any]]:
@@ -168,8 +174,18 @@ class OpenAIServer:
         """The choices in the answer. Finds out which optional fields the server refuses. Raises Refused."""
         fields = {"n": count, "seed": seed, "logprobs": True if self.server.prompt == "chat" else 1}
 
+        def post(without: set[str]) -> list[Any]:
+            own = {self.limit_name if name == "max_tokens" else name: value for name, value in body.items()}
+            return self.client.post(path, own | {name: value for name, value in fields.items() if name not in without})["choices"]
+
         def send(without: set[str]) -> list[dict[str, Any]]:
-            choices = self.client.post(path, body | {name: value for name, value in fields.items() if name not in without})["choices"]
+            try:
+                choices = post(without)
+            except Refused as error:
+                if "max_completion_tokens" not in str(error) or self.limit_name != "max_tokens":
+                    raise
+                self.limit_name = "max_completion_tokens"
+                choices = post(without)
             if not all(isinstance(choice, dict) for choice in choices):
                 raise Refused("no_candidates", "the answer has choices of another form")
             if without != self.left_out or not self.is_known:
@@ -201,8 +217,8 @@ class OpenAIServer:
         for name in sorted(self.left_out):
             say(f"{self.server.url}: the server refuses {name}; {missing[name]}")
 
-    def reply(self, choice: Mapping[str, Any]) -> str:
-        """The reply in a choice. Raises Refused if it is not of the interface."""
+    def generated(self, choice: Mapping[str, Any]) -> str:
+        """The text in a choice. Raises Refused if it is not of the interface."""
         if self.server.prompt != "chat":
             generated = choice.get("text")
         else:
@@ -211,8 +227,8 @@ class OpenAIServer:
             if isinstance(message, dict) and generated is None:
                 generated = ""  # only reasoning, a tool call or a refusal
         if not isinstance(generated, str):
-            raise Refused("no_candidates", f"a choice without text: {schema.one_line(json.dumps(choice))}")
-        return chat_prompt.parse_reply(generated) if self.server.prompt == "chat" else text.parse_reply(generated)
+            raise Refused("no_candidates", f"a choice without text: {self.client.shown(json.dumps(choice))}")
+        return generated
 
 
 def names(message: str, field: str) -> bool:
@@ -225,7 +241,7 @@ def names(message: str, field: str) -> bool:
 
 
 def log_likelihood(choice: Mapping[str, Any]) -> float | None:
-    """The mean log-probability of the tokens in a choice, in nats; None if the server gives none.
+    """The mean log-probability of the tokens in a choice, in nats; None if the server does not give that of each token.
 
     Both forms occur with both interfaces: that of completions, {"token_logprobs": […]}, and that of chats, {"content": [{"logprob": …}]}.
 
@@ -245,10 +261,10 @@ def log_likelihood(choice: Mapping[str, Any]) -> float | None:
 
 def is_log_probability(value: Any) -> bool:
     """
-    >>> [is_log_probability(each) for each in (-1, -0.5, 0.0, 2.0, float("nan"), True, None, -(10**400))]
-    [True, True, True, False, False, False, False, False]
+    >>> [is_log_probability(each) for each in (-1, -0.5, 0.0, 2.0, float("nan"), True, None, -(10**400), -9999.0)]
+    [True, True, True, False, False, False, False, False, False]
     """
-    return isinstance(value, int | float) and not isinstance(value, bool) and -1e6 < value < 1e-3  # a little above 0 by rounding
+    return isinstance(value, int | float) and not isinstance(value, bool) and UNKNOWN < value < 1e-3  # a little above 0 by rounding
 
 
 def check(settings: GenerateSettings) -> None:

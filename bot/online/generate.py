@@ -3,8 +3,9 @@
 Reads  RUN/comments.csv; or, with --in, one or more CSV files with the columns comment_id and comment; or, with --text, one comment.
        Back ends that use them also read the columns subreddit, title and parent_id, where they are, and RUN/context.csv.
 Writes RUN/candidates.csv, or --out: exactly num_candidates rows per comment, in the order of the comments; none for a comment for which the
-       back end fails, which the manifest's `left_out` counts by reason. The manifest's `speed` has the words and seconds of those written
-       by this process, without loading the model, and its peak memory in MB.
+       back end fails, which the manifest's `left_out` counts by reason; the same command asks again for those whose reason may pass, such
+       as a time-out of a server. The manifest's `speed` has the words and seconds of those written by this process, without loading the
+       model, and its peak memory in MB.
 
     python run_bot.py generate --run data/runs/X
     python run_bot.py generate --in lm_train.csv --in lm_val.csv --in lm_test.csv --out fakes.csv --sample 4500 --num-candidates 1 --seed 7
@@ -26,6 +27,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,7 +36,7 @@ import typer
 from bot import cli, cluster, config, files, generators, schema, text
 from bot.cli import Clock, UserError, progress_bar, redirect_messages
 from bot.conduct.reasons import Reason
-from bot.generators import Failed, Place
+from bot.generators import PASSING, Failed, Place
 from bot.schema import Candidate, Context
 from bot.weights import serving
 
@@ -111,7 +113,7 @@ def generate(
     context: Path | None = None,
 ) -> int:
     """Write `out` for the comments of all `sources`, or for one comment; returns the number of candidates. Does nothing if `out` exists and
-    is current.
+    is current, unless comments are missing in it for a reason that may pass.
 
     context: a context.csv, for back ends that read where comments are.
 
@@ -129,17 +131,25 @@ def generate(
     read = [*sources, *([context] if context else [])]
     made_from = origin(read, settings, seed, sample)
     made_from["input"] += [text.fingerprint(comment)] if comment is not None else []
-    if (existing := files.current_rows(out, made_from)) is not None:
+    kept = unfinished(out, made_from)
+    if not kept and (existing := files.current_rows(out, made_from)) is not None:
         return existing
     report(sources, len(comments), left_out)
     places = places_of(table, schema.read_rows(context, Context) if context else []) if reads_places else {}
     with files.part(out, made_from, _candidates) as part:
-        done, failed, speed = answered(comments, part, settings, seed, places)
+        done, failed, speed = answered(comments, part, settings, seed, places, kept)
         left_out |= failed
         rows = (candidate for comment_id, _ in comments for candidate in done.get(comment_id, []))
         count = schema.write_rows(out, Candidate, rows, made_from, left_out=left_out, speed=speed)
     print(f"{count:,} candidates for {len(done):,} comments in {schema.display_name(out)}")
     return count
+
+
+def unfinished(out: Path, made_from: Mapping[str, Any]) -> list[list[Candidate]]:
+    """The candidates for each comment in `out` if it is current but lacks comments for a reason that may pass; otherwise nothing."""
+    if not files.is_current(out, made_from) or not PASSING & (files.read_manifest(out) or {}).get("left_out", {}).keys():
+        return []
+    return [list(group) for _, group in groupby(schema.read_rows(out, Candidate), key=lambda row: row.comment_id)]
 
 
 def drawn(count: int, sample: int | None, seed: int) -> Collection[int]:
@@ -177,12 +187,13 @@ def answered(
     settings: config.GenerateSettings,
     seed: int,
     places: Mapping[str, Place],
+    kept: Sequence[list[Candidate]] = (),
 ) -> tuple[dict[str, list[Candidate]], dict[str, int], dict[str, float]]:
     """The candidates for each comment, by its id, the number of comments that failed by reason, and the speed.
 
-    Those in `part` are not generated again; new ones are added to it. Raises UserError if all comments fail.
+    Those in `part` and `kept` are not generated again; new ones are added to `part`. Raises UserError if all comments fail.
     """
-    done = {candidates[0].comment_id: candidates for candidates in part.done}
+    done = {candidates[0].comment_id: candidates for candidates in (*kept, *part.done)}
     if done:
         print(f"resuming after {len(done)} of {len(comments)} comments")
     left = [pair for pair in comments if pair[0] not in done]

@@ -87,6 +87,6 @@ def identity(path: Path) -> str:
         return files.sha256_of(path)
     parts = server.model_dump(mode="json", exclude={"url", "timeout_seconds", "examples"})
     if server.examples:
-        with suppress(OSError):  # the generator reports it
+        with suppress(OSError, files.FileError):  # the generator reports it
             parts["examples"] = files.sha256_of(server.examples)
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
