@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import functools
+import io
 import os
 import resource
 import signal
@@ -190,6 +191,7 @@ def run_command(main: Callable[..., Any], name: str, arguments: Sequence[str] | 
     """
     import typer
 
+    _forgive_streams()
     if isinstance(main, typer.Typer):
         app = main
     else:
@@ -212,6 +214,18 @@ def run_command(main: Callable[..., Any], name: str, arguments: Sequence[str] | 
         where = error.filename or "while writing"
         print(f"{name}: the disk is full ({where}); free some space and repeat the command", file=sys.stderr)
         sys.exit(DISK_FULL)
+
+
+def _forgive_streams() -> None:
+    """Letters that a terminal cannot show or that somebody typed in another encoding become question marks, and closed input is at its end.
+
+    Tables on standard input and output are read and written as bytes, so they do not change.
+    """
+    if sys.stdin is None:
+        sys.stdin = Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115  # for the whole process
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 class Clock:

@@ -8,13 +8,14 @@ are not settings: they come only from the environment or praw.ini (see reddit/cl
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 import tomllib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -55,7 +56,7 @@ _NOT_SETTINGS = ("BOT_BASES", "BOT_RESTARTED")  # the folder of base weights (we
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 def _not_empty(path: Any) -> Any:
@@ -342,10 +343,12 @@ def meant(name: str, known: Sequence[str]) -> str:
 
     >>> meant("fetch.subredits", setting_names()), meant("generate.minimum_words", setting_names()), meant("xyz", setting_names())
     (' (did you mean fetch.subreddits?)', ' (did you mean choose.minimum_words?)', '')
+    >>> meant("subreddits", setting_names()), meant("chose", setting_names())
+    (' (did you mean fetch.subreddits?)', ' (did you mean choose?)')
     """
-    last, known = name.rpartition(".")[2], [each for each in known if ("." in each) == ("." in name)]
-    close = [each for each in known if "." in name and each.rpartition(".")[2] == last]
-    close = close or difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+    last, of_its_level = name.rpartition(".")[2], [each for each in known if ("." in each) == ("." in name)]
+    close = [each for each in known if "." in each and each.rpartition(".")[2] == last]
+    close = close or difflib.get_close_matches(name, of_its_level, n=1, cutoff=0.75)
     return f" (did you mean {' or '.join(close)}?)" if close else ""
 
 
@@ -371,6 +374,9 @@ def load(path: Path | None) -> Settings:
             f"{unknown}: no such setting{meant(unknown.upper(), variable_names())}; use BOT_SECTION__NAME, with one of the sections"
             f" {', '.join(Settings.model_fields)}"
         )
+    if wrong := next((name for name in content if name not in Settings.model_fields), None):  # pydantic would take some for its own
+        file, hint = f"{path}:{line_of(source, [wrong])}", meant(wrong, setting_names())
+        raise WrongSettings(f"{file} setting {text.printable(wrong)}: no such setting{hint}; see config.example.toml")
     try:
         return Settings(**content)
     except ValidationError as error:
@@ -378,13 +384,32 @@ def load(path: Path | None) -> Settings:
         first = next((each for each in problems if each["type"] == "extra_forbidden"), problems[0])  # it may cause the others
         place = first["loc"]
         name = ".".join(map(str, place))
-        variable = next((each for each in os.environ if each.upper() == "BOT_" + "__".join(map(str, place[:2])).upper()), None)
+        set_there = ["BOT_" + "__".join(map(str, place[:length])).upper() for length in range(len(place), 0, -1)]
+        variable = next((each for wanted in set_there for each in os.environ if each.upper() == wanted), None)
         file = f"{path}:{line_of(source, place)}" if path is not None else "environment:"
         problem = f"no such setting{meant(name, setting_names())}" if first["type"] == "extra_forbidden" else first["msg"]
         problem = problem.removeprefix("Value error, ")
         raise WrongSettings(f"{f'{variable}:' if variable else file} setting {name}: {problem}; see config.example.toml") from None
-    except SettingsError as error:
-        raise WrongSettings(f"""environment: {error}; write a list as BOT_FETCH__SUBREDDITS='["a", "b"]'""") from None
+    except SettingsError:
+        name = next(filter(_is_no_json, os.environ), "environment")
+        raise WrongSettings(f"""{name}: not readable as JSON; write a list as BOT_FETCH__SUBREDDITS='["a", "b"]'""") from None
+
+
+def _is_no_json(variable: str) -> bool:
+    """True for a variable of a section, or of a setting with several values, whose value is not JSON."""
+    model: Any = Settings
+    for part in variable[4:].lower().split("__"):
+        field = getattr(model, "model_fields", {}).get(part)
+        if field is None or not variable.upper().startswith("BOT_"):
+            return False
+        model = field.annotation
+    if not hasattr(model, "model_fields") and get_origin(model) not in (list, tuple, dict):
+        return False
+    try:
+        json.loads(os.environ[variable])
+    except ValueError:
+        return True
+    return False
 
 
 def _read(path: Path) -> tuple[str, dict[str, Any]]:
@@ -397,6 +422,7 @@ def _read(path: Path) -> tuple[str, dict[str, Any]]:
     except tomllib.TOMLDecodeError as error:
         place = re.search(r"\(at (line \d+, column \d+|end of document)\)$", str(error))
         raise WrongSettings(f"{path}: not readable as TOML ({place[1] if place else 'invalid syntax'}); see config.example.toml") from None
-    except (UnicodeDecodeError, IsADirectoryError) as error:
-        reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else "a folder"
+    except (UnicodeDecodeError, IsADirectoryError, RecursionError) as error:
+        reasons = {UnicodeDecodeError: "not UTF-8", IsADirectoryError: "a folder", RecursionError: "nested too deeply"}
+        reason = reasons[type(error)]
         raise WrongSettings(f"{path}: not readable as TOML ({reason}); see config.example.toml") from None

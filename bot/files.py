@@ -336,6 +336,8 @@ def check_output(
     """
     if path == STANDARD:
         return
+    if not path.name:
+        raise FileError(f"{path}: is a folder; give another output")
     companions = (manifest_path(path), part_path(path))
     try:
         for each in (path, *companions):
@@ -479,7 +481,7 @@ def current_rows(path: Path, made_from: Mapping[str, Any]) -> int | None:
 @functools.cache
 def standard_input() -> bytes:
     """The content of standard input, cached because a stage needs it for the rows and for the checksum."""
-    if sys.stdin is None:
+    if sys.stdin is None or sys.__stdin__ is None:
         raise UserError("standard input is closed; give --in FILE")
     return sys.stdin.buffer.read()
 
@@ -613,7 +615,7 @@ def run_folder(folder: Path, make: bool = False) -> Iterator[dict[str, str]]:
     """
     try:
         _check_run_folder(folder, make)
-        new = not folder.exists()
+        new, was_locked = not folder.exists(), (folder / RUN_LOCK).exists()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # it contains names and texts of users
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror}); give another run folder") from None
@@ -628,6 +630,8 @@ def run_folder(folder: Path, make: bool = False) -> Iterator[dict[str, str]]:
         except BaseException:
             if new and [each.name for each in folder.iterdir()] == [RUN_LOCK]:  # nothing was written
                 shutil.rmtree(folder)
+            elif not was_locked and not has_manifest(folder / "comments.csv"):  # a foreign folder does not become one of runs
+                (folder / RUN_LOCK).unlink(missing_ok=True)
             raise
 
 

@@ -11,6 +11,7 @@ _WRITTEN = re.compile(
 )
 _SUBREDDIT = re.compile(r"[a-z0-9_]{2,24}")
 _PROFILE = re.compile(r"u_[a-z0-9_-]{3,20}")
+SANDBOX = "sandbox_"  # with which the names of the sandbox's subreddits begin
 COLLECTIONS = ("all", "popular", "friends", "mod", "random", "randnsfw", "myrandom")  # listings over many subreddits
 
 
@@ -63,7 +64,10 @@ def permalink_ids(written: str, site: str = "") -> tuple[str, str] | None:
     >>> permalink_ids("https://example.org/r/books/comments/1abc/a/k9z8y7x/"), permalink_ids("see /r/books/comments/1abc/a/b/")
     (None, None)
     """
-    parts = urlsplit(written.strip())
+    try:
+        parts = urlsplit(written.strip())
+    except ValueError:  # such as «http://[abc»
+        return None
     is_reddit = re.fullmatch(r"(?:[\w-]+\.)?reddit\.com", parts.netloc.lower()) is not None
     match = re.fullmatch(r"/(?:r|u|user)/[\w-]+/comments/([0-9a-z]+)/[^/\s]*/([0-9a-z]+)/?", parts.path)
     if match is None or not (parts.netloc == "" or is_reddit or parts.netloc == urlsplit(site).netloc):

@@ -190,19 +190,28 @@ def test_settings_cannot_be_changed() -> None:
         ("[fetch]\nsubmissions = 101\n", "fetch.submissions"),
         ("[choose]\nminimum_realism = 1.5\n", "choose.minimum_realism"),
         ("fetch = 5\n", "fetch"),
+        ("[rank.weights]\nintercept = nan\n", "rank.weights.intercept"),
+        ("[choose]\nminimum_rank = -inf\n", "choose.minimum_rank"),
+        ('_env_prefix = "FOO_"\n', "_env_prefix"),  # an argument of pydantic
+        ('subreddits = ["books"]\n', "subreddits"),
     ],
 )
 def test_an_invalid_value_is_reported_with_file_line_and_setting(tmp_path: Path, content: str, setting: str) -> None:
     path = write_config(tmp_path, content)
     message = refusal(path)
-    line = 1 if setting in ("generate", "generat", "fetch") else 2
+    line = 2 if "." in setting else 1
     assert message.startswith(f"{path}: line {line} setting {setting}: ") and "config.example.toml" in message
     assert "found" not in message
 
 
 @pytest.mark.parametrize(
     ("variable", "value", "setting"),
-    [("BOT_GENERATE__TEMPERATURE", "hot", "generate.temperature"), ("BOT_GENERATE__TEMPRATURE", "0.7", "generate.temprature")],
+    [
+        ("BOT_GENERATE__TEMPERATURE", "hot", "generate.temperature"),
+        ("BOT_GENERATE__TEMPRATURE", "0.7", "generate.temprature"),
+        ("BOT_RANK__WEIGHTS__CHOICE", "-7", "rank.weights.choice"),
+        ("BOT_FETCH", '{"depth": 99}', "fetch.depth"),
+    ],
 )
 def test_an_invalid_variable_is_reported_even_if_there_is_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, setting: str
@@ -227,12 +236,13 @@ def test_a_variable_with_an_unknown_section_is_reported_with_the_known_sections(
 def test_a_variable_that_is_not_json(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     monkeypatch.setenv(variable, "books")
     message = refusal(None)
-    assert message.startswith("environment: ") and "fetch" in message and "BOT_FETCH__SUBREDDITS='[" in message
+    assert message.startswith(f"{variable}: not readable as JSON; ") and "BOT_FETCH__SUBREDDITS='[" in message
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     assert "no such config file" in refusal(tmp_path / "none.toml")
     assert "not readable as TOML" in refusal(tmp_path)
+    assert "nested too deeply" in refusal(write_config(tmp_path, f"x = {'[' * 5000}"))
     path = write_config(tmp_path, "[generate\n")
     assert refusal(path).startswith(f"{path}: not readable as TOML")
     path.write_bytes(b"x = '\xff'\n")

@@ -473,6 +473,23 @@ def test_a_run_folder_is_locked_except_for_the_stages_of_the_run(tmp_path: Path)
         pass
 
 
+def test_a_foreign_folder_does_not_become_a_run_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    with pytest.raises(RuntimeError), files.run_folder(folder):
+        raise RuntimeError  # such as: it has no comments.csv
+    assert list(folder.iterdir()) == []
+    (folder / "report.html").write_text("mine")
+    with pytest.raises(FileError, match="report.html: already exists, but the folder contains no run"), files.run_folder(folder):
+        pass
+
+
+@pytest.mark.parametrize("name", ["", ".", "/"])
+def test_a_name_that_is_only_a_folder_is_no_output(name: str) -> None:
+    with pytest.raises(FileError, match="is a folder; give another output"):
+        files.check_output(Path(name))
+
+
 def test_a_run_folder_with_foreign_files(tmp_path: Path) -> None:
     for name in files.RUN_FILES:
         folder = tmp_path / name / "run"

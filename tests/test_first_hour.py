@@ -6,6 +6,7 @@ import io
 import os
 import pty
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -90,14 +91,14 @@ def test_a_misspelt_command_or_option(typed: list[str], meant: str) -> None:
 
 
 def test_init_asks_until_the_answers_are_valid(tmp_path: Path) -> None:
-    answers = ["", "r/a b/c", "r/Books, askhistorians", "x", "u/my_bot", "my bot", "", "y", "?", "u/mod, «mail» of 1 May", "u/other"]
+    answers = ["", "r/a b/c", "r/Books, askhistorians", "x", "u/my_bot", "my bot", "", "y", "?", "u/mod 👍, «mail» of\x7f 1 May", "u/other"]
     done = bot("init", "--out", str(tmp_path / "my.toml"), given="\n".join(answers) + "\n")
     assert done.returncode == 0, done.stderr
     loaded = config.load(tmp_path / "my.toml")
     assert loaded.fetch.subreddits == ["books", "askhistorians"]
     assert re.fullmatch(r"\w+:reply-bot:0\.1 \(by /u/my_bot\)", loaded.reddit.user_agent)
     assert [(each.subreddit, each.permitted_by) for each in loaded.submit.allowed] == [
-        ("books", "u/mod, «mail» of 1 May"),
+        ("books", "u/mod 👍, «mail» of\x7f 1 May"),
         ("askhistorians", "u/other"),
     ]
     before = (tmp_path / "my.toml").read_bytes()
@@ -110,6 +111,20 @@ def test_init_for_dry_runs(tmp_path: Path) -> None:
     assert config.load(tmp_path / "dry.toml").submit.allowed == [] and "--post" not in done.stdout
     done = bot("init", "--out", str(tmp_path / "half.toml"), given="books\n")
     assert done.returncode == 1 and "nothing was written" in done.stderr and not (tmp_path / "half.toml").exists()
+
+
+@pytest.mark.usefixtures("cold")
+@pytest.mark.parametrize("arguments", [("init", "--out", "i.toml"), ("judge", "scored.csv", "--reader", "ann", "--out", "j.csv")])
+def test_closed_and_garbled_standard_input(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    names = ["comment_id", "candidate_id", "comment", "reply", "verdict"]
+    rows = [["t1_a", f"t1_a-{n}", "Why? \N{GRINNING FACE}", f"Because {n}.", verdict] for n, verdict in enumerate(("chosen", "kept"))]
+    schema.write_table(tmp_path / "scored.csv", names, [dict(zip(names, row, strict=True)) for row in rows])
+    command = " ".join(map(shlex.quote, [*RUN_BOT, *arguments]))
+    for script, encoding in ((f"{command} <&-", "latin-1:strict"), (f"printf 'b\\377\\n' | {command}", "utf-8:strict")):
+        environment = {**os.environ, "PYTHONIOENCODING": encoding}
+        done = subprocess.run(["sh", "-c", script], cwd=tmp_path, env=environment, capture_output=True, encoding="latin-1", check=False)
+        assert done.returncode in (0, 1) and "Traceback" not in done.stderr, done.stderr
+        assert "nothing was written" in done.stderr or "0 of 1 pairs read by ann" in done.stdout
 
 
 # --- doctor ---------------------------------------------------------------------------------------------------------------

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+from bot import names as site
 from bot import schema
 from bot.cli import Unreachable, UserError
+from bot.evaluate import judge
 from bot.online import fetch
 from bot.posting import purge
-from bot.sandbox import server
+from bot.sandbox import seed, server
 from bot.sandbox.server import Box
-from bot.schema import Comment, Context, Harvested, Scored
+from bot.schema import BlindPair, Comment, Context, Harvested, Judgement, Scored
 from tests.posting import no_sleep
 
 
@@ -81,6 +85,10 @@ def test_more_comments_than_fit_into_a_request(box: Box, data: Path) -> None:
     assert left == [name for number, name in enumerate(made) if number % 3]
 
 
+def test_the_names_of_the_sandboxs_subreddits_tell_its_comments() -> None:
+    assert all(each.name.startswith(site.SANDBOX) for each in seed.SUBREDDITS)
+
+
 def test_only_comments_of_the_configured_site_are_checked(box: Box, data: Path) -> None:
     """Comments from Reddit are missing in the sandbox, but that does not mean that they were deleted."""
     run = data / "runs" / "two"
@@ -90,6 +98,24 @@ def test_only_comments_of_the_configured_site_are_checked(box: Box, data: Path) 
     before = names(data)
     gone(data)
     assert len(schema.read_rows(run / "comments.csv", Comment)) == 1 and names(data) == before
+
+
+def test_answers_and_sheets_of_judge_are_checked_too(box: Box, data: Path) -> None:
+    """Their comments may no longer be in any run folder. Those of another site are not asked for."""
+    shown, hidden, *_ = sorted(names(data))
+    ids = {shown: "sandbox_books", hidden: "sandbox_books", "t1_real": "books"}
+    pairs = [BlindPair("p", "", "", "", name, where, "", "c", "", "a", "", "b", 1) for name, where in ids.items()]
+    judge.write_sheet(pairs, data / "sheet.csv")
+    rows = [Judgement(**asdict(pair), who="ann", judged_utc=1, better=1, first_acceptable=True, second_acceptable=True) for pair in pairs]
+    schema.append_rows(data / "judgements.csv", Judgement, rows)
+    shutil.rmtree(data / "runs")
+    (data / "notes.csv").write_bytes(b"\xff\xfe")  # no table of ours
+    gone(data)
+    (data / "notes.csv").unlink()
+    box.store.blank(hidden, "[deleted]")
+    gone(data)
+    for name in ("judgements.csv", "sheet.csv"):
+        assert [row["comment_id"] for row in schema.read_table(data / name)[1]] == [shown, "t1_real"]
 
 
 def test_nothing_is_removed_if_reddit_cannot_be_read(box: Box, data: Path) -> None:

@@ -253,6 +253,26 @@ def test_keys_in_the_terminal(reading: Reading) -> None:
     assert "nothing to undo" in typed(Reading(reading.pairs, reading.out, "bob"), "u")
 
 
+def test_keys_for_a_pair_that_was_answered_elsewhere_are_not_taken_for_the_next(reading: Reading) -> None:
+    """In another tab, by the same person, after the first key."""
+    first, second, *_ = reading.pairs
+    lines = iter(["2", "y", "1", "n", "y"])
+
+    def ask(prompt: str) -> str:
+        if prompt.startswith("reply 1") and first.pair_id not in reading.answered():
+            reading.record({first.pair_id: Answer(1, True, False)})
+        if (line := next(lines, None)) is None:
+            raise EOFError
+        return line
+
+    console = Console(file=io.StringIO(), width=100)
+    judge.read_in_terminal(reading, ask, console)
+    assert isinstance(console.file, io.StringIO)
+    assert "answered elsewhere" in console.file.getvalue() and console.file.getvalue().count(" of 6") == 3
+    assert [row.pair_id for row in schema.read_rows(reading.out, Judgement)] == [first.pair_id, second.pair_id]
+    assert answers_in(reading) == [(1, True, False), (1, False, True)]
+
+
 def test_an_interrupt_loses_nothing(reading: Reading) -> None:
     lines = iter(["1yy", "2y"])
 

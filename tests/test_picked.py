@@ -43,8 +43,15 @@ def test_the_same_reply_is_learnt_for_few_comments() -> None:
 def test_what_the_bot_would_not_say_is_not_learnt() -> None:
     rows = [row("0", "Look at www.example.com for it", 0.9), row("0", "You should kill yourself", 0.8), row("0", "It was the rain.", 0.4)]
     patterns = config.ConductSettings(comment_classifier=None, reply_classifier=None)
-    unfit = picked.unfit_replies(rows, patterns)
+    unfit = picked.unfit_pairs(rows, patterns)
     assert [each["reply"] for each in picked.picks(rows, FLOORS, unfit)] == ["It was the rain."]
+
+
+def test_a_reply_that_is_unfit_for_one_comment_may_be_fit_for_another() -> None:
+    echo = "The kettle in my kitchen takes ten minutes"
+    rows = [{**row("0", echo, 0.9), "comment": f"{echo} to boil"}, row("1", echo, 0.95), row("1", "It was the rain.", 0.5)]
+    unfit = picked.unfit_pairs(rows, config.ConductSettings(comment_classifier=None, reply_classifier=None))
+    assert [(each["comment_id"], each["reply"]) for each in picked.picks(rows, FLOORS, unfit)] == [("t1_1", echo)]
 
 
 def test_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

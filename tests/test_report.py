@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from bot import files, schema
+from bot import cli, files, schema
 from bot.conduct.what import Unfit
 from bot.conduct.when import Refusal
 from bot.conduct.where import Reason
@@ -205,6 +205,22 @@ def test_page_shows_submissions_and_their_outcomes(tmp_path: Path) -> None:
     assert "posted: the reply is on the site ( t1_new )" in text and "locked: not posted, the thread is locked" in text
 
 
+def test_what_a_person_chose_and_waiting_replies_of_other_runs(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    attempts = [
+        Submitted("t1_a", "t3_x", "t1_a-0", "posted", "t1_new", 1_700_000_100, "Edited by a person."),
+        Submitted("t1_b", "t3_y", "t1_b-2", "posted", "t1_own", 1_700_000_100, "Answered after all."),
+        Submitted("t1_old", "t3_o", "t1_old-0", "posted", "t1_then", 1_700_000_100, "A reply that waited."),
+        Submitted("t1_older", "t3_p", "t1_older-0", "locked", "", 1_700_000_100, "Another."),
+    ]
+    schema.write_rows(tmp_path / "submitted.csv", Submitted, attempts, {"chosen": files.sha256_of(tmp_path / "chosen.csv")})
+    sentence = "Submitted: 2 of 2 replies posted. Waiting replies of other runs: 1 of 2 replies posted (locked 1)."
+    table = printed(tmp_path, 160)
+    assert sentence in page_of(tmp_path).flat() and sentence in " ".join(table.split())
+    assert "a person’s choice: Edited by a person." in table and "a person’s choice: Answered after all." in table
+    assert f"chosen {SCRIPT}" not in table and "nothing: all" not in table
+
+
 def test_outcomes_of_other_texts_are_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A run was posted, then repeated with another seed and not submitted: the candidates have the same ids but other texts."""
     write_run(tmp_path)
@@ -358,9 +374,10 @@ def test_table_on_an_ascii_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding="ascii")
     monkeypatch.setattr("sys.stdout", stream)
-    report.main(write_run(tmp_path))
+    with pytest.raises(SystemExit) as end:
+        cli.run_command(report.main, "report", ["--run", str(write_run(tmp_path))])
     stream.flush()
-    assert raw.getvalue().decode("ascii").endswith(f"{tmp_path / 'report.html'}\n")
+    assert end.value.code == 0 and raw.getvalue().decode("ascii").endswith(f"{tmp_path / 'report.html'}\n")
 
 
 def test_the_path_of_the_page_is_printed_last(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

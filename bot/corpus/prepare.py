@@ -321,7 +321,7 @@ def realism_command(
     if not rows:
         names = ", ".join(map(str, fakes))
         raise UserError(f"{names}: none of the comment_ids occurs in {out}/lm_*.csv; generate candidates from one of those files")
-    made_from = {"fakes": {file.name: files.sha256_of(file) for file in fakes}}
+    made_from = {"fakes": [files.sha256_of(file) for file in fakes]}
     used = sum(row.label == 0 for row in rows)
     empty = sum(not text.clean(candidate.reply) for candidate in candidates)
     dropped = {"nothing_left": empty, "comment_not_in_lm": len(candidates) - used - empty}

@@ -236,10 +236,14 @@ def read_in_terminal(reading: Reading, ask: Callable[[str], str] = input, consol
     An answer is three keys in one line (`1yn`) or in several. `u` clears what was typed for this pair, or else removes the last answer.
     """
     console = console or Console(highlight=False)
-    keys = ""
+    keys, shown = "", ""  # shown: the pair on the screen
     while (pair := reading.next_pair(answered := reading.answered())) is not None:
+        if keys and pair.pair_id != shown:
+            console.print("answered elsewhere before; not recorded again")
+            keys = ""
         if not keys:
             _show(pair, len(answered), len(reading.pairs), console)
+            shown = pair.pair_id
         try:
             typed = "".join(ask(PROMPTS[len(keys)]).lower().split())
         except EOFError:

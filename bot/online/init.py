@@ -55,11 +55,18 @@ EXAMPLE = """\
 
 def config_text(subreddits: Sequence[str], user_agent: str, permitted_by: Mapping[str, str]) -> str:
     """The config. permitted_by: subreddit -> who permitted the bot to post there; others are not posted in."""
-    blocks = [
-        f"[[submit.allowed]]\nsubreddit = {json.dumps(name)}\npermitted_by = {json.dumps(who)}\n" for name, who in permitted_by.items()
-    ]
-    allowed = "\n".join(blocks) or EXAMPLE.format(subreddit=json.dumps(subreddits[0]))
-    return TEMPLATE.format(user_agent=json.dumps(user_agent), subreddits=json.dumps([*subreddits]), allowed=allowed.rstrip())
+    blocks = [f"[[submit.allowed]]\nsubreddit = {toml(name)}\npermitted_by = {toml(who)}\n" for name, who in permitted_by.items()]
+    allowed = "\n".join(blocks) or EXAMPLE.format(subreddit=toml(subreddits[0]))
+    return TEMPLATE.format(user_agent=toml(user_agent), subreddits=toml([*subreddits]), allowed=allowed.rstrip())
+
+
+def toml(value: str | list[str]) -> str:
+    """A text or a list of texts in TOML's notation, which is that of JSON, except for surrogate pairs and DEL.
+
+    >>> toml("\N{GRINNING FACE} \x7f"), toml(["a"])
+    ('"😀 \\\\u007f"', '["a"]')
+    """
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def subreddit_names(written: str) -> list[str]:

@@ -287,7 +287,9 @@ def problem_of(db: sqlite3.Connection, stopped: Refusal | None) -> UserError | N
 def earlier_outcome(known: Reply, reply: Reply) -> tuple[str, str]:
     """The outcome that the ledger has for a comment, and the id of our reply to it."""
     same = (known.candidate_id, known.body) == (reply.candidate_id, reply.body)
-    return (Refusal.ALREADY_REPLIED if known.state in (State.POSTED, State.WITHDRAWN) and not same else known.outcome), known.reply_id
+    if known.state in (State.POSTED, State.WITHDRAWN) and not same:
+        return Refusal.ALREADY_REPLIED, known.reply_id
+    return (Settled.DELETED if known.state is State.WITHDRAWN else known.outcome), known.reply_id
 
 
 def attempt_of(reply: Reply, outcome: str, reply_id: str, utc: int) -> Submitted:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from bot import cli, files, schema
+from bot import cli, files, names, schema
 from bot.cli import UserError
 from bot.reddit import client as reddit
 from bot.reddit.requestor import Client
@@ -22,24 +22,42 @@ def gone_ids(client: Client, tables: Iterable[Path], problems: list[str]) -> set
     Raises:
         UserError: Reddit cannot be reached or read.
     """
-    names: set[str] = set()
+    ids: set[str] = set()
     for path in tables:
-        if path.name not in READ_FROM_REDDIT or of_sandbox(path) is not reddit.is_sandbox(client.config.oauth_url):
-            continue
         try:
-            rows = schema.read_cells(path)
-            header = next(rows)
-            if "comment_id" in header:
-                place = header.index("comment_id")
-                names |= {cells[place] for cells in rows if cells[place].startswith("t1_")}
+            ids |= ids_of(path, reddit.is_sandbox(client.config.oauth_url))
         except UserError as error:
             problems.append(str(error))
-    ordered = sorted(names)
+    ordered = sorted(ids)
     there: set[str] = set()
     for start in cli.track(range(0, len(ordered), BATCH), "asking Reddit, 100 comments at a time"):
         standings = reddit.standings(client, ordered[start : start + BATCH])
         there |= {name for name, standing in standings.items() if standing.body}
-    return names - there
+    return ids - there
+
+
+def ids_of(path: Path, in_sandbox: bool) -> set[str]:
+    """The comments in a table that were read from Reddit or, if `in_sandbox`, from the sandbox. Raises UserError if it cannot be read.
+
+    Answers and sheets of `judge` may have comments of both; the subreddit says which.
+    """
+    if path.suffix != ".csv":
+        return set()
+    rows = schema.read_cells(path)
+    try:
+        header = next(rows, [])
+    except UserError:
+        if path.name in READ_FROM_REDDIT:
+            raise
+        return set()  # `purge` names it if there is something to remove
+    if {"pair_id", "comment_id", "subreddit"} <= {*header}:
+        place, subreddit = header.index("comment_id"), header.index("subreddit")
+        stored = {cells[place] for cells in rows if cells[subreddit].startswith(names.SANDBOX) is in_sandbox}
+    elif "comment_id" in header and path.name in READ_FROM_REDDIT and of_sandbox(path) is in_sandbox:
+        stored = {cells[header.index("comment_id")] for cells in rows}
+    else:
+        return set()
+    return {name for name in stored if name.startswith("t1_")}
 
 
 def of_sandbox(table: Path) -> bool:

@@ -49,6 +49,7 @@ class Settled(Phrased):
     PARKED = "parked", "it may have been posted, but Reddit does not show it: a person has to check"
     NEVER = "never", "not posted, cancelled by a person"
     FORGOTTEN = "forgotten", "not posted, its author was forgotten"
+    DELETED = "deleted_by_us", "it was posted, and deleted by the bot"
 
 
 # States of replies that are, may be or were on Reddit. They count towards the caps and the limit of one reply per thread.

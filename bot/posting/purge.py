@@ -393,7 +393,7 @@ def purge_command(
     data: Annotated[Path, typer.Option(metavar="DIR", help="folder to search, with all its subfolders")] = Path("data"),
     also: Annotated[list[Path] | None, typer.Option(metavar="DIR", help="another such folder; may be repeated")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only print what would be removed")] = False,
-    gone: Annotated[bool, typer.Option("--gone", help="purge the comments of run folders and harvest that are deleted on Reddit")] = False,
+    gone: Annotated[bool, typer.Option("--gone", help="purge stored comments that are deleted on Reddit: of runs, harvest, judge")] = False,
     config_file: Annotated[Path | None, typer.Option("--config", help="TOML settings, for --gone")] = None,
 ) -> None:
     """Remove every trace of comments, replies and threads from extracts, prepared files and run folders."""

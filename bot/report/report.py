@@ -14,7 +14,6 @@ loading anything), and the table prints it without control characters and withou
 from __future__ import annotations
 
 import csv
-import io
 import math
 import sys
 from collections import Counter
@@ -196,12 +195,18 @@ def sent(run: Run) -> str:
     )
     if run.submitted is None:
         return f"Nothing from this run was sent.{before}" if before else "Dry run: nothing was sent."
-    posted = sum(row.outcome == "posted" for row in run.submitted)
-    failed = counted(row.outcome for row in run.submitted if row.outcome != "posted")
     where = " in the local sandbox" if dig(run.made_from, ["comments", "source"]) == "sandbox" else ""
-    return (
-        f"Submitted: {posted} of {_many(len(run.submitted), 'reply', 'replies')} posted{where}{f' ({failed})' if failed else ''}.{before}"
-    )
+    here = {comment.comment_id for comment in run.comments}
+    own = [row for row in run.submitted if row.comment_id in here]
+    waiting = [row for row in run.submitted if row.comment_id not in here]
+    also = f" Waiting replies of other runs: {_posted(waiting)}." if waiting else ""
+    return f"Submitted: {_posted(own, where)}.{also}{before}"
+
+
+def _posted(rows: Sequence[Submitted], where: str = "") -> str:
+    posted = sum(row.outcome == "posted" for row in rows)
+    failed = counted(row.outcome for row in rows if row.outcome != "posted")
+    return f"{posted} of {_many(len(rows), 'reply', 'replies')} posted{where}{f' ({failed})' if failed else ''}"
 
 
 def _many(count: int, one: str, more: str) -> str:
@@ -234,6 +239,11 @@ def number(value: float | None) -> str:
 def table(run: Run, width: int) -> Table:
     """One row per comment: the comment, the chosen reply and its scores, or why there is no reply. width: of the terminal."""
     chosen = {row.comment_id: row for row in run.chosen}
+    by_person = {
+        row.comment_id: row.reply
+        for row in run.submitted or []
+        if row.reply and (row.comment_id not in chosen or chosen[row.comment_id].reply != row.reply)
+    }
     threads = {row.thread_id for row in run.chosen}
     groups = by_comment(run.scored)
     result = Table(box=box.HORIZONTALS, show_lines=True, width=min(width, 180), pad_edge=False, header_style="bold")
@@ -245,7 +255,11 @@ def table(run: Run, width: int) -> Table:
         quoted = Text(f"{text.printable(comment.author) or '(unknown)'}: ", style="dim")
         quoted.append(shorten(text.printable(comment.comment), max(40, int(width * 0.9))), style="not dim")
         row = chosen.get(comment.comment_id)
-        if row is None:
+        if comment.comment_id in by_person:
+            words = Text("a person’s choice: ", style="dim")
+            words.append(text.printable(by_person[comment.comment_id]), style="not dim")
+            result.add_row(quoted, words, *[Text("–", style="dim")] * 3)
+        elif row is None:
             why = why_nothing(groups.get(comment.comment_id, []), comment.thread_id in threads)
             result.add_row(quoted, Text(text.printable(why), style="italic yellow"), *[Text("–", style="dim")] * 3)
         else:
@@ -264,8 +278,6 @@ def print_table(folder: Path, console: Console | None = None) -> None:
 
 
 def _print(run: Run, console: Console) -> None:
-    if isinstance(console.file, io.TextIOWrapper):
-        console.file.reconfigure(errors="replace")  # not every terminal can show an emoji
     if not run.comments:
         why = counted(row.reason for row in run.skipped)
         words = f"No comments to answer; {len(run.skipped)} were skipped{f' ({why})' if why else ''}. {sent(run)}"

@@ -35,15 +35,18 @@ MOST_OF_ONE = 3  # comments that keep the same reply
 COLUMNS = ("comment_id", "comment", "reply", "realism_score", "rank_score")
 
 
-def picks(rows: Sequence[Mapping[str, Any]], settings: config.ChooseSettings, unfit: Collection[str] = ()) -> list[Mapping[str, Any]]:
-    """The best row of each comment, the highest rank_score first. rows: with COLUMNS, scores as numbers or None. unfit: replies to drop.
+def picks(
+    rows: Sequence[Mapping[str, Any]], settings: config.ChooseSettings, unfit: Collection[tuple[str, str]] = ()
+) -> list[Mapping[str, Any]]:
+    """The best row of each comment, the highest rank_score first. rows: with COLUMNS, scores as numbers or None. unfit: see unfit_pairs.
 
     >>> settings = config.ChooseSettings(minimum_realism=0, minimum_rank=0.3, minimum_words=2)
     >>> rows = [dict(zip(COLUMNS, ("t1_a", "Why?", reply, 0.5, rank))) for reply, rank in (("I see it", 0.4), ("Not I", 0.6), ("No", 0.9))]
-    >>> [row["reply"] for row in picks(rows, settings)], [row["reply"] for row in picks(rows, settings, {"Not I"})]
+    >>> [row["reply"] for row in picks(rows, settings)], [row["reply"] for row in picks(rows, settings, {("Why?", "Not I")})]
     (['Not I'], ['I see it'])
     """
-    fit = [row for row in rows if row["reply"] not in unfit and row["rank_score"] is not None and not _refusal(row, settings)]
+    scored = [row for row in rows if (row["comment"], row["reply"]) not in unfit and row["rank_score"] is not None]
+    fit = [row for row in scored if not _refusal(row, settings)]
     best: dict[str, Mapping[str, Any]] = {}
     times: Counter[str] = Counter()
     for row in sorted(fit, key=lambda row: -row["rank_score"]):
@@ -58,11 +61,12 @@ def _refusal(row: Mapping[str, Any], settings: config.ChooseSettings) -> str:
     return score.refusal(row["comment"], row["reply"], row["realism_score"], row["rank_score"], settings)
 
 
-def unfit_replies(rows: Sequence[Mapping[str, Any]], conduct: config.ConductSettings) -> set[str]:
-    """The replies that the bot would not say. Raises UserError if the classifier cannot be read."""
+def unfit_pairs(rows: Sequence[Mapping[str, Any]], conduct: config.ConductSettings) -> set[tuple[str, str]]:
+    """The (comment, reply) that the bot would not say. Raises UserError if the classifier cannot be read."""
     replies = list(dict.fromkeys(row["reply"] for row in rows))
     judged = dict(zip(replies, classifier.judge_replies(replies, conduct), strict=True))
-    return {row["reply"] for row in rows if what.may_say(row["reply"], what.around(row["comment"]), conduct, judged[row["reply"]])}
+    pairs = dict.fromkeys((row["comment"], row["reply"]) for row in rows)
+    return {(comment, reply) for comment, reply in pairs if what.may_say(reply, what.around(comment), conduct, judged[reply])}
 
 
 def with_people(chosen: Sequence[Mapping[str, Any]], people: list[LmRow], seed: int) -> list[LmRow]:
@@ -100,10 +104,10 @@ def main(
         numbers = {name: schema.numbers(path, table, name) for name in ("realism_score", "rank_score")}
         rows += [{**row, **{name: values[place] for name, values in numbers.items()}} for place, row in enumerate(table)]
     people = schema.read_rows(out / "lm_train.csv", LmRow)
-    chosen = picks(rows, settings.choose, unfit_replies(rows, settings.conduct))
+    chosen = picks(rows, settings.choose, unfit_pairs(rows, settings.conduct))
     if not chosen:
         raise UserError(f"{scored[0]}: no candidate passes the floors of [choose]; generate more, or lower choose.minimum_rank")
-    made_from = {"files": {path.name: files.sha256_of(path) for path in [*scored, out / "lm_train.csv"]}, "seed": seed}
+    made_from = {"files": [files.sha256_of(path) for path in [*scored, out / "lm_train.csv"]], "seed": seed}
     count = schema.write_rows(out / imitate.FILE, LmRow, with_people(chosen, people, seed), made_from, picked=len(chosen))
     comments = len({row["comment_id"] for row in rows})
     print(f"{out / imitate.FILE}: {count:,} rows, half of them picks; {len(chosen):,} of {comments:,} comments have one")
