@@ -8,6 +8,7 @@ exactly one separator.
 from __future__ import annotations
 
 import hashlib
+import html
 import re
 import unicodedata
 from functools import cache
@@ -73,11 +74,13 @@ _REMOVED_ELSEWHERE = re.compile(
 _ASIDE = re.compile(
     r"(?i)\[\s*(?:deleted|removed)\s+(?!by (?:the |its |their |an? )?(?:original )?(?:author|user|owner|poster)\b)\w"
 )  # not a notice
+# Scripts that overwrite comments put this at the end, some after other words.
+_SCRIPT = re.compile(r"(?i)this (?:post|comment|message) was (?:\w+ )?deleted and anonymi[sz]ed with\W{1,4}redact")
 _OVERWRITTEN = re.compile(
-    r"(?is)[<({]?\s*(?:(?:this|the|my|your|all)\s+)?(?:(?:old|original)\s+)?"
+    r"(?is)[<({]?\s*(?:sorry,?\s+)?(?:(?:this|the|my|your|all)\s+)?(?:(?:old|original)\s+)?"
     r"(?:comments?|posts?|contents?|messages?|replies|text|submission|thread|account)?\s*(?:has been|have been|was|were|is|got)?\s*"
     r"(?:mass |automatically |permanently |since )?"
-    r"(?:deleted|removed|overwritten|redacted|erased|wiped|unavailable|(?:edited|changed|replaced)(?= in protest))"
+    r"(?:deleted|removed|overwritten|redacted|erased|wiped|unavailable|(?:edited|changed|replaced)(?= in protest))(?:\s+and\s+\w+)?"
     r"(?:\s*[)>}.!]*\s*\Z|\s+(?:by|with|using|via|at the request of)\s+(?:an? |the |its |their |this "
     r"|reddit|redact|mods?\b|moderat|user\b|author|admin|automod|power|shreddit|me\b)"
     r"|\s+(?:in protest|in response to|to protect|due to|for violat|because of))"
@@ -201,11 +204,15 @@ def is_notice(body: str) -> bool:
     """
     if is_deleted(body):
         return bool(body.strip())
-    shown = " ".join(unicodedata.normalize("NFKC", body.strip().strip("*_~`^ \t")).split())
+    shown = " ".join(unicodedata.normalize("NFKC", html.unescape(body).strip().strip("*_~`^ \t")).split())
+    if _SCRIPT.search(shown):
+        return True
     if len(shown) > NOTICE_LENGTH:
         return False
     if _BRACKETED.fullmatch(shown) and not _ASIDE.match(shown):
-        return len(words(shown)) <= BRACKETED_WORDS or _REMOVED_ELSEWHERE.search(shown) is not None
+        if len(words(shown)) <= BRACKETED_WORDS or _REMOVED_ELSEWHERE.search(shown):
+            return True
+        shown = shown.strip("[ ]")
     return _OVERWRITTEN.match(shown) is not None
 
 

@@ -58,3 +58,13 @@ def test_delete() -> None:
 )
 def test_time_is_linear(unit: str) -> None:
     assert growth(asks.to_stop, unit + "x ") < 30 and growth(asks.to_delete, unit) < 30
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["u/plum_talker stop", "hey u/plum_talker, please stop", "stop @plum_talker", "pleaseee stop", "leave me aloneeee", "unsub\u00adscribe",
+     "[u/plum_talker](/u/plum_talker) stop"],
+)  # fmt: skip
+def test_a_name_and_long_or_split_words_hide_no_request(body: str) -> None:
+    assert asks.to_stop(body)
+    assert not asks.to_stop(f"> {body}\n\nWho says that?")

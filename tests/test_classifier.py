@@ -138,10 +138,7 @@ def test_a_classifier_learns_its_lines(tmp_path: Path, monkeypatch: pytest.Monke
     threat, insult, fine = classifier.judge_replies(["boil funny essay", "book funny essay", "kind funny minutes"], conduct)
     assert threat["threat"] > 0.5 > threat["insult"] and insult["insult"] > 0.5 > insult["threat"] and max(fine.values()) < 0.5
 
-    (tmp_path / "data" / "conduct").mkdir(parents=True)  # `evaluate --model` measures the exported model
-    (tmp_path / "lines.csv").rename(tmp_path / "data" / "conduct" / "reply_lines.csv")
-    monkeypatch.chdir(tmp_path)
-    measured = measure_conduct(out, card, tmp_path)
+    measured = measure_conduct(out, card, tmp_path)  # as `evaluate --model` does, on the same lines
     assert measured["misses"].keys() == card.metrics["misses"].keys() and measured["peoples_texts"] == card.metrics["peoples_texts"]
     missed_as_served = sum(int(each.split("/")[0]) for each in measured["misses"].values())
     assert abs(missed_as_served - missed) <= 2 and measured["peoples_texts_refused"] <= 0.04

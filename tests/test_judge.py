@@ -491,4 +491,4 @@ def test_a_port_in_use(reading: Reading) -> None:
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(UserError, match="is not available; give another --port"):
-        server.serve(server.make_app(make_pages(lambda _: reading)), taken.getsockname()[1])
+        server.listen(taken.getsockname()[1])

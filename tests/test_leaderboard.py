@@ -123,17 +123,34 @@ def test_a_judge_compares_with_the_reply_of_the_person() -> None:
 
 def test_acceptable_counts_random_candidates_of_the_same_model(tmp_path: Path) -> None:
     def judgement(n: int, source: str, pick: int, acceptable: tuple[bool, bool]) -> Judgement:
-        facts = (f"p{n}", source, "0" * 64, "verdict", f"t1_{n}", "s", "", "why", "a", "so", "b", "no", pick)
+        facts = (
+            f"p{n}",
+            source,
+            files.sha256_of(Path(source)) if Path(source).exists() else "0" * 64,
+            "verdict",
+            f"t1_{n}",
+            "s",
+            "",
+            "why",
+            "a",
+            "so",
+            "b",
+            "no",
+            pick,
+        )
         return Judgement(*facts, who="ann", judged_utc=1, better=0, first_acceptable=acceptable[0], second_acceptable=acceptable[1])
 
     for name, model in (("mine", "m"), ("other", "o")):
         (tmp_path / name).mkdir()
         candidates(tmp_path / name / "candidates.csv", {"t1_a": "so"}, made_from={"model": model})
+        (tmp_path / name / "scored.csv").write_text(f"scored by {name}")
     mine, other, gone = (str(tmp_path / name / "scored.csv") for name in ("mine", "other", "gone"))
     rows = [judgement(1, mine, 1, (False, True)), judgement(2, mine, 2, (False, True)), judgement(3, other, 1, (True, True))]
     share = generators.acceptable([*rows, judgement(4, gone, 1, (True, True))], "m")
     assert share and share[0] == 0.5  # of the two that are not picks
     assert generators.acceptable(rows, "unknown") is None
+    (tmp_path / "mine" / "scored.csv").write_text("scored again, from other candidates")
+    assert generators.acceptable(rows, "m") is None
 
 
 # --- rankers --------------------------------------------------------------------------------------------------------------

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from bot.conduct import letters, personal
+from bot.conduct import letters, personal, what
+from bot.conduct.what import Unfit
+from bot.config import ConductSettings
 
 DIGITS = {
     "Arabic-Indic": 0x660,
@@ -135,3 +137,24 @@ NO_ADDRESSES = [
 def test_famous_addresses_and_trails_are_not_personal() -> None:
     assert [text for text in ADDRESSES if not personal.has_address(text)] == []
     assert [text for text in NO_ADDRESSES if personal.has_address(text)] == []
+
+
+@pytest.mark.parametrize("space", ["   ", "\n", "\u2013", "\u2011", "\u00b7"])
+@pytest.mark.parametrize(
+    ("words", "number", "reason"),
+    [
+        ("", "4111 1111 1111 1111", Unfit.CARD_NUMBER),
+        ("", "DE89 3704 0044 0532 0130 00", Unfit.BANK_ACCOUNT),
+        ("his SSN is ", "078 05 1120", Unfit.DOCUMENT_NUMBER),
+        ("call ", "212 555 0143", Unfit.PHONE_NUMBER),
+    ],
+)
+def test_separators_hide_no_number(words: str, number: str, reason: Unfit, space: str) -> None:
+    """Reddit shows a line break and several blanks as one blank, and models write en dashes."""
+    reply = words + number.replace(" ", space)
+    assert what.may_say(reply, what.around("Which one?"), ConductSettings(reply_classifier=None)) is reason
+
+
+@pytest.mark.parametrize("body", ["my card is 4111 1111 1111 1111 12/27 123", "4111111111111111 12/27", "2 4111 1111 1111 1111"])
+def test_a_card_among_other_numbers(body: str) -> None:
+    assert personal.has_card_number(body)

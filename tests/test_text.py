@@ -460,3 +460,21 @@ def test_halves_are_independent_of_splits() -> None:
 @given(name=st.text())
 def test_any_thread_has_a_half(name: str) -> None:
     assert text.half_for(name) in {"rankers", "judge"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "This post was mass deleted and anonymized with Redact",
+        "melodic slap busy kettle *This comment was mass deleted and anonymized with [Redact](https://redact.example)*",
+        "Sorry, this post was deleted by the person who originally posted it.",
+        "[This comment has been deleted]",
+        "&#91;removed&#93;",
+    ],
+)
+def test_notices_of_scripts_and_of_reddit(body: str) -> None:
+    assert text.is_notice(body)
+
+
+def test_remarks_are_no_notices() -> None:
+    assert not any(map(text.is_notice, ("[Mods removed this fine song]", "I was deleted and nobody told me why", "Sorry, this was a joke")))

@@ -215,6 +215,42 @@ def test_similar_harmless_comments_are_answered() -> None:
 
 
 @pytest.mark.parametrize("topic", [topic for topic in ABOUT if topic is not Reason.NO_BOTS])
+@pytest.mark.parametrize(
+    ("topic", "body"),
+    [
+        (Reason.EMERGENCY, "A fan collapsed at the game, he is not breathing, what do we do"),
+        (Reason.EMERGENCY, "the drummer passed out during the song, call 911"),
+        (Reason.EMERGENCY, "someone collapsed on level 3 of the car park and isn't breathing"),
+        (Reason.EMERGENCY, "dad collapsed when he was cooking and he isnt breathing"),
+        (Reason.EMERGENCY, "my wife isn't breathing, she had this two years ago"),
+        (Reason.GRIEF, "Grandma died during the game last night"),
+        (Reason.GRIEF, "My dad died, he loved this game"),
+        (Reason.GRIEF, "my mom died when i was holding her hand"),
+        (Reason.GRIEF, "my dog died when I was at work"),
+        (Reason.CRISIS, "he said he would kill himself after this episode, what do you do"),
+        (Reason.CRISIS, "I want to ki\u200bll mys\u00adelf"),
+    ],
+)
+def test_a_real_event_is_neither_a_story_nor_long_past(topic: Reason, body: str) -> None:
+    assert topics.topic_of(body) is topic
+    [piece] = topics.pieces_of(body)
+    assert not topics.is_elsewhere(topic, piece)  # nor may it overrule a classifier
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "In the last chapter the king is poisoned and his son is not breathing",
+        "The sidekick dies in this game and everybody cries",
+        "My grandfather died when I was six",
+        "my dog died when i was a kid",
+        "My gran passed away peacefully at 94",
+    ],
+)
+def test_stories_and_the_past_are_answered(body: str) -> None:
+    assert topics.topic_of(body) is None
+
+
 def test_one_sentence_in_a_long_comment_is_enough(topic: Reason) -> None:
     before, after = "I finished the book about the lighthouse, and the map is lovely. ", " Anyway, what did you think of the last page?"
     for line in ABOUT[topic]:

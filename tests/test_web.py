@@ -110,6 +110,11 @@ def test_behind_nginx(tmp_path: Path) -> None:
     page.client = web
     page.get("/name", **there)
     own = {"Origin": "https://bot.example.org"}
+    assert page.post("/act", {}, headers=own, **there).status_code == 400  # by whom?
+    assert page.post("/name", {"who": "A\u200bnn"}, headers=own, **there).status_code == 400  # it looks like another name
+    assert page.post("/name", {"who": "Ann"}, headers=own, **there).status_code == 303
+    assert page.post("/act", {}, headers=own, **there).text == "done"
+    web.get(f"/?token={token}", **there)  # the link again, from a bookmark: still the same person
     assert page.post("/act", {}, headers=own, **there).text == "done"
     # nginx passes the name of the host; the scheme between it and the app is http
     assert page.post("/act", {}, headers={"Origin": "https://evil.example"}, **there).status_code == 403
@@ -274,9 +279,10 @@ def test_the_command_shows_one_run(runs: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(web, "live_parts", lambda *_: [])
     served: list[tuple[Any, ...]] = []
     monkeypatch.setattr(server, "serve", lambda *arguments: served.append(arguments))
-    web.main(run=runs / "20260301T090000Z")
-    app, *address = served[0]
-    assert address == [8000, "127.0.0.1", ""]  # port, host, and no token
+    web.main(run=runs / "20260301T090000Z", port=0)
+    app, listening, *rest = served[0]
+    assert rest == ["127.0.0.1", ""] and listening.getsockname()[0] == "127.0.0.1"  # no token
+    listening.close()
     page = Visitor(app)
     shown = page.get("/").text
     assert "4 comments · 16 candidates · 3 chosen" in shown and "another" not in shown

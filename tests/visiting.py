@@ -17,7 +17,7 @@ from bot.web import server
 
 def serve(app: Flask, capsys: pytest.CaptureFixture[str]) -> str:
     """Serve the app in a thread. Returns its address, host and port."""
-    threading.Thread(target=server.serve, args=(app, 0), daemon=True).start()
+    threading.Thread(target=server.serve, args=(app, server.listen(0)), daemon=True).start()
     printed = ""
     while "\n" not in printed:
         time.sleep(0.01)

@@ -20,6 +20,8 @@ from bot.conduct.reasons import Reason
 
 _CLAUSE_END = re.compile(r"[.,!?;:\u2026\n]+|(?<!shut up )\b(?:and|or|but|then|und|y|et)\b(?! (?:think|smell|look|listen|consider|ask)\b)")
 _STOP_SIGNS = frozenset("\U0001f6d1\u26d4\U0001f6ab\u270b\U0001f595\ufe0f \n!.")
+_NAME = re.compile(r"(?<![\w/])(?:/?u/|@)[\w-]+")  # whom it is said to
+_LONG = re.compile(r"([a-z])\1{2,}")  # «pleaseee stop»
 _SPACED_STOP = re.compile(r"(?<!\w)s(?:[ .*_-]t[ .*_-]o[ .*_-]|\W{2}t\W{2}o\W{2})p(?!\w)")
 
 
@@ -47,11 +49,14 @@ def to_delete(body: str) -> bool:
 def _asks(what: str, shown: str) -> bool:
     if _command(what).search(shown):
         return True
-    words = plain(shown)
-    clauses = (" ".join(_filler().sub(" ", part).split()) for part in _CLAUSE_END.split(words))
-    if any(each and _clause(what).fullmatch(each) for each in dict.fromkeys(clauses)):
-        return True
-    return any(matching.sections(what)["phrase"].match(window) for window in dict.fromkeys(windows(words)))
+    unnamed = _NAME.sub(" ", shown)
+    for words in dict.fromkeys(map(plain, (unnamed, _LONG.sub(r"\1", unnamed)))):
+        clauses = (" ".join(_filler().sub(" ", part).split()) for part in _CLAUSE_END.split(words))
+        if any(each and _clause(what).fullmatch(each) for each in dict.fromkeys(clauses)):
+            return True
+        if any(matching.sections(what)["phrase"].match(window) for window in dict.fromkeys(windows(words))):
+            return True
+    return False
 
 
 def _shown(body: str) -> str:

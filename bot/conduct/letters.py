@@ -27,6 +27,8 @@ _NAMED_LETTER = re.compile(
     r"|INSULAR )*([A-Z])(?: WITH .+)?$"
 )
 _SOUND = re.compile(r"(?:GREEK|CYRILLIC) (?:SMALL|CAPITAL) LETTER (?:E(?=[^AEIOU]\b))?(\w+)")
+# Dashes between numbers, not those between words (\u2014), and dots in the middle of a line.
+_DASHES, _DOTS = frozenset("\u2010\u2011\u2012\u2013\u2212\u2043"), frozenset("\u00b7\u2022\u2219\u30fb")
 _SLASHES = frozenset("\u2044\u2215\u29f8\u2571\u3033")
 # One or more signs that stand for a letter. A value of two letters stands for either of them, the likelier first.
 SIGNS = {
@@ -104,6 +106,10 @@ def _latin_letter(character: str) -> str:
         return ""
     if character in _SLASHES:
         return "/"
+    if character in _DASHES:
+        return "-"
+    if character in _DOTS:
+        return "."
     if match := _NAMED_LETTER.search(unicodedata.name(character, "")):
         return match[1].lower()
     return _look_alike(character) if character.isalpha() else character

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 from bot.conduct.hosts import exists
 from bot.conduct.language import frequency
@@ -263,9 +263,11 @@ _PASSWORD = re.compile(
     rf"|\b{_CODE} (?:for|to|of|at) {_OWNER} [^.!?:\n]{{1,30}}?{_IS_SECRET}"
     r"|\b(?:he|she|they) uses? (?=\S{0,30}\d)\S{4,30} as (?:\w+ )?password|\bsame password for everything: (?=\S{0,30}\d)\S{4}"
 )
-_DIGITS = re.compile(r"(?<![\d.,])\d(?:[ .-]{0,2}\d){12,18}(?!\d)")
+_DIGITS = re.compile(r"(?<![\d.,])\d(?:[ ._/-]{0,3}\d){12,60}(?!\d)")
+CARD_DIGITS = range(13, 20)
+_CARD_GROUPS = re.compile(r"\d{13,19}|\d{4}(?: \d{4}){2,3} \d{1,4}|\d{4} \d{6} \d{4,5}")
 _DOCUMENT = re.compile(
-    r"(?<![\d-])\d{3}[- ]\d{2}[- ]\d{4}(?![\d-])"
+    r"(?<![\d.-])\d{3}([- .])\d{2}\1\d{4}(?![\d-])"
     r"|(?i:\b(?:ssn|social(?: security)?|ni|aadhaa?r|pan|cpf|dni|nie|curp|pesel|bsn|nif|sin|tfn|tax|id|identity|insurance|passport"
     r"|licen[cs]e|personal(?:ausweis)?|medicare|nhs|visa|account|acct|sort code|member(?:ship)?)"
     r"(?: (?:card|number|no\.?|nr\.?|id|plate|code)){0,3}(?:'s| (?:is|was|reads|of))?[:#. ]{0,3})"
@@ -292,13 +294,22 @@ def has_bank_account(text: str) -> bool:
 
 
 def has_card_number(text: str) -> bool:
-    """True for 13 to 19 digits with a valid Luhn checksum and the first digit of a payment card, in any grouping."""
+    """True for 13 to 19 digits with a valid Luhn checksum and the first digit of a payment card: in any grouping, or, between other numbers
+    such as the expiry date, in the grouping of cards.
+
+    >>> has_card_number("4111 1111 1111 1111 12/27"), has_card_number("4111 1111 1111 1112")
+    (True, False)
+    """
     from stdnum import luhn
 
     for match in _DIGITS.finditer(text):
-        digits = re.sub(r"\D", "", match[0])
-        if digits[0] in "23456" and luhn.is_valid(digits):
-            return True
+        groups = re.findall(r"\d+", match[0])
+        for first, last in combinations(range(len(groups) + 1), 2):
+            own = groups[first:last]
+            digits = "".join(own)
+            is_grouped = own == groups or _CARD_GROUPS.fullmatch(" ".join(own)) is not None
+            if is_grouped and len(digits) in CARD_DIGITS and digits[0] in "23456" and luhn.is_valid(digits):
+                return True
     return False
 
 

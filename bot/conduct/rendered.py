@@ -102,7 +102,7 @@ _IMAGE_NAME = re.compile(
     r"(?i)!\s?\[\s?(?:gif|img|image|emote)\b|\b(?:giphy|tenor|imgur)\s?(?:\||slash\b)\s?\w|\[(?:gif|img|emote)\]"
     r"|(?<!\w):[a-z][a-z0-9_]+:(?!\w)"
 )
-_EMAIL = re.compile(r"[A-Za-z0-9.+_-]@[A-Za-z0-9_-]*\.\S")
+_EMAIL = re.compile(r"[A-Za-z0-9.+_-]@[A-Za-z0-9_-]*\.[\s\S]")  # Snudown takes the end of a sentence for a dot of the address
 
 
 def becomes(text: str) -> Becomes | None:

@@ -75,7 +75,7 @@ def matches(topic: Reason, piece: str) -> bool:
     sections = [section for section, pattern in matching.sections(topic).items() if pattern.match(piece)]
     if not sections or topic in NEVER_OF_STORIES:
         return bool(sections)
-    in_story = _has("stories", piece)
+    in_story = is_in_story(piece)
     if in_story and not _FIRST_PERSON.search(piece):
         return False
     long_over = is_long_over(piece)
@@ -91,7 +91,19 @@ def is_elsewhere(topic: Reason, piece: str) -> bool:
     """
     if (topic in LONG_OVER and is_long_over(piece)) or (topic is Reason.MINOR and _has("adults", piece)):
         return True
-    return topic not in NEVER_OF_STORIES and _has("stories", piece) and not _FIRST_PERSON.search(piece)
+    return topic not in NEVER_OF_STORIES and is_in_story(piece) and not _FIRST_PERSON.search(piece)
+
+
+def is_in_story(piece: str) -> bool:
+    """Whether a piece of text is about an invented story, and not about something real that happens at a game, during a song, …
+
+    >>> is_in_story("the villain dies in the last chapter"), is_in_story("everybody dies in this game")
+    (True, True)
+    >>> is_in_story("a man collapsed at the game"), is_in_story("level 2 of the garage, he isnt breathing")
+    (False, False)
+    """
+    rest = _pattern("stories", "attended").sub(" ", piece)
+    return _has("stories", rest) or (_has("stories", rest, "weak") and not _pattern("stories", "now").search(piece))
 
 
 def is_long_over(piece: str) -> bool:
@@ -99,10 +111,26 @@ def is_long_over(piece: str) -> bool:
     return _has("long_ago", piece) and not _lately().search(piece)
 
 
-def _has(name: str, piece: str) -> bool:
-    return matching.sections(name)[""].match(piece)
+def _has(name: str, piece: str, section: str = "") -> bool:
+    return matching.sections(name)[section].match(piece)
+
+
+@cache
+def _pattern(name: str, section: str) -> re.Pattern[str]:
+    return matching.compiled(matching.read(name)[section])
 
 
 @cache
 def _lately() -> re.Pattern[str]:
-    return matching.compiled(["<fresh>", "again", "anymore", r"threw \w+ away", r"relaps\w+"])
+    now = [
+        "isnt",
+        "arent",
+        "not (?:breathing|responding|waking)",
+        "right now",
+        "tomorrow",
+        "next week",
+        "is dying",
+        "are dying",
+        "what to do",
+    ]
+    return matching.compiled(["<fresh>", "again", "anymore", r"threw \w+ away", r"relaps\w+", *now])

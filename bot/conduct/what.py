@@ -18,8 +18,9 @@ phrases, add a file to phrases/ and a member of the same name. Libraries are loa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bot import text
@@ -116,23 +117,28 @@ def may_say(reply: str, around: Around, conduct: ConductSettings, judged: Judged
 def _checks(reply: str, around: Around, conduct: ConductSettings, judged: Judged) -> Iterator[tuple[Unfit, bool]]:
     """Every reason and whether it applies, evaluated lazily in this order."""
     shown, latin = letters.visible(reply), letters.latin(reply)
+    readings = dict.fromkeys((latin, " ".join(latin.split())))  # as it is written, and as Reddit shows it
+
+    def has(check: Callable[[str], object]) -> bool:
+        return any(map(check, readings))
+
     yield Unfit.NO_WORDS, language.is_unreadable(shown)
     becomes = rendered.becomes(reply)
     yield Unfit.PING, becomes is rendered.Becomes.PING
     yield Unfit.IMAGE, becomes is rendered.Becomes.IMAGE
-    yield Unfit.E_MAIL, personal.has_e_mail(latin)
+    yield Unfit.E_MAIL, has(personal.has_e_mail)
     yield Unfit.LINK, becomes is rendered.Becomes.LINK
-    yield Unfit.WALLET, personal.has_wallet(latin)
-    yield Unfit.BANK_ACCOUNT, personal.has_bank_account(latin)
-    yield Unfit.CARD_NUMBER, personal.has_card_number(latin)
-    yield Unfit.DOCUMENT_NUMBER, personal.has_document_number(latin)
-    yield Unfit.PHONE_NUMBER, personal.has_phone_number(latin)
-    yield Unfit.ADDRESS, personal.has_address(latin)
-    yield Unfit.HANDLE, personal.has_handle(latin)
+    yield Unfit.WALLET, has(personal.has_wallet)
+    yield Unfit.BANK_ACCOUNT, has(personal.has_bank_account)
+    yield Unfit.CARD_NUMBER, has(personal.has_card_number)
+    yield Unfit.DOCUMENT_NUMBER, has(personal.has_document_number)
+    yield Unfit.PHONE_NUMBER, has(personal.has_phone_number)
+    yield Unfit.ADDRESS, has(personal.has_address)
+    yield Unfit.HANDLE, has(personal.has_handle)
     yield Unfit.SLUR, bool(slurs.bad_words(reply))
     yield Unfit.PROMPT_LEAK, instructions.leaks(reply)
-    yield from ((category, matching.matches(category, latin)) for category in Unfit if category in matching.CATEGORIES)
-    yield Unfit.INVENTED_QUOTE, quotes.invents_quote(latin, [around.comment, *around.thread])
+    yield from ((category, has(partial(matching.matches, category))) for category in Unfit if category in matching.CATEGORIES)
+    yield Unfit.INVENTED_QUOTE, has(lambda reading: quotes.invents_quote(reading, [around.comment, *around.thread]))
     yield from ((category, judged.get(category, 0.0) >= conduct.reply_threshold) for category in Unfit)
     if conduct.toxicity_model is not None:
         yield Unfit.TOXIC, toxicity.toxicity(shown, conduct.toxicity_model) >= conduct.maximum_toxicity

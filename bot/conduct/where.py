@@ -190,10 +190,11 @@ def ancestors(thread: Thread, comment: ThreadComment) -> list[ThreadComment]:
 
 
 def asks_bots_away(thread: Thread, comment: ThreadComment | None = None) -> bool:
-    """Whether the author of a comment, or of the submission if comment is None, asks bots to stay away."""
+    """Whether the author of a comment, or of the submission if comment is None, asks bots to stay away. Quotes do not count."""
     if comment is not None:
-        return topics.is_about(Reason.NO_BOTS, comment.body)
-    return any(topics.is_about(Reason.NO_BOTS, each) for each in (thread.title, thread.selftext, *titles.tags(thread.title)[0]))
+        return topics.is_about(Reason.NO_BOTS, comment.body, quotes=False)
+    own = (thread.title, thread.selftext, *titles.tags(thread.title)[0])
+    return any(topics.is_about(Reason.NO_BOTS, each, quotes=False) for each in own)
 
 
 def asking_away(thread: Thread) -> dict[str, str]:

@@ -46,7 +46,8 @@ MAX_WINDOW = 2**31  # bytes; the public dumps are compressed with `--long=31`
 MAX_HEADER = 18  # bytes, of a zstd frame (RFC 8878)
 LARGE_WINDOW = 2**27  # bytes; a larger window is stored in a file
 MEMORY_LIMIT = "1200MB"  # of DuckDB's own buffers; the rest is spilled to disk
-REVISION = 3  # of the staged files
+REVISION = 4  # of the staged files
+TIMES = range(1_104_537_600, 4_102_444_800)  # of comments, in epoch seconds: from 2005 to 2099; other numbers are in another unit
 CHUNK_BYTES = 64 << 20  # decompressed bytes staged at a time
 MAX_LINE = 16 << 20  # bytes; DuckDB's maximum_object_size. Reddit's longest lines are below 1 MB
 BUCKET_BYTES = 48 << 20  # of compressed dumps; about half a million comments
@@ -538,7 +539,7 @@ def _write_buckets(
         ids += ["CASE WHEN subreddit[1:1] NOT IN ('{', '[') THEN subreddit END AS subreddit"]
     mistyped = [
         "odd",
-        f"created_utc IS NOT NULL AND {whole('created_utc')} IS NULL",
+        f"created_utc IS NOT NULL AND NOT coalesce({whole('created_utc')} BETWEEN {TIMES.start} AND {TIMES.stop}, false)",
         *(f"({each.rpartition(' AS ')[0]}) IS NULL" for each in ids),
     ]
     flaw = f"""CASE WHEN {" AND ".join(f"{key} IS NULL" for key in kind.keys)} THEN 'unreadable'

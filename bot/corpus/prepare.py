@@ -165,6 +165,9 @@ def main(
     """Clean and split reply pairs into training files."""
     check_outputs(out, ["lm", "upvote", "upvote_pairs", "relevance", FINETUNE], [], overwrite)
     weights = mixture_of(mixture or [])
+    for month in untimed or []:
+        if not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", month):
+            raise UserError(f"--untimed {month}: not a month; write it as 2023-04")
     read, sums = read_pairs(raw)
     kept, dropped = rules.keep(cli.track(read, "cleaning"), english_only)
     if not kept:

@@ -295,10 +295,11 @@ def main(
     options = [("--data", data), ("--config", config_file), ("--candidates", candidates), ("--engine", engine), ("--seed", seed)]
     options += [*(("--beside", each) for each in beside), *(("--left-out", each) for each in left_out)]
     others = {f"beside: {each.name}": each for each in beside} | {f"left out: {each.name}": each for each in left_out}
+    given = [str(part) for each in options if each[1] not in (None, "") for part in each]
     made = {
         **provenance(run, available, others),
         "seconds": round(time.monotonic() - started),
-        "command": shlex.join(["python", "run_bot.py", "evaluate", *(str(part) for each in options if each[1] for part in each)]),
+        "command": shlex.join(["python", "run_bot.py", "evaluate", *given]),
         "engine_of_run": not engine,
         "candidates": str(candidates) if candidates else None,
     }

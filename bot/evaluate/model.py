@@ -25,7 +25,7 @@ from bot.evaluate import realism, relevance, upvote
 from bot.evaluate.measures import ScoredRows, TooFew, naming, rankers_half, read, sample_like_training
 from bot.rankers import classifier, score, score_files
 from bot.rankers.score_files import Scorer, Scores
-from bot.schema import ConductLine, LabelledRow, RealismRow, UpvotePair, UpvoteRow
+from bot.schema import ConductLine, LabelledRow, LmRow, RealismRow, UpvotePair, UpvoteRow
 from bot.train import conduct_transformers, graded, thresholds
 from bot.weights import bases, cards
 
@@ -118,9 +118,10 @@ def measure_model(folder: Path, data: Path, scores: Scores) -> dict[str, Any]:
 
 def measure_conduct(folder: Path, card: cards.ModelCard, data: Path) -> dict[str, Any]:
     """Misses and false refusals of a classifier of conduct, as it serves: on the lines held out from training, and on people's texts."""
-    options = conduct_transformers.Options(side=card.settings["side"], data=data)
+    own = {name: card.settings[name] for name in ("side", "seed", "lines") if name in card.settings}  # older cards have no "lines"
+    options = conduct_transformers.Options(data=data, **own)
     lines = [line for line in read(options.lines, ConductLine) if conduct_transformers.part_of(line.text) == "held_out"]
-    people = conduct_transformers.peoples_texts(options, "test")
+    people = conduct_transformers.peoples_texts(read(data / "lm_test.csv", LmRow), options, "test")
     if not lines or not people:
         raise TooFew(f"{data / 'lm_test.csv' if lines else options.lines}: no rows to measure; {'prepare' if lines else 'write'} more")
     serving = classifier.load(folder)

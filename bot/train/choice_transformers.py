@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bot import files, text
-from bot.schema import Graded
+from bot.schema import Graded, sample_rows
 from bot.train import encoders, graded, loop
 from bot.train.options import EncoderOptions, Method, Out
 from bot.weights import bases
@@ -55,7 +55,8 @@ def train(options: Options) -> None:
     """Raises UserError if a file or the base is missing, or there are too few graded candidates."""
     folder = bases.base_path(options.base)
     parts = graded.read(options.graded)
-    rows = [replace(row, comment=text.clean(row.comment), reply=text.clean(row.reply)) for row in examples(parts["train"], options.seed)]
+    drawn = sample_rows(examples(parts["train"], options.seed), options.rows, options.seed)
+    rows = [replace(row, comment=text.clean(row.comment), reply=text.clean(row.reply)) for row in drawn]
 
     import torch
 

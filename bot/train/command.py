@@ -145,7 +145,7 @@ def check_out(out: Path, data: Path, overwrite: bool) -> None:
     is_model = (out / cards.CARD_FILE).exists()
 
     def is_unfinished(folder: Path) -> bool:
-        return all(each.name.startswith(CHECKPOINT) for each in folder.iterdir())
+        return all(each.name.startswith((CHECKPOINT, f".{CHECKPOINT}")) for each in folder.iterdir())  # the latter: while it is written
 
     files.check_output_folder(out, [data], overwrite or not is_model, lambda folder: is_model or is_unfinished(folder))
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import random
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -91,7 +91,8 @@ def train(options: Options) -> None:
     labels = sorted({line.category for line in lines if line.refuse})
     if not labels or all(line.refuse for line in lines):
         raise UserError(f"{options.lines}: needs lines of both kinds (refuse true and false); add some")
-    people = {part: peoples_texts(options, part) for part in ("train", "val", "test")}
+    read = {part: schema.read_rows(options.data / f"lm_{part}.csv", LmRow) for part in ("train", "val", "test")}
+    people = {part: peoples_texts(rows, options, part) for part, rows in read.items()}
     examples = training_examples(lines, labels, people["train"], options)
 
     import torch
@@ -107,10 +108,11 @@ def train(options: Options) -> None:
     batches = loop.batches_by_length(range(len(encoded)), lambda row: len(encoded[row]), options.batch_tokens, options.epochs, options.seed)
     loss_of = loss_function(model, tokenizer, head, examples, encoded)
     parameters = [*(each for each in model.parameters() if each.requires_grad), *head.parameters()]
-    card = card_of(options, labels, len(lines), people)
+    card = card_of(options, labels, len(lines), {part: len(rows) for part, rows in read.items()})
     losses, card.hours = loop.fit(
-        parameters, batches, loss_of, options.learning_rate, options.out / "checkpoint.pt", {**card.settings, **card.data}, options.seed
-    )
+        parameters, batches, loss_of, options.learning_rate, options.out / "checkpoint.pt",
+        {**card.settings, **card.data, "base": card.base, "base_sha256": card.base_sha256}, options.seed,
+    )  # fmt: skip
     if processes.is_first():
         card.parameters = encoders.size_of(model) + encoders.size_of(head)
         save(options, card, model, head, [LossRow(step, loss, None) for step, loss in enumerate(losses, 1)], lines, people)
@@ -119,12 +121,10 @@ def train(options: Options) -> None:
 # --- texts ----------------------------------------------------------------------------------------------------------------
 
 
-def peoples_texts(options: Options, part: str) -> list[str]:
-    """People's comments or replies of ordinary subreddits, drawn at random."""
-    rows = [
-        row for row in schema.read_rows(options.data / f"lm_{part}.csv", LmRow) if row.subreddit.lower() not in words.SENSITIVE_SUBREDDITS
-    ]
-    texts = sorted({row.comment if options.side == "comment" else row.reply for row in rows})
+def peoples_texts(rows: Sequence[LmRow], options: Options, part: str) -> list[str]:
+    """People's comments or replies of ordinary subreddits, drawn at random from the rows of lm_PART.csv."""
+    ordinary = [row for row in rows if row.subreddit.lower() not in words.SENSITIVE_SUBREDDITS]
+    texts = sorted({row.comment if options.side == "comment" else row.reply for row in ordinary})
     if part == "train":
         return sample_rows([each for each in texts if each.count(" ") < BACKGROUND_WORDS], options.background, options.seed)
     return sample_rows(texts, MEASURED_TEXTS, options.seed)
@@ -186,16 +186,18 @@ def loss_function(
     return loss_of
 
 
-def card_of(options: Options, labels: list[str], rows: int, people: dict[str, list[str]]) -> cards.ModelCard:
+def card_of(options: Options, labels: list[str], lines: int, rows: Mapping[str, int]) -> cards.ModelCard:
+    """lines: the number of invented lines. rows: the number of rows of each lm_PART.csv."""
     return cards.ModelCard(
         kind="conduct", base=options.base, base_sha256=bases.base_sha256(options.base), format="adapter",
         data={
-            options.lines.name: {"rows": rows, "sha256": files.sha256_of(options.lines)},
-            **data_facts(options.data, {f"lm_{part}.csv": len(texts) for part, texts in people.items()}),
+            options.lines.name: {"rows": lines, "sha256": files.sha256_of(options.lines)},
+            **data_facts(options.data, {f"lm_{part}.csv": count for part, count in rows.items()}),
         },
         settings={
-            "architecture": "labels", "side": options.side, "labels": labels, "epochs": options.epochs, "background": options.background,
-            "batch_tokens": options.batch_tokens, "learning_rate": options.learning_rate, "seed": options.seed, "lora_rank": ADAPTER_RANK,
+            "architecture": "labels", "side": options.side, "labels": labels, "lines": str(options.lines), "epochs": options.epochs,
+            "background": options.background, "batch_tokens": options.batch_tokens, "learning_rate": options.learning_rate,
+            "seed": options.seed, "lora_rank": ADAPTER_RANK,
         },
         **card_text("conduct"),
     )  # fmt: skip

@@ -61,7 +61,10 @@ Encoded = tuple[list[int], int]  # a row's token ids, and the length of its prom
 
 
 def train(options: Options) -> None:
-    """Raises UserError if a file or the base is missing, or no row is short enough."""
+    """Raises UserError if a file or the base is missing, no row is short enough, or an option is only for LoRA."""
+    if options.method is Method.full and (options.start or options.upper_layers):
+        name = "--start" if options.start else "--upper-layers"
+        raise UserError(f"{name}: only for --method lora; leave it out")
     folder = bases.base_path(options.base)
     names = {each: f"lm_{each}.csv" for each in ("train", "val", "test")} | ({"train": imitate.FILE} if options.imitate else {})
     rows = {each: schema.read_rows(options.data / name, LmRow) for each, name in names.items()}

@@ -43,6 +43,8 @@ class Options(EncoderOptions):
 
 def train(options: Options) -> None:
     """Raises UserError if a file or the base is missing, or there is too little training data."""
+    if options.method != "lora":
+        raise UserError(f"--method {options.method}: a dual encoder is trained with LoRA only; leave it out")
     folder = bases.base_path(options.base)
     read = {each: schema.read_rows(options.data / f"relevance_{each}.csv", LabelledRow) for each in ("train", "val", "test")}
     for each, rows in read.items():

@@ -70,6 +70,7 @@ def main(
     shown = Runs(folder, run, settings.submit.ledger)
     if run is not None and not shown.folders():
         raise UserError(f"{run}: not a run folder; give the --out of a run")
-    access, token = server.read_access(settings.web.state, host, settings.web.url)
+    listening = server.listen(port, host)
     pages = [*parts(shown, settings), *live_parts(settings, config_file)]
-    server.serve(server.make_app(*pages, access=access), port, host, token)
+    access, token = server.read_access(settings.web.state, host, settings.web.url)  # last, because a new token is shown only once
+    server.serve(server.make_app(*pages, access=access), listening, host, token)

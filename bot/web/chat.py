@@ -12,6 +12,7 @@ before it without an end, which browsers count: so a message needs three events,
 
 from __future__ import annotations
 
+import html
 import threading
 import time
 from collections.abc import Iterable
@@ -62,12 +63,12 @@ def fold(entries: Iterable[Entry]) -> dict[str, Message]:
 
 
 def plain_nick(nick: str) -> str:
-    """Nicknames that look the same are the same.
+    """Nicknames that look the same are the same. (Names with hidden characters are refused before.)
 
     >>> plain_nick("B\u043et ") == plain_nick("bot")
     True
     """
-    return "".join(letters.latin(nick).casefold().split())
+    return "".join(letters.latin(html.unescape(nick)).casefold().split())
 
 
 def question_to(message_id: str, messages: dict[str, Message]) -> Question:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import CancelledError, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from pathlib import Path
@@ -52,12 +52,19 @@ class Checker:
         pool = self._pool
         assert pool is not None
         try:
-            return pool.submit(objection, self.settings, run, comment_id, reply).result(WAIT_SECONDS)
-        except (BrokenProcessPool, TimeoutError):
-            with self._lock:
-                self._pool = None if self._pool is pool else self._pool
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise UserError("the text could not be checked, because the process that checks was interrupted; try again") from None
+            question = pool.submit(objection, self.settings, run, comment_id, reply)
+        except RuntimeError:  # ended by the failure of another question
+            raise self._interrupted(pool) from None
+        try:
+            return question.result(WAIT_SECONDS)
+        except (BrokenProcessPool, CancelledError, TimeoutError):
+            raise self._interrupted(pool) from None
+
+    def _interrupted(self, pool: ProcessPoolExecutor) -> UserError:
+        with self._lock:
+            self._pool = None if self._pool is pool else self._pool
+        pool.shutdown(wait=False, cancel_futures=True)
+        return UserError("the text could not be checked, because the process that checks was interrupted; try again")
 
 
 def objection(settings: Settings, run: Path, comment_id: str, reply: str) -> str:

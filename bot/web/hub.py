@@ -20,7 +20,7 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,10 @@ class Hub:
         """Call `on_cancel` in the server process that works on the job."""
         raise NotImplementedError
 
+    def forget(self, channel: str) -> None:
+        """Remove a channel and its events."""
+        raise NotImplementedError
+
     def follow(self, channel: str, last: str = "", pulse: float = PULSE) -> Iterator[Entry | None]:
         """Yield the events after `last`, then new ones as they come; None whenever there is none for `pulse` seconds."""
         while True:
@@ -112,14 +116,18 @@ class LocalHub(Hub):
         super().__init__()
         self._lock = threading.Lock()
         self._last = (0, 0)
+        self._looked = 0  # for expired channels, in epoch milliseconds
         self._channels: dict[str, deque[Entry]] = {}
         self._room = room
         if room is not None:
+            room.parent.mkdir(parents=True, exist_ok=True)
+            in_use = f"{room}: another `web` uses it; end that one, or set web.redis_url so that several can share a room"
+            self._kept = ExitStack()
+            self._kept.enter_context(files.lock(room.with_name(f".{room.name}.lock"), in_use))  # until the process ends
             entries = deque(read_room(room), maxlen=EVENTS)
             self._channels[ROOM] = entries
             if entries:
                 self._last = order(entries[-1][0])
-            room.parent.mkdir(parents=True, exist_ok=True)
             self._lines = rewrite(room, entries)  # without the events that are no longer kept, and what a crash left behind
 
     def append(self, channel: str, event: Event) -> str:
@@ -133,12 +141,25 @@ class LocalHub(Hub):
             entries.append(entry)
             if channel == ROOM and self._room is not None:
                 self._lines = compacted(self._room, entries, self._lines + 1)
-            for each in [
-                name for name, kept in self._channels.items() if name != ROOM and order(kept[-1][0])[0] < now - KEEP_SECONDS * 1000
-            ]:
-                del self._channels[each]
+            expired = self._expired(now)
+        for each in expired:
+            self.forget(each)
         self._wake(channel)
         return entry[0]
+
+    def _expired(self, now: int) -> list[str]:
+        """The channels without new events for KEEP_SECONDS; looked for once a minute. now: epoch milliseconds."""
+        if now < self._looked + 60_000:
+            return []
+        self._looked = now
+        oldest = now - KEEP_SECONDS * 1000
+        return [name for name, kept in self._channels.items() if name != ROOM and order(kept[-1][0])[0] < oldest]
+
+    def forget(self, channel: str) -> None:
+        with self._lock:
+            self._channels.pop(channel, None)
+        with self._changed:
+            self._changes.pop(channel, None)
 
     def after(self, channel: str, last: str = "") -> list[Entry]:
         with self._lock:
@@ -243,6 +264,12 @@ class RedisHub(Hub):
         with reached():
             rows: Any = self._redis.xrange(PREFIX + channel, min=f"({last}" if order(last) != (0, 0) else "-")
         return [(event_id, json.loads(fields["event"])) for event_id, fields in rows]
+
+    def forget(self, channel: str) -> None:
+        with reached():
+            self._redis.delete(PREFIX + channel)
+        with self._changed:
+            self._changes.pop(channel, None)
 
     def lease(self, job: str) -> bool:
         key = f"{PREFIX}lease:{job}"

@@ -115,7 +115,7 @@ def main(
         given = judge.read_answers(answers, pairs)
         print(f"{reading.record(given)} new answers of {len(given)}")
     elif port is not None:
-        server.serve(server.make_app(make_pages(lambda _: reading)), port)
+        server.serve(server.make_app(make_pages(lambda _: reading)), server.listen(port))
     else:
         judge.read_in_terminal(reading)
     print(f"{len(reading.answered())} of {len(pairs)} pairs read by {reading.who}: {out}; `run_bot.py judge table {out}` shows the results")

@@ -1,11 +1,12 @@
 """The list of runs, and the report of each.
 
 Only folders that the project used for runs are shown, by name. Names are looked up among the folders that exist, so no part of a URL ever
-becomes a path; folders that are links, or that contain linked tables, are left out.
+becomes a path; folders that are links, that contain linked tables, or that this user cannot read are left out.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from bot.schema import Scored, Submitted, Verdict
 
 PAGE_RUNS = 50
 REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-SHOWN = ("comments.csv", "context.csv", "candidates.csv", "scored.csv", "chosen.csv", "submitted.csv", approvals.FILE)
+SHOWN = (*(f"{name}.csv" for name in files.RUN_TABLES), approvals.FILE)
 Version = tuple[int | None, ...]
 TEXT_UNKNOWN = "(the text is not known)"
 
@@ -43,8 +44,7 @@ class Runs:
             candidates = [self.only]
         else:
             candidates = [path for path in self.parent.iterdir() if not path.is_symlink()] if self.parent.is_dir() else []
-        real = (path for path in candidates if path.is_dir() and not any((path / each).is_symlink() for each in SHOWN))
-        known = [path for path in real if files.is_run(path)]
+        known = [path for path in candidates if is_shown(path)]
         return {path.resolve().name: path for path in sorted(known, key=lambda path: (started_utc(path), path.name), reverse=True)}
 
     def folder(self, name: str) -> Path:
@@ -61,6 +61,17 @@ class Runs:
     def with_candidates(self) -> list[str]:
         """The names of the runs with scored candidates."""
         return [name for name, path in self.folders().items() if (path / "scored.csv").exists()]
+
+
+def is_shown(folder: Path) -> bool:
+    """True for a run folder that can be read and has no linked tables."""
+    try:
+        if not folder.is_dir() or not files.is_run(folder):
+            return False
+        present = [path for path in (folder / each for each in SHOWN) if os.path.lexists(path)]
+        return not any(path.is_symlink() for path in present) and all(os.access(path, os.R_OK) for path in present)
+    except OSError:
+        return False
 
 
 def started_utc(folder: Path) -> int:

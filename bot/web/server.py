@@ -1,8 +1,8 @@
 """An app from page blueprints, and its server.
 
-    server.serve(server.make_app(pages), port=8001)                              for this machine only, as `judge --port`
+    server.serve(server.make_app(pages), server.listen(8001))                     for this machine only, as `judge --port`
     access, token = server.read_access(path, host, url)                          for other machines: visitors need a token
-    server.serve(server.make_app(*pages, access=access), port, host, token)
+    server.serve(server.make_app(*pages, access=access), server.listen(port, host), host, token)
 
 What every page gets, with nothing to do in the blueprint:
 - Access. An app on 127.0.0.1 is for this machine: requests for another host name (DNS rebinding) or through a proxy are refused. At any
@@ -24,6 +24,7 @@ from __future__ import annotations
 import getpass
 import hashlib
 import hmac
+import html
 import json
 import secrets
 import socket
@@ -246,13 +247,16 @@ def check_access(access: Access, tokens: Limiter) -> Any:
     if token := request.args.get("token"):
         if not hmac.compare_digest(hashlib.sha256(token.encode("utf-8", "replace")).hexdigest(), access.token_sha256):
             abort(429 if not tokens.allows(request.remote_addr or "") else 401, "This token is not valid.")
-        session.clear()
-        session.permanent = True
-        session["token_sha256"] = access.token_sha256
+        if not hmac.compare_digest(session.get("token_sha256", ""), access.token_sha256):  # otherwise the visitor stays who they are
+            session.clear()
+            session.permanent = True
+            session["token_sha256"] = access.token_sha256
         return redirect(inside(request.path), 303)  # the token does not stay in the address bar
     if not hmac.compare_digest(session.get("token_sha256", ""), access.token_sha256):
         abort(401, "Open the URL with the token. The server printed it at its first start.")
-    if not session.get("who") and request.endpoint != "name" and request.method == "GET":
+    if not session.get("who") and request.endpoint != "name":
+        if request.method != "GET":
+            abort(400, "Nothing was changed, because you have not given a name yet. Open the start page.")
         return redirect(url_for("name", next=request.path), 303)
     return None
 
@@ -336,7 +340,7 @@ def change_name() -> Any:
     if request.method == "GET":
         return render_template("name.html.j2", target=target)
     name = text.printable(request.form.get("who", ""))[:NAME_CHARACTERS].strip()
-    if letters.is_blank(name):
+    if letters.is_blank(name) or letters.has_hidden_characters(html.unescape(name)):  # it could look like the name of another person
         return render_template("name.html.j2", target=target), 400
     session.permanent = True
     session["who"] = name
@@ -391,17 +395,17 @@ def stream(events: Generator[str | None, None, None]) -> Response:
 # --- the server -----------------------------------------------------------------------------------------------------------
 
 
-def serve(app: Flask, port: int, host: str = "127.0.0.1", token: str = "") -> None:
-    """Serve until interrupted. Prints the URL, with the token if there is a new one. port: 0 for any free one.
-
-    Raises:
-        UserError: the address is not available.
-    """
-    access: Access = app.extensions["access"]
+def listen(port: int, host: str = "127.0.0.1") -> socket.socket:
+    """Open the address. port: 0 for any free one. Raises UserError if it is not available."""
     try:
-        listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=1024)
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=1024)
     except OSError:
         raise UserError(f"port {port} on {host} is not available; give another --port, or 0 for any free one") from None
+
+
+def serve(app: Flask, listening: socket.socket, host: str = "127.0.0.1", token: str = "") -> None:
+    """Serve until interrupted. Prints the URL, with the token if there is a new one. listening: from `listen`, for `host`."""
+    access: Access = app.extensions["access"]
     port = listening.getsockname()[1]
     if not access.url:
         app.config["SESSION_COOKIE_NAME"] += f"_{port}"  # browsers do not separate the cookies of ports

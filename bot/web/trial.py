@@ -78,6 +78,7 @@ def make_pages(desk: Desk, hub: Hub, settings: Settings, config_file: Path | Non
                 job, person, question_of(form, models[form.model], settings, config_file), lambda event: hub.append(channel_of(job), event)
             )
         except TooMany as error:
+            hub.forget(channel_of(job))
             return live.refuse(str(error), 429)
         return {"job": job}
 

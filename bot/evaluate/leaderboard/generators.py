@@ -159,14 +159,18 @@ def beats_person(judged: Judge, asked: Sequence[Asked], replies: Sequence[str]) 
 def acceptable(judgements: Sequence[Judgement], model: str) -> Interval | None:
     """The share of this model's random candidates that readers found worth posting (see judge.summarize); None if nobody read any.
 
-    model: its fingerprint, which the manifest of the candidates.csv beside a judged file has.
+    model: its fingerprint, which the manifest of the candidates.csv beside a judged file has. Readings of a file that was changed since
+    are left out: its candidates may be those of another model.
     """
     by_source: dict[str, list[Judgement]] = defaultdict(list)
     for row in judgements:
         by_source[row.source].append(row)
     own = []
     for source, rows in by_source.items():
-        manifest = files.read_manifest(Path(source).with_name("candidates.csv")) or {}
-        own += rows if manifest.get("made_from", {}).get("model") == model else []
+        path = Path(source)
+        manifest = files.read_manifest(path.with_name("candidates.csv")) or {}
+        if manifest.get("made_from", {}).get("model") == model and path.exists():
+            current = files.sha256_of(path)
+            own += [row for row in rows if row.source_sha256 == current]
     share: Interval | None = judge.summarize(own)["random candidate acceptable"] if own else None
     return share

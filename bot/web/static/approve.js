@@ -37,12 +37,16 @@
     if (event.altKey || event.metaKey || event.repeat || event.isComposing) return;
     const field = event.target.closest("textarea");
     if (field) {
-      if (event.key === "Escape") { field.blur(); field.closest("details").open = false; event.preventDefault(); }
+      if (event.key === "Escape") {
+        if (field === edited) typed = false;  // what was typed is given up
+        field.blur(); field.closest("details").open = false; event.preventDefault();
+      }
       const sends = field.id === "reason" ? !event.shiftKey : event.ctrlKey;
       if (event.key === "Enter" && sends) { event.preventDefault(); press(button(field.id === "reason" ? "reject" : "edit")); }
       return;
     }
     if (event.ctrlKey || event.target.closest("input[type=text]")) return;
+    if (event.key === "Enter" && event.target.closest("input[type=radio]")) return event.preventDefault();  // it would press the first button
     const key = event.key.toLowerCase();
     if (/^[1-9]$/.test(key) && candidates[key - 1]) { event.preventDefault(); select(candidates[key - 1]); }
     else if (key.length === 1 && keys[key]) { event.preventDefault(); keys[key](); }

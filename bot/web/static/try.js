@@ -16,7 +16,7 @@ const show = {
     status.textContent = `${Object.keys(rows).length} of ${form.num_candidates.value} candidates written`;
   },
   scores: ({ rows: scored }) => {
-    for (const row of scored) {
+    for (const row of scored.filter(({ number }) => rows[number])) {  // a candidate is missing if Redis was away
       const shown = SCORES.filter((name) => row[name] !== null);
       rows[row.number].scores.textContent = shown.map((name) => `${name.replace("_score", "")} ${row[name].toFixed(2)}`).join(" · ");
       rows[row.number].rank = row.rank_score ?? 0;
@@ -25,6 +25,7 @@ const show = {
   },
   choice: ({ rows: judged, chosen }) => {
     const order = ["chosen", "kept", "refused"];
+    judged = judged.filter(({ number }) => rows[number]);
     judged.sort((a, b) => order.indexOf(a.verdict) - order.indexOf(b.verdict) || rows[b.number].rank - rows[a.number].rank);
     for (const row of judged) {
       const { item, verdict } = rows[row.number];
