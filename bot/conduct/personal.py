@@ -307,7 +307,7 @@ def has_card_number(text: str) -> bool:
         for first, last in combinations(range(len(groups) + 1), 2):
             own = groups[first:last]
             digits = "".join(own)
-            is_grouped = own == groups or _CARD_GROUPS.fullmatch(" ".join(own)) is not None
+            is_grouped = (own == groups and "/" not in match[0]) or _CARD_GROUPS.fullmatch(" ".join(own)) is not None
             if is_grouped and len(digits) in CARD_DIGITS and digits[0] in "23456" and luhn.is_valid(digits):
                 return True
     return False
