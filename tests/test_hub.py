@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.cli import Busy, Unreachable, UserError
-from bot.config import WebSettings
+from bot.cli import Unreachable, UserError
 from bot.web import hub as hubs
 from bot.web.hub import Hub, LocalHub, RedisHub, order
 from tests import lively
@@ -218,10 +217,3 @@ def test_old_channels_are_dropped_but_not_the_room(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(time, "time", lambda: later)
     hub.append("try:b", {"n": 2})
     assert hub.after("try:a") == [] and numbers(hub.after("chat")) == [1] and numbers(hub.after("try:b")) == [2]
-
-
-def test_one_server_process_at_a_time_uses_the_file_of_the_room(tmp_path: Path) -> None:
-    settings = WebSettings(chat=tmp_path / "data" / "chat.jsonl")
-    hubs.open_hub(settings).append("chat", {"type": "x"})
-    with pytest.raises(Busy, match=r"chat\.jsonl: another `web` uses it; .* web\.redis_url"):
-        hubs.open_hub(settings)

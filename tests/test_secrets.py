@@ -88,9 +88,9 @@ def test_a_value_is_never_repeated(tmp_path: Path, content: str, name: str) -> N
         ("BOT_PASSWORT", SECRET, "environment: BOT_PASSWORT is a credential; "),
         ("BOT_REDDIT__TIMEOUT_SECONDS", SECRET, "BOT_REDDIT__TIMEOUT_SECONDS: setting reddit.timeout_seconds: "),
         ("BOT_REDDIT__HASLO", SECRET, "BOT_REDDIT__HASLO: setting reddit.haslo: "),
-        ("BOT_REDDIT", json.dumps({"pwd": SECRET}), "environment: setting reddit.pwd: "),
-        ("BOT_REDDIT", SECRET, 'environment: error parsing value for field "reddit" '),
-        ("BOT_FETCH__SUBREDDITS", f'["{SECRET}"', 'environment: error parsing value for field "fetch" '),
+        ("BOT_REDDIT", json.dumps({"pwd": SECRET}), "BOT_REDDIT: setting reddit.pwd: "),
+        ("BOT_REDDIT", SECRET, 'BOT_REDDIT: not readable as JSON; '),
+        ("BOT_FETCH__SUBREDDITS", f'["{SECRET}"', 'BOT_FETCH__SUBREDDITS: not readable as JSON; '),
         (
             "BOT_SUBMIT__ALLOWED", json.dumps([{"subreddit": SECRET, "permitted_by": "u/mod"}]),
             "BOT_SUBMIT__ALLOWED: setting submit.allowed.0.subreddit: ",

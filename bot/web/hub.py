@@ -20,7 +20,7 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,6 @@ LEASE_SECONDS = 15
 ROOM = "chat"
 PREFIX = "reply-bot:"
 SIGNALS = f"{PREFIX}signals"
-_held = ExitStack()  # the lock of the room's file, until the process ends
 
 
 def order(event_id: str) -> tuple[int, int]:
@@ -313,11 +312,5 @@ class RedisHub(Hub):
 
 
 def open_hub(settings: WebSettings) -> Hub:
-    """The hub of this process, until it ends. Raises UserError if Redis cannot be reached, or the file of the room is in use or damaged."""
-    if settings.redis_url:
-        return RedisHub(settings.redis_url)
-    if room := settings.chat:
-        room.parent.mkdir(parents=True, exist_ok=True)
-        in_use = f"{room}: another `web` uses it; end that one, or set web.redis_url so that several can share a room"
-        _held.enter_context(files.lock(room.with_name(f".{room.name}.lock"), in_use))
-    return LocalHub(room)
+    """Raises UserError if Redis cannot be reached, or the file of the room is damaged."""
+    return RedisHub(settings.redis_url) if settings.redis_url else LocalHub(settings.chat)
