@@ -726,3 +726,9 @@ def test_a_truncated_or_invalid_extract(tmp_path: Path) -> None:
     files.manifest_path(path).unlink()
     duckdb.sql(f"SELECT * REPLACE ('many' AS reply_karma) FROM '{other}'").write_parquet(str(path))
     assert "many" in refusal()
+
+
+@pytest.mark.parametrize("month", ["2023-4", "2023-13", "April 2023"])
+def test_a_month_that_is_none_is_refused_before_anything_is_read(tmp_path: Path, month: str) -> None:
+    with pytest.raises(UserError, match=f"'{month}' is not a month; use YYYY-MM"):
+        prepare.main(tmp_path / "nothing", tmp_path / "out", untimed=[month])

@@ -19,7 +19,6 @@ per month.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Callable
 from enum import StrEnum
@@ -60,9 +59,7 @@ def months_between(first: str, last: str) -> list[str]:
     >>> months_between("2017-11", "2018-01")
     ['2017-11', '2017-12', '2018-01']
     """
-    for month in (first, last):
-        if not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", month):
-            raise UserError(f"{month!r} is not a month; use YYYY-MM, for example 2017-01")
+    warehouse.check_months([first, last])
     if first > last:
         raise UserError(f"--from {first} is after --to {last}; swap them")
     months = [first]

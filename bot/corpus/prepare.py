@@ -49,6 +49,7 @@ from rich.table import Table
 from bot import cli, files, schema, text
 from bot.cli import UserError
 from bot.corpus import pairs, rules
+from bot.corpus.warehouse import check_months
 from bot.schema import FinetuneText, LabelledRow, LmRow, Pair, RankedPair, RealismRow, UpvotePair, UpvoteRow
 
 SPLITS = ("train", "val", "test")
@@ -164,10 +165,7 @@ def main(
 ) -> None:
     """Clean and split reply pairs into training files."""
     check_outputs(out, ["lm", "upvote", "upvote_pairs", "relevance", FINETUNE], [], overwrite)
-    weights = mixture_of(mixture or [])
-    for month in untimed or []:
-        if not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", month):
-            raise UserError(f"--untimed {month}: not a month; write it as 2023-04")
+    weights, months = mixture_of(mixture or []), check_months(untimed or [])
     read, sums = read_pairs(raw)
     kept, dropped = rules.keep(cli.track(read, "cleaning"), english_only)
     if not kept:
@@ -175,7 +173,7 @@ def main(
         raise UserError(f"{raw}: no row is left of {len(read):,} ({reasons}); extract more")
     made_from = {
         "files": sums, "minimum_karma": minimum_karma, "karma_gap": karma_gap, "hours_gap": hours_gap, "neighbours": neighbours,
-        "untimed": sorted(untimed or []), "english_only": english_only, "mixture": weights,
+        "untimed": sorted(months), "english_only": english_only, "mixture": weights,
     }  # fmt: skip
     split_of = {pair.thread_id: text.split_for(pair.thread_id) for pair in kept}
 
@@ -183,7 +181,7 @@ def main(
     liked = pairs.lm_rows(to_comments, minimum_karma)
     lm_rows = mixed(liked, split_of, weights) if weights else liked
     upvote_rows = pairs.upvote_rows(kept)
-    upvote_pairs = pairs.sibling_pairs(kept, karma_gap, hours_gap, neighbours, untimed or [])
+    upvote_pairs = pairs.sibling_pairs(kept, karma_gap, hours_gap, neighbours, months)
 
     cleaning = counts_of(read, dropped, kept)
     not_in_lm = {"to_submission": len(kept) - len(to_comments), "low_karma": len(to_comments) - len(liked)}

@@ -5,8 +5,9 @@ Contains the arithmetic of months, the query with its parameters, and the writer
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bot import schema, text
-from bot.cli import ROOT
+from bot.cli import ROOT, UserError
 
 ROW_GROUP_BYTES = 32 << 20
 
@@ -55,6 +56,14 @@ def month_start(month: str) -> int:
     2678400
     """
     return int(datetime.strptime(month, "%Y-%m").replace(tzinfo=UTC).timestamp())
+
+
+def check_months(months: Sequence[str]) -> Sequence[str]:
+    """The months. Raises UserError if one is not written as 2017-01."""
+    for month in months:
+        if not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", month):
+            raise UserError(f"{month!r} is not a month; use YYYY-MM, for example 2017-01")
+    return months
 
 
 def add_months(month: str, count: int) -> str:
