@@ -125,11 +125,10 @@ def test_a_classifier_learns_its_lines(tmp_path: Path, monkeypatch: pytest.Monke
         people = [LmRow(f"t3_{n}", f"t1_c{n}", f"t1_{n}", "sandbox_books", "why", f"kind {n} kind normal") for n in range(60)]
         schema.write_rows(tmp_path / f"lm_{part}.csv", LmRow, people)
     out = tmp_path / "out"
-    tiny.train(
-        "conduct", base="tiny-encoder", lines=tmp_path / "lines.csv", data=tmp_path, out=out, epochs=6, batch_tokens=256, learning_rate=5e-3
-    )
+    small = {"epochs": 6, "batch_tokens": 256, "learning_rate": 5e-3, "background": 30}
+    tiny.train("conduct", base="tiny-encoder", lines=tmp_path / "lines.csv", data=tmp_path, out=out, **small)
     card = cards.read_card(out)
-    assert card.kind == "conduct" and card.settings["labels"] == ["insult", "threat"] and card.data["lm_val.csv"]["rows"] == 60
+    assert card.kind == "conduct" and card.settings["labels"] == ["insult", "threat"] and card.data["lm_train.csv"]["rows"] == 60
     assert card.metrics["peoples_texts_refused"] <= 0.04
     missed, of = (sum(int(each.split("/")[place]) for each in card.metrics["misses"].values()) for place in (0, 1))
     assert of == sum(line.refuse and conduct_transformers.part_of(line.text) == "held_out" for line in lines) > 10 and missed / of < 0.2

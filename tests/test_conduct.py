@@ -73,3 +73,9 @@ def test_no_text_disables_a_reason(body: str, title: str, author: str) -> None:
         assert asked(thread(title=title, **there), comment(body=body, author=author)) is not None
     for known in (Known(opted_out={author.lower()}), Known(benched={"books"}), Known(comments={"t1_a"}), Known(threads={"t3_x"})):
         assert asked(thread(title=title), comment(body=body, author=author), known) is not None
+
+
+def test_a_quote_of_no_bots_opts_nobody_out() -> None:
+    asks, quotes = comment(body="no bots please", author="ann"), comment(body="> no bots please\n\nWhy? I like bots.", author="bea")
+    there = thread(comments=[asks, dataclasses.replace(quotes, comment_id="t1_b")], author="cleo", selftext="> no bots please\n\nSays who?")
+    assert where.asking_away(there) == {"ann": "t1_a"}

@@ -430,6 +430,9 @@ def test_hostile_rows_are_kept_unchanged_or_counted(dumps: Path) -> None:
         json.dumps(comment("surrogate", "t1_a", body="a \ud800 b")).encode(),
         comment("no_time", "t1_a", created_utc="yesterday"),
         comment("infinite", "t1_a", created_utc=1e300),
+        comment("milliseconds", "t1_a", created_utc=utc("2017-01-12") * 1000),
+        comment("microseconds", "t1_a", created_utc=utc("2017-01-12") * 10**6),
+        comment("negative", "t1_a", created_utc=-utc("2017-01-12")),
         comment("no_body", "t1_a", body=None),
         comment("nowhere", "t1_a", subreddit=None),
         comment("number", "t1_a", body=7),
@@ -440,7 +443,7 @@ def test_hostile_rows_are_kept_unchanged_or_counted(dumps: Path) -> None:
     assert {pair.reply_id[3:]: pair.reply for pair in extracted(dumps)} == bodies | {"surrogate": "a \ufffd b"}
     dropped, lines = counted(dumps)
     assert dropped == {"parent_not_found": 1}
-    assert lines == {"read": len(rows), "unreadable": 1, "wrong_type": 3, "missing_key": 2}
+    assert lines == {"read": len(rows), "unreadable": 1, "wrong_type": 6, "missing_key": 2}
 
 
 def test_a_chain_of_two_thousand_replies(dumps: Path) -> None:

@@ -95,6 +95,16 @@ def test_a_channel_keeps_its_last_events(opening: Opening, monkeypatch: pytest.M
     assert numbers(hub.after("chat")) == list(range(15, 25)) == numbers(opening().after("chat"))
 
 
+def test_a_channel_that_is_forgotten_is_empty_and_can_be_used_again(opening: Opening) -> None:
+    hub = opening()
+    hub.append("try:a", {"n": 1})
+    hub.append("try:b", {"n": 2})
+    hub.forget("try:a")
+    assert hub.after("try:a") == [] and numbers(hub.after("try:b")) == [2]
+    hub.append("try:a", {"n": 3})
+    assert numbers(hub.after("try:a")) == [3]
+
+
 def test_followers_hear_nothing_of_other_channels_and_get_a_pulse(opening: Opening) -> None:
     hub = opening()
     events = hub.follow("try:a", pulse=0.05)

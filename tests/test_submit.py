@@ -82,6 +82,14 @@ def test_a_repeated_command_gives_the_same_outcomes_and_sends_nothing(box: Box, 
     assert go(run) == ["already_replied"] * 2 and len(ours(box)) == 2
 
 
+def test_a_reply_that_was_deleted_again_is_not_called_posted(box: Box, run: Path) -> None:
+    comments = prepared(box, run)
+    assert go(run) == ["posted", "posted"]
+    with ledger.held(run.parent / "ledger.sqlite") as db:
+        ledger.withdraw(db, comments[0].comment_id, "low_karma")
+    assert go(run) == ["deleted_by_us", "posted"] and len(ours(box)) == 2
+
+
 def test_an_own_reply_that_is_not_in_the_ledger(box: Box, run: Path) -> None:
     comments = prepared(box, run)
     there = box.say(comments[0].comment_id, "Posted by hand.", author=sandbox.USERNAME)

@@ -23,6 +23,7 @@ from bot.rankers import ctranslate2 as serving_rankers
 from bot.schema import LabelledRow, LmRow, LossRow, RealismRow, UpvotePair
 from bot.train import TRAINERS, command, encoders, lm_transformers, loop
 from bot.train import relevance_transformers as relevance
+from bot.train.lm_transformers import Method
 from bot.weights import bases as weight_bases
 from bot.weights import cards, loading, pull
 from tests import tiny
@@ -144,6 +145,26 @@ def test_an_interrupted_run_resumes_with_the_same_result(data: Path, monkeypatch
         [row.train_loss for row in schema.read_rows(data / name / "losses.csv", LossRow)] for name in ("uninterrupted", "resumed")
     )
     assert resumed == pytest.approx(expected, rel=1e-3)  # the optimizer state is stored in float32, and sums are in another order
+
+
+def test_a_folder_with_a_half_written_checkpoint_is_one_of_ours(tmp_path: Path) -> None:
+    out, data = tmp_path / "out", tmp_path / "data"
+    out.mkdir()
+    for name in ("checkpoint.pt", ".checkpoint.pt.tmp"):  # the second after kill -9 while it was written
+        (out / name).write_bytes(b"x")
+        command.check_out(out, data, overwrite=False)
+    (out / "photo.jpg").write_bytes(b"x")
+    with pytest.raises(UserError, match="files that this project did not write"):
+        command.check_out(out, data, overwrite=False)
+
+
+def test_options_without_an_effect_are_refused_before_training(data: Path) -> None:
+    with pytest.raises(UserError, match="--upper-layers: only for --method lora"):
+        train(data, data / "lm", method=Method.full, upper_layers=1)
+    with pytest.raises(UserError, match="--start: only for --method lora"):
+        train(data, data / "lm", method=Method.full, start=data / "other")
+    with pytest.raises(UserError, match="--method layers: a dual encoder is trained with LoRA only"):
+        tiny.train("relevance", data=data, out=data / "relevance", base="tiny-encoder", method="layers")
 
 
 RANKER = {"base": "tiny-encoder", "rows": 192, "epochs": 16, "batch_tokens": 256, "learning_rate": 5e-3, "seed": 1}

@@ -64,6 +64,14 @@ def test_training_separates_good_from_bad_candidates(
     assert f"ranker roc_auc {metrics['ranker']['roc_auc']}\n" in capsys.readouterr().out
 
 
+def test_fewer_rows_than_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bases, "BASE_DIR", tmp_path / "bases")
+    pull.pull("tiny-encoder", tiny.encoder(tmp_path / "encoder", head=False))
+    schema.write_rows(tmp_path / "graded.csv", Graded, rows())
+    tiny.train("choice", base="tiny-encoder", graded=[tmp_path / "graded.csv"], out=tmp_path / "choice", epochs=1, rows=20)
+    assert cards.read_card(tmp_path / "choice").settings["rows"] == 20
+
+
 def test_too_few_graded_candidates_are_an_error(tmp_path: Path) -> None:
     schema.write_rows(tmp_path / "graded.csv", Graded, [row for row in rows() if row.grade < 2])
     with pytest.raises(UserError, match=r"graded.csv: the part 'train' \(\d+ rows\) needs grades below 2 and of at least 2; grade more"):

@@ -149,6 +149,7 @@ UNFIT = [
     (Unfit.IMAGE, "so :snoo_tableflip:"),
     (Unfit.IMAGE, "![a][b]\n\n[b]: /x.png"),
     (Unfit.LINK, "see https://a.b"),
+    (Unfit.LINK, "me@home. Sure"),  # old Reddit makes it a mail link
     (Unfit.LINK, "see [this](/r)"),
     (Unfit.LINK, "see [this]\n(#x)"),
     (Unfit.LINK, "[this][1]\n\n[1]: /somewhere"),

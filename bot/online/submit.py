@@ -289,7 +289,7 @@ def earlier_outcome(known: Reply, reply: Reply) -> tuple[str, str]:
     same = (known.candidate_id, known.body) == (reply.candidate_id, reply.body)
     if known.state in (State.POSTED, State.WITHDRAWN) and not same:
         return Refusal.ALREADY_REPLIED, known.reply_id
-    return (Settled.DELETED if known.state is State.WITHDRAWN else known.outcome), known.reply_id
+    return (Settled.DELETED if known.state == State.WITHDRAWN else known.outcome), known.reply_id
 
 
 def attempt_of(reply: Reply, outcome: str, reply_id: str, utc: int) -> Submitted:
