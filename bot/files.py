@@ -630,7 +630,7 @@ def run_folder(folder: Path, make: bool = False) -> Iterator[dict[str, str]]:
         except BaseException:
             if new and [each.name for each in folder.iterdir()] == [RUN_LOCK]:  # nothing was written
                 shutil.rmtree(folder)
-            elif not was_locked and not has_manifest(folder / "comments.csv"):  # a foreign folder does not become one of runs
+            elif not make and not was_locked and not is_used(folder):  # a foreign folder does not become one of runs
                 (folder / RUN_LOCK).unlink(missing_ok=True)
             raise
 
@@ -648,6 +648,11 @@ def _check_run_folder(folder: Path, make: bool) -> None:
 def is_run(folder: Path) -> bool:
     """True for a folder that was used by a run or by `fetch`."""
     return (folder / RUN_LOCK).exists() or has_manifest(folder / "comments.csv")
+
+
+def is_used(folder: Path) -> bool:
+    """True if a run or `fetch` wrote something into the folder."""
+    return has_manifest(folder / "comments.csv") or any(os.path.lexists(folder / name) for name in RUN_FILES)
 
 
 def foreign_in_run(folder: Path) -> Path | None:

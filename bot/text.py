@@ -75,12 +75,15 @@ _ASIDE = re.compile(
     r"(?i)\[\s*(?:deleted|removed)\s+(?!by (?:the |its |their |an? )?(?:original )?(?:author|user|owner|poster)\b)\w"
 )  # not a notice
 # Scripts that overwrite comments put this at the end, some after other words.
-_SCRIPT = re.compile(r"(?i)this (?:post|comment|message) was (?:\w+ )?deleted and anonymi[sz]ed with\W{1,4}redact")
+_SCRIPT = re.compile(
+    r"(?i)this (?:post|comment|message) was (?:\w+ )?deleted and anonymi[sz]ed with\W{1,4}redact\W*(?:\(https?:\S*\))?\W*\Z"
+)
 _OVERWRITTEN = re.compile(
-    r"(?is)[<({]?\s*(?:sorry,?\s+)?(?:(?:this|the|my|your|all)\s+)?(?:(?:old|original)\s+)?"
+    r"(?is)[<({]?\s*(?:sorry,?\s+(?=this (?:post|comment) was))?(?:(?:this|the|my|your|all)\s+)?(?:(?:old|original)\s+)?"
     r"(?:comments?|posts?|contents?|messages?|replies|text|submission|thread|account)?\s*(?:has been|have been|was|were|is|got)?\s*"
     r"(?:mass |automatically |permanently |since )?"
-    r"(?:deleted|removed|overwritten|redacted|erased|wiped|unavailable|(?:edited|changed|replaced)(?= in protest))(?:\s+and\s+\w+)?"
+    r"(?:deleted|removed|overwritten|redacted|erased|wiped|unavailable|(?:edited|changed|replaced)(?= in protest))"
+    r"(?:\s+and\s+(?:anonymi[sz]ed|overwritten|removed|deleted|edited|replaced))?"
     r"(?:\s*[)>}.!]*\s*\Z|\s+(?:by|with|using|via|at the request of)\s+(?:an? |the |its |their |this "
     r"|reddit|redact|mods?\b|moderat|user\b|author|admin|automod|power|shreddit|me\b)"
     r"|\s+(?:in protest|in response to|to protect|due to|for violat|because of))"
@@ -212,7 +215,7 @@ def is_notice(body: str) -> bool:
     if _BRACKETED.fullmatch(shown) and not _ASIDE.match(shown):
         if len(words(shown)) <= BRACKETED_WORDS or _REMOVED_ELSEWHERE.search(shown):
             return True
-        shown = shown.strip("[ ]")
+        return re.match(r"(?i)\[\s*(?:this|the|your) ", shown) is not None and _OVERWRITTEN.match(shown.strip("[ ]")) is not None
     return _OVERWRITTEN.match(shown) is not None
 
 

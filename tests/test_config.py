@@ -123,6 +123,10 @@ def test_the_file_overrides_defaults_and_the_environment_overrides_the_file(tmp_
     assert load(None).generate.temperature == 0.7 and load(None).generate.num_candidates == 10
 
 
+def test_a_section_in_capitals(tmp_path: Path) -> None:
+    assert load(write_config(tmp_path, "[Fetch]\ndepth = 3\n")).fetch.depth == 3
+
+
 def test_an_empty_model_folder_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty path would mean the current folder."""
     assert load(write_config(tmp_path, '[rank]\nrealism = ""\n')).rank.realism is None

@@ -484,6 +484,17 @@ def test_a_foreign_folder_does_not_become_a_run_folder(tmp_path: Path) -> None:
         pass
 
 
+def test_a_run_that_failed_before_its_first_table_can_be_resumed(tmp_path: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(RuntimeError), files.run_folder(tmp_path / "run", make=True):
+            (tmp_path / "run" / "log.jsonl").write_text("{}\n")
+            raise RuntimeError
+        assert files.is_run(tmp_path / "run")
+    with pytest.raises(RuntimeError), files.run_folder(tmp_path / "run"):
+        raise RuntimeError
+    assert files.is_run(tmp_path / "run")
+
+
 @pytest.mark.parametrize("name", ["", ".", "/"])
 def test_a_name_that_is_only_a_folder_is_no_output(name: str) -> None:
     with pytest.raises(FileError, match="is a folder; give another output"):

@@ -151,10 +151,31 @@ def test_famous_addresses_and_trails_are_not_personal() -> None:
 )
 def test_separators_hide_no_number(words: str, number: str, reason: Unfit, space: str) -> None:
     """Reddit shows a line break and several blanks as one blank, and models write en dashes."""
+    if reason is Unfit.DOCUMENT_NUMBER and space == "\u00b7":
+        space = "-"  # numbers with two dots are dates and versions, too
     reply = words + number.replace(" ", space)
     assert what.may_say(reply, what.around("Which one?"), ConductSettings(reply_classifier=None)) is reason
 
 
-@pytest.mark.parametrize("body", ["my card is 4111 1111 1111 1111 12/27 123", "4111111111111111 12/27", "2 4111 1111 1111 1111"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "my card is 4111 1111 1111 1111 12/27 123", "4111111111111111 12/27", "2 4111 1111 1111 1111", "41111111 11111111 / 12/27",
+        "4111 11111111 1111 / 12", "4111-111111-111111 - 2 cards", "3782 822463 10005 09/27",
+    ],
+)  # fmt: skip
 def test_a_card_among_other_numbers(body: str) -> None:
     assert personal.has_card_number(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "Leap years: 2000 2004 2008 2012 2016 2020 2024 2028 2032 2036 2040",
+        "2014/2015 2015/2016 2016/2017 2017/2018 2018/2019",
+        "ELO 2831 2822 2804 2798 2780 2777 2765",
+        "build 100.10.2021",
+    ],
+)
+def test_lists_of_numbers_are_no_cards(body: str) -> None:
+    assert not personal.has_card_number(body) and not personal.has_document_number(body)

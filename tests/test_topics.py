@@ -214,7 +214,6 @@ def test_similar_harmless_comments_are_answered() -> None:
     assert {line: topic for line in HARMLESS_FLAIRS if (topic := titles.topic_of("My week", line))} == {}
 
 
-@pytest.mark.parametrize("topic", [topic for topic in ABOUT if topic is not Reason.NO_BOTS])
 @pytest.mark.parametrize(
     ("topic", "body"),
     [
@@ -224,10 +223,15 @@ def test_similar_harmless_comments_are_answered() -> None:
         (Reason.EMERGENCY, "dad collapsed when he was cooking and he isnt breathing"),
         (Reason.EMERGENCY, "my wife isn't breathing, she had this two years ago"),
         (Reason.GRIEF, "Grandma died during the game last night"),
-        (Reason.GRIEF, "My dad died, he loved this game"),
+        (Reason.GRIEF, "my son died when he was 19"),
+        (Reason.GRIEF, "My wife died when she was 34, leaving me with two kids"),
+        (Reason.EMERGENCY, "she stopped breathing when we were 10 minutes away from the hospital"),
         (Reason.GRIEF, "my mom died when i was holding her hand"),
         (Reason.GRIEF, "my dog died when I was at work"),
         (Reason.CRISIS, "he said he would kill himself after this episode, what do you do"),
+        (Reason.CRISIS, "my brother wants to kill himself"),
+        (Reason.CRISIS, "My roommate texted that she's going to hang herself"),
+        (Reason.CRISIS, "his daughter keeps talking about harming herself"),
         (Reason.CRISIS, "I want to ki\u200bll mys\u00adelf"),
     ],
 )
@@ -245,12 +249,20 @@ def test_a_real_event_is_neither_a_story_nor_long_past(topic: Reason, body: str)
         "My grandfather died when I was six",
         "my dog died when i was a kid",
         "My gran passed away peacefully at 94",
+        "My cat died when I was in middle school",
+        "When I was very young my grandfather died",
+        "my uncle died when I was only four",
+        "My grandma passed away ten years ago, and right now I'm making her pie",
+        "my grandfather died in 1995, isnt that strange",
+        "Romeo wants to kill himself in the last scene",
+        "Cats try to cut themselves out of the box",
     ],
 )
 def test_stories_and_the_past_are_answered(body: str) -> None:
     assert topics.topic_of(body) is None
 
 
+@pytest.mark.parametrize("topic", [topic for topic in ABOUT if topic is not Reason.NO_BOTS])
 def test_one_sentence_in_a_long_comment_is_enough(topic: Reason) -> None:
     before, after = "I finished the book about the lighthouse, and the map is lovely. ", " Anyway, what did you think of the last page?"
     for line in ABOUT[topic]:

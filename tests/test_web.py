@@ -112,6 +112,7 @@ def test_behind_nginx(tmp_path: Path) -> None:
     own = {"Origin": "https://bot.example.org"}
     assert page.post("/act", {}, headers=own, **there).status_code == 400  # by whom?
     assert page.post("/name", {"who": "A\u200bnn"}, headers=own, **there).status_code == 400  # it looks like another name
+    assert page.post("/name", {"who": "علی\u200cرضا"}, headers=own, **there).status_code == 303  # Persian needs the joiner
     assert page.post("/name", {"who": "Ann"}, headers=own, **there).status_code == 303
     assert page.post("/act", {}, headers=own, **there).text == "done"
     web.get(f"/?token={token}", **there)  # the link again, from a bookmark: still the same person

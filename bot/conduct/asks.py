@@ -49,8 +49,10 @@ def to_delete(body: str) -> bool:
 def _asks(what: str, shown: str) -> bool:
     if _command(what).search(shown):
         return True
-    unnamed = _NAME.sub(" ", shown)
-    for words in dict.fromkeys(map(plain, (unnamed, _LONG.sub(r"\1", unnamed)))):
+    readings = [shown, _LONG.sub(r"\1", shown)]
+    if what == "stop":  # to delete the bot's reply because of «u/somebody_else delete this» could not be undone
+        readings += [_NAME.sub(" ", reading) for reading in readings]
+    for words in dict.fromkeys(map(plain, readings)):
         clauses = (" ".join(_filler().sub(" ", part).split()) for part in _CLAUSE_END.split(words))
         if any(each and _clause(what).fullmatch(each) for each in dict.fromkeys(clauses)):
             return True

@@ -53,6 +53,15 @@ def has_hidden_characters(body: str) -> bool:
     return any(_is_hidden(each) and each != "\n" for each in _JOINER.sub("", body))
 
 
+def without_joiners(body: str) -> str:
+    r"""The text without the joiners that some scripts need between letters, such as Persian and Hindi.
+
+    >>> without_joiners("علی\u200cرضا"), without_joiners("A\u200bnn") == "A\u200bnn", without_joiners("A\u200dnn") == "A\u200dnn"
+    ('علیرضا', True, True)
+    """
+    return re.sub("(?<=[^\\x00-\\x7f])[\u200c\u200d](?=[^\\x00-\\x7f])", "", body)
+
+
 def is_blank(body: str) -> bool:
     r"""True for a text in which nothing can be seen.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from itertools import combinations, pairwise
+from itertools import pairwise
 
 from bot.conduct.hosts import exists
 from bot.conduct.language import frequency
@@ -263,11 +263,11 @@ _PASSWORD = re.compile(
     rf"|\b{_CODE} (?:for|to|of|at) {_OWNER} [^.!?:\n]{{1,30}}?{_IS_SECRET}"
     r"|\b(?:he|she|they) uses? (?=\S{0,30}\d)\S{4,30} as (?:\w+ )?password|\bsame password for everything: (?=\S{0,30}\d)\S{4}"
 )
-_DIGITS = re.compile(r"(?<![\d.,])\d(?:[ ._/-]{0,3}\d){12,60}(?!\d)")
+_DIGITS = re.compile(r"(?<![\d.,])\d(?:[ .-]{0,2}\d){12,60}(?!\d)")
 CARD_DIGITS = range(13, 20)
 _CARD_GROUPS = re.compile(r"\d{13,19}|\d{4}(?: \d{4}){2,3} \d{1,4}|\d{4} \d{6} \d{4,5}")
 _DOCUMENT = re.compile(
-    r"(?<![\d.-])\d{3}([- .])\d{2}\1\d{4}(?![\d-])"
+    r"(?<![\d.-])\d{3}([- ])\d{2}\1\d{4}(?![\d-])"
     r"|(?i:\b(?:ssn|social(?: security)?|ni|aadhaa?r|pan|cpf|dni|nie|curp|pesel|bsn|nif|sin|tfn|tax|id|identity|insurance|passport"
     r"|licen[cs]e|personal(?:ausweis)?|medicare|nhs|visa|account|acct|sort code|member(?:ship)?)"
     r"(?: (?:card|number|no\.?|nr\.?|id|plate|code)){0,3}(?:'s| (?:is|was|reads|of))?[:#. ]{0,3})"
@@ -304,10 +304,10 @@ def has_card_number(text: str) -> bool:
 
     for match in _DIGITS.finditer(text):
         groups = re.findall(r"\d+", match[0])
-        for first, last in combinations(range(len(groups) + 1), 2):
-            own = groups[first:last]
+        ends = [groups[:last] for last in range(1, len(groups) + 1)] + [groups[first:] for first in range(1, len(groups))]
+        for own in ends:
             digits = "".join(own)
-            is_grouped = (own == groups and "/" not in match[0]) or _CARD_GROUPS.fullmatch(" ".join(own)) is not None
+            is_grouped = own == groups or _CARD_GROUPS.fullmatch(" ".join(own)) is not None
             if is_grouped and len(digits) in CARD_DIGITS and digits[0] in "23456" and luhn.is_valid(digits):
                 return True
     return False

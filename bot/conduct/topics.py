@@ -78,7 +78,7 @@ def matches(topic: Reason, piece: str) -> bool:
     in_story = is_in_story(piece)
     if in_story and not _FIRST_PERSON.search(piece):
         return False
-    long_over = is_long_over(piece)
+    long_over = is_long_over(topic, piece)
     return any(not (in_story and "not in stories" in section) and not (long_over and "not long ago" in section) for section in sections)
 
 
@@ -89,7 +89,7 @@ def is_elsewhere(topic: Reason, piece: str) -> bool:
     >>> is_elsewhere(Reason.CRISIS, "in the novel she drowns herself"), is_elsewhere(Reason.MINOR, "when i was 12 we moved to the coast")
     (True, True)
     """
-    if (topic in LONG_OVER and is_long_over(piece)) or (topic is Reason.MINOR and _has("adults", piece)):
+    if (topic in LONG_OVER and is_long_over(topic, piece)) or (topic is Reason.MINOR and _has("adults", piece)):
         return True
     return topic not in NEVER_OF_STORIES and is_in_story(piece) and not _FIRST_PERSON.search(piece)
 
@@ -106,9 +106,10 @@ def is_in_story(piece: str) -> bool:
     return _has("stories", rest) or (_has("stories", rest, "weak") and not _pattern("stories", "now").search(piece))
 
 
-def is_long_over(piece: str) -> bool:
-    """Whether a piece of text is about things long past and nothing recent."""
-    return _has("long_ago", piece) and not _lately().search(piece)
+def is_long_over(topic: Reason, piece: str) -> bool:
+    """Whether a piece of text is about things long past and nothing recent; for an emergency, also nothing for which help is needed now."""
+    is_now = topic is Reason.EMERGENCY and _pattern("stories", "now").search(piece)
+    return _has("long_ago", piece) and not is_now and not _lately().search(piece)
 
 
 def _has(name: str, piece: str, section: str = "") -> bool:
@@ -122,15 +123,4 @@ def _pattern(name: str, section: str) -> re.Pattern[str]:
 
 @cache
 def _lately() -> re.Pattern[str]:
-    now = [
-        "isnt",
-        "arent",
-        "not (?:breathing|responding|waking)",
-        "right now",
-        "tomorrow",
-        "next week",
-        "is dying",
-        "are dying",
-        "what to do",
-    ]
-    return matching.compiled(["<fresh>", "again", "anymore", r"threw \w+ away", r"relaps\w+", *now])
+    return matching.compiled(["<fresh>", "again", "anymore", r"threw \w+ away", r"relaps\w+", "tomorrow", "funeral", "(?:is|are) dying"])

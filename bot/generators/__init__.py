@@ -45,7 +45,7 @@ class Place(NamedTuple):
 
 
 # Reasons of Failed that may pass: the same command asks for these comments again.
-PASSING = frozenset({"server_error", "timed_out", "connection_lost"})
+PASSING = frozenset({"server_error", "timed_out", "connection_lost", "bad_answer"})
 
 
 class Failed(list[Candidate]):

@@ -145,7 +145,7 @@ class Client:
     def _problem(self, response: httpx2.Response, answer: Any, model: str) -> Exception:
         """The exception for any answer but candidates."""
         status, message = _status(response.status_code, answer), self.shown(_message(answer) or response.reason_phrase)
-        if status == 403 and (self.has_answered or FLAGGED.search(message)):
+        if status == 403 and FLAGGED.search(message):
             return Refused("refused_by_server", f"status 403: {message}")
         if status in (401, 403):
             remedy = f"correct {cli.SERVER_KEY}" if self.key else f"set {cli.SERVER_KEY} in the environment"

@@ -42,6 +42,7 @@ from bot.weights import serving
 
 INPUT = ("comment_id", "comment")
 TEXT_ID = "text"  # the comment_id of --text
+UNASKED = "server_error"  # in a manifest: comments that were not asked for after an error
 ANCESTORS = 8  # comments above a comment, at most
 BLOCK_COMMENTS = 500  # with --cluster: three minutes for ten candidates each on two cores
 
@@ -139,6 +140,8 @@ def generate(
     with files.part(out, made_from, _candidates) as part:
         done, failed, speed = answered(comments, part, settings, seed, places, kept)
         left_out |= failed
+        if kept:
+            speed = together((files.read_manifest(out) or {}).get("speed", {}), speed)
         rows = (candidate for comment_id, _ in comments for candidate in done.get(comment_id, []))
         count = schema.write_rows(out, Candidate, rows, made_from, left_out=left_out, speed=speed)
     print(f"{count:,} candidates for {len(done):,} comments in {schema.display_name(out)}")
@@ -150,6 +153,15 @@ def unfinished(out: Path, made_from: Mapping[str, Any]) -> list[list[Candidate]]
     if not files.is_current(out, made_from) or not PASSING & (files.read_manifest(out) or {}).get("left_out", {}).keys():
         return []
     return [list(group) for _, group in groupby(schema.read_rows(out, Candidate), key=lambda row: row.comment_id)]
+
+
+def together(earlier: Mapping[str, float], speed: Mapping[str, float]) -> dict[str, float]:
+    """The speed of two processes that wrote parts of a table.
+
+    >>> together({"words": 9, "seconds": 2.0, "peak_mb": 70.5}, {"words": 3, "seconds": 0.5, "peak_mb": 60.0})
+    {'words': 12, 'seconds': 2.5, 'peak_mb': 70.5}
+    """
+    return {name: max(earlier.get(name, 0), value) if name == "peak_mb" else earlier.get(name, 0) + value for name, value in speed.items()}
 
 
 def drawn(count: int, sample: int | None, seed: int) -> Collection[int]:
@@ -206,7 +218,8 @@ def answered(
     with progress_bar() as progress:
         task = progress.add_task("writing candidates, by comment", total=len(comments), completed=len(done))
         more = generators.with_places(settings.backend, places)
-        for candidates in sampled(generator, left, settings, seed, **more) if generator else ():
+        answers = sampled(generator, left, settings, seed, **more) if generator else iter(())
+        for candidates in until_an_error(answers) if kept else answers:
             if isinstance(candidates, Failed):
                 print(f"{candidates.comment_id} left out: {candidates.reason} ({candidates.detail})")
                 failed[candidates.reason] = failed.get(candidates.reason, 0) + 1
@@ -215,10 +228,20 @@ def answered(
             done[candidates[0].comment_id] = candidates
             words += sum(len(candidate.reply.split()) for candidate in candidates)
             progress.advance(task)
+    if missing := len(comments) - len(done) - sum(failed.values()):  # not asked for, after an error
+        failed[UNASKED] = missing
     if failed and not done:
         reasons = ", ".join(f"{count} {reason}" for reason, count in failed.items())
         raise UserError(f"{settings.model}: no comment could be answered ({reasons}); see the lines above")
     return done, failed, clock.facts(words=words)
+
+
+def until_an_error(answers: Iterator[list[Candidate]]) -> Iterator[list[Candidate]]:
+    """The answers, up to an error, which is printed: where a table is only completed, it is no reason to stop."""
+    try:
+        yield from answers
+    except UserError as error:
+        print(f"{error}; the table keeps the candidates that it has")
 
 
 def sampled(

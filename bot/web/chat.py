@@ -68,7 +68,7 @@ def plain_nick(nick: str) -> str:
     >>> plain_nick("B\u043et ") == plain_nick("bot")
     True
     """
-    return "".join(letters.latin(html.unescape(nick)).casefold().split())
+    return "".join(letters.latin(letters.without_joiners(html.unescape(nick))).casefold().split())
 
 
 def question_to(message_id: str, messages: dict[str, Message]) -> Question:

@@ -340,8 +340,11 @@ def change_name() -> Any:
     if request.method == "GET":
         return render_template("name.html.j2", target=target)
     name = text.printable(request.form.get("who", ""))[:NAME_CHARACTERS].strip()
-    if letters.is_blank(name) or letters.has_hidden_characters(html.unescape(name)):  # it could look like the name of another person
+    if letters.is_blank(name):
         return render_template("name.html.j2", target=target), 400
+    if letters.has_hidden_characters(letters.without_joiners(html.unescape(name))):  # it could look like the name of another person
+        problem = "The name has invisible characters; type it again without them."
+        return render_template("name.html.j2", target=target, problem=problem), 400
     session.permanent = True
     session["who"] = name
     return redirect(target, 303)
