@@ -92,6 +92,9 @@ def test_decorators_are_not_handles() -> None:
 
 
 ADDRESSES = [
+    "12 oak street, springfield",
+    "send it to 48 upper mill road, leeds 12345",
+    "9 HOLLOW PINE LANE, DUNMORE",
     "She lives at 14 Winter Trail.",
     "They moved to 3 Sandpiper Way, the green gate.",
     "Her address is 9 Bakehouse Row.",
@@ -111,6 +114,9 @@ ADDRESSES = [
     "You can find him most evenings at the gym on Harbour Street",
 ]
 NO_ADDRESSES = [
+    "It's a 2 way street, buddy.",
+    "It was a 5 hour drive, but we took the long road, and 3 more roads, people.",
+    "I counted 12 lamps on the street, one of them broken.",
     "We stood outside 10 Downing Street for an hour and saw only the cat.",
     "The tour of 221B Baker Street is worth it, even without Holmes.",
     "He lives at 221B Baker Street, everybody knows that.",

@@ -32,6 +32,10 @@ def refusal(reply: str, here: Around = HERE, rules: ConductSettings = RULES, jud
 
 
 FIT = [
+    "Just take the whole plum and bake it, stone and all.",
+    "Please take the rest of the sauce, and the whole bottle of ketchup.",
+    "He said it's the cats' toy and I'm not the cats' boss.",
+    "PowerShell.It was fine, I said, and a.k.a. means also known as.",
     "Dune. It is long enough for two trips.",
     "that gay couple is nice",
     "I moved from Scunthorpe to Essex and took a class on cocktails.",
@@ -222,6 +226,14 @@ UNFIT = [
     (Unfit.PROMPT_LEAK, "As a language model I can't read"),
     (Unfit.PROMPT_LEAK, "Sure! Here is a reply in your style:"),
     (Unfit.PROMPT_LEAK, "undefined"),
+    (Unfit.PROMPT_LEAK, '{"reply": "I agree with you"}'),
+    (Unfit.PROMPT_LEAK, "<reply>I agree with you</reply>"),
+    (Unfit.SELF_HARM, "k1ll yourself"),
+    (Unfit.SELF_HARM, "so take all your pills at once"),
+    (Unfit.THREAT, "I'll f1nd you and h.u.r.t you"),
+    (Unfit.INVENTED_QUOTE, "As Twain wrote, 'the sea isn't anybody's friend'"),
+    (Unfit.LINK, "visit CheapKeys.Io"),
+    (Unfit.LINK, "EXAMPLE.COM has them"),
     (Unfit.SLUR, "what a load of sh1t"),
     (Unfit.SLUR, "s h i t happens"),
     (Unfit.SLUR, "f.u.c.k that"),

@@ -37,6 +37,7 @@ _SENT_THERE = re.compile(
     r"[:,]?(?: (?:the|my|our|this|on|at))?)\s*$"
 )
 _TRIED = re.compile(r"(?i)\b(?:try|google|use|at|on|from|called)\s$")  # before a name that is not a word
+_CAMEL = re.compile("[a-z][A-Z]")
 # Last labels that are not used as words after a dot.
 _ALWAYS = frozenset(["com", "net", "org", "edu", "gov", "info", "biz", "xyz", "onion", "icu", "club", "online"])
 # Words that are last labels after a name that is not a word.
@@ -49,6 +50,8 @@ def has_address(text: str) -> bool:
     """
     >>> [has_address(each) for each in ("see cheap-keys.it", "http://a.example", "look at cheap-keys dot shop", "example[.]com")]
     [True, True, True, True]
+    >>> [has_address(each) for each in ("go to CheapKeys.Io", "EXAMPLE.COM")]
+    [True, True]
     >>> [has_address(each) for each in ("great.It was fun", "Etsy.com or the market?", "node.js", "i.e. this", "the dot com era")]
     [False, False, False, False, False]
     """
@@ -62,7 +65,8 @@ def has_address(text: str) -> bool:
 
 def _is_address(text: str, match: re.Match[str]) -> bool:
     name, last = match[1].rstrip("."), match[2]
-    if not exists(last) or last.istitle():
+    is_camel = _CAMEL.search(name) is not None and frequency(name.lower()) == 0  # CheapKeys.com
+    if not exists(last) or (last.istitle() and not is_camel):
         return False  # «great.It was»
     if match[3] or _is_sent(text, match.start()):
         return True
@@ -70,7 +74,9 @@ def _is_address(text: str, match: re.Match[str]) -> bool:
         return True
     if name == name.lower() and frequency(name) == 0 and _TRIED.search(text[max(0, match.start() - 20) : match.start()]):
         return True
-    return name == name.lower() and (last in _ALWAYS or (last in _AFTER_NAMES and frequency(name) == 0))
+    if not is_camel and name not in (name.lower(), name.upper()):
+        return False  # Etsy.com
+    return last.lower() in _ALWAYS or (last.lower() in _AFTER_NAMES and frequency(name.lower()) == 0)
 
 
 def _is_spoken_address(text: str, match: re.Match[str]) -> bool:

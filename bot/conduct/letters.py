@@ -38,6 +38,10 @@ SIGNS = {
 }  # fmt: skip
 _SIGN = re.compile("|".join(map(re.escape, sorted(SIGNS, key=len, reverse=True))))
 MOST_READINGS = 16  # maximum for one word
+# Signs that stand for a letter if they are between two letters. Other signs are common in that place.
+_MASKS = {sign: SIGNS[sign][0] for sign in "01345@$!"} | {"*": "i"}
+_MASKED = re.compile(rf"(?<=[a-zA-Z])[{re.escape(''.join(_MASKS))}](?=[a-zA-Z])")
+_SPELLED_OUT = re.compile(r"(?<![\w.*-])[a-zA-Z](?:[.*_-][a-zA-Z]){2,20}(?![\w*-])")
 
 
 def has_hidden_characters(body: str) -> bool:
@@ -137,6 +141,16 @@ def _look_alike(character: str, steps: int = 2) -> str:
         if match := _NAMED_LETTER.search(unicodedata.name(other, "")):
             return match[1].lower()
     return next((result for other in others if steps > 1 and (result := _look_alike(other, steps - 1)).isascii()), character)
+
+
+def without_masks(body: str) -> str:
+    """A `latin` text with the letters that digits and signs between letters stand for, and with spelled-out words joined.
+
+    >>> without_masks("K1ll it, s.t.o.p, 3 o'clock, mp3, a-b")
+    "Kill it, stop, 3 o'clock, mp3, a-b"
+    """
+    joined = _SPELLED_OUT.sub(lambda word: re.sub("[^a-zA-Z]", "", word[0]), body)
+    return _MASKED.sub(lambda sign: _MASKS[sign[0]], joined)
 
 
 def unmasked(word: str) -> list[str]:

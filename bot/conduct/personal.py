@@ -187,6 +187,12 @@ _ADDRESSES = re.compile(
     r"|\b[A-Z]{1,2}\d[A-Z\d]? \d[A-Z]{2}\b"
     r"|(?<![\d.])-?\d{1,2}\.\d{4,}°?,? -?\d{1,3}\.\d{4,}"
 )
+# In any case: only with a town after it, and an abbreviation of a state, a postcode or nothing more.
+_IN_ANY_CASE = re.compile(
+    r"(?i)(?<![\d.:,/-])\d{1,5}[a-z]? (?:(?!way\b|lane\b|hour|min|mile|block|car\b|long\b|busy\b|of\b|the\b|and\b|different\b|other\b)"
+    r"[a-z]{3,20} ){1,2}(?:street|avenue|road|lane|boulevard|ave|blvd|rd), [a-z]{3,20}(?: [a-z]{3,20})?(?:,? [a-z]{2}\b)?(?: \d{5})?"
+    r"(?=[.!?\n]|$)"
+)
 _MEASURES = (
     r"(?:seconds?|minutes?|mins?|hours?|days?|weeks?|months?|years?|miles?|km|met(?:er|re)s?|m|feet|ft|yards?|blocks?|doors?|steps?)"
 )
@@ -238,7 +244,7 @@ def has_address(text: str) -> bool:
     """
     text = _FAMOUS.sub("there", text)
     is_there = _WHEREABOUTS.search(text) and not _FICTION.search(text)
-    return bool(_ADDRESSES.search(text) or _LIVES.search(text) or is_there) or any(
+    return bool(_ADDRESSES.search(text) or _IN_ANY_CASE.search(text) or _LIVES.search(text) or is_there) or any(
         _is_of_somebody(match[1]) for match in _IP.finditer(text)
     )
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 import re
 
 from bot import markdown
-from bot.conduct.letters import SIGNS, latin
+from bot.conduct.letters import latin, without_masks
 
 _APOSTROPHES = dict.fromkeys(map(ord, "'’‘`´ʼ"))
-# Signs that stand for a letter if they are between two letters. Other signs are common in that place.
-_MASKS = {sign: SIGNS[sign][0] for sign in "01345@$!"} | {"*": "i"}
-_MASKED = re.compile(rf"(?<=[a-z])[{re.escape(''.join(_MASKS))}](?=[a-z])")
 _WITHIN_WORDS = re.compile("(?<=\\w)[\u00ad\u180e\u200b-\u200d\u2060\ufeff]+(?=\\w)")  # they have no width
 _REPEATED = re.compile(r"([a-z])\1{2,}")
 _SPELLINGS = {
@@ -36,8 +33,7 @@ def plain(body: str, quotes: bool = True) -> str:
     >>> plain("I **can't** do su1cide, I'm ѕо [tired](http://a.b)!")
     'i cant do suicide, im so tired!'
     """
-    shown = latin(markdown.unmarked(_WITHIN_WORDS.sub("", body), quotes)).lower().translate(_APOSTROPHES)
-    shown = _MASKED.sub(lambda sign: _MASKS[sign[0]], shown)
+    shown = without_masks(latin(markdown.unmarked(_WITHIN_WORDS.sub("", body), quotes)).lower().translate(_APOSTROPHES))
     shown = _REPEATED.sub(r"\1\1", shown)
     lines = (" ".join(line.split()) for line in _APART.sub(" ", shown).split("\n"))
     return _SPELLED.sub(lambda word: _SPELLINGS[word[0]], "\n".join(line for line in lines if line))

@@ -25,6 +25,7 @@ _ATTRIBUTED = re.compile(
     r"|napoleon|voltaire|marx|jesus|orwell|the bible) (?:once )?(?:said|says?|wrote|writes|put it|remarked)\b(?! (?:so|it|nothing"
     r"|that\b.{0,5}$))(.{6,300})"
     r"|[\"“«]([^\"“”«»\n]{6,300})[\"”»]\s?[-–—~]\s?\w"
+    rf"|\b{_SPEECH}\b[^\"'‘’“”«»„\n.!?]{{0,15}}?(?<!\w)['‘]((?:[^'‘’\n]|(?<=\w)['’](?=\w)){{6,300}})['’](?!\w)"
 )
 
 
@@ -35,6 +36,8 @@ def invents_quote(text: str, written: Iterable[str]) -> bool:
     True
     >>> invents_quote('You said "I like tea a lot"', ["well i like tea a lot"])
     False
+    >>> invents_quote("Twain wrote: 'the sea isn't our friend'", []), invents_quote("I said it's the cats' food and the dogs' bed", [])
+    (True, False)
     """
     quotes = [copies.plain(next(filter(None, match.groups()))) for match in _ATTRIBUTED.finditer(text)]
     return any(len(quote.split()) >= LEAST_WORDS and not any(quote in each for each in written) for quote in quotes)

@@ -119,6 +119,8 @@ def _checks(reply: str, around: Around, conduct: ConductSettings, judged: Judged
     shown, latin = letters.visible(reply), letters.latin(reply)
     readings = dict.fromkeys((latin, " ".join(latin.split())))  # as it is written, and as Reddit shows it
 
+    unmasked = dict.fromkeys([*readings, *map(letters.without_masks, readings)])
+
     def has(check: Callable[[str], object]) -> bool:
         return any(map(check, readings))
 
@@ -137,7 +139,8 @@ def _checks(reply: str, around: Around, conduct: ConductSettings, judged: Judged
     yield Unfit.HANDLE, has(personal.has_handle)
     yield Unfit.SLUR, bool(slurs.bad_words(reply))
     yield Unfit.PROMPT_LEAK, instructions.leaks(reply)
-    yield from ((category, has(partial(matching.matches, category))) for category in Unfit if category in matching.CATEGORIES)
+    for category in Unfit:
+        yield category, category in matching.CATEGORIES and any(map(partial(matching.matches, category), unmasked))
     yield Unfit.INVENTED_QUOTE, has(lambda reading: quotes.invents_quote(reading, [around.comment, *around.thread]))
     yield from ((category, judged.get(category, 0.0) >= conduct.reply_threshold) for category in Unfit)
     if conduct.toxicity_model is not None:
