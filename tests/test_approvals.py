@@ -444,7 +444,7 @@ def test_a_waiting_reply_is_posted_by_a_later_run_only_while_it_is_approved(
     (run / approvals.FILE).write_bytes(whole)
     decide(next(each for each in comments if each.comment_id == waiting.comment_id), "approve")
     assert go(later) == ["posted"] and bodies(box) == [f"{waiting.body}\n\n{APPROVED_DISCLOSURE}"]
-    page = Visitor(server.make_app(*web.parts(Runs(run.parent, ledger=run.parent / "ledger.sqlite"), config.load(None))))
+    page = Visitor(server.make_app(*web.parts(Runs(run.parent, ledger=run.parent / "ledger.sqlite"), config.load(None), None)))
     page.get("/name")
     page.post("/name", {"who": "ann"})
     assert page.get("/").text.count("1 posted") == 2  # also in the list of the run that it comes from

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from bot.config import ConductSettings, FetchSettings, Settings
 from bot.evaluate.model import measure_conduct
 from bot.export import to_ctranslate2
 from bot.online import check, fetch
-from bot.rankers import classifier
+from bot.rankers import classifier, transformers
 from bot.rankers import ctranslate2 as serving_rankers
 from bot.reddit.threads import Thread, ThreadComment
 from bot.schema import ConductLine, LmRow
@@ -112,7 +113,7 @@ def test_figures_count_any_label() -> None:
 # --- training ---------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_classifier_learns_its_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_classifier_learns_its_lines_and_two_are_averaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each label depends on one word; both words are in the vocabulary of tiny.TEXT."""
     monkeypatch.setattr(bases, "BASE_DIR", tmp_path / "bases")
     pull.pull("tiny-encoder", tiny.encoder(tmp_path / "encoder", head=False))
@@ -124,9 +125,10 @@ def test_a_classifier_learns_its_lines(tmp_path: Path, monkeypatch: pytest.Monke
     for part in ("train", "val", "test"):
         people = [LmRow(f"t3_{n}", f"t1_c{n}", f"t1_{n}", "sandbox_books", "why", f"kind {n} kind normal") for n in range(60)]
         schema.write_rows(tmp_path / f"lm_{part}.csv", LmRow, people)
-    out = tmp_path / "out"
+    out, other, mean = (tmp_path / name for name in ("out", "other", "mean"))
     small = {"epochs": 6, "batch_tokens": 256, "learning_rate": 5e-3, "background": 30}
-    tiny.train("conduct", base="tiny-encoder", lines=tmp_path / "lines.csv", data=tmp_path, out=out, **small)
+    given: dict[str, Any] = {"base": "tiny-encoder", "lines": tmp_path / "lines.csv", "data": tmp_path}
+    tiny.train("conduct", out=out, **given, **small)
     card = cards.read_card(out)
     assert card.kind == "conduct" and card.settings["labels"] == ["insult", "threat"] and card.data["lm_train.csv"]["rows"] == 60
     assert card.metrics["peoples_texts_refused"] <= 0.04
@@ -141,6 +143,21 @@ def test_a_classifier_learns_its_lines(tmp_path: Path, monkeypatch: pytest.Monke
     assert measured["misses"].keys() == card.metrics["misses"].keys() and measured["peoples_texts"] == card.metrics["peoples_texts"]
     missed_as_served = sum(int(each.split("/")[0]) for each in measured["misses"].values())
     assert abs(missed_as_served - missed) <= 2 and measured["peoples_texts_refused"] <= 0.04
+
+    tiny.train("conduct", out=other, seed=2, **given, **small)
+    tiny.train("conduct", out=mean, average=[out, other], **given)
+    one, two, both = (transformers.load(folder) for folder in (out, other, mean))
+    weights = [each.encoder.model.state_dict() for each in (one, two, both)]
+    for name in (name for name in weights[0] if name.endswith("weight") and "LayerNorm" not in name):
+        np.testing.assert_allclose((weights[0][name] + weights[1][name]) / 2, weights[2][name], atol=2e-3)
+    averaged = cards.read_card(mean)
+    assert [each["name"] for each in averaged.settings["average"]] == ["out", "other"] and "epochs" not in averaged.settings
+    missed, of = (sum(int(each.split("/")[place]) for each in averaged.metrics["misses"].values()) for place in (0, 1))
+    assert of > 10 and missed / of < 0.2 and averaged.metrics["peoples_texts_refused"] <= 0.04
+    with pytest.raises(UserError, match=r"out: one model has no mean"):
+        tiny.train("conduct", out=mean, average=[out], **given)
+    with pytest.raises(UserError, match=r"out: its side is reply, but comment is needed"):
+        tiny.train("conduct", out=mean, average=[out, other], side="comment", **given)
 
 
 def test_lines_of_one_kind_are_refused(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from tests.visiting import Visitor, serve
 
 
 def local(runs: Path) -> Visitor:
-    return Visitor(server.make_app(*web.parts(Runs(runs), config.load(None), runs.parent / "judgements.csv")))
+    return Visitor(server.make_app(*web.parts(Runs(runs), config.load(None), Path("my config.toml"), runs.parent / "judgements.csv")))
 
 
 @pytest.fixture
@@ -365,6 +365,17 @@ def test_a_form_cannot_approve_what_was_not_shown(runs: Path) -> None:
     status, answer = post(page, "reject", reason="  ")
     assert status == 422 and "Write why" in answer
     assert not (runs / "20260301T090000Z" / approvals.FILE).exists()
+
+
+def test_the_command_that_posts_has_the_same_settings(runs: Path) -> None:
+    page = local(runs)
+    page.get("/runs/20260301T090000Z/approve")
+    for _ in range(3):
+        assert post(page, "reject", reason="no")[0] == 303
+        page.get("/runs/20260301T090000Z/approve")
+    shown = html.unescape(page.get("/runs/20260301T090000Z/approve").text)
+    folder = runs / "20260301T090000Z"
+    assert f"<code>python run_bot.py submit --run {folder} --config 'my config.toml' --post</code>" in shown
 
 
 @pytest.mark.parametrize(("every", "expected"), [("", [2, 3, 4]), ("?every=1", [2, 0, 5, 4, 1, 3])])

@@ -311,3 +311,12 @@ def test_judging_by_keys(visitor: Callable[..., BrowserContext], url: str, run: 
     press(page, "u")
     assert "0 of 10 pairs read" in page.locator("h1").inner_text()
     assert (runs.parent / "data" / "judgements.csv").exists()
+    page.keyboard.press("y")
+    page.keyboard.press("n")
+    page.locator("input[name=better]").first.focus()
+    for _ in range(2):
+        page.keyboard.press("ArrowDown")  # on the way to the third choice, each one is chosen for a moment
+    assert page.locator("input[name=better]:checked").input_value() == "="
+    assert "0 of 10 pairs read" in page.locator("h1").inner_text()
+    press(page, "Enter")
+    assert "1 of 10 pairs read" in page.locator("h1").inner_text()

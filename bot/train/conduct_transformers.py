@@ -6,6 +6,7 @@ Writes OUT: a LoRA adapter, head.npz, model.json and losses.csv; during training
 
     python run_bot.py train conduct --side reply
     python run_bot.py train conduct --side comment
+    python run_bot.py train conduct --side comment --average models/a --average models/b    the mean of two models, with its own thresholds
 
 The head is linear over the vector of a text (its tokens' mean, of length 1). It starts as a logistic regression over the vectors of the
 untrained encoder and is then trained together with the adapter (Kumar et al. 2022, arXiv:2202.10054). A text is judged by its pieces
@@ -17,7 +18,7 @@ from __future__ import annotations
 import random
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -29,7 +30,7 @@ from bot.cli import UserError
 from bot.conduct import where, words
 from bot.rankers import classifier
 from bot.schema import ConductLine, LmRow, LossRow, sample_rows
-from bot.train import encoders, loop, processes, thresholds
+from bot.train import averages, encoders, loop, processes, thresholds
 from bot.train.card_text import card_text, data_facts
 from bot.train.options import Out, TrainOptions
 from bot.weights import bases, cards, serving
@@ -60,6 +61,9 @@ class Options(TrainOptions):
     background: Annotated[int, typer.Option(min=0, help="people's texts to train on, drawn at random")] = 1200
     batch_tokens: Annotated[int, typer.Option(min=128, help="tokens per step, including padding")] = 1024
     learning_rate: Annotated[float, typer.Option(min=0, help="peak learning rate")] = 1e-3
+    average: Annotated[
+        list[Path], typer.Option(help="don't train: take the mean of the weights of these models of conduct; repeatable")
+    ] = field(default_factory=list)  # fmt: skip
 
     def __post_init__(self) -> None:
         for name in ("lines", "out"):
@@ -93,6 +97,9 @@ def train(options: Options) -> None:
         raise UserError(f"{options.lines}: needs lines of both kinds (refuse true and false); add some")
     read = {part: schema.read_rows(options.data / f"lm_{part}.csv", LmRow) for part in ("train", "val", "test")}
     people = {part: peoples_texts(rows, options, part) for part, rows in read.items()}
+    card = card_of(options, labels, len(lines), {part: len(rows) for part, rows in read.items()})
+    if options.average:
+        return average(options, card, lines, people)
     examples = training_examples(lines, labels, people["train"], options)
 
     import torch
@@ -108,7 +115,6 @@ def train(options: Options) -> None:
     batches = loop.batches_by_length(range(len(encoded)), lambda row: len(encoded[row]), options.batch_tokens, options.epochs, options.seed)
     loss_of = loss_function(model, tokenizer, head, examples, encoded)
     parameters = [*(each for each in model.parameters() if each.requires_grad), *head.parameters()]
-    card = card_of(options, labels, len(lines), {part: len(rows) for part, rows in read.items()})
     losses, card.hours = loop.fit(
         parameters, batches, loss_of, options.learning_rate, options.out / "checkpoint.pt",
         {**card.settings, **card.data, "base": card.base, "base_sha256": card.base_sha256}, options.seed,
@@ -116,6 +122,28 @@ def train(options: Options) -> None:
     if processes.is_first():
         card.parameters = encoders.size_of(model) + encoders.size_of(head)
         save(options, card, model, head, [LossRow(step, loss, None) for step, loss in enumerate(losses, 1)], lines, people)
+
+
+def average(options: Options, card: cards.ModelCard, lines: Sequence[ConductLine], people: dict[str, list[str]]) -> None:
+    """Write the mean of options.average. Raises UserError if they differ in more than their weights."""
+    import torch
+    from transformers import AutoModel
+
+    own = averages.check_alike(options.average, card)
+    plain, _ = encoders.encoder_to_train(AutoModel, bases.base_path(options.base))
+    model = averages.averaged_adapter(plain, options.average)
+    weight, bias = averages.averaged_head(options.average)
+    head = torch.nn.Linear(weight.shape[1], weight.shape[0])
+    with torch.no_grad():
+        head.weight.copy_(torch.tensor(weight))
+        head.bias.copy_(torch.tensor(bias))
+    trained = ("epochs", "background", "batch_tokens", "learning_rate", "lora_rank")
+    card.settings = {name: value for name, value in card.settings.items() if name not in trained}
+    parts = zip(options.average, own, strict=True)
+    card.settings["average"] = [{"name": folder.name, "data": each.data, "settings": each.settings} for folder, each in parts]
+    card.hours = sum(each.hours for each in own)
+    card.parameters = encoders.size_of(model) + encoders.size_of(head)
+    save(options, card, model, head, [], lines, people)
 
 
 # --- texts ----------------------------------------------------------------------------------------------------------------
@@ -220,7 +248,8 @@ def save(
 
     with files.atomic_folder(options.out) as folder:
         encoders.save_adapter(model, card.base, folder)
-        schema.write_rows(folder / "losses.csv", LossRow, losses)
+        if losses:
+            schema.write_rows(folder / "losses.csv", LossRow, losses)
         cards.write_card(folder, card)
         weight, bias = (each.detach().float().cpu().numpy() for each in (head.weight, head.bias))
         np.savez(folder / serving.HEAD_FILE, weight=weight, bias=bias)

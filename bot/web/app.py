@@ -34,8 +34,8 @@ from bot.web.workers import Desk
 OTHERS = (("approve.show", "Approve"), ("judge.show", "Judge"))  # pages about one run
 
 
-def parts(shown: Runs, settings: Settings, judgements: Path = judging.JUDGEMENTS) -> list[Blueprint]:
-    """The pages of the app."""
+def parts(shown: Runs, settings: Settings, config_file: Path | None, judgements: Path = judging.JUDGEMENTS) -> list[Blueprint]:
+    """The pages about runs."""
 
     @lru_cache(maxsize=16)
     def pairs(folder: Path, version: Version) -> list[BlindPair]:
@@ -47,7 +47,7 @@ def parts(shown: Runs, settings: Settings, judgements: Path = judging.JUDGEMENTS
 
     judge_pages = judge.make_pages(reading_of, shown.with_candidates)
     judge_pages.url_prefix = "/judge"
-    return [runs.make_pages(shown, OTHERS), approve.make_pages(shown, settings, Checker(settings)), judge_pages]
+    return [runs.make_pages(shown, OTHERS), approve.make_pages(shown, settings, config_file, Checker(settings)), judge_pages]
 
 
 def live_parts(settings: Settings, config_file: Path | None) -> list[Blueprint]:
@@ -71,6 +71,6 @@ def main(
     if run is not None and not shown.folders():
         raise UserError(f"{run}: not a run folder; give the --out of a run")
     listening = server.listen(port, host)
-    pages = [*parts(shown, settings), *live_parts(settings, config_file)]
+    pages = [*parts(shown, settings, config_file), *live_parts(settings, config_file)]
     access, token = server.read_access(settings.web.state, host, settings.web.url)  # last, because a new token is shown only once
     server.serve(server.make_app(*pages, access=access), listening, host, token)

@@ -9,6 +9,7 @@ reply. A form from an old page changes nothing: the page shows what happened in 
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -41,6 +42,7 @@ class ApprovePage:
 
     runs: Runs
     settings: Settings
+    config_file: Path | None
     checker: Checker
 
     def queue(self, folder: Path, every: bool | None = None) -> Queue:
@@ -113,12 +115,14 @@ class ApprovePage:
         folder = self.runs.folder(run)
         shown = {"note": "", "problem": "", "draft": "", "opened": "", "selected": None, **more}
         data = view(folder, self.queue(folder), item, self.settings)
+        config_option = f" --config {shlex.quote(str(self.config_file))}" if self.config_file else ""
+        data["command"] = f"python run_bot.py submit --run {shlex.quote(str(folder))}{config_option} --post"
         return render_template("approve.html.j2", run=run, every=is_every(), **shown, **data), status
 
 
-def make_pages(runs: Runs, settings: Settings, checker: Checker) -> Blueprint:
+def make_pages(runs: Runs, settings: Settings, config_file: Path | None, checker: Checker) -> Blueprint:
     """The page at /runs/NAME/approve."""
-    pages, page = Blueprint("approve", __name__), ApprovePage(runs, settings, checker)
+    pages, page = Blueprint("approve", __name__), ApprovePage(runs, settings, config_file, checker)
     pages.add_url_rule("/runs/<run>/approve", "show", page.show)
     pages.add_url_rule("/runs/<run>/approve", "act", page.act, methods=["POST"])
     return pages
@@ -185,5 +189,4 @@ def view(folder: Path, queue: Queue, item: Item | None, settings: Settings) -> d
         "is_link": report.is_web_address(item.comment.permalink) and not is_sandbox if item else False,
         "ends": "" if ends is None else f"{report.moment(ends)} UTC",
         "is_late": ends is not None and time.time() > ends,
-        "command": f"python run_bot.py submit --run {folder} --post",
     }

@@ -1,4 +1,5 @@
-// Keys for the form of a pair: 1, 2 or = for the better reply, then y or n for each reply, u for undo. A complete form is sent immediately.
+// Keys for the form of a pair: 1, 2 or = for the better reply, then y or n for each reply, u for undo. A complete form is sent
+// immediately, but not after an arrow key, which only moves between the choices.
 "use strict";
 (() => {
   const form = document.getElementById("answer");
@@ -6,6 +7,7 @@
   const groups = ["better", "first_acceptable", "second_acceptable"];
   const value = (name) => new FormData(form).get(name);
   let sent = false;
+  let moved = false; // by an arrow key
 
   function sendIfComplete() {
     if (!sent && groups.every((name) => value(name) !== null)) {
@@ -26,10 +28,12 @@
     if (input) { input.checked = true; sendIfComplete(); }
   }
 
+  document.addEventListener("pointerdown", () => { moved = false; });
   document.addEventListener("keydown", (event) => {
+    moved = event.key.startsWith("Arrow");
     if (event.ctrlKey || event.altKey || event.metaKey || event.repeat || !/^[12=ynuYNU]$/.test(event.key)) return;
     event.preventDefault();
     press(event.key.toLowerCase());
   });
-  if (form) form.addEventListener("change", sendIfComplete);
+  if (form) form.addEventListener("change", () => { if (!moved) sendIfComplete(); });
 })();
