@@ -154,7 +154,7 @@ class ConductSettings(Section):
     maximum_characters: int = Field(default=1000, ge=1, le=10_000)
     comment_classifier: ModelFolder | None = Path("models/conduct-comment")
     reply_classifier: ModelFolder | None = Path("models/conduct-reply")
-    comment_threshold: float = Field(default=0.25, ge=0, le=1)
+    comment_threshold: float = Field(default=0.28, ge=0, le=1)
     reply_threshold: float = Field(default=0.3, ge=0, le=1)
     toxicity_model: ModelFolder | None = None
     maximum_toxicity: float = Field(default=0.5, ge=0, le=1)
