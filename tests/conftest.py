@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,11 @@ from bot.cli import ROOT
 
 if TYPE_CHECKING:
     from bot.sandbox.server import Box
+
+# Triton, which comes with PyTorch for GPUs, crashes if it is imported after TensorFlow (torch 2.13, tensorflow 2.21). The programs of the bot
+# never load both frameworks, but the tests do.
+with suppress(ImportError):
+    import triton  # type: ignore[import-not-found]  # noqa: F401
 
 collect_ignore = ["google_sql.py", "ray_nodes.py", "warm"]  # programs for other processes
 
@@ -145,6 +151,7 @@ def serve_warm(door: socket.socket, is_over: threading.Event) -> None:
     Path(f"{door.getsockname()}.ready").unlink(missing_ok=True)  # if the server died, programs start as usual
     server.kill()
     server.wait()
+    door.close()  # otherwise those that connected in the meantime would wait forever
 
 
 @pytest.fixture

@@ -28,6 +28,8 @@ ROOT = Path(__file__).parents[2]
 
 def import_frameworks() -> None:
     sys.path[0] = str(ROOT)
+    with contextlib.suppress(ImportError):  # first, see conftest.py
+        import triton  # type: ignore[import-not-found]  # noqa: F401
     from bot.weights import loading
 
     with loading.importing_tensorflow():
