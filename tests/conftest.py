@@ -26,7 +26,7 @@ from bot.cli import ROOT
 if TYPE_CHECKING:
     from bot.sandbox.server import Box
 
-# Triton, which comes with PyTorch for GPUs, crashes if it is imported after TensorFlow (torch 2.13, tensorflow 2.21). The programs of the bot
+# Triton, which comes with PyTorch for GPUs, crashes if it is imported after TensorFlow (torch 2.13, tensorflow 2.21). Programs of the bot
 # never load both frameworks, but the tests do.
 with suppress(ImportError):
     import triton  # type: ignore[import-not-found]  # noqa: F401
