@@ -374,7 +374,7 @@ def load(path: Path | None) -> Settings:
             f"{unknown}: no such setting{meant(unknown.upper(), variable_names())}; use BOT_SECTION__NAME, with one of the sections"
             f" {', '.join(Settings.model_fields)}"
         )
-    if wrong := next((name for name in content if name.lower() not in Settings.model_fields), None):  # pydantic would take some for its own
+    if wrong := next((name for name in content if name not in Settings.model_fields), None):  # pydantic would take some for its own
         file, hint = f"{path}:{line_of(source, [wrong])}", meant(wrong, setting_names())
         raise WrongSettings(f"{file} setting {text.printable(wrong)}: no such setting{hint}; see config.example.toml")
     try:

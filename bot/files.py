@@ -630,7 +630,7 @@ def run_folder(folder: Path, make: bool = False) -> Iterator[dict[str, str]]:
         except BaseException:
             if new and [each.name for each in folder.iterdir()] == [RUN_LOCK]:  # nothing was written
                 shutil.rmtree(folder)
-            elif not make and not was_locked and not is_used(folder):  # a foreign folder does not become one of runs
+            elif not was_locked and not (make and new) and not is_used(folder):  # a foreign folder does not become one of runs
                 (folder / RUN_LOCK).unlink(missing_ok=True)
             raise
 

@@ -76,14 +76,18 @@ _ASIDE = re.compile(
 )  # not a notice
 # Scripts that overwrite comments put this at the end, some after other words.
 _SCRIPT = re.compile(
-    r"(?i)this (?:post|comment|message) was (?:\w+ )?deleted and anonymi[sz]ed with\W{1,4}redact\W*(?:\(https?:\S*\))?\W*\Z"
+    r"(?i)this (?:post|comment|message) was (?:\w+ )?deleted and anonymi[sz]ed with\W{1,4}redact"
+    r"(?:\W{1,3}https?:\S*redact\.dev|\W*(?:\(https?:\S*\))?\W*\Z)"
+)
+_OF_A_TEXT = re.compile(
+    r"(?i)\[\s*(?:this|the|my|your|all|old|original|sorry|comments?|posts?|contents?|messages?|submission|overwritten|redacted|edited)\b"
 )
 _OVERWRITTEN = re.compile(
-    r"(?is)[<({]?\s*(?:sorry,?\s+(?=this (?:post|comment) was))?(?:(?:this|the|my|your|all)\s+)?(?:(?:old|original)\s+)?"
+    r"(?is)[<({]?\s*(?:sorry,?\s+(?=(?:(?:this|the|my|your)\s+)?(?:post|comment|content|submission|thread|message)s?\s+(?:was|were|has|have|is|been|removed|deleted)\b))?(?:(?:this|the|my|your|all)\s+)?(?:(?:old|original)\s+)?"
     r"(?:comments?|posts?|contents?|messages?|replies|text|submission|thread|account)?\s*(?:has been|have been|was|were|is|got)?\s*"
     r"(?:mass |automatically |permanently |since )?"
     r"(?:deleted|removed|overwritten|redacted|erased|wiped|unavailable|(?:edited|changed|replaced)(?= in protest))"
-    r"(?:\s+and\s+(?:anonymi[sz]ed|overwritten|removed|deleted|edited|replaced))?"
+    r"(?:\s+and\s+(?:anonymi[sz]ed|overwritten|removed|deleted|edited|replaced|locked|purged|wiped|scrambled))?"
     r"(?:\s*[)>}.!]*\s*\Z|\s+(?:by|with|using|via|at the request of)\s+(?:an? |the |its |their |this "
     r"|reddit|redact|mods?\b|moderat|user\b|author|admin|automod|power|shreddit|me\b)"
     r"|\s+(?:in protest|in response to|to protect|due to|for violat|because of))"
@@ -215,7 +219,7 @@ def is_notice(body: str) -> bool:
     if _BRACKETED.fullmatch(shown) and not _ASIDE.match(shown):
         if len(words(shown)) <= BRACKETED_WORDS or _REMOVED_ELSEWHERE.search(shown):
             return True
-        return re.match(r"(?i)\[\s*(?:this|the|your) ", shown) is not None and _OVERWRITTEN.match(shown.strip("[ ]")) is not None
+        return _OF_A_TEXT.match(shown) is not None and _OVERWRITTEN.match(shown.strip("[ ]")) is not None
     return _OVERWRITTEN.match(shown) is not None
 
 

@@ -73,9 +73,10 @@ def test_a_name_and_long_or_split_words_hide_no_request(body: str) -> None:
 @pytest.mark.parametrize("body", ["stpo", "Sotp it!", "unsuscribe", "unsubscibe me pls", "leav me alone", "leave me alnoe"])
 def test_typing_errors_hide_no_request(body: str) -> None:
     assert asks.to_stop(body)
-    assert not asks.to_stop("I'm unsure whether the stoop is old")
+    assert not asks.to_stop("I'm unsure whether the stoop is old") and not asks.to_stop("unsubtle, but fun")
 
 
 def test_what_somebody_else_should_delete_is_not_deleted() -> None:
     assert not any(map(asks.to_delete, ("u/other_person delete this", "@dave delete this")))
+    assert all(map(asks.to_delete, ("u/reply-bot delete this", "u/BookReplyBot delete this")))
     assert asks.to_stop("@stop") and asks.to_stop("/u/stop") and asks.to_delete("pleaseee delete")

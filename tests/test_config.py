@@ -124,7 +124,9 @@ def test_the_file_overrides_defaults_and_the_environment_overrides_the_file(tmp_
 
 
 def test_a_section_in_capitals(tmp_path: Path) -> None:
-    assert load(write_config(tmp_path, "[Fetch]\ndepth = 3\n")).fetch.depth == 3
+    """Taken for the section, it would replace the other one of the file."""
+    with pytest.raises(config.WrongSettings, match=r"Fetch: no such setting \(did you mean fetch\?\)"):
+        load(write_config(tmp_path, "[Fetch]\ndepth = 3\n[fetch]\nsubreddits = ['books']\n"))
 
 
 def test_an_empty_model_folder_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

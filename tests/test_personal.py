@@ -115,6 +115,9 @@ ADDRESSES = [
 ]
 NO_ADDRESSES = [
     "It's a 2 way street, buddy.",
+    "I saw 21 Jump Street, and laughed.",
+    "Track 4 penny lane, great song",
+    "I liked mad max 2 fury road, amazing film.",
     "It was a 5 hour drive, but we took the long road, and 3 more roads, people.",
     "I counted 12 lamps on the street, one of them broken.",
     "We stood outside 10 Downing Street for an hour and saw only the cat.",
@@ -167,7 +170,9 @@ def test_separators_hide_no_number(words: str, number: str, reason: Unfit, space
     "body",
     [
         "my card is 4111 1111 1111 1111 12/27 123", "4111111111111111 12/27", "2 4111 1111 1111 1111", "41111111 11111111 / 12/27",
-        "4111 11111111 1111 / 12", "4111-111111-111111 - 2 cards", "3782 822463 10005 09/27",
+        "4111 11111111 1111 / 12",
+        "12 27 4111 1111 1111 1111 123", "2 5555 5555 5555 4444 3", "4111 - 1111 - 1111 - 1111", "4111_1111_1111_1111",
+        "4111-111111-111111 - 2 cards", "3782 822463 10005 09/27",
     ],
 )  # fmt: skip
 def test_a_card_among_other_numbers(body: str) -> None:

@@ -470,6 +470,12 @@ def test_any_thread_has_a_half(name: str) -> None:
         "Sorry, this post was deleted by the person who originally posted it.",
         "[This comment has been deleted]",
         "&#91;removed&#93;",
+        "Sorry, your post was removed by a moderator",
+        "Post removed and locked by the mods",
+        "[edited in protest of API changes]",
+        "[content removed by author using power delete suite]",
+        "[comment removed in protest of reddit]",
+        "gold silver This post was mass deleted and anonymized with [Redact](https://redact.dev/home) hello world",
     ],
 )
 def test_notices_of_scripts_and_of_reddit(body: str) -> None:

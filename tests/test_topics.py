@@ -232,6 +232,10 @@ def test_similar_harmless_comments_are_answered() -> None:
         (Reason.CRISIS, "my brother wants to kill himself"),
         (Reason.CRISIS, "My roommate texted that she's going to hang herself"),
         (Reason.CRISIS, "his daughter keeps talking about harming herself"),
+        (Reason.EMERGENCY, "A guy collapsed while watching a movie and isn't breathing"),
+        (Reason.GRIEF, "My dad died, he loved this game"),
+        (Reason.GRIEF, "My dad died when I was at school"),
+        (Reason.GRIEF, "my mom died when i was just 5 min away"),
         (Reason.CRISIS, "I want to ki\u200bll mys\u00adelf"),
     ],
 )
@@ -256,6 +260,12 @@ def test_a_real_event_is_neither_a_story_nor_long_past(topic: Reason, body: str)
         "my grandfather died in 1995, isnt that strange",
         "Romeo wants to kill himself in the last scene",
         "Cats try to cut themselves out of the box",
+        "The actor said he cut himself shaving",
+        "The Democrats are trying to shoot themselves in the foot",
+        "He is going to hurt himself on that skateboard one day",
+        "She was going to cut herself another slice",
+        "I loved the movie where the dad died",
+        "We played that at my grandmother's funeral ten years ago",
     ],
 )
 def test_stories_and_the_past_are_answered(body: str) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from bot import markdown
+from bot import markdown, text
 from bot.conduct import matching, topics
 from bot.conduct.letters import latin
 from bot.conduct.plain import plain, windows
@@ -50,8 +50,7 @@ def _asks(what: str, shown: str) -> bool:
     if _command(what).search(shown):
         return True
     readings = [shown, _LONG.sub(r"\1", shown)]
-    if what == "stop":  # to delete the bot's reply because of «u/somebody_else delete this» could not be undone
-        readings += [_NAME.sub(" ", reading) for reading in readings]
+    readings += [_NAME.sub(lambda name: _unless_of_a_person(what, name[0]), reading) for reading in readings]
     for words in dict.fromkeys(map(plain, readings)):
         clauses = (" ".join(_filler().sub(" ", part).split()) for part in _CLAUSE_END.split(words))
         if any(each and _clause(what).fullmatch(each) for each in dict.fromkeys(clauses)):
@@ -59,6 +58,11 @@ def _asks(what: str, shown: str) -> bool:
         if any(matching.sections(what)["phrase"].match(window) for window in dict.fromkeys(windows(words))):
             return True
     return False
+
+
+def _unless_of_a_person(what: str, name: str) -> str:
+    """A blank, or the name of a person in «u/somebody_else delete this», which is not said to the bot: deleting cannot be undone."""
+    return " " if what == "stop" or text.is_bot_name(name.rpartition("/")[2].lstrip("@")) else name
 
 
 def _shown(body: str) -> str:

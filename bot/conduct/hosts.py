@@ -38,6 +38,7 @@ _SENT_THERE = re.compile(
 )
 _TRIED = re.compile(r"(?i)\b(?:try|google|use|at|on|from|called)\s$")  # before a name that is not a word
 _CAMEL = re.compile("[a-z][A-Z]")
+COMMON = 5  # Zipf frequency of words that begin sentences: «BookTok.It is wild»
 # Last labels that are not used as words after a dot.
 _ALWAYS = frozenset(["com", "net", "org", "edu", "gov", "info", "biz", "xyz", "onion", "icu", "club", "online"])
 # Words that are last labels after a name that is not a word.
@@ -66,7 +67,7 @@ def has_address(text: str) -> bool:
 def _is_address(text: str, match: re.Match[str]) -> bool:
     name, last = match[1].rstrip("."), match[2]
     is_camel = _CAMEL.search(name) is not None and frequency(name.lower()) == 0  # CheapKeys.com
-    if not exists(last) or (last.istitle() and not is_camel):
+    if not exists(last) or (last.istitle() and not (is_camel and frequency(last.lower()) < COMMON)):
         return False  # «great.It was»
     if match[3] or _is_sent(text, match.start()):
         return True

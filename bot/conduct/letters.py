@@ -44,6 +44,10 @@ _MASKED = re.compile(rf"(?<=[a-zA-Z])[{re.escape(''.join(_MASKS))}](?=[a-zA-Z])"
 _SPELLED_OUT = re.compile(r"(?<![\w.*-])[a-zA-Z](?:[.*_-][a-zA-Z]){2,20}(?![\w*-])")
 
 
+# A joiner between letters of the scripts that need it.
+_JOINED = re.compile(r"(?<=[{0}])[\u200c\u200d](?=[{0}])".format(r"\u0600-\u08ff\u0900-\u109f\u1780-\u18af\ufb50-\ufdff\ufe70-\ufefc"))
+
+
 def has_hidden_characters(body: str) -> bool:
     """True for control (except line feed), format, unassigned and private characters, lone surrogates and blanks; not for emoji joiners.
 
@@ -63,7 +67,7 @@ def without_joiners(body: str) -> str:
     >>> without_joiners("علی\u200cرضا"), without_joiners("A\u200bnn") == "A\u200bnn", without_joiners("A\u200dnn") == "A\u200dnn"
     ('علیرضا', True, True)
     """
-    return re.sub("(?<=[^\\x00-\\x7f])[\u200c\u200d](?=[^\\x00-\\x7f])", "", body)
+    return _JOINED.sub("", body)
 
 
 def is_blank(body: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 from bot.conduct.hosts import exists
 from bot.conduct.language import frequency
@@ -189,8 +189,11 @@ _ADDRESSES = re.compile(
 )
 # In any case: only with a town after it, and an abbreviation of a state, a postcode or nothing more.
 _IN_ANY_CASE = re.compile(
-    r"(?i)(?<![\d.:,/-])\d{1,5}[a-z]? (?:(?!way\b|lane\b|hour|min|mile|block|car\b|long\b|busy\b|of\b|the\b|and\b|different\b|other\b)"
-    r"[a-z]{3,20} ){1,2}(?:street|avenue|road|lane|boulevard|ave|blvd|rd), [a-z]{3,20}(?: [a-z]{3,20})?(?:,? [a-z]{2}\b)?(?: \d{5})?"
+    r"(?i)(?:^|(?<=\n)|(?<=[.!?:] )|\b(?:at|to|near|is|address|by) )\d{1,5}[a-z]? "
+    r"(?:(?!way\b|lane\b|hour|min|mile|block|car\b|long\b|busy\b|of\b|the\b|and\b|different\b|other\b)"
+    r"[a-z]{3,20} ){1,2}(?:street|avenue|road|lane|boulevard|ave|blvd|rd), "
+    r"(?!and\b|but\b|great\b|good\b|best\b|amazing\b|fun\b|quite\b|honestly\b|maybe\b)"
+    r"[a-z]{3,20}(?: [a-z]{3,20})?(?:,? [a-z]{2}\b)?(?: \d{5})?"
     r"(?=[.!?\n]|$)"
 )
 _MEASURES = (
@@ -269,9 +272,9 @@ _PASSWORD = re.compile(
     rf"|\b{_CODE} (?:for|to|of|at) {_OWNER} [^.!?:\n]{{1,30}}?{_IS_SECRET}"
     r"|\b(?:he|she|they) uses? (?=\S{0,30}\d)\S{4,30} as (?:\w+ )?password|\bsame password for everything: (?=\S{0,30}\d)\S{4}"
 )
-_DIGITS = re.compile(r"(?<![\d.,])\d(?:[ .-]{0,2}\d){12,60}(?!\d)")
+_DIGITS = re.compile(r"(?<![\d.,])\d(?:[ ._-]{0,3}\d){12,60}(?!\d)")
 CARD_DIGITS = range(13, 20)
-_CARD_GROUPS = re.compile(r"\d{13,19}|\d{4}(?: \d{4}){2,3} \d{1,4}|\d{4} \d{6} \d{4,5}")
+_CARD_GROUPS = re.compile(r"\d{13,19}|\d{4}(?: \d{4}){2,3} \d{1,4}|\d{4} \d{6} \d{4,6}")
 _DOCUMENT = re.compile(
     r"(?<![\d.-])\d{3}([- ])\d{2}\1\d{4}(?![\d-])"
     r"|(?i:\b(?:ssn|social(?: security)?|ni|aadhaa?r|pan|cpf|dni|nie|curp|pesel|bsn|nif|sin|tfn|tax|id|identity|insurance|passport"
@@ -310,10 +313,11 @@ def has_card_number(text: str) -> bool:
 
     for match in _DIGITS.finditer(text):
         groups = re.findall(r"\d+", match[0])
-        ends = [groups[:last] for last in range(1, len(groups) + 1)] + [groups[first:] for first in range(1, len(groups))]
-        for own in ends:
-            digits = "".join(own)
-            is_grouped = own == groups or _CARD_GROUPS.fullmatch(" ".join(own)) is not None
+        for first, last in combinations(range(len(groups) + 1), 2):
+            own, digits = groups[first:last], "".join(groups[first:last])
+            # other groups of four on both sides: a list of numbers
+            apart = first == 0 or last == len(groups) or (len(groups[first - 1]) < 4 and len(groups[last]) < 4)
+            is_grouped = own == groups or (apart and _CARD_GROUPS.fullmatch(" ".join(own)) is not None)
             if is_grouped and len(digits) in CARD_DIGITS and digits[0] in "23456" and luhn.is_valid(digits):
                 return True
     return False

@@ -25,7 +25,7 @@ _ATTRIBUTED = re.compile(
     r"|napoleon|voltaire|marx|jesus|orwell|the bible) (?:once )?(?:said|says?|wrote|writes|put it|remarked)\b(?! (?:so|it|nothing"
     r"|that\b.{0,5}$))(.{6,300})"
     r"|[\"“«]([^\"“”«»\n]{6,300})[\"”»]\s?[-–—~]\s?\w"
-    rf"|\b{_SPEECH}\b[^\"'‘’“”«»„\n.!?]{{0,15}}?(?<!\w)['‘]((?:[^'‘’\n]|(?<=\w)['’](?=\w)){{6,300}})['’](?!\w)"
+    rf"|\b{_SPEECH}\b[^\"'‘’“”«»„\n.!?]{{0,15}}?(?<!\w)['‘](?!\d\d?s?\b|(?:em|tis|twas|cause|til|till|bout|round)\b)((?:[^'‘’\n]|(?<=\w)['’](?=\w)){{6,300}})['’](?!\w)"
 )
 
 

@@ -123,4 +123,6 @@ def _pattern(name: str, section: str) -> re.Pattern[str]:
 
 @cache
 def _lately() -> re.Pattern[str]:
-    return matching.compiled(["<fresh>", "again", "anymore", r"threw \w+ away", r"relaps\w+", "tomorrow", "funeral", "(?:is|are) dying"])
+    return matching.compiled(
+        ["<fresh>", "again", "anymore", r"threw \w+ away", r"relaps\w+", "tomorrow", "funeral (?:is|will)", "(?:is|are) dying"]
+    )

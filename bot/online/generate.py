@@ -4,8 +4,8 @@ Reads  RUN/comments.csv; or, with --in, one or more CSV files with the columns c
        Back ends that use them also read the columns subreddit, title and parent_id, where they are, and RUN/context.csv.
 Writes RUN/candidates.csv, or --out: exactly num_candidates rows per comment, in the order of the comments; none for a comment for which the
        back end fails, which the manifest's `left_out` counts by reason; the same command asks again for those whose reason may pass, such
-       as a time-out of a server. The manifest's `speed` has the words and seconds of those written by this process, without loading the
-       model, and its peak memory in MB.
+       as a time-out of a server. The manifest's `speed` has the words and seconds of the processes that wrote them, without loading the
+       model, and their peak memory in MB.
 
     python run_bot.py generate --run data/runs/X
     python run_bot.py generate --in lm_train.csv --in lm_val.csv --in lm_test.csv --out fakes.csv --sample 4500 --num-candidates 1 --seed 7
@@ -229,7 +229,7 @@ def answered(
             words += sum(len(candidate.reply.split()) for candidate in candidates)
             progress.advance(task)
     if missing := len(comments) - len(done) - sum(failed.values()):  # not asked for, after an error
-        failed[UNASKED] = missing
+        failed[UNASKED] = failed.get(UNASKED, 0) + missing
     if failed and not done:
         reasons = ", ".join(f"{count} {reason}" for reason, count in failed.items())
         raise UserError(f"{settings.model}: no comment could be answered ({reasons}); see the lines above")
