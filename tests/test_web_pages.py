@@ -281,7 +281,7 @@ def test_hostile_texts_stay_texts(visitor: Callable[..., BrowserContext], url: s
         ("runs/{}", {"A", "SUMMARY"}),
         ("runs/{}/approve", {"A", "INPUT", "BUTTON", "SUMMARY"}),
         ("judge/", {"A"}),
-        ("judge/{}/", {"A", "INPUT", "DIV"}),
+        ("judge/{}/", {"A", "INPUT", "DIV", "BUTTON"}),
     ],
 )
 def test_the_focus_is_visible(visitor: Callable[..., BrowserContext], url: str, run: Path, path: str, expected: set[str]) -> None:
