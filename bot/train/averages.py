@@ -39,6 +39,8 @@ def check_alike(folders: Sequence[Path], card: cards.ModelCard) -> list[cards.Mo
                 raise UserError(
                     f"--average {files.display_path(folder)}: its {name} is {value}, but {wanted} is needed; choose another model"
                 )
+        if not (folder / serving.HEAD_FILE).is_file():
+            raise UserError(f"--average {files.display_path(folder)}: has no {serving.HEAD_FILE}; copy the whole folder, or train it again")
         own.append(other)
     return own
 

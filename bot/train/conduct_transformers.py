@@ -125,7 +125,7 @@ def train(options: Options) -> None:
 
 
 def average(options: Options, card: cards.ModelCard, lines: Sequence[ConductLine], people: dict[str, list[str]]) -> None:
-    """Write the mean of options.average. Raises UserError if they differ in more than their weights."""
+    """Write the mean of options.average. Raises UserError if one is missing, or differs in base, side or labels."""
     import torch
     from transformers import AutoModel
 
