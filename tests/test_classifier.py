@@ -158,6 +158,9 @@ def test_a_classifier_learns_its_lines_and_two_are_averaged(tmp_path: Path, monk
         tiny.train("conduct", out=mean, average=[out], **given)
     with pytest.raises(UserError, match=r"out: its side is reply, but comment is needed"):
         tiny.train("conduct", out=mean, average=[out, other], side="comment", **given)
+    (other / serving.HEAD_FILE).write_text("no array")
+    with pytest.raises(UserError, match=r"other: "):
+        tiny.train("conduct", out=mean, average=[out, other], **given)
     (other / serving.HEAD_FILE).unlink()
     with pytest.raises(UserError, match=r"other: has no head\.npz"):
         tiny.train("conduct", out=mean, average=[out, other], **given)

@@ -66,6 +66,8 @@ def has_address(text: str) -> bool:
 
 def _is_address(text: str, match: re.Match[str]) -> bool:
     name, last = match[1].rstrip("."), match[2]
+    if last == "NET" and name in ("ASP", "VB", "ADO"):
+        return False
     is_camel = _CAMEL.search(name) is not None and frequency(name.lower()) == 0  # CheapKeys.com
     if not exists(last) or (last.istitle() and not (is_camel and frequency(last.lower()) < COMMON)):
         return False  # «great.It was»

@@ -190,7 +190,7 @@ _ADDRESSES = re.compile(
 # In any case: only with a town after it, and an abbreviation of a state, a postcode or nothing more.
 _IN_ANY_CASE = re.compile(
     r"(?i)(?:^|(?<=\n)|(?<=[.!?:] )|\b(?:at|to|near|is|address|by) )\d{1,5}[a-z]? "
-    r"(?:(?!way\b|lane\b|hour|min|mile|block|car\b|long\b|busy\b|of\b|the\b|and\b|different\b|other\b)"
+    r"(?:(?!way\b|lane\b|per\b|every\b|each\b|hour|min|mile|block|car\b|long\b|busy\b|of\b|the\b|and\b|different\b|other\b)"
     r"[a-z]{3,20} ){1,2}(?:street|avenue|road|lane|boulevard|ave|blvd|rd), "
     r"(?!and\b|but\b|great\b|good\b|best\b|amazing\b|fun\b|quite\b|honestly\b|maybe\b)"
     r"[a-z]{3,20}(?: [a-z]{3,20})?(?:,? [a-z]{2}\b)?(?: \d{5})?"
@@ -272,7 +272,7 @@ _PASSWORD = re.compile(
     rf"|\b{_CODE} (?:for|to|of|at) {_OWNER} [^.!?:\n]{{1,30}}?{_IS_SECRET}"
     r"|\b(?:he|she|they) uses? (?=\S{0,30}\d)\S{4,30} as (?:\w+ )?password|\bsame password for everything: (?=\S{0,30}\d)\S{4}"
 )
-_DIGITS = re.compile(r"(?<![\d.,])\d(?:[ ._-]{0,3}\d){12,60}(?!\d)")
+_DIGITS = re.compile(r"(?<![\d.,])\d(?:[ ._-]{0,3}\d){12,60}(?!\d)|(?<![\d/.,])[3-6]\d{3}(?: ?/ ?\d{4}){3}(?![\d/])")
 CARD_DIGITS = range(13, 20)
 _CARD_GROUPS = re.compile(r"\d{13,19}|\d{4}(?: \d{4}){2,3} \d{1,4}|\d{4} \d{6} \d{4,6}")
 _DOCUMENT = re.compile(

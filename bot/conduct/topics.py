@@ -23,6 +23,7 @@ TOPICS = (Reason.CRISIS, Reason.ABUSE, Reason.EMERGENCY, Reason.GRIEF, Reason.AD
 NEVER_OF_STORIES = frozenset({Reason.MINOR, Reason.NO_BOTS, Reason.SENSITIVE_THREAD, Reason.SERIOUS})
 LONG_OVER = frozenset({Reason.GRIEF, Reason.EMERGENCY, Reason.ADDICTION, Reason.MINOR})  # harmless if long past
 
+_PRESENT = re.compile(r"\b(?:is|are|am|hes|shes|im) (?:\w+ )?(?:having|on fire|choking|bleeding|burning|trapped)\b")
 _FIRST_PERSON = re.compile(r"\b(?:i|im|ive|ill|id|me|my|mine|myself|we|weve|our|us)\b")
 
 
@@ -108,7 +109,7 @@ def is_in_story(piece: str) -> bool:
 
 def is_long_over(topic: Reason, piece: str) -> bool:
     """Whether a piece of text is about things long past and nothing recent; for an emergency, also nothing for which help is needed now."""
-    is_now = topic is Reason.EMERGENCY and _pattern("stories", "now").search(piece)
+    is_now = topic is Reason.EMERGENCY and (_pattern("stories", "now").search(piece) or _PRESENT.search(piece))
     return _has("long_ago", piece) and not is_now and not _lately().search(piece)
 
 
@@ -123,6 +124,5 @@ def _pattern(name: str, section: str) -> re.Pattern[str]:
 
 @cache
 def _lately() -> re.Pattern[str]:
-    return matching.compiled(
-        ["<fresh>", "again", "anymore", r"threw \w+ away", r"relaps\w+", "tomorrow", "funeral (?:is|will)", "(?:is|are) dying"]
-    )
+    now = ["tomorrow", "funeral (?:is|will)", "(?:is|are) dying", "just (?:died|passed|lost)"]
+    return matching.compiled(["<fresh>", "again", "anymore", r"threw \w+ away", r"relaps\w+", *now])

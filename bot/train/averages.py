@@ -49,15 +49,18 @@ def averaged_adapter(plain: Any, folders: Sequence[Path]) -> Any:
     """A peft model of `plain` with one LoRA adapter: the mean of those in `folders`, exactly. Its rank is the sum of theirs."""
     from peft import PeftModel
 
-    with loading.one_line(folders[0], "use adapters of the same base"):
-        model = PeftModel.from_pretrained(plain, str(folders[0]), adapter_name="0")
-        for number, folder in enumerate(folders[1:], 1):
-            model.load_adapter(str(folder), adapter_name=str(number))
-        names = [str(number) for number in range(len(folders))]
-        model.add_weighted_adapter(names, [1 / len(names)] * len(names), "default", combination_type="cat")
-        model.set_adapter("default")
-        for name in names:
-            model.delete_adapter(name)
+    names = [str(number) for number in range(len(folders))]
+    model: Any = None
+    for name, folder in zip(names, folders, strict=True):
+        with loading.one_line(folder, "copy the whole folder, or train it again"):
+            if model is None:
+                model = PeftModel.from_pretrained(plain, str(folder), adapter_name=name)
+            else:
+                model.load_adapter(str(folder), adapter_name=name)
+    model.add_weighted_adapter(names, [1 / len(names)] * len(names), "default", combination_type="cat")
+    model.set_adapter("default")
+    for name in names:
+        model.delete_adapter(name)
     return model
 
 
@@ -65,7 +68,7 @@ def averaged_head(folders: Sequence[Path]) -> tuple[Array, Array]:
     """(weight, bias): the means of the linear heads, (labels, width) and (labels,)."""
     heads = []
     for folder in folders:
-        with np.load(folder / serving.HEAD_FILE) as head:
+        with loading.one_line(folder, "copy the whole folder, or train it again"), np.load(folder / serving.HEAD_FILE) as head:
             heads.append((head["weight"], head["bias"]))
     weight, bias = (np.mean(each, axis=0) for each in zip(*heads, strict=True))
     return weight, bias
